@@ -1,0 +1,14 @@
+//! Millstream: a durable event broker for one Linux host that speaks Kafka's wire protocol.
+//!
+//! The rooms, from top to bottom; imports point down only (`tests/tidy.rs` holds us to it):
+//!
+//! - `cli`: one thin file per subcommand.
+//! - `server`: the composition root: open the data directory, start a shard per core, stop.
+//! - `shard`: one core: event loop, commit loop, timers.
+//! - `net`: listener and connections: frames in, replies out in request order.
+//! - `http`: health, metrics.
+//! - `kafka`: the protocol: dispatch table, wire primitives, error codes, one file per API.
+//! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox.
+//! - `log`: one partition's log: batches, segments, indexes, recovery, retention.
+//! - `io`: files, mappings, clock; the only room with `unsafe`.
+//! - `config`: every knob, once.
