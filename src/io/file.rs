@@ -1,0 +1,191 @@
+//! Blocking file operations. They run on a worker thread or at start, never on a shard's reactor.
+
+use super::fault::{self, Op};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Proof that a file has disk space for its first `bytes` bytes; only [`reserve`] and
+/// [`reserved_of`] make one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reserved(u64);
+
+impl Reserved {
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+/// Opens `path` for reading and writing, creating it when `create`.
+pub fn open(path: &Path, create: bool) -> io::Result<File> {
+    fault::check(Op::Open)?;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .mode(0o640)
+        .open(path)
+}
+
+/// Reserves disk space so that the file has at least `bytes` bytes, all of them backed by blocks.
+///
+/// # Errors
+/// ENOSPC on a full disk. Where the file system has no fallocate(2), zeros are written instead.
+pub fn reserve(file: &File, bytes: u64) -> io::Result<Reserved> {
+    fault::check(Op::Reserve)?;
+    let length = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: fallocate takes no pointers; the descriptor is open for as long as `file` lives.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) };
+    if result == 0 {
+        return Ok(Reserved(bytes));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => write_zeros(file, bytes),
+        Some(libc::EINTR) => reserve(file, bytes),
+        _ => Err(error),
+    }
+}
+
+fn write_zeros(file: &File, bytes: u64) -> io::Result<Reserved> {
+    let zeros = vec![0u8; 64 << 10];
+    let mut at = file.metadata()?.len();
+    while at < bytes {
+        let take = zeros.len().min((bytes - at) as usize);
+        file.write_all_at(&zeros[..take], at)?;
+        at += take as u64;
+    }
+    Ok(Reserved(bytes))
+}
+
+/// What is reserved in a file that this broker reserved before: its length, for it never makes a
+/// sparse file.
+pub fn reserved_of(file: &File) -> io::Result<Reserved> {
+    Ok(Reserved(file.metadata()?.len()))
+}
+
+/// Cuts the file to `bytes` bytes. The caller sees to it that no mapping reaches beyond.
+pub fn truncate(file: &File, bytes: u64) -> io::Result<()> {
+    fault::check(Op::Write)?;
+    file.set_len(bytes)
+}
+
+/// fdatasync(2): the data, and the metadata needed to read it back.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    fault::check(Op::Sync)?;
+    file.sync_data()
+}
+
+/// Makes the names in a directory durable: creations, renames and removals.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    fault::check(Op::Sync)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Creates a directory and makes its name durable in its parent.
+pub fn create_dir(dir: &Path) -> io::Result<()> {
+    fault::check(Op::Open)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_parent(dir),
+    }
+}
+
+/// Replaces the whole content of `path`: a crash leaves the old content or the new one.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    fault::check(Op::Open)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(&temporary)?;
+    fault::check(Op::Write)?;
+    file.write_all(content)?;
+    sync_data(&file)?;
+    rename(&temporary, path)
+}
+
+/// Appends `content` at `at`.
+pub fn write_at(file: &File, content: &[u8], at: u64) -> io::Result<()> {
+    fault::check(Op::Write)?;
+    file.write_all_at(content, at)
+}
+
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fault::check(Op::Rename)?;
+    fs::rename(from, to)
+}
+
+/// Removes a file; one that is not there is fine.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fault::check(Op::Remove)?;
+    ignore_missing(fs::remove_file(path))
+}
+
+/// Removes a directory with all that is in it; one that is not there is fine.
+pub fn remove_dir(path: &Path) -> io::Result<()> {
+    fault::check(Op::Remove)?;
+    ignore_missing(fs::remove_dir_all(path))
+}
+
+/// Reads a whole file of at most `limit` bytes; `None` when there is none.
+///
+/// # Errors
+/// `InvalidData` when the file is larger than `limit`.
+pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    fault::check(Op::Open)?;
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mut content = Vec::with_capacity(file.metadata()?.len().min(limit) as usize);
+    file.take(limit + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        let message = format!("{} is larger than {limit} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(Some(content))
+}
+
+/// The directory that holds `path`, made durable.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+/// Takes the exclusive lock of an open file without waiting; the lock ends with the process.
+///
+/// # Errors
+/// `WouldBlock` when another process holds it.
+pub fn lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(io::Error::from)
+}
+
+/// Bytes free for this process on the file system that holds `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is a NUL-terminated string and `stats` is large enough for a statvfs.
+    if unsafe { libc::statvfs(path.as_ptr(), stats.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: statvfs returned 0, so it filled the struct.
+    let stats = unsafe { stats.assume_init() };
+    Ok(stats.f_bavail * stats.f_frsize)
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

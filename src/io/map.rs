@@ -1,0 +1,325 @@
+//! A segment's bytes in memory: one writer appends, any number of readers slice what it published.
+//!
+//! The whole segment's addresses are taken once, so that slices never move. Only bytes that were
+//! reserved on disk (a [`Reserved`] proves it) are ever touched, so a store cannot meet a hole in
+//! the file and a full disk cannot become SIGBUS.
+
+use super::file::Reserved;
+use bytes::Bytes;
+use memmap2::{MmapOptions, MmapRaw, RemapOptions};
+use std::cell::UnsafeCell;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const PAGE: usize = 4096;
+
+struct Region {
+    map: UnsafeCell<MmapRaw>,
+    /// Start of the mapping; it never moves (`remap` is asked to stay in place).
+    start: *mut u8,
+    /// Bytes that are written for good: nobody stores below this again.
+    published: AtomicUsize,
+}
+
+// SAFETY: bytes below `published` are immutable and may be read from any thread; bytes at and above
+// it are touched only through the one `MapWriter`, which needs `&mut`. `map` itself is touched only
+// by that writer (`shrink`) and by drop, when no other handle is left.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+/// The right to append to a mapping. There is one for each mapping.
+pub struct MapWriter {
+    region: Arc<Region>,
+    reserved: usize,
+    capacity: usize,
+}
+
+/// The right to read what was published.
+#[derive(Clone)]
+pub struct MapReader {
+    region: Arc<Region>,
+}
+
+/// Maps `file` for appending. `capacity` (bytes) is the most that the mapping will ever hold,
+/// `published` how much of the file is already written for good.
+///
+/// # Errors
+/// ENOMEM when addresses or maps (`vm.max_map_count`) run out; `InvalidInput` when `published` is
+/// beyond what is reserved or beyond `capacity`.
+pub fn map_for_append(
+    file: &File,
+    capacity: usize,
+    published: usize,
+    reserved: Reserved,
+) -> io::Result<MapWriter> {
+    let usable = (reserved.bytes() as usize).min(capacity);
+    if published > usable {
+        let message = "published bytes lie beyond the reserved ones";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let map = MmapOptions::new().len(capacity.max(1)).map_raw(file)?;
+    Ok(MapWriter {
+        region: Region::new(map, published),
+        reserved: usable,
+        capacity,
+    })
+}
+
+/// Maps the first `length` bytes of a file that is not written any more.
+///
+/// # Errors
+/// ENOMEM as above; `UnexpectedEof` when the file is shorter than `length`.
+pub fn map_for_reading(file: &File, length: usize) -> io::Result<MapReader> {
+    if file.metadata()?.len() < length as u64 {
+        let message = "the file is shorter than the bytes to map";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+    }
+    let map = MmapOptions::new()
+        .len(length.max(1))
+        .map_raw_read_only(file)?;
+    Ok(MapReader {
+        region: Region::new(map, length),
+    })
+}
+
+impl Region {
+    fn new(map: MmapRaw, published: usize) -> Arc<Region> {
+        let start = map.as_mut_ptr();
+        Arc::new(Region {
+            map: UnsafeCell::new(map),
+            start,
+            published: AtomicUsize::new(published),
+        })
+    }
+}
+
+impl MapWriter {
+    pub fn reader(&self) -> MapReader {
+        MapReader {
+            region: Arc::clone(&self.region),
+        }
+    }
+
+    /// Bytes published so far.
+    pub fn len(&self) -> usize {
+        self.region.published.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that can still be appended before more disk space must be reserved.
+    pub fn room(&self) -> usize {
+        self.reserved - self.len()
+    }
+
+    /// Bytes reserved on disk for this mapping.
+    pub fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Takes note that more of the file is reserved.
+    pub fn extend(&mut self, reserved: Reserved) {
+        let usable = (reserved.bytes() as usize).min(self.capacity);
+        self.reserved = self.reserved.max(usable);
+    }
+
+    /// Appends `bytes` after letting `patch` change the copy, then publishes it.
+    ///
+    /// # Panics
+    /// When `bytes` is longer than [`room`](Self::room): the caller has checked.
+    pub fn append(&mut self, bytes: &[u8], patch: impl FnOnce(&mut [u8])) {
+        assert!(
+            bytes.len() <= self.room(),
+            "append beyond the reserved bytes"
+        );
+        let at = self.len();
+        // SAFETY: [at, at + len) lies inside the mapping (room() is bounded by the capacity that was
+        // mapped) and inside the file (reserved). It is above `published`, so no reader has a slice
+        // of it, and `&mut self` on the only writer makes this the only access. The memory is plain
+        // bytes; the copy initialises it before the slice is made.
+        let target = unsafe {
+            let target = self.region.start.add(at);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+            std::slice::from_raw_parts_mut(target, bytes.len())
+        };
+        patch(target);
+        // Release: who sees the new length sees the bytes.
+        self.region
+            .published
+            .store(at + bytes.len(), Ordering::Release);
+    }
+
+    /// Gives up the addresses beyond the published bytes and the right to append; the file may be
+    /// truncated to the published length afterwards. Slices that are out stay valid.
+    pub fn seal(self) -> io::Result<MapReader> {
+        let keep = self.len().div_ceil(PAGE).max(1) * PAGE;
+        if keep < self.capacity {
+            let in_place = RemapOptions::new().may_move(false);
+            // SAFETY: this handle is the only one that ever touches `map` (readers use `start`), and
+            // we own it. Shrinking in place keeps `start` and all published bytes mapped; what is
+            // unmapped lies above `published`, where no slice can be.
+            unsafe { (*self.region.map.get()).remap(keep, in_place)? };
+        }
+        Ok(self.reader())
+    }
+}
+
+impl MapReader {
+    /// Bytes published so far.
+    pub fn len(&self) -> usize {
+        self.region.published.load(Ordering::Acquire)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The published bytes in `range`, borrowed.
+    ///
+    /// # Panics
+    /// When `range` is not inside the published bytes.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.len());
+        // SAFETY: the range is inside the mapping and below `published`: initialised, never written
+        // again, and mapped for as long as `region` lives. The files are this broker's own (it holds
+        // the data directory's lock); another process that truncates them breaks this promise, as
+        // with every mapping.
+        unsafe { std::slice::from_raw_parts(self.region.start.add(range.start), range.len()) }
+    }
+
+    /// The published bytes in `range` as a `Bytes` that keeps the mapping alive; nothing is copied.
+    ///
+    /// # Panics
+    /// When `range` is not inside the published bytes.
+    pub fn slice(&self, range: Range<usize>) -> Bytes {
+        assert!(range.start <= range.end && range.end <= self.len());
+        Bytes::from_owner(MapSlice {
+            reader: self.clone(),
+            range,
+        })
+    }
+
+    /// Whether every page of `range` is in memory (mincore(2)), so that reading it cannot stall on
+    /// the disk. An answer of yes can be stale, never wrong for long.
+    pub fn is_resident(&self, range: Range<usize>) -> bool {
+        let (start, length) = page_span(&range);
+        let mut pages = [0u8; 4096];
+        if length.div_ceil(PAGE) > pages.len() {
+            return false;
+        }
+        // SAFETY: the span starts on a page of the mapping and `pages` has a byte for each page.
+        let result = unsafe {
+            let address = self.region.start.add(start);
+            libc::mincore(address.cast(), length, pages.as_mut_ptr())
+        };
+        result == 0
+            && pages[..length.div_ceil(PAGE)]
+                .iter()
+                .all(|page| page & 1 == 1)
+    }
+
+    /// Reads the pages of `range` into memory. Blocks: for a worker thread.
+    pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        let (start, length) = page_span(&range);
+        // SAFETY: the span lies inside the mapping; MADV_POPULATE_READ changes no content and
+        // reports a bad page as an error where a load would raise SIGBUS (madvise(2)).
+        let result = unsafe {
+            let address = self.region.start.add(start);
+            libc::madvise(address.cast(), length, libc::MADV_POPULATE_READ)
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Whether `bytes` points into this mapping: how a test shows that nothing was copied.
+    pub fn contains(&self, bytes: &[u8]) -> bool {
+        let start = self.region.start as usize;
+        let at = bytes.as_ptr() as usize;
+        at >= start && at + bytes.len() <= start + self.len()
+    }
+}
+
+/// The pages that cover `range`: offset of the first and length in bytes.
+fn page_span(range: &Range<usize>) -> (usize, usize) {
+    let start = range.start / PAGE * PAGE;
+    (start, range.end - start)
+}
+
+struct MapSlice {
+    reader: MapReader,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for MapSlice {
+    fn as_ref(&self) -> &[u8] {
+        self.reader.bytes(self.range.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::file;
+
+    fn mapped(capacity: usize, reserved: u64) -> (tempfile::TempDir, File, MapWriter) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file::open(&dir.path().join("segment"), true).unwrap();
+        let reserved = file::reserve(&file, reserved).unwrap();
+        let writer = map_for_append(&file, capacity, 0, reserved).unwrap();
+        (dir, file, writer)
+    }
+
+    #[test]
+    fn appended_bytes_are_read_without_a_copy_and_reach_the_file() {
+        let (dir, _file, mut writer) = mapped(1 << 20, 8192);
+        writer.append(b"hello", |copy| copy[0] = b'j');
+        let reader = writer.reader();
+        let slice = reader.slice(0..5);
+        assert_eq!(slice, b"jello"[..]);
+        assert!(reader.contains(&slice));
+        assert!(reader.is_resident(0..5));
+        let on_disk = std::fs::read(dir.path().join("segment")).unwrap();
+        assert_eq!(&on_disk[..5], b"jello");
+    }
+
+    #[test]
+    fn slices_outlive_growth_sealing_truncation_and_the_writer() {
+        let (_dir, file, mut writer) = mapped(1 << 20, 4096);
+        writer.append(&[7; 4000], |_| {});
+        let slice = writer.reader().slice(100..4000);
+        writer.extend(file::reserve(&file, 16384).unwrap());
+        assert_eq!(writer.room(), 16384 - 4000);
+        let reader = writer.seal().unwrap();
+        file::truncate(&file, 4000).unwrap();
+        drop(reader);
+        assert!(slice.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    #[should_panic(expected = "reserved")]
+    fn an_append_never_leaves_the_reserved_bytes() {
+        let (_dir, _file, mut writer) = mapped(1 << 20, 4096);
+        writer.append(&[0; 4097], |_| {});
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_not_a_signal() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file::open(&dir.path().join("segment"), true).unwrap();
+        crate::io::fault::inject(crate::io::fault::Op::Reserve, 0, libc::ENOSPC, false);
+        let error = file::reserve(&file, 4096).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+    }
+}

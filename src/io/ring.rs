@@ -1,0 +1,64 @@
+//! Operations that go through the shard's io_uring beside those of tokio-uring's own types.
+
+use super::fault::{self, Op};
+use io_uring::{cqueue, opcode, types};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
+
+/// fdatasync(2) through the ring of the current shard. Covers what was stored through mappings too.
+///
+/// # Errors
+/// Whatever the medium reports. After an error the kernel may have dropped the dirty pages and the
+/// error both, so the caller must never take a later success as proof for the same bytes.
+pub async fn sync_data(file: Arc<File>) -> io::Result<()> {
+    fault::check(Op::Sync)?;
+    let entry = opcode::Fsync::new(types::Fd(file.as_raw_fd()))
+        .flags(types::FsyncFlags::DATASYNC)
+        .build();
+    // The operation owns a handle of the file, so the descriptor stays open until it completes.
+    UnsubmittedOneshot::new(file, SyncDone, entry)
+        .submit()
+        .await
+}
+
+struct SyncDone;
+
+impl OneshotOutputTransform for SyncDone {
+    type Output = io::Result<()>;
+    type StoredData = Arc<File>;
+
+    fn transform_oneshot_output(self, _: Arc<File>, completion: cqueue::Entry) -> Self::Output {
+        match completion.result() {
+            code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether this process may use io_uring.
+///
+/// # Errors
+/// The kernel's error, with the setting that forbids it named where one does.
+pub fn probe() -> io::Result<()> {
+    let Err(error) = io_uring::IoUring::new(2) else {
+        return Ok(());
+    };
+    let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let why = match (error.raw_os_error(), setting.as_deref().map(str::trim)) {
+        (Some(libc::EPERM), Ok("1")) => {
+            "kernel.io_uring_disabled=1 allows io_uring to privileged processes only; \
+             set it to 0 or add this user to kernel.io_uring_group"
+        }
+        (Some(libc::EPERM), Ok("2")) => "kernel.io_uring_disabled=2 forbids io_uring; set it to 0",
+        (Some(libc::EPERM), _) => {
+            "the sandbox's seccomp profile forbids io_uring_setup; allow the io_uring_* calls"
+        }
+        (Some(libc::ENOSYS), _) => "this kernel has no io_uring (Linux 5.14 or newer is needed)",
+        (Some(libc::ENOMEM), _) => "the limit on locked memory is too low; raise ulimit -l",
+        _ => "io_uring_setup failed",
+    };
+    Err(io::Error::new(error.kind(), format!("{why} ({error})")))
+}

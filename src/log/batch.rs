@@ -1,0 +1,424 @@
+//! The record batch, format v2, as Kafka's clients send it and as it lies on disk.
+//!
+//! Layout (big endian): base offset 0, length 8, leader epoch 12, magic 16, CRC 17, attributes 21,
+//! last offset delta 23, base timestamp 27, max timestamp 35, producer id 43, producer epoch 51,
+//! base sequence 53, record count 57, records 61. The CRC-32C covers byte 21 to the end
+//! (Kafka's `DefaultRecordBatch`), so base offset and leader epoch can be set without touching it.
+
+use thiserror::Error;
+
+/// Bytes of a batch before its records.
+pub const HEADER_BYTES: usize = 61;
+/// Bytes of base offset and length, which the length field does not count.
+pub const LENGTH_END: usize = 12;
+const CRC_AT: usize = 17;
+const CRC_FROM: usize = 21;
+const MAGIC: i8 = 2;
+const LOG_APPEND_TIME: i16 = 1 << 3;
+const TRANSACTIONAL: i16 = 1 << 4;
+const CONTROL: i16 = 1 << 5;
+
+const _: () = assert!(HEADER_BYTES > CRC_FROM && CRC_FROM == CRC_AT + 4);
+
+/// Why bytes are not a record batch, or not one that a producer may send.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum BatchError {
+    #[error("the batch is cut short")]
+    Truncated,
+    #[error("the batch claims a length of {0} bytes")]
+    BadLength(i32),
+    #[error("the batch has format {0}; only format 2 is stored")]
+    BadMagic(i8),
+    #[error("the batch's CRC-32C does not match its bytes")]
+    BadCrc,
+    #[error("the batch has {0} bytes, more than this topic's max.message.bytes allows")]
+    TooLarge(usize),
+    #[error("the records are not one well-formed batch: {0}")]
+    Invalid(&'static str),
+}
+
+/// What a partition keeps to recognise a producer's batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerMark {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub base_sequence: i32,
+}
+
+/// The header of a batch, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    pub base_offset: i64,
+    /// Bytes after the length field.
+    pub length: i32,
+    pub leader_epoch: i32,
+    pub magic: i8,
+    pub crc: u32,
+    pub attributes: i16,
+    pub last_offset_delta: i32,
+    /// Milliseconds since the epoch, or -1.
+    pub base_timestamp: i64,
+    /// Milliseconds since the epoch, or -1.
+    pub max_timestamp: i64,
+    /// -1 when the producer is not idempotent.
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub base_sequence: i32,
+    pub record_count: i32,
+}
+
+/// How a batch's records are compressed (attributes, bits 0 to 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Codec {
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::None => "none",
+            Codec::Gzip => "gzip",
+            Codec::Snappy => "snappy",
+            Codec::Lz4 => "lz4",
+            Codec::Zstd => "zstd",
+        }
+    }
+}
+
+impl BatchHeader {
+    /// Decodes the header at the start of `bytes` and checks that it can be one: format 2, a length
+    /// that holds a header, offsets and counts that are not negative.
+    ///
+    /// # Errors
+    /// See [`BatchError`]; the CRC is not looked at ([`crc_matches`]).
+    pub fn parse(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+        if bytes.len() < HEADER_BYTES {
+            return Err(BatchError::Truncated);
+        }
+        let header = BatchHeader {
+            base_offset: i64_at(bytes, 0),
+            length: i32_at(bytes, 8),
+            leader_epoch: i32_at(bytes, 12),
+            magic: bytes[16] as i8,
+            crc: i32_at(bytes, CRC_AT) as u32,
+            attributes: i16_at(bytes, 21),
+            last_offset_delta: i32_at(bytes, 23),
+            base_timestamp: i64_at(bytes, 27),
+            max_timestamp: i64_at(bytes, 35),
+            producer_id: i64_at(bytes, 43),
+            producer_epoch: i16_at(bytes, 51),
+            base_sequence: i32_at(bytes, 53),
+            record_count: i32_at(bytes, 57),
+        };
+        // Formats 0 and 1 have their magic at the same place but another layout around it.
+        if header.magic != MAGIC {
+            return Err(BatchError::BadMagic(header.magic));
+        }
+        if header.length < (HEADER_BYTES - LENGTH_END) as i32 {
+            return Err(BatchError::BadLength(header.length));
+        }
+        if header.base_offset < 0 || header.base_offset > i64::MAX - i64::from(i32::MAX) - 1 {
+            return Err(BatchError::Invalid("the base offset is out of range"));
+        }
+        if header.last_offset_delta < 0 || header.record_count < 0 {
+            return Err(BatchError::Invalid("a count is negative"));
+        }
+        Ok(header)
+    }
+
+    /// Bytes of the whole batch, header included.
+    pub fn size(&self) -> usize {
+        LENGTH_END + self.length as usize
+    }
+
+    /// The offset of the last record.
+    pub fn last_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.last_offset_delta)
+    }
+
+    /// The offset that the batch after this one starts at.
+    pub fn next_offset(&self) -> i64 {
+        self.last_offset() + 1
+    }
+
+    /// The codec, or `None` for one that no client uses.
+    pub fn codec(&self) -> Option<Codec> {
+        match self.attributes & 7 {
+            0 => Some(Codec::None),
+            1 => Some(Codec::Gzip),
+            2 => Some(Codec::Snappy),
+            3 => Some(Codec::Lz4),
+            4 => Some(Codec::Zstd),
+            _ => None,
+        }
+    }
+
+    pub fn is_log_append_time(&self) -> bool {
+        self.attributes & LOG_APPEND_TIME != 0
+    }
+
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
+    }
+
+    /// The producer's mark, when the batch comes from an idempotent producer.
+    pub fn producer(&self) -> Option<ProducerMark> {
+        (self.producer_id >= 0).then_some(ProducerMark {
+            producer_id: self.producer_id,
+            epoch: self.producer_epoch,
+            base_sequence: self.base_sequence,
+        })
+    }
+}
+
+/// Whether the CRC-32C in the header matches. `batch` is one whole batch.
+pub fn crc_matches(batch: &[u8]) -> bool {
+    batch.len() >= HEADER_BYTES
+        && crc_fast::crc32_iscsi(&batch[CRC_FROM..]) == i32_at(batch, CRC_AT) as u32
+}
+
+/// Checks what a producer sent for one partition: exactly one sound batch, as Kafka's
+/// `LogValidator` asks for (the records inside are the producer's own affair).
+///
+/// # Errors
+/// See [`BatchError`]. `max_bytes` is the topic's `max.message.bytes`.
+pub fn check_produced(records: &[u8], max_bytes: usize) -> Result<BatchHeader, BatchError> {
+    let header = BatchHeader::parse(records)?;
+    if records.len() < header.size() {
+        return Err(BatchError::Truncated);
+    }
+    if records.len() > header.size() {
+        return Err(BatchError::Invalid("there is more than one batch"));
+    }
+    if records.len() > max_bytes {
+        return Err(BatchError::TooLarge(records.len()));
+    }
+    if !crc_matches(records) {
+        return Err(BatchError::BadCrc);
+    }
+    if header.base_offset != 0 {
+        return Err(BatchError::Invalid("the base offset is not 0"));
+    }
+    if header.record_count == 0 {
+        return Err(BatchError::Invalid("there are no records"));
+    }
+    if header.last_offset_delta != header.record_count - 1 {
+        return Err(BatchError::Invalid(
+            "the last offset delta is not the record count less one",
+        ));
+    }
+    if header.is_control() {
+        return Err(BatchError::Invalid("control batches are the broker's own"));
+    }
+    if header.codec().is_none() {
+        return Err(BatchError::Invalid("the compression codec is unknown"));
+    }
+    if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        return Err(BatchError::Invalid(
+            "an idempotent producer's sequence or epoch is negative",
+        ));
+    }
+    Ok(header)
+}
+
+/// Sets base offset and leader epoch, which the CRC does not cover.
+pub fn patch_position(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
+    batch[0..8].copy_from_slice(&base_offset.to_be_bytes());
+    batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+}
+
+/// Makes every record's timestamp `now_ms`, as `message.timestamp.type=LogAppendTime` asks
+/// (KIP-32), and computes the CRC anew.
+pub fn patch_append_time(batch: &mut [u8], now_ms: i64) {
+    let attributes = i16_at(batch, 21) | LOG_APPEND_TIME;
+    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+    batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
+    let crc = crc_fast::crc32_iscsi(&batch[CRC_FROM..]);
+    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+}
+
+fn i64_at(bytes: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(array_at(bytes, at))
+}
+
+fn i32_at(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(array_at(bytes, at))
+}
+
+fn i16_at(bytes: &[u8], at: usize) -> i16 {
+    i16::from_be_bytes(array_at(bytes, at))
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[at..at + N]);
+    array
+}
+
+/// Makes batches for tests, benches and fuzz seeds.
+pub mod build {
+    use super::*;
+
+    /// A batch of uncompressed records, one for each value, with base offset 0.
+    #[derive(Clone, Debug)]
+    pub struct BatchBuilder {
+        pub base_timestamp: i64,
+        pub producer_id: i64,
+        pub producer_epoch: i16,
+        pub base_sequence: i32,
+    }
+
+    impl Default for BatchBuilder {
+        fn default() -> Self {
+            BatchBuilder {
+                base_timestamp: 1_700_000_000_000,
+                producer_id: -1,
+                producer_epoch: -1,
+                base_sequence: -1,
+            }
+        }
+    }
+
+    impl BatchBuilder {
+        /// One record for each value; the timestamps go up by a millisecond from record to record.
+        pub fn build<V: AsRef<[u8]>>(&self, values: &[V]) -> Vec<u8> {
+            let mut records = Vec::new();
+            for (index, value) in values.iter().enumerate() {
+                put_record(&mut records, index as i64, index as i64, value.as_ref());
+            }
+            let count = values.len() as i32;
+            let mut batch = Vec::with_capacity(HEADER_BYTES + records.len());
+            batch.extend_from_slice(&0i64.to_be_bytes());
+            let length = (HEADER_BYTES - LENGTH_END + records.len()) as i32;
+            batch.extend_from_slice(&length.to_be_bytes());
+            batch.extend_from_slice(&(-1i32).to_be_bytes());
+            batch.push(MAGIC as u8);
+            batch.extend_from_slice(&[0; 4]);
+            batch.extend_from_slice(&0i16.to_be_bytes());
+            batch.extend_from_slice(&(count - 1).to_be_bytes());
+            batch.extend_from_slice(&self.base_timestamp.to_be_bytes());
+            let max_timestamp = self.base_timestamp + i64::from(count - 1);
+            batch.extend_from_slice(&max_timestamp.to_be_bytes());
+            batch.extend_from_slice(&self.producer_id.to_be_bytes());
+            batch.extend_from_slice(&self.producer_epoch.to_be_bytes());
+            batch.extend_from_slice(&self.base_sequence.to_be_bytes());
+            batch.extend_from_slice(&count.to_be_bytes());
+            batch.extend_from_slice(&records);
+            seal(&mut batch);
+            batch
+        }
+    }
+
+    /// Computes the CRC after a test changed the bytes.
+    pub fn seal(batch: &mut [u8]) {
+        let crc = crc_fast::crc32_iscsi(&batch[CRC_FROM..]);
+        batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    }
+
+    fn put_record(into: &mut Vec<u8>, offset_delta: i64, timestamp_delta: i64, value: &[u8]) {
+        let mut body = vec![0u8];
+        put_varint(&mut body, timestamp_delta);
+        put_varint(&mut body, offset_delta);
+        put_varint(&mut body, -1);
+        put_varint(&mut body, value.len() as i64);
+        body.extend_from_slice(value);
+        put_varint(&mut body, 0);
+        put_varint(into, body.len() as i64);
+        into.extend_from_slice(&body);
+    }
+
+    fn put_varint(into: &mut Vec<u8>, value: i64) {
+        let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+        while zigzag >= 0x80 {
+            into.push(zigzag as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        into.push(zigzag as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::build::{BatchBuilder, seal};
+    use super::*;
+
+    fn batch() -> Vec<u8> {
+        BatchBuilder::default().build(&["one", "two", "three"])
+    }
+
+    #[test]
+    fn a_sound_batch_is_accepted_and_its_header_read() {
+        let header = check_produced(&batch(), 1000).unwrap();
+        assert_eq!(header.record_count, 3);
+        assert_eq!(header.size(), batch().len());
+        assert_eq!(header.max_timestamp, 1_700_000_000_002);
+        assert_eq!(header.producer(), None);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_under_the_crc_is_found() {
+        for at in CRC_FROM..batch().len() {
+            let mut bad = batch();
+            bad[at] ^= 0x10;
+            assert_eq!(crc_matches(&bad), false, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn what_a_producer_may_not_send_is_refused_with_the_reason() {
+        let refuse = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bad = batch();
+            change(&mut bad);
+            check_produced(&bad, 1000).unwrap_err()
+        };
+        assert_eq!(refuse(&|b| b.truncate(60)), BatchError::Truncated);
+        assert_eq!(refuse(&|b| b.truncate(80)), BatchError::Truncated);
+        assert_eq!(refuse(&|b| b[16] = 1), BatchError::BadMagic(1));
+        assert_eq!(refuse(&|b| b[80] ^= 1), BatchError::BadCrc);
+        assert_eq!(
+            refuse(&|b| b[8..12].copy_from_slice(&(-5i32).to_be_bytes())),
+            BatchError::BadLength(-5)
+        );
+        assert_eq!(
+            check_produced(&batch(), 70).unwrap_err(),
+            BatchError::TooLarge(batch().len())
+        );
+        let invalid = |change: &dyn Fn(&mut Vec<u8>)| {
+            let error = refuse(&|b| {
+                change(b);
+                if b.len() == batch().len() {
+                    seal(b);
+                }
+            });
+            assert!(matches!(error, BatchError::Invalid(_)), "{error}");
+        };
+        invalid(&|b| b[7] = 1);
+        invalid(&|b| b.extend_from_slice(&batch()));
+        invalid(&|b| b[57..61].copy_from_slice(&0i32.to_be_bytes()));
+        invalid(&|b| b[57..61].copy_from_slice(&2i32.to_be_bytes()));
+        invalid(&|b| b[22] |= 0x20);
+        invalid(&|b| b[22] |= 0x07);
+        invalid(&|b| b[43..51].copy_from_slice(&7i64.to_be_bytes()));
+    }
+
+    #[test]
+    fn position_is_patched_outside_the_crc_and_append_time_inside() {
+        let mut stored = batch();
+        patch_position(&mut stored, 41, 0);
+        assert!(crc_matches(&stored));
+        patch_append_time(&mut stored, 99);
+        assert!(crc_matches(&stored));
+        let header = BatchHeader::parse(&stored).unwrap();
+        assert!(header.is_log_append_time());
+        assert_eq!((header.base_offset, header.max_timestamp), (41, 99));
+        assert_eq!(header.next_offset(), 44);
+    }
+}

@@ -1,0 +1,301 @@
+//! What a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
+//! a worker thread and brings the result back; nothing here touches the log itself.
+
+use super::checkpoint::Checkpoint;
+use super::index::Index;
+use super::segment::{self, IndexBuilder, SegmentView, Walk};
+use crate::io::file::{self, Reserved};
+use crate::io::map::{self, MapReader, MapWriter};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+use uuid::Uuid;
+
+/// An index file can have an entry for every batch of the largest segment, not more.
+const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Makes room for appends.
+pub enum RoomJob {
+    /// Reserve more of the active segment's file.
+    Grow { file: Arc<File>, bytes: u64 },
+    /// Start a segment, and the partition's directory when it is the first.
+    Create {
+        dir: PathBuf,
+        topic_id: Uuid,
+        base: i64,
+        bytes: u64,
+        capacity: usize,
+        index_interval_bytes: usize,
+    },
+    /// Make the last sealed segment writable again.
+    Reopen {
+        dir: PathBuf,
+        base: i64,
+        size: usize,
+        bytes: u64,
+        capacity: usize,
+        index_interval_bytes: usize,
+    },
+}
+
+/// What a [`RoomJob`] brought.
+pub enum Room {
+    Grown(Reserved),
+    Opened(OpenedSegment),
+}
+
+/// A segment ready for appends.
+pub struct OpenedSegment {
+    pub base: i64,
+    pub file: Arc<File>,
+    pub writer: MapWriter,
+    pub index: IndexBuilder,
+    pub index_flushed: usize,
+}
+
+impl RoomJob {
+    /// # Errors
+    /// ENOSPC on a full disk; whatever else the file system reports.
+    pub fn run(self) -> io::Result<Room> {
+        match self {
+            RoomJob::Grow { file, bytes } => file::reserve(&file, bytes).map(Room::Grown),
+            RoomJob::Create {
+                dir,
+                topic_id,
+                base,
+                bytes,
+                capacity,
+                index_interval_bytes,
+            } => {
+                let index = IndexBuilder::new(base, index_interval_bytes);
+                create(dir, topic_id, index, bytes, capacity, base).map(Room::Opened)
+            }
+            RoomJob::Reopen {
+                dir,
+                base,
+                size,
+                bytes,
+                capacity,
+                index_interval_bytes,
+            } => {
+                let file = Arc::new(file::open(&segment::file_path(&dir, base, "log"), false)?);
+                // Whatever a crash left beyond the last sound batch must not come back behind a
+                // batch that is appended now.
+                file::truncate(&file, size as u64)?;
+                let reserved = file::reserve(&file, bytes)?;
+                let writer = map::map_for_append(&file, capacity, size, reserved)?;
+                let (index, index_flushed) =
+                    open_index(&dir, base, &writer.reader(), index_interval_bytes)?;
+                Ok(Room::Opened(OpenedSegment {
+                    base,
+                    file,
+                    writer,
+                    index,
+                    index_flushed,
+                }))
+            }
+        }
+    }
+}
+
+fn create(
+    dir: PathBuf,
+    topic_id: Uuid,
+    index: IndexBuilder,
+    bytes: u64,
+    capacity: usize,
+    base: i64,
+) -> io::Result<OpenedSegment> {
+    if !dir.exists() {
+        file::create_dir(&dir)?;
+    }
+    if Checkpoint::read(&dir)?.is_none() {
+        let first = Checkpoint {
+            topic_id,
+            log_start_offset: base,
+            durable_offset: base,
+            segment_base: base,
+            ..Checkpoint::default()
+        };
+        first.write(&dir)?;
+    }
+    let path = segment::file_path(&dir, base, "log");
+    let file = Arc::new(file::open(&path, true)?);
+    file::truncate(&file, 0)?;
+    let reserved = match file::reserve(&file, bytes) {
+        Ok(reserved) => reserved,
+        Err(error) => {
+            // An empty file of that name would be taken for a segment at the next start.
+            let _ = file::remove(&path);
+            return Err(error);
+        }
+    };
+    file::remove(&segment::file_path(&dir, base, "index"))?;
+    let writer = map::map_for_append(&file, capacity, 0, reserved)?;
+    file::sync_data(&file)?;
+    file::sync_dir(&dir)?;
+    Ok(OpenedSegment {
+        base,
+        file,
+        writer,
+        index,
+        index_flushed: 0,
+    })
+}
+
+/// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
+/// how many entries at the start of the file are good.
+fn open_index(
+    dir: &std::path::Path,
+    base: i64,
+    reader: &MapReader,
+    interval_bytes: usize,
+) -> io::Result<(IndexBuilder, usize)> {
+    let size = reader.len();
+    let content = file::read(
+        &segment::file_path(dir, base, "index"),
+        INDEX_FILE_BYTES_MAX,
+    )?;
+    let known = Index::decode(&content.unwrap_or_default(), base, size as u32);
+    let good = known.len();
+    let from = known.last().map_or(0, |last| last.position as usize);
+    let mut builder = IndexBuilder::resume(base, interval_bytes, known);
+    let mut walk = Walk::new(reader, from, size);
+    while let Ok((at, header)) = walk.step() {
+        builder.note(at, &header);
+    }
+    Ok((builder, good))
+}
+
+/// Brings a segment that was appended to into its final form on disk.
+pub struct SealJob {
+    pub dir: PathBuf,
+    pub base: i64,
+    pub file: Arc<File>,
+    pub size: u64,
+    /// Index entries to write, and where in the index file.
+    pub index_bytes: Vec<u8>,
+    pub index_at: u64,
+}
+
+impl SealJob {
+    /// Gives back the reserved bytes beyond the data, makes the data durable, completes the index.
+    pub fn run(self) -> io::Result<()> {
+        file::truncate(&self.file, self.size)?;
+        file::sync_data(&self.file)?;
+        write_index(&self.dir, self.base, &self.index_bytes, self.index_at)
+    }
+}
+
+fn write_index(dir: &std::path::Path, base: i64, bytes: &[u8], at: u64) -> io::Result<()> {
+    let index = file::open(&segment::file_path(dir, base, "index"), true)?;
+    file::write_at(&index, bytes, at)?;
+    file::truncate(&index, at + bytes.len() as u64)
+}
+
+/// Writes a checkpoint, and the index entries below it.
+pub struct CheckpointJob {
+    pub dir: PathBuf,
+    pub checkpoint: Checkpoint,
+    pub index_bytes: Vec<u8>,
+    pub index_at: u64,
+    /// How many index entries the file has afterwards.
+    pub index_flushed: usize,
+}
+
+impl CheckpointJob {
+    pub fn run(&self) -> io::Result<()> {
+        if !self.index_bytes.is_empty() {
+            let base = self.checkpoint.segment_base;
+            write_index(&self.dir, base, &self.index_bytes, self.index_at)?;
+        }
+        self.checkpoint.write(&self.dir)?;
+        file::sync_dir(&self.dir)
+    }
+}
+
+/// Brings into memory what a read needs.
+pub enum LoadJob {
+    /// Map a sealed segment and read its index.
+    Open {
+        dir: PathBuf,
+        base: i64,
+        size: usize,
+        index_interval_bytes: usize,
+    },
+    /// Read pages that are not in the page cache.
+    Populate {
+        reader: MapReader,
+        range: Range<usize>,
+    },
+}
+
+/// What a [`LoadJob`] brought.
+pub enum Loaded {
+    Segment {
+        view: SegmentView,
+        /// Milliseconds; the file's modification time where no record has a timestamp.
+        max_timestamp: i64,
+    },
+    Pages,
+}
+
+impl LoadJob {
+    /// # Errors
+    /// Whatever the file system reports; EFAULT for pages that the medium cannot read.
+    pub fn run(self) -> io::Result<Loaded> {
+        match self {
+            LoadJob::Populate { reader, range } => reader.populate(range).map(|()| Loaded::Pages),
+            LoadJob::Open {
+                dir,
+                base,
+                size,
+                index_interval_bytes,
+            } => {
+                let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
+                let reader = map::map_for_reading(&file, size)?;
+                let (builder, _) = open_index(&dir, base, &reader, index_interval_bytes)?;
+                let max_timestamp = match builder.max_timestamp {
+                    -1 => modified_ms(&file)?,
+                    timestamp => timestamp,
+                };
+                Ok(Loaded::Segment {
+                    view: SegmentView {
+                        base,
+                        reader,
+                        index: Arc::new(builder.index),
+                    },
+                    max_timestamp,
+                })
+            }
+        }
+    }
+}
+
+fn modified_ms(file: &File) -> io::Result<i64> {
+    let modified = file.metadata()?.modified()?;
+    Ok(modified
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64))
+}
+
+/// Removes segments' files.
+pub struct DeleteJob {
+    pub dir: PathBuf,
+    pub bases: Vec<i64>,
+}
+
+impl DeleteJob {
+    pub fn run(self) -> io::Result<()> {
+        for base in self.bases {
+            // The index first: an index without its segment is nothing, a segment without its index
+            // is whole.
+            file::remove(&segment::file_path(&self.dir, base, "index"))?;
+            file::remove(&segment::file_path(&self.dir, base, "log"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! The records inside a batch: for lookups by time, `dump` and `verify`. Never on the two walks.
+//!
+//! A compressed batch can claim any size, so decompression stops at a limit that the caller names.
+
+use super::batch::{BatchHeader, Codec, HEADER_BYTES};
+use std::io::{self, Read};
+use thiserror::Error;
+
+/// Why a batch's records cannot be read.
+#[derive(Debug, Error)]
+pub enum RecordsError {
+    #[error("the records cannot be decompressed: {0}")]
+    Decompress(io::Error),
+    #[error("the records unpack to more than {0} bytes")]
+    TooLarge(usize),
+    #[error("record {0} of the batch is malformed")]
+    Malformed(usize),
+    #[error("the batch names a codec that does not exist")]
+    UnknownCodec,
+}
+
+/// One record, borrowed from a batch's unpacked bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub offset: i64,
+    /// Milliseconds since the epoch; the batch's for LogAppendTime.
+    pub timestamp: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+}
+
+/// A batch's records, unpacked: [`iter`](Records::iter) reads them.
+pub struct Records {
+    header: BatchHeader,
+    bytes: Vec<u8>,
+}
+
+impl Records {
+    /// Unpacks the records of a whole batch to at most `limit` bytes.
+    ///
+    /// # Errors
+    /// See [`RecordsError`].
+    pub fn unpack(
+        header: BatchHeader,
+        batch: &[u8],
+        limit: usize,
+    ) -> Result<Records, RecordsError> {
+        let packed = batch.get(HEADER_BYTES..).unwrap_or_default();
+        let bytes = match header.codec().ok_or(RecordsError::UnknownCodec)? {
+            Codec::None => packed.to_vec(),
+            Codec::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(packed), limit)?,
+            Codec::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(packed), limit)?,
+            Codec::Zstd => {
+                let decoder =
+                    zstd::stream::read::Decoder::new(packed).map_err(RecordsError::Decompress)?;
+                read_bounded(decoder, limit)?
+            }
+            Codec::Snappy => unpack_snappy(packed, limit)?,
+        };
+        Ok(Records { header, bytes })
+    }
+
+    /// The records in order; the first malformed one ends the iteration with an error.
+    pub fn iter(&self) -> RecordIter<'_> {
+        RecordIter {
+            header: &self.header,
+            rest: &self.bytes,
+            index: 0,
+        }
+    }
+}
+
+/// Iterates over a batch's records.
+pub struct RecordIter<'a> {
+    header: &'a BatchHeader,
+    rest: &'a [u8],
+    index: usize,
+}
+
+impl<'a> Iterator for RecordIter<'a> {
+    type Item = Result<Record<'a>, RecordsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.index >= self.header.record_count as usize {
+            return None;
+        }
+        let index = self.index;
+        self.index += 1;
+        let record = parse_record(&mut self.rest, self.header);
+        if record.is_none() {
+            self.index = usize::MAX;
+        }
+        Some(record.ok_or(RecordsError::Malformed(index)))
+    }
+}
+
+fn parse_record<'a>(rest: &mut &'a [u8], header: &BatchHeader) -> Option<Record<'a>> {
+    let length = usize::try_from(varint(rest)?).ok()?;
+    let mut body = take(rest, length)?;
+    let body = &mut body;
+    let _attributes = take(body, 1)?;
+    let timestamp_delta = varint(body)?;
+    let offset_delta = varint(body)?;
+    let key = nullable(body)?;
+    let value = nullable(body)?;
+    let count = usize::try_from(varint(body)?).ok()?;
+    // A header takes two bytes at least, so a lying count is found before it is believed.
+    let mut headers = Vec::with_capacity(count.min(body.len() / 2));
+    for _ in 0..count {
+        headers.push((nullable(body)??, nullable(body)?));
+    }
+    let timestamp = match header.is_log_append_time() {
+        true => header.max_timestamp,
+        false => header.base_timestamp.checked_add(timestamp_delta)?,
+    };
+    Some(Record {
+        offset: header.base_offset.checked_add(offset_delta)?,
+        timestamp,
+        key,
+        value,
+        headers,
+    })
+}
+
+fn nullable<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    match varint(rest)? {
+        -1 => Some(None),
+        length => take(rest, usize::try_from(length).ok()?).map(Some),
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}
+
+/// A zigzag varint of at most ten bytes, as Kafka's records use it.
+fn varint(rest: &mut &[u8]) -> Option<i64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let byte = take(rest, 1)?[0];
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
+}
+
+fn read_bounded(reader: impl Read, limit: usize) -> Result<Vec<u8>, RecordsError> {
+    let mut bytes = Vec::new();
+    reader
+        .take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(RecordsError::Decompress)?;
+    match bytes.len() > limit {
+        true => Err(RecordsError::TooLarge(limit)),
+        false => Ok(bytes),
+    }
+}
+
+/// Snappy comes in two dresses: Java's clients frame it in chunks behind a magic (xerial's
+/// `SnappyOutputStream`), others send one raw block.
+fn unpack_snappy(packed: &[u8], limit: usize) -> Result<Vec<u8>, RecordsError> {
+    const XERIAL: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+    const XERIAL_HEADER_BYTES: usize = 16;
+    if !packed.starts_with(XERIAL) {
+        return unpack_snappy_block(packed, limit);
+    }
+    let mut rest = packed.get(XERIAL_HEADER_BYTES..).unwrap_or_default();
+    let mut bytes = Vec::new();
+    while !rest.is_empty() {
+        let cut = || RecordsError::Decompress(io::ErrorKind::UnexpectedEof.into());
+        let length = take(&mut rest, 4).ok_or_else(cut)?;
+        let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        let block = take(&mut rest, length).ok_or_else(cut)?;
+        bytes.extend(unpack_snappy_block(block, limit - bytes.len())?);
+    }
+    Ok(bytes)
+}
+
+fn unpack_snappy_block(block: &[u8], limit: usize) -> Result<Vec<u8>, RecordsError> {
+    let broken = |error: snap::Error| RecordsError::Decompress(error.into());
+    if snap::raw::decompress_len(block).map_err(broken)? > limit {
+        return Err(RecordsError::TooLarge(limit));
+    }
+    snap::raw::Decoder::new()
+        .decompress_vec(block)
+        .map_err(broken)
+}
+
+/// The first record of a batch that is at least as late as `timestamp` (ms): its offset and
+/// timestamp.
+///
+/// # Errors
+/// When the records cannot be read, or unpack to more than `limit` bytes.
+pub fn first_at_or_after(
+    batch: &[u8],
+    timestamp: i64,
+    limit: usize,
+) -> Result<Option<(i64, i64)>, RecordsError> {
+    let header = BatchHeader::parse(batch).map_err(|_| RecordsError::Malformed(0))?;
+    let records = Records::unpack(header, batch, limit)?;
+    for record in records.iter() {
+        let record = record?;
+        if record.timestamp >= timestamp {
+            return Ok(Some((record.offset, record.timestamp)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::build::BatchBuilder;
+    use super::*;
+    use kafka_protocol::indexmap::IndexMap;
+    use kafka_protocol::records as oracle;
+
+    fn encoded(compression: oracle::Compression) -> Vec<u8> {
+        let records: Vec<oracle::Record> = (0..20)
+            .map(|index| oracle::Record {
+                transactional: false,
+                control: false,
+                delete_horizon: false,
+                partition_leader_epoch: 0,
+                producer_id: -1,
+                producer_epoch: -1,
+                timestamp_type: oracle::TimestampType::Creation,
+                offset: index,
+                sequence: index as i32,
+                timestamp: 1000 + index * 10,
+                key: (index % 2 == 0).then(|| format!("key-{index}").into()),
+                value: (index % 3 != 0).then(|| vec![index as u8; 100].into()),
+                headers: IndexMap::from([("h".into(), Some("v".into())), ("n".into(), None)]),
+            })
+            .collect();
+        let options = oracle::RecordEncodeOptions {
+            version: 2,
+            compression,
+        };
+        let mut bytes = bytes::BytesMut::new();
+        oracle::RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
+        bytes.to_vec()
+    }
+
+    #[test]
+    fn records_of_every_codec_are_read_as_another_implementation_wrote_them() {
+        use oracle::Compression::{Gzip, Lz4, None, Snappy, Zstd};
+        for compression in [None, Gzip, Snappy, Lz4, Zstd] {
+            let batch = encoded(compression);
+            let header = BatchHeader::parse(&batch).unwrap();
+            let records = Records::unpack(header, &batch, 1 << 20).unwrap();
+            let records: Vec<_> = records.iter().map(Result::unwrap).collect();
+            assert_eq!(records.len(), 20, "{compression:?}");
+            assert_eq!(records[4].offset, 4);
+            assert_eq!(records[4].timestamp, 1040);
+            assert_eq!(records[4].key, Some(&b"key-4"[..]));
+            assert_eq!(records[5].key, Option::None);
+            assert_eq!(records[6].value, Option::None);
+            assert_eq!(records[4].headers[1], (&b"n"[..], Option::None));
+            let found = first_at_or_after(&batch, 1041, 1 << 20).unwrap();
+            assert_eq!(found, Some((5, 1050)));
+            assert_eq!(
+                first_at_or_after(&batch, 5000, 1 << 20).unwrap(),
+                Option::None
+            );
+        }
+    }
+
+    #[test]
+    fn a_compressed_bomb_stops_at_the_limit() {
+        use oracle::Compression::{Gzip, Lz4, Snappy, Zstd};
+        for compression in [Gzip, Snappy, Lz4, Zstd] {
+            let batch = encoded(compression);
+            let header = BatchHeader::parse(&batch).unwrap();
+            let error = Records::unpack(header, &batch, 500).err().unwrap();
+            assert!(
+                matches!(error, RecordsError::TooLarge(500)),
+                "{compression:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn malformed_records_are_an_error_wherever_they_are_cut() {
+        let whole = BatchBuilder::default().build(&["one", "two"]);
+        for length in HEADER_BYTES..whole.len() {
+            let cut = &whole[..length];
+            let header = BatchHeader::parse(cut).unwrap();
+            let records = Records::unpack(header, cut, 1000).unwrap();
+            assert!(
+                records.iter().any(|record| record.is_err()),
+                "cut at {length}"
+            );
+        }
+    }
+}

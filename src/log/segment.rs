@@ -1,0 +1,232 @@
+//! A segment: up to `segment.bytes` of record batches in one file named by its base offset.
+//!
+//! The one segment that is appended to is an [`ActiveSegment`]. All others are [`SealedSegment`]s:
+//! their file has exactly their size, and mapping and index are loaded when somebody reads them.
+
+use super::batch::{self, BatchError, BatchHeader};
+use super::index::{Entry, Index};
+use crate::io::map::{MapReader, MapWriter};
+use bytes::Bytes;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file of the segment that starts at `base`, named as Kafka names it.
+pub fn file_path(dir: &Path, base: i64, extension: &str) -> PathBuf {
+    dir.join(format!("{base:020}.{extension}"))
+}
+
+/// The base offset in a segment file's name, when it is one with this extension.
+pub fn base_of(path: &Path, extension: &str) -> Option<i64> {
+    let stem = path.file_stem()?.to_str()?;
+    let is_segment = path.extension()? == extension
+        && stem.len() == 20
+        && stem.bytes().all(|byte| byte.is_ascii_digit());
+    is_segment.then(|| stem.parse().ok()).flatten()
+}
+
+/// A segment's bytes together with what finds things in them.
+#[derive(Clone)]
+pub struct SegmentView {
+    pub base: i64,
+    pub reader: MapReader,
+    pub index: Arc<Index>,
+}
+
+/// The batches of `reader` from `position` (a batch start) on, each with its position.
+pub struct Walk<'a> {
+    reader: &'a MapReader,
+    position: usize,
+    end: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(reader: &'a MapReader, position: usize, end: usize) -> Walk<'a> {
+        Walk {
+            reader,
+            position,
+            end,
+        }
+    }
+
+    /// The position after the last batch that was returned.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The next batch's header, its place, or why there is none: `Truncated` at the end.
+    pub fn step(&mut self) -> Result<(usize, BatchHeader), BatchError> {
+        let at = self.position;
+        let header_end = (at + batch::HEADER_BYTES).min(self.end);
+        let header = BatchHeader::parse(self.reader.bytes(at.min(header_end)..header_end))?;
+        if header.size() > self.end - at {
+            return Err(BatchError::Truncated);
+        }
+        self.position = at + header.size();
+        Ok((at, header))
+    }
+}
+
+/// Bounds of a lookup in one segment.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// Bytes of the segment that may be read: the durable ones.
+    pub end: usize,
+    /// The most bytes to return.
+    pub max_bytes: usize,
+    /// Return one whole batch even when it is larger than `max_bytes`.
+    pub at_least_one: bool,
+}
+
+/// Where `offset` lies in the segment and how far a read may go: whole batches only.
+///
+/// `relative_offset` counts from the segment's base. An empty range means that nothing fits.
+pub fn locate(
+    reader: &MapReader,
+    index: &Index,
+    offset: i64,
+    relative_offset: u32,
+    limit: ReadLimit,
+) -> Result<Range<usize>, BatchError> {
+    let from = index.position_of_offset(relative_offset) as usize;
+    let mut walk = Walk::new(reader, from, limit.end);
+    let (start, first) = loop {
+        let (at, header) = walk.step()?;
+        if header.last_offset() >= offset {
+            break (at, header);
+        }
+    };
+    let first_end = start + first.size();
+    if first.size() > limit.max_bytes {
+        let end = if limit.at_least_one { first_end } else { start };
+        return Ok(start..end);
+    }
+    let wanted = start.saturating_add(limit.max_bytes);
+    if wanted >= limit.end {
+        return Ok(start..limit.end);
+    }
+    let near = index.position_at_or_before(wanted.min(u32::MAX as usize) as u32) as usize;
+    let mut walk = Walk::new(reader, near.max(first_end), limit.end);
+    let mut end = walk.position();
+    while let Ok((at, header)) = walk.step() {
+        if at + header.size() > wanted {
+            break;
+        }
+        end = at + header.size();
+    }
+    Ok(start..end)
+}
+
+/// The first batch at or after `from_offset` whose max timestamp is at least `timestamp`.
+pub fn locate_timestamp(
+    reader: &MapReader,
+    index: &Index,
+    base: i64,
+    timestamp: i64,
+    from_offset: i64,
+    end: usize,
+) -> Option<Bytes> {
+    let relative = (from_offset - base).clamp(0, i64::from(u32::MAX)) as u32;
+    let by_time = index.position_of_timestamp(timestamp) as usize;
+    let by_offset = index.position_of_offset(relative) as usize;
+    let mut walk = Walk::new(reader, by_time.max(by_offset), end);
+    while let Ok((at, header)) = walk.step() {
+        if header.max_timestamp >= timestamp && header.last_offset() >= from_offset {
+            return Some(reader.slice(at..at + header.size()));
+        }
+    }
+    None
+}
+
+/// Builds an index while batches go by.
+#[derive(Clone, Debug)]
+pub struct IndexBuilder {
+    pub index: Index,
+    base: i64,
+    interval_bytes: usize,
+    /// Highest timestamp (ms) of the batches so far, or -1.
+    pub max_timestamp: i64,
+}
+
+impl IndexBuilder {
+    pub fn new(base: i64, interval_bytes: usize) -> IndexBuilder {
+        IndexBuilder::resume(base, interval_bytes, Index::default())
+    }
+
+    /// Goes on from entries that were read from a file: the next batch to note is the last entry's.
+    pub fn resume(base: i64, interval_bytes: usize, index: Index) -> IndexBuilder {
+        let max_timestamp = index.last().map_or(-1, |last| last.max_timestamp_before);
+        IndexBuilder {
+            index,
+            base,
+            interval_bytes,
+            max_timestamp,
+        }
+    }
+
+    /// Takes note of the batch at `position`.
+    pub fn note(&mut self, position: usize, header: &BatchHeader) {
+        let interval = self.interval_bytes.max(1);
+        let last = self.index.last();
+        let due = last.is_none_or(|last| position >= last.position as usize + interval);
+        if due {
+            self.index.push(Entry {
+                relative_offset: (header.base_offset - self.base) as u32,
+                position: position as u32,
+                max_timestamp_before: self.max_timestamp,
+            });
+        }
+        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+    }
+}
+
+/// The segment that is appended to.
+pub struct ActiveSegment {
+    pub base: i64,
+    pub file: Arc<File>,
+    pub writer: MapWriter,
+    pub index: IndexBuilder,
+    /// Index entries that the index file has already.
+    pub index_flushed: usize,
+    /// When the segment got its first record or was opened again (ms): its age for `segment.ms`.
+    pub started_ms: i64,
+    /// When it was last appended to (ms).
+    pub appended_ms: i64,
+}
+
+impl ActiveSegment {
+    /// Appends a batch that fits, at the offset that `header` (already positioned) says.
+    pub fn append(&mut self, bytes: &[u8], header: &BatchHeader, append_time_ms: Option<i64>) {
+        self.index.note(self.writer.len(), header);
+        self.writer.append(bytes, |copy| {
+            batch::patch_position(copy, header.base_offset, header.leader_epoch);
+            if let Some(now_ms) = append_time_ms {
+                batch::patch_append_time(copy, now_ms);
+            }
+        });
+    }
+
+    pub fn size(&self) -> usize {
+        self.writer.len()
+    }
+}
+
+/// A segment that is not appended to.
+pub struct SealedSegment {
+    pub base: i64,
+    /// The offset after its last record: the next segment's base.
+    pub end: i64,
+    /// Bytes.
+    pub size: usize,
+    pub loaded: Option<LoadedSegment>,
+    /// The highest timestamp (ms) in it, once known; see [`LoadedSegment`].
+    pub max_timestamp: Option<i64>,
+}
+
+/// What is in memory of a sealed segment that somebody reads.
+pub struct LoadedSegment {
+    pub view: SegmentView,
+    /// When it was last read (ms), for unmapping what is cold.
+    pub used_ms: i64,
+}
