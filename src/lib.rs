@@ -13,5 +13,6 @@
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
 
+pub mod config;
 pub mod io;
 pub mod log;
