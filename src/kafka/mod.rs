@@ -10,9 +10,18 @@
 
 pub mod api;
 pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
 pub mod error;
 pub mod fetch;
+pub mod find_coordinator;
 pub mod header;
+pub mod init_producer_id;
+pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
 pub mod wire;
