@@ -15,4 +15,5 @@
 
 pub mod config;
 pub mod io;
+pub mod kafka;
 pub mod log;
