@@ -14,6 +14,7 @@
 //! - `config`: every knob, once.
 
 pub mod config;
+pub mod engine;
 pub mod io;
 pub mod kafka;
 pub mod log;
