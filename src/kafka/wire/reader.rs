@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{STRING_BYTES_MAX, WireError};
 
 /// Memory that the arrays of one request may take, in bytes for each byte of its frame. Strings
-/// and byte fields take none: they borrow from the frame. Real requests stay below 3.
+/// and byte fields take none: they borrow from the frame. Most real requests stay below 3.
 const ARRAY_BYTES_PER_FRAME_BYTE: usize = 4;
 
 /// Memory that the arrays of any request may take: small requests may be denser than large ones,
