@@ -2,13 +2,14 @@
 
 /// Declares [`ErrorCode`] from one table: code, Kafka's name, retriable or last, message.
 macro_rules! error_codes {
-    ($($code:literal $variant:ident $name:literal $retry:ident $message:literal,)*) => {
+    ($($(#[$attribute:meta])? $code:literal $variant:ident $name:literal $retry:ident $message:literal,)*) => {
         /// An error code of the protocol. The numbers are part of the protocol and never change.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
             $(
                 #[doc = $message]
+                $(#[$attribute])?
                 $variant = $code,
             )*
         }
@@ -47,6 +48,7 @@ macro_rules! error_codes {
 #[rustfmt::skip]
 error_codes! {
      -1 UnknownServerError "UNKNOWN_SERVER_ERROR" last "The broker met an unexpected error.",
+      #[default]
       0 None "NONE" last "No error.",
       1 OffsetOutOfRange "OFFSET_OUT_OF_RANGE" last "The offset lies outside what the partition holds.",
       2 CorruptMessage "CORRUPT_MESSAGE" retriable "The batch fails its CRC or has an impossible size.",
@@ -196,12 +198,6 @@ impl ErrorCode {
 
     pub const fn is_error(self) -> bool {
         !matches!(self, Self::None)
-    }
-}
-
-impl Default for ErrorCode {
-    fn default() -> Self {
-        Self::None
     }
 }
 

@@ -7,6 +7,10 @@
 //! watermark (KIP-1166). 4, 6, 8, 10 and 14 change only what may be asked for or answered: 10
 //! allows zstd (KIP-110).
 
+mod handle;
+
+pub use handle::{check_leader_epoch, handle};
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -207,7 +211,7 @@ fn decode_partition(r: &mut Reader<'_>, version: i16) -> Result<PartitionRequest
     Ok(partition)
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Response<'a> {
     pub throttle_time_ms: i32,
     /// For the fetch as a whole. From version 7.
@@ -217,18 +221,6 @@ pub struct Response<'a> {
     pub topics: Vec<TopicResponse<'a>>,
     /// Where the leaders named in [`PartitionResponse::current_leader`] are. From version 16.
     pub node_endpoints: Vec<NodeEndpoint<'a>>,
-}
-
-impl Default for Response<'_> {
-    fn default() -> Self {
-        Self {
-            throttle_time_ms: 0,
-            error_code: ErrorCode::None,
-            session_id: 0,
-            topics: Vec::new(),
-            node_endpoints: Vec::new(),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,6 +5,10 @@
 //! operations (KIP-430), 9 is flexible, 10 adds topic ids, 11 drops the cluster's authorized
 //! operations (KIP-700), 12 allows asking by id alone (KIP-516), 13 adds the top-level error.
 
+mod handle;
+
+pub use handle::{CLUSTER_OPERATIONS, handle};
+
 use std::borrow::Cow;
 
 use uuid::Uuid;

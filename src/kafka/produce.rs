@@ -4,6 +4,10 @@
 //! current leader (KIP-951), 13 names topics by id (KIP-516). 4, 6, 7, 11 and 12 change only what
 //! may be asked for: 7 allows zstd (KIP-110), 12 transactions v2 (KIP-890).
 
+mod handle;
+
+pub use handle::handle;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;

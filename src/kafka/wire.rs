@@ -28,6 +28,9 @@ pub enum WireError {
     /// A field, or the elements that an array claims, would lie past the end of the frame.
     #[error("the frame ends before the message does")]
     Truncated,
+    /// Arrays that would take far more memory than the frame that asks for them.
+    #[error("an array of {0} elements is out of proportion to its frame")]
+    TooManyElements(usize),
     /// A length below -1, which has no meaning.
     #[error("negative length {0}")]
     NegativeLength(i32),

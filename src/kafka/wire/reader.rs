@@ -7,21 +7,30 @@ use uuid::Uuid;
 
 use super::{STRING_BYTES_MAX, WireError};
 
-/// How much an array may reserve before its elements are read, as a multiple of the bytes left in
-/// the frame. Beyond it the array grows only as elements are really decoded, so that a claimed
-/// length never costs more than this.
-const RESERVE_FACTOR: usize = 4;
+/// Memory that the arrays of one request may take, in bytes for each byte of its frame. Strings
+/// and byte fields take none: they borrow from the frame. Most real requests stay below 3.
+const ARRAY_BYTES_PER_FRAME_BYTE: usize = 4;
+
+/// Memory that the arrays of any request may take: small requests may be denser than large ones,
+/// say a list of topics with names of one letter.
+const ARRAY_BYTES_FLOOR: usize = 256 * 1024;
 
 /// A cursor over one request frame.
 ///
 /// Strings borrow from the frame and byte fields are slices that share it, so reading copies
 /// nothing. Every method checks against the end of the frame: no input makes one panic.
+///
+/// Arrays are what costs memory, and a hostile frame can claim many elements, or hold many that
+/// take a byte on the wire and fifty in memory. All arrays of a frame draw on one budget,
+/// [`Reader::array_budget_bytes`], which is therefore the most that decoding a frame allocates.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     frame: &'a Bytes,
     position: usize,
     /// Where this reader stops: the end of the frame, or of one tagged field.
     end: usize,
+    /// What arrays may still take.
+    budget_bytes: usize,
     flexible: bool,
 }
 
@@ -32,8 +41,16 @@ impl<'a> Reader<'a> {
             frame,
             position: 0,
             end: frame.len(),
+            budget_bytes: Self::array_budget_bytes(frame.len()),
             flexible,
         }
+    }
+
+    /// The most memory that decoding a frame of this size allocates.
+    pub const fn array_budget_bytes(frame_bytes: usize) -> usize {
+        frame_bytes
+            .saturating_mul(ARRAY_BYTES_PER_FRAME_BYTE)
+            .saturating_add(ARRAY_BYTES_FLOOR)
     }
 
     /// Whether compact forms and tagged fields are expected.
@@ -155,11 +172,7 @@ impl<'a> Reader<'a> {
         let Some(count) = self.length()? else {
             return Ok(None);
         };
-        // No element of any message is empty, so a count beyond the bytes left is a lie.
-        if count > self.remaining() {
-            return Err(WireError::Truncated);
-        }
-        let mut elements = Vec::with_capacity(count.min(self.reserve_limit::<T>()));
+        let mut elements = self.reserve(count)?;
         for _ in 0..count {
             elements.push(element(self)?);
         }
@@ -188,15 +201,26 @@ impl<'a> Reader<'a> {
             let range = self.take(size)?;
             if u64::from(tag) >= next_tag {
                 next_tag = u64::from(tag) + 1;
-                field(tag, &mut self.within(range))?;
+                let mut value = self.within(range);
+                field(tag, &mut value)?;
+                self.budget_bytes = value.budget_bytes;
             }
         }
         Ok(())
     }
 
-    /// Most elements of type `T` to reserve room for at this point of the frame.
-    fn reserve_limit<T>(&self) -> usize {
-        self.remaining().saturating_mul(RESERVE_FACTOR) / size_of::<T>().max(1)
+    /// Room for `count` elements, if the frame can hold as many and the budget allows it.
+    fn reserve<T>(&mut self, count: usize) -> Result<Vec<T>, WireError> {
+        // No element of any message is empty, so a count beyond the bytes left is a lie.
+        if count > self.remaining() {
+            return Err(WireError::Truncated);
+        }
+        let bytes = count.saturating_mul(size_of::<T>());
+        self.budget_bytes = self
+            .budget_bytes
+            .checked_sub(bytes)
+            .ok_or(WireError::TooManyElements(count))?;
+        Ok(Vec::with_capacity(count))
     }
 
     fn utf8(&mut self, length: usize) -> Result<&'a str, WireError> {
@@ -259,6 +283,7 @@ impl<'a> Reader<'a> {
             frame: self.frame,
             position: range.start,
             end: range.end,
+            budget_bytes: self.budget_bytes,
             flexible: self.flexible,
         }
     }
@@ -348,6 +373,19 @@ mod tests {
             });
             assert_eq!((result, calls), (Err(WireError::Truncated), 0));
         }
+    }
+
+    #[test]
+    fn arrays_of_arrays_cannot_take_more_than_the_frames_budget() {
+        // Each inner array is empty: a byte on the wire, 24 in memory.
+        let count = 100_000;
+        let mut frame = vec![1; 3 + count];
+        frame[..3].copy_from_slice(&[0xa1, 0x8d, 0x06]);
+        let frame = Bytes::from(frame);
+        let budget = Reader::array_budget_bytes(frame.len());
+        assert!(count * size_of::<Vec<i64>>() > budget);
+        let result = Reader::new(&frame, true).array(|r| r.array(Reader::i64));
+        assert_eq!(result, Err(WireError::TooManyElements(count)));
     }
 
     #[test]
