@@ -12,3 +12,5 @@
 //! - `log`: one partition's log: batches, segments, indexes, recovery, retention.
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
+
+pub mod cli;
