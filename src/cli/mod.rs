@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("millstream: {error:#}");
+            output::say(&format!("millstream: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -61,6 +61,11 @@ impl Output {
     }
 }
 
+/// Says `line` on standard error. Nobody to hear it is no reason to fail.
+pub fn say(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
 fn stdout_error(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => ReaderGone.into(),

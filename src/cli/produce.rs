@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::client::{BrokerArgs, Client};
 use crate::cli::compress::Codec;
 use crate::cli::lines::{self, Block};
+use crate::cli::output;
 use crate::cli::partitioner::{Sticky, partition_for_key};
 use crate::cli::producer::{Acks, Origin, Producer, Settings, Totals};
 use crate::cli::records::{Header, NewRecord};
@@ -97,7 +98,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         words::count(totals.records, "record"),
         words::size(totals.bytes),
     );
-    anstream::eprintln!("produced {records}, {bytes}, to {}", args.topic);
+    output::say(&format!("produced {records}, {bytes}, to {}", args.topic));
     Ok(())
 }
 
