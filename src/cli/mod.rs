@@ -5,7 +5,7 @@
 //!
 //! - `producer`: batches on their way to the broker, each exactly once; `render`: records as text.
 //! - `offsets`: ListOffsets, asked of every leader.
-//! - `client`: connections, version negotiation, metadata.
+//! - `client`: metadata, and connections to the brokers that it names; `connection`: one of them.
 //! - `records`: record batches to and from bytes; `compress`: their codecs.
 //! - `partitioner`: which partition a record goes to; `lines`: records from lines of text.
 //! - `words`: Kafka's error codes, sizes and counts for people to read.
@@ -15,6 +15,7 @@
 
 mod client;
 mod compress;
+mod connection;
 mod consume;
 mod lines;
 mod offsets;
