@@ -13,6 +13,7 @@
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
 
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod io;

@@ -110,7 +110,11 @@ impl Engine {
                     configs: topic.configs,
                 })
                 .await?;
-            tracing::info!(topic = new.name, partitions = new.partitions, "created a topic");
+            tracing::info!(
+                topic = new.name,
+                partitions = new.partitions,
+                "created a topic"
+            );
             engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)
         })
         .await
@@ -263,7 +267,9 @@ impl Engine {
         // Another request may have brought a block meanwhile; the rest of that one is given up.
         let mut current = self.producer_ids.borrow_mut();
         *current = block;
-        current.take().ok_or(AdminError::Engine(EngineError::Stopping))
+        current
+            .take()
+            .ok_or(AdminError::Engine(EngineError::Stopping))
     }
 
     async fn administer<T, F>(

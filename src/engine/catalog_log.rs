@@ -121,7 +121,9 @@ fn encode_entry(entry: &Entry) -> Vec<u8> {
 
 /// The entries of a catalog file, up to a torn end.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, CatalogLogError> {
-    let header = bytes.get(..HEADER_BYTES).ok_or(CatalogLogError::BadHeader)?;
+    let header = bytes
+        .get(..HEADER_BYTES)
+        .ok_or(CatalogLogError::BadHeader)?;
     if !header.starts_with(MAGIC) {
         return Err(CatalogLogError::BadHeader);
     }
@@ -146,7 +148,9 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, CatalogLogError> {
 
 fn decode_entry(bytes: &[u8]) -> Option<(Entry, usize)> {
     let header = bytes.get(..ENTRY_HEADER_BYTES)?;
-    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let word = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     if !header.starts_with(ENTRY_MAGIC) {
         return None;
     }
@@ -192,7 +196,11 @@ mod tests {
         let two = whole.len() - encode_entry(&created(3)).len();
         for length in two..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(reopened(dir.path()).unwrap().topic_count(), 2, "cut at {length}");
+            assert_eq!(
+                reopened(dir.path()).unwrap().topic_count(),
+                2,
+                "cut at {length}"
+            );
         }
         std::fs::write(&path, &whole).unwrap();
         assert_eq!(reopened(dir.path()).unwrap().topic_count(), 3);
@@ -206,7 +214,10 @@ mod tests {
         bytes[HEADER_BYTES + 20] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         let error = reopened(dir.path()).unwrap_err();
-        assert!(matches!(error, CatalogLogError::Damaged(HEADER_BYTES)), "{error}");
+        assert!(
+            matches!(error, CatalogLogError::Damaged(HEADER_BYTES)),
+            "{error}"
+        );
         bytes[8..12].copy_from_slice(&9u32.to_be_bytes());
         std::fs::write(&path, &bytes).unwrap();
         let error = reopened(dir.path()).unwrap_err();

@@ -340,7 +340,10 @@ impl Engine {
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();
             let counters = partition.counters;
-            let topic = report.topics.entry(partition.topic.name.clone()).or_default();
+            let topic = report
+                .topics
+                .entry(partition.topic.name.clone())
+                .or_default();
             topic.add(&TopicReport {
                 partitions: 1,
                 poisoned_partitions: u64::from(partition.log.is_poisoned()),

@@ -53,7 +53,8 @@ impl Engine {
         key: PartitionKey,
         spec: OffsetSpec,
     ) -> Result<FoundOffset, EngineError> {
-        let find = move |engine: Rc<Engine>| async move { engine.find_offset_here(key, spec).await };
+        let find =
+            move |engine: Rc<Engine>| async move { engine.find_offset_here(key, spec).await };
         self.call(self.owner_of(key), find).await?
     }
 

@@ -92,7 +92,10 @@ impl Producers {
                 current: producer.epoch,
             });
         }
-        let last = producer.batches.back().map_or(-1, |kept| kept.last_sequence);
+        let last = producer
+            .batches
+            .back()
+            .map_or(-1, |kept| kept.last_sequence);
         let expected = match mark.epoch > producer.epoch {
             true => 0,
             false => sequence_after(last, 1),
@@ -283,7 +286,10 @@ mod tests {
         let stale = producers.check(&mark(0, 30), 1);
         assert!(matches!(stale, Err(SequenceError::StaleEpoch { .. })));
         let of_old_epoch = producers.check(&mark(0, 0), 10);
-        assert!(matches!(of_old_epoch, Err(SequenceError::StaleEpoch { .. })));
+        assert!(matches!(
+            of_old_epoch,
+            Err(SequenceError::StaleEpoch { .. })
+        ));
     }
 
     #[test]

@@ -120,7 +120,11 @@ impl TopicReport {
 impl Stats {
     /// Counts a connection that was closed by us.
     pub fn refuse(&self, reason: &'static str) {
-        *self.connections_refused.borrow_mut().entry(reason).or_default() += 1;
+        *self
+            .connections_refused
+            .borrow_mut()
+            .entry(reason)
+            .or_default() += 1;
     }
 
     /// Counts a reply with an error.

@@ -35,7 +35,8 @@ impl Engine {
     /// # Errors
     /// When a partition's log cannot be opened; nothing on disk is changed by that.
     pub fn open_partitions(self: &Rc<Self>) -> Result<OpenReport, LogError> {
-        let topics: Vec<Arc<Topic>> = self.with_catalog(|catalog| catalog.topics().cloned().collect());
+        let topics: Vec<Arc<Topic>> =
+            self.with_catalog(|catalog| catalog.topics().cloned().collect());
         let mut report = OpenReport::default();
         for topic in topics {
             for index in 0..topic.partitions {
@@ -61,7 +62,15 @@ impl Engine {
         let dir = self.partition_dir(topic, index);
         let config = log_config(&self.config, &topic.config);
         let now_ms = clock::now_ms();
-        let open = || Partition::open(Arc::clone(topic), index, dir.clone(), config.clone(), now_ms);
+        let open = || {
+            Partition::open(
+                Arc::clone(topic),
+                index,
+                dir.clone(),
+                config.clone(),
+                now_ms,
+            )
+        };
         let (mut partition, mut recovered) = open()?;
         if recovered.foreign {
             // Left by a deleted topic of the same name.
@@ -137,7 +146,9 @@ impl Engine {
     fn reconfigure(&self, topic: &Arc<Topic>) {
         for partition in self.partitions_of(topic) {
             let mut inner = partition.borrow_mut();
-            inner.log.set_config(log_config(&self.config, &topic.config));
+            inner
+                .log
+                .set_config(log_config(&self.config, &topic.config));
             inner.topic = Arc::clone(topic);
         }
     }

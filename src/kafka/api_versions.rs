@@ -4,7 +4,11 @@
 //! (KIP-511) and features (KIP-584), 4 allows features that start at version 0. The response
 //! header is version 0 whatever the version of the request.
 
+use super::header::RequestHeader;
+use super::wire::Reply;
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::api::{APIS, Api};
 use super::error::ErrorCode;
@@ -176,4 +180,38 @@ fn encode_finalized_feature(w: &mut Writer, feature: &FinalizedFeature<'_>) {
     w.i16(feature.max_version_level);
     w.i16(feature.min_version_level);
     w.no_tagged_fields();
+}
+
+/// Says what is served. It takes no authentication, and a client that names itself in a way that
+/// KIP-511 does not allow is told so.
+pub async fn handle(
+    _engine: &Rc<Engine>,
+    request: &Request<'_>,
+    version: i16,
+) -> Response<'static> {
+    let named = version < FIRST_VERSION_WITH_CLIENT_SOFTWARE
+        || (is_software_name(request.client_software_name)
+            && is_software_name(request.client_software_version));
+    match named {
+        true => Response::all(),
+        false => Response {
+            error_code: ErrorCode::InvalidRequest,
+            ..Response::all()
+        },
+    }
+}
+
+/// The answer to a version that is too high; its body is not read.
+pub fn unsupported_version(header: &RequestHeader<'_>) -> Reply {
+    let mut writer = header.reply_v0();
+    encode(&Response::unsupported_version(), 0, &mut writer);
+    writer.finish()
+}
+
+/// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`
+fn is_software_name(name: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    let inside = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.".contains(byte);
+    edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inside)
 }

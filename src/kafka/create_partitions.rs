@@ -3,7 +3,9 @@
 //! Versions: 2 is flexible. Nothing else changes on the wire; 3 allows throttling by quota
 //! (KIP-599).
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -82,4 +84,52 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
     w.error_code(topic.error_code);
     w.nullable_string(topic.error_message.as_deref());
     w.no_tagged_fields();
+}
+
+/// Gives topics more partitions.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let grown = grow(engine, topic, request.validate_only).await;
+        let (error_code, message) = grown.err().unzip();
+        topics.push(TopicResponse {
+            name: Cow::Borrowed(topic.name),
+            error_code: error_code.unwrap_or_default(),
+            error_message: message.map(Cow::Owned),
+        });
+    }
+    Response {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+async fn grow(
+    engine: &Rc<Engine>,
+    request: &TopicRequest<'_>,
+    only_check: bool,
+) -> Result<(), (ErrorCode, String)> {
+    let unknown = (
+        ErrorCode::UnknownTopicOrPartition,
+        "there is no such topic".to_owned(),
+    );
+    let topic = engine.topic(request.name).ok_or(unknown)?;
+    let bad_count = (
+        ErrorCode::InvalidPartitions,
+        format!("a topic cannot have {} partitions", request.count),
+    );
+    let count = u32::try_from(request.count).map_err(|_| bad_count)?;
+    if let Some(assignments) = &request.assignments {
+        let here = |assignment: &Assignment| assignment.broker_ids == [engine.config.node_id];
+        let new = count.saturating_sub(topic.partitions) as usize;
+        if assignments.len() != new || !assignments.iter().all(here) {
+            let message = format!(
+                "each of the {new} new partitions must be on broker {} alone",
+                engine.config.node_id
+            );
+            return Err((ErrorCode::InvalidReplicaAssignment, message));
+        }
+    }
+    let grown = engine.set_partitions(topic.id, count, only_check).await;
+    grown.map_err(|error| ((&error).into(), error.to_string()))
 }

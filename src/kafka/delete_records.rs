@@ -2,7 +2,9 @@
 //!
 //! Versions: 2 is flexible. Nothing else changes.
 
+use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -90,4 +92,50 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i64(partition.low_watermark);
     w.error_code(partition.error_code);
     w.no_tagged_fields();
+}
+
+/// Moves log start offsets up; the answer comes when that survives a crash.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let deleted = delete(engine, topic.name, partition).await;
+            partitions.push(PartitionResponse {
+                index: partition.index,
+                low_watermark: *deleted.as_ref().unwrap_or(&-1),
+                error_code: deleted.err().unwrap_or_default(),
+            });
+        }
+        topics.push(TopicResponse {
+            name: Cow::Borrowed(topic.name),
+            partitions,
+        });
+    }
+    Response {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+async fn delete(
+    engine: &Rc<Engine>,
+    topic: &str,
+    request: &PartitionRequest,
+) -> Result<i64, ErrorCode> {
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let topic = engine.topic(topic).ok_or(unknown)?;
+    let index = u32::try_from(request.index)
+        .ok()
+        .filter(|index| *index < topic.partitions)
+        .ok_or(unknown)?;
+    if topic.is_internal() {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    let key = PartitionKey {
+        topic_id: topic.id,
+        index,
+    };
+    let deleted = engine.delete_records(key, request.offset).await;
+    deleted.map_err(|error| ErrorCode::from(&error))
 }

@@ -3,7 +3,9 @@
 //! Versions: 4 is flexible, 5 adds the error message (KIP-599), 6 names topics by id or by name
 //! (KIP-516). 2 and 3 change nothing on the wire.
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use uuid::Uuid;
 
@@ -94,4 +96,44 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
         w.nullable_string(topic.error_message.as_deref());
     }
     w.no_tagged_fields();
+}
+
+/// Deletes topics, one after the other; each is gone durably before it is answered.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        topics.push(delete(engine, topic).await);
+    }
+    Response {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+async fn delete<'a>(engine: &Rc<Engine>, request: &TopicRequest<'a>) -> TopicResponse<'a> {
+    let (found, unknown) = match request.name {
+        Some(name) => (engine.topic(name), ErrorCode::UnknownTopicOrPartition),
+        None => (
+            engine.topic_by_id(request.topic_id),
+            ErrorCode::UnknownTopicId,
+        ),
+    };
+    let mut response = TopicResponse {
+        name: request.name.map(Cow::Borrowed),
+        topic_id: request.topic_id,
+        error_code: unknown,
+        error_message: None,
+    };
+    if let Some(topic) = found {
+        response.name = Some(Cow::Owned(topic.name.clone()));
+        response.topic_id = topic.id;
+        match engine.delete_topic(topic.id).await {
+            Ok(()) => response.error_code = ErrorCode::None,
+            Err(error) => {
+                response.error_code = (&error).into();
+                response.error_message = Some(Cow::Owned(error.to_string()));
+            }
+        }
+    }
+    response
 }

@@ -3,7 +3,10 @@
 //! Flexible from version 0. Versions: 1 adds the endpoint type (KIP-919), 2 fenced brokers
 //! (KIP-1073).
 
+use super::metadata;
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::metadata::OPERATIONS_NOT_REQUESTED;
@@ -102,4 +105,36 @@ fn encode_broker(w: &mut Writer, broker: &Broker<'_>, version: i16) {
         w.bool(broker.is_fenced);
     }
     w.no_tagged_fields();
+}
+
+/// The cluster is this one broker.
+pub async fn handle(engine: &Rc<Engine>, request: &Request, _version: i16) -> Response<'static> {
+    let advertised = engine.config.advertised();
+    if request.endpoint_type != ENDPOINT_BROKERS {
+        return Response {
+            error_code: ErrorCode::MismatchedEndpointType,
+            error_message: Some(Cow::Borrowed(
+                "this endpoint serves brokers, not controllers",
+            )),
+            endpoint_type: ENDPOINT_BROKERS,
+            ..Response::default()
+        };
+    }
+    Response {
+        endpoint_type: ENDPOINT_BROKERS,
+        cluster_id: Cow::Owned(engine.cluster_id.to_string()),
+        controller_id: engine.config.node_id,
+        brokers: vec![Broker {
+            broker_id: engine.config.node_id,
+            host: Cow::Owned(advertised.host.clone()),
+            port: i32::from(advertised.port),
+            rack: None,
+            is_fenced: false,
+        }],
+        cluster_authorized_operations: match request.include_cluster_authorized_operations {
+            true => metadata::CLUSTER_OPERATIONS,
+            false => metadata::OPERATIONS_NOT_REQUESTED,
+        },
+        ..Response::default()
+    }
 }

@@ -3,7 +3,10 @@
 //! Versions: 3 adds types and documentation (KIP-569), 4 is flexible. 2 changes nothing on the
 //! wire.
 
+use crate::config::{Entry, TopicConfig};
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -143,4 +146,88 @@ fn encode_synonym(w: &mut Writer, synonym: &Synonym<'_>) {
     w.nullable_string(synonym.value.as_deref());
     w.i8(synonym.source);
     w.no_tagged_fields();
+}
+
+const RESOURCE_TOPIC: i8 = 2;
+const RESOURCE_BROKER: i8 = 4;
+
+/// Tells every config of topics and of the broker, from the one table of knobs.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let describe = |resource: &ResourceRequest<'a>| {
+        let described = entries_of(engine, resource);
+        let (error_code, message) = described.as_ref().err().cloned().unzip();
+        ResourceResponse {
+            error_code: error_code.unwrap_or_default(),
+            error_message: message.map(Cow::Owned),
+            resource_type: resource.resource_type,
+            resource_name: Cow::Borrowed(resource.resource_name),
+            configs: described
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|entry| is_asked_for(entry, resource))
+                .map(|entry| respond(entry, request))
+                .collect(),
+        }
+    };
+    Response {
+        throttle_time_ms: 0,
+        results: request.resources.iter().map(describe).collect(),
+    }
+}
+
+fn entries_of(
+    engine: &Engine,
+    resource: &ResourceRequest<'_>,
+) -> Result<Vec<Entry>, (ErrorCode, String)> {
+    let name = resource.resource_name;
+    match resource.resource_type {
+        RESOURCE_TOPIC => match engine.topic(name) {
+            Some(topic) => Ok(TopicConfig::describe(
+                &engine.config.topic_defaults,
+                &topic.configs,
+            )),
+            None => Err((
+                ErrorCode::UnknownTopicOrPartition,
+                format!("there is no topic {name:?}"),
+            )),
+        },
+        // The empty name asks for what was set for all brokers while they ran: nothing.
+        RESOURCE_BROKER if name.is_empty() => Ok(Vec::new()),
+        RESOURCE_BROKER if name == engine.config.node_id.to_string() => {
+            Ok(engine.config.describe())
+        }
+        RESOURCE_BROKER => Err((
+            ErrorCode::InvalidRequest,
+            format!("this is broker {}, not {name}", engine.config.node_id),
+        )),
+        other => Err((
+            ErrorCode::InvalidRequest,
+            format!("resources of type {other} have no configs here"),
+        )),
+    }
+}
+
+fn is_asked_for(entry: &Entry, resource: &ResourceRequest<'_>) -> bool {
+    let keys = resource.configuration_keys.as_ref();
+    keys.is_none_or(|keys| keys.contains(&entry.name.as_str()))
+}
+
+fn respond(entry: Entry, request: &Request<'_>) -> ConfigResponse<'static> {
+    let synonyms = entry.synonyms.into_iter().map(|synonym| Synonym {
+        name: Cow::Owned(synonym.name),
+        value: Some(Cow::Owned(synonym.value)),
+        source: synonym.source.code(),
+    });
+    ConfigResponse {
+        name: Cow::Owned(entry.name),
+        value: Some(Cow::Owned(entry.value)),
+        read_only: entry.read_only,
+        config_source: entry.source.code(),
+        is_sensitive: entry.is_sensitive,
+        synonyms: synonyms.filter(|_| request.include_synonyms).collect(),
+        config_type: entry.type_code,
+        documentation: request
+            .include_documentation
+            .then_some(Cow::Borrowed(entry.documentation)),
+    }
 }

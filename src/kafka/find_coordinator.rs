@@ -3,7 +3,9 @@
 //! Versions: 1 adds the key type and the throttle time (KIP-98), 3 is flexible, 4 asks for many
 //! keys at once (KIP-699), 6 allows share groups (KIP-932). 2 and 5 change nothing on the wire.
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -114,4 +116,35 @@ fn encode_node(w: &mut Writer, coordinator: &Coordinator<'_>) {
     w.i32(coordinator.node_id);
     w.string(&coordinator.host);
     w.i32(coordinator.port);
+}
+
+const KEY_TYPE_GROUP: i8 = 0;
+
+/// This broker coordinates every group. Transactions and share groups it does not have.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let advertised = engine.config.advertised();
+    let coordinator = |key: &&'a str| match request.key_type {
+        KEY_TYPE_GROUP => Coordinator {
+            key: Cow::Borrowed(*key),
+            node_id: engine.config.node_id,
+            host: Cow::Owned(advertised.host.clone()),
+            port: i32::from(advertised.port),
+            error_code: ErrorCode::None,
+            error_message: None,
+        },
+        _ => Coordinator {
+            key: Cow::Borrowed(*key),
+            node_id: -1,
+            host: Cow::Borrowed(""),
+            port: -1,
+            error_code: ErrorCode::InvalidRequest,
+            error_message: Some(Cow::Borrowed(
+                "this broker coordinates groups only, neither transactions nor share groups",
+            )),
+        },
+    };
+    Response {
+        throttle_time_ms: 0,
+        coordinators: request.coordinator_keys.iter().map(coordinator).collect(),
+    }
 }

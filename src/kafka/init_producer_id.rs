@@ -5,6 +5,8 @@
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
+use crate::engine::Engine;
+use std::rc::Rc;
 
 const FIRST_VERSION_WITH_PRESENT_ID: i16 = 3;
 
@@ -58,4 +60,31 @@ pub fn encode(response: &Response, _version: i16, w: &mut Writer) {
     w.i64(response.producer_id);
     w.i16(response.producer_epoch);
     w.no_tagged_fields();
+}
+
+/// Gives out a producer id that was never given out before.
+pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -> Response {
+    let refused = |error_code| Response {
+        throttle_time_ms: 0,
+        error_code,
+        producer_id: -1,
+        producer_epoch: -1,
+    };
+    if request.transactional_id.is_some() {
+        // There are no transactions here; this code ends a transactional producer at once, with
+        // the reason, where others would make it try for ever.
+        return refused(ErrorCode::UnsupportedVersion);
+    }
+    match engine.new_producer_id().await {
+        Ok(producer_id) => Response {
+            throttle_time_ms: 0,
+            error_code: ErrorCode::None,
+            producer_id,
+            producer_epoch: 0,
+        },
+        Err(error) => {
+            tracing::error!(%error, "no producer id can be given out");
+            refused(ErrorCode::CoordinatorNotAvailable)
+        }
+    }
 }

@@ -5,7 +5,12 @@
 //! timestamps: -3 the highest timestamp (KIP-734), -4 and -5 for tiered storage (KIP-405,
 //! KIP-1005).
 
+use super::fetch::check_leader_epoch;
+use crate::engine::offsets::OffsetSpec;
+use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -146,4 +151,93 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse, version: i16)
         w.i32(partition.leader_epoch);
     }
     w.no_tagged_fields();
+}
+
+/// What the negative timestamps stand for, and the version that brought each.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const FIRST_VERSION_WITH_MAX_TIMESTAMP: i16 = 7;
+const FIRST_VERSION_WITH_EARLIEST_LOCAL: i16 = 8;
+const FIRST_VERSION_WITH_LATEST_TIERED: i16 = 9;
+
+/// Finds offsets by time, or the ends of the log.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+    let mut asked = HashSet::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let again = !asked.insert((topic.name, partition.index));
+            let found = match again {
+                true => Err(ErrorCode::InvalidRequest),
+                false => find(engine, topic.name, partition, version).await,
+            };
+            partitions.push(found.unwrap_or_else(|error_code| PartitionResponse {
+                index: partition.index,
+                error_code,
+                timestamp: -1,
+                offset: -1,
+                leader_epoch: -1,
+            }));
+        }
+        topics.push(TopicResponse {
+            name: Cow::Borrowed(topic.name),
+            partitions,
+        });
+    }
+    Response {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+async fn find(
+    engine: &Rc<Engine>,
+    topic: &str,
+    request: &PartitionRequest,
+    version: i16,
+) -> Result<PartitionResponse, ErrorCode> {
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let topic = engine.topic(topic).ok_or(unknown)?;
+    let index = u32::try_from(request.index)
+        .ok()
+        .filter(|index| *index < topic.partitions)
+        .ok_or(unknown)?;
+    check_leader_epoch(request.current_leader_epoch)?;
+    let key = PartitionKey {
+        topic_id: topic.id,
+        index,
+    };
+    let mut response = PartitionResponse {
+        index: request.index,
+        error_code: ErrorCode::None,
+        timestamp: -1,
+        offset: -1,
+        leader_epoch: -1,
+    };
+    if let Some(spec) = spec_of(request.timestamp, version)? {
+        let found = engine.find_offset(key, spec).await;
+        let found = found.map_err(|error| ErrorCode::from(&error))?;
+        response.timestamp = found.timestamp;
+        response.offset = found.offset;
+        response.leader_epoch = if found.offset < 0 { -1 } else { 0 };
+    }
+    Ok(response)
+}
+
+/// `None` where there can be no such offset: nothing is tiered here.
+fn spec_of(timestamp: i64, version: i16) -> Result<Option<OffsetSpec>, ErrorCode> {
+    let spec = match timestamp {
+        LATEST => OffsetSpec::Latest,
+        EARLIEST => OffsetSpec::Earliest,
+        MAX_TIMESTAMP if version >= FIRST_VERSION_WITH_MAX_TIMESTAMP => OffsetSpec::MaxTimestamp,
+        EARLIEST_LOCAL if version >= FIRST_VERSION_WITH_EARLIEST_LOCAL => OffsetSpec::Earliest,
+        LATEST_TIERED if version >= FIRST_VERSION_WITH_LATEST_TIERED => return Ok(None),
+        ..0 => return Err(ErrorCode::UnsupportedVersion),
+        _ => OffsetSpec::AtTime(timestamp),
+    };
+    Ok(Some(spec))
 }

@@ -66,7 +66,9 @@ fn plan(engine: &Engine, request: &Request<'_>) -> Plan {
         reads: Vec::new(),
         error: session_error(request),
         read_committed: request.isolation_level == READ_COMMITTED,
-        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        min_bytes: usize::try_from(request.min_bytes)
+            .unwrap_or(0)
+            .min(max_bytes),
         max_bytes,
         deadline: (wait_ms > 0).then(|| Instant::now() + Duration::from_millis(wait_ms)),
     };
@@ -97,8 +99,14 @@ fn plan_topic(
 ) -> PlannedTopic {
     let by_id = !request.topic_id.is_nil();
     let (topic, unknown) = match by_id {
-        true => (engine.topic_by_id(request.topic_id), ErrorCode::UnknownTopicId),
-        false => (engine.topic(request.name), ErrorCode::UnknownTopicOrPartition),
+        true => (
+            engine.topic_by_id(request.topic_id),
+            ErrorCode::UnknownTopicId,
+        ),
+        false => (
+            engine.topic(request.name),
+            ErrorCode::UnknownTopicOrPartition,
+        ),
     };
     let mut plan_partition = |partition: &PartitionRequest| {
         let topic = topic.as_ref().ok_or(unknown)?;
@@ -201,7 +209,11 @@ fn respond(engine: &Engine, plan: Plan, data: Vec<PartitionData>) -> Response<'s
         response
     };
     let topics = plan.topics.into_iter().map(|topic| TopicResponse {
-        partitions: topic.partitions.iter().map(&mut respond_partition).collect(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(&mut respond_partition)
+            .collect(),
         name: Cow::Owned(topic.name),
         topic_id: topic.topic_id,
     });

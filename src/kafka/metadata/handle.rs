@@ -18,11 +18,7 @@ const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// configs 11, idempotent write 12.
 pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
-pub async fn handle<'a>(
-    engine: &Rc<Engine>,
-    request: &Request<'a>,
-    _version: i16,
-) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
     let mut topics = Vec::new();
     match &request.topics {
         None => {
@@ -88,10 +84,7 @@ async fn find<'a>(
     }
 }
 
-async fn auto_create(
-    engine: &Rc<Engine>,
-    name: &str,
-) -> Result<Arc<catalog::Topic>, ErrorCode> {
+async fn auto_create(engine: &Rc<Engine>, name: &str) -> Result<Arc<catalog::Topic>, ErrorCode> {
     if catalog::INTERNAL_TOPICS.contains(&name) {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
@@ -103,9 +96,9 @@ async fn auto_create(
     match engine.create_topic(new, false).await {
         Ok(topic) => Ok(topic),
         // Another client was faster.
-        Err(AdminError::TopicExists(_)) => engine
-            .topic(name)
-            .ok_or(ErrorCode::UnknownTopicOrPartition),
+        Err(AdminError::TopicExists(_)) => {
+            engine.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
+        }
         Err(error) => {
             tracing::warn!(topic = name, %error, "a topic could not be created on demand");
             Err((&error).into())

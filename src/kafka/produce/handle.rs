@@ -42,7 +42,11 @@ struct TopicSlots {
 
 /// Puts the batches into their partitions, in order; the answer comes when they are appended
 /// (acks=1) or durable (acks=all).
-pub async fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: Request<'_>) -> Outcome {
+pub async fn handle(
+    engine: &Rc<Engine>,
+    header: &RequestHeader<'_>,
+    request: Request<'_>,
+) -> Outcome {
     let acks = request.acks;
     let version = header.api_version;
     let mut intake = Intake {
@@ -184,8 +188,8 @@ impl Intake<'_> {
             TimestampType::CreateTime => {
                 let age = self.now_ms.saturating_sub(header.base_timestamp);
                 let lead = header.max_timestamp.saturating_sub(self.now_ms);
-                let too_old = header.base_timestamp >= 0
-                    && age > config.message_timestamp_before_max_ms;
+                let too_old =
+                    header.base_timestamp >= 0 && age > config.message_timestamp_before_max_ms;
                 let too_new = lead > config.message_timestamp_after_max_ms;
                 (too_old || too_new).then_some(
                     "a timestamp is further from the broker's clock than the topic allows",
@@ -199,14 +203,21 @@ impl Intake<'_> {
 }
 
 fn key_of(topic: &Topic, index: i32) -> Option<PartitionKey> {
-    let index = u32::try_from(index).ok().filter(|index| *index < topic.partitions)?;
+    let index = u32::try_from(index)
+        .ok()
+        .filter(|index| *index < topic.partitions)?;
     Some(PartitionKey {
         topic_id: topic.id,
         index,
     })
 }
 
-async fn finish(engine: &Engine, topics: Vec<TopicSlots>, version: i16, mut writer: Writer) -> Answer {
+async fn finish(
+    engine: &Engine,
+    topics: Vec<TopicSlots>,
+    version: i16,
+    mut writer: Writer,
+) -> Answer {
     let mut response = Response {
         topics: Vec::with_capacity(topics.len()),
         ..Response::default()
