@@ -16,6 +16,10 @@
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod http;
 pub mod io;
 pub mod kafka;
 pub mod log;
+pub mod net;
+pub mod server;
+pub mod shard;

@@ -25,13 +25,16 @@ mod produce;
 mod producer;
 mod records;
 mod render;
+mod serve;
 mod table;
 mod topic;
 mod words;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Config;
 
 use self::output::ReaderGone;
 
@@ -52,6 +55,8 @@ pub struct Cli {
 /// The subcommands, in the order in which `--help` lists them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a broker
+    Serve,
     /// Create, list, describe, alter and delete topics
     Topic(topic::Args),
     /// Write lines of standard input or of files to a topic, a record a line
@@ -65,7 +70,12 @@ enum Command {
 /// The exit status is 0 after success (and when the reader of standard output has gone away, as
 /// `| head` does), 1 after a failure, and 2 for a command line that makes no sense.
 pub fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let matches = command().get_matches();
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
+    match run(command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,8 +85,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// The command line with the flags of `serve`, which are made from the knobs.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("serve", Config::flags)
+}
+
+fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
     match command {
+        Command::Serve => match matches.subcommand() {
+            Some((_, matches)) => serve::run(matches),
+            None => Ok(()),
+        },
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
@@ -85,12 +104,10 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Cli;
+    use super::command;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -115,6 +115,7 @@ pub struct Engine {
     admin: Option<Admin>,
     producer_ids: RefCell<admin::ProducerIdBlock>,
     stopping: Cell<bool>,
+    stopped_wake: Notify,
 }
 
 /// What an engine is made of.
@@ -147,6 +148,7 @@ impl Engine {
             admin: parts.admin,
             producer_ids: RefCell::default(),
             stopping: Cell::new(false),
+            stopped_wake: Notify::new(),
         })
     }
 
@@ -369,8 +371,23 @@ impl Engine {
         reports
     }
 
+    // ---- stopping ----
+
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// From now on this shard is on its way out.
+    pub fn set_stopping(&self) {
+        self.stopping.set(true);
+        self.stopped_wake.notify_waiters();
+    }
+
+    /// Returns when the shard is on its way out.
+    pub async fn stopped(&self) {
+        while !self.stopping.get() {
+            self.stopped_wake.notified().await;
+        }
     }
 }
 

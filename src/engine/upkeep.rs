@@ -284,11 +284,6 @@ impl Engine {
             }
         }
     }
-
-    /// From now on this shard is on its way out.
-    pub fn set_stopping(&self) {
-        self.stopping.set(true);
-    }
 }
 
 /// Where a deleted partition's files wait for their removal.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 const READ_COMMITTED: i8 = 1;
@@ -168,8 +168,10 @@ async fn read(engine: &Rc<Engine>, plan: &Plan) -> Vec<PartitionData> {
             return data;
         }
         parked.get_or_insert_with(|| Parked::new(engine));
-        if timeout_at(deadline, wake.notified()).await.is_err() {
-            return data;
+        tokio::select! {
+            () = wake.notified() => {}
+            () = engine.stopped() => {}
+            () = sleep_until(deadline) => return data,
         }
     }
 }
