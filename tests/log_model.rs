@@ -155,19 +155,18 @@ impl Driver {
         let bytes = self.make_batch();
         let header = BatchHeader::parse(&bytes).unwrap();
         let stamp = self.rng.one_in(8).then_some(self.now_ms);
-        let poisoned = self.log.is_poisoned();
         let mut attempts = 0;
         loop {
             let before = self.log.offsets().end;
             match self.log.append(&bytes, &header, stamp, self.now_ms) {
                 Ok(base) => {
-                    assert!(!poisoned);
+                    assert!(!self.log.is_poisoned());
                     assert_eq!(base, before);
                     self.say(format_args!("append at {base}, {} bytes", bytes.len()));
                     self.model.append(bytes, base, stamp);
                     return;
                 }
-                Err(AppendError::Poisoned) => return assert!(poisoned),
+                Err(AppendError::Poisoned) => return assert!(self.log.is_poisoned()),
                 Err(AppendError::LargerThanSegment) => {
                     return assert!(bytes.len() > self.log.config().segment_bytes);
                 }
@@ -487,7 +486,6 @@ impl Driver {
     }
 
     fn retention(&mut self) {
-        let before = self.log.offsets();
         let size = self.log.size_bytes();
         match self.log.retention(self.now_ms) {
             Retention::Nothing => {}
@@ -496,17 +494,10 @@ impl Driver {
             }
             Retention::Roll(job) => self.jobs.push_back(Job::Room(job)),
             Retention::Delete(job) => {
-                let start = self.log.offsets().start;
                 self.say(format_args!("delete {:?}", job.bases));
-                let config = self.log.config();
-                self.model.check_deletion(
-                    &job.bases,
-                    config,
-                    before.start,
-                    start,
-                    size,
-                    self.now_ms,
-                );
+                let (config, bases) = (self.log.config(), self.disk.segment_bases());
+                self.model
+                    .check_deletion(&job.bases, config, &bases, size, self.now_ms);
                 self.jobs.push_back(Job::Delete(job));
             }
         }

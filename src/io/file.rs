@@ -89,13 +89,13 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a directory and makes its name durable in its parent.
+/// Creates a directory and makes its name durable in its parent. One that is there already is made
+/// durable too: who created it may not have come that far.
 pub fn create_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Open)?;
     match fs::create_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_parent(dir),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(dir),
     }
 }
 

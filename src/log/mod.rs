@@ -174,6 +174,8 @@ pub struct Log {
     unsynced: Vec<Arc<File>>,
     flushing: bool,
     making_room: bool,
+    /// A segment that starts at the log's end is being made: the end must stay where it is.
+    rolling: bool,
     sealing: usize,
     checkpointing: bool,
     checkpoint_wanted: bool,
@@ -218,6 +220,7 @@ impl Log {
             unsynced: Vec::new(),
             flushing: false,
             making_room: false,
+            rolling: false,
             sealing: 0,
             checkpointing: false,
             checkpoint_wanted: recovered.scanned_bytes > 0,
@@ -286,10 +289,11 @@ impl Log {
         }
         let base_offset = self.offsets.end;
         let must_roll = self.must_roll(bytes.len(), header, now_ms);
-        let Some(active) = self.active.as_mut() else {
+        let fits = |active: &&mut ActiveSegment| active.writer.room() >= bytes.len();
+        let Some(active) = self.active.as_mut().filter(fits) else {
             return Err(AppendError::NeedsRoom);
         };
-        if must_roll || active.writer.room() < bytes.len() {
+        if must_roll || self.rolling {
             return Err(AppendError::NeedsRoom);
         }
         let positioned = BatchHeader {
@@ -317,7 +321,9 @@ impl Log {
         let full = active.size() + bytes > self.config.segment_bytes.min(active.writer.capacity());
         let old = now_ms.saturating_sub(active.started_ms) > self.config.segment_ms;
         let too_far = last_offset - active.base > i64::from(i32::MAX);
-        active.size() > 0 && (full || old || too_far)
+        // An empty one can still be too small, when segment.bytes was raised after it was mapped.
+        let too_small = bytes > active.writer.capacity();
+        too_small || (active.size() > 0 && (full || old || too_far))
     }
 
     /// Whether reserving more now would spare a later append the wait.
@@ -325,7 +331,8 @@ impl Log {
         !self.making_room
             && self.active.as_ref().is_some_and(|active| {
                 let writer = &active.writer;
-                writer.room() < writer.reserved() / 4 && writer.reserved() < writer.capacity()
+                let most = writer.capacity().min(self.config.segment_bytes);
+                writer.room() < writer.reserved() / 4 && writer.reserved() < most
             })
     }
 
@@ -360,14 +367,17 @@ impl Log {
     }
 
     fn next_reserve(&self, size: usize, reserved: usize, wanted: usize) -> u64 {
-        let step = (reserved as u64).clamp(FIRST_RESERVE_BYTES, self.config.reserve_step_bytes_max);
+        let step = (reserved as u64)
+            .max(FIRST_RESERVE_BYTES)
+            .min(self.config.reserve_step_bytes_max);
         let doubled = reserved as u64 + step;
         doubled
             .max((size + wanted) as u64)
             .min(self.config.segment_bytes.max(size + wanted) as u64)
     }
 
-    fn create_job(&self, bytes: usize) -> RoomJob {
+    fn create_job(&mut self, bytes: usize) -> RoomJob {
+        self.rolling = true;
         RoomJob::Create {
             dir: self.dir.clone(),
             topic_id: self.topic_id,
@@ -378,7 +388,7 @@ impl Log {
         }
     }
 
-    fn reopen_or_create(&self, bytes: usize) -> RoomJob {
+    fn reopen_or_create(&mut self, bytes: usize) -> RoomJob {
         match self.sealed.back() {
             Some(last) if last.size + bytes <= self.config.segment_bytes => RoomJob::Reopen {
                 dir: self.dir.clone(),
@@ -403,6 +413,7 @@ impl Log {
         now_ms: i64,
     ) -> io::Result<Option<SealJob>> {
         self.making_room = false;
+        self.rolling = false;
         match result? {
             Room::Grown(reserved) => {
                 if let Some(active) = &mut self.active {
@@ -411,6 +422,8 @@ impl Log {
                 Ok(None)
             }
             Room::Opened(opened) => {
+                // One that starts at the same offset is the same file, made anew.
+                self.active.take_if(|active| active.base == opened.base);
                 let seal = self.seal_active(now_ms)?;
                 self.adopt(opened, now_ms);
                 Ok(seal)
@@ -419,6 +432,10 @@ impl Log {
     }
 
     fn adopt(&mut self, opened: OpenedSegment, now_ms: i64) {
+        assert!(
+            !opened.writer.is_empty() || opened.base == self.offsets.end,
+            "a new segment starts at the log's end"
+        );
         if self
             .sealed
             .back()
@@ -457,12 +474,13 @@ impl Log {
         if self.durable.offset < self.offsets.end {
             self.unsynced.push(active.file);
         }
-        let reader = active.writer.seal()?;
+        let reader = active.writer.seal();
         self.sealed.push_back(SealedSegment {
             base: active.base,
             end: self.offsets.end,
             size,
-            max_timestamp: (active.index.max_timestamp >= 0).then_some(active.index.max_timestamp),
+            max_timestamp: Some(active.index.max_timestamp),
+            modified_ms: active.appended_ms,
             loaded: Some(LoadedSegment {
                 view: SegmentView {
                     base: active.base,
@@ -476,11 +494,12 @@ impl Log {
         Ok(Some(job))
     }
 
-    /// Takes note that a [`SealJob`] ended. One that failed holds later checkpoints back, so that
-    /// the next start reads that segment again.
+    /// Takes note that a [`SealJob`] ended. One that failed poisons the log, for it syncs; and as it
+    /// holds later checkpoints back, the next start reads that segment again.
     pub fn seal_done(&mut self, result: &io::Result<()>) {
-        if result.is_ok() {
-            self.sealing -= 1;
+        match result {
+            Ok(()) => self.sealing -= 1,
+            Err(_) => self.poisoned = true,
         }
     }
 
@@ -673,6 +692,7 @@ impl Log {
         let Loaded::Segment {
             view,
             max_timestamp,
+            modified_ms,
         } = loaded
         else {
             return;
@@ -683,6 +703,7 @@ impl Log {
             .find(|segment| segment.base == view.base && segment.size == view.reader.len());
         if let Some(segment) = segment {
             segment.max_timestamp = Some(max_timestamp);
+            segment.modified_ms = modified_ms;
             segment.loaded = Some(LoadedSegment {
                 view,
                 used_ms: now_ms,
@@ -844,6 +865,7 @@ impl Log {
             return Ok(false);
         }
         match segment.max_timestamp {
+            Some(-1) => Ok(self.is_expired(segment.modified_ms, now_ms)),
             Some(timestamp) => Ok(self.is_expired(timestamp, now_ms)),
             None => Err(open_job(
                 &self.dir,

@@ -220,8 +220,10 @@ pub struct SealedSegment {
     /// Bytes.
     pub size: usize,
     pub loaded: Option<LoadedSegment>,
-    /// The highest timestamp (ms) in it, once known; see [`LoadedSegment`].
+    /// The highest timestamp (ms) in it, once known; -1 when no record has one.
     pub max_timestamp: Option<i64>,
+    /// When it was last appended to (ms), as far as `max_timestamp` is known.
+    pub modified_ms: i64,
 }
 
 /// What is in memory of a sealed segment that somebody reads.

@@ -6,9 +6,11 @@
 
 use super::rng::Rng;
 use millstream::io::fault::{self, Synced};
+use millstream::io::file;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -55,11 +57,14 @@ impl Disk {
         millstream::log::recovery::list_segments(&self.log_dir()).unwrap_or_default()
     }
 
+    /// Damages the checkpoint, for good.
     pub fn lose_checkpoint(&self, rng: &mut Rng) {
         let path = self.log_dir().join("checkpoint");
         if let Ok(content) = fs::read(&path) {
             let keep = rng.below(content.len() as u64) as usize;
             fs::write(&path, &content[..keep]).unwrap();
+            file::sync_data(&File::open(&path).unwrap()).unwrap();
+            file::sync_dir(&self.log_dir()).unwrap();
         }
     }
 
@@ -109,7 +114,9 @@ impl State {
     fn note(&mut self, log_dir: &Path, what: Synced<'_>) {
         match what {
             Synced::File(file) => {
-                self.keep(file.try_clone().unwrap());
+                // Opened anew, for it may be open for writing only.
+                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                self.keep(File::open(path).unwrap());
             }
             Synced::Dir(dir) if dir == log_dir => {
                 self.names.clear();

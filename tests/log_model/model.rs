@@ -110,28 +110,19 @@ impl Model {
             .unwrap_or(-1)
     }
 
-    /// Each segment that goes must have a reason to: `bases` are the oldest ones, `start` is where
-    /// the next begins.
+    /// Each segment that goes must have a reason to, as of before: `bases` are the oldest ones.
     pub fn check_deletion(
         &self,
         bases: &[i64],
         config: &LogConfig,
-        start_before: i64,
-        start: i64,
+        segment_bases: &[i64],
         log_bytes: u64,
         now_ms: i64,
     ) {
-        assert!(start <= self.durable);
         let mut left = log_bytes;
-        for (index, base) in bases.iter().enumerate() {
-            let end = bases.get(index + 1).copied().unwrap_or_else(|| {
-                let below = |(header, _): &&(BatchHeader, Vec<u8>)| header.base_offset < start;
-                self.batches
-                    .iter()
-                    .rev()
-                    .find(below)
-                    .map_or(start, |(last, _)| last.next_offset())
-            });
+        for base in bases {
+            let end = segment_bases.iter().find(|next| *next > base);
+            let end = end.copied().unwrap_or(i64::MAX);
             let segment = self
                 .batches
                 .iter()
@@ -141,7 +132,8 @@ impl Model {
                 .map(|(header, _)| header.max_timestamp)
                 .max();
             let bytes: usize = segment.map(|(_, bytes)| bytes.len()).sum();
-            let below_start = end <= start_before;
+            assert!(end <= self.durable);
+            let below_start = end <= self.start;
             let old = config.retention_ms >= 0
                 && newest.is_none_or(|newest| now_ms - newest > config.retention_ms);
             let too_much =
