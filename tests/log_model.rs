@@ -175,7 +175,6 @@ impl Driver {
             attempts += 1;
             assert!(attempts < 50 || self.faulty, "no room ever");
             if let Some(job) = self.log.room_job(bytes.len(), &header, self.now_ms) {
-                self.say(format_args!("room: {}", room_name(&job)));
                 self.jobs.push_back(Job::Room(job));
             }
             // The producer waits; or this batch is given up and another one comes first.
@@ -245,6 +244,7 @@ impl Driver {
         if may_fail {
             self.inject(&[Op::Open, Op::Write, Op::Reserve, Op::Rename, Op::Sync]);
         }
+        self.say(format_args!("run {}", job_name(&job)));
         let done = match job {
             Job::Room(job) => Some(Done::Room(job.run())),
             Job::Seal(job) => Some(Done::Seal(job.run())),
@@ -494,7 +494,6 @@ impl Driver {
             }
             Retention::Roll(job) => self.jobs.push_back(Job::Room(job)),
             Retention::Delete(job) => {
-                self.say(format_args!("delete {:?}", job.bases));
                 let (config, bases) = (self.log.config(), self.disk.segment_bases());
                 self.model
                     .check_deletion(&job.bases, config, &bases, size, self.now_ms);
@@ -507,6 +506,7 @@ impl Driver {
     // ---- reopening ----
 
     fn reopen_cleanly(&mut self) {
+        self.deliver_all();
         let faulty = std::mem::take(&mut self.faulty);
         let mut is_clean = !self.log.is_poisoned();
         for _ in 0..6 {
@@ -683,10 +683,13 @@ fn snapshot_end(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_be_bytes(*end))
 }
 
-fn room_name(job: &RoomJob) -> String {
+fn job_name(job: &Job) -> String {
     match job {
-        RoomJob::Grow { bytes, .. } => format!("grow to {bytes}"),
-        RoomJob::Create { base, .. } => format!("create {base}"),
-        RoomJob::Reopen { base, size, .. } => format!("reopen {base} at {size}"),
+        Job::Room(RoomJob::Grow { bytes, .. }) => format!("grow to {bytes}"),
+        Job::Room(RoomJob::Create { base, .. }) => format!("create {base}"),
+        Job::Room(RoomJob::Reopen { base, size, .. }) => format!("reopen {base} at {size}"),
+        Job::Seal(job) => format!("seal {} at {}", job.base, job.size),
+        Job::Checkpoint(job) => format!("checkpoint at {}", job.checkpoint.durable_offset),
+        Job::Delete(job) => format!("delete {:?}", job.bases),
     }
 }

@@ -83,23 +83,39 @@ impl RoomJob {
                 index_interval_bytes,
             } => {
                 let file = Arc::new(file::open(&segment::file_path(&dir, base, "log"), false)?);
-                // Whatever a crash left beyond the last sound batch must not come back behind a
-                // batch that is appended now.
-                file::truncate(&file, size as u64)?;
-                let reserved = file::reserve(&file, bytes)?;
-                let writer = map::map_for_append(&file, capacity, size, reserved)?;
-                let (index, index_flushed) =
-                    open_index(&dir, base, &writer.reader(), index_interval_bytes)?;
-                Ok(Room::Opened(OpenedSegment {
-                    base,
-                    file,
-                    writer,
-                    index,
-                    index_flushed,
-                }))
+                let index = IndexBuilder::new(base, index_interval_bytes);
+                let opened = reopen(&dir, index, Arc::clone(&file), size, bytes, capacity);
+                opened.map(Room::Opened).inspect_err(|_| {
+                    // It stays sealed, so it must have its final form again.
+                    let _ =
+                        file::truncate(&file, size as u64).and_then(|()| file::sync_data(&file));
+                })
             }
         }
     }
+}
+
+fn reopen(
+    dir: &Path,
+    index: IndexBuilder,
+    file: Arc<File>,
+    size: usize,
+    bytes: u64,
+    capacity: usize,
+) -> io::Result<OpenedSegment> {
+    // Whatever a crash left beyond the last sound batch must not come back behind a batch that is
+    // appended now.
+    file::truncate(&file, size as u64)?;
+    let reserved = file::reserve(&file, bytes)?;
+    let writer = map::map_for_append(&file, capacity, size, reserved)?;
+    let (index, index_flushed) = open_index(dir, index, &writer.reader())?;
+    Ok(OpenedSegment {
+        base: index.base(),
+        file,
+        writer,
+        index,
+        index_flushed,
+    })
 }
 
 fn create(
@@ -171,11 +187,10 @@ fn create_file(
 /// how many entries at the start of the file are good.
 fn open_index(
     dir: &Path,
-    base: i64,
+    empty: IndexBuilder,
     reader: &MapReader,
-    interval_bytes: usize,
 ) -> io::Result<(IndexBuilder, usize)> {
-    let size = reader.len();
+    let (size, base) = (reader.len(), empty.base());
     let content = file::read(
         &segment::file_path(dir, base, "index"),
         INDEX_FILE_BYTES_MAX,
@@ -183,7 +198,7 @@ fn open_index(
     let known = Index::decode(&content.unwrap_or_default(), base, size as u32);
     let good = known.len();
     let from = known.last().map_or(0, |last| last.position as usize);
-    let mut builder = IndexBuilder::resume(base, interval_bytes, known);
+    let mut builder = empty.resume(known);
     let mut walk = Walk::new(reader, from, size);
     while let Ok((at, header)) = walk.step() {
         builder.note(at, &header);
@@ -294,7 +309,8 @@ impl LoadJob {
             } => {
                 let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
                 let reader = map::map_for_reading(&file, size)?;
-                let (builder, _) = open_index(&dir, base, &reader, index_interval_bytes)?;
+                let index = IndexBuilder::new(base, index_interval_bytes);
+                let (builder, _) = open_index(&dir, index, &reader)?;
                 Ok(Loaded::Segment {
                     view: SegmentView {
                         base,
