@@ -12,6 +12,8 @@ pub mod jobs;
 pub mod records;
 pub mod recovery;
 pub mod segment;
+#[cfg(test)]
+mod tests;
 
 use crate::io::map::MapReader;
 use batch::BatchHeader;
@@ -343,6 +345,9 @@ impl Log {
         }
         self.making_room = true;
         let roll = self.must_roll(bytes, header, now_ms);
+        if roll {
+            self.shelve_empty_active();
+        }
         Some(match &self.active {
             Some(active) if !roll => RoomJob::Grow {
                 file: Arc::clone(&active.file),
@@ -351,6 +356,22 @@ impl Log {
             Some(_) => self.create_job(bytes),
             None => self.reopen_or_create(bytes),
         })
+    }
+
+    /// An empty active segment that is too small for a batch is opened again, not rolled: the next
+    /// one would have its name.
+    fn shelve_empty_active(&mut self) {
+        let Some(active) = self.active.take_if(|active| active.size() == 0) else {
+            return;
+        };
+        self.sealed.push_back(SealedSegment {
+            base: active.base,
+            end: self.offsets.end,
+            size: 0,
+            loaded: None,
+            max_timestamp: Some(-1),
+            modified_ms: active.appended_ms,
+        });
     }
 
     /// The job that reserves the next step ahead of need; see [`wants_room`](Self::wants_room).
@@ -422,8 +443,6 @@ impl Log {
                 Ok(None)
             }
             Room::Opened(opened) => {
-                // One that starts at the same offset is the same file, made anew.
-                self.active.take_if(|active| active.base == opened.base);
                 let seal = self.seal_active(now_ms)?;
                 self.adopt(opened, now_ms);
                 Ok(seal)

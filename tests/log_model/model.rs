@@ -84,7 +84,8 @@ impl Model {
             let stops = next == self.durable || segment_bases.contains(&next);
             assert!(
                 stops || size + bytes.len() > max_bytes,
-                "the read stopped early at {next}"
+                "the read of {max_bytes} from {offset} stopped early at {next} after {size}, {}, {segment_bases:?}",
+                bytes.len()
             );
         }
         next
