@@ -240,9 +240,16 @@ impl Driver {
         let Some(job) = self.jobs.pop_front() else {
             return;
         };
-        let may_fail = self.faulty && !matches!(job, Job::Delete(_)) && self.rng.one_in(8);
+        let may_fail = self.faulty && self.rng.one_in(8);
         if may_fail {
-            self.inject(&[Op::Open, Op::Write, Op::Reserve, Op::Rename, Op::Sync]);
+            self.inject(&[
+                Op::Open,
+                Op::Write,
+                Op::Reserve,
+                Op::Rename,
+                Op::Remove,
+                Op::Sync,
+            ]);
         }
         self.say(format_args!("run {}", job_name(&job)));
         let done = match job {
@@ -253,7 +260,8 @@ impl Driver {
                 Some(Done::Checkpoint(job, result))
             }
             Job::Delete(job) => {
-                job.run().unwrap();
+                let result = job.run();
+                assert!(self.faulty || result.is_ok());
                 None
             }
         };

@@ -340,7 +340,10 @@ pub struct DeleteJob {
 
 impl DeleteJob {
     pub fn run(self) -> io::Result<()> {
-        for base in self.bases {
+        let last = self.bases.last().copied().unwrap_or(-1);
+        // All up to the last, so that what a failed job left behind goes before anything younger.
+        let bases = list_segments(&self.dir)?;
+        for base in bases.into_iter().take_while(|base| *base <= last) {
             // Before a segment can be gone, what is older must be, lest a power cut leave a gap; and
             // so must be any checkpoint that points into it.
             file::sync_dir(&self.dir)?;
