@@ -13,5 +13,13 @@
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
 
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod http;
 pub mod io;
+pub mod kafka;
 pub mod log;
+pub mod net;
+pub mod server;
+pub mod shard;

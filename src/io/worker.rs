@@ -36,14 +36,19 @@ impl Worker {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        let run = Box::new(move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
-            if let Ok(value) = result {
-                // The asker may be gone; then nobody needs the answer.
-                let _ = answer.send(value);
-            }
+        self.start_job(move || {
+            // The asker may be gone; then nobody needs the answer.
+            let _ = answer.send(job());
         });
-        self.jobs.send(run).ok()?;
         answered.await.ok()
+    }
+
+    /// Runs `job` on the worker thread, without waiting for it. A panic ends the job, not the thread.
+    pub fn start_job(&self, job: impl FnOnce() + Send + 'static) {
+        let contained = move || {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+        };
+        // The thread is there for as long as a handle is.
+        let _ = self.jobs.send(Box::new(contained));
     }
 }

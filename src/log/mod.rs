@@ -135,6 +135,13 @@ pub struct Flush {
     snapshot: Option<Vec<u8>>,
 }
 
+impl Flush {
+    /// Whether a checkpoint will be written that claims what this flush covers.
+    pub fn makes_checkpoint(&self) -> bool {
+        self.snapshot.is_some()
+    }
+}
+
 /// What a read found.
 pub enum Read {
     /// Whole batches, the first one holding the offset asked for.
@@ -638,6 +645,11 @@ impl Log {
     /// Whether a flush would do anything.
     pub fn needs_flush(&self) -> bool {
         !self.poisoned && (self.durable.offset < self.offsets.end || self.checkpoint_due())
+    }
+
+    /// Whether a job or a flush of this log is under way.
+    pub fn is_busy(&self) -> bool {
+        self.flushing || self.making_room || self.checkpointing || self.sealing > 0
     }
 
     // ---- read ----

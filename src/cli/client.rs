@@ -1,0 +1,345 @@
+//! A small blocking Kafka client: a cluster's metadata, and connections to its brokers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponse, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{MetadataRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+pub use crate::cli::connection::{Connection, Error, Result, check};
+
+const DEFAULT_PORT: u16 = 9092;
+/// How long a broker is asked to try, in milliseconds: less than the 30 s that a
+/// reply may take, so that its own
+/// account of what took so long arrives.
+pub const REQUEST_TIMEOUT_MS: i32 = 25_000;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+
+/// Where the broker is: shared by all commands that need one.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BrokerArgs {
+    /// The broker's address; several with commas between them are tried in turn
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "MILLSTREAM_BOOTSTRAP",
+        default_value = "127.0.0.1:9092"
+    )]
+    pub bootstrap: String,
+}
+
+/// A topic as Metadata describes it.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name (empty if the broker did not say).
+    pub name: String,
+    /// Its id; nil before Kafka 2.8.
+    pub id: Uuid,
+    /// Whether it is one of the broker's own.
+    pub internal: bool,
+    /// Kafka's error code: 0 if there is nothing wrong with the topic.
+    pub error: i16,
+    /// In ascending order of their index.
+    pub partitions: Vec<Partition>,
+}
+
+impl Topic {
+    /// The node that leads partition `index`, if it exists and has one.
+    pub fn leader_of(&self, index: i32) -> Option<i32> {
+        let at = self
+            .partitions
+            .binary_search_by_key(&index, |partition| partition.index)
+            .ok()?;
+        Some(self.partitions[at].leader).filter(|&leader| leader >= 0)
+    }
+}
+
+/// A partition as Metadata describes it.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Its number, from 0.
+    pub index: i32,
+    /// The node that leads it, or -1.
+    pub leader: i32,
+    /// The nodes that hold it.
+    pub replicas: Vec<i32>,
+    /// Those that are in sync.
+    pub in_sync: Vec<i32>,
+}
+
+/// Connections to one cluster, made when first needed and again after they broke.
+#[derive(Debug)]
+pub struct Client {
+    bootstrap: Vec<String>,
+    entry: Option<Connection>,
+    brokers: BTreeMap<i32, String>,
+    controller: i32,
+    connections: HashMap<i32, Connection>,
+}
+
+impl Client {
+    /// Connects to the first address of `args` that answers.
+    pub fn connect(args: &BrokerArgs) -> Result<Client> {
+        let bootstrap = args
+            .bootstrap
+            .split(',')
+            .map(|address| with_port(address.trim()))
+            .collect();
+        let mut client = Client {
+            bootstrap,
+            entry: None,
+            brokers: BTreeMap::new(),
+            controller: -1,
+            connections: HashMap::new(),
+        };
+        client.any()?;
+        Ok(client)
+    }
+
+    /// The address that the user gave.
+    pub fn address(&self) -> String {
+        self.bootstrap.join(",")
+    }
+
+    /// A connection to whichever broker answered first.
+    pub fn any(&mut self) -> Result<&mut Connection> {
+        let connection = match self
+            .entry
+            .take()
+            .filter(|connection| !connection.is_broken())
+        {
+            Some(connection) => connection,
+            None => self.enter()?,
+        };
+        Ok(self.entry.insert(connection))
+    }
+
+    fn enter(&self) -> Result<Connection> {
+        let mut last = None;
+        for address in &self.bootstrap {
+            match Connection::open(address) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        let none = || Error::Unreachable {
+            address: String::new(),
+            why: "no address given".into(),
+        };
+        Err(last.unwrap_or_else(none))
+    }
+
+    /// A connection to broker `node`, which the last [`metadata`](Client::metadata) named.
+    pub fn broker(&mut self, node: i32) -> Result<&mut Connection> {
+        let address = self
+            .brokers
+            .get(&node)
+            .ok_or(Error::NoSuchBroker { node })?;
+        let known = self.connections.remove(&node);
+        let known = known.filter(|connection| connection.leads_to(address));
+        let connection = match known {
+            Some(connection) => connection,
+            None => Connection::open(address).map_err(|error| advertised(error, node))?,
+        };
+        Ok(self
+            .connections
+            .entry(node)
+            .insert_entry(connection)
+            .into_mut())
+    }
+
+    /// A connection to the controller, which creates and deletes topics; to any broker if none is
+    /// known.
+    pub fn controller(&mut self) -> Result<&mut Connection> {
+        if self.brokers.is_empty() {
+            self.metadata(Some(&[]), false)?;
+        }
+        let node = self.controller;
+        if self.brokers.contains_key(&node) {
+            self.broker(node)
+        } else {
+            self.any()
+        }
+    }
+
+    /// The named topics, or all of them. With `create`, a broker that creates topics on first use
+    /// does so. A topic that does not exist is returned with its error code.
+    pub fn metadata(&mut self, names: Option<&[&str]>, create: bool) -> Result<Vec<Topic>> {
+        let connection = self.any()?;
+        let version = connection.version::<MetadataRequest>(i16::MAX)?;
+        let topic = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        let request = MetadataRequest::default()
+            .with_topics(names.map(|names| names.iter().map(topic).collect()))
+            .with_allow_auto_topic_creation(create || version < 4);
+        let reply = connection.call_at(&request, version)?;
+        check(reply.error_code, "Metadata")?;
+        Ok(self.learn(reply))
+    }
+
+    /// The topic called `name`, which must exist.
+    pub fn topic(&mut self, name: &str) -> Result<Topic> {
+        let topic = self.metadata(Some(&[name]), false)?.pop();
+        self.usable(name, topic)
+    }
+
+    /// `topic`, the answer to a question for `name`, if it exists and works.
+    pub fn usable(&self, name: &str, topic: Option<Topic>) -> Result<Topic> {
+        let name = name.to_owned();
+        match topic {
+            Some(topic) if topic.error == 0 => Ok(topic),
+            Some(topic) if topic.error != UNKNOWN_TOPIC_OR_PARTITION => Err(Error::Topic {
+                name,
+                code: topic.error,
+            }),
+            _ => Err(Error::NoTopic {
+                name,
+                address: self.address(),
+            }),
+        }
+    }
+
+    fn learn(&mut self, reply: MetadataResponse) -> Vec<Topic> {
+        let address = |host: &str, port: i32| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        let brokers = reply.brokers.iter();
+        self.brokers = brokers
+            .map(|b| (b.node_id.0, address(&b.host, b.port)))
+            .collect();
+        self.controller = reply.controller_id.0;
+        reply.topics.into_iter().map(Topic::from).collect()
+    }
+}
+
+impl From<MetadataResponseTopic> for Topic {
+    fn from(topic: MetadataResponseTopic) -> Topic {
+        let mut partitions: Vec<_> = topic.partitions.into_iter().map(Partition::from).collect();
+        partitions.sort_by_key(|partition| partition.index);
+        Topic {
+            name: topic
+                .name
+                .map(|name| name.0.to_string())
+                .unwrap_or_default(),
+            id: topic.topic_id,
+            internal: topic.is_internal,
+            error: topic.error_code,
+            partitions,
+        }
+    }
+}
+
+impl From<MetadataResponsePartition> for Partition {
+    fn from(partition: MetadataResponsePartition) -> Partition {
+        let nodes =
+            |nodes: Vec<kafka_protocol::messages::BrokerId>| nodes.iter().map(|n| n.0).collect();
+        Partition {
+            index: partition.partition_index,
+            leader: partition.leader_id.0,
+            replicas: nodes(partition.replica_nodes),
+            in_sync: nodes(partition.isr_nodes),
+        }
+    }
+}
+
+/// `name` as the codec wants it.
+pub fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+/// `text` as the codec wants it.
+pub fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+/// The same failure, told of an address that came from the cluster and not from the user.
+fn advertised(error: Error, node: i32) -> Error {
+    match error {
+        Error::Unreachable { address, why } => Error::LeaderUnreachable { node, address, why },
+        other => other,
+    }
+}
+
+/// Adds Kafka's usual port to an address without one.
+fn with_port(address: &str) -> String {
+    let after_host = address.rfind(']').map_or(address, |end| &address[end..]);
+    let is_bare_v6 = !address.starts_with('[') && address.matches(':').count() > 1;
+    match (is_bare_v6, after_host.contains(':')) {
+        (true, _) => format!("[{address}]:{DEFAULT_PORT}"),
+        (false, true) => address.to_owned(),
+        (false, false) => format!("{address}:{DEFAULT_PORT}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::{BrokerArgs, Client, Error, with_port};
+
+    #[test]
+    fn addresses_without_a_port_get_kafkas() {
+        assert_eq!(with_port("broker"), "broker:9092");
+        assert_eq!(with_port("broker:1"), "broker:1");
+        assert_eq!(with_port("::1"), "[::1]:9092");
+        assert_eq!(with_port("[::1]"), "[::1]:9092");
+        assert_eq!(with_port("[::1]:1"), "[::1]:1");
+    }
+
+    #[test]
+    fn a_refused_connection_says_where_and_what_to_do() {
+        let free = TcpListener::bind("127.0.0.1:0")
+            .expect("a port")
+            .local_addr()
+            .expect("bound");
+        let error = Client::connect(&BrokerArgs {
+            bootstrap: free.to_string(),
+        })
+        .expect_err("refused");
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("no broker answers at {free}: connection refused")),
+            "{text}"
+        );
+        assert!(text.contains("millstream serve"), "{text}");
+        assert!(error.is_connection());
+    }
+
+    /// Connects to a peer that answers anything with `answer`.
+    fn connect_to_peer(answer: &'static [u8]) -> Error {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let peer = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).expect("a request");
+            stream.write_all(answer).expect("answers");
+        });
+        let error = Client::connect(&BrokerArgs { bootstrap: address }).expect_err("no broker");
+        peer.join().expect("the peer is done");
+        error
+    }
+
+    #[test]
+    fn a_peer_that_is_no_broker_is_told_apart() {
+        let http = connect_to_peer(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        assert!(
+            http.to_string().contains("does not speak Kafka's protocol"),
+            "{http}"
+        );
+        let tiny = connect_to_peer(&[0, 0, 0, 2, 0, 0]);
+        assert!(matches!(tiny, Error::NotKafka { .. }), "{tiny}");
+        let closed = connect_to_peer(b"");
+        assert!(matches!(closed, Error::Lost { .. }), "{closed}");
+        let stranger = connect_to_peer(&[0, 0, 0, 4, 0, 0, 0, 99]);
+        assert!(
+            stranger.to_string().contains("answers request 99"),
+            "{stranger}"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line: one file per subcommand, and the small Kafka client that the commands share.
+//!
+//! `topic`, `produce` and `consume` talk to a running broker (Millstream or any other that speaks
+//! Kafka's protocol) over blocking sockets. They share, from top to bottom:
+//!
+//! - `producer`: batches on their way to the broker, each exactly once; `render`: records as text.
+//! - `offsets`: ListOffsets, asked of every leader.
+//! - `client`: metadata, and connections to the brokers that it names; `connection`: one of them.
+//! - `records`: record batches to and from bytes; `compress`: their codecs.
+//! - `partitioner`: which partition a record goes to; `lines`: records from lines of text.
+//! - `words`: Kafka's error codes, sizes and counts for people to read.
+//! - `output`, `table`: standard output that may be closed early, and columns.
+//!
+//! This room and `main.rs` are the only ones that use `anyhow`.
+
+mod client;
+mod compress;
+mod connection;
+mod consume;
+mod lines;
+mod offsets;
+mod output;
+mod partitioner;
+mod produce;
+mod producer;
+mod records;
+mod render;
+mod serve;
+mod table;
+mod topic;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Config;
+
+use self::output::ReaderGone;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "millstream",
+    version,
+    about,
+    max_term_width = 100,
+    propagate_version = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The subcommands, in the order in which `--help` lists them.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker
+    Serve,
+    /// Create, list, describe, alter and delete topics
+    Topic(topic::Args),
+    /// Write lines of standard input or of files to a topic, a record a line
+    Produce(produce::Args),
+    /// Print a topic's records
+    Consume(consume::Args),
+}
+
+/// Parses the command line, runs one subcommand, and says on standard error what went wrong.
+///
+/// The exit status is 0 after success (and when the reader of standard output has gone away, as
+/// `| head` does), 1 after a failure, and 2 for a command line that makes no sense.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
+    match run(command, &matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
+        Err(error) => {
+            output::say(&format!("millstream: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line with the flags of `serve`, which are made from the knobs.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("serve", Config::flags)
+}
+
+fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => match matches.subcommand() {
+            Some((_, matches)) => serve::run(matches),
+            None => Ok(()),
+        },
+        Command::Topic(args) => topic::run(args),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,301 @@
+//! `millstream produce`: lines of text become records.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::client::{BrokerArgs, Client};
+use crate::cli::compress::Codec;
+use crate::cli::lines::{self, Block};
+use crate::cli::output;
+use crate::cli::partitioner::{Sticky, partition_for_key};
+use crate::cli::producer::{Acks, Origin, Producer, Settings, Totals};
+use crate::cli::records::{Header, NewRecord};
+use crate::cli::words;
+
+const BATCH_BYTES_DEFAULT: &str = "524288";
+
+/// `millstream produce …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Records with a key go to the partition that Kafka's Java client would pick; records without one fill \
+a batch for one partition, then for the next. An empty line is a record with an empty value.")]
+pub struct Args {
+    /// The topic to write to
+    topic: String,
+    /// Files to read; - or nothing is standard input
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What stands between key and value in each line; \t is a tab
+    #[arg(long, value_name = "SEPARATOR", value_parser = words::separator)]
+    key_separator: Option<String>,
+    /// A header of every record (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_header)]
+    header: Vec<(String, String)>,
+    /// Write everything to this partition
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// When a record counts as written: 0 sent, 1 received, all durable, and stored once even if retried
+    #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = parse_acks)]
+    acks: Acks,
+    /// Compression of each batch
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    codec: Codec,
+    /// Size at which a batch is sent, in bytes before compression
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = BATCH_BYTES_DEFAULT,
+        value_parser = clap::value_parser!(u32).range(1..=16 << 20)
+    )]
+    batch_bytes: u32,
+    /// How long a record waits for others to share its batch, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    linger_ms: u32,
+    /// How long a batch is tried for before giving up, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 120_000)]
+    timeout_ms: u32,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// Reads lines to their end and writes them to the topic; says on standard error how many.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let client = Client::connect(&args.broker)?;
+    let producer = Producer::open(client, &args.topic, settings(&args))?;
+    let partitions = producer.partitions();
+    if let Some(partition) = args.partition.filter(|&partition| partition >= partitions) {
+        let last = partitions - 1;
+        bail!(
+            "topic {} has no partition {partition}: its partitions are 0 to {last}",
+            args.topic
+        );
+    }
+    let blocks = lines::read(args.files.clone()).context("cannot start a thread")?;
+    let mut session = Session {
+        chooser: Chooser {
+            fixed: args.partition,
+            sticky: Sticky::new(partitions),
+        },
+        key_separator: args.key_separator.as_deref().map(str::as_bytes),
+        linger: Duration::from_millis(args.linger_ms.into()),
+        progress: progress_bar(&args.files),
+        producer,
+    };
+    let result = session.pump(&blocks);
+    session.progress.finish_and_clear();
+    let totals = session.producer.totals();
+    if totals == Totals::default() && result.is_err() {
+        return result;
+    }
+    result.with_context(|| format!("stopped after {}", words::count(totals.records, "record")))?;
+    let (records, bytes) = (
+        words::count(totals.records, "record"),
+        words::size(totals.bytes),
+    );
+    output::say(&format!("produced {records}, {bytes}, to {}", args.topic));
+    Ok(())
+}
+
+/// One run: lines in, batches out.
+struct Session<'a> {
+    producer: Producer,
+    chooser: Chooser,
+    key_separator: Option<&'a [u8]>,
+    linger: Duration,
+    progress: ProgressBar,
+}
+
+impl Session<'_> {
+    fn pump(&mut self, blocks: &Receiver<anyhow::Result<Block>>) -> anyhow::Result<()> {
+        let mut oldest = Instant::now();
+        loop {
+            if !self.producer.has_pending() {
+                oldest = Instant::now();
+            }
+            let patience = match self.producer.has_pending() {
+                true => self.linger.saturating_sub(oldest.elapsed()),
+                false => Duration::MAX,
+            };
+            match next_block(blocks, patience) {
+                Ok(block) => self.add(&block?)?,
+                Err(RecvTimeoutError::Timeout) => self.flush()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.producer.finish()
+    }
+
+    fn add(&mut self, block: &Block) -> anyhow::Result<()> {
+        let timestamp_ms = now_ms();
+        for (at, line) in block.lines.iter().enumerate() {
+            let origin = Origin {
+                source: block.source.clone(),
+                line: block.first_line + at as u64,
+            };
+            let (key, value) = split_key(line, self.key_separator).with_context(|| {
+                format!(
+                    "line {} of {} has no key separator",
+                    origin.line, origin.source
+                )
+            })?;
+            let record = NewRecord {
+                timestamp_ms,
+                key,
+                value,
+            };
+            if !self
+                .producer
+                .has_room(self.chooser.partition_of(&record), &record)
+            {
+                self.flush()?;
+            }
+            self.producer
+                .add(self.chooser.partition_of(&record), record, origin);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.producer.flush()?;
+        self.chooser.sticky.advance();
+        let Totals { records, bytes } = self.producer.totals();
+        let message = format!(
+            "{}, {}",
+            words::count(records, "record"),
+            words::size(bytes)
+        );
+        self.progress.set_message(message);
+        self.progress.tick();
+        Ok(())
+    }
+}
+
+/// Which partition each record goes to.
+#[derive(Debug)]
+struct Chooser {
+    fixed: Option<i32>,
+    sticky: Sticky,
+}
+
+impl Chooser {
+    fn partition_of(&self, record: &NewRecord) -> i32 {
+        match (self.fixed, &record.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => partition_for_key(key, self.sticky.partitions()),
+            (None, None) => self.sticky.current(),
+        }
+    }
+}
+
+fn settings(args: &Args) -> Settings {
+    let header = |(key, value): &(String, String)| -> Header {
+        (Bytes::from(key.clone()), Some(Bytes::from(value.clone())))
+    };
+    Settings {
+        acks: args.acks,
+        codec: args.codec,
+        batch_bytes: args.batch_bytes as usize,
+        timeout: Duration::from_millis(args.timeout_ms.into()),
+        headers: args.header.iter().map(header).collect(),
+    }
+}
+
+fn next_block(
+    blocks: &Receiver<anyhow::Result<Block>>,
+    patience: Duration,
+) -> Result<anyhow::Result<Block>, RecvTimeoutError> {
+    match patience {
+        Duration::MAX => blocks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        patience => blocks.recv_timeout(patience),
+    }
+}
+
+/// The key and the value of a line; None if it should have a key and has no separator.
+fn split_key(line: &Bytes, separator: Option<&[u8]>) -> Option<(Option<Bytes>, Bytes)> {
+    let Some(separator) = separator else {
+        return Some((None, line.clone()));
+    };
+    let at = line
+        .windows(separator.len())
+        .position(|window| window == separator)?;
+    Some((Some(line.slice(..at)), line.slice(at + separator.len()..)))
+}
+
+/// A line on standard error that counts along, if someone watches it and is not typing the records.
+fn progress_bar(files: &[PathBuf]) -> ProgressBar {
+    let reads_stdin = files.is_empty() || files.iter().any(|file| file.as_os_str() == "-");
+    if reads_stdin && std::io::stdin().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+fn now_ms() -> i64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn parse_acks(text: &str) -> Result<Acks, String> {
+    match text {
+        "0" => Ok(Acks::None),
+        "1" => Ok(Acks::Leader),
+        "all" | "-1" => Ok(Acks::All),
+        _ => Err("it is one of 0, 1 and all".to_owned()),
+    }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("it is not of the form KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Chooser, Sticky, split_key};
+    use crate::cli::records::NewRecord;
+
+    #[test]
+    fn keys_end_at_the_first_separator() {
+        let split = |line: &'static str| split_key(&line.into(), Some(b"::"));
+        assert_eq!(split("k::v::w"), Some((Some("k".into()), "v::w".into())));
+        assert_eq!(split("::v"), Some((Some("".into()), "v".into())));
+        assert_eq!(split("k::"), Some((Some("k".into()), "".into())));
+        assert_eq!(split("k:v"), None);
+        assert_eq!(split(""), None);
+        assert_eq!(split_key(&"a::b".into(), None), Some((None, "a::b".into())));
+    }
+
+    #[test]
+    fn a_fixed_partition_wins_over_the_key_and_the_key_over_the_batch() {
+        let record = |key: Option<&'static str>| NewRecord {
+            timestamp_ms: 0,
+            key: key.map(Bytes::from),
+            value: Bytes::new(),
+        };
+        let mut chooser = Chooser {
+            fixed: Some(4),
+            sticky: Sticky::new(6),
+        };
+        assert_eq!(chooser.partition_of(&record(Some("abc"))), 4);
+        chooser.fixed = None;
+        assert_eq!(chooser.partition_of(&record(Some("abc"))), 479470107 % 6);
+        assert_eq!(
+            chooser.partition_of(&record(None)),
+            chooser.sticky.current()
+        );
+    }
+}

@@ -1,0 +1,600 @@
+//! Records gathered into batches and delivered to the leaders of their partitions.
+//!
+//! With `acks=all` the producer is idempotent: it has an id from the broker and numbers its records
+//! per partition, so that a batch that is sent again after a lost reply is stored once. A batch keeps
+//! its bytes and its numbers through all attempts, and a partition has one batch under way at a time.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
+
+use crate::cli::client::{self, Client, Connection, REQUEST_TIMEOUT_MS, Topic, topic_name};
+use crate::cli::compress::Codec;
+use crate::cli::offsets::by_leader;
+use crate::cli::records::{self, Header, NewRecord};
+use crate::cli::words;
+
+/// What may wait in memory, in bytes, before everything is sent.
+const PENDING_BYTES_MAX: usize = 32 << 20;
+/// How long a topic that the broker may be creating is waited for.
+const CREATION_WAIT: Duration = Duration::from_secs(3);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// From the next version on, Produce names topics by their ids.
+const PRODUCE_VERSION_MAX: i16 = 12;
+const MESSAGE_TOO_LARGE: i16 = 10;
+const RECORD_LIST_TOO_LARGE: i16 = 18;
+const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
+
+/// When the broker answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Never: errors go unseen.
+    None,
+    /// When the leader has appended the records. A retry can store them twice.
+    Leader,
+    /// When they are as safe as the topic makes them. A retry stores them once.
+    All,
+}
+
+/// How records are to be delivered.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// When the broker answers.
+    pub acks: Acks,
+    /// How batches are compressed.
+    pub codec: Codec,
+    /// The size at which a batch is sent, before compression. One larger record makes a batch.
+    pub batch_bytes: usize,
+    /// How long a batch is tried for.
+    pub timeout: Duration,
+    /// Headers of every record.
+    pub headers: Vec<Header>,
+}
+
+/// Where a record came from, for error messages.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file.
+    pub source: Arc<str>,
+    /// The line, from 1.
+    pub line: u64,
+}
+
+/// What the broker has acknowledged (with [`Acks::None`]: what was sent).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Records.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+}
+
+/// Gathers records and delivers them.
+#[derive(Debug)]
+pub struct Producer {
+    client: Client,
+    topic: Topic,
+    settings: Settings,
+    identity: Option<Identity>,
+    pending: BTreeMap<i32, Batch>,
+    pending_bytes: usize,
+    leaders_used: BTreeSet<i32>,
+    totals: Totals,
+}
+
+/// An idempotent producer's id, and the sequence number of the next record of each partition.
+#[derive(Debug)]
+struct Identity {
+    id: i64,
+    epoch: i16,
+    next: HashMap<i32, i32>,
+}
+
+/// Records of one partition; encoded once they are on their way.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<NewRecord>,
+    origins: Vec<Origin>,
+    /// A bound on the encoded size before compression.
+    bytes: usize,
+    base_sequence: i32,
+    encoded: Bytes,
+}
+
+/// Batches under way, by partition, in order.
+type Queues = BTreeMap<i32, VecDeque<Batch>>;
+
+/// What became of a partition's first batch in one attempt.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    TooLarge,
+    /// Worth another attempt.
+    Passing(String),
+    Fatal(String),
+}
+
+impl Producer {
+    /// Finds (or has the broker create) the topic, and gets a producer id if `acks` is all.
+    pub fn open(mut client: Client, topic: &str, settings: Settings) -> anyhow::Result<Producer> {
+        let topic = await_topic(&mut client, topic, settings.timeout.min(CREATION_WAIT))?;
+        let identity = match settings.acks {
+            Acks::All => identify(&mut client, settings.timeout)?,
+            Acks::None | Acks::Leader => None,
+        };
+        Ok(Producer {
+            client,
+            topic,
+            settings,
+            identity,
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            leaders_used: BTreeSet::new(),
+            totals: Totals::default(),
+        })
+    }
+
+    /// How many partitions the topic has: at least one.
+    pub fn partitions(&self) -> i32 {
+        self.topic.partitions.len() as i32
+    }
+
+    /// What has been delivered so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Whether records wait for [`flush`](Producer::flush).
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether `record` fits in what is being gathered for `partition`; if not, flush first.
+    pub fn has_room(&self, partition: i32, record: &NewRecord) -> bool {
+        let bytes = records::record_bytes_max(record, &self.settings.headers);
+        let batch = self.pending.get(&partition);
+        let batch_fits = batch.is_none_or(|b| b.bytes + bytes <= self.settings.batch_bytes);
+        batch_fits && (self.pending.is_empty() || self.pending_bytes + bytes <= PENDING_BYTES_MAX)
+    }
+
+    /// Adds a record to what is being gathered. Nothing is sent.
+    pub fn add(&mut self, partition: i32, record: NewRecord, origin: Origin) {
+        let bytes = records::record_bytes_max(&record, &self.settings.headers);
+        let batch = self.pending.entry(partition).or_default();
+        batch.bytes += bytes;
+        batch.records.push(record);
+        batch.origins.push(origin);
+        self.pending_bytes += bytes;
+    }
+
+    /// Sends everything gathered and waits until the broker has acknowledged it.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        self.pending_bytes = 0;
+        let mut queues = Queues::new();
+        for (partition, mut batch) in std::mem::take(&mut self.pending) {
+            batch.base_sequence = self.take_sequences(partition, batch.records.len());
+            self.encode(&mut batch)?;
+            queues.insert(partition, VecDeque::from([batch]));
+        }
+        self.deliver(queues)
+    }
+
+    /// Flushes. With [`Acks::None`], also makes sure that the broker has read all that was sent.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        if self.settings.acks != Acks::None {
+            return Ok(());
+        }
+        for leader in std::mem::take(&mut self.leaders_used) {
+            let confirmed = self.client.broker(leader).and_then(Connection::round_trip);
+            confirmed.context("records may be missing, as acks=0 allows")?;
+        }
+        Ok(())
+    }
+
+    fn take_sequences(&mut self, partition: i32, count: usize) -> i32 {
+        let Some(identity) = &mut self.identity else {
+            return -1;
+        };
+        let next = identity.next.entry(partition).or_default();
+        let base = *next;
+        *next = sequence_after(base, count);
+        base
+    }
+
+    fn encode(&self, batch: &mut Batch) -> anyhow::Result<()> {
+        let producer = match &self.identity {
+            None => records::Producer::NONE,
+            Some(Identity { id, epoch, .. }) => records::Producer {
+                id: *id,
+                epoch: *epoch,
+                base_sequence: batch.base_sequence,
+            },
+        };
+        let Settings { headers, codec, .. } = &self.settings;
+        batch.encoded = records::encode(&batch.records, headers, producer, *codec)
+            .with_context(|| format!("cannot compress with {codec:?}"))?;
+        Ok(())
+    }
+
+    fn deliver(&mut self, mut queues: Queues) -> anyhow::Result<()> {
+        let mut deadline = Instant::now() + self.settings.timeout;
+        let mut backoff = BACKOFF_MIN;
+        while !queues.is_empty() {
+            let delivered = self.totals.records;
+            let Some(trouble) = self.attempt(&mut queues)? else {
+                continue;
+            };
+            if self.totals.records > delivered {
+                (deadline, backoff) = (Instant::now() + self.settings.timeout, BACKOFF_MIN);
+            }
+            if Instant::now() + backoff > deadline {
+                let tried = self.settings.timeout.as_millis();
+                bail!("given up after {tried} ms (--timeout-ms): {trouble}");
+            }
+            sleep(backoff);
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+            self.refresh_topic()?;
+        }
+        Ok(())
+    }
+
+    /// Sends the first batch of every queue once. Returns what stands in the way of one of them, if
+    /// another attempt may help.
+    fn attempt(&mut self, queues: &mut Queues) -> anyhow::Result<Option<String>> {
+        let mut trouble = None;
+        for (leader, partitions) in by_leader(&self.topic, queues.keys().copied()) {
+            let outcomes = match leader {
+                Some(leader) => self.send(leader, &partitions, queues)?,
+                None => all_passing(&partitions, "the partition has no leader"),
+            };
+            for (partition, outcome) in outcomes {
+                trouble = self.settle(partition, outcome, queues)?.or(trouble);
+            }
+        }
+        Ok(trouble)
+    }
+
+    fn send(
+        &mut self,
+        leader: i32,
+        partitions: &[i32],
+        queues: &Queues,
+    ) -> anyhow::Result<Vec<(i32, Outcome)>> {
+        match self.exchange(leader, partitions, queues) {
+            Ok(replies) => Ok(partitions
+                .iter()
+                .map(|&p| (p, outcome_of(p, &replies)))
+                .collect()),
+            Err(error) if error.is_connection() => Ok(all_passing(partitions, &error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One Produce request, and what the broker says of each partition in it.
+    fn exchange(
+        &mut self,
+        leader: i32,
+        partitions: &[i32],
+        queues: &Queues,
+    ) -> client::Result<Vec<PartitionProduceResponse>> {
+        let connection = self.client.broker(leader)?;
+        let version = connection.version::<ProduceRequest>(PRODUCE_VERSION_MAX)?;
+        let batch_of = |&partition: &i32| {
+            let records = queues.get(&partition)?.front()?.encoded.clone();
+            let data = PartitionProduceData::default();
+            Some(data.with_index(partition).with_records(Some(records)))
+        };
+        let topic = TopicProduceData::default()
+            .with_name(topic_name(&self.topic.name))
+            .with_partition_data(partitions.iter().filter_map(batch_of).collect());
+        let request = ProduceRequest::default()
+            .with_acks(self.settings.acks.on_the_wire())
+            .with_timeout_ms(REQUEST_TIMEOUT_MS)
+            .with_topic_data(vec![topic]);
+        if self.settings.acks == Acks::None {
+            connection.send_unanswered(&request, version)?;
+            self.leaders_used.insert(leader);
+            return Ok(partitions
+                .iter()
+                .map(|&p| PartitionProduceResponse::default().with_index(p))
+                .collect());
+        }
+        let reply = connection.call_at(&request, version)?;
+        Ok(reply
+            .responses
+            .into_iter()
+            .flat_map(|topic| topic.partition_responses)
+            .collect())
+    }
+
+    /// Acts on what became of the first batch of `partition`.
+    fn settle(
+        &mut self,
+        partition: i32,
+        outcome: Outcome,
+        queues: &mut Queues,
+    ) -> anyhow::Result<Option<String>> {
+        let Some(queue) = queues.get_mut(&partition) else {
+            return Ok(None);
+        };
+        match outcome {
+            Outcome::Passing(why) => return Ok(Some(why)),
+            Outcome::Fatal(why) => {
+                let lines = queue.front().map(Batch::lines).unwrap_or_default();
+                bail!(
+                    "{lines} cannot be written to {} partition {partition}: {why}",
+                    self.topic.name
+                );
+            }
+            Outcome::Done => {
+                let batch = queue.pop_front().unwrap_or_default();
+                self.totals.records += batch.records.len() as u64;
+                self.totals.bytes += batch.payload_bytes();
+            }
+            Outcome::TooLarge => {
+                let batch = queue.pop_front().unwrap_or_default();
+                self.settings.batch_bytes = (batch.bytes / 2).max(1);
+                for half in self.halves(batch)?.into_iter().rev() {
+                    queue.push_front(half);
+                }
+            }
+        }
+        if queue.is_empty() {
+            queues.remove(&partition);
+        }
+        Ok(None)
+    }
+
+    /// Splits a batch that the broker found too large. Fails on a single record.
+    fn halves(&self, mut first: Batch) -> anyhow::Result<[Batch; 2]> {
+        let middle = first.records.len() / 2;
+        if middle == 0 {
+            bail!(
+                "{} has {}, which is more than the broker takes for topic {} (its max.message.bytes)",
+                first.lines(),
+                words::size(first.payload_bytes()),
+                self.topic.name
+            );
+        }
+        let mut second = Batch {
+            records: first.records.split_off(middle),
+            origins: first.origins.split_off(middle),
+            base_sequence: match self.identity {
+                Some(_) => sequence_after(first.base_sequence, middle),
+                None => -1,
+            },
+            ..Batch::default()
+        };
+        for half in [&mut first, &mut second] {
+            let sizes = half.records.iter();
+            half.bytes = sizes
+                .map(|r| records::record_bytes_max(r, &self.settings.headers))
+                .sum();
+            self.encode(half)?;
+        }
+        Ok([first, second])
+    }
+
+    /// Looks for new leaders. A broker that cannot be reached now is left to the next attempt.
+    fn refresh_topic(&mut self) -> anyhow::Result<()> {
+        let name = self.topic.name.clone();
+        match self.client.metadata(Some(&[&name]), false) {
+            Ok(mut topics) => {
+                if let Some(topic) = topics.pop().filter(|topic| topic.error == 0) {
+                    self.topic = topic;
+                }
+                Ok(())
+            }
+            Err(error) if error.is_connection() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Batch {
+    /// The lines that it holds, such as `line 3 of a.txt` or `lines 3 to 9 of a.txt`.
+    fn lines(&self) -> String {
+        match (self.origins.first(), self.origins.last()) {
+            (Some(first), Some(last)) if first.source != last.source => {
+                let (from, to) = (&first.source, &last.source);
+                format!(
+                    "what is between line {} of {from} and line {} of {to}",
+                    first.line, last.line
+                )
+            }
+            (Some(first), Some(last)) if first.line != last.line => {
+                format!(
+                    "a batch from lines {} to {} of {}",
+                    first.line, last.line, first.source
+                )
+            }
+            (Some(first), _) => format!("line {} of {}", first.line, first.source),
+            _ => String::new(),
+        }
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        let bytes = |record: &NewRecord| {
+            record.value.len() as u64 + record.key.as_ref().map_or(0, |key| key.len() as u64)
+        };
+        self.records.iter().map(bytes).sum()
+    }
+}
+
+impl Acks {
+    fn on_the_wire(self) -> i16 {
+        match self {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        }
+    }
+}
+
+/// Waits for `name` to be usable; a broker that creates topics on first use does so now.
+fn await_topic(client: &mut Client, name: &str, wait: Duration) -> anyhow::Result<Topic> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let topic = client.metadata(Some(&[name]), true)?.pop();
+        let usable = client.usable(name, topic);
+        match usable {
+            Ok(topic) if !topic.partitions.is_empty() => return Ok(topic),
+            Err(error) if !is_passing_topic_error(&error) => return Err(error.into()),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Ok(_) if Instant::now() > deadline => bail!("topic {name} has no partitions"),
+            _ => sleep(BACKOFF_MIN),
+        }
+    }
+}
+
+fn is_passing_topic_error(error: &client::Error) -> bool {
+    match error {
+        client::Error::NoTopic { .. } => true,
+        client::Error::Topic { code, .. } => is_retriable(*code),
+        _ => false,
+    }
+}
+
+/// Gets a producer id; None from a broker too old to have them.
+fn identify(client: &mut Client, timeout: Duration) -> anyhow::Result<Option<Identity>> {
+    let deadline = Instant::now() + timeout;
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(REQUEST_TIMEOUT_MS);
+    loop {
+        let connection = client.any()?;
+        if !connection.serves::<InitProducerIdRequest>() {
+            return Ok(None);
+        }
+        let reply = connection.call(&request)?;
+        match reply.error_code {
+            0 => {
+                let (id, epoch) = (reply.producer_id.0, reply.producer_epoch);
+                return Ok(Some(Identity {
+                    id,
+                    epoch,
+                    next: HashMap::new(),
+                }));
+            }
+            code if is_retriable(code) && Instant::now() < deadline => sleep(BACKOFF_MIN),
+            code => bail!(
+                "the broker gives out no producer id: {}",
+                words::kafka_error(code)
+            ),
+        }
+    }
+}
+
+fn all_passing(partitions: &[i32], why: &str) -> Vec<(i32, Outcome)> {
+    partitions
+        .iter()
+        .map(|&partition| (partition, Outcome::Passing(why.to_owned())))
+        .collect()
+}
+
+fn outcome_of(partition: i32, replies: &[PartitionProduceResponse]) -> Outcome {
+    let Some(reply) = replies.iter().find(|reply| reply.index == partition) else {
+        return Outcome::Passing(format!("the reply leaves out partition {partition}"));
+    };
+    match reply.error_code {
+        0 | DUPLICATE_SEQUENCE_NUMBER => Outcome::Done,
+        MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE => Outcome::TooLarge,
+        code if is_retriable(code) => Outcome::Passing(words::kafka_error_with(
+            code,
+            reply.error_message.as_deref(),
+        )),
+        code => Outcome::Fatal(words::kafka_error_with(code, explanation(reply))),
+    }
+}
+
+/// What the broker says of a batch it refuses: of its first bad record, or of the batch.
+fn explanation(reply: &PartitionProduceResponse) -> Option<&str> {
+    let of_record = reply
+        .record_errors
+        .iter()
+        .find_map(|e| e.batch_index_error_message.as_deref());
+    of_record.or(reply.error_message.as_deref())
+}
+
+fn is_retriable(code: i16) -> bool {
+    ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable())
+}
+
+/// The sequence number `count` records after `base`: 0 follows the largest.
+fn sequence_after(base: i32, count: usize) -> i32 {
+    ((base as u64 + count as u64) % (i32::MAX as u64 + 1)) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+
+    use super::{Batch, Origin, Outcome, outcome_of, sequence_after};
+    use crate::cli::records::NewRecord;
+
+    #[test]
+    fn sequences_wrap_to_zero_after_the_largest() {
+        assert_eq!(sequence_after(0, 5), 5);
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 1, 3), 1);
+    }
+
+    #[test]
+    fn replies_become_outcomes() {
+        let reply = |code| {
+            vec![
+                PartitionProduceResponse::default()
+                    .with_index(3)
+                    .with_error_code(code),
+            ]
+        };
+        assert_eq!(outcome_of(3, &reply(0)), Outcome::Done);
+        assert_eq!(outcome_of(3, &reply(46)), Outcome::Done);
+        assert_eq!(outcome_of(3, &reply(10)), Outcome::TooLarge);
+        assert!(matches!(outcome_of(3, &reply(6)), Outcome::Passing(_)));
+        assert!(matches!(outcome_of(3, &reply(45)), Outcome::Fatal(_)));
+        assert!(matches!(outcome_of(4, &reply(0)), Outcome::Passing(_)));
+    }
+
+    #[test]
+    fn a_batch_names_its_lines() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a.txt".into(), "b.txt".into());
+        let batch = |origins: Vec<Origin>| Batch {
+            records: vec![NewRecord {
+                timestamp_ms: 0,
+                key: Some(Bytes::from("key")),
+                value: Bytes::from("value"),
+            }],
+            origins,
+            ..Batch::default()
+        };
+        let at = |source: &Arc<str>, line| Origin {
+            source: source.clone(),
+            line,
+        };
+        assert_eq!(batch(vec![at(&a, 3)]).lines(), "line 3 of a.txt");
+        assert_eq!(
+            batch(vec![at(&a, 3), at(&a, 9)]).lines(),
+            "a batch from lines 3 to 9 of a.txt"
+        );
+        assert!(
+            batch(vec![at(&a, 3), at(&b, 1)])
+                .lines()
+                .contains("line 1 of b.txt")
+        );
+        assert_eq!(batch(vec![]).payload_bytes(), 8);
+    }
+}

@@ -1,0 +1,152 @@
+//! Records as text: plain, or a JSON object a line.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::cli::records::{Header, Record};
+
+/// How records are printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `[headers TAB][key SEPARATOR]value`, raw bytes.
+    Plain {
+        /// Print keys, with this behind them.
+        key_separator: Option<String>,
+        /// Print headers, with a tab behind them.
+        headers: bool,
+    },
+    /// One JSON object a line.
+    Json,
+}
+
+/// Appends `record` and a newline to `out`.
+pub fn render(out: &mut Vec<u8>, format: &Format, topic: &str, partition: i32, record: &Record) {
+    match format {
+        Format::Json => {
+            out.extend_from_slice(json_of(topic, partition, record).to_string().as_bytes());
+        }
+        Format::Plain {
+            key_separator,
+            headers,
+        } => {
+            if *headers {
+                plain_headers(out, &record.headers);
+            }
+            if let Some(separator) = key_separator {
+                out.extend_from_slice(record.key.as_deref().unwrap_or_default());
+                out.extend_from_slice(separator.as_bytes());
+            }
+            out.extend_from_slice(record.value.as_deref().unwrap_or_default());
+        }
+    }
+    out.push(b'\n');
+}
+
+/// `k=v,k=v` and a tab.
+fn plain_headers(out: &mut Vec<u8>, headers: &[Header]) {
+    for (at, (key, value)) in headers.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(key);
+        out.push(b'=');
+        out.extend_from_slice(value.as_deref().unwrap_or_default());
+    }
+    out.push(b'\t');
+}
+
+fn json_of(topic: &str, partition: i32, record: &Record) -> Value {
+    let mut object = Map::new();
+    object.insert("topic".to_owned(), json!(topic));
+    object.insert("partition".to_owned(), json!(partition));
+    object.insert("offset".to_owned(), json!(record.offset));
+    object.insert("timestamp".to_owned(), json!(record.timestamp_ms));
+    put_bytes(&mut object, "key", record.key.as_deref());
+    put_bytes(&mut object, "value", record.value.as_deref());
+    let headers = record.headers.iter().map(json_header).collect();
+    object.insert("headers".to_owned(), Value::Array(headers));
+    Value::Object(object)
+}
+
+fn json_header((key, value): &Header) -> Value {
+    let mut object = Map::new();
+    put_bytes(&mut object, "key", Some(key));
+    put_bytes(&mut object, "value", value.as_deref());
+    Value::Object(object)
+}
+
+/// Text as `name`; bytes that are not UTF-8 in base64 as `name_base64`; null as null.
+fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+    match bytes.map(|bytes| str::from_utf8(bytes).map_err(|_| bytes)) {
+        None => object.insert(name.to_owned(), Value::Null),
+        Some(Ok(text)) => object.insert(name.to_owned(), json!(text)),
+        Some(Err(bytes)) => object.insert(format!("{name}_base64"), json!(STANDARD.encode(bytes))),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Format, render};
+    use crate::cli::records::Record;
+
+    fn rendered(format: &Format, record: &Record) -> String {
+        let mut out = Vec::new();
+        render(&mut out, format, "t", 2, record);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn sample() -> Record {
+        Record {
+            offset: 7,
+            timestamp_ms: 1_700_000_000_000,
+            key: Some("k".into()),
+            value: Some("say \"hi\"\n".into()),
+            headers: vec![("a".into(), Some("1".into())), ("a".into(), None)],
+        }
+    }
+
+    #[test]
+    fn json_has_everything_in_one_line() {
+        assert_eq!(
+            rendered(&Format::Json, &sample()),
+            "{\"topic\":\"t\",\"partition\":2,\"offset\":7,\"timestamp\":1700000000000,\
+             \"key\":\"k\",\"value\":\"say \\\"hi\\\"\\n\",\
+             \"headers\":[{\"key\":\"a\",\"value\":\"1\"},{\"key\":\"a\",\"value\":null}]}\n"
+        );
+    }
+
+    #[test]
+    fn json_keeps_null_empty_and_binary_apart() {
+        let mut record = Record {
+            headers: Vec::new(),
+            key: None,
+            ..sample()
+        };
+        record.value = Some(Bytes::new());
+        assert!(rendered(&Format::Json, &record).contains("\"key\":null,\"value\":\"\","));
+        record.value = None;
+        assert!(rendered(&Format::Json, &record).contains("\"value\":null,"));
+        record.value = Some(Bytes::from_static(&[0xff, 0x00]));
+        assert!(
+            rendered(&Format::Json, &record).contains("\"key\":null,\"value_base64\":\"/wA=\",")
+        );
+    }
+
+    #[test]
+    fn plain_output_is_the_value_unless_more_is_asked_for() {
+        let record = Record {
+            value: Some("v".into()),
+            ..sample()
+        };
+        let plain = |key_separator: Option<&str>, headers| Format::Plain {
+            key_separator: key_separator.map(str::to_owned),
+            headers,
+        };
+        assert_eq!(rendered(&plain(None, false), &record), "v\n");
+        assert_eq!(rendered(&plain(Some("::"), false), &record), "k::v\n");
+        assert_eq!(rendered(&plain(Some(":"), true), &record), "a=1,a=\tk:v\n");
+    }
+}

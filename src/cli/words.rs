@@ -1,0 +1,160 @@
+//! Kafka's error codes, sizes and counts, for people to read.
+
+use kafka_protocol::error::ResponseError;
+
+/// What error `code` of a reply means, what to do about it if that is known, and its name and
+/// number, which the documentation of any Kafka client explains further.
+pub fn kafka_error(code: i16) -> String {
+    let name = kafka_error_name(code);
+    match meaning(code) {
+        Some(meaning) => format!("{meaning} ({name}, code {code})"),
+        None => format!("the broker answered {name} (code {code})"),
+    }
+}
+
+/// As [`kafka_error`], with the broker's own explanation if it sent one.
+pub fn kafka_error_with(code: i16, message: Option<&str>) -> String {
+    match message.map(str::trim).filter(|message| !message.is_empty()) {
+        Some(message) => format!(
+            "{} ({}, code {code})",
+            message.trim_end_matches('.'),
+            kafka_error_name(code)
+        ),
+        None => kafka_error(code),
+    }
+}
+
+/// Kafka's name of error `code`, such as `UNKNOWN_TOPIC_OR_PARTITION`.
+fn kafka_error_name(code: i16) -> String {
+    match ResponseError::try_from_code(code) {
+        None => "NONE".to_owned(),
+        Some(ResponseError::Unknown(_)) => "an error that this client does not know".to_owned(),
+        Some(error) => screaming_snake(&format!("{error:?}")),
+    }
+}
+
+fn screaming_snake(camel: &str) -> String {
+    let mut name = String::with_capacity(camel.len() + 8);
+    for (at, c) in camel.chars().enumerate() {
+        if at > 0 && c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}
+
+fn meaning(code: i16) -> Option<&'static str> {
+    Some(match code {
+        -1 => "the broker met an unexpected error; its log says more",
+        1 => "the offset is outside what the partition holds",
+        2 => "the broker found the data corrupt",
+        3 => "the topic or partition does not exist",
+        5 => "the partition has no leader at the moment",
+        6 => "the partition is led by another broker",
+        7 => "the broker could not do it in time",
+        10 => "the batch is larger than the broker takes (max.message.bytes)",
+        17 => "the name is not one that a topic may have",
+        18 => "the batch is larger than a segment of the log (segment.bytes)",
+        19 => "fewer replicas are in sync than the topic requires",
+        20 => "written, but to fewer replicas than the topic requires",
+        29 => "this client may not do that to the topic",
+        31 => "this client may not do that to the cluster",
+        32 => "the timestamp is further from now than the topic allows",
+        35 => "the broker does not serve that version of the request",
+        36 => "a topic of that name exists already",
+        37 => "that number of partitions is not possible",
+        38 => "there are not as many brokers as replicas asked for",
+        40 => "the broker does not take that configuration",
+        41 => "the broker asked is not the controller",
+        42 => "the broker finds the request invalid",
+        44 => "a policy of the broker forbids it",
+        45 => "the broker has seen other records of this producer than were sent in order",
+        47 => "a newer producer has taken this one's place",
+        56 => "the broker's disk failed for this partition; its log says more",
+        58 => "the broker refused the credentials",
+        73 => "the broker does not let topics be deleted",
+        76 => "the broker does not take that compression codec",
+        87 => "the broker finds the record invalid",
+        89 => "the quota for this client is used up",
+        100 => "no topic has that id any more",
+        _ => return None,
+    })
+}
+
+/// A size in bytes, such as `512 B` or `4.5 KB` (a KB is 1,000 bytes).
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `n` things, such as `1 record` or `1,234 records`.
+pub fn count(n: u64, noun: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(n))
+}
+
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A separator as given on the command line, where `\t` stands for a tab.
+pub fn separator(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("it is empty".to_owned()),
+        text => Ok(text.replace("\\t", "\t")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{count, kafka_error, kafka_error_with, size};
+
+    #[test]
+    fn codes_become_words_with_kafkas_name() {
+        assert_eq!(
+            kafka_error(3),
+            "the topic or partition does not exist (UNKNOWN_TOPIC_OR_PARTITION, code 3)"
+        );
+        assert_eq!(
+            kafka_error(71),
+            "the broker answered INVALID_FETCH_SESSION_EPOCH (code 71)"
+        );
+        assert!(kafka_error(3000).contains("code 3000"));
+        assert_eq!(
+            kafka_error_with(40, Some("Unknown topic config name: x.")),
+            "Unknown topic config name: x (INVALID_CONFIG, code 40)"
+        );
+        assert_eq!(kafka_error_with(36, Some(" ")), kafka_error(36));
+    }
+
+    #[test]
+    fn sizes_and_counts_read_well_at_their_borders() {
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(4500), "4.5 KB");
+        assert_eq!(size(999_949), "999.9 KB");
+        assert_eq!(size(999_950), "1.0 MB");
+        assert_eq!(size(u64::MAX), "18446.7 PB");
+        assert_eq!(count(1, "record"), "1 record");
+        assert_eq!(count(0, "record"), "0 records");
+        assert_eq!(count(1_234_567, "record"), "1,234,567 records");
+        assert_eq!(count(123, "record"), "123 records");
+    }
+}

@@ -1,0 +1,151 @@
+//! The broker's knobs.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::knob::table;
+use super::load::ConfigError;
+use super::topic::TopicDefaults;
+use super::value::{
+    Durability, GIB, HostPort, HttpListen, INT_MAX, KIB, Kind, LONG_MAX, LogFormat, MIB, bytes,
+    count, millis,
+};
+
+table! {
+    /// The broker's configuration. `Config::default()` is what an operator gets who sets nothing.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Config of Broker
+    and {
+        /// What topics get that do not say otherwise.
+        pub topic_defaults: TopicDefaults,
+        /// The fields an operator has set, even if to the default.
+        pub given: BTreeSet<&'static str>,
+    }
+
+    "Place and addresses" {
+        /// Directory that holds everything the broker stores. It is created if it is missing.
+        data_dir: PathBuf = "./data".into(), Kind::Path, kafka "log.dirs";
+        /// Address on which Kafka clients are served. Port 0 lets the kernel choose one.
+        listen: HostPort = HostPort::new("127.0.0.1", 9092), Kind::Address, kafka "listeners";
+        /// Address that clients are told to connect to. Set it when they reach this host by another
+        /// name or port than `listen`: behind NAT, in a container, or when listening on 0.0.0.0.
+        advertise: Option<HostPort> = None, Kind::Address, kafka "advertised.listeners", shown "same as listen";
+        /// Address on which health, metrics and the web page are served, or `off`.
+        http: HttpListen = HttpListen::At(HostPort::new("127.0.0.1", 8082)), Kind::AddressOrOff;
+        /// The id under which this broker presents itself to clients.
+        node_id: i32 = 1, count(0, INT_MAX), kafka "node.id";
+        /// Shards to run: one thread pinned to each of as many cores. It may change between runs.
+        cores: usize = available_cores(), count(1, CORES_MAX), shown "every core the process may use";
+    }
+
+    "Durability and storage" {
+        /// What an acknowledgement promises. With `fsync`, acks=all is answered when the batch is on
+        /// stable storage and survives a power cut; with `os`, when the operating system has it, and
+        /// a power cut loses what was not yet written back.
+        durability: Durability = Durability::Fsync, Kind::OneOf(Durability::NAMES);
+        /// Bytes appended to a partition between two checkpoints: after a crash, about this much of
+        /// each partition is checked again.
+        checkpoint_bytes: u64 = 4 * MIB as u64, bytes(4 * KIB, GIB);
+        /// The largest step by which disk space is reserved for a segment. Steps start small and double
+        /// up to this, so that small partitions stay small.
+        segment_grow_bytes_max: u64 = 64 * MIB as u64, bytes(64 * KIB, GIB);
+        /// How often each partition is searched for segments that retention lets go.
+        retention_check_interval_ms: u64 = 300_000, millis(1, LONG_MAX), kafka "log.retention.check.interval.ms";
+        /// How long an idempotent producer may be silent before its sequence numbers are forgotten.
+        producer_id_expiration_ms: u64 = 86_400_000, millis(1, INT_MAX), kafka "producer.id.expiration.ms";
+    }
+
+    "Topics" {
+        /// Create a topic when a client asks for one that does not exist and allows its creation.
+        auto_create_topics: bool = true, Kind::Bool, kafka "auto.create.topics.enable";
+        /// Partitions of a new topic whose creator does not say how many.
+        num_partitions: u32 = 1, count(1, 100_000), kafka "num.partitions";
+        /// Create a topic even if more replicas are asked for than the one there is. When false such
+        /// a request fails with INVALID_REPLICATION_FACTOR, as with a one-node Kafka.
+        clamp_replication_factor: bool = false, Kind::Bool;
+        /// The most topics; creating one more is refused.
+        topics_max: usize = 20_000, count(1, 1_000_000);
+        /// The most partitions of all topics together; creating more is refused.
+        partitions_max: usize = 100_000, count(1, 1_000_000);
+    }
+
+    "Limits" {
+        /// The largest request a client may send. A connection that announces more is closed.
+        frame_bytes_max: usize = 100 * MIB as usize, bytes(KIB, INT_MAX), kafka "socket.request.max.bytes";
+        /// The most connections; one more is closed as soon as it is accepted.
+        connections_max: usize = 10_000, count(1, 1_000_000), kafka "max.connections";
+        /// Bytes of requests and replies one connection may have in memory before no more is read
+        /// from it. A single request that is larger than this is still admitted, but alone.
+        connection_inflight_bytes_max: usize = 64 * MIB as usize, bytes(64 * KIB, LONG_MAX);
+        /// Requests one connection may have waiting for their replies before no more is read from it.
+        connection_inflight_requests_max: usize = 64, count(1, 65_536);
+        /// Bytes of requests and replies in memory on all connections together before no more is
+        /// read. It must hold at least one request of `frame_bytes_max`.
+        inflight_bytes_max: usize = GIB as usize, bytes(MIB, LONG_MAX), kafka "queued.max.request.bytes";
+        /// How long a connection may be silent before it is closed.
+        connection_idle_ms: u64 = 600_000, millis(1, LONG_MAX), kafka "connections.max.idle.ms";
+        /// The most bytes of records in one fetch reply, whatever the client asks for. The first batch is
+        /// sent even if it alone is larger.
+        fetch_bytes_max: usize = 55 * MIB as usize, bytes(KIB, INT_MAX), kafka "fetch.max.bytes";
+        /// Fetches that may wait for records on one shard; one more is answered at once.
+        parked_fetches_max: usize = 20_000, count(1, 1_000_000);
+        /// Messages one shard may have waiting for another before the sender has to wait.
+        mailbox_depth: usize = 1024, count(16, 65_536);
+    }
+
+    "Logs, metrics, stopping" {
+        /// Which of its own log lines the broker writes: a level, or levels by module.
+        log_level: String = "info".to_owned(), Kind::LogFilter;
+        /// How log lines are written: `text` for people, `json` for machines.
+        log_format: LogFormat = LogFormat::Text, Kind::OneOf(LogFormat::NAMES);
+        /// Topics with metrics of their own; the others are counted together.
+        metrics_topics_max: usize = 100, count(0, 100_000);
+        /// How long a broker that is told to stop lets replies in flight leave before it closes
+        /// their connections. Acknowledged records are safe whatever it is set to.
+        shutdown_timeout_ms: u64 = 1_500, millis(0, 3_600_000);
+    }
+}
+
+const CORES_MAX: i64 = 256;
+
+/// Cores this process may use: those in its affinity mask, within its cgroup's quota.
+fn available_cores() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(CORES_MAX as usize)
+}
+
+impl Config {
+    /// The address clients are told. A server that listens on port 0 first stores the port it got
+    /// in `listen`.
+    pub fn advertised(&self) -> &HostPort {
+        self.advertise.as_ref().unwrap_or(&self.listen)
+    }
+
+    /// What no single knob's range can say. [`Config::load`] has called it.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let conflict = |what: String| Err(ConfigError::Conflict(what));
+        if self.advertised().is_wildcard() {
+            let address = self.advertised();
+            return conflict(format!(
+                "clients cannot connect to {address}: set advertise to the host:port by which they reach this host"
+            ));
+        }
+        if self
+            .advertise
+            .as_ref()
+            .is_some_and(|address| address.port == 0)
+        {
+            return conflict(
+                "advertise needs a port other than 0: clients are told to connect to it".to_owned(),
+            );
+        }
+        if self.inflight_bytes_max < self.frame_bytes_max {
+            return conflict(format!(
+                "inflight_bytes_max ({}) is less than frame_bytes_max ({}): raise the first or lower the second",
+                self.inflight_bytes_max, self.frame_bytes_max
+            ));
+        }
+        Ok(())
+    }
+}

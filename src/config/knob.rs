@@ -1,0 +1,166 @@
+//! One row of the table, and the macro that makes a struct with typed fields of such rows.
+
+use super::broker::Config;
+use super::topic::TopicConfig;
+use super::value::{Kind, human};
+
+/// What a knob governs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The broker as a whole.
+    Broker,
+    /// Each topic; what the operator sets is the default for topics that do not say otherwise.
+    Topic,
+}
+
+/// All there is to know about one knob, apart from its value.
+#[derive(Debug)]
+pub struct Knob {
+    /// The field of [`Config`] or [`TopicConfig`].
+    pub field: &'static str,
+    pub scope: Scope,
+    /// The heading it stands under in help and docs.
+    pub section: &'static str,
+    pub kind: Kind,
+    /// What a Kafka broker calls it. Every topic config has one: its broker-wide default.
+    pub kafka: Option<&'static str>,
+    /// The default, as plain text.
+    pub default: fn() -> String,
+    pub(super) help: &'static str,
+    pub(super) shown: Option<&'static str>,
+    pub(super) why: Option<&'static str>,
+}
+
+impl Knob {
+    pub fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+
+    /// Its name in the TOML file: `frame_bytes_max`, `log_retention_ms`.
+    pub fn key(&self) -> String {
+        match (self.scope, self.kafka) {
+            (Scope::Topic, Some(kafka)) => kafka.replace('.', "_"),
+            _ => self.field.to_owned(),
+        }
+    }
+
+    /// Its flag, without the dashes in front: `frame-bytes-max`.
+    pub fn flag(&self) -> String {
+        self.key().replace('_', "-")
+    }
+
+    /// Its environment variable: `MILLSTREAM_FRAME_BYTES_MAX`.
+    pub fn env(&self) -> String {
+        format!("MILLSTREAM_{}", self.key().to_uppercase())
+    }
+
+    /// The broker's name for it in DescribeConfigs: Kafka's where there is one, else ours.
+    pub fn broker_name(&self) -> &'static str {
+        self.kafka.unwrap_or(self.field)
+    }
+
+    /// A topic config's own name: `retention.ms`.
+    pub fn topic_name(&self) -> String {
+        self.field.replace('_', ".")
+    }
+
+    /// What values it takes, and why no others, for an error message.
+    pub fn permitted(&self) -> String {
+        match self.why {
+            Some(why) => format!("{}, because {why}", self.kind.permitted()),
+            None => self.kind.permitted(),
+        }
+    }
+
+    /// The default as a person would write it: `100MiB`, `7d`, `every core …`.
+    pub fn default_shown(&self) -> String {
+        if let Some(shown) = self.shown {
+            return shown.to_owned();
+        }
+        let text = (self.default)();
+        match (self.kind, text.parse()) {
+            (Kind::Integer { unit, .. }, Ok(value)) => human(unit, value).unwrap_or(text),
+            _ => text,
+        }
+    }
+}
+
+/// Every knob an operator can set: the broker's, then the defaults for topics.
+pub fn knobs() -> impl Iterator<Item = &'static Knob> {
+    Config::KNOBS.iter().chain(TopicConfig::KNOBS)
+}
+
+/// Makes, of a table of rows, a struct with one typed field a row, its `Default`, and `KNOBS`.
+/// How a row is written: see the head of `config/mod.rs`.
+macro_rules! table {
+    (
+        $(#[$struct_meta:meta])*
+        pub struct $Struct:ident of $scope:ident
+        $(and { $($(#[$extra_meta:meta])* pub $extra:ident: $Extra:ty,)* })?
+        $($section:literal {
+            $(
+                $(#[doc = $help:literal])+
+                $field:ident: $Type:ty = $default:expr, $kind:expr
+                    $(, kafka $kafka:literal)? $(, shown $shown:literal)? $(, why $why:literal)?;
+            )+
+        })+
+    ) => {
+        $(#[$struct_meta])*
+        pub struct $Struct {
+            $($($(#[doc = $help])+ pub $field: $Type,)+)+
+            $($($(#[$extra_meta])* pub $extra: $Extra,)*)?
+        }
+
+        impl Default for $Struct {
+            fn default() -> Self {
+                Self {
+                    $($($field: $default,)+)+
+                    $($($extra: Default::default(),)*)?
+                }
+            }
+        }
+
+        impl $Struct {
+            /// The table this struct is made from, in the order of the docs.
+            pub const KNOBS: &'static [$crate::config::Knob] = &[
+                $($($crate::config::Knob {
+                    field: stringify!($field),
+                    scope: $crate::config::Scope::$scope,
+                    section: $section,
+                    kind: $kind,
+                    kafka: table!(@option $($kafka)?),
+                    default: || {
+                        let value: $Type = $default;
+                        $crate::config::value::Field::show(&value)
+                    },
+                    help: concat!($($help),+),
+                    shown: table!(@option $($shown)?),
+                    why: table!(@option $($why)?),
+                },)+)+
+            ];
+
+            /// Sets one field from plain text; `None` (and no change) where the knob refuses it.
+            pub(in crate::config) fn set(&mut self, knob: &$crate::config::Knob, text: &str) -> Option<()> {
+                match knob.field {
+                    $($(stringify!($field) => {
+                        self.$field = $crate::config::value::Field::parse(text, &knob.kind)?;
+                    })+)+
+                    _ => return None,
+                }
+                Some(())
+            }
+
+            /// One field as plain text.
+            pub(in crate::config) fn show(&self, knob: &$crate::config::Knob) -> String {
+                match knob.field {
+                    $($(stringify!($field) => $crate::config::value::Field::show(&self.$field),)+)+
+                    _ => String::new(),
+                }
+            }
+        }
+    };
+    (@option) => { None };
+    (@option $text:literal) => { Some($text) };
+}
+
+pub(super) use table;

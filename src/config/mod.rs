@@ -1,0 +1,40 @@
+//! Every knob, once.
+//!
+//! **To add a broker knob**, add one row to the table in `broker.rs`; **to add a topic config**,
+//! one row to the table in `topic.rs`. A row is
+//!
+//! ```text
+//! /// Help: what it does and what happens at the edge. Becomes rustdoc, --help, docs and DescribeConfigs.
+//! field_with_unit_last: Type = default, kind(range), kafka "kafka.name", shown "…", why "…";
+//! ```
+//!
+//! where `kafka` (the name a Kafka broker has for it), `shown` (how the docs write a default that
+//! is computed) and `why` (the reason for a narrow range, for the error) may be left out. The typed
+//! field, the flag `--field-with-unit-last`, the key `field_with_unit_last` in the TOML file, the
+//! variable `MILLSTREAM_FIELD_WITH_UNIT_LAST`, DescribeConfigs and `docs/config.md` all follow.
+//! Then run `UPDATE_DOCS=1 cargo test --lib config` to rewrite that page.
+//!
+//! A flag wins over the environment, the environment over the file, the file over the default.
+//! This room is the lowest: it imports nothing from the rest of the crate.
+
+mod broker;
+mod describe;
+mod docs;
+mod knob;
+mod load;
+mod topic;
+mod value;
+
+pub use broker::Config;
+pub use describe::{Entry, Source, Synonym};
+pub use docs::docs_markdown;
+pub use knob::{Knob, Scope, knobs};
+pub use load::{ConfigError, Origin};
+pub use topic::{TopicConfig, TopicDefaults};
+pub use value::{
+    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat,
+    TimestampType, Unit,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! Changing the catalog. One shard, the first, does it for all: it checks the change, writes it to
+//! the catalog's log, has every shard apply it, and only then is it answered.
+
+use super::catalog::{self, Entry, Topic, TopicNameError};
+use super::catalog_log::CatalogLog;
+use super::{Engine, EngineError};
+use crate::config::{ConfigError, TopicConfig};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use thiserror::Error;
+use uuid::Uuid;
+
+/// The shard that writes the catalog.
+pub const ADMIN_SHARD: usize = 0;
+/// Producer ids are given out in blocks, so that not every producer costs a write.
+const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// Why the catalog was not changed.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    #[error("topic {0:?} exists already")]
+    TopicExists(String),
+    #[error("the files of a deleted topic {0:?} are still in the way; restart the broker")]
+    StillDeleting(String),
+    #[error("there is no such topic")]
+    UnknownTopic,
+    #[error(transparent)]
+    BadName(#[from] TopicNameError),
+    #[error("{0:?} collides with topic {1:?}: in metric names `.` and `_` are the same")]
+    NameCollision(String, String),
+    #[error("{0} is an internal topic")]
+    InternalTopic(String),
+    #[error("a topic has at least one partition")]
+    NoPartitions,
+    #[error("topic {name:?} has {current} partitions; {wanted} is not more")]
+    NotMorePartitions {
+        name: String,
+        current: u32,
+        wanted: u32,
+    },
+    #[error("{0}")]
+    BadConfig(ConfigError),
+    #[error("the limit of {limit} {what} is reached; raise {knob} to allow more")]
+    LimitReached {
+        what: &'static str,
+        limit: usize,
+        knob: &'static str,
+    },
+    #[error("the catalog cannot be written: {0}")]
+    NotWritten(std::io::Error),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The one writer of the catalog.
+pub struct Admin {
+    /// Held over a whole change, so that changes happen one after the other.
+    turn: tokio::sync::Mutex<()>,
+    /// Locked by the worker thread only, while it writes.
+    log: Arc<Mutex<CatalogLog>>,
+}
+
+impl Admin {
+    pub fn new(log: CatalogLog) -> Admin {
+        Admin {
+            turn: tokio::sync::Mutex::new(()),
+            log: Arc::new(Mutex::new(log)),
+        }
+    }
+}
+
+/// Producer ids that a shard may give out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProducerIdBlock {
+    next: i64,
+    end: i64,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    pub name: String,
+    pub partitions: u32,
+    pub configs: BTreeMap<String, String>,
+}
+
+impl Engine {
+    /// Creates a topic, or with `only_check` says whether it could be.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn create_topic(
+        self: &Rc<Self>,
+        new: NewTopic,
+        only_check: bool,
+    ) -> Result<Arc<Topic>, AdminError> {
+        self.administer(move |engine| async move {
+            let _turn = engine.admin()?.turn.lock().await;
+            let topic = engine.check_new_topic(&new)?;
+            if only_check {
+                return Ok(Arc::new(topic));
+            }
+            let id = topic.id;
+            engine
+                .commit(Entry::TopicCreated {
+                    id,
+                    name: topic.name,
+                    partitions: topic.partitions,
+                    configs: topic.configs,
+                })
+                .await?;
+            tracing::info!(
+                topic = new.name,
+                partitions = new.partitions,
+                "created a topic"
+            );
+            engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)
+        })
+        .await
+    }
+
+    fn check_new_topic(&self, new: &NewTopic) -> Result<Topic, AdminError> {
+        catalog::check_topic_name(&new.name)?;
+        if new.partitions == 0 {
+            return Err(AdminError::NoPartitions);
+        }
+        for (name, value) in &new.configs {
+            TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
+        }
+        self.with_catalog(|catalog| {
+            if catalog.by_name(&new.name).is_some() {
+                return Err(AdminError::TopicExists(new.name.clone()));
+            }
+            if catalog.deleting().any(|topic| topic.name == new.name) {
+                return Err(AdminError::StillDeleting(new.name.clone()));
+            }
+            let plain = |name: &str| name.replace('.', "_");
+            let has_either = new.name.contains(['.', '_']);
+            let same = |topic: &&Arc<Topic>| plain(&topic.name) == plain(&new.name);
+            if let Some(other) = catalog.topics().filter(|_| has_either).find(same) {
+                let (new, other) = (new.name.clone(), other.name.clone());
+                return Err(AdminError::NameCollision(new, other));
+            }
+            self.check_limits(1, new.partitions as usize)?;
+            let config = TopicConfig::resolve(catalog.defaults(), &new.configs)
+                .map_err(AdminError::BadConfig)?;
+            Ok(Topic {
+                id: Uuid::new_v4(),
+                name: new.name.clone(),
+                partitions: new.partitions,
+                configs: new.configs.clone(),
+                config,
+            })
+        })
+    }
+
+    fn check_limits(&self, topics: usize, partitions: usize) -> Result<(), AdminError> {
+        let catalog = self.catalog.borrow();
+        if catalog.topic_count() + topics > self.config.topics_max {
+            return Err(AdminError::LimitReached {
+                what: "topics",
+                limit: self.config.topics_max,
+                knob: "topics_max",
+            });
+        }
+        if catalog.partition_count().saturating_add(partitions) > self.config.partitions_max {
+            return Err(AdminError::LimitReached {
+                what: "partitions",
+                limit: self.config.partitions_max,
+                knob: "partitions_max",
+            });
+        }
+        Ok(())
+    }
+
+    /// Deletes a topic. When this returns, its files are gone, or will be at the next start.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn delete_topic(self: &Rc<Self>, id: Uuid) -> Result<(), AdminError> {
+        self.administer(move |engine| async move {
+            let _turn = engine.admin()?.turn.lock().await;
+            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+            if topic.is_internal() {
+                return Err(AdminError::InternalTopic(topic.name.clone()));
+            }
+            engine.commit(Entry::TopicDeleted { id }).await?;
+            tracing::info!(topic = topic.name, "deleted a topic");
+            engine.commit(Entry::TopicPurged { id }).await
+        })
+        .await
+    }
+
+    /// Gives a topic more partitions.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn set_partitions(
+        self: &Rc<Self>,
+        id: Uuid,
+        partitions: u32,
+        only_check: bool,
+    ) -> Result<(), AdminError> {
+        self.administer(move |engine| async move {
+            let _turn = engine.admin()?.turn.lock().await;
+            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+            if partitions <= topic.partitions {
+                return Err(AdminError::NotMorePartitions {
+                    name: topic.name.clone(),
+                    current: topic.partitions,
+                    wanted: partitions,
+                });
+            }
+            engine.check_limits(0, (partitions - topic.partitions) as usize)?;
+            if only_check {
+                return Ok(());
+            }
+            engine.commit(Entry::PartitionsSet { id, partitions }).await
+        })
+        .await
+    }
+
+    /// Replaces the configurations that were set for a topic.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn set_topic_configs(
+        self: &Rc<Self>,
+        id: Uuid,
+        configs: BTreeMap<String, String>,
+        only_check: bool,
+    ) -> Result<(), AdminError> {
+        self.administer(move |engine| async move {
+            let _turn = engine.admin()?.turn.lock().await;
+            engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+            for (name, value) in &configs {
+                TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
+            }
+            if only_check {
+                return Ok(());
+            }
+            engine.commit(Entry::ConfigsSet { id, configs }).await
+        })
+        .await
+    }
+
+    /// A producer id that was never given out before, in this run or an earlier one.
+    ///
+    /// # Errors
+    /// When the block it comes from cannot be made durable.
+    pub async fn new_producer_id(self: &Rc<Self>) -> Result<i64, AdminError> {
+        if let Some(id) = self.producer_ids.borrow_mut().take() {
+            return Ok(id);
+        }
+        let block = self
+            .administer(|engine| async move {
+                let _turn = engine.admin()?.turn.lock().await;
+                let next = engine.with_catalog(|catalog| catalog.next_producer_id());
+                let end = next + PRODUCER_ID_BLOCK;
+                engine
+                    .commit(Entry::ProducerIdsReserved { next: end })
+                    .await?;
+                Ok(ProducerIdBlock { next, end })
+            })
+            .await?;
+        // Another request may have brought a block meanwhile; the rest of that one is given up.
+        let mut current = self.producer_ids.borrow_mut();
+        *current = block;
+        current
+            .take()
+            .ok_or(AdminError::Engine(EngineError::Stopping))
+    }
+
+    async fn administer<T, F>(
+        self: &Rc<Self>,
+        change: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
+    ) -> Result<T, AdminError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, AdminError>> + 'static,
+    {
+        self.call(ADMIN_SHARD, change).await?
+    }
+
+    fn admin(&self) -> Result<&Admin, AdminError> {
+        match self.is_stopping() {
+            true => Err(EngineError::Stopping.into()),
+            false => self.admin.as_ref().ok_or(EngineError::Stopping.into()),
+        }
+    }
+
+    /// Makes an entry durable, then has every shard apply it.
+    async fn commit(self: &Rc<Self>, entry: Entry) -> Result<(), AdminError> {
+        let entry = Arc::new(entry);
+        let log = Arc::clone(&self.admin()?.log);
+        let written = Arc::clone(&entry);
+        self.run_blocking(move || {
+            let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
+            log.append(&written)
+        })
+        .await
+        .map_err(|error| {
+            tracing::error!(%error, "the catalog cannot be written");
+            AdminError::NotWritten(error)
+        })?;
+        for shard in 0..self.mailboxes.shard_count() {
+            let entry = Arc::clone(&entry);
+            self.call(shard, |engine| async move { engine.apply(entry).await })
+                .await??;
+        }
+        Ok(())
+    }
+}
+
+impl ProducerIdBlock {
+    fn take(&mut self) -> Option<i64> {
+        let id = (self.next < self.end).then_some(self.next);
+        self.next += i64::from(id.is_some());
+        id
+    }
+}

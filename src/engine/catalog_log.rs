@@ -1,0 +1,241 @@
+//! The file `catalog.log`: the catalog's entries, each with a checksum, in the order they happened.
+//!
+//! Layout: magic "MSCATLOG" and version u32, then for each entry: "MSCE", length u32, crc32 of the
+//! content, content (JSON). Big endian. An entry is appended and synced before it is in force. A torn
+//! entry at the end was never in force and is cut; an unsound entry with sound ones behind it is
+//! damage, and the broker does not start on it.
+
+use super::catalog::{Catalog, Entry};
+use crate::io::file;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+const MAGIC: &[u8; 8] = b"MSCATLOG";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 12;
+const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
+const ENTRY_HEADER_BYTES: usize = 12;
+const FILE_BYTES_MAX: u64 = 1 << 30;
+/// The file's name in the data directory.
+pub const FILE_NAME: &str = "catalog.log";
+
+/// Why the catalog cannot be read.
+#[derive(Debug, Error)]
+pub enum CatalogLogError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the file does not begin as a catalog")]
+    BadHeader,
+    #[error("the catalog has version {0}; this broker reads up to version {VERSION}")]
+    NewerVersion(u32),
+    #[error("the entry at byte {0} is damaged, though sound entries follow it")]
+    Damaged(usize),
+}
+
+/// The catalog's file, open for appending. Blocking: used at start and on a worker thread.
+#[derive(Debug)]
+pub struct CatalogLog {
+    path: PathBuf,
+    file: Arc<File>,
+    length: u64,
+    /// A failed append could not be taken back, or its sync failed: what is on disk is not known.
+    poisoned: bool,
+}
+
+impl CatalogLog {
+    /// Reads the catalog in `data_dir` into `catalog`; a directory without one gets an empty one.
+    ///
+    /// # Errors
+    /// See [`CatalogLogError`].
+    pub fn open(data_dir: &Path, catalog: &mut Catalog) -> Result<CatalogLog, CatalogLogError> {
+        let path = data_dir.join(FILE_NAME);
+        let content = file::read(&path, FILE_BYTES_MAX)?;
+        let entries = match &content {
+            Some(content) => decode(content)?,
+            None => Vec::new(),
+        };
+        for entry in &entries {
+            catalog.apply(entry);
+        }
+        // Written anew at each start: what was deleted leaves nothing behind, and a torn end is gone.
+        let compact = encode(&catalog.entries());
+        if content.as_deref() != Some(&compact) {
+            file::replace(&path, &compact)?;
+            file::sync_dir(data_dir)?;
+        }
+        Ok(CatalogLog {
+            file: Arc::new(file::open(&path, false)?),
+            path,
+            length: compact.len() as u64,
+            poisoned: false,
+        })
+    }
+
+    /// Appends an entry; when this returns, it survives a power cut.
+    ///
+    /// # Errors
+    /// The medium's. The entry is not in force then. When it cannot be told whether it reached the
+    /// disk, all later appends fail too.
+    pub fn append(&mut self, entry: &Entry) -> io::Result<()> {
+        if self.poisoned {
+            let message = format!(
+                "an earlier write to {} failed; restart the broker",
+                self.path.display()
+            );
+            return Err(io::Error::other(message));
+        }
+        let bytes = encode_entry(entry);
+        if let Err(error) = file::write_at(&self.file, &bytes, self.length) {
+            self.poisoned = file::truncate(&self.file, self.length).is_err();
+            return Err(error);
+        }
+        if let Err(error) = file::sync_data(&self.file) {
+            self.poisoned = true;
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_be_bytes());
+    for entry in entries {
+        bytes.extend(encode_entry(entry));
+    }
+    bytes
+}
+
+fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let content = serde_json::to_vec(entry).expect("an entry is plain data");
+    let mut bytes = ENTRY_MAGIC.to_vec();
+    bytes.extend_from_slice(&(content.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&content).to_be_bytes());
+    bytes.extend_from_slice(&content);
+    bytes
+}
+
+/// The entries of a catalog file, up to a torn end.
+pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, CatalogLogError> {
+    let header = bytes
+        .get(..HEADER_BYTES)
+        .ok_or(CatalogLogError::BadHeader)?;
+    if !header.starts_with(MAGIC) {
+        return Err(CatalogLogError::BadHeader);
+    }
+    let version = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+    if version > VERSION {
+        return Err(CatalogLogError::NewerVersion(version));
+    }
+    let mut entries = Vec::new();
+    let mut at = HEADER_BYTES;
+    while let Some((entry, size)) = decode_entry(&bytes[at..]) {
+        entries.push(entry);
+        at += size;
+    }
+    let sound_behind = (at + 1..bytes.len())
+        .filter(|behind| bytes[*behind..].starts_with(ENTRY_MAGIC))
+        .any(|behind| decode_entry(&bytes[behind..]).is_some());
+    match sound_behind {
+        true => Err(CatalogLogError::Damaged(at)),
+        false => Ok(entries),
+    }
+}
+
+fn decode_entry(bytes: &[u8]) -> Option<(Entry, usize)> {
+    let header = bytes.get(..ENTRY_HEADER_BYTES)?;
+    let word = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    if !header.starts_with(ENTRY_MAGIC) {
+        return None;
+    }
+    let end = ENTRY_HEADER_BYTES.checked_add(word(4) as usize)?;
+    let content = bytes.get(ENTRY_HEADER_BYTES..end)?;
+    if crc32fast::hash(content) != word(8) {
+        return None;
+    }
+    Some((serde_json::from_slice(content).ok()?, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::fault;
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
+    fn created(id: u128) -> Entry {
+        Entry::TopicCreated {
+            id: Uuid::from_u128(id),
+            name: format!("topic-{id}"),
+            partitions: 1,
+            configs: BTreeMap::new(),
+        }
+    }
+
+    fn reopened(dir: &Path) -> Result<Catalog, CatalogLogError> {
+        let mut catalog = Catalog::default();
+        CatalogLog::open(dir, &mut catalog).map(|_| catalog)
+    }
+
+    #[test]
+    fn entries_are_there_after_reopening_and_a_torn_end_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::default();
+        let mut log = CatalogLog::open(dir.path(), &mut catalog).unwrap();
+        for id in 1..=3 {
+            log.append(&created(id)).unwrap();
+        }
+        let path = dir.path().join(FILE_NAME);
+        let whole = std::fs::read(&path).unwrap();
+        let two = whole.len() - encode_entry(&created(3)).len();
+        for length in two..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(
+                reopened(dir.path()).unwrap().topic_count(),
+                2,
+                "cut at {length}"
+            );
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(reopened(dir.path()).unwrap().topic_count(), 3);
+    }
+
+    #[test]
+    fn damage_before_sound_entries_is_refused_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let mut bytes = encode(&[created(1), created(2)]);
+        bytes[HEADER_BYTES + 20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = reopened(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, CatalogLogError::Damaged(HEADER_BYTES)),
+            "{error}"
+        );
+        bytes[8..12].copy_from_slice(&9u32.to_be_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let error = reopened(dir.path()).unwrap_err();
+        assert!(matches!(error, CatalogLogError::NewerVersion(9)), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_the_entry_and_the_next_one_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = CatalogLog::open(dir.path(), &mut Catalog::default()).unwrap();
+        fault::inject(fault::Op::Write, 0, libc::ENOSPC, false);
+        log.append(&created(1)).unwrap_err();
+        log.append(&created(2)).unwrap();
+        fault::inject(fault::Op::Sync, 0, libc::EIO, false);
+        log.append(&created(3)).unwrap_err();
+        log.append(&created(4)).unwrap_err();
+        let catalog = reopened(dir.path()).unwrap();
+        assert!(catalog.by_name("topic-2").is_some());
+        assert!(catalog.by_name("topic-4").is_none());
+    }
+}

@@ -1,0 +1,197 @@
+//! Reading from many partitions at once, and parking until there is something to read.
+
+use super::{Engine, EngineError, PartitionKey, SharedPartition};
+use crate::io::clock;
+use crate::log::Read;
+use crate::log::jobs::{LoadJob, Loaded};
+use bytes::Bytes;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// What is to be read from one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionRead {
+    pub key: PartitionKey,
+    pub offset: i64,
+    /// Bytes.
+    pub max_bytes: usize,
+}
+
+/// What was read from one partition.
+#[derive(Clone, Debug)]
+pub struct PartitionData {
+    /// Whole batches, slices of the segments; empty when there is nothing to read.
+    pub records: Result<Bytes, EngineError>,
+    pub high_watermark: i64,
+    pub log_start_offset: i64,
+}
+
+impl PartitionData {
+    fn unknown() -> PartitionData {
+        PartitionData {
+            records: Err(EngineError::UnknownTopicOrPartition),
+            high_watermark: -1,
+            log_start_offset: -1,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.as_ref().map_or(0, Bytes::len)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Engine {
+    /// Reads from all partitions named, in their order, at most `max_bytes` in all; the first batch
+    /// found is returned whole even when it is larger.
+    ///
+    /// Partitions that have nothing to read wake `wake` when they do.
+    pub async fn read(
+        self: &Rc<Self>,
+        reads: &[PartitionRead],
+        max_bytes: usize,
+        wake: Option<&Arc<Notify>>,
+    ) -> Vec<PartitionData> {
+        let shards = self.mailboxes.shard_count();
+        let mut by_shard: Vec<(Vec<usize>, Vec<PartitionRead>)> = vec![Default::default(); shards];
+        for (place, read) in reads.iter().enumerate() {
+            let (places, reads) = &mut by_shard[self.owner_of(read.key)];
+            places.push(place);
+            reads.push(*read);
+        }
+        let mut data: Vec<Option<PartitionData>> = vec![None; reads.len()];
+        for (shard, (places, reads)) in by_shard.into_iter().enumerate() {
+            if reads.is_empty() {
+                continue;
+            }
+            let wake = wake.cloned();
+            let read = move |engine: Rc<Engine>| async move {
+                engine.read_here(&reads, max_bytes, wake.as_ref()).await
+            };
+            // A shard that has stopped leaves its partitions unanswered below.
+            let found = self.call(shard, read).await.unwrap_or_default();
+            for (place, found) in places.into_iter().zip(found) {
+                data[place] = Some(found);
+            }
+        }
+        let mut data: Vec<PartitionData> = data
+            .into_iter()
+            .map(|found| found.unwrap_or_else(PartitionData::unknown))
+            .collect();
+        hold_to_limit(&mut data, max_bytes);
+        data
+    }
+
+    async fn read_here(
+        self: &Rc<Self>,
+        reads: &[PartitionRead],
+        max_bytes: usize,
+        wake: Option<&Arc<Notify>>,
+    ) -> Vec<PartitionData> {
+        let mut left = max_bytes;
+        let mut found_any = false;
+        let mut data = Vec::with_capacity(reads.len());
+        for read in reads {
+            let Some(partition) = self.partition(read.key) else {
+                data.push(PartitionData::unknown());
+                continue;
+            };
+            let limit = left.min(read.max_bytes);
+            let records = self
+                .read_partition(&partition, read.offset, limit, !found_any)
+                .await;
+            let mut inner = partition.borrow_mut();
+            let offsets = inner.offsets();
+            if let (Ok(records), Some(wake)) = (&records, wake) {
+                // Only what the reader has not been shown can wake it: a partition whose limit is
+                // used up has data, and the next fetch will ask for it.
+                if records.is_empty() && read.offset >= offsets.durable {
+                    inner.watch(read.offset, wake);
+                }
+            }
+            let length = records.as_ref().map_or(0, Bytes::len);
+            inner.counters.fetched_bytes += length as u64;
+            left = left.saturating_sub(length);
+            found_any |= length > 0;
+            data.push(PartitionData {
+                records,
+                high_watermark: offsets.durable,
+                log_start_offset: offsets.start,
+            });
+        }
+        data
+    }
+
+    async fn read_partition(
+        self: &Rc<Self>,
+        partition: &SharedPartition,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Bytes, EngineError> {
+        let mut assume_resident = false;
+        loop {
+            let read = {
+                let mut inner = partition.borrow_mut();
+                if inner.is_closed() {
+                    return Err(EngineError::UnknownTopicOrPartition);
+                }
+                let now_ms = clock::now_ms();
+                inner
+                    .log
+                    .read(offset, max_bytes, at_least_one, assume_resident, now_ms)?
+            };
+            match read {
+                Read::Data(records) => return Ok(records),
+                Read::Empty => return Ok(Bytes::new()),
+                Read::Load(job) => {
+                    // Read again whether the pages are still there or not: under memory pressure
+                    // one stall beats going in circles.
+                    assume_resident = matches!(job, LoadJob::Populate { .. });
+                    self.load(partition, job).await?;
+                }
+            }
+        }
+    }
+
+    /// Brings into memory what a read needs.
+    pub async fn load(
+        self: &Rc<Self>,
+        partition: &SharedPartition,
+        job: LoadJob,
+    ) -> Result<(), EngineError> {
+        let loaded = self.run_blocking(move || job.run()).await;
+        let mut inner = partition.borrow_mut();
+        match loaded {
+            Ok(Loaded::Pages) => Ok(()),
+            Ok(loaded) => {
+                inner.log.load_done(loaded, clock::now_ms());
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(dir = %inner.log.dir().display(), %error, "a segment cannot be read");
+                Err(EngineError::StorageFailed)
+            }
+        }
+    }
+}
+
+/// Each shard was given the whole limit; in request order, what goes beyond it is left for the next
+/// fetch. The first that has anything keeps it, however large.
+fn hold_to_limit(data: &mut [PartitionData], max_bytes: usize) {
+    let mut total = 0;
+    for partition in data {
+        let length = partition.len();
+        if total > 0 && total + length > max_bytes {
+            if let Ok(records) = &mut partition.records {
+                records.clear();
+            }
+            continue;
+        }
+        total += length;
+    }
+}

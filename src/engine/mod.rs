@@ -1,0 +1,405 @@
+//! What a shard owns: its copy of the catalog, its partitions, and the door to the other shards.
+//!
+//! An [`Engine`] lives on one shard's thread. Its callers name partitions; whether one is the
+//! shard's own or another's is settled here.
+
+pub mod admin;
+pub mod catalog;
+pub mod catalog_log;
+pub mod fetch;
+pub mod mailbox;
+pub mod offsets;
+pub mod partition;
+pub mod producers;
+pub mod stats;
+pub mod upkeep;
+
+use crate::config::{Config, TopicConfig};
+use crate::io::clock;
+use crate::io::worker::Worker;
+use crate::log::jobs::{RoomJob, SealJob};
+use crate::log::{LogConfig, ReadError};
+use admin::Admin;
+use catalog::{Catalog, Topic};
+use mailbox::Mailboxes;
+use partition::{Append, Due, Partition};
+use stats::{ShardReport, Stats, TopicReport};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+/// Why the engine could not do what it was asked. The protocol's codes for these are in `kafka`.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum EngineError {
+    #[error("there is no such topic or partition")]
+    UnknownTopicOrPartition,
+    #[error("there is no topic with this id")]
+    UnknownTopicId,
+    #[error("the disk is full")]
+    StorageFull,
+    #[error("the partition's storage failed; see the broker's log")]
+    StorageFailed,
+    #[error("the batch is larger than a segment may be")]
+    BatchTooLarge,
+    #[error("{0}")]
+    OutOfOrderSequence(producers::SequenceError),
+    #[error("{0}")]
+    StaleProducerEpoch(producers::SequenceError),
+    #[error("offset {asked} is not between {start} and {end}")]
+    OffsetOutOfRange { asked: i64, start: i64, end: i64 },
+    #[error("the log is damaged near offset {asked}")]
+    Corrupt { asked: i64 },
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+impl From<producers::SequenceError> for EngineError {
+    fn from(error: producers::SequenceError) -> Self {
+        match error {
+            producers::SequenceError::OutOfOrder { .. } => EngineError::OutOfOrderSequence(error),
+            producers::SequenceError::StaleEpoch { .. } => EngineError::StaleProducerEpoch(error),
+        }
+    }
+}
+
+impl From<ReadError> for EngineError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::OutOfRange { asked, start, end } => {
+                EngineError::OffsetOutOfRange { asked, start, end }
+            }
+            ReadError::Corrupt { asked, .. } => EngineError::Corrupt { asked },
+        }
+    }
+}
+
+/// A partition's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionKey {
+    pub topic_id: Uuid,
+    pub index: u32,
+}
+
+/// Which shard owns a partition. Computed, never stored: with another number of shards other
+/// threads own the same files.
+pub fn owner_of(key: PartitionKey, shards: usize) -> usize {
+    let (high, low) = key.topic_id.as_u64_pair();
+    let spread = (high ^ low).wrapping_add(u64::from(key.index));
+    (spread % shards.max(1) as u64) as usize
+}
+
+pub type SharedPartition = Rc<RefCell<Partition>>;
+
+/// One shard's engine.
+pub struct Engine {
+    pub shard: usize,
+    pub config: Arc<Config>,
+    /// The data directory's own id, which clients see as the cluster's.
+    pub cluster_id: Arc<str>,
+    pub stats: Stats,
+    pub mailboxes: Mailboxes,
+    /// Runs what may block. One for each shard, so that the jobs of one log run in order.
+    pub worker: Worker,
+    /// Removes files, which can take long; shared by all shards.
+    pub janitor: Worker,
+    catalog: RefCell<Catalog>,
+    partitions: RefCell<HashMap<PartitionKey, SharedPartition>>,
+    dirty: RefCell<Vec<SharedPartition>>,
+    dirty_wake: Notify,
+    /// Writes the catalog; only the first shard has it.
+    admin: Option<Admin>,
+    producer_ids: RefCell<admin::ProducerIdBlock>,
+    stopping: Cell<bool>,
+    stopped_wake: Notify,
+}
+
+/// What an engine is made of.
+pub struct EngineParts {
+    pub shard: usize,
+    pub config: Arc<Config>,
+    pub cluster_id: Arc<str>,
+    pub mailboxes: Mailboxes,
+    pub worker: Worker,
+    pub janitor: Worker,
+    pub catalog: Catalog,
+    pub admin: Option<Admin>,
+}
+
+impl Engine {
+    /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
+    pub fn new(parts: EngineParts) -> Rc<Engine> {
+        Rc::new(Engine {
+            shard: parts.shard,
+            config: parts.config,
+            cluster_id: parts.cluster_id,
+            stats: Stats::default(),
+            mailboxes: parts.mailboxes,
+            worker: parts.worker,
+            janitor: parts.janitor,
+            catalog: RefCell::new(parts.catalog),
+            partitions: RefCell::default(),
+            dirty: RefCell::default(),
+            dirty_wake: Notify::new(),
+            admin: parts.admin,
+            producer_ids: RefCell::default(),
+            stopping: Cell::new(false),
+            stopped_wake: Notify::new(),
+        })
+    }
+
+    // ---- catalog ----
+
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.catalog.borrow().by_name(name).cloned()
+    }
+
+    pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+        self.catalog.borrow().by_id(id).cloned()
+    }
+
+    /// Looks at this shard's copy of the catalog.
+    pub fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        look(&self.catalog.borrow())
+    }
+
+    // ---- the other shards ----
+
+    pub fn owner_of(&self, key: PartitionKey) -> usize {
+        owner_of(key, self.mailboxes.shard_count())
+    }
+
+    pub fn owns(&self, key: PartitionKey) -> bool {
+        self.owner_of(key) == self.shard
+    }
+
+    /// Runs `call` on a shard, this one included, and brings its answer.
+    ///
+    /// # Errors
+    /// `Stopping` when that shard takes no calls any more.
+    pub async fn call<T, F>(
+        self: &Rc<Self>,
+        shard: usize,
+        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        if shard == self.shard {
+            return Ok(call(Rc::clone(self)).await);
+        }
+        let (answer, answered) = oneshot::channel();
+        let run = move |engine: &Rc<Engine>| {
+            let future = call(Rc::clone(engine));
+            tokio::task::spawn_local(async move {
+                // Whoever asked may be gone.
+                let _ = answer.send(future.await);
+            });
+        };
+        self.mailboxes.send(shard, Box::new(run)).await;
+        answered.await.map_err(|_| EngineError::Stopping)
+    }
+
+    // ---- partitions ----
+
+    /// One of this shard's own partitions.
+    pub fn partition(&self, key: PartitionKey) -> Option<SharedPartition> {
+        self.partitions.borrow().get(&key).cloned()
+    }
+
+    /// All of this shard's own partitions.
+    pub fn partitions(&self) -> Vec<SharedPartition> {
+        self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Puts checked batches into their partitions, each in its turn. Returns when all are on their
+    /// way (a full mailbox of another shard is waited for); the answers come through the replies.
+    pub async fn append(self: &Rc<Self>, appends: Vec<(PartitionKey, Append)>) {
+        let mut remote: Vec<Vec<(PartitionKey, Append)>> = Vec::new();
+        for (key, append) in appends {
+            let owner = self.owner_of(key);
+            if owner == self.shard {
+                self.append_here(key, append);
+                continue;
+            }
+            remote.resize_with(self.mailboxes.shard_count(), Vec::new);
+            remote[owner].push((key, append));
+        }
+        for (shard, appends) in remote.into_iter().enumerate() {
+            if appends.is_empty() {
+                continue;
+            }
+            let run = move |engine: &Rc<Engine>| {
+                for (key, append) in appends {
+                    engine.append_here(key, append);
+                }
+            };
+            self.mailboxes.send(shard, Box::new(run)).await;
+        }
+    }
+
+    fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
+        let Some(partition) = self.partition(key) else {
+            let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
+            return;
+        };
+        let due = partition.borrow_mut().append(append, clock::now_ms());
+        self.attend(&partition, due);
+    }
+
+    /// Sees to what a partition needs after a call.
+    pub fn attend(self: &Rc<Self>, partition: &SharedPartition, due: Due) {
+        if due.flush {
+            self.queue_flush(partition);
+        }
+        if let Some(job) = due.room {
+            self.make_room(partition, job);
+        }
+    }
+
+    /// Runs a job that makes room for appends, and what follows from it.
+    pub fn make_room(self: &Rc<Self>, partition: &SharedPartition, job: RoomJob) {
+        let engine = Rc::clone(self);
+        let partition = Rc::clone(partition);
+        tokio::task::spawn_local(async move {
+            let result = engine.run_blocking(move || job.run()).await;
+            let now_ms = clock::now_ms();
+            let (seal, due) = partition.borrow_mut().room_done(result, now_ms);
+            if let Some(seal) = seal {
+                engine.seal(&partition, seal);
+            }
+            engine.attend(&partition, due);
+        });
+    }
+
+    /// Runs the job that puts a sealed segment into its final form.
+    pub fn seal(self: &Rc<Self>, partition: &SharedPartition, job: SealJob) {
+        let engine = Rc::clone(self);
+        let partition = Rc::clone(partition);
+        tokio::task::spawn_local(async move {
+            let result = engine.run_blocking(move || job.run()).await;
+            let mut inner = partition.borrow_mut();
+            if let Err(error) = &result {
+                tracing::error!(dir = %inner.log.dir().display(), %error,
+                    "a full segment could not be completed on disk; it will be read again at the next start");
+            }
+            inner.log.seal_done(&result);
+            let needs_flush = inner.log.needs_flush();
+            drop(inner);
+            if needs_flush {
+                engine.queue_flush(&partition);
+            }
+        });
+    }
+
+    /// Runs a blocking job on this shard's worker thread, after those before it.
+    pub async fn run_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let result = self.worker.run(job).await;
+        result.unwrap_or_else(|| Err(std::io::Error::other("the worker thread failed")))
+    }
+
+    // ---- flushing ----
+
+    /// Puts a partition on the list of those to flush.
+    pub fn queue_flush(&self, partition: &SharedPartition) {
+        let mut inner = partition.borrow_mut();
+        if inner.queued_for_flush || inner.is_closed() {
+            return;
+        }
+        inner.queued_for_flush = true;
+        self.dirty.borrow_mut().push(Rc::clone(partition));
+        self.dirty_wake.notify_one();
+    }
+
+    /// Waits until partitions have something to flush and takes them all.
+    pub async fn take_dirty(&self) -> Vec<SharedPartition> {
+        loop {
+            let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
+            if !dirty.is_empty() {
+                for partition in &dirty {
+                    partition.borrow_mut().queued_for_flush = false;
+                }
+                return dirty;
+            }
+            self.dirty_wake.notified().await;
+        }
+    }
+
+    // ---- counters ----
+
+    /// This shard's counters.
+    pub fn report(&self) -> ShardReport {
+        let mut report = self.stats.report(self.shard);
+        report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
+        for partition in self.partitions.borrow().values() {
+            let partition = partition.borrow();
+            let counters = partition.counters;
+            let topic = report
+                .topics
+                .entry(partition.topic.name.clone())
+                .or_default();
+            topic.add(&TopicReport {
+                partitions: 1,
+                poisoned_partitions: u64::from(partition.log.is_poisoned()),
+                appended_records: counters.appended_records,
+                appended_batches: counters.appended_batches,
+                appended_bytes: counters.appended_bytes,
+                fetched_bytes: counters.fetched_bytes,
+                log_bytes: partition.log.size_bytes(),
+                segments: partition.log.segment_count() as u64,
+                producers: partition.producer_count() as u64,
+            });
+        }
+        report
+    }
+
+    /// All shards' counters, by shard.
+    pub async fn reports(self: &Rc<Self>) -> Vec<ShardReport> {
+        let mut reports = Vec::new();
+        for shard in 0..self.mailboxes.shard_count() {
+            let report = self.call(shard, |engine| async move { engine.report() });
+            reports.extend(report.await);
+        }
+        reports
+    }
+
+    // ---- stopping ----
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// From now on this shard is on its way out.
+    pub fn set_stopping(&self) {
+        self.stopping.set(true);
+        self.stopped_wake.notify_waiters();
+    }
+
+    /// Returns when the shard is on its way out.
+    pub async fn stopped(&self) {
+        while !self.stopping.get() {
+            self.stopped_wake.notified().await;
+        }
+    }
+}
+
+/// What the log needs of a topic's configuration and the broker's.
+fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: topic.segment_bytes as usize,
+        segment_ms: topic.segment_ms,
+        index_interval_bytes: topic.index_interval_bytes as usize,
+        retention_ms: topic.retention_ms,
+        retention_bytes: topic.retention_bytes,
+        reserve_step_bytes_max: config.segment_grow_bytes_max,
+        checkpoint_bytes: config.checkpoint_bytes,
+    }
+}

@@ -1,0 +1,151 @@
+//! Finding offsets by time, and deleting records below an offset.
+
+use super::{Engine, EngineError, PartitionKey, SharedPartition};
+use crate::io::clock;
+use crate::log::TimeLookup;
+use crate::log::batch::BatchHeader;
+use crate::log::records;
+use std::rc::Rc;
+use tokio::sync::oneshot;
+
+/// The most that the records of one batch may unpack to when a record is looked for by time.
+const UNPACKED_BYTES_MAX: usize = 256 << 20;
+
+/// Which offset is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    Earliest,
+    /// The high watermark.
+    Latest,
+    /// The first record with the highest timestamp.
+    MaxTimestamp,
+    /// The first record at least as late as this (ms).
+    AtTime(i64),
+}
+
+/// An offset that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// -1 when there is no such record.
+    pub offset: i64,
+    /// Milliseconds; -1 for the ends of the log and when there is no such record.
+    pub timestamp: i64,
+}
+
+impl FoundOffset {
+    const NONE: FoundOffset = FoundOffset {
+        offset: -1,
+        timestamp: -1,
+    };
+
+    fn end(offset: i64) -> FoundOffset {
+        FoundOffset {
+            offset,
+            timestamp: -1,
+        }
+    }
+}
+
+impl Engine {
+    /// Finds an offset in any partition.
+    pub async fn find_offset(
+        self: &Rc<Self>,
+        key: PartitionKey,
+        spec: OffsetSpec,
+    ) -> Result<FoundOffset, EngineError> {
+        let find =
+            move |engine: Rc<Engine>| async move { engine.find_offset_here(key, spec).await };
+        self.call(self.owner_of(key), find).await?
+    }
+
+    async fn find_offset_here(
+        self: &Rc<Self>,
+        key: PartitionKey,
+        spec: OffsetSpec,
+    ) -> Result<FoundOffset, EngineError> {
+        let partition = self
+            .partition(key)
+            .ok_or(EngineError::UnknownTopicOrPartition)?;
+        let offsets = partition.borrow().offsets();
+        match spec {
+            OffsetSpec::Earliest => Ok(FoundOffset::end(offsets.start)),
+            OffsetSpec::Latest => Ok(FoundOffset::end(offsets.durable)),
+            OffsetSpec::AtTime(timestamp) => self.find_time(&partition, timestamp).await,
+            OffsetSpec::MaxTimestamp => loop {
+                let max = partition.borrow().log.max_timestamp();
+                match max {
+                    Ok(-1) => return Ok(FoundOffset::NONE),
+                    Ok(timestamp) => return self.find_time(&partition, timestamp).await,
+                    Err(job) => self.load(&partition, job).await?,
+                }
+            },
+        }
+    }
+
+    /// The first record at least as late as `timestamp`. Batches say only how late their latest
+    /// record is, so candidates are unpacked, on the worker thread.
+    async fn find_time(
+        self: &Rc<Self>,
+        partition: &SharedPartition,
+        timestamp: i64,
+    ) -> Result<FoundOffset, EngineError> {
+        let mut from_offset = 0;
+        loop {
+            let lookup = {
+                let mut inner = partition.borrow_mut();
+                let log = &mut inner.log;
+                log.batch_at_time(timestamp, from_offset, clock::now_ms())
+            };
+            let batch = match lookup {
+                TimeLookup::NotFound => return Ok(FoundOffset::NONE),
+                TimeLookup::Load(job) => {
+                    self.load(partition, job).await?;
+                    continue;
+                }
+                TimeLookup::Batch(batch) => batch,
+            };
+            let header = BatchHeader::parse(&batch)
+                .map_err(|_| EngineError::Corrupt { asked: from_offset })?;
+            let found = self
+                .worker
+                .run(move || records::first_at_or_after(&batch, timestamp, UNPACKED_BYTES_MAX))
+                .await;
+            let log_start = partition.borrow().offsets().start;
+            match found {
+                Some(Ok(Some((offset, timestamp)))) if offset >= log_start => {
+                    return Ok(FoundOffset { offset, timestamp });
+                }
+                // Its producer filled the batch with something else than records; its first offset
+                // is as near as one can say.
+                Some(Err(_)) | None => {
+                    return Ok(FoundOffset {
+                        offset: header.base_offset.max(log_start),
+                        timestamp: header.max_timestamp,
+                    });
+                }
+                Some(Ok(_)) => from_offset = header.next_offset(),
+            }
+        }
+    }
+
+    /// Deletes the records below `offset` (-1: below the high watermark) of any partition and
+    /// returns the new log start offset, once that survives a crash.
+    pub async fn delete_records(
+        self: &Rc<Self>,
+        key: PartitionKey,
+        offset: i64,
+    ) -> Result<i64, EngineError> {
+        let delete = move |engine: Rc<Engine>| async move {
+            let partition = engine
+                .partition(key)
+                .ok_or(EngineError::UnknownTopicOrPartition)?;
+            let (reply, answered) = oneshot::channel();
+            partition.borrow_mut().delete_records(offset, reply);
+            engine.queue_flush(&partition);
+            let start = answered.await.map_err(|_| EngineError::Stopping)??;
+            engine.enforce_retention(&partition).await;
+            Ok(start)
+        };
+        self.call(self.owner_of(key), delete).await?
+    }
+}

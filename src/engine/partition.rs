@@ -1,0 +1,423 @@
+//! A partition: its log, its producers, and who waits for what in it.
+//!
+//! Appends happen in the order they arrive, always: one that needs room waits in `pending`, and all
+//! later ones wait behind it. Replies wait in `durable_waiters` until the high watermark passes
+//! them; parked fetches are woken when it passes the offset they wait for.
+
+use super::EngineError;
+use super::catalog::Topic;
+use super::producers::{KeptBatch, Producers, Verdict};
+use crate::config::TimestampType;
+use crate::log::batch::BatchHeader;
+use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
+use crate::log::recovery::{Recovered, Replay};
+use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use tokio::sync::{Notify, oneshot};
+
+/// When an append is answered (the `acks` of a produce request).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckWhen {
+    Appended,
+    Durable,
+}
+
+/// An append that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    /// Milliseconds, where the topic's timestamps are the broker's; else -1.
+    pub append_time_ms: i64,
+    pub log_start_offset: i64,
+}
+
+pub type AppendReply = oneshot::Sender<Result<Appended, EngineError>>;
+
+/// One checked batch on its way into a partition.
+pub struct Append {
+    pub batch: Bytes,
+    pub header: BatchHeader,
+    pub ack: AckWhen,
+    pub reply: AppendReply,
+}
+
+struct DurableWaiter {
+    /// Durable when the high watermark is at least here.
+    end_offset: i64,
+    appended: Appended,
+    reply: AppendReply,
+}
+
+struct FetchWatcher {
+    /// Woken when the high watermark is above this.
+    offset: i64,
+    wake: Weak<Notify>,
+}
+
+/// What has to happen after a call, because the partition itself does nothing that may block.
+#[derive(Default)]
+pub struct Due {
+    pub room: Option<RoomJob>,
+    pub flush: bool,
+}
+
+/// Counters of one partition, since it was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub appended_batches: u64,
+    pub appended_records: u64,
+    pub appended_bytes: u64,
+    pub fetched_bytes: u64,
+}
+
+/// One partition, owned by one shard.
+pub struct Partition {
+    pub topic: Arc<Topic>,
+    pub index: u32,
+    pub log: Log,
+    pub counters: Counters,
+    producers: Producers,
+    pending: VecDeque<Append>,
+    durable_waiters: VecDeque<DurableWaiter>,
+    fetch_watchers: Vec<FetchWatcher>,
+    start_waiters: Vec<(i64, oneshot::Sender<Result<i64, EngineError>>)>,
+    /// In the shard's list of partitions to flush.
+    pub queued_for_flush: bool,
+    /// Deleted: nothing is appended or read any more.
+    closed: bool,
+}
+
+impl Partition {
+    /// Opens the partition's log in `dir`, which need not be there yet.
+    ///
+    /// # Errors
+    /// See [`Log::open`].
+    pub fn open(
+        topic: Arc<Topic>,
+        index: u32,
+        dir: PathBuf,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<(Partition, Recovered), LogError> {
+        let mut producers = Producers::default();
+        let dir_shown = dir.clone();
+        let (log, recovered) = Log::open(dir, topic.id, config, &mut |replay| match replay {
+            Replay::Snapshot(bytes) => {
+                producers = Producers::decode(bytes).unwrap_or_else(|| {
+                    tracing::error!(dir = %dir_shown.display(), "producer state is unreadable; \
+                        retries of batches before the checkpoint will not be recognised");
+                    Producers::default()
+                });
+            }
+            Replay::Batch(header) => note_producer(&mut producers, header, now_ms),
+        })?;
+        let partition = Partition {
+            topic,
+            index,
+            log,
+            producers,
+            counters: Counters::default(),
+            pending: VecDeque::new(),
+            durable_waiters: VecDeque::new(),
+            fetch_watchers: Vec::new(),
+            start_waiters: Vec::new(),
+            queued_for_flush: false,
+            closed: false,
+        };
+        Ok((partition, recovered))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub fn offsets(&self) -> Offsets {
+        self.log.offsets()
+    }
+
+    pub fn producer_count(&self) -> usize {
+        self.producers.len()
+    }
+
+    pub fn expire_producers(&mut self, now_ms: i64, idle_ms: i64) {
+        self.producers.expire(now_ms, idle_ms);
+    }
+
+    // ---- append ----
+
+    /// Appends a batch, or queues it behind those that wait for room.
+    pub fn append(&mut self, append: Append, now_ms: i64) -> Due {
+        if self.closed {
+            let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
+            return Due::default();
+        }
+        self.pending.push_back(append);
+        self.drain_pending(now_ms)
+    }
+
+    /// Appends what waits, in order, until one needs room.
+    fn drain_pending(&mut self, now_ms: i64) -> Due {
+        while let Some(append) = self.pending.pop_front() {
+            match self.append_now(&append.batch, &append.header, now_ms) {
+                Ok((appended, end_offset)) => self.acknowledge(append, appended, end_offset),
+                Err(AppendFailure::NeedsRoom) => {
+                    let (bytes, header) = (append.batch.len(), append.header);
+                    self.pending.push_front(append);
+                    return Due {
+                        room: self.log.room_job(bytes, &header, now_ms),
+                        flush: self.log.needs_flush(),
+                    };
+                }
+                Err(AppendFailure::Refused(error)) => {
+                    let _ = append.reply.send(Err(error));
+                }
+            }
+        }
+        Due {
+            room: self.log.grow_job(),
+            flush: self.log.needs_flush(),
+        }
+    }
+
+    /// Checks the sequence and appends. The second value is the offset after the batch.
+    fn append_now(
+        &mut self,
+        batch: &[u8],
+        header: &BatchHeader,
+        now_ms: i64,
+    ) -> Result<(Appended, i64), AppendFailure> {
+        let mark = header.producer();
+        if let Some(mark) = &mark {
+            match self.producers.check(mark, header.record_count)? {
+                Verdict::Duplicate(kept) => return Ok(self.already_appended(&kept)),
+                Verdict::Append => {}
+            }
+        }
+        let stamp = match self.topic.config.message_timestamp_type {
+            TimestampType::LogAppendTime => Some(now_ms),
+            TimestampType::CreateTime => None,
+        };
+        let base_offset = self.log.append(batch, header, stamp, now_ms)?;
+        let append_time_ms = stamp.unwrap_or(-1);
+        if let Some(mark) = &mark {
+            let count = header.record_count;
+            self.producers
+                .record(mark, count, base_offset, append_time_ms, now_ms);
+        }
+        self.counters.appended_batches += 1;
+        self.counters.appended_records += header.record_count as u64;
+        self.counters.appended_bytes += batch.len() as u64;
+        let appended = Appended {
+            base_offset,
+            append_time_ms,
+            log_start_offset: self.log.offsets().start,
+        };
+        Ok((appended, self.log.offsets().end))
+    }
+
+    fn already_appended(&self, kept: &KeptBatch) -> (Appended, i64) {
+        let appended = Appended {
+            base_offset: kept.base_offset,
+            append_time_ms: kept.append_time_ms,
+            log_start_offset: self.log.offsets().start,
+        };
+        (appended, kept.last_offset + 1)
+    }
+
+    fn acknowledge(&mut self, append: Append, appended: Appended, end_offset: i64) {
+        if append.ack == AckWhen::Appended || end_offset <= self.log.offsets().durable {
+            let _ = append.reply.send(Ok(appended));
+        } else if self.log.is_poisoned() {
+            let _ = append.reply.send(Err(EngineError::StorageFailed));
+        } else {
+            self.durable_waiters.push_back(DurableWaiter {
+                end_offset,
+                appended,
+                reply: append.reply,
+            });
+        }
+    }
+
+    /// Goes on after a [`RoomJob`]. Without room, all that wait are refused: the producers try again.
+    pub fn room_done(&mut self, result: io::Result<Room>, now_ms: i64) -> (Option<SealJob>, Due) {
+        match self.log.room_done(result, now_ms) {
+            Ok(seal) => (seal, self.drain_pending(now_ms)),
+            Err(error) => {
+                let full = error.kind() == io::ErrorKind::StorageFull
+                    || error.kind() == io::ErrorKind::QuotaExceeded;
+                if !self.pending.is_empty() {
+                    tracing::error!(
+                        topic = self.topic.name, partition = self.index, %error,
+                        "no room for new records; producers are told to try again"
+                    );
+                }
+                for append in self.pending.drain(..) {
+                    let _ = append.reply.send(Err(match full {
+                        true => EngineError::StorageFull,
+                        false => EngineError::StorageFailed,
+                    }));
+                }
+                (None, Due::default())
+            }
+        }
+    }
+
+    // ---- flush ----
+
+    /// Starts a flush; see [`Log::flush_begin`].
+    pub fn flush_begin(&mut self) -> Option<Flush> {
+        let producers = &self.producers;
+        self.log.flush_begin(|| producers.encode())
+    }
+
+    /// Ends a flush: answers who waited for it and wakes parked fetches.
+    pub fn flush_end(&mut self, flush: Flush, result: &io::Result<()>) -> Option<CheckpointJob> {
+        let checkpoint = self.log.flush_end(flush, result);
+        if let Err(error) = result {
+            tracing::error!(
+                topic = self.topic.name, partition = self.index, %error,
+                "flush failed: this partition takes no more writes; check the disk, then restart"
+            );
+            self.refuse_waiters(&EngineError::StorageFailed);
+            return None;
+        }
+        let durable = self.log.offsets().durable;
+        let passed = |waiter: &DurableWaiter| waiter.end_offset <= durable;
+        while self.durable_waiters.front().is_some_and(passed) {
+            if let Some(waiter) = self.durable_waiters.pop_front() {
+                let _ = waiter.reply.send(Ok(waiter.appended));
+            }
+        }
+        self.wake_fetches(durable);
+        checkpoint
+    }
+
+    fn refuse_waiters(&mut self, error: &EngineError) {
+        for waiter in self.durable_waiters.drain(..) {
+            let _ = waiter.reply.send(Err(error.clone()));
+        }
+        for append in self.pending.drain(..) {
+            let _ = append.reply.send(Err(error.clone()));
+        }
+        for (_, reply) in self.start_waiters.drain(..) {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
+    // ---- parked fetches ----
+
+    /// Wakes `wake` when there is something to read at `offset`. Watchers whose fetch is over are
+    /// swept out when the list would grow, so it stays in proportion to the parked fetches.
+    pub fn watch(&mut self, offset: i64, wake: &Arc<Notify>) {
+        if self.fetch_watchers.len() == self.fetch_watchers.capacity() {
+            self.fetch_watchers
+                .retain(|watcher| watcher.wake.strong_count() > 0);
+        }
+        self.fetch_watchers.push(FetchWatcher {
+            offset,
+            wake: Arc::downgrade(wake),
+        });
+    }
+
+    fn wake_fetches(&mut self, durable: i64) {
+        self.fetch_watchers.retain(|watcher| {
+            let waits = watcher.offset >= durable;
+            if let (false, Some(wake)) = (waits, watcher.wake.upgrade()) {
+                wake.notify_one();
+            }
+            waits
+        });
+    }
+
+    // ---- delete ----
+
+    /// Moves the log start offset up to `offset`, or to the high watermark for -1, and answers when
+    /// that survives a crash.
+    pub fn delete_records(
+        &mut self,
+        offset: i64,
+        reply: oneshot::Sender<Result<i64, EngineError>>,
+    ) {
+        if self.closed {
+            let _ = reply.send(Err(EngineError::UnknownTopicOrPartition));
+            return;
+        }
+        let offset = match offset {
+            -1 => self.log.offsets().durable,
+            offset => offset,
+        };
+        match self.log.delete_records(offset) {
+            Err(error) => {
+                let _ = reply.send(Err(error.into()));
+            }
+            Ok(start) if start <= self.log.durable_start() => {
+                let _ = reply.send(Ok(start));
+            }
+            Ok(start) => self.start_waiters.push((start, reply)),
+        }
+    }
+
+    /// Takes note of a checkpoint that was written, or not.
+    pub fn checkpoint_done(&mut self, job: &CheckpointJob, result: &io::Result<()>) {
+        self.log.checkpoint_done(job, result);
+        let durable_start = self.log.durable_start();
+        for (start, reply) in std::mem::take(&mut self.start_waiters) {
+            if start <= durable_start {
+                let _ = reply.send(Ok(start));
+            } else if result.is_err() {
+                let _ = reply.send(Err(EngineError::StorageFailed));
+            } else {
+                self.start_waiters.push((start, reply));
+            }
+        }
+    }
+
+    /// Ends the partition's life: everyone who waits is told that it is gone.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.refuse_waiters(&EngineError::UnknownTopicOrPartition);
+        for watcher in self.fetch_watchers.drain(..) {
+            if let Some(wake) = watcher.wake.upgrade() {
+                wake.notify_one();
+            }
+        }
+    }
+}
+
+/// Brings the producers up to a batch that the log had after its checkpoint.
+fn note_producer(producers: &mut Producers, header: &BatchHeader, now_ms: i64) {
+    let Some(mark) = header.producer() else {
+        return;
+    };
+    let append_time_ms = match header.is_log_append_time() {
+        true => header.max_timestamp,
+        false => -1,
+    };
+    let count = header.last_offset_delta + 1;
+    producers.record(&mark, count, header.base_offset, append_time_ms, now_ms);
+}
+
+enum AppendFailure {
+    NeedsRoom,
+    Refused(EngineError),
+}
+
+impl From<super::producers::SequenceError> for AppendFailure {
+    fn from(error: super::producers::SequenceError) -> Self {
+        AppendFailure::Refused(error.into())
+    }
+}
+
+impl From<AppendError> for AppendFailure {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NeedsRoom => AppendFailure::NeedsRoom,
+            AppendError::LargerThanSegment => AppendFailure::Refused(EngineError::BatchTooLarge),
+            AppendError::Poisoned => AppendFailure::Refused(EngineError::StorageFailed),
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! What keeps a shard's partitions in order over time: opening, retention, idle files, closing.
+
+use super::{Engine, EngineError, PartitionKey, SharedPartition, log_config};
+use crate::config::Config;
+use crate::engine::catalog::{Catalog, Entry, Topic};
+use crate::engine::partition::Partition;
+use crate::io::worker::Worker;
+use crate::io::{clock, file};
+use crate::log::checkpoint::Checkpoint;
+use crate::log::{LogError, LogErrorKind, Retention};
+use std::cell::RefCell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Files and mappings that nobody used for this long are closed.
+const IDLE_MS: i64 = 60_000;
+/// How the name of a directory ends whose removal is under way.
+const DOOMED_SUFFIX: &str = "-delete";
+
+/// What opening a shard's partitions found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenReport {
+    pub partitions: usize,
+    /// Bytes after the checkpoints that were read and checked.
+    pub scanned_bytes: u64,
+    /// Bytes of torn tails that were cut; nothing in them was acknowledged.
+    pub cut_bytes: u64,
+}
+
+impl Engine {
+    /// Opens all partitions that this shard owns. Blocks: at start only.
+    ///
+    /// # Errors
+    /// When a partition's log cannot be opened; nothing on disk is changed by that.
+    pub fn open_partitions(self: &Rc<Self>) -> Result<OpenReport, LogError> {
+        let topics: Vec<Arc<Topic>> =
+            self.with_catalog(|catalog| catalog.topics().cloned().collect());
+        let mut report = OpenReport::default();
+        for topic in topics {
+            for index in 0..topic.partitions {
+                self.open_partition(&topic, index, &mut report)?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn open_partition(
+        self: &Rc<Self>,
+        topic: &Arc<Topic>,
+        index: u32,
+        report: &mut OpenReport,
+    ) -> Result<(), LogError> {
+        let key = PartitionKey {
+            topic_id: topic.id,
+            index,
+        };
+        if !self.owns(key) || self.partition(key).is_some() {
+            return Ok(());
+        }
+        let dir = self.partition_dir(topic, index);
+        let config = log_config(&self.config, &topic.config);
+        let now_ms = clock::now_ms();
+        let open = || {
+            Partition::open(
+                Arc::clone(topic),
+                index,
+                dir.clone(),
+                config.clone(),
+                now_ms,
+            )
+        };
+        let (mut partition, mut recovered) = open()?;
+        if recovered.foreign {
+            // Left by a deleted topic of the same name.
+            let at = |error| LogError::new(&dir, LogErrorKind::Io(error));
+            file::remove_dir(&dir).map_err(at)?;
+            (partition, recovered) = open()?;
+        }
+        report.partitions += 1;
+        report.scanned_bytes += recovered.scanned_bytes;
+        report.cut_bytes += recovered.cut_bytes;
+        if recovered.cut_bytes > 0 {
+            tracing::warn!(
+                dir = %dir.display(), bytes = recovered.cut_bytes, end_offset = recovered.end_offset,
+                "cut a torn tail that was never acknowledged"
+            );
+        }
+        let partition = Rc::new(RefCell::new(partition));
+        if partition.borrow().log.needs_flush() {
+            self.queue_flush(&partition);
+        }
+        self.partitions.borrow_mut().insert(key, partition);
+        Ok(())
+    }
+
+    fn partition_dir(&self, topic: &Topic, index: u32) -> PathBuf {
+        self.config.data_dir.join(topic.dir_name(index))
+    }
+
+    /// Takes in a change of the catalog: opens, closes and reconfigures this shard's partitions.
+    /// Returns when the files of a deleted topic are out of the way of a new one.
+    ///
+    /// # Errors
+    /// When a new partition's directory is there already and cannot be opened.
+    pub async fn apply(self: &Rc<Self>, entry: Arc<Entry>) -> Result<(), EngineError> {
+        let before = match &*entry {
+            Entry::TopicDeleted { id } => self.topic_by_id(*id),
+            _ => None,
+        };
+        self.catalog.borrow_mut().apply(&entry);
+        match &*entry {
+            Entry::TopicCreated { id, .. } | Entry::PartitionsSet { id, .. } => {
+                let topic = self.topic_by_id(*id);
+                topic.map_or(Ok(()), |topic| self.add_partitions(&topic))
+            }
+            Entry::ConfigsSet { id, .. } => {
+                if let Some(topic) = self.topic_by_id(*id) {
+                    self.reconfigure(&topic);
+                }
+                Ok(())
+            }
+            Entry::TopicDeleted { .. } => match before {
+                Some(topic) => self.drop_partitions(&topic).await,
+                None => Ok(()),
+            },
+            Entry::TopicPurged { .. } | Entry::ProducerIdsReserved { .. } => Ok(()),
+        }
+    }
+
+    /// A new partition has no directory until its first append, so opening one here costs a look
+    /// into the data directory and no more.
+    fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
+        self.reconfigure(topic);
+        for index in 0..topic.partitions {
+            let opened = self.open_partition(topic, index, &mut OpenReport::default());
+            opened.map_err(|error| {
+                tracing::error!(%error, "a new partition cannot be opened");
+                EngineError::StorageFailed
+            })?;
+        }
+        Ok(())
+    }
+
+    fn reconfigure(&self, topic: &Arc<Topic>) {
+        for partition in self.partitions_of(topic) {
+            let mut inner = partition.borrow_mut();
+            inner
+                .log
+                .set_config(log_config(&self.config, &topic.config));
+            inner.topic = Arc::clone(topic);
+        }
+    }
+
+    fn partitions_of(&self, topic: &Topic) -> Vec<SharedPartition> {
+        let key = |index| PartitionKey {
+            topic_id: topic.id,
+            index,
+        };
+        (0..topic.partitions)
+            .filter_map(|index| self.partition(key(index)))
+            .collect()
+    }
+
+    /// Closes the partitions of a deleted topic and moves their files out of the way; removing them
+    /// takes its time, on a thread of its own.
+    async fn drop_partitions(self: &Rc<Self>, topic: &Topic) -> Result<(), EngineError> {
+        let mut moves = Vec::new();
+        for partition in self.partitions_of(topic) {
+            let mut inner = partition.borrow_mut();
+            inner.close();
+            let key = PartitionKey {
+                topic_id: topic.id,
+                index: inner.index,
+            };
+            self.partitions.borrow_mut().remove(&key);
+            moves.push((inner.log.dir().to_owned(), doomed_dir(&self.config, key)));
+        }
+        let doomed: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();
+        let data_dir = self.config.data_dir.clone();
+        // Jobs of these logs that wait in the worker's queue come first, so none of them writes
+        // into a directory that is gone.
+        let moved = self.run_blocking(move || {
+            for (from, to) in &moves {
+                if from.exists() {
+                    file::rename(from, to)?;
+                }
+            }
+            file::sync_dir(&data_dir)
+        });
+        moved.await.map_err(|error| {
+            tracing::error!(topic = topic.name, %error,
+                "the files of a deleted topic cannot be moved away; the next start tries again");
+            EngineError::StorageFailed
+        })?;
+        let janitor = self.janitor.clone();
+        tokio::task::spawn_local(async move {
+            janitor.run(move || remove_dirs(&doomed)).await;
+        });
+        Ok(())
+    }
+
+    /// One round of upkeep: retention, producers' expiry, idle files.
+    pub async fn upkeep(self: &Rc<Self>) {
+        let producer_idle_ms = self.config.producer_id_expiration_ms as i64;
+        for partition in self.partitions() {
+            partition
+                .borrow_mut()
+                .expire_producers(clock::now_ms(), producer_idle_ms);
+            self.enforce_retention(&partition).await;
+            // With very many partitions a round is long: let requests pass in between.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Closes what was idle for a while.
+    pub async fn close_idle(self: &Rc<Self>) {
+        for partition in self.partitions() {
+            let sealed = partition
+                .borrow_mut()
+                .log
+                .close_idle(clock::now_ms(), IDLE_MS);
+            match sealed {
+                Ok(Some(job)) => self.seal(&partition, job),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "an idle segment cannot be closed"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Does what retention asks of one partition, until it asks for nothing more.
+    pub async fn enforce_retention(self: &Rc<Self>, partition: &SharedPartition) {
+        loop {
+            let step = match partition.borrow_mut() {
+                inner if inner.is_closed() => Retention::Nothing,
+                mut inner => inner.log.retention(clock::now_ms()),
+            };
+            match step {
+                Retention::Nothing => break,
+                Retention::Load(job) => {
+                    if self.load(partition, job).await.is_err() {
+                        return;
+                    }
+                }
+                Retention::Roll(job) => {
+                    self.make_room(partition, job);
+                    break;
+                }
+                Retention::Delete(job) => {
+                    let dir = partition.borrow().log.dir().to_owned();
+                    let segments = job.bases.len();
+                    let deleted = self.janitor.run(move || job.run()).await;
+                    match deleted.unwrap_or(Ok(())) {
+                        Ok(()) => {
+                            tracing::info!(dir = %dir.display(), segments, "deleted old segments")
+                        }
+                        Err(error) => {
+                            tracing::error!(dir = %dir.display(), %error, "old segments cannot be removed")
+                        }
+                    }
+                }
+            }
+        }
+        let needs_flush = partition.borrow().log.needs_flush();
+        if needs_flush {
+            self.queue_flush(partition);
+        }
+    }
+
+    /// Closes all active segments for a clean stop, after the last flush. What cannot be completed
+    /// is read again at the next start.
+    pub async fn close_logs(self: &Rc<Self>) {
+        for partition in self.partitions() {
+            let job = partition.borrow_mut().log.seal_active(clock::now_ms());
+            if let Ok(Some(job)) = job {
+                let result = self.run_blocking(move || job.run()).await;
+                partition.borrow_mut().log.seal_done(&result);
+                partition.borrow_mut().log.want_checkpoint();
+            }
+            if partition.borrow().log.needs_flush() {
+                self.queue_flush(&partition);
+            }
+        }
+    }
+}
+
+/// Where a deleted partition's files wait for their removal.
+fn doomed_dir(config: &Config, key: PartitionKey) -> PathBuf {
+    let name = format!("{}-{}{DOOMED_SUFFIX}", key.topic_id.simple(), key.index);
+    config.data_dir.join(name)
+}
+
+/// Removes directories; what cannot be removed is told and tried again at the next start.
+fn remove_dirs(dirs: &[PathBuf]) {
+    for dir in dirs {
+        if let Err(error) = file::remove_dir(dir) {
+            tracing::error!(dir = %dir.display(), %error, "a deleted partition's files cannot be removed");
+        }
+    }
+}
+
+/// Finishes deletions that a stop interrupted: moves the files of deleted topics away and removes
+/// all that were moved. Blocks: at start only, before partitions are opened.
+///
+/// # Errors
+/// When a directory cannot be moved away.
+pub fn finish_deletions(config: &Config, catalog: &Catalog, janitor: &Worker) -> io::Result<()> {
+    for topic in catalog.deleting() {
+        for index in 0..topic.partitions {
+            let key = PartitionKey {
+                topic_id: topic.id,
+                index,
+            };
+            let dir = config.data_dir.join(topic.dir_name(index));
+            let checkpoint = Checkpoint::read(&dir)?;
+            if checkpoint.is_some_and(|found| found.topic_id == topic.id) {
+                file::rename(&dir, &doomed_dir(config, key))?;
+            }
+        }
+    }
+    file::sync_dir(&config.data_dir)?;
+    let mut doomed = Vec::new();
+    for entry in std::fs::read_dir(&config.data_dir)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(DOOMED_SUFFIX) {
+            doomed.push(path);
+        }
+    }
+    janitor.start_job(move || remove_dirs(&doomed));
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! The metrics in Prometheus' text format. docs/operating.md explains each of them.
+
+use crate::config::Durability;
+use crate::engine::Engine;
+use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
+use crate::io::process;
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+
+/// The label under which topics beyond `metrics_topics_max` are summed up. No topic can have this
+/// name.
+const OTHER_TOPICS: &str = "(other)";
+
+pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
+    let mut page = Page::default();
+    process_metrics(&mut page, engine);
+    shard_metrics(&mut page, reports);
+    request_metrics(&mut page, reports);
+    topic_metrics(&mut page, engine, reports);
+    page.text
+}
+
+fn process_metrics(page: &mut Page, engine: &Engine) {
+    page.family(
+        "millstream_info",
+        "gauge",
+        "Always 1; the labels say what runs.",
+    );
+    let durability = match engine.config.durability {
+        Durability::Fsync => "fsync",
+        Durability::Os => "os",
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    page.sample("", &[("version", &version), ("durability", &durability)], 1);
+    page.family(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory, mapped segments included.",
+    );
+    page.sample("", &[], process::resident_bytes());
+    page.family("millstream_topics", "gauge", "Topics.");
+    page.sample("", &[], engine.with_catalog(|all| all.topic_count()));
+    page.family("millstream_partitions", "gauge", "Partitions.");
+    page.sample("", &[], engine.with_catalog(|all| all.partition_count()));
+}
+
+/// A family with one sample for each shard: name, kind, help, value.
+type ShardFamily = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&ShardReport) -> u64,
+);
+
+const SHARD_FAMILIES: &[ShardFamily] = &[
+    (
+        "millstream_connections",
+        "gauge",
+        "Open client connections.",
+        |r| r.connections,
+    ),
+    (
+        "millstream_connections_accepted_total",
+        "counter",
+        "Connections taken in.",
+        |r| r.connections_accepted,
+    ),
+    (
+        "millstream_received_bytes_total",
+        "counter",
+        "Bytes read from clients.",
+        |r| r.received_bytes,
+    ),
+    (
+        "millstream_sent_bytes_total",
+        "counter",
+        "Bytes written to clients.",
+        |r| r.sent_bytes,
+    ),
+    (
+        "millstream_inflight_bytes",
+        "gauge",
+        "Bytes of requests that are not answered yet.",
+        |r| r.inflight_bytes,
+    ),
+    (
+        "millstream_parked_fetches",
+        "gauge",
+        "Fetches that wait for records.",
+        |r| r.parked_fetches,
+    ),
+    (
+        "millstream_mailbox_depth",
+        "gauge",
+        "Calls from other shards that wait.",
+        |r| r.mailbox_depth,
+    ),
+    (
+        "millstream_flushes_total",
+        "counter",
+        "Flushes of a partition's log.",
+        |r| r.flushes,
+    ),
+    (
+        "millstream_flush_errors_total",
+        "counter",
+        "Flushes that failed; each stops a log.",
+        |r| r.flush_errors,
+    ),
+];
+
+fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
+    for (name, kind, help, value) in SHARD_FAMILIES {
+        page.family(name, kind, help);
+        for report in reports {
+            page.sample("", &[("shard", &report.shard)], value(report));
+        }
+    }
+    page.family(
+        "millstream_connections_closed_total",
+        "counter",
+        "Connections that the broker closed, by reason.",
+    );
+    for report in reports {
+        for (reason, count) in &report.connections_refused {
+            page.sample("", &[("shard", &report.shard), ("reason", reason)], count);
+        }
+    }
+    page.family(
+        "millstream_flush_seconds",
+        "histogram",
+        "Time that flushes took.",
+    );
+    for report in reports {
+        page.histogram(&[("shard", &report.shard)], &report.flush_latency);
+    }
+}
+
+fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
+    let mut latency: BTreeMap<&str, Histogram> = BTreeMap::new();
+    let mut errors: BTreeMap<&str, u64> = BTreeMap::new();
+    for report in reports {
+        for (api, histogram) in &report.request_latency {
+            latency.entry(api).or_default().add(histogram);
+        }
+        for (name, count) in &report.errors {
+            *errors.entry(name).or_default() += count;
+        }
+    }
+    page.family(
+        "millstream_request_seconds",
+        "histogram",
+        "From a request's arrival to its reply, waiting included, by API.",
+    );
+    for (api, histogram) in latency {
+        page.histogram(&[("api", &api)], &histogram);
+    }
+    page.family(
+        "millstream_partition_errors_total",
+        "counter",
+        "Partitions in produce and fetch replies that had an error, by its name.",
+    );
+    for (name, count) in errors {
+        page.sample("", &[("error", &name)], count);
+    }
+}
+
+/// A family with one sample for each topic: name, kind, help, value.
+type TopicFamily = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&TopicReport) -> u64,
+);
+
+const TOPIC_FAMILIES: &[TopicFamily] = &[
+    (
+        "millstream_topic_appended_records_total",
+        "counter",
+        "Records appended.",
+        |t| t.appended_records,
+    ),
+    (
+        "millstream_topic_appended_batches_total",
+        "counter",
+        "Record batches appended.",
+        |t| t.appended_batches,
+    ),
+    (
+        "millstream_topic_appended_bytes_total",
+        "counter",
+        "Bytes of batches appended.",
+        |t| t.appended_bytes,
+    ),
+    (
+        "millstream_topic_fetched_bytes_total",
+        "counter",
+        "Bytes of batches fetched.",
+        |t| t.fetched_bytes,
+    ),
+    (
+        "millstream_topic_log_bytes",
+        "gauge",
+        "Bytes of batches in the log.",
+        |t| t.log_bytes,
+    ),
+    (
+        "millstream_topic_segments",
+        "gauge",
+        "Segments in the log.",
+        |t| t.segments,
+    ),
+    (
+        "millstream_topic_producers",
+        "gauge",
+        "Idempotent producers remembered.",
+        |t| t.producers,
+    ),
+    (
+        "millstream_topic_stopped_partitions",
+        "gauge",
+        "Partitions that take no writes since a flush failed.",
+        |t| t.poisoned_partitions,
+    ),
+];
+
+fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
+    let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
+    for (name, report) in reports.iter().flat_map(|report| &report.topics) {
+        topics.entry(name).or_default().add(report);
+    }
+    let shown = engine.config.metrics_topics_max;
+    let mut other = TopicReport::default();
+    for report in topics.values().skip(shown) {
+        other.add(report);
+    }
+    let is_cut = topics.len() > shown;
+    let rows: Vec<(&str, TopicReport)> = topics
+        .into_iter()
+        .take(shown)
+        .chain(is_cut.then_some((OTHER_TOPICS, other)))
+        .collect();
+    for (name, kind, help, value) in TOPIC_FAMILIES {
+        page.family(name, kind, help);
+        for (topic, report) in &rows {
+            page.sample("", &[("topic", topic)], value(report));
+        }
+    }
+}
+
+type Labels<'a> = &'a [(&'a str, &'a dyn Display)];
+
+#[derive(Default)]
+struct Page {
+    text: String,
+    family: &'static str,
+}
+
+impl Page {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.family = name;
+        // Writing to a string does not fail.
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
+        let _ = write!(self.text, "{}{suffix}", self.family);
+        for (place, (name, value)) in labels.iter().enumerate() {
+            let before = if place == 0 { '{' } else { ',' };
+            let _ = write!(self.text, "{before}{name}=\"{value}\"");
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{after} {value}");
+    }
+
+    fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
+        let mut cumulative = 0;
+        for (place, count) in histogram.buckets.iter().enumerate() {
+            cumulative += count;
+            let bound = BUCKETS_US
+                .get(place)
+                .map_or("+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+            let mut labels = labels.to_vec();
+            labels.push(("le", &bound));
+            self.sample("_bucket", &labels, cumulative);
+        }
+        self.sample("_sum", labels, histogram.sum_us as f64 / 1e6);
+        self.sample("_count", labels, cumulative);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn samples_and_histograms_are_written_as_prometheus_reads_them() {
+        let mut page = Page::default();
+        page.family("x_total", "counter", "Things.");
+        page.sample("", &[("shard", &1), ("reason", &"idle")], 7);
+        page.sample("", &[], 2);
+        let mut histogram = Histogram::default();
+        histogram.observe(Duration::from_micros(60));
+        page.family("y_seconds", "histogram", "Times.");
+        page.histogram(&[("shard", &0)], &histogram);
+        assert!(page.text.starts_with(
+            "# HELP x_total Things.\n# TYPE x_total counter\n\
+             x_total{shard=\"1\",reason=\"idle\"} 7\nx_total 2\n"
+        ));
+        assert!(
+            page.text
+                .contains("y_seconds_bucket{shard=\"0\",le=\"0.00005\"} 0\n")
+        );
+        assert!(
+            page.text
+                .contains("y_seconds_bucket{shard=\"0\",le=\"0.0001\"} 1\n")
+        );
+        assert!(
+            page.text
+                .contains("y_seconds_bucket{shard=\"0\",le=\"+Inf\"} 1\n")
+        );
+        assert!(
+            page.text
+                .ends_with("y_seconds_sum{shard=\"0\"} 0.00006\ny_seconds_count{shard=\"0\"} 1\n")
+        );
+    }
+}

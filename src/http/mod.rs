@@ -1,0 +1,138 @@
+//! HTTP for people and monitors: health, readiness, metrics, and a page that says where one is.
+
+mod metrics;
+mod page;
+
+use crate::engine::Engine;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Monitors need few; more are closed at once.
+const CONNECTIONS_MAX: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A shard that does not answer for this long is not healthy.
+const SHARD_TIMEOUT: Duration = Duration::from_secs(5);
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The paths there are.
+const ROUTES: &[(&str, Route)] = &[
+    ("/", Route::Page),
+    ("/healthz", Route::Health),
+    ("/readyz", Route::Ready),
+    ("/metrics", Route::Metrics),
+];
+
+#[derive(Clone, Copy)]
+enum Route {
+    Page,
+    Health,
+    Ready,
+    Metrics,
+}
+
+/// What a route answers.
+struct Content {
+    status: StatusCode,
+    kind: &'static str,
+    body: String,
+}
+
+impl Content {
+    fn ok(kind: &'static str, body: String) -> Content {
+        Content {
+            status: StatusCode::OK,
+            kind,
+            body,
+        }
+    }
+
+    fn text(status: StatusCode, body: &str) -> Content {
+        Content {
+            status,
+            kind: TEXT,
+            body: format!("{body}\n"),
+        }
+    }
+}
+
+/// Serves HTTP until the shard ends. Plain sockets of tokio do well enough here.
+pub async fn serve(engine: Rc<Engine>, listener: TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "HTTP cannot be served");
+            return;
+        }
+    };
+    let connections = Rc::new(Cell::new(0));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        if connections.get() >= CONNECTIONS_MAX {
+            continue;
+        }
+        connections.set(connections.get() + 1);
+        let engine = Rc::clone(&engine);
+        let connections = Rc::clone(&connections);
+        tokio::task::spawn_local(async move {
+            let service = service_fn(|request| respond(&engine, request));
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off is none of our business.
+            let _ = served.await;
+            connections.set(connections.get() - 1);
+        });
+    }
+}
+
+async fn respond<B>(
+    engine: &Rc<Engine>,
+    request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path();
+    let route = ROUTES.iter().find(|(known, _)| *known == path);
+    let content = match (request.method(), route) {
+        (&Method::GET | &Method::HEAD, Some((_, route))) => answer(engine, *route).await,
+        (_, Some(_)) => Content::text(StatusCode::METHOD_NOT_ALLOWED, "only GET here"),
+        (_, None) => Content::text(StatusCode::NOT_FOUND, "no such path"),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(content.body)));
+    *response.status_mut() = content.status;
+    let kind = HeaderValue::from_static(content.kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+async fn answer(engine: &Rc<Engine>, route: Route) -> Content {
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    if let Route::Ready = route {
+        return match engine.is_stopping() {
+            false => Content::text(StatusCode::OK, "ready"),
+            true => Content::text(unavailable, "stopping"),
+        };
+    }
+    let Ok(reports) = tokio::time::timeout(SHARD_TIMEOUT, engine.reports()).await else {
+        return Content::text(unavailable, "a shard does not answer");
+    };
+    match route {
+        Route::Metrics => Content::ok(METRICS, metrics::render(engine, &reports)),
+        Route::Page => Content::ok(HTML, page::render(engine, &reports)),
+        Route::Health | Route::Ready => Content::text(StatusCode::OK, "ok"),
+    }
+}

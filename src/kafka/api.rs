@@ -1,0 +1,147 @@
+//! Which APIs there are and in which versions: the one table that the header decoder, the
+//! dispatcher and the ApiVersions reply read.
+
+/// The number that names an API in a request header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i16)]
+pub enum ApiKey {
+    Produce = 0,
+    Fetch = 1,
+    ListOffsets = 2,
+    Metadata = 3,
+    FindCoordinator = 10,
+    ApiVersions = 18,
+    CreateTopics = 19,
+    DeleteTopics = 20,
+    DeleteRecords = 21,
+    InitProducerId = 22,
+    DescribeConfigs = 32,
+    CreatePartitions = 37,
+    DescribeCluster = 60,
+}
+
+impl ApiKey {
+    pub fn from_code(code: i16) -> Option<Self> {
+        Api::find(code).map(|api| api.key)
+    }
+
+    pub const fn code(self) -> i16 {
+        self as i16
+    }
+}
+
+/// One API: its name and its versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Api {
+    pub key: ApiKey,
+    /// As Kafka spells it.
+    pub name: &'static str,
+    /// Lowest version that ApiVersions advertises.
+    pub min_version: i16,
+    /// Lowest version that is really served. Above `min_version` for Produce only: librdkafka up
+    /// to 2.11 stops compressing when the advertised minimum is above 0 (KAFKA-18659).
+    pub min_served_version: i16,
+    /// Highest version, both advertised and served.
+    pub max_version: i16,
+    /// First version in the flexible form (KIP-482).
+    pub first_flexible_version: i16,
+}
+
+/// Every API that is served, in the order of their keys.
+#[rustfmt::skip]
+pub const APIS: &[Api] = &[
+    //  key                          name               min  max  first flexible
+    api(ApiKey::Produce,            "Produce",            0, 13,  9).served_from(3),
+    api(ApiKey::Fetch,              "Fetch",              4, 18, 12),
+    api(ApiKey::ListOffsets,        "ListOffsets",        1, 10,  6),
+    api(ApiKey::Metadata,           "Metadata",           0, 13,  9),
+    api(ApiKey::FindCoordinator,    "FindCoordinator",    0,  6,  3),
+    api(ApiKey::ApiVersions,        "ApiVersions",        0,  4,  3),
+    api(ApiKey::CreateTopics,       "CreateTopics",       2,  7,  5),
+    api(ApiKey::DeleteTopics,       "DeleteTopics",       1,  6,  4),
+    api(ApiKey::DeleteRecords,      "DeleteRecords",      0,  2,  2),
+    api(ApiKey::InitProducerId,     "InitProducerId",     0,  5,  2),
+    api(ApiKey::DescribeConfigs,    "DescribeConfigs",    1,  4,  4),
+    api(ApiKey::CreatePartitions,   "CreatePartitions",   0,  3,  2),
+    api(ApiKey::DescribeCluster,    "DescribeCluster",    0,  2,  0),
+];
+
+impl Api {
+    /// The API with this key, if it is served in any version.
+    pub fn find(code: i16) -> Option<&'static Self> {
+        APIS.iter().find(|api| api.key.code() == code)
+    }
+
+    /// Whether requests of this version are decoded and answered.
+    pub fn serves(&self, version: i16) -> bool {
+        (self.min_served_version..=self.max_version).contains(&version)
+    }
+
+    /// Whether this version's request (header and body) and response body are flexible. Versions
+    /// above the highest are too: their header must be readable to say that they are unsupported.
+    pub fn is_flexible(&self, version: i16) -> bool {
+        version >= self.first_flexible_version
+    }
+
+    /// Whether the response header is version 1. ApiVersions always answers with version 0, so
+    /// that a client that does not know the broker's versions yet can read it (KIP-511).
+    pub fn response_header_is_flexible(&self, version: i16) -> bool {
+        self.key != ApiKey::ApiVersions && self.is_flexible(version)
+    }
+
+    const fn served_from(mut self, version: i16) -> Self {
+        self.min_served_version = version;
+        self
+    }
+}
+
+const fn api(
+    key: ApiKey,
+    name: &'static str,
+    min_version: i16,
+    max_version: i16,
+    first_flexible_version: i16,
+) -> Api {
+    Api {
+        key,
+        name,
+        min_version,
+        min_served_version: min_version,
+        max_version,
+        first_flexible_version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_key_order_and_every_range_is_sane() {
+        assert!(
+            APIS.windows(2)
+                .all(|pair| pair[0].key.code() < pair[1].key.code())
+        );
+        for api in APIS {
+            assert!(api.min_version <= api.min_served_version);
+            assert!(api.min_served_version <= api.max_version);
+            assert_eq!(ApiKey::from_code(api.key.code()), Some(api.key));
+        }
+    }
+
+    #[test]
+    fn produce_is_advertised_from_0_and_served_from_3() {
+        let produce = Api::find(0).unwrap();
+        assert_eq!(produce.min_version, 0);
+        assert!(!produce.serves(2) && produce.serves(3) && produce.serves(13));
+        assert!(!produce.serves(14));
+    }
+
+    #[test]
+    fn only_api_versions_keeps_the_old_response_header() {
+        let api_versions = Api::find(18).unwrap();
+        assert!(api_versions.is_flexible(3) && !api_versions.response_header_is_flexible(3));
+        let fetch = Api::find(1).unwrap();
+        assert!(fetch.response_header_is_flexible(12) && !fetch.response_header_is_flexible(11));
+    }
+}

@@ -1,0 +1,57 @@
+//! Which of the protocol's codes says what went wrong below.
+
+use super::error::ErrorCode;
+use crate::engine::EngineError;
+use crate::engine::admin::AdminError;
+use crate::log::batch::BatchError;
+
+impl From<&EngineError> for ErrorCode {
+    fn from(error: &EngineError) -> Self {
+        match error {
+            EngineError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+            EngineError::UnknownTopicId => ErrorCode::UnknownTopicId,
+            // Both are retriable, so that producers wait for space or for an operator.
+            EngineError::StorageFull | EngineError::StorageFailed => ErrorCode::KafkaStorageError,
+            EngineError::BatchTooLarge => ErrorCode::RecordListTooLarge,
+            EngineError::OutOfOrderSequence(_) => ErrorCode::OutOfOrderSequenceNumber,
+            EngineError::StaleProducerEpoch(_) => ErrorCode::InvalidProducerEpoch,
+            EngineError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            EngineError::Corrupt { .. } => ErrorCode::KafkaStorageError,
+            EngineError::Stopping => ErrorCode::NotLeaderOrFollower,
+        }
+    }
+}
+
+impl From<&AdminError> for ErrorCode {
+    fn from(error: &AdminError) -> Self {
+        match error {
+            AdminError::TopicExists(_) => ErrorCode::TopicAlreadyExists,
+            AdminError::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+            AdminError::BadName(_) | AdminError::NameCollision(..) => {
+                ErrorCode::InvalidTopicException
+            }
+            AdminError::InternalTopic(_) => ErrorCode::InvalidTopicException,
+            AdminError::NoPartitions | AdminError::NotMorePartitions { .. } => {
+                ErrorCode::InvalidPartitions
+            }
+            AdminError::BadConfig(_) => ErrorCode::InvalidConfig,
+            AdminError::LimitReached { .. } => ErrorCode::PolicyViolation,
+            AdminError::StillDeleting(_) | AdminError::NotWritten(_) => {
+                ErrorCode::KafkaStorageError
+            }
+            AdminError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<&BatchError> for ErrorCode {
+    fn from(error: &BatchError) -> Self {
+        match error {
+            BatchError::Truncated | BatchError::BadLength(_) | BatchError::BadCrc => {
+                ErrorCode::CorruptMessage
+            }
+            BatchError::BadMagic(_) | BatchError::Invalid(_) => ErrorCode::InvalidRecord,
+            BatchError::TooLarge(_) => ErrorCode::MessageTooLarge,
+        }
+    }
+}

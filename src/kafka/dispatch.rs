@@ -1,0 +1,145 @@
+//! From a frame to its answer: header, version check, and the one file that handles the API.
+
+use super::api::ApiKey;
+use super::header::RequestHeader;
+use super::wire::{Reply, WireError};
+use super::{
+    api_versions, create_partitions, create_topics, delete_records, delete_topics,
+    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
+    metadata, produce,
+};
+use crate::engine::Engine;
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use thiserror::Error;
+
+/// Why a connection has to be closed: the protocol has no answer for it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CloseReason {
+    #[error("the request header is malformed: {0}")]
+    BadHeader(WireError),
+    #[error("API key {0} is not served")]
+    UnknownApi(i16),
+    #[error("{api} version {version} is not served")]
+    UnknownVersion { api: &'static str, version: i16 },
+    #[error("the {api} request (version {version}) is malformed: {error}")]
+    BadRequest {
+        api: &'static str,
+        version: i16,
+        error: WireError,
+    },
+    #[error("a produce request without acknowledgement failed: {0}")]
+    UnansweredError(&'static str),
+}
+
+impl CloseReason {
+    /// A short name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            CloseReason::BadHeader(_) => "bad_header",
+            CloseReason::UnknownApi(_) => "unknown_api",
+            CloseReason::UnknownVersion { .. } => "unknown_version",
+            CloseReason::BadRequest { .. } => "bad_request",
+            CloseReason::UnansweredError(_) => "unanswered_error",
+        }
+    }
+}
+
+/// What is sent back for a request.
+#[derive(Debug)]
+pub enum Answer {
+    Reply(Reply),
+    /// Nothing: the client asked for no acknowledgement.
+    Nothing,
+    Close(CloseReason),
+}
+
+pub type LaterAnswer = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// A request that was taken in.
+pub enum Outcome {
+    Now(Answer),
+    /// The request has done what must happen in order; its answer waits for something: the disk,
+    /// or records to fetch.
+    Later(LaterAnswer),
+}
+
+/// A request's outcome, with the API's name for metrics.
+pub struct Dispatched {
+    pub api: &'static str,
+    pub outcome: Outcome,
+}
+
+/// Handles one frame (without its size prefix).
+///
+/// # Errors
+/// When there is no protocol answer: the caller closes this connection.
+pub async fn dispatch(engine: &Rc<Engine>, frame: &Bytes) -> Result<Dispatched, CloseReason> {
+    let (header, mut reader) = RequestHeader::decode(frame).map_err(CloseReason::BadHeader)?;
+    let Some(api) = header.api() else {
+        return Err(CloseReason::UnknownApi(header.api_key));
+    };
+    let version = header.api_version;
+    if !api.serves(version) {
+        if api.key == ApiKey::ApiVersions && version > api.max_version {
+            let reply = api_versions::unsupported_version(&header);
+            return Ok(answered(api.name, reply));
+        }
+        return Err(CloseReason::UnknownVersion {
+            api: api.name,
+            version,
+        });
+    }
+    let malformed = |error| CloseReason::BadRequest {
+        api: api.name,
+        version,
+        error,
+    };
+    // Decode, handle, encode: the same three steps for every API that is answered at once.
+    macro_rules! answer {
+        ($module:ident) => {{
+            let request = $module::decode(&mut reader, version).map_err(malformed)?;
+            let response = $module::handle(engine, &request, version).await;
+            let mut writer = header.reply();
+            $module::encode(&response, version, &mut writer);
+            Ok(answered(api.name, writer.finish()))
+        }};
+    }
+    match api.key {
+        ApiKey::Produce => {
+            let request = produce::decode(&mut reader, version).map_err(malformed)?;
+            let outcome = produce::handle(engine, &header, request).await;
+            Ok(Dispatched {
+                api: api.name,
+                outcome,
+            })
+        }
+        ApiKey::Fetch => {
+            let request = fetch::decode(&mut reader, version).map_err(malformed)?;
+            Ok(Dispatched {
+                api: api.name,
+                outcome: fetch::handle(engine, &header, &request),
+            })
+        }
+        ApiKey::ListOffsets => answer!(list_offsets),
+        ApiKey::Metadata => answer!(metadata),
+        ApiKey::FindCoordinator => answer!(find_coordinator),
+        ApiKey::ApiVersions => answer!(api_versions),
+        ApiKey::CreateTopics => answer!(create_topics),
+        ApiKey::DeleteTopics => answer!(delete_topics),
+        ApiKey::DeleteRecords => answer!(delete_records),
+        ApiKey::InitProducerId => answer!(init_producer_id),
+        ApiKey::DescribeConfigs => answer!(describe_configs),
+        ApiKey::CreatePartitions => answer!(create_partitions),
+        ApiKey::DescribeCluster => answer!(describe_cluster),
+    }
+}
+
+fn answered(api: &'static str, reply: Reply) -> Dispatched {
+    Dispatched {
+        api,
+        outcome: Outcome::Now(Answer::Reply(reply)),
+    }
+}

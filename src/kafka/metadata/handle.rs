@@ -1,0 +1,131 @@
+//! Metadata: this one broker, and topics; a topic that is missing may be created on the way.
+
+use super::{Broker, Partition, Request, Response, Topic, TopicRequest};
+use crate::engine::Engine;
+use crate::engine::admin::{AdminError, NewTopic};
+use crate::engine::catalog;
+use crate::kafka::error::ErrorCode;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The operations on a topic that Kafka knows, as bits (KIP-430): without an authorizer a client may
+/// do all of them. Read 3, write 4, create 5, delete 6, alter 7, describe 8, describe configs 10,
+/// alter configs 11.
+const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// On the cluster: create 5, alter 7, describe 8, cluster action 9, describe configs 10, alter
+/// configs 11, idempotent write 12.
+pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let mut topics = Vec::new();
+    match &request.topics {
+        None => {
+            let known: Vec<_> = engine.with_catalog(|all| all.topics().cloned().collect());
+            topics.extend(known.iter().map(|topic| describe(engine, topic, request)));
+        }
+        Some(asked) => {
+            for topic in asked {
+                topics.push(find(engine, topic, request).await);
+            }
+        }
+    }
+    let advertised = engine.config.advertised();
+    let cluster_operations = request.include_cluster_authorized_operations;
+    Response {
+        brokers: vec![Broker {
+            node_id: engine.config.node_id,
+            host: Cow::Owned(advertised.host.clone()),
+            port: i32::from(advertised.port),
+            rack: None,
+        }],
+        cluster_id: Some(Cow::Owned(engine.cluster_id.to_string())),
+        controller_id: engine.config.node_id,
+        topics,
+        cluster_authorized_operations: match cluster_operations {
+            true => CLUSTER_OPERATIONS,
+            false => super::OPERATIONS_NOT_REQUESTED,
+        },
+        ..Response::default()
+    }
+}
+
+async fn find<'a>(
+    engine: &Rc<Engine>,
+    asked: &TopicRequest<'a>,
+    request: &Request<'a>,
+) -> Topic<'a> {
+    let Some(name) = asked.name else {
+        return match engine.topic_by_id(asked.topic_id) {
+            Some(topic) => describe(engine, &topic, request),
+            None => Topic {
+                error_code: ErrorCode::UnknownTopicId,
+                topic_id: asked.topic_id,
+                ..Topic::default()
+            },
+        };
+    };
+    let found = match engine.topic(name) {
+        Some(topic) => Ok(topic),
+        None if catalog::check_topic_name(name).is_err() => Err(ErrorCode::InvalidTopicException),
+        None if request.allow_auto_topic_creation && engine.config.auto_create_topics => {
+            auto_create(engine, name).await
+        }
+        None => Err(ErrorCode::UnknownTopicOrPartition),
+    };
+    match found {
+        Ok(topic) => describe(engine, &topic, request),
+        Err(error_code) => Topic {
+            error_code,
+            name: Some(Cow::Borrowed(name)),
+            ..Topic::default()
+        },
+    }
+}
+
+async fn auto_create(engine: &Rc<Engine>, name: &str) -> Result<Arc<catalog::Topic>, ErrorCode> {
+    if catalog::INTERNAL_TOPICS.contains(&name) {
+        return Err(ErrorCode::UnknownTopicOrPartition);
+    }
+    let new = NewTopic {
+        name: name.to_owned(),
+        partitions: engine.config.num_partitions,
+        configs: BTreeMap::new(),
+    };
+    match engine.create_topic(new, false).await {
+        Ok(topic) => Ok(topic),
+        // Another client was faster.
+        Err(AdminError::TopicExists(_)) => {
+            engine.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
+        }
+        Err(error) => {
+            tracing::warn!(topic = name, %error, "a topic could not be created on demand");
+            Err((&error).into())
+        }
+    }
+}
+
+fn describe<'a>(engine: &Engine, topic: &catalog::Topic, request: &Request<'_>) -> Topic<'a> {
+    let node = engine.config.node_id;
+    let partition = |index| Partition {
+        error_code: ErrorCode::None,
+        index,
+        leader_id: node,
+        leader_epoch: 0,
+        replica_nodes: vec![node],
+        isr_nodes: vec![node],
+        offline_replicas: Vec::new(),
+    };
+    Topic {
+        error_code: ErrorCode::None,
+        name: Some(Cow::Owned(topic.name.clone())),
+        topic_id: topic.id,
+        is_internal: topic.is_internal(),
+        partitions: (0..topic.partitions as i32).map(partition).collect(),
+        topic_authorized_operations: match request.include_topic_authorized_operations {
+            true => TOPIC_OPERATIONS,
+            false => super::OPERATIONS_NOT_REQUESTED,
+        },
+    }
+}

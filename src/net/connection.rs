@@ -1,0 +1,274 @@
+//! One connection: a loop that reads frames and a task that writes replies.
+//!
+//! Requests are dispatched one after the other, as they came. What must wait (for the disk, for
+//! records) waits in the queue of replies, which leave in the order of the requests.
+
+use super::limits::{Budget, Net, Peer};
+use crate::engine::stats;
+use crate::kafka::dispatch::{self, Answer, LaterAnswer, Outcome};
+use bytes::{Buf, Bytes, BytesMut};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_uring::buf::BoundedBuf;
+
+/// Bytes of a frame's length field.
+const PREFIX_BYTES: usize = 4;
+/// The room for the first read, so that idle connections cost little.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// The room for a read while frames follow one another: small enough to stay in the cache.
+const READ_BYTES_BUSY: usize = 64 << 10;
+/// A larger buffer is given back after the frame that needed it.
+const KEEP_BYTES_MAX: usize = 1 << 20;
+/// The most parts that one write gathers (IOV_MAX).
+const PARTS_MAX: usize = 1024;
+/// How long a reply may still wait after the client has stopped sending.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A reply in its place in the queue.
+struct Slot {
+    api: &'static str,
+    received: Instant,
+    answer: Pending,
+    /// The request's share of the budgets, given back when the reply has left.
+    _budget: [Option<OwnedSemaphorePermit>; 2],
+    bytes: usize,
+}
+
+enum Pending {
+    Now(Answer),
+    Later(LaterAnswer),
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(net: &Rc<Net>, peer: &Rc<Peer>) {
+    let (slots, queue) = mpsc::channel(net.config().connection_inflight_requests_max);
+    let writer = tokio_uring::spawn(write_replies(Rc::clone(net), Rc::clone(peer), queue));
+    read_frames(net, peer, slots).await;
+    peer.finished.set(true);
+    peer.finished_wake.notify_one();
+    // The writer ends by itself, when all replies have left or cannot.
+    let _ = writer.await;
+    peer.hang_up(Shutdown::Both);
+}
+
+async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) {
+    let budget = Budget::new(net.config().connection_inflight_bytes_max);
+    let mut buffer = BytesMut::new();
+    let mut room = READ_BYTES_MIN;
+    loop {
+        let size = match frame_size(net, peer, &buffer) {
+            Ok(size) => size,
+            Err(()) => return,
+        };
+        let Some(size) = size else {
+            buffer = match fill(net, peer, buffer, room).await {
+                Some(buffer) => buffer,
+                None => return,
+            };
+            continue;
+        };
+        let shares = [budget.take(size).await, net.inflight.take(size).await];
+        let whole = PREFIX_BYTES + size;
+        while buffer.len() < whole {
+            let missing = whole - buffer.len();
+            buffer = match fill(net, peer, buffer, missing).await {
+                Some(buffer) => buffer,
+                None => return,
+            };
+        }
+        peer.in_frame.set(false);
+        room = READ_BYTES_BUSY;
+        let mut frame = buffer.split_to(whole).freeze();
+        frame.advance(PREFIX_BYTES);
+        if buffer.is_empty() && whole > KEEP_BYTES_MAX {
+            buffer = BytesMut::new();
+        }
+        if !take_in(net, peer, &slots, frame, shares).await {
+            return;
+        }
+    }
+}
+
+/// The size of the frame at the buffer's start, once its length field is there. A length that
+/// cannot be is the end of the connection.
+fn frame_size(net: &Net, peer: &Peer, buffer: &BytesMut) -> Result<Option<usize>, ()> {
+    let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
+    let size = i32::from_be_bytes(*prefix);
+    let most = net.config().frame_bytes_max;
+    match usize::try_from(size) {
+        Ok(bytes) if bytes <= most => {
+            peer.in_frame.set(true);
+            Ok(Some(bytes))
+        }
+        _ => {
+            let why = format!("a frame of {size} bytes; frame_bytes_max is {most}");
+            net.complain(peer.address, "frame_size", &why);
+            Err(())
+        }
+    }
+}
+
+/// Reads what there is, at most `room` bytes. `None` at the end of the stream.
+async fn fill(net: &Net, peer: &Peer, mut buffer: BytesMut, room: usize) -> Option<BytesMut> {
+    buffer.reserve(room);
+    let from = buffer.len();
+    let (result, slice) = peer.stream.read(buffer.slice(from..)).await;
+    let buffer = slice.into_inner();
+    match result {
+        Ok(read) if read > 0 => {
+            peer.touch();
+            stats::add(&net.engine.stats.received_bytes, read as u64);
+            Some(buffer)
+        }
+        _ => None,
+    }
+}
+
+/// Dispatches a frame and queues its reply. False ends the connection.
+async fn take_in(
+    net: &Rc<Net>,
+    peer: &Rc<Peer>,
+    slots: &mpsc::Sender<Slot>,
+    frame: Bytes,
+    budget: [Option<OwnedSemaphorePermit>; 2],
+) -> bool {
+    let received = Instant::now();
+    let bytes = frame.len();
+    let dispatched = match dispatch::dispatch(&net.engine, &frame).await {
+        Ok(dispatched) => dispatched,
+        Err(reason) => {
+            net.complain(peer.address, reason.label(), &reason.to_string());
+            return false;
+        }
+    };
+    let answer = match dispatched.outcome {
+        Outcome::Now(answer) => Pending::Now(answer),
+        Outcome::Later(future) => Pending::Later(future),
+    };
+    peer.unanswered.set(peer.unanswered.get() + 1);
+    stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+    let slot = Slot {
+        api: dispatched.api,
+        received,
+        answer,
+        _budget: budget,
+        bytes,
+    };
+    slots.send(slot).await.is_ok()
+}
+
+/// Writes replies in order; those that are ready together leave together.
+async fn write_replies(net: Rc<Net>, peer: Rc<Peer>, mut queue: mpsc::Receiver<Slot>) {
+    let mut held = None;
+    loop {
+        let first = match held.take() {
+            Some(slot) => slot,
+            None => match queue.recv().await {
+                Some(slot) => slot,
+                None => return,
+            },
+        };
+        let Some(answer) = wait_for(&peer, first.answer).await else {
+            peer.hang_up(Shutdown::Both);
+            return;
+        };
+        let mut parts = Vec::new();
+        let mut done = vec![(first.api, first.received, first.bytes)];
+        let mut open = gather(&net, &peer, answer, &mut parts);
+        while open && parts.len() < PARTS_MAX / 2 {
+            let Ok(next) = queue.try_recv() else { break };
+            match next.answer {
+                Pending::Now(answer) => {
+                    open = gather(&net, &peer, answer, &mut parts);
+                    done.push((next.api, next.received, next.bytes));
+                }
+                Pending::Later(_) => {
+                    held = Some(next);
+                    break;
+                }
+            }
+        }
+        let written = write_all(&net, &peer, parts).await;
+        for (api, received, bytes) in done {
+            peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
+            stats::sub(&net.engine.stats.inflight_bytes, bytes as u64);
+            net.engine.stats.request(api, received.elapsed());
+        }
+        if !(written && open) {
+            peer.hang_up(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// Waits for a reply. A client that has stopped sending is not waited for long: a parked fetch of
+/// one that is gone would hold its place for nothing.
+async fn wait_for(peer: &Peer, answer: Pending) -> Option<Answer> {
+    let mut future = match answer {
+        Pending::Now(answer) => return Some(answer),
+        Pending::Later(future) => future,
+    };
+    if !peer.finished.get() {
+        tokio::select! {
+            biased;
+            answer = &mut future => return Some(answer),
+            () = peer.finished_wake.notified() => {}
+        }
+    }
+    tokio::time::timeout(GRACE, future).await.ok()
+}
+
+/// Adds a reply's bytes to those to write. False when the connection is to be closed.
+fn gather(net: &Net, peer: &Peer, answer: Answer, parts: &mut Vec<Bytes>) -> bool {
+    match answer {
+        Answer::Reply(reply) => {
+            parts.extend(reply.parts);
+            true
+        }
+        Answer::Nothing => true,
+        Answer::Close(reason) => {
+            net.complain(peer.address, reason.label(), &reason.to_string());
+            false
+        }
+    }
+}
+
+/// Writes all parts, in as few calls as the kernel allows. False when the peer is gone.
+async fn write_all(net: &Net, peer: &Peer, parts: Vec<Bytes>) -> bool {
+    let mut left: std::collections::VecDeque<Bytes> = parts.into();
+    while !left.is_empty() {
+        let batch: Vec<Bytes> = left.drain(..left.len().min(PARTS_MAX)).collect();
+        let (result, mut batch) = peer.stream.writev(batch).await;
+        let Ok(mut written) = result else {
+            return false;
+        };
+        if written == 0 {
+            return false;
+        }
+        peer.touch();
+        stats::add(&net.engine.stats.sent_bytes, written as u64);
+        let whole = batch.iter().take_while(|part| {
+            let fits = part.len() <= written;
+            written -= if fits { part.len() } else { 0 };
+            fits
+        });
+        let whole = whole.count();
+        for (place, mut part) in batch
+            .drain(whole..)
+            .enumerate()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            if place == 0 {
+                part.advance(written);
+            }
+            left.push_front(part);
+        }
+    }
+    true
+}

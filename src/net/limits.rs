@@ -1,0 +1,217 @@
+//! What one shard's connections share: budgets, counts, and who is connected.
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::engine::stats;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_uring::net::TcpStream;
+
+/// Budgets count in these, for a semaphore counts in 32 bits.
+const PERMIT_BYTES: usize = 1024;
+/// A frame that has begun must go on at least this often.
+const STALLED_FRAME: Duration = Duration::from_secs(30);
+/// At most one line a second about connections that were closed by us.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes that may be in use at once; who wants more waits.
+#[derive(Clone)]
+pub struct Budget {
+    permits: Arc<Semaphore>,
+    most: u32,
+}
+
+impl Budget {
+    pub fn new(bytes: usize) -> Budget {
+        let most = (bytes / PERMIT_BYTES).clamp(1, u32::MAX as usize / 2) as u32;
+        Budget {
+            permits: Arc::new(Semaphore::new(most as usize)),
+            most,
+        }
+    }
+
+    /// Takes `bytes` out of the budget until the permit is dropped. What is larger than the whole
+    /// budget takes all of it, and so is alone.
+    pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let wanted = bytes.div_ceil(PERMIT_BYTES).min(self.most as usize).max(1) as u32;
+        let permits = Arc::clone(&self.permits);
+        permits.acquire_many_owned(wanted).await.ok()
+    }
+}
+
+/// One connection, as the rest of its shard sees it.
+pub struct Peer {
+    pub address: SocketAddr,
+    pub stream: TcpStream,
+    pub last_active: Cell<Instant>,
+    /// A frame has begun and is not whole yet.
+    pub in_frame: Cell<bool>,
+    /// Requests that are not answered yet.
+    pub unanswered: Cell<usize>,
+    /// The client sends nothing more.
+    pub finished: Cell<bool>,
+    pub finished_wake: Notify,
+}
+
+impl Peer {
+    pub fn new(address: SocketAddr, stream: TcpStream) -> Peer {
+        Peer {
+            address,
+            stream,
+            last_active: Cell::new(Instant::now()),
+            in_frame: Cell::new(false),
+            unanswered: Cell::new(0),
+            finished: Cell::new(false),
+            finished_wake: Notify::new(),
+        }
+    }
+
+    pub fn touch(&self) {
+        self.last_active.set(Instant::now());
+    }
+
+    /// Ends the connection; reads and writes under way return. The socket may be gone already.
+    pub fn hang_up(&self, how: Shutdown) {
+        let _ = self.stream.shutdown(how);
+    }
+}
+
+/// What a shard's connections share.
+pub struct Net {
+    pub engine: Rc<Engine>,
+    pub inflight: Budget,
+    /// Connections of all shards together.
+    total: Arc<AtomicUsize>,
+    peers: RefCell<HashMap<u64, Rc<Peer>>>,
+    next_id: Cell<u64>,
+    none_left: Notify,
+    complaints: RefCell<Complaints>,
+}
+
+struct Complaints {
+    last: Option<Instant>,
+    kept_back: u64,
+}
+
+impl Net {
+    pub fn new(engine: Rc<Engine>, total: Arc<AtomicUsize>) -> Rc<Net> {
+        let shards = engine.mailboxes.shard_count();
+        Rc::new(Net {
+            inflight: Budget::new(engine.config.inflight_bytes_max / shards),
+            engine,
+            total,
+            peers: RefCell::default(),
+            next_id: Cell::new(0),
+            none_left: Notify::new(),
+            complaints: RefCell::new(Complaints {
+                last: None,
+                kept_back: 0,
+            }),
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.engine.config
+    }
+
+    /// Takes a connection in, unless there are too many.
+    pub fn admit(&self, peer: &Rc<Peer>) -> Option<u64> {
+        let before = self.total.fetch_add(1, Ordering::Relaxed);
+        if before >= self.config().connections_max {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        self.peers.borrow_mut().insert(id, Rc::clone(peer));
+        stats::add(&self.engine.stats.connections, 1);
+        stats::add(&self.engine.stats.connections_accepted, 1);
+        Some(id)
+    }
+
+    /// A connection is over.
+    pub fn release(&self, id: u64) {
+        self.peers.borrow_mut().remove(&id);
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        stats::sub(&self.engine.stats.connections, 1);
+        if self.peers.borrow().is_empty() {
+            self.none_left.notify_waiters();
+        }
+    }
+
+    /// Counts a connection that we close, and says so in the log, though not too often.
+    pub fn complain(&self, address: SocketAddr, label: &'static str, why: &str) {
+        self.engine.stats.refuse(label);
+        let mut complaints = self.complaints.borrow_mut();
+        let now = Instant::now();
+        if complaints
+            .last
+            .is_some_and(|last| now - last < COMPLAINT_INTERVAL)
+        {
+            complaints.kept_back += 1;
+            return;
+        }
+        let kept_back = std::mem::take(&mut complaints.kept_back);
+        complaints.last = Some(now);
+        tracing::warn!(peer = %address, reason = label, kept_back, "closed a connection: {why}");
+    }
+
+    /// Ends connections that were silent for too long.
+    pub fn sweep(&self) {
+        let idle = Duration::from_millis(self.config().connection_idle_ms);
+        let peers: Vec<_> = self.peers.borrow().values().cloned().collect();
+        for peer in peers {
+            let silent = peer.last_active.get().elapsed();
+            if peer.in_frame.get() && silent > STALLED_FRAME {
+                self.complain(peer.address, "stalled_frame", "a request stopped half way");
+                peer.hang_up(Shutdown::Both);
+            } else if silent > idle && peer.unanswered.get() == 0 {
+                self.engine.stats.refuse("idle");
+                peer.hang_up(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Lets no more requests in, waits until all replies have left or the time is up.
+    pub async fn drain(&self, limit: Duration) {
+        for peer in self.peers.borrow().values() {
+            peer.hang_up(Shutdown::Read);
+        }
+        let drained = async {
+            while !self.peers.borrow().is_empty() {
+                self.none_left.notified().await;
+            }
+        };
+        if tokio::time::timeout(limit, drained).await.is_err() {
+            let left = self.peers.borrow().len();
+            tracing::warn!(
+                connections = left,
+                "cut off connections that took too long to end"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_larger_than_the_budget_is_admitted_alone() {
+        let budget = Budget::new(10 * PERMIT_BYTES);
+        let all = budget.take(1 << 30).await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
+        assert!(waits.await.is_err());
+        drop(all);
+        let _some = budget.take(3 * PERMIT_BYTES).await.unwrap();
+        let _more = budget.take(7 * PERMIT_BYTES).await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
+        assert!(waits.await.is_err());
+    }
+}

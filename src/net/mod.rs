@@ -1,0 +1,5 @@
+//! Connections: frames in, replies out in the order of the requests.
+
+pub mod connection;
+pub mod limits;
+pub mod listener;

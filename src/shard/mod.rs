@@ -1,0 +1,150 @@
+//! One core: a thread with its own io_uring, its own connections and its own partitions.
+
+mod commit;
+mod timers;
+
+use crate::engine::mailbox::Mailbox;
+use crate::engine::upkeep::OpenReport;
+use crate::engine::{Engine, EngineParts};
+use crate::http;
+use crate::io::process;
+use crate::log::LogError;
+use crate::net::limits::Net;
+use crate::net::listener;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::mpsc as async_mpsc;
+
+/// Submission entries. More operations than this at once cost one more system call.
+const SUBMISSION_ENTRIES: u32 = 256;
+/// Completion entries: a read and a write for each of some thousands of connections.
+const COMPLETION_ENTRIES: u32 = 16 << 10;
+
+/// What the server tells a shard, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// All shards are ready: take connections.
+    Serve,
+    /// Take no more requests and let the replies leave.
+    Drain,
+    /// All shards have drained: bring the logs to a clean end.
+    Close,
+}
+
+/// What a shard tells the server.
+#[derive(Debug)]
+pub enum Event {
+    Opened(OpenReport),
+    Failed(LogError),
+    NotStarted(io::Error),
+    Drained,
+    Closed,
+}
+
+/// What a shard is made of.
+pub struct ShardParts {
+    pub engine: EngineParts,
+    pub mailbox: Mailbox,
+    pub listener: TcpListener,
+    /// The first shard also serves HTTP.
+    pub http: Option<TcpListener>,
+    /// The core to run on; `None` leaves it to the scheduler.
+    pub core: Option<usize>,
+    /// Connections of all shards together.
+    pub connections: Arc<AtomicUsize>,
+    pub orders: async_mpsc::UnboundedReceiver<Order>,
+    pub events: mpsc::Sender<Event>,
+}
+
+/// Runs a shard on the calling thread until it is told to close.
+pub fn run(parts: ShardParts) {
+    if let Some(core) = parts.core
+        && let Err(error) = process::pin_to_core(core)
+    {
+        tracing::warn!(core, %error, "a shard could not be pinned to its core");
+    }
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_cqsize(COMPLETION_ENTRIES);
+    let mut builder = tokio_uring::builder();
+    builder.entries(SUBMISSION_ENTRIES).uring_builder(&ring);
+    match tokio_uring::Runtime::new(&builder) {
+        Ok(runtime) => {
+            runtime.block_on(serve(parts));
+            // Operations may still be in flight on sockets of clients that hold on; the process
+            // ends now, and the kernel with it ends them.
+            std::mem::forget(runtime);
+        }
+        Err(error) => {
+            let _ = parts.events.send(Event::NotStarted(error));
+        }
+    }
+}
+
+async fn serve(parts: ShardParts) {
+    let ShardParts {
+        engine,
+        mailbox,
+        listener,
+        http,
+        connections,
+        mut orders,
+        events,
+        ..
+    } = parts;
+    let engine = Engine::new(engine);
+    let opened = match engine.open_partitions() {
+        Ok(report) => Event::Opened(report),
+        Err(error) => Event::Failed(error),
+    };
+    // The server is gone only when the process is on its way out.
+    let _ = events.send(opened);
+    let net = Net::new(Rc::clone(&engine), connections);
+    while let Some(order) = orders.recv().await {
+        if order != Order::Serve {
+            return;
+        }
+        break;
+    }
+    let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
+    tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
+    timers::start(&engine, &net);
+    let stopper = listener.try_clone();
+    tokio_uring::spawn(listener::accept_loop(Rc::clone(&net), listener));
+    if let Some(http) = http {
+        tokio_uring::spawn(http::serve(Rc::clone(&engine), http));
+    }
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Serve => {}
+            Order::Drain => {
+                engine.set_stopping();
+                if let Ok(stopper) = &stopper {
+                    listener::stop(stopper);
+                }
+                let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
+                net.drain(limit).await;
+                let _ = events.send(Event::Drained);
+            }
+            Order::Close => {
+                commit::settle(&engine).await;
+                engine.close_logs().await;
+                commit::settle(&engine).await;
+                commit.abort();
+                let _ = events.send(Event::Closed);
+                return;
+            }
+        }
+    }
+}
+
+/// Runs what other shards ask for, in the order they asked. Never waits for anything but the next.
+async fn receive(engine: Rc<Engine>, mut mailbox: Mailbox) {
+    while let Some(call) = mailbox.recv().await {
+        call(&engine);
+    }
+}

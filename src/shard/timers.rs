@@ -1,0 +1,45 @@
+//! What a shard does from time to time.
+
+use crate::engine::Engine;
+use crate::net::limits::Net;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(20);
+
+/// Starts the shard's timers; they run until the shard ends.
+pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
+    let sweeper = Rc::clone(net);
+    tokio_uring::spawn(async move {
+        let mut ticks = ticks(SWEEP_EVERY);
+        loop {
+            ticks.tick().await;
+            sweeper.sweep();
+        }
+    });
+    let closer = Rc::clone(engine);
+    tokio_uring::spawn(async move {
+        let mut ticks = ticks(CLOSE_IDLE_EVERY);
+        loop {
+            ticks.tick().await;
+            closer.close_idle().await;
+        }
+    });
+    let keeper = Rc::clone(engine);
+    tokio_uring::spawn(async move {
+        let every = Duration::from_millis(keeper.config.retention_check_interval_ms);
+        let mut ticks = ticks(every);
+        loop {
+            ticks.tick().await;
+            keeper.upkeep().await;
+        }
+    });
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
