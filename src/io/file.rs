@@ -30,6 +30,12 @@ pub fn open(path: &Path, create: bool) -> io::Result<File> {
         .open(path)
 }
 
+/// Opens `path` for reading only.
+pub fn open_for_reading(path: &Path) -> io::Result<File> {
+    fault::check(Op::Open)?;
+    File::open(path)
+}
+
 /// Reserves disk space so that the file has at least `bytes` bytes, all of them backed by blocks.
 ///
 /// # Errors
