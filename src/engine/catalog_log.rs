@@ -18,7 +18,8 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
 const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
 const ENTRY_HEADER_BYTES: usize = 12;
-const FILE_BYTES_MAX: u64 = 1 << 30;
+/// The most that a catalog's file may have.
+pub const FILE_BYTES_MAX: u64 = 1 << 30;
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "catalog.log";
 

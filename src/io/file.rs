@@ -73,6 +73,14 @@ pub fn reserved_of(file: &File) -> io::Result<Reserved> {
     Ok(Reserved(file.metadata()?.len()))
 }
 
+/// Asks for a stretch of the file to be read into memory soon, without waiting for it.
+pub fn will_need(file: &File, from: u64, bytes: u64) {
+    let (from, bytes) = (from as libc::off_t, bytes as libc::off_t);
+    // SAFETY: posix_fadvise takes no pointers; the descriptor is open for as long as `file` lives.
+    // It is advice: what it answers changes nothing.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), from, bytes, libc::POSIX_FADV_WILLNEED) };
+}
+
 /// Cuts the file to `bytes` bytes. The caller sees to it that no mapping reaches beyond.
 pub fn truncate(file: &File, bytes: u64) -> io::Result<()> {
     fault::check(Op::Write)?;

@@ -14,6 +14,8 @@ use uuid::Uuid;
 const MAGIC: &[u8; 4] = b"MSCP";
 const VERSION: u16 = 1;
 const FIXED_BYTES: usize = 58;
+/// Where the snapshot begins in the file.
+pub const SNAPSHOT_AT: usize = FIXED_BYTES;
 /// The most that a checkpoint file may have: 5 batches of half a million producers.
 pub const FILE_BYTES_MAX: u64 = 128 << 20;
 /// The file's name in the partition's directory.

@@ -11,7 +11,9 @@ pub mod index;
 pub mod jobs;
 pub mod records;
 pub mod recovery;
+pub mod scan;
 pub mod segment;
+pub mod verify;
 
 use crate::io::map::MapReader;
 use batch::BatchHeader;
