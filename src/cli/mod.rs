@@ -6,10 +6,12 @@
 //! - `producer`: batches on their way to the broker, each exactly once; `render`: records as text.
 //! - `offsets`: ListOffsets, asked of every leader.
 //! - `client`: metadata, and connections to the brokers that it names; `connection`: one of them.
-//! - `records`: record batches to and from bytes; `compress`: their codecs.
+//! - `records`: record batches to bytes, and whole ones out of a reply; `compress`: their codecs.
 //! - `partitioner`: which partition a record goes to; `lines`: records from lines of text.
 //! - `words`: Kafka's error codes, sizes and counts for people to read.
 //! - `output`, `table`: standard output that may be closed early, and columns.
+//!
+//! `dump` and `verify` read the files of a broker instead.
 //!
 //! This room and `main.rs` are the only ones that use `anyhow`.
 
@@ -17,6 +19,7 @@ mod client;
 mod compress;
 mod connection;
 mod consume;
+mod dump;
 mod lines;
 mod offsets;
 mod output;
@@ -27,13 +30,14 @@ mod records;
 mod render;
 mod table;
 mod topic;
+mod verify;
 mod words;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::output::ReaderGone;
+use self::output::{AlreadyTold, ReaderGone};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -58,6 +62,10 @@ enum Command {
     Produce(produce::Args),
     /// Print a topic's records
     Consume(consume::Args),
+    /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
+    Dump(dump::Args),
+    /// Check every checksum and every offset in the data directory of a stopped broker
+    Verify(verify::Args),
 }
 
 /// Parses the command line, runs one subcommand, and says on standard error what went wrong.
@@ -68,6 +76,7 @@ pub fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<AlreadyTold>() => ExitCode::FAILURE,
         Err(error) => {
             output::say(&format!("millstream: {error:#}"));
             ExitCode::FAILURE
@@ -80,6 +89,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Dump(args) => dump::run(args),
+        Command::Verify(args) => verify::run(args),
     }
 }
 

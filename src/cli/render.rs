@@ -68,13 +68,18 @@ fn json_of(topic: &str, partition: i32, record: &Record<'_>) -> Value {
     let mut object = Map::new();
     object.insert("topic".to_owned(), json!(topic));
     object.insert("partition".to_owned(), json!(partition));
+    put_record(&mut object, record);
+    Value::Object(object)
+}
+
+/// A record's own fields.
+pub fn put_record(object: &mut Map<String, Value>, record: &Record<'_>) {
     object.insert("offset".to_owned(), json!(record.offset));
     object.insert("timestamp".to_owned(), json!(record.timestamp));
-    put_bytes(&mut object, "key", record.key);
-    put_bytes(&mut object, "value", record.value);
+    put_bytes(object, "key", record.key);
+    put_bytes(object, "value", record.value);
     let headers = record.headers.iter().map(json_header).collect();
     object.insert("headers".to_owned(), Value::Array(headers));
-    Value::Object(object)
 }
 
 fn json_header((key, value): &Header<'_>) -> Value {

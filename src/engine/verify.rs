@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
+/// The file that says which format the directory has.
+const FORMAT_FILE: &str = "format";
+
 /// One thing that was found, and where.
 pub type Finding = log::Finding<Fault>;
 
@@ -21,6 +24,8 @@ pub type Finding = log::Finding<Fault>;
 pub enum Fault {
     #[error("{0}")]
     Log(log::Fault),
+    #[error("the file that says which format the directory has is neither TOML nor JSON")]
+    FormatUnreadable,
     #[error("there is no catalog")]
     CatalogMissing,
     #[error("the catalog cannot be read: {0}")]
@@ -54,6 +59,7 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Fault::Log(fault) => fault.name(),
+            Fault::FormatUnreadable => "format_unreadable",
             Fault::CatalogMissing => "catalog_missing",
             Fault::CatalogUnreadable(_) => "catalog_unreadable",
             Fault::CatalogDamaged { .. } => "catalog_damaged",
@@ -73,7 +79,9 @@ impl Fault {
                 "this is no data directory, or its topics are forgotten: the next start begins with \
                  none"
             }
-            Fault::CatalogUnreadable(_) => "the broker does not start on it",
+            Fault::FormatUnreadable | Fault::CatalogUnreadable(_) => {
+                "the broker does not start on it"
+            }
             Fault::CatalogDamaged { .. } => {
                 "a change of the topics is lost; the broker does not start where sound entries \
                  follow, and drops the entry where none do"
@@ -107,6 +115,7 @@ pub struct PartitionJob {
 /// Reads the catalog of a data directory.
 pub fn plan(data_dir: &Path) -> Plan {
     let mut findings = Vec::new();
+    check_format(data_dir, &mut findings);
     let catalog = read_catalog(data_dir, &mut findings);
     let jobs: Vec<PartitionJob> = catalog
         .topics()
@@ -140,6 +149,23 @@ impl PartitionJob {
             findings.push(finding(&path, Some(at), Fault::ProducersUnreadable));
         }
         (report.totals, findings)
+    }
+}
+
+/// What the file says is the composition root's business; that it says something is checked here.
+fn check_format(data_dir: &Path, findings: &mut Vec<Finding>) {
+    let path = data_dir.join(FORMAT_FILE);
+    let content = match file::read(&path, 1 << 20) {
+        Ok(None) => return,
+        Ok(Some(content)) => String::from_utf8(content).unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    let is_json = serde_json::from_str::<serde_json::Value>(&content).is_ok();
+    let is_toml = content
+        .parse::<toml::Table>()
+        .is_ok_and(|table| !table.is_empty());
+    if !is_json && !is_toml {
+        findings.push(finding(&path, None, Fault::FormatUnreadable));
     }
 }
 
