@@ -214,15 +214,12 @@ impl Teller {
                 words::count(notes, "note")
             ),
         };
-        let batches = match totals.batches {
-            1 => "1 batch".to_owned(),
-            n => words::count(n, "batche"),
-        };
         format!(
-            "{}, {}, {}, {batches}, {}, {} in {:.1} s: {verdict}",
+            "{}, {}, {}, {}, {}, {} in {:.1} s: {verdict}",
             words::count(summary.topics as u64, "topic"),
             words::count(summary.partitions as u64, "partition"),
             words::count(totals.segments, "segment"),
+            words::count(totals.batches, "batch"),
             words::count(totals.records, "record"),
             words::size(totals.bytes),
             summary.seconds,

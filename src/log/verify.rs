@@ -96,6 +96,14 @@ struct Verifier<'a> {
     report: Report,
 }
 
+/// One segment on its turn.
+struct Segment<'a> {
+    path: PathBuf,
+    base: i64,
+    /// The bases of those after it.
+    later: &'a [i64],
+}
+
 impl Verifier<'_> {
     fn run(&mut self, topic_id: Uuid, bases: &[i64]) {
         self.check_checkpoint(topic_id, bases);
@@ -191,20 +199,23 @@ impl Verifier<'_> {
 
     /// False when the log ends here: what lies behind is cut at the next start.
     fn check_segment(&mut self, base: i64, later: &[i64]) -> bool {
-        let path = segment_path(self.dir, base);
+        let segment = Segment {
+            path: segment_path(self.dir, base),
+            base,
+            later,
+        };
         let expected = self.expected.replace(base);
         if let Some(expected) = expected.filter(|expected| *expected != base) {
-            let fault = Fault::SegmentGap { expected };
             let rest = self.bytes_of(&[base]);
-            if !self.broken(&path, (base, 0), base, fault, rest, later) {
+            if !self.broken(&segment, 0, base, Fault::SegmentGap { expected }, rest) {
                 return false;
             }
         }
-        let scan = match Scan::open(&path) {
+        let scan = match Scan::open(&segment.path) {
             Ok(scan) => scan,
             Err(error) => {
                 self.expected = None;
-                self.unreadable(&path, &error);
+                self.unreadable(&segment.path, &error);
                 return true;
             }
         };
@@ -213,7 +224,7 @@ impl Verifier<'_> {
         let index_path = segment::file_path(self.dir, base, "index");
         let must_be_there = size > 0 && base < self.durable.0;
         let mut index = IndexCheck::read(index_path, base, must_be_there);
-        let (goes_on, end) = self.check_batches(scan, &path, base, later, &mut index);
+        let (goes_on, end) = self.check_batches(scan, &segment, &mut index);
         self.report.findings.extend(index.finish(end));
         (self.progress)(size as u64 - std::mem::take(&mut self.told));
         goes_on
@@ -223,57 +234,42 @@ impl Verifier<'_> {
     fn check_batches(
         &mut self,
         mut scan: Scan,
-        path: &Path,
-        base: i64,
-        later: &[i64],
+        segment: &Segment<'_>,
         index: &mut IndexCheck,
     ) -> (bool, usize) {
         let mut end = 0;
+        // Behind damage it is no surprise that offsets and boundaries are not as they should be.
         let mut trusted = true;
         loop {
             let position = scan.position();
-            self.meet_checkpoint(base, position, trusted);
+            self.meet_checkpoint(segment.base, position, trusted);
             let step = match scan.step() {
                 Err(error) => {
-                    self.unreadable_at(path, position, &error);
+                    self.unreadable_at(&segment.path, position, &error);
                     self.expected = None;
                     return (true, end);
                 }
                 Ok(None) => break,
-                Ok(Some(step)) => step,
-            };
-            let expected = self.expected.unwrap_or(base);
-            let fault = match &step {
-                Step::Zeros { bytes, .. } if !self.is_durable((base, position)) => {
-                    self.report.totals.reserved_bytes += *bytes as u64;
+                Ok(Some(Step::Zeros { bytes, .. })) if !self.is_durable(segment.base, position) => {
+                    self.report.totals.reserved_bytes += bytes as u64;
                     break;
                 }
-                Step::Zeros { bytes, .. } => Some(Fault::Zeros { bytes: *bytes }),
-                Step::Damage { why, bytes, .. } => Some(Fault::NoBatch {
-                    why: *why,
-                    bytes: *bytes,
-                }),
-                Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
-                    bytes: found.end - position,
-                }),
-                Step::Batch(found) => self.check_offset(&scan, found, base, expected, later),
+                Ok(Some(step)) => step,
             };
-            if let Some(fault) = fault {
+            let expected = self.expected.unwrap_or(segment.base);
+            if let Some(fault) = self.fault_of(&step, &scan, segment, expected) {
                 trusted = false;
                 let rest = (scan.size() - position) as u64;
-                if !self.broken(path, (base, position), expected, fault, rest, later) {
+                if !self.broken(segment, position, expected, fault, rest) {
                     return (false, end);
                 }
             }
             match &step {
                 Step::Batch(found) if found.crc_matches => {
-                    let offset = match self.follows(&scan, found, base, expected, later) {
-                        true => expected,
-                        false => found.header.base_offset,
-                    };
+                    let offset = self.offset_of(found, &scan, segment, expected);
                     index.note(position, offset, &found.header);
                     self.expected = Some(offset + i64::from(found.header.last_offset_delta) + 1);
-                    self.take_batch(&scan, path, found, offset);
+                    self.take_batch(&scan, segment, found, offset);
                 }
                 _ => {
                     index.skip(scan.position());
@@ -286,42 +282,55 @@ impl Verifier<'_> {
                 self.told += PROGRESS_BYTES;
             }
         }
-        self.miss_checkpoint(base, scan.size(), trusted);
+        self.miss_checkpoint(segment.base, scan.size(), trusted);
         (true, end)
     }
 
-    fn check_offset(
+    /// Why recovery would not read on here.
+    fn fault_of(
         &self,
+        step: &Step,
         scan: &Scan,
-        found: &Found,
-        base: i64,
+        segment: &Segment<'_>,
         expected: i64,
-        later: &[i64],
     ) -> Option<Fault> {
-        let offset = found.header.base_offset;
-        (offset != expected).then(|| Fault::WrongOffset {
-            found: offset,
-            lone: self.follows(scan, found, base, expected, later),
-        })
+        match *step {
+            Step::Zeros { bytes, .. } => Some(Fault::Zeros { bytes }),
+            Step::Damage { why, bytes, .. } => Some(Fault::NoBatch { why, bytes }),
+            Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
+                bytes: found.end - found.position,
+            }),
+            Step::Batch(found) if found.header.base_offset != expected => {
+                Some(Fault::WrongOffset {
+                    found: found.header.base_offset,
+                    lone: self.offset_of(&found, scan, segment, expected) == expected,
+                })
+            }
+            Step::Batch(_) => None,
+        }
     }
 
-    /// Whether what comes behind a batch has the offset that follows if the batch's own is `expected`:
-    /// then, if the batch says something else, only its header is wrong.
-    fn follows(&self, scan: &Scan, found: &Found, base: i64, expected: i64, later: &[i64]) -> bool {
-        let next = expected + i64::from(found.header.last_offset_delta) + 1;
+    /// The offset that a batch really has: when what comes behind it stands where it should, a batch
+    /// that says something else than `expected` is wrong only in its header.
+    fn offset_of(&self, found: &Found, scan: &Scan, segment: &Segment<'_>, expected: i64) -> i64 {
         let at_checkpoint = self
             .checkpoint()
-            .filter(|_| (base, found.end as u64) == self.durable)
+            .filter(|_| (segment.base, found.end as u64) == self.durable)
             .map(|checkpoint| checkpoint.durable_offset);
-        let claimed = scan
+        let next = scan
             .next_base_offset()
-            .or(later.first().copied())
+            .or(segment.later.first().copied())
             .or(at_checkpoint);
-        claimed == Some(next)
+        let follows = next == Some(expected + i64::from(found.header.last_offset_delta) + 1);
+        match follows {
+            true => expected,
+            false => found.header.base_offset,
+        }
     }
 
     /// Counts a batch whose checksum matches, and looks at what the checksum cannot tell.
-    fn take_batch(&mut self, scan: &Scan, path: &Path, found: &Found, offset: i64) {
+    fn take_batch(&mut self, scan: &Scan, segment: &Segment<'_>, found: &Found, offset: i64) {
+        let path = &segment.path;
         let header = &found.header;
         let totals = &mut self.report.totals;
         totals.batches += 1;
@@ -337,7 +346,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn is_durable(&self, (base, position): (i64, usize)) -> bool {
+    fn is_durable(&self, base: i64, position: usize) -> bool {
         (base, position as u64) < self.durable
     }
 
@@ -346,22 +355,21 @@ impl Verifier<'_> {
     /// the end of the segment.
     fn broken(
         &mut self,
-        path: &Path,
-        place: (i64, usize),
+        segment: &Segment<'_>,
+        position: usize,
         offset: i64,
         fault: Fault,
         rest_bytes: u64,
-        later: &[i64],
     ) -> bool {
-        let is_durable = self.is_durable(place);
+        let is_durable = self.is_durable(segment.base, position);
         let fault = match is_durable {
             true => fault,
             false => Fault::TornTail {
-                bytes: rest_bytes + self.bytes_of(later),
+                bytes: rest_bytes + self.bytes_of(segment.later),
                 first: Box::new(fault),
             },
         };
-        self.find(path, place.1, Some(offset), fault);
+        self.find(&segment.path, position, Some(offset), fault);
         is_durable
     }
 
