@@ -2,3 +2,4 @@
 
 mod codecs;
 mod log_model;
+mod verify;

@@ -10,7 +10,7 @@ use crate::log::checkpoint::Checkpoint;
 use crate::log::{LogError, LogErrorKind, Retention};
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -289,6 +289,11 @@ fn doomed_dir(config: &Config, key: PartitionKey) -> PathBuf {
     config.data_dir.join(name)
 }
 
+/// Whether a directory of this name waits for its removal.
+pub fn is_doomed(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(DOOMED_SUFFIX)
+}
+
 /// Removes directories; what cannot be removed is told and tried again at the next start.
 fn remove_dirs(dirs: &[PathBuf]) {
     for dir in dirs {
@@ -321,7 +326,7 @@ pub fn finish_deletions(config: &Config, catalog: &Catalog, janitor: &Worker) ->
     let mut doomed = Vec::new();
     for entry in std::fs::read_dir(&config.data_dir)? {
         let path = entry?.path();
-        if path.to_string_lossy().ends_with(DOOMED_SUFFIX) {
+        if is_doomed(&path) {
             doomed.push(path);
         }
     }
