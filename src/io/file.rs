@@ -1,6 +1,6 @@
 //! Blocking file operations. They run on a worker thread or at start, never on a shard's reactor.
 
-use super::fault::{self, Op};
+use super::fault::{self, Op, Synced};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -76,22 +76,26 @@ pub fn truncate(file: &File, bytes: u64) -> io::Result<()> {
 /// fdatasync(2): the data, and the metadata needed to read it back.
 pub fn sync_data(file: &File) -> io::Result<()> {
     fault::check(Op::Sync)?;
-    file.sync_data()
+    file.sync_data()?;
+    fault::synced(Synced::File(file));
+    Ok(())
 }
 
 /// Makes the names in a directory durable: creations, renames and removals.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Sync)?;
-    File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()?;
+    fault::synced(Synced::Dir(dir));
+    Ok(())
 }
 
-/// Creates a directory and makes its name durable in its parent.
+/// Creates a directory and makes its name durable in its parent. One that is there already is made
+/// durable too: who created it may not have come that far.
 pub fn create_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Open)?;
     match fs::create_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_parent(dir),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(dir),
     }
 }
 

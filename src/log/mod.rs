@@ -12,6 +12,8 @@ pub mod jobs;
 pub mod records;
 pub mod recovery;
 pub mod segment;
+#[cfg(test)]
+mod tests;
 
 use crate::io::map::MapReader;
 use batch::BatchHeader;
@@ -181,6 +183,8 @@ pub struct Log {
     unsynced: Vec<Arc<File>>,
     flushing: bool,
     making_room: bool,
+    /// A segment that starts at the log's end is being made: the end must stay where it is.
+    rolling: bool,
     sealing: usize,
     checkpointing: bool,
     checkpoint_wanted: bool,
@@ -225,6 +229,7 @@ impl Log {
             unsynced: Vec::new(),
             flushing: false,
             making_room: false,
+            rolling: false,
             sealing: 0,
             checkpointing: false,
             checkpoint_wanted: recovered.scanned_bytes > 0,
@@ -293,10 +298,11 @@ impl Log {
         }
         let base_offset = self.offsets.end;
         let must_roll = self.must_roll(bytes.len(), header, now_ms);
-        let Some(active) = self.active.as_mut() else {
+        let fits = |active: &&mut ActiveSegment| active.writer.room() >= bytes.len();
+        let Some(active) = self.active.as_mut().filter(fits) else {
             return Err(AppendError::NeedsRoom);
         };
-        if must_roll || active.writer.room() < bytes.len() {
+        if must_roll || self.rolling {
             return Err(AppendError::NeedsRoom);
         }
         let positioned = BatchHeader {
@@ -324,7 +330,9 @@ impl Log {
         let full = active.size() + bytes > self.config.segment_bytes.min(active.writer.capacity());
         let old = now_ms.saturating_sub(active.started_ms) > self.config.segment_ms;
         let too_far = last_offset - active.base > i64::from(i32::MAX);
-        active.size() > 0 && (full || old || too_far)
+        // An empty one can still be too small, when segment.bytes was raised after it was mapped.
+        let too_small = bytes > active.writer.capacity();
+        too_small || (active.size() > 0 && (full || old || too_far))
     }
 
     /// Whether reserving more now would spare a later append the wait.
@@ -332,7 +340,8 @@ impl Log {
         !self.making_room
             && self.active.as_ref().is_some_and(|active| {
                 let writer = &active.writer;
-                writer.room() < writer.reserved() / 4 && writer.reserved() < writer.capacity()
+                let most = writer.capacity().min(self.config.segment_bytes);
+                writer.room() < writer.reserved() / 4 && writer.reserved() < most
             })
     }
 
@@ -343,6 +352,9 @@ impl Log {
         }
         self.making_room = true;
         let roll = self.must_roll(bytes, header, now_ms);
+        if roll {
+            self.shelve_empty_active();
+        }
         Some(match &self.active {
             Some(active) if !roll => RoomJob::Grow {
                 file: Arc::clone(&active.file),
@@ -351,6 +363,22 @@ impl Log {
             Some(_) => self.create_job(bytes),
             None => self.reopen_or_create(bytes),
         })
+    }
+
+    /// An empty active segment that is too small for a batch is opened again, not rolled: the next
+    /// one would have its name.
+    fn shelve_empty_active(&mut self) {
+        let Some(active) = self.active.take_if(|active| active.size() == 0) else {
+            return;
+        };
+        self.sealed.push_back(SealedSegment {
+            base: active.base,
+            end: self.offsets.end,
+            size: 0,
+            loaded: None,
+            max_timestamp: Some(-1),
+            modified_ms: active.appended_ms,
+        });
     }
 
     /// The job that reserves the next step ahead of need; see [`wants_room`](Self::wants_room).
@@ -367,14 +395,17 @@ impl Log {
     }
 
     fn next_reserve(&self, size: usize, reserved: usize, wanted: usize) -> u64 {
-        let step = (reserved as u64).clamp(FIRST_RESERVE_BYTES, self.config.reserve_step_bytes_max);
+        let step = (reserved as u64)
+            .max(FIRST_RESERVE_BYTES)
+            .min(self.config.reserve_step_bytes_max);
         let doubled = reserved as u64 + step;
         doubled
             .max((size + wanted) as u64)
             .min(self.config.segment_bytes.max(size + wanted) as u64)
     }
 
-    fn create_job(&self, bytes: usize) -> RoomJob {
+    fn create_job(&mut self, bytes: usize) -> RoomJob {
+        self.rolling = true;
         RoomJob::Create {
             dir: self.dir.clone(),
             topic_id: self.topic_id,
@@ -385,7 +416,7 @@ impl Log {
         }
     }
 
-    fn reopen_or_create(&self, bytes: usize) -> RoomJob {
+    fn reopen_or_create(&mut self, bytes: usize) -> RoomJob {
         match self.sealed.back() {
             Some(last) if last.size + bytes <= self.config.segment_bytes => RoomJob::Reopen {
                 dir: self.dir.clone(),
@@ -410,6 +441,7 @@ impl Log {
         now_ms: i64,
     ) -> io::Result<Option<SealJob>> {
         self.making_room = false;
+        self.rolling = false;
         match result? {
             Room::Grown(reserved) => {
                 if let Some(active) = &mut self.active {
@@ -426,6 +458,10 @@ impl Log {
     }
 
     fn adopt(&mut self, opened: OpenedSegment, now_ms: i64) {
+        assert!(
+            !opened.writer.is_empty() || opened.base == self.offsets.end,
+            "a new segment starts at the log's end"
+        );
         if self
             .sealed
             .back()
@@ -464,12 +500,13 @@ impl Log {
         if self.durable.offset < self.offsets.end {
             self.unsynced.push(active.file);
         }
-        let reader = active.writer.seal()?;
+        let reader = active.writer.seal();
         self.sealed.push_back(SealedSegment {
             base: active.base,
             end: self.offsets.end,
             size,
-            max_timestamp: (active.index.max_timestamp >= 0).then_some(active.index.max_timestamp),
+            max_timestamp: Some(active.index.max_timestamp),
+            modified_ms: active.appended_ms,
             loaded: Some(LoadedSegment {
                 view: SegmentView {
                     base: active.base,
@@ -483,11 +520,12 @@ impl Log {
         Ok(Some(job))
     }
 
-    /// Takes note that a [`SealJob`] ended. One that failed holds later checkpoints back, so that
-    /// the next start reads that segment again.
+    /// Takes note that a [`SealJob`] ended. One that failed poisons the log, for it syncs; and as it
+    /// holds later checkpoints back, the next start reads that segment again.
     pub fn seal_done(&mut self, result: &io::Result<()>) {
-        if result.is_ok() {
-            self.sealing -= 1;
+        match result {
+            Ok(()) => self.sealing -= 1,
+            Err(_) => self.poisoned = true,
         }
     }
 
@@ -685,6 +723,7 @@ impl Log {
         let Loaded::Segment {
             view,
             max_timestamp,
+            modified_ms,
         } = loaded
         else {
             return;
@@ -695,6 +734,7 @@ impl Log {
             .find(|segment| segment.base == view.base && segment.size == view.reader.len());
         if let Some(segment) = segment {
             segment.max_timestamp = Some(max_timestamp);
+            segment.modified_ms = modified_ms;
             segment.loaded = Some(LoadedSegment {
                 view,
                 used_ms: now_ms,
@@ -856,6 +896,7 @@ impl Log {
             return Ok(false);
         }
         match segment.max_timestamp {
+            Some(-1) => Ok(self.is_expired(segment.modified_ms, now_ms)),
             Some(timestamp) => Ok(self.is_expired(timestamp, now_ms)),
             None => Err(open_job(
                 &self.dir,
