@@ -434,7 +434,7 @@ impl Driver {
                 .log
                 .read(offset, max_bytes, at_least_one, resident, self.now_ms)?
             {
-                Read::Data(bytes) => return Ok(Some(bytes)),
+                Read::Data { records, .. } => return Ok(Some(records)),
                 Read::Empty => return Ok(None),
                 Read::Load(job) => resident |= self.load(job),
             }

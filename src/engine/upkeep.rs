@@ -194,10 +194,7 @@ impl Engine {
                 "the files of a deleted topic cannot be moved away; the next start tries again");
             EngineError::StorageFailed
         })?;
-        let janitor = self.janitor.clone();
-        tokio::task::spawn_local(async move {
-            janitor.run(move || remove_dirs(&doomed)).await;
-        });
+        self.janitor.start_job(move || remove_dirs(&doomed));
         Ok(())
     }
 

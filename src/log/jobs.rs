@@ -206,6 +206,20 @@ fn open_index(
     Ok((builder, good))
 }
 
+/// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
+/// cache: where it cannot be written, nothing is lost.
+fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
+    let (index, base) = (&builder.index, builder.base());
+    if good == index.len() {
+        return;
+    }
+    let bytes = index.encode(good..index.len(), base);
+    let at = (good * super::index::ENTRY_BYTES) as u64;
+    if let Err(error) = write_index(dir, base, &bytes, at) {
+        tracing::warn!(dir = %dir.display(), base, %error, "an index could not be completed");
+    }
+}
+
 /// Brings a segment that was appended to into its final form on disk.
 pub struct SealJob {
     pub dir: PathBuf,
@@ -310,7 +324,8 @@ impl LoadJob {
                 let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
                 let reader = map::map_for_reading(&file, size)?;
                 let index = IndexBuilder::new(base, index_interval_bytes);
-                let (builder, _) = open_index(&dir, index, &reader)?;
+                let (builder, good) = open_index(&dir, index, &reader)?;
+                complete_index(&dir, &builder, good);
                 Ok(Loaded::Segment {
                     view: SegmentView {
                         base,

@@ -1,5 +1,6 @@
 //! What a user of a log can name: rolls, retention, reads, full disks, failed syncs, restarts.
 
+use super::batch::BatchHeader;
 use super::batch::build::BatchBuilder;
 use super::*;
 use crate::io::fault::{self, Op};
@@ -105,7 +106,7 @@ impl Fixture {
                 .log
                 .read(offset, max_bytes, at_least_one, false, now_ms);
             match read.unwrap() {
-                Read::Data(bytes) => return bytes,
+                Read::Data { records, .. } => return records,
                 Read::Empty => return Bytes::new(),
                 Read::Load(job) => self.log.load_done(job.run().unwrap(), now_ms),
             }
