@@ -270,6 +270,10 @@ impl Engine {
         let result = self.run_blocking(move || job.run());
         tokio::task::spawn_local(async move {
             let result = result.await;
+            if partition.borrow().is_closed() {
+                // Its directory's name may belong to another topic soon.
+                return;
+            }
             let now_ms = clock::now_ms();
             let (seal, due) = partition.borrow_mut().room_done(result, now_ms);
             if let Some(seal) = seal {

@@ -169,9 +169,11 @@ impl Engine {
         let mut moves = Vec::new();
         for partition in self.partitions_of(topic) {
             let mut inner = partition.borrow_mut();
+        let mut removals = 0;
             inner.close();
             let key = PartitionKey {
                 topic_id: topic.id,
+            removals += inner.removals;
                 index: inner.index,
             };
             self.partitions.borrow_mut().remove(&key);
@@ -179,6 +181,11 @@ impl Engine {
         }
         let doomed: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();
         let data_dir = self.config.data_dir.clone();
+        if removals > 0 {
+            // They name files by their path, where a new topic of the same name will have its own.
+            // Each is in the janitor's queue already, so what is handed over now comes after them.
+            self.janitor.run(|| ()).await;
+        }
         // Jobs of these logs that wait in the worker's queue come first, so none of them writes
         // into a directory that is gone.
         let moved = self.run_blocking(move || {
@@ -250,7 +257,9 @@ impl Engine {
                     let segments = job.bases.len();
                     let deleted = self.janitor.run(move || job.run()).await;
                     match deleted.unwrap_or(Ok(())) {
+                    partition.borrow_mut().removals += 1;
                         Ok(()) => {
+                    partition.borrow_mut().removals -= 1;
                             tracing::info!(dir = %dir.display(), segments, "deleted old segments")
                         }
                         Err(error) => {
