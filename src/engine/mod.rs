@@ -296,7 +296,7 @@ impl Engine {
                     "a segment could not be completed on disk: this partition takes no more writes; \
                      check the disk, then restart");
             }
-            inner.log.seal_done(&result);
+            inner.seal_done(&result);
             let needs_flush = inner.log.needs_flush();
             drop(inner);
             if needs_flush {

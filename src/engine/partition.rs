@@ -359,6 +359,11 @@ impl Partition {
             let _ = reply.send(Err(EngineError::UnknownTopicOrPartition));
             return;
         }
+        if self.log.is_poisoned() {
+            // No checkpoint will be written any more, so there is nothing to wait for.
+            let _ = reply.send(Err(EngineError::StorageFailed));
+            return;
+        }
         let offset = match offset {
             -1 => self.log.offsets().durable,
             offset => offset,

@@ -282,7 +282,7 @@ impl Engine {
             let job = partition.borrow_mut().log.seal_active(clock::now_ms());
             if let Ok(Some(job)) = job {
                 let result = self.run_blocking(move || job.run()).await;
-                partition.borrow_mut().log.seal_done(&result);
+                partition.borrow_mut().seal_done(&result);
                 partition.borrow_mut().log.want_checkpoint();
             }
             if partition.borrow().log.needs_flush() {
