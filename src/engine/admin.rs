@@ -307,6 +307,9 @@ impl Engine {
         for shard in 0..self.mailboxes.shard_count() {
             let entry = Arc::clone(&entry);
             self.call(shard, |engine| async move { engine.apply(entry).await })
+        // The entry is in force: a shard that cannot open or move its files must not keep the others
+        // from knowing it.
+        let mut applied = Ok(());
                 .await??;
         }
         Ok(())
