@@ -384,6 +384,14 @@ impl Engine {
         reports
     }
 
+    /// Returns when every shard has answered.
+    pub async fn reach_all(self: &Rc<Self>) {
+        for shard in 0..self.mailboxes.shard_count() {
+            // One that has stopped is not expected to answer.
+            let _ = self.call(shard, |_| async {}).await;
+        }
+    }
+
     // ---- stopping ----
 
     pub fn is_stopping(&self) -> bool {
