@@ -23,6 +23,8 @@ const READ_BYTES_BUSY: usize = 64 << 10;
 const KEEP_BYTES_MAX: usize = 1 << 20;
 /// The most parts that one write gathers (IOV_MAX).
 const PARTS_MAX: usize = 1024;
+/// A reply of up to this many bytes is covered by its request's share of the budgets.
+const REPLY_BYTES_FREE: usize = 16 << 10;
 /// How long a reply may still wait after the client has stopped sending.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -31,9 +33,41 @@ struct Slot {
     api: &'static str,
     received: Instant,
     answer: Pending,
-    /// The request's share of the budgets, given back when the reply has left.
-    _budget: [Option<OwnedSemaphorePermit>; 2],
+    share: Share,
+}
+
+/// What a request takes of the limits until its reply has left, or cannot.
+struct Share {
+    net: Rc<Net>,
+    peer: Rc<Peer>,
     bytes: usize,
+    _budget: [Option<OwnedSemaphorePermit>; 2],
+}
+
+impl Share {
+    fn new(
+        net: &Rc<Net>,
+        peer: &Rc<Peer>,
+        bytes: usize,
+        budget: [Option<OwnedSemaphorePermit>; 2],
+    ) -> Share {
+        peer.unanswered.set(peer.unanswered.get() + 1);
+        stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+        Share {
+            net: Rc::clone(net),
+            peer: Rc::clone(peer),
+            bytes,
+            _budget: budget,
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let peer = &self.peer;
+        peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
+        stats::sub(&self.net.engine.stats.inflight_bytes, self.bytes as u64);
+    }
 }
 
 enum Pending {
@@ -57,7 +91,8 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
     let budget = Budget::new(net.config().connection_inflight_bytes_max);
     let mut buffer = BytesMut::new();
     let mut room = READ_BYTES_MIN;
-    loop {
+    // A socket that is shut for reading still brings what a busy client goes on sending.
+    while !net.engine.is_stopping() {
         let size = match frame_size(net, peer, &buffer) {
             Ok(size) => size,
             Err(()) => return,
@@ -70,6 +105,9 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
             continue;
         };
         let shares = [budget.take(size).await, net.inflight.take(size).await];
+        // The client is not to blame for what it waited here.
+        peer.touch();
+        peer.in_frame.set(true);
         let whole = PREFIX_BYTES + size;
         while buffer.len() < whole {
             let missing = whole - buffer.len();
@@ -85,7 +123,7 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
         if buffer.is_empty() && whole > KEEP_BYTES_MAX {
             buffer = BytesMut::new();
         }
-        if !take_in(net, peer, &slots, frame, shares).await {
+        if !take_in(net, peer, &slots, frame, &budget, shares).await {
             return;
         }
     }
@@ -100,10 +138,7 @@ fn frame_size(net: &Net, peer: &Peer, buffer: &BytesMut) -> Result<Option<usize>
     let size = i32::from_be_bytes(*prefix);
     let most = net.config().frame_bytes_max;
     match usize::try_from(size) {
-        Ok(bytes) if bytes <= most => {
-            peer.in_frame.set(true);
-            Ok(Some(bytes))
-        }
+        Ok(bytes) if bytes <= most => Ok(Some(bytes)),
         _ => {
             let why = format!("a frame of {size} bytes; frame_bytes_max is {most}");
             net.complain(peer.address, "frame_size", &why);
@@ -134,10 +169,11 @@ async fn take_in(
     peer: &Rc<Peer>,
     slots: &mpsc::Sender<Slot>,
     frame: Bytes,
-    budget: [Option<OwnedSemaphorePermit>; 2],
+    budget: &Budget,
+    shares: [Option<OwnedSemaphorePermit>; 2],
 ) -> bool {
     let received = Instant::now();
-    let bytes = frame.len();
+    let mut share = Share::new(net, peer, frame.len(), shares);
     let dispatched = match dispatch::dispatch(&net.engine, &frame).await {
         Ok(dispatched) => dispatched,
         Err(reason) => {
@@ -149,14 +185,22 @@ async fn take_in(
         Outcome::Now(answer) => Pending::Now(answer),
         Outcome::Later(future) => Pending::Later(future),
     };
-    peer.unanswered.set(peer.unanswered.get() + 1);
-    stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+    if let Pending::Now(Answer::Reply(reply)) = &answer
+        && reply.len() > share.bytes.max(REPLY_BYTES_FREE)
+    {
+        // A list of all topics is far larger than the request for it. The request's share goes back
+        // first: who holds one and waits for another could wait for itself.
+        let bytes = reply.len();
+        drop(share);
+        drop(frame);
+        let shares = [budget.take(bytes).await, net.inflight.take(bytes).await];
+        share = Share::new(net, peer, bytes, shares);
+    }
     let slot = Slot {
         api: dispatched.api,
         received,
         answer,
-        _budget: budget,
-        bytes,
+        share,
     };
     slots.send(slot).await.is_ok()
 }
@@ -177,14 +221,14 @@ async fn write_replies(net: Rc<Net>, peer: Rc<Peer>, mut queue: mpsc::Receiver<S
             return;
         };
         let mut parts = Vec::new();
-        let mut done = vec![(first.api, first.received, first.bytes)];
+        let mut done = vec![(first.api, first.received, first.share)];
         let mut open = gather(&net, &peer, answer, &mut parts);
         while open && parts.len() < PARTS_MAX / 2 {
             let Ok(next) = queue.try_recv() else { break };
             match next.answer {
                 Pending::Now(answer) => {
                     open = gather(&net, &peer, answer, &mut parts);
-                    done.push((next.api, next.received, next.bytes));
+                    done.push((next.api, next.received, next.share));
                 }
                 Pending::Later(_) => {
                     held = Some(next);
@@ -193,9 +237,8 @@ async fn write_replies(net: Rc<Net>, peer: Rc<Peer>, mut queue: mpsc::Receiver<S
             }
         }
         let written = write_all(&net, &peer, parts).await;
-        for (api, received, bytes) in done {
-            peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
-            stats::sub(&net.engine.stats.inflight_bytes, bytes as u64);
+        for (api, received, share) in done {
+            drop(share);
             net.engine.stats.request(api, received.elapsed());
         }
         if !(written && open) {
@@ -242,7 +285,9 @@ async fn write_all(net: &Net, peer: &Peer, parts: Vec<Bytes>) -> bool {
     let mut left: std::collections::VecDeque<Bytes> = parts.into();
     while !left.is_empty() {
         let batch: Vec<Bytes> = left.drain(..left.len().min(PARTS_MAX)).collect();
+        peer.writing_since.set(Some(Instant::now()));
         let (result, mut batch) = peer.stream.writev(batch).await;
+        peer.writing_since.set(None);
         let Ok(mut written) = result else {
             return false;
         };
