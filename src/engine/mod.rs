@@ -412,6 +412,10 @@ impl Engine {
     }
 }
 
+/// Bytes between two index entries, whatever a topic's configuration says: with fewer, the index
+/// takes too much memory; with more, a read walks too far on the shard's thread.
+const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10);
+
 /// What the log needs of a topic's configuration and the broker's.
 fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
     LogConfig {
@@ -421,11 +425,10 @@ fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
             .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes,
-/// Bytes between two index entries, whatever a topic's configuration says: with fewer, the index
-/// takes too much memory; with more, a read walks too far on the shard's thread.
-const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10);
-
         reserve_step_bytes_max: config.segment_grow_bytes_max,
         checkpoint_bytes: config.checkpoint_bytes,
     }
 }
+
+#[cfg(test)]
+mod tests;
