@@ -298,12 +298,12 @@ impl Engine {
         let entry = Arc::new(entry);
         let log = Arc::clone(&self.admin()?.log);
         let written = Arc::clone(&entry);
-        self.run_blocking(move || {
+        let written = self.run_blocking(move || {
             let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
-            log.append(&written)
-        })
-        .await
-        .map_err(|error| {
+            log.append(&written)?;
+            Ok(log.is_long())
+        });
+        let is_long = written.await.map_err(|error| {
             tracing::error!(%error, "the catalog cannot be written");
             AdminError::NotWritten(error)
         })?;
@@ -315,7 +315,26 @@ impl Engine {
             let here = self.call(shard, |engine| async move { engine.apply(entry).await });
             applied = applied.and(here.await.flatten());
         }
+        if is_long {
+            self.rewrite_catalog().await;
+        }
         Ok(applied?)
+    }
+
+    /// Writes the catalog's file anew, lest what comes and goes make it grow for ever. When it cannot
+    /// be done, the next change tries again.
+    async fn rewrite_catalog(&self) {
+        let Ok(log) = self.admin().map(|admin| Arc::clone(&admin.log)) else {
+            return;
+        };
+        let entries = self.with_catalog(|catalog| catalog.entries());
+        let rewritten = self.run_blocking(move || {
+            let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
+            log.rewrite(&entries)
+        });
+        if let Err(error) = rewritten.await {
+            tracing::error!(%error, "the catalog cannot be written anew");
+        }
     }
 }
 
