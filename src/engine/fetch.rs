@@ -3,6 +3,7 @@
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
 use crate::io::clock;
 use crate::log::Read;
+use crate::log::batch;
 use crate::log::jobs::{LoadJob, Loaded};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -49,7 +50,7 @@ impl Engine {
     /// Reads from all partitions named, in their order, at most `max_bytes` in all; the first batch
     /// found is returned whole even when it is larger.
     ///
-    /// Partitions that have nothing to read wake `wake` when they do.
+    /// All that can be read wake `wake` when there is more than was read now.
     pub async fn read(
         self: &Rc<Self>,
         reads: &[PartitionRead],
@@ -106,12 +107,9 @@ impl Engine {
                 .await;
             let mut inner = partition.borrow_mut();
             let offsets = inner.offsets();
-            if let (Ok(records), Some(wake)) = (&records, wake) {
-                // Only what the reader has not been shown can wake it: a partition whose limit is
-                // used up has data, and the next fetch will ask for it.
-                if records.is_empty() && read.offset >= offsets.durable {
-                    inner.watch(read.offset, wake);
-                }
+            if let (Ok(_), Some(wake)) = (&records, wake) {
+                // Also where there was something to read: it may be less than the reader waits for.
+                inner.watch(read.offset.max(offsets.durable), wake);
             }
             let length = records.as_ref().map_or(0, Bytes::len);
             inner.counters.fetched_bytes += length as u64;
@@ -181,17 +179,17 @@ impl Engine {
 }
 
 /// Each shard was given the whole limit; in request order, what goes beyond it is left for the next
-/// fetch. The first that has anything keeps it, however large.
+/// fetch, as it would be with one shard. The first that has anything keeps it, however large.
 fn hold_to_limit(data: &mut [PartitionData], max_bytes: usize) {
     let mut total = 0;
     for partition in data {
-        let length = partition.len();
-        if total > 0 && total + length > max_bytes {
-            if let Ok(records) = &mut partition.records {
-                records.clear();
-            }
-            continue;
+        let left = max_bytes.saturating_sub(total);
+        if let Ok(records) = &mut partition.records
+            && total > 0
+            && records.len() > left
+        {
+            records.truncate(batch::whole_batches_within(records, left));
         }
-        total += length;
+        total += partition.len();
     }
 }

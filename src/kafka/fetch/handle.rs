@@ -158,9 +158,10 @@ async fn read(engine: &Rc<Engine>, plan: &Plan) -> Vec<PartitionData> {
     let Some(deadline) = plan.deadline.filter(|_| !at_once && may_park(engine)) else {
         return engine.read(&plan.reads, plan.max_bytes, None).await;
     };
-    let wake = Arc::new(Notify::new());
     let mut parked = None;
     loop {
+        // A new one for each round, so that partitions can tell and forget the watchers of the last.
+        let wake = Arc::new(Notify::new());
         let data = engine.read(&plan.reads, plan.max_bytes, Some(&wake)).await;
         let bytes: usize = data.iter().map(PartitionData::len).sum();
         let failed = data.iter().any(|partition| partition.records.is_err());
