@@ -223,7 +223,12 @@ fn describe_configs_tells_values_and_where_they_come_from() {
     };
     let value = |result: &DescribeConfigsResult, name: &str| {
         let found = result.configs.iter().find(|config| &*config.name == name);
-        found.map(|config| (config.value.clone().unwrap().to_string(), config.config_source))
+        found.map(|config| {
+            (
+                config.value.clone().unwrap().to_string(),
+                config.config_source,
+            )
+        })
     };
     let of = |text: &str, source: i8| Some((text.to_owned(), source));
     let topic = describe(TOPIC_RESOURCE, "t", None);
@@ -398,10 +403,7 @@ fn a_deleted_topic_ends_the_fetches_that_wait_for_it() {
     let (_dir, broker, mut wire) = broker();
     wire.create_topic("t", 1);
     let mut consumer = Wire::connect(broker.kafka);
-    consumer.send(
-        &fetch("t", &[(0, 0)]).with_max_wait_ms(VERY_LONG_MS),
-        FETCH,
-    );
+    consumer.send(&fetch("t", &[(0, 0)]).with_max_wait_ms(VERY_LONG_MS), FETCH);
     eventually("the fetch is parked", || {
         broker.metric("millstream_parked_fetches", "") == 1.0
     });

@@ -169,7 +169,9 @@ impl Wire {
     pub fn topics(&mut self) -> Vec<String> {
         let request = MetadataRequest::default().with_topics(None);
         let topics = self.call(&request, METADATA).topics.into_iter();
-        let mut names: Vec<String> = topics.map(|topic| topic.name.unwrap().to_string()).collect();
+        let mut names: Vec<String> = topics
+            .map(|topic| topic.name.unwrap().to_string())
+            .collect();
         names.sort();
         names
     }
