@@ -8,9 +8,13 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const BACKLOG: i32 = 1024;
+/// How long to try for an address that is in use: the sockets of a broker that was killed live on
+/// until the kernel has taken down its ring, which ends some milliseconds after the process.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
+const BIND_RETRY: Duration = Duration::from_millis(10);
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -21,7 +25,15 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// just to find that out, for with it two brokers could share a port and each see half.
 pub fn bind(address: &HostPort, count: usize) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let wanted = resolve(address)?;
-    let probe = socket(wanted, false)?;
+    let until = Instant::now() + BIND_PATIENCE;
+    let probe = loop {
+        match socket(wanted, false) {
+            Err(error) if is_in_use(&error) && Instant::now() < until => {
+                std::thread::sleep(BIND_RETRY);
+            }
+            socket => break socket?,
+        }
+    };
     probe.listen(1)?;
     let bound = TcpListener::from(probe).local_addr()?;
     let listeners = (0..count).map(|_| {
@@ -30,6 +42,10 @@ pub fn bind(address: &HostPort, count: usize) -> io::Result<(Vec<TcpListener>, S
         Ok(TcpListener::from(socket))
     });
     Ok((listeners.collect::<io::Result<_>>()?, bound))
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// Binds a single listening socket that nobody shares.
