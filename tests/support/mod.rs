@@ -191,6 +191,8 @@ pub fn command(listen: SocketAddr, data_dir: &Path, flags: &[&str]) -> Command {
         .arg(data_dir)
         .arg("--listen")
         .arg(listen.to_string())
+        // Records of tests are as old as a test likes.
+        .arg("--log-retention-ms=-1")
         .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
