@@ -211,13 +211,6 @@ async fn an_idempotent_producer_keeps_the_order_of_fifty_partitions() {
 async fn a_consumer_seeks_by_offset_and_by_time_and_waits_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path());
-    // A client that would wait for an hour; it has the record as soon as it is there.
-    let settings = [
-        ("group.id", "unused"),
-        ("fetch.wait.max.ms", "300000"),
-        ("socket.timeout.ms", "300000"),
-        ("auto.offset.reset", "error"),
-    ];
     let producer: FutureProducer = client(&broker, &[("batch.num.messages", "7")])
         .create()
         .unwrap();
@@ -230,7 +223,7 @@ async fn a_consumer_seeks_by_offset_and_by_time_and_waits_at_the_end() {
         };
         send(&producer, "seek", &sample).await;
     }
-    let consumer: BaseConsumer = client(&broker, &settings).create().unwrap();
+    let consumer = consumer(&broker);
     assign(&consumer, "seek", 1, Offset::Offset(20));
     assert_eq!(next(&consumer).offset(), 20);
     consumer.seek("seek", 0, Offset::Offset(3), HANG).unwrap();
@@ -248,7 +241,15 @@ async fn a_consumer_seeks_by_offset_and_by_time_and_waits_at_the_end() {
     assert_eq!(found.elements()[0].offset(), Offset::End);
     assert_eq!(consumer.fetch_watermarks("seek", 0, HANG).unwrap(), (0, 50));
 
-    consumer.seek("seek", 0, Offset::Offset(49), HANG).unwrap();
+    // A client that waits for minutes has the record as soon as it is there.
+    let settings = [
+        ("group.id", "unused"),
+        ("fetch.wait.max.ms", "300000"),
+        ("socket.timeout.ms", "300000"),
+        ("auto.offset.reset", "error"),
+    ];
+    let consumer: BaseConsumer = client(&broker, &settings).create().unwrap();
+    assign(&consumer, "seek", 1, Offset::Offset(49));
     assert_eq!(next(&consumer).offset(), 49);
     crate::support::eventually("it waits for the next record", || {
         assert!(consumer.poll(Duration::ZERO).is_none());

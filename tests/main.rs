@@ -2,6 +2,7 @@
 
 mod clients;
 mod codecs;
+mod commands;
 mod durability;
 mod hostile;
 mod http;
