@@ -8,6 +8,8 @@ mod full_disk;
 mod hostile;
 mod http;
 mod lifecycle;
+mod log_model;
 mod protocol;
 mod support;
+mod verify;
 mod zero_copy;

@@ -11,7 +11,7 @@ use crate::log::checkpoint::Checkpoint;
 use crate::log::{LogError, LogErrorKind, Retention};
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -195,10 +195,7 @@ impl Engine {
                 "the files of a deleted topic cannot be moved away; the next start tries again");
             EngineError::StorageFailed
         })?;
-        let janitor = self.janitor.clone();
-        tokio::task::spawn_local(async move {
-            janitor.run(move || remove_dirs(&doomed)).await;
-        });
+        self.janitor.start_job(move || remove_dirs(&doomed));
         Ok(())
     }
 
@@ -293,6 +290,11 @@ fn doomed_dir(config: &Config, key: PartitionKey) -> PathBuf {
     config.data_dir.join(name)
 }
 
+/// Whether a directory of this name waits for its removal.
+pub fn is_doomed(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(DOOMED_SUFFIX)
+}
+
 /// Removes directories; what cannot be removed is told and tried again at the next start.
 fn remove_dirs(dirs: &[PathBuf]) {
     for dir in dirs {
@@ -337,7 +339,7 @@ pub fn finish_deletions(
     let mut doomed = Vec::new();
     for entry in std::fs::read_dir(&config.data_dir)? {
         let path = entry?.path();
-        if path.to_string_lossy().ends_with(DOOMED_SUFFIX) {
+        if is_doomed(&path) {
             doomed.push(path);
         }
     }
