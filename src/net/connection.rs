@@ -3,7 +3,7 @@
 //! Requests are dispatched one after the other, as they came. What must wait (for the disk, for
 //! records) waits in the queue of replies, which leave in the order of the requests.
 
-use super::limits::{Budget, Net, Peer};
+use super::limits::{Budget, Net, Peer, Share};
 use crate::engine::stats;
 use crate::kafka::dispatch::{self, Answer, LaterAnswer, Outcome};
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,6 +19,8 @@ const PREFIX_BYTES: usize = 4;
 const READ_BYTES_MIN: usize = 4 << 10;
 /// The room for a read while frames follow one another: small enough to stay in the cache.
 const READ_BYTES_BUSY: usize = 64 << 10;
+/// The room that is made for a request on the strength of its announcement alone.
+const ROOM_BYTES_TRUSTED: usize = 1 << 20;
 /// A larger buffer is given back after the frame that needed it.
 const KEEP_BYTES_MAX: usize = 1 << 20;
 /// The most parts that one write gathers (IOV_MAX).
@@ -32,9 +34,12 @@ struct Slot {
     received: Instant,
     answer: Pending,
     /// The request's share of the budgets, given back when the reply has left.
-    _budget: [Option<OwnedSemaphorePermit>; 2],
+    _budget: Shares,
     bytes: usize,
 }
+
+/// Of the connection's own budget and of all connections' together.
+type Shares = (Option<OwnedSemaphorePermit>, Share);
 
 enum Pending {
     Now(Answer),
@@ -69,14 +74,19 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
             };
             continue;
         };
-        let shares = [budget.take(size).await, net.inflight.take(size).await];
         let whole = PREFIX_BYTES + size;
+        let own = budget.take(size).await;
+        let mut shared = net.inflight.share();
+        shared.grow(buffer.len().min(whole)).await;
         while buffer.len() < whole {
             let missing = whole - buffer.len();
-            buffer = match fill(net, peer, buffer, missing).await {
+            // No more room than what has arrived gives reason for.
+            let room = missing.min(buffer.len().max(ROOM_BYTES_TRUSTED));
+            buffer = match fill(net, peer, buffer, room).await {
                 Some(buffer) => buffer,
                 None => return,
             };
+            shared.grow(buffer.len().min(whole)).await;
         }
         peer.in_frame.set(false);
         room = READ_BYTES_BUSY;
@@ -85,7 +95,7 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
         if buffer.is_empty() && whole > KEEP_BYTES_MAX {
             buffer = BytesMut::new();
         }
-        if !take_in(net, peer, &slots, frame, shares).await {
+        if !take_in(net, peer, &slots, frame, (own, shared)).await {
             return;
         }
     }
@@ -134,7 +144,7 @@ async fn take_in(
     peer: &Rc<Peer>,
     slots: &mpsc::Sender<Slot>,
     frame: Bytes,
-    budget: [Option<OwnedSemaphorePermit>; 2],
+    budget: Shares,
 ) -> bool {
     let received = Instant::now();
     let bytes = frame.len();
