@@ -1,4 +1,10 @@
 //! Every integration test, in one binary: it links once.
 
 mod codecs;
+mod durability;
+mod http;
+mod lifecycle;
 mod log_model;
+mod protocol;
+mod support;
+mod verify;

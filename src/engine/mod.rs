@@ -13,6 +13,7 @@ pub mod partition;
 pub mod producers;
 pub mod stats;
 pub mod upkeep;
+pub mod verify;
 
 use crate::config::{Config, TopicConfig};
 use crate::io::clock;

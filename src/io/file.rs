@@ -30,6 +30,12 @@ pub fn open(path: &Path, create: bool) -> io::Result<File> {
         .open(path)
 }
 
+/// Opens `path` for reading only.
+pub fn open_for_reading(path: &Path) -> io::Result<File> {
+    fault::check(Op::Open)?;
+    File::open(path)
+}
+
 /// Reserves disk space so that the file has at least `bytes` bytes, all of them backed by blocks.
 ///
 /// # Errors
@@ -65,6 +71,14 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<Reserved> {
 /// sparse file.
 pub fn reserved_of(file: &File) -> io::Result<Reserved> {
     Ok(Reserved(file.metadata()?.len()))
+}
+
+/// Asks for a stretch of the file to be read into memory soon, without waiting for it.
+pub fn will_need(file: &File, from: u64, bytes: u64) {
+    let (from, bytes) = (from as libc::off_t, bytes as libc::off_t);
+    // SAFETY: posix_fadvise takes no pointers; the descriptor is open for as long as `file` lives.
+    // It is advice: what it answers changes nothing.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), from, bytes, libc::POSIX_FADV_WILLNEED) };
 }
 
 /// Cuts the file to `bytes` bytes. The caller sees to it that no mapping reaches beyond.

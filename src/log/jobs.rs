@@ -16,7 +16,7 @@ use std::time::UNIX_EPOCH;
 use uuid::Uuid;
 
 /// An index file can have an entry for every batch of the largest segment, not more.
-const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
+pub const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Makes room for appends.
 pub enum RoomJob {

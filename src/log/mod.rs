@@ -15,9 +15,11 @@ mod read;
 pub mod records;
 pub mod recovery;
 mod retention;
+pub mod scan;
 pub mod segment;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 use bytes::Bytes;
 use jobs::{DeleteJob, LoadJob, RoomJob};
