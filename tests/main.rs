@@ -2,9 +2,11 @@
 
 mod codecs;
 mod durability;
+mod fuzz_seeds;
 mod http;
 mod lifecycle;
 mod log_model;
 mod protocol;
 mod support;
+mod tidy;
 mod verify;
