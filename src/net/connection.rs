@@ -82,13 +82,16 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
             let missing = whole - buffer.len();
             // No more room than what has arrived gives reason for.
             let room = missing.min(buffer.len().max(ROOM_BYTES_TRUSTED));
+            // Now it is the client that is waited for.
+            peer.touch();
+            peer.in_frame.set(true);
             buffer = match fill(net, peer, buffer, room).await {
                 Some(buffer) => buffer,
                 None => return,
             };
+            peer.in_frame.set(false);
             shared.grow(buffer.len().min(whole)).await;
         }
-        peer.in_frame.set(false);
         room = READ_BYTES_BUSY;
         let mut frame = buffer.split_to(whole).freeze();
         frame.advance(PREFIX_BYTES);
@@ -110,10 +113,7 @@ fn frame_size(net: &Net, peer: &Peer, buffer: &BytesMut) -> Result<Option<usize>
     let size = i32::from_be_bytes(*prefix);
     let most = net.config().frame_bytes_max;
     match usize::try_from(size) {
-        Ok(bytes) if bytes <= most => {
-            peer.in_frame.set(true);
-            Ok(Some(bytes))
-        }
+        Ok(bytes) if bytes <= most => Ok(Some(bytes)),
         _ => {
             let why = format!("a frame of {size} bytes; frame_bytes_max is {most}");
             net.complain(peer.address, "frame_size", &why);
