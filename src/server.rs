@@ -246,19 +246,19 @@ impl Broker {
     ) -> Result<Broker, ServeError> {
         let config = Arc::new(config);
         let mut catalog = Catalog::new(config.topic_defaults.clone());
-        let catalog_log = CatalogLog::open(&config.data_dir, &mut catalog).map_err(|error| {
-            ServeError::Catalog {
-                path: config.data_dir.clone(),
-                error,
-            }
-        })?;
+        let unreadable = |error| ServeError::Catalog {
+            path: config.data_dir.clone(),
+            error,
+        };
+        let mut catalog_log =
+            CatalogLog::open(&config.data_dir, &mut catalog).map_err(unreadable)?;
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
-        upkeep::finish_deletions(&config, &catalog, &janitor).map_err(|error| {
-            ServeError::DataDir {
+        upkeep::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
+            |error| ServeError::DataDir {
                 path: config.data_dir.clone(),
                 error,
-            }
-        })?;
+            },
+        )?;
         let (mailboxes, receivers) = mailbox::mailboxes(config.cores, config.mailbox_depth);
         let cores = process::allowed_cores();
         let connections = Arc::new(AtomicUsize::new(0));

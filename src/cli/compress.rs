@@ -1,15 +1,11 @@
-//! The compression codecs of Kafka's record batches.
+//! The compression codecs of Kafka's record batches: the writing side ([`crate::log::records`] reads).
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
-
-/// What the records of one batch may decompress to, in bytes, before it is taken for a bomb.
-pub const DECOMPRESSED_BYTES_MAX: usize = 512 << 20;
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 /// The header of snappy data as Java writes it: blocks with a length each.
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
-const XERIAL_HEADER_BYTES: usize = 16;
 const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 const ZSTD_LEVEL: i32 = 3;
 
@@ -28,33 +24,7 @@ pub enum Codec {
     Zstd = 4,
 }
 
-/// Why data could not be decompressed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The batch's attributes name a codec that does not exist.
-    #[error("compression codec {0} does not exist")]
-    UnknownCodec(i16),
-    /// More than [`DECOMPRESSED_BYTES_MAX`].
-    #[error("more than {DECOMPRESSED_BYTES_MAX} bytes once decompressed")]
-    TooLarge,
-    /// Not what the codec writes.
-    #[error("{0:?} data that cannot be read")]
-    Corrupt(Codec, #[source] io::Error),
-}
-
 impl Codec {
-    /// The codec of a batch with these attributes.
-    pub fn from_attributes(attributes: i16) -> Result<Codec, Error> {
-        match attributes & 0x07 {
-            0 => Ok(Codec::None),
-            1 => Ok(Codec::Gzip),
-            2 => Ok(Codec::Snappy),
-            3 => Ok(Codec::Lz4),
-            4 => Ok(Codec::Zstd),
-            other => Err(Error::UnknownCodec(other)),
-        }
-    }
-
     /// Compresses `data`. Fails only if the codec itself does.
     pub fn compress(self, data: &[u8]) -> io::Result<Vec<u8>> {
         match self {
@@ -63,33 +33,6 @@ impl Codec {
             Codec::Snappy => snappy(data),
             Codec::Lz4 => lz4(data),
             Codec::Zstd => zstd::bulk::compress(data, ZSTD_LEVEL),
-        }
-    }
-
-    /// Decompresses `data`, to [`DECOMPRESSED_BYTES_MAX`] at most.
-    pub fn decompress(self, data: &[u8]) -> Result<Vec<u8>, Error> {
-        let corrupt = |error| Error::Corrupt(self, error);
-        match self {
-            Codec::None => Ok(data.to_vec()),
-            Codec::Gzip => self.read_all(flate2::read::MultiGzDecoder::new(data)),
-            Codec::Snappy => unsnappy(data),
-            Codec::Lz4 => self.read_all(FrameDecoder::new(data)),
-            Codec::Zstd => {
-                self.read_all(zstd::stream::read::Decoder::with_buffer(data).map_err(corrupt)?)
-            }
-        }
-    }
-
-    fn read_all(self, reader: impl Read) -> Result<Vec<u8>, Error> {
-        let mut data = Vec::new();
-        let mut limited = reader.take(DECOMPRESSED_BYTES_MAX as u64 + 1);
-        limited
-            .read_to_end(&mut data)
-            .map_err(|error| Error::Corrupt(self, error))?;
-        if data.len() > DECOMPRESSED_BYTES_MAX {
-            Err(Error::TooLarge)
-        } else {
-            Ok(data)
         }
     }
 }
@@ -122,101 +65,4 @@ fn snappy(data: &[u8]) -> io::Result<Vec<u8>> {
         out.extend_from_slice(&block);
     }
     Ok(out)
-}
-
-/// Snappy as Java writes it (blocks) or as librdkafka does (one bare block).
-fn unsnappy(data: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::new();
-    if !data.starts_with(XERIAL_MAGIC) {
-        unsnappy_block(data, &mut out)?;
-        return Ok(out);
-    }
-    let mut rest = data.get(XERIAL_HEADER_BYTES..).ok_or_else(snappy_torn)?;
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<4>().ok_or_else(snappy_torn)?;
-        let length = u32::from_be_bytes(*length) as usize;
-        let (block, after) = after.split_at_checked(length).ok_or_else(snappy_torn)?;
-        unsnappy_block(block, &mut out)?;
-        rest = after;
-    }
-    Ok(out)
-}
-
-fn unsnappy_block(block: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-    let corrupt = |error| Error::Corrupt(Codec::Snappy, io::Error::other(error));
-    let length = snap::raw::decompress_len(block).map_err(corrupt)?;
-    let start = out.len();
-    if start.saturating_add(length) > DECOMPRESSED_BYTES_MAX {
-        return Err(Error::TooLarge);
-    }
-    out.resize(start + length, 0);
-    snap::raw::Decoder::new()
-        .decompress(block, &mut out[start..])
-        .map_err(corrupt)?;
-    Ok(())
-}
-
-fn snappy_torn() -> Error {
-    Error::Corrupt(Codec::Snappy, io::ErrorKind::UnexpectedEof.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Codec, Error};
-
-    const CODECS: [Codec; 5] = [
-        Codec::None,
-        Codec::Gzip,
-        Codec::Snappy,
-        Codec::Lz4,
-        Codec::Zstd,
-    ];
-
-    #[test]
-    fn every_codec_gives_back_what_it_was_given() {
-        let long = b"0123456789abcdef".repeat(20_000);
-        for codec in CODECS {
-            for data in [&b""[..], b"x", &long] {
-                let packed = codec.compress(data).expect("compresses");
-                assert_eq!(
-                    codec.decompress(&packed).expect("decompresses"),
-                    data,
-                    "{codec:?}"
-                );
-            }
-            assert_eq!(
-                Codec::from_attributes(codec as i16 | 0x10).expect("known"),
-                codec
-            );
-        }
-        assert!(matches!(
-            Codec::from_attributes(5),
-            Err(Error::UnknownCodec(5))
-        ));
-    }
-
-    #[test]
-    fn bare_snappy_is_read_as_well() {
-        let bare = snap::raw::Encoder::new()
-            .compress_vec(b"hello hello hello")
-            .expect("packs");
-        assert_eq!(
-            Codec::Snappy.decompress(&bare).expect("reads"),
-            b"hello hello hello"
-        );
-    }
-
-    #[test]
-    fn damage_is_an_error() {
-        for codec in &CODECS[1..] {
-            let mut packed = codec.compress(&b"hello ".repeat(100)).expect("compresses");
-            packed.truncate(packed.len() / 2);
-            assert!(codec.decompress(&packed).is_err(), "{codec:?}");
-        }
-        // A snappy block that claims 4 GB and holds 5 bytes.
-        assert!(matches!(
-            Codec::Snappy.decompress(&[0xff, 0xff, 0xff, 0xff, 0x0f]),
-            Err(Error::TooLarge)
-        ));
-    }
 }

@@ -14,9 +14,10 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use crate::cli::client::{self, BrokerArgs, Client, Topic, topic_name};
 use crate::cli::offsets::{self, EARLIEST, LATEST, by_leader};
 use crate::cli::output::Output;
-use crate::cli::records::{Batch, Record};
+use crate::cli::records::Batch;
 use crate::cli::render::{Format, render};
 use crate::cli::words;
+use crate::log::records::Record;
 
 /// How long the broker waits for records before an empty answer.
 const FETCH_WAIT_MS: i32 = 500;
@@ -433,14 +434,20 @@ impl Printer {
             if cursor.is_done() || self.left == 0 {
                 return Ok(());
             }
-            if batch.next_offset <= cursor.position {
+            if batch.next_offset() <= cursor.position {
                 continue;
             }
             if !batch.is_control() {
-                self.print_batch(cursor, topic, &batch.records().with_context(named)?)?;
+                let records = batch.records().with_context(named)?;
+                for record in records.iter() {
+                    let record = record.map_err(|error| batch.unreadable(error));
+                    if !self.print(cursor, topic, &record.with_context(named)?)? {
+                        break;
+                    }
+                }
             }
             if self.left > 0 {
-                cursor.position = cursor.position.max(batch.next_offset);
+                cursor.position = cursor.position.max(batch.next_offset());
             }
         }
         if any_bytes && cursor.position == started_at {
@@ -452,33 +459,32 @@ impl Printer {
         Ok(())
     }
 
-    fn print_batch(
+    /// Prints `record` unless it lies before the cursor; false when there is nothing more to print.
+    fn print(
         &mut self,
         cursor: &mut Cursor,
         topic: &str,
-        records: &[Record],
-    ) -> anyhow::Result<()> {
-        for record in records {
-            let beyond_end = cursor.end.is_some_and(|end| record.offset >= end);
-            if beyond_end || self.left == 0 {
-                return Ok(());
-            }
-            if record.offset < cursor.position {
-                continue;
-            }
-            self.line.clear();
-            render(
-                &mut self.line,
-                &self.format,
-                topic,
-                cursor.partition,
-                record,
-            );
-            self.out.write(&self.line)?;
-            cursor.position = record.offset + 1;
-            self.left -= 1;
+        record: &Record<'_>,
+    ) -> anyhow::Result<bool> {
+        let beyond_end = cursor.end.is_some_and(|end| record.offset >= end);
+        if beyond_end || self.left == 0 {
+            return Ok(false);
         }
-        Ok(())
+        if record.offset < cursor.position {
+            return Ok(true);
+        }
+        self.line.clear();
+        render(
+            &mut self.line,
+            &self.format,
+            topic,
+            cursor.partition,
+            record,
+        );
+        self.out.write(&self.line)?;
+        cursor.position = record.offset + 1;
+        self.left -= 1;
+        Ok(true)
     }
 }
 

@@ -6,10 +6,12 @@
 //! - `producer`: batches on their way to the broker, each exactly once; `render`: records as text.
 //! - `offsets`: ListOffsets, asked of every leader.
 //! - `client`: metadata, and connections to the brokers that it names; `connection`: one of them.
-//! - `records`: record batches to and from bytes; `compress`: their codecs.
+//! - `records`: record batches to bytes, and whole ones out of a reply; `compress`: their codecs.
 //! - `partitioner`: which partition a record goes to; `lines`: records from lines of text.
 //! - `words`: Kafka's error codes, sizes and counts for people to read.
 //! - `output`, `table`: standard output that may be closed early, and columns.
+//!
+//! `dump` and `verify` read the files of a broker instead.
 //!
 //! This room and `main.rs` are the only ones that use `anyhow`.
 
@@ -17,6 +19,7 @@ mod client;
 mod compress;
 mod connection;
 mod consume;
+mod dump;
 mod lines;
 mod offsets;
 mod output;
@@ -28,6 +31,7 @@ mod render;
 mod serve;
 mod table;
 mod topic;
+mod verify;
 mod words;
 
 use std::process::ExitCode;
@@ -36,7 +40,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
 
-use self::output::ReaderGone;
+use self::output::{AlreadyTold, ReaderGone};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -63,6 +67,10 @@ enum Command {
     Produce(produce::Args),
     /// Print a topic's records
     Consume(consume::Args),
+    /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
+    Dump(dump::Args),
+    /// Check every checksum and every offset in the data directory of a stopped broker
+    Verify(verify::Args),
 }
 
 /// Parses the command line, runs one subcommand, and says on standard error what went wrong.
@@ -78,6 +86,7 @@ pub fn main() -> ExitCode {
     match run(command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<AlreadyTold>() => ExitCode::FAILURE,
         Err(error) => {
             output::say(&format!("millstream: {error:#}"));
             ExitCode::FAILURE
@@ -99,6 +108,8 @@ fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Dump(args) => dump::run(args),
+        Command::Verify(args) => verify::run(args),
     }
 }
 

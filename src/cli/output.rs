@@ -13,6 +13,11 @@ const BUFFER_BYTES: usize = 64 * 1024;
 #[error("standard output was closed by its reader")]
 pub struct ReaderGone;
 
+/// The command failed and has said why, on standard output: only the exit status is left to set.
+#[derive(Debug, thiserror::Error)]
+#[error("see standard output")]
+pub struct AlreadyTold;
+
 /// Standard output, locked for as long as this lives. What was written is flushed by
 /// [`flush`](Output::flush) only: a command that fails half-way flushes what it has first.
 pub struct Output {

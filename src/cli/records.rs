@@ -1,45 +1,30 @@
 //! Record batches (format version 2) to bytes and back.
 //!
 //! Own code rather than `kafka_protocol::records`: that one keeps headers in a map, which loses
-//! repeated ones, and believes the counts that a batch claims.
+//! repeated ones, and believes the counts that a batch claims. Reading is the broker's own
+//! ([`crate::log::records`]); only a client writes records.
 
 use std::io;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
 
-use crate::cli::compress::{self, Codec};
+use crate::cli::compress::Codec;
+use crate::log::batch::{self, BatchError, BatchHeader, HEADER_BYTES, LENGTH_END};
+use crate::log::records::{Records, RecordsError};
 
-/// The bytes of a batch before its first record.
-const HEADER_BYTES: usize = 61;
-/// The bytes of a batch up to and including its length field.
-const LENGTH_END: usize = 12;
+/// What the records of one batch may decompress to, in bytes, before it is taken for a bomb.
+pub const UNPACKED_BYTES_MAX: usize = 512 << 20;
+
 const MAGIC_AT: usize = 16;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
-const CONTROL_BIT: i16 = 0x20;
-const LOG_APPEND_TIME_BIT: i16 = 0x08;
 /// Bounds on what one record adds to a batch beside key, value and headers: its length, attributes,
 /// timestamp and offset deltas, key and value lengths and header count, as varints.
 const RECORD_OVERHEAD_BYTES_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
 
 /// A header of a record: a name, and a value that may be null.
 pub type Header = (Bytes, Option<Bytes>);
-
-/// One record, as read from a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Its place in the partition.
-    pub offset: i64,
-    /// Milliseconds since 1970, or -1.
-    pub timestamp_ms: i64,
-    /// None is Kafka's null.
-    pub key: Option<Bytes>,
-    /// None is Kafka's null.
-    pub value: Option<Bytes>,
-    /// In their order; names may repeat.
-    pub headers: Vec<Header>,
-}
 
 /// One record to be written.
 #[derive(Clone, Debug)]
@@ -81,12 +66,12 @@ pub enum Error {
     /// The checksum does not match.
     #[error("the batch at offset {0} is corrupt: its checksum does not match")]
     Checksum(i64),
-    /// Its parts do not fit together.
+    /// Its header makes no sense.
+    #[error("a batch is corrupt: {0}")]
+    Header(#[from] BatchError),
+    /// Its records cannot be decompressed or make no sense.
     #[error("the batch at offset {0} is corrupt: {1}")]
-    Malformed(i64, &'static str),
-    /// Its records cannot be decompressed.
-    #[error("the batch at offset {0} holds {1}")]
-    Compression(i64, #[source] compress::Error),
+    Records(i64, RecordsError),
 }
 
 /// An upper bound on what a record adds to a batch, in bytes before compression.
@@ -175,146 +160,51 @@ fn encode_records(records: &[NewRecord], headers: &[Header], base_timestamp: i64
 /// One batch, as it came in a Fetch reply.
 #[derive(Debug)]
 pub struct Batch {
-    /// The offset of its first record (which compaction may have removed).
-    pub base_offset: i64,
-    /// The offset after its last record.
-    pub next_offset: i64,
-    attributes: i16,
-    base_timestamp: i64,
-    max_timestamp: i64,
-    count: i32,
-    body: Bytes,
+    header: BatchHeader,
+    bytes: Bytes,
 }
 
 impl Batch {
     /// Takes the next batch off the front of `data`; None at the end or where the rest is an
     /// incomplete batch, as it is where a broker cut its reply at a size.
     pub fn take(data: &mut Bytes) -> Result<Option<Batch>, Error> {
-        if data.len() <= MAGIC_AT {
+        if let Some(&magic) = data.get(MAGIC_AT).filter(|&&magic| magic != 2) {
+            return Err(Error::OldFormat(magic as i8));
+        }
+        let header = match BatchHeader::parse(data) {
+            Err(BatchError::Truncated) => return Ok(None),
+            other => other?,
+        };
+        if data.len() < header.size() {
             return Ok(None);
         }
-        let base_offset = (&data[..]).get_i64();
-        let length = (&data[LENGTH_END - 4..]).get_i32();
-        let magic = data[MAGIC_AT] as i8;
-        if magic != 2 {
-            return Err(Error::OldFormat(magic));
+        let bytes = data.split_to(header.size());
+        if !batch::crc_matches(&bytes) {
+            return Err(Error::Checksum(header.base_offset));
         }
-        let length = usize::try_from(length).unwrap_or(0) + LENGTH_END;
-        if length < HEADER_BYTES {
-            return Err(Error::Malformed(
-                base_offset,
-                "it is shorter than its header",
-            ));
-        }
-        if data.len() < length {
-            return Ok(None);
-        }
-        parse(data.split_to(length), base_offset).map(Some)
+        Ok(Some(Batch { header, bytes }))
+    }
+
+    /// The offset after its last record.
+    pub fn next_offset(&self) -> i64 {
+        self.header.next_offset()
     }
 
     /// Whether it holds a transaction's marker instead of records.
     pub fn is_control(&self) -> bool {
-        self.attributes & CONTROL_BIT != 0
+        self.header.is_control()
     }
 
-    /// Decompresses and decodes the records.
-    pub fn records(&self) -> Result<Vec<Record>, Error> {
-        let compression = |error| Error::Compression(self.base_offset, error);
-        let codec = Codec::from_attributes(self.attributes).map_err(compression)?;
-        let mut body = match codec {
-            Codec::None => self.body.clone(),
-            codec => codec.decompress(&self.body).map_err(compression)?.into(),
-        };
-        let mut records = Vec::new();
-        for _ in 0..self.count {
-            let record = self.take_record(&mut body);
-            records.push(record.ok_or(Error::Malformed(self.base_offset, "a record is torn"))?);
-        }
-        Ok(records)
+    /// Unpacks the records.
+    pub fn records(&self) -> Result<Records<'_>, Error> {
+        Records::unpack(self.header, &self.bytes, UNPACKED_BYTES_MAX)
+            .map_err(|error| self.unreadable(error))
     }
 
-    fn take_record(&self, body: &mut Bytes) -> Option<Record> {
-        let mut data = take_bytes(body)??;
-        let _attributes = data.try_get_i8().ok()?;
-        let timestamp_ms = self.base_timestamp.checked_add(take_varint(&mut data)?)?;
-        let offset = self.base_offset.checked_add(take_varint(&mut data)?)?;
-        let key = take_bytes(&mut data)?;
-        let value = take_bytes(&mut data)?;
-        let headers = take_headers(&mut data)?;
-        let stamped_by_broker = self.attributes & LOG_APPEND_TIME_BIT != 0;
-        let timestamp_ms = if stamped_by_broker {
-            self.max_timestamp
-        } else {
-            timestamp_ms
-        };
-        Some(Record {
-            offset,
-            timestamp_ms,
-            key,
-            value,
-            headers,
-        })
+    /// What to say when a record cannot be read.
+    pub fn unreadable(&self, error: RecordsError) -> Error {
+        Error::Records(self.header.base_offset, error)
     }
-}
-
-fn parse(data: Bytes, base_offset: i64) -> Result<Batch, Error> {
-    let mut header = &data[CRC_AT..];
-    if header.get_u32() != crc32c(&data[ATTRIBUTES_AT..]) {
-        return Err(Error::Checksum(base_offset));
-    }
-    let attributes = header.get_i16();
-    let last_offset_delta = header.get_i32();
-    let base_timestamp = header.get_i64();
-    let max_timestamp = header.get_i64();
-    header.advance(8 + 2 + 4); // producer id, epoch, base sequence
-    let count = header.get_i32();
-    let next_offset = base_offset.checked_add(i64::from(last_offset_delta) + 1);
-    let next_offset = next_offset.filter(|&next| next > base_offset);
-    let next_offset =
-        next_offset.ok_or(Error::Malformed(base_offset, "its offsets go backwards"))?;
-    let body = data.slice(HEADER_BYTES..);
-    Ok(Batch {
-        base_offset,
-        next_offset,
-        attributes,
-        base_timestamp,
-        max_timestamp,
-        count,
-        body,
-    })
-}
-
-fn take_headers(data: &mut Bytes) -> Option<Vec<Header>> {
-    let count = take_varint(data)?;
-    let mut headers = Vec::new();
-    for _ in 0..count {
-        headers.push((take_bytes(data)??, take_bytes(data)?));
-    }
-    Some(headers)
-}
-
-/// Bytes behind their length; a length of -1 is null. The outer None: `data` ends before they do.
-fn take_bytes(data: &mut Bytes) -> Option<Option<Bytes>> {
-    let length = take_varint(data)?;
-    if length == -1 {
-        return Some(None);
-    }
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|&length| length <= data.len())?;
-    Some(Some(data.split_to(length)))
-}
-
-fn take_varint(data: &mut Bytes) -> Option<i64> {
-    let mut value = 0u64;
-    for shift in (0..70).step_by(7) {
-        let byte = data.try_get_u8().ok()?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
 }
 
 const VARINT_BYTES_MAX: usize = 5;
@@ -381,7 +271,12 @@ mod tests {
 
     #[test]
     fn what_was_encoded_is_read_back_with_every_codec() {
-        let (records, headers) = sample();
+        let (mut records, headers) = sample();
+        // More than one block of any codec.
+        records.push(NewRecord {
+            value: b"0123456789abcdef".repeat(20_000).into(),
+            ..records[1].clone()
+        });
         let producer = Producer {
             id: 7,
             epoch: 1,
@@ -391,15 +286,17 @@ mod tests {
             let mut data = encode(&records, &headers, producer, codec).expect("encodes");
             let batch = Batch::take(&mut data).expect("whole").expect("one batch");
             assert!(data.is_empty() && !batch.is_control());
-            assert_eq!((batch.base_offset, batch.next_offset), (0, 3));
-            let read = batch.records().expect("decodes");
-            assert_eq!(read.len(), 3);
-            for (at, (read, wrote)) in read.iter().zip(&records).enumerate() {
+            assert_eq!(batch.next_offset(), 4);
+            let unpacked = batch.records().expect("decodes");
+            assert_eq!(unpacked.iter().count(), 4);
+            for (at, (read, wrote)) in unpacked.iter().zip(&records).enumerate() {
+                let read = read.expect("well-formed");
                 assert_eq!(read.offset, at as i64);
-                assert_eq!(read.timestamp_ms, wrote.timestamp_ms);
-                assert_eq!(read.key, wrote.key);
-                assert_eq!(read.value.as_ref(), Some(&wrote.value));
-                assert_eq!(read.headers, headers, "repeated headers survive");
+                assert_eq!(read.timestamp, wrote.timestamp_ms);
+                assert_eq!(read.key, wrote.key.as_deref());
+                assert_eq!(read.value, Some(&wrote.value[..]));
+                let repeated = [(&b"h"[..], Some(&b"1"[..])), (b"h", None)];
+                assert_eq!(read.headers, repeated, "repeated headers survive");
             }
         }
     }
@@ -475,7 +372,7 @@ mod tests {
         short[8..12].copy_from_slice(&3i32.to_be_bytes());
         assert!(matches!(
             Batch::take(&mut short.into()),
-            Err(Error::Malformed(0, _))
+            Err(Error::Header(_))
         ));
     }
 }

@@ -4,7 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::cli::records::{Header, Record};
+use crate::log::records::Record;
+
+type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// How records are printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +23,13 @@ pub enum Format {
 }
 
 /// Appends `record` and a newline to `out`.
-pub fn render(out: &mut Vec<u8>, format: &Format, topic: &str, partition: i32, record: &Record) {
+pub fn render(
+    out: &mut Vec<u8>,
+    format: &Format,
+    topic: &str,
+    partition: i32,
+    record: &Record<'_>,
+) {
     match format {
         Format::Json => {
             out.extend_from_slice(json_of(topic, partition, record).to_string().as_bytes());
@@ -34,45 +42,50 @@ pub fn render(out: &mut Vec<u8>, format: &Format, topic: &str, partition: i32, r
                 plain_headers(out, &record.headers);
             }
             if let Some(separator) = key_separator {
-                out.extend_from_slice(record.key.as_deref().unwrap_or_default());
+                out.extend_from_slice(record.key.unwrap_or_default());
                 out.extend_from_slice(separator.as_bytes());
             }
-            out.extend_from_slice(record.value.as_deref().unwrap_or_default());
+            out.extend_from_slice(record.value.unwrap_or_default());
         }
     }
     out.push(b'\n');
 }
 
 /// `k=v,k=v` and a tab.
-fn plain_headers(out: &mut Vec<u8>, headers: &[Header]) {
+fn plain_headers(out: &mut Vec<u8>, headers: &[Header<'_>]) {
     for (at, (key, value)) in headers.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
         out.extend_from_slice(key);
         out.push(b'=');
-        out.extend_from_slice(value.as_deref().unwrap_or_default());
+        out.extend_from_slice(value.unwrap_or_default());
     }
     out.push(b'\t');
 }
 
-fn json_of(topic: &str, partition: i32, record: &Record) -> Value {
+fn json_of(topic: &str, partition: i32, record: &Record<'_>) -> Value {
     let mut object = Map::new();
     object.insert("topic".to_owned(), json!(topic));
     object.insert("partition".to_owned(), json!(partition));
-    object.insert("offset".to_owned(), json!(record.offset));
-    object.insert("timestamp".to_owned(), json!(record.timestamp_ms));
-    put_bytes(&mut object, "key", record.key.as_deref());
-    put_bytes(&mut object, "value", record.value.as_deref());
-    let headers = record.headers.iter().map(json_header).collect();
-    object.insert("headers".to_owned(), Value::Array(headers));
+    put_record(&mut object, record);
     Value::Object(object)
 }
 
-fn json_header((key, value): &Header) -> Value {
+/// A record's own fields.
+pub fn put_record(object: &mut Map<String, Value>, record: &Record<'_>) {
+    object.insert("offset".to_owned(), json!(record.offset));
+    object.insert("timestamp".to_owned(), json!(record.timestamp));
+    put_bytes(object, "key", record.key);
+    put_bytes(object, "value", record.value);
+    let headers = record.headers.iter().map(json_header).collect();
+    object.insert("headers".to_owned(), Value::Array(headers));
+}
+
+fn json_header((key, value): &Header<'_>) -> Value {
     let mut object = Map::new();
     put_bytes(&mut object, "key", Some(key));
-    put_bytes(&mut object, "value", value.as_deref());
+    put_bytes(&mut object, "value", *value);
     Value::Object(object)
 }
 
@@ -87,24 +100,22 @@ fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) 
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::{Format, render};
-    use crate::cli::records::Record;
+    use crate::log::records::Record;
 
-    fn rendered(format: &Format, record: &Record) -> String {
+    fn rendered(format: &Format, record: &Record<'_>) -> String {
         let mut out = Vec::new();
         render(&mut out, format, "t", 2, record);
         String::from_utf8(out).expect("text")
     }
 
-    fn sample() -> Record {
+    fn sample() -> Record<'static> {
         Record {
             offset: 7,
-            timestamp_ms: 1_700_000_000_000,
-            key: Some("k".into()),
-            value: Some("say \"hi\"\n".into()),
-            headers: vec![("a".into(), Some("1".into())), ("a".into(), None)],
+            timestamp: 1_700_000_000_000,
+            key: Some(b"k"),
+            value: Some(b"say \"hi\"\n"),
+            headers: vec![(b"a", Some(b"1")), (b"a", None)],
         }
     }
 
@@ -125,11 +136,11 @@ mod tests {
             key: None,
             ..sample()
         };
-        record.value = Some(Bytes::new());
+        record.value = Some(b"");
         assert!(rendered(&Format::Json, &record).contains("\"key\":null,\"value\":\"\","));
         record.value = None;
         assert!(rendered(&Format::Json, &record).contains("\"value\":null,"));
-        record.value = Some(Bytes::from_static(&[0xff, 0x00]));
+        record.value = Some(&[0xff, 0x00]);
         assert!(
             rendered(&Format::Json, &record).contains("\"key\":null,\"value_base64\":\"/wA=\",")
         );
@@ -138,7 +149,7 @@ mod tests {
     #[test]
     fn plain_output_is_the_value_unless_more_is_asked_for() {
         let record = Record {
-            value: Some("v".into()),
+            value: Some(b"v"),
             ..sample()
         };
         let plain = |key_separator: Option<&str>, headers| Format::Plain {

@@ -99,7 +99,11 @@ pub fn size(bytes: u64) -> String {
 
 /// `n` things, such as `1 record` or `1,234 records`.
 pub fn count(n: u64, noun: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
+    let plural = match n {
+        1 => "",
+        _ if noun.ends_with("ch") => "es",
+        _ => "s",
+    };
     format!("{} {noun}{plural}", grouped(n))
 }
 
@@ -156,5 +160,6 @@ mod tests {
         assert_eq!(count(0, "record"), "0 records");
         assert_eq!(count(1_234_567, "record"), "1,234,567 records");
         assert_eq!(count(123, "record"), "123 records");
+        assert_eq!(count(2, "batch"), "2 batches");
     }
 }

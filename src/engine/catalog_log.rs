@@ -18,7 +18,8 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
 const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
 const ENTRY_HEADER_BYTES: usize = 12;
-const FILE_BYTES_MAX: u64 = 1 << 30;
+/// The most that a catalog's file may have.
+pub const FILE_BYTES_MAX: u64 = 1 << 30;
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "catalog.log";
 
@@ -121,6 +122,34 @@ fn encode_entry(entry: &Entry) -> Vec<u8> {
 
 /// The entries of a catalog file, up to a torn end.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, CatalogLogError> {
+    let mut entries = Vec::new();
+    let mut unsound = None;
+    for piece in pieces(bytes)? {
+        match (piece.entry, unsound) {
+            (Some(_), Some(at)) => return Err(CatalogLogError::Damaged(at)),
+            (Some(entry), None) => entries.push(entry),
+            (None, _) => unsound = Some(piece.at),
+        }
+    }
+    Ok(entries)
+}
+
+/// A stretch of a catalog file.
+#[derive(Debug)]
+pub struct Piece {
+    /// The byte it begins at.
+    pub at: usize,
+    /// Bytes.
+    pub size: usize,
+    /// None: bytes that are no sound entry.
+    pub entry: Option<Entry>,
+}
+
+/// A catalog file from front to back.
+///
+/// # Errors
+/// When its first bytes are not a catalog's.
+pub fn pieces(bytes: &[u8]) -> Result<Vec<Piece>, CatalogLogError> {
     let header = bytes
         .get(..HEADER_BYTES)
         .ok_or(CatalogLogError::BadHeader)?;
@@ -131,19 +160,36 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, CatalogLogError> {
     if version > VERSION {
         return Err(CatalogLogError::NewerVersion(version));
     }
-    let mut entries = Vec::new();
+    let mut pieces = Vec::new();
     let mut at = HEADER_BYTES;
-    while let Some((entry, size)) = decode_entry(&bytes[at..]) {
-        entries.push(entry);
+    while at < bytes.len() {
+        let (entry, size) = match decode_entry(&bytes[at..]) {
+            Some((entry, size)) => (Some(entry), size),
+            None => (None, next_entry(bytes, at + 1) - at),
+        };
+        pieces.push(Piece { at, size, entry });
         at += size;
     }
-    let sound_behind = (at + 1..bytes.len())
-        .filter(|behind| bytes[*behind..].starts_with(ENTRY_MAGIC))
-        .any(|behind| decode_entry(&bytes[behind..]).is_some());
-    match sound_behind {
-        true => Err(CatalogLogError::Damaged(at)),
-        false => Ok(entries),
-    }
+    Ok(pieces)
+}
+
+/// Where the next sound entry begins, or the end.
+fn next_entry(bytes: &[u8], from: usize) -> usize {
+    (from..bytes.len())
+        .filter(|at| bytes[*at..].starts_with(ENTRY_MAGIC))
+        .find(|at| decode_entry(&bytes[*at..]).is_some())
+        .unwrap_or(bytes.len())
+}
+
+/// Whether unsound bytes at the end of the file are a whole entry rather than a torn one: an append
+/// that a crash cut short lacks bytes, or has zeros where pages did not reach the disk.
+pub fn is_whole(end: &[u8]) -> bool {
+    let Some((header, content)) = end.split_at_checked(ENTRY_HEADER_BYTES) else {
+        return false;
+    };
+    let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    let has_length = length as usize == content.len() && !content.contains(&0);
+    has_length || serde_json::from_slice::<serde_json::Value>(content).is_ok()
 }
 
 fn decode_entry(bytes: &[u8]) -> Option<(Entry, usize)> {

@@ -3,6 +3,7 @@
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
 use crate::io::clock;
 use crate::log::Read;
+use crate::log::batch;
 use crate::log::jobs::{LoadJob, Loaded};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -23,6 +24,8 @@ pub struct PartitionRead {
 pub struct PartitionData {
     /// Whole batches, slices of the segments; empty when there is nothing to read.
     pub records: Result<Bytes, EngineError>,
+    /// There is more to read behind them already.
+    pub has_more: bool,
     pub high_watermark: i64,
     pub log_start_offset: i64,
 }
@@ -31,6 +34,7 @@ impl PartitionData {
     fn unknown() -> PartitionData {
         PartitionData {
             records: Err(EngineError::UnknownTopicOrPartition),
+            has_more: false,
             high_watermark: -1,
             log_start_offset: -1,
         }
@@ -45,11 +49,17 @@ impl PartitionData {
     }
 }
 
+/// What one partition had.
+struct Found {
+    records: Bytes,
+    reaches_end: bool,
+}
+
 impl Engine {
     /// Reads from all partitions named, in their order, at most `max_bytes` in all; the first batch
     /// found is returned whole even when it is larger.
     ///
-    /// Partitions that have nothing to read wake `wake` when they do.
+    /// Partitions that were read to their end wake `wake` when there is more.
     pub async fn read(
         self: &Rc<Self>,
         reads: &[PartitionRead],
@@ -106,18 +116,19 @@ impl Engine {
                 .await;
             let mut inner = partition.borrow_mut();
             let offsets = inner.offsets();
-            if let (Ok(records), Some(wake)) = (&records, wake) {
-                // Only what the reader has not been shown can wake it: a partition whose limit is
-                // used up has data, and the next fetch will ask for it.
-                if records.is_empty() && read.offset >= offsets.durable {
-                    inner.watch(read.offset, wake);
-                }
+            let (records, reaches_end) = match records {
+                Ok(found) => (Ok(found.records), found.reaches_end),
+                Err(error) => (Err(error), false),
+            };
+            if let (true, Some(wake)) = (reaches_end, wake) {
+                inner.watch(read.offset.max(offsets.durable), wake);
             }
             let length = records.as_ref().map_or(0, Bytes::len);
             inner.counters.fetched_bytes += length as u64;
             left = left.saturating_sub(length);
             found_any |= length > 0;
             data.push(PartitionData {
+                has_more: records.is_ok() && !reaches_end,
                 records,
                 high_watermark: offsets.durable,
                 log_start_offset: offsets.start,
@@ -132,7 +143,7 @@ impl Engine {
         offset: i64,
         max_bytes: usize,
         at_least_one: bool,
-    ) -> Result<Bytes, EngineError> {
+    ) -> Result<Found, EngineError> {
         let mut assume_resident = false;
         loop {
             let read = {
@@ -146,8 +157,21 @@ impl Engine {
                     .read(offset, max_bytes, at_least_one, assume_resident, now_ms)?
             };
             match read {
-                Read::Data(records) => return Ok(records),
-                Read::Empty => return Ok(Bytes::new()),
+                Read::Data {
+                    records,
+                    reaches_end,
+                } => {
+                    return Ok(Found {
+                        records,
+                        reaches_end,
+                    });
+                }
+                Read::Empty => {
+                    return Ok(Found {
+                        records: Bytes::new(),
+                        reaches_end: offset >= partition.borrow().offsets().durable,
+                    });
+                }
                 Read::Load(job) => {
                     // Read again whether the pages are still there or not: under memory pressure
                     // one stall beats going in circles.
@@ -181,17 +205,18 @@ impl Engine {
 }
 
 /// Each shard was given the whole limit; in request order, what goes beyond it is left for the next
-/// fetch. The first that has anything keeps it, however large.
+/// fetch, as it would be with one shard. The first that has anything keeps it, however large.
 fn hold_to_limit(data: &mut [PartitionData], max_bytes: usize) {
     let mut total = 0;
     for partition in data {
-        let length = partition.len();
-        if total > 0 && total + length > max_bytes {
-            if let Ok(records) = &mut partition.records {
-                records.clear();
-            }
-            continue;
+        let left = max_bytes.saturating_sub(total);
+        if let Ok(records) = &mut partition.records
+            && total > 0
+            && records.len() > left
+        {
+            records.truncate(batch::whole_batches_within(records, left));
+            partition.has_more = true;
         }
-        total += length;
+        total += partition.len();
     }
 }

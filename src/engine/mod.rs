@@ -13,6 +13,7 @@ pub mod partition;
 pub mod producers;
 pub mod stats;
 pub mod upkeep;
+pub mod verify;
 
 use crate::config::{Config, TopicConfig};
 use crate::io::clock;
@@ -266,8 +267,9 @@ impl Engine {
     pub fn make_room(self: &Rc<Self>, partition: &SharedPartition, job: RoomJob) {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
+        let result = self.run_blocking(move || job.run());
         tokio::task::spawn_local(async move {
-            let result = engine.run_blocking(move || job.run()).await;
+            let result = result.await;
             let now_ms = clock::now_ms();
             let (seal, due) = partition.borrow_mut().room_done(result, now_ms);
             if let Some(seal) = seal {
@@ -281,12 +283,14 @@ impl Engine {
     pub fn seal(self: &Rc<Self>, partition: &SharedPartition, job: SealJob) {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
+        let result = self.run_blocking(move || job.run());
         tokio::task::spawn_local(async move {
-            let result = engine.run_blocking(move || job.run()).await;
+            let result = result.await;
             let mut inner = partition.borrow_mut();
             if let Err(error) = &result {
                 tracing::error!(dir = %inner.log.dir().display(), %error,
-                    "a full segment could not be completed on disk; it will be read again at the next start");
+                    "a segment could not be completed on disk: this partition takes no more writes; \
+                     check the disk, then restart");
             }
             inner.log.seal_done(&result);
             let needs_flush = inner.log.needs_flush();
@@ -297,13 +301,18 @@ impl Engine {
         });
     }
 
-    /// Runs a blocking job on this shard's worker thread, after those before it.
-    pub async fn run_blocking<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-    ) -> std::io::Result<T> {
-        let result = self.worker.run(job).await;
-        result.unwrap_or_else(|| Err(std::io::Error::other("the worker thread failed")))
+    /// Runs a blocking job on this shard's worker thread, after all that were handed over before.
+    /// The job is in the worker's queue when this returns; the future brings its result.
+    pub fn run_blocking<T, J>(&self, job: J) -> impl Future<Output = std::io::Result<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce() -> std::io::Result<T> + Send + 'static,
+    {
+        let result = self.worker.run(job);
+        async move {
+            let result = result.await;
+            result.unwrap_or_else(|| Err(std::io::Error::other("the worker thread failed")))
+        }
     }
 
     // ---- flushing ----

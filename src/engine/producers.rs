@@ -47,13 +47,14 @@ pub struct KeptBatch {
     pub append_time_ms: i64,
 }
 
+/// What is remembered of one producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Producer {
-    epoch: i16,
+pub struct Producer {
+    pub epoch: i16,
     /// When it last appended (ms), for expiry.
-    last_ms: i64,
+    pub last_ms: i64,
     /// Oldest first, at most [`BATCHES_KEPT`].
-    batches: VecDeque<KeptBatch>,
+    pub batches: VecDeque<KeptBatch>,
 }
 
 /// The producers of one partition.
@@ -69,6 +70,11 @@ impl Producers {
 
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// All producers with their ids, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
+        self.by_id.iter().map(|(id, producer)| (*id, producer))
     }
 
     /// Holds a batch of `record_count` records against what the producer sent before.

@@ -3,6 +3,7 @@
 use super::{Engine, EngineError, PartitionKey, SharedPartition, log_config};
 use crate::config::Config;
 use crate::engine::catalog::{Catalog, Entry, Topic};
+use crate::engine::catalog_log::CatalogLog;
 use crate::engine::partition::Partition;
 use crate::io::worker::Worker;
 use crate::io::{clock, file};
@@ -10,7 +11,7 @@ use crate::log::checkpoint::Checkpoint;
 use crate::log::{LogError, LogErrorKind, Retention};
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -194,10 +195,7 @@ impl Engine {
                 "the files of a deleted topic cannot be moved away; the next start tries again");
             EngineError::StorageFailed
         })?;
-        let janitor = self.janitor.clone();
-        tokio::task::spawn_local(async move {
-            janitor.run(move || remove_dirs(&doomed)).await;
-        });
+        self.janitor.start_job(move || remove_dirs(&doomed));
         Ok(())
     }
 
@@ -292,6 +290,11 @@ fn doomed_dir(config: &Config, key: PartitionKey) -> PathBuf {
     config.data_dir.join(name)
 }
 
+/// Whether a directory of this name waits for its removal.
+pub fn is_doomed(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(DOOMED_SUFFIX)
+}
+
 /// Removes directories; what cannot be removed is told and tried again at the next start.
 fn remove_dirs(dirs: &[PathBuf]) {
     for dir in dirs {
@@ -305,9 +308,15 @@ fn remove_dirs(dirs: &[PathBuf]) {
 /// all that were moved. Blocks: at start only, before partitions are opened.
 ///
 /// # Errors
-/// When a directory cannot be moved away.
-pub fn finish_deletions(config: &Config, catalog: &Catalog, janitor: &Worker) -> io::Result<()> {
-    for topic in catalog.deleting() {
+/// When a directory cannot be moved away, or the catalog cannot be told that it was.
+pub fn finish_deletions(
+    config: &Config,
+    catalog: &mut Catalog,
+    catalog_log: &mut CatalogLog,
+    janitor: &Worker,
+) -> io::Result<()> {
+    let deleting: Vec<Arc<Topic>> = catalog.deleting().cloned().collect();
+    for topic in &deleting {
         for index in 0..topic.partitions {
             let key = PartitionKey {
                 topic_id: topic.id,
@@ -321,10 +330,16 @@ pub fn finish_deletions(config: &Config, catalog: &Catalog, janitor: &Worker) ->
         }
     }
     file::sync_dir(&config.data_dir)?;
+    // Now they are out of the way of new topics of the same names.
+    for topic in deleting {
+        let purged = Entry::TopicPurged { id: topic.id };
+        catalog_log.append(&purged)?;
+        catalog.apply(&purged);
+    }
     let mut doomed = Vec::new();
     for entry in std::fs::read_dir(&config.data_dir)? {
         let path = entry?.path();
-        if path.to_string_lossy().ends_with(DOOMED_SUFFIX) {
+        if is_doomed(&path) {
             doomed.push(path);
         }
     }

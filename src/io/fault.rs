@@ -1,9 +1,20 @@
-//! Faults that a test asks for: the n-th operation of a kind, on the thread that asked, fails.
+//! Faults that a test asks for: the n-th operation of a kind, on the thread that asked, fails. And
+//! what a test must see to know what a power cut would leave: every sync that succeeded.
 //!
 //! Outside tests (and without the feature `faults`) every check is a constant `Ok`, so a release
 //! build carries none of it.
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
+
+/// Something that was made durable.
+pub enum Synced<'a> {
+    /// A file's content and size.
+    File(&'a File),
+    /// The names in a directory.
+    Dir(&'a Path),
+}
 
 /// The operations that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +29,10 @@ pub enum Op {
 
 #[cfg(any(test, feature = "faults"))]
 mod plan {
-    use super::Op;
+    use super::{Op, Synced};
     use std::{cell::RefCell, io};
+
+    type Observer = Box<dyn FnMut(Synced<'_>)>;
 
     struct Plan {
         op: Op,
@@ -32,6 +45,20 @@ mod plan {
 
     thread_local! {
         static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
+        static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
+    }
+
+    /// Calls `observer` after every sync that succeeds on this thread, instead of the one before.
+    pub fn observe_syncs(observer: impl FnMut(Synced<'_>) + 'static) {
+        OBSERVER.with(|slot| *slot.borrow_mut() = Some(Box::new(observer)));
+    }
+
+    pub fn synced(what: Synced<'_>) {
+        OBSERVER.with(|slot| {
+            if let Some(observer) = slot.borrow_mut().as_mut() {
+                observer(what);
+            }
+        });
     }
 
     /// Makes the `nth` (from 0) operation `op` of this thread fail with `errno`, and, when `sticky`,
@@ -73,7 +100,7 @@ mod plan {
 }
 
 #[cfg(any(test, feature = "faults"))]
-pub use plan::{clear, inject};
+pub use plan::{clear, inject, observe_syncs};
 
 /// Fails when the test that runs on this thread asked for it.
 #[inline]
@@ -85,4 +112,13 @@ pub fn check(op: Op) -> io::Result<()> {
         let _ = op;
         Ok(())
     }
+}
+
+/// Tells the test that runs on this thread what was just made durable.
+#[inline]
+pub fn synced(what: Synced<'_>) {
+    #[cfg(any(test, feature = "faults"))]
+    plan::synced(what);
+    #[cfg(not(any(test, feature = "faults")))]
+    let _ = what;
 }

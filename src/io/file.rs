@@ -1,6 +1,6 @@
 //! Blocking file operations. They run on a worker thread or at start, never on a shard's reactor.
 
-use super::fault::{self, Op};
+use super::fault::{self, Op, Synced};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -28,6 +28,12 @@ pub fn open(path: &Path, create: bool) -> io::Result<File> {
         .truncate(false)
         .mode(0o640)
         .open(path)
+}
+
+/// Opens `path` for reading only.
+pub fn open_for_reading(path: &Path) -> io::Result<File> {
+    fault::check(Op::Open)?;
+    File::open(path)
 }
 
 /// Reserves disk space so that the file has at least `bytes` bytes, all of them backed by blocks.
@@ -67,6 +73,14 @@ pub fn reserved_of(file: &File) -> io::Result<Reserved> {
     Ok(Reserved(file.metadata()?.len()))
 }
 
+/// Asks for a stretch of the file to be read into memory soon, without waiting for it.
+pub fn will_need(file: &File, from: u64, bytes: u64) {
+    let (from, bytes) = (from as libc::off_t, bytes as libc::off_t);
+    // SAFETY: posix_fadvise takes no pointers; the descriptor is open for as long as `file` lives.
+    // It is advice: what it answers changes nothing.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), from, bytes, libc::POSIX_FADV_WILLNEED) };
+}
+
 /// Cuts the file to `bytes` bytes. The caller sees to it that no mapping reaches beyond.
 pub fn truncate(file: &File, bytes: u64) -> io::Result<()> {
     fault::check(Op::Write)?;
@@ -76,22 +90,26 @@ pub fn truncate(file: &File, bytes: u64) -> io::Result<()> {
 /// fdatasync(2): the data, and the metadata needed to read it back.
 pub fn sync_data(file: &File) -> io::Result<()> {
     fault::check(Op::Sync)?;
-    file.sync_data()
+    file.sync_data()?;
+    fault::synced(Synced::File(file));
+    Ok(())
 }
 
 /// Makes the names in a directory durable: creations, renames and removals.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Sync)?;
-    File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()?;
+    fault::synced(Synced::Dir(dir));
+    Ok(())
 }
 
-/// Creates a directory and makes its name durable in its parent.
+/// Creates a directory and makes its name durable in its parent. One that is there already is made
+/// durable too: who created it may not have come that far.
 pub fn create_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Open)?;
     match fs::create_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_parent(dir),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(dir),
     }
 }
 

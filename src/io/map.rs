@@ -161,16 +161,18 @@ impl MapWriter {
 
     /// Gives up the addresses beyond the published bytes and the right to append; the file may be
     /// truncated to the published length afterwards. Slices that are out stay valid.
-    pub fn seal(self) -> io::Result<MapReader> {
+    pub fn seal(self) -> MapReader {
         let keep = self.len().div_ceil(PAGE).max(1) * PAGE;
         if keep < self.capacity {
             let in_place = RemapOptions::new().may_move(false);
             // SAFETY: this handle is the only one that ever touches `map` (readers use `start`), and
             // we own it. Shrinking in place keeps `start` and all published bytes mapped; what is
             // unmapped lies above `published`, where no slice can be.
-            unsafe { (*self.region.map.get()).remap(keep, in_place)? };
+            let shrunk = unsafe { (*self.region.map.get()).remap(keep, in_place) };
+            // When that fails, addresses are wasted and nothing else: no slice reaches there.
+            drop(shrunk);
         }
-        Ok(self.reader())
+        self.reader()
     }
 }
 
@@ -211,7 +213,11 @@ impl MapReader {
 
     /// Whether every page of `range` is in memory (mincore(2)), so that reading it cannot stall on
     /// the disk. An answer of yes can be stale, never wrong for long.
+    ///
+    /// # Panics
+    /// When `range` is not inside the published bytes.
     pub fn is_resident(&self, range: Range<usize>) -> bool {
+        assert!(range.start <= range.end && range.end <= self.len());
         let (start, length) = page_span(&range);
         let mut pages = [0u8; 4096];
         if length.div_ceil(PAGE) > pages.len() {
@@ -229,7 +235,11 @@ impl MapReader {
     }
 
     /// Reads the pages of `range` into memory. Blocks: for a worker thread.
+    ///
+    /// # Panics
+    /// When `range` is not inside the published bytes.
     pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.len());
         let (start, length) = page_span(&range);
         // SAFETY: the span lies inside the mapping; MADV_POPULATE_READ changes no content and
         // reports a bad page as an error where a load would raise SIGBUS (madvise(2)).
@@ -301,7 +311,7 @@ mod tests {
         let slice = writer.reader().slice(100..4000);
         writer.extend(file::reserve(&file, 16384).unwrap());
         assert_eq!(writer.room(), 16384 - 4000);
-        let reader = writer.seal().unwrap();
+        let reader = writer.seal();
         file::truncate(&file, 4000).unwrap();
         drop(reader);
         assert!(slice.iter().all(|byte| *byte == 7));

@@ -27,20 +27,23 @@ impl Worker {
         Ok(Worker { jobs })
     }
 
-    /// Runs `job` on the worker thread; the answer comes back to the shard that waits for it.
+    /// Runs `job` on the worker thread, after all jobs that were handed over before; the answer
+    /// comes back to the shard that waits for it. The job is in the queue when this returns,
+    /// whether or when the answer is awaited.
     ///
     /// # Errors
     /// `None` when the job panicked.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
+    pub fn run<T, J>(&self, job: J) -> impl Future<Output = Option<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce() -> T + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         self.start_job(move || {
             // The asker may be gone; then nobody needs the answer.
             let _ = answer.send(job());
         });
-        answered.await.ok()
+        async move { answered.await.ok() }
     }
 
     /// Runs `job` on the worker thread, without waiting for it. A panic ends the job, not the thread.

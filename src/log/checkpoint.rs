@@ -8,15 +8,33 @@
 use crate::io::file;
 use std::io;
 use std::path::Path;
+use thiserror::Error;
 use uuid::Uuid;
 
 const MAGIC: &[u8; 4] = b"MSCP";
 const VERSION: u16 = 1;
 const FIXED_BYTES: usize = 58;
+/// Where the snapshot begins in the file.
+pub const SNAPSHOT_AT: usize = FIXED_BYTES;
 /// The most that a checkpoint file may have: 5 batches of half a million producers.
-const FILE_BYTES_MAX: u64 = 128 << 20;
+pub const FILE_BYTES_MAX: u64 = 128 << 20;
 /// The file's name in the partition's directory.
 pub const FILE_NAME: &str = "checkpoint";
+
+/// Why bytes are not a checkpoint.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum CheckpointError {
+    #[error("it has {0} bytes, fewer than any checkpoint")]
+    TooShort(usize),
+    #[error("its checksum does not match its bytes")]
+    BadCrc,
+    #[error("it does not begin as a checkpoint")]
+    BadMagic,
+    #[error("it has version {0}; only version {VERSION} is read")]
+    BadVersion(u16),
+    #[error("its values contradict one another")]
+    Implausible,
+}
 
 /// A durable point of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -54,30 +72,41 @@ impl Checkpoint {
 
     /// `None` for anything but a sound checkpoint of this version.
     pub fn decode(bytes: &[u8]) -> Option<Checkpoint> {
-        let (content, crc) = bytes.split_last_chunk::<4>()?;
-        if crc32fast::hash(content) != u32::from_be_bytes(*crc) || content.len() < FIXED_BYTES {
-            return None;
+        Checkpoint::check(bytes).ok()
+    }
+
+    /// As [`decode`](Self::decode), with the reason.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn check(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
+        let too_short = CheckpointError::TooShort(bytes.len());
+        let (content, crc) = bytes.split_last_chunk::<4>().ok_or(too_short)?;
+        let (fixed, snapshot) = content.split_at_checked(FIXED_BYTES).ok_or(too_short)?;
+        if crc32fast::hash(content) != u32::from_be_bytes(*crc) {
+            return Err(CheckpointError::BadCrc);
         }
-        let (fixed, snapshot) = content.split_at(FIXED_BYTES);
-        let number = |at: usize| {
-            let mut array = [0; 8];
-            array.copy_from_slice(&fixed[at..at + 8]);
-            i64::from_be_bytes(array)
-        };
-        let snapshot_len = u32::from_be_bytes(fixed[54..58].try_into().ok()?) as usize;
+        if !fixed.starts_with(MAGIC) {
+            return Err(CheckpointError::BadMagic);
+        }
+        let version = u16::from_be_bytes(array_at(fixed, 4));
+        if version != VERSION {
+            return Err(CheckpointError::BadVersion(version));
+        }
+        let number = |at: usize| i64::from_be_bytes(array_at(fixed, at));
         let checkpoint = Checkpoint {
-            topic_id: Uuid::from_slice(&fixed[6..22]).ok()?,
+            topic_id: Uuid::from_bytes(array_at(fixed, 6)),
             log_start_offset: number(22),
             durable_offset: number(30),
             segment_base: number(38),
             position: number(46) as u64,
             snapshot: snapshot.to_vec(),
         };
-        let sound = fixed.starts_with(MAGIC)
-            && fixed[4..6] == VERSION.to_be_bytes()
-            && snapshot.len() == snapshot_len
-            && checkpoint.is_plausible();
-        sound.then_some(checkpoint)
+        let snapshot_bytes = u32::from_be_bytes(array_at(fixed, 54)) as usize;
+        match snapshot.len() == snapshot_bytes && checkpoint.is_plausible() {
+            true => Ok(checkpoint),
+            false => Err(CheckpointError::Implausible),
+        }
     }
 
     fn is_plausible(&self) -> bool {
@@ -101,6 +130,12 @@ impl Checkpoint {
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         file::replace(&dir.join(FILE_NAME), &self.encode())
     }
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[at..at + N]);
+    array
 }
 
 #[cfg(test)]

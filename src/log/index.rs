@@ -67,11 +67,8 @@ impl Index {
     /// and follow one another.
     pub fn decode(file: &[u8], segment_base: i64, end: u32) -> Index {
         let mut index = Index::default();
-        for bytes in file.chunks_exact(ENTRY_BYTES) {
-            let entry = <&[u8; ENTRY_BYTES]>::try_from(bytes)
-                .ok()
-                .and_then(|bytes| Entry::decode(bytes, segment_base));
-            match entry {
+        for bytes in file.as_chunks::<ENTRY_BYTES>().0 {
+            match Entry::decode(bytes, segment_base) {
                 Some(entry) if entry.position < end && index.accepts(&entry) => {
                     index.entries.push(entry)
                 }

@@ -3,19 +3,20 @@
 
 use super::checkpoint::Checkpoint;
 use super::index::Index;
+use super::recovery::list_segments;
 use super::segment::{self, IndexBuilder, SegmentView, Walk};
 use crate::io::file::{self, Reserved};
 use crate::io::map::{self, MapReader, MapWriter};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 use uuid::Uuid;
 
 /// An index file can have an entry for every batch of the largest segment, not more.
-const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
+pub const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Makes room for appends.
 pub enum RoomJob {
@@ -82,23 +83,39 @@ impl RoomJob {
                 index_interval_bytes,
             } => {
                 let file = Arc::new(file::open(&segment::file_path(&dir, base, "log"), false)?);
-                // Whatever a crash left beyond the last sound batch must not come back behind a
-                // batch that is appended now.
-                file::truncate(&file, size as u64)?;
-                let reserved = file::reserve(&file, bytes)?;
-                let writer = map::map_for_append(&file, capacity, size, reserved)?;
-                let (index, index_flushed) =
-                    open_index(&dir, base, &writer.reader(), index_interval_bytes)?;
-                Ok(Room::Opened(OpenedSegment {
-                    base,
-                    file,
-                    writer,
-                    index,
-                    index_flushed,
-                }))
+                let index = IndexBuilder::new(base, index_interval_bytes);
+                let opened = reopen(&dir, index, Arc::clone(&file), size, bytes, capacity);
+                opened.map(Room::Opened).inspect_err(|_| {
+                    // It stays sealed, so it must have its final form again.
+                    let _ =
+                        file::truncate(&file, size as u64).and_then(|()| file::sync_data(&file));
+                })
             }
         }
     }
+}
+
+fn reopen(
+    dir: &Path,
+    index: IndexBuilder,
+    file: Arc<File>,
+    size: usize,
+    bytes: u64,
+    capacity: usize,
+) -> io::Result<OpenedSegment> {
+    // Whatever a crash left beyond the last sound batch must not come back behind a batch that is
+    // appended now.
+    file::truncate(&file, size as u64)?;
+    let reserved = file::reserve(&file, bytes)?;
+    let writer = map::map_for_append(&file, capacity, size, reserved)?;
+    let (index, index_flushed) = open_index(dir, index, &writer.reader())?;
+    Ok(OpenedSegment {
+        base: index.base(),
+        file,
+        writer,
+        index,
+        index_flushed,
+    })
 }
 
 fn create(
@@ -109,34 +126,54 @@ fn create(
     capacity: usize,
     base: i64,
 ) -> io::Result<OpenedSegment> {
-    if !dir.exists() {
-        file::create_dir(&dir)?;
+    // Only the very first segment: in a log that lost its checkpoint, one that starts here would say
+    // that all before was deleted.
+    if has_no_segments(&dir)? {
+        create_log(&dir, topic_id, base)?;
     }
-    if Checkpoint::read(&dir)?.is_none() {
-        let first = Checkpoint {
-            topic_id,
-            log_start_offset: base,
-            durable_offset: base,
-            segment_base: base,
-            ..Checkpoint::default()
-        };
-        first.write(&dir)?;
+    create_file(&dir, index, bytes, capacity, base).inspect_err(|_| {
+        // A file of that name would be taken for a segment at the next start, though the log may
+        // have gone on beyond its base.
+        let _ = file::remove(&segment::file_path(&dir, base, "log"));
+    })
+}
+
+fn has_no_segments(dir: &Path) -> io::Result<bool> {
+    match list_segments(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        bases => Ok(bases?.is_empty()),
     }
-    let path = segment::file_path(&dir, base, "log");
-    let file = Arc::new(file::open(&path, true)?);
-    file::truncate(&file, 0)?;
-    let reserved = match file::reserve(&file, bytes) {
-        Ok(reserved) => reserved,
-        Err(error) => {
-            // An empty file of that name would be taken for a segment at the next start.
-            let _ = file::remove(&path);
-            return Err(error);
-        }
+}
+
+fn create_log(dir: &Path, topic_id: Uuid, base: i64) -> io::Result<()> {
+    file::create_dir(dir)?;
+    if Checkpoint::read(dir)?.is_some() {
+        return Ok(());
+    }
+    let first = Checkpoint {
+        topic_id,
+        log_start_offset: base,
+        durable_offset: base,
+        segment_base: base,
+        ..Checkpoint::default()
     };
-    file::remove(&segment::file_path(&dir, base, "index"))?;
+    first.write(dir)
+}
+
+fn create_file(
+    dir: &Path,
+    index: IndexBuilder,
+    bytes: u64,
+    capacity: usize,
+    base: i64,
+) -> io::Result<OpenedSegment> {
+    let file = Arc::new(file::open(&segment::file_path(dir, base, "log"), true)?);
+    file::truncate(&file, 0)?;
+    let reserved = file::reserve(&file, bytes)?;
+    file::remove(&segment::file_path(dir, base, "index"))?;
     let writer = map::map_for_append(&file, capacity, 0, reserved)?;
     file::sync_data(&file)?;
-    file::sync_dir(&dir)?;
+    file::sync_dir(dir)?;
     Ok(OpenedSegment {
         base,
         file,
@@ -149,12 +186,11 @@ fn create(
 /// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
 /// how many entries at the start of the file are good.
 fn open_index(
-    dir: &std::path::Path,
-    base: i64,
+    dir: &Path,
+    empty: IndexBuilder,
     reader: &MapReader,
-    interval_bytes: usize,
 ) -> io::Result<(IndexBuilder, usize)> {
-    let size = reader.len();
+    let (size, base) = (reader.len(), empty.base());
     let content = file::read(
         &segment::file_path(dir, base, "index"),
         INDEX_FILE_BYTES_MAX,
@@ -168,7 +204,7 @@ fn open_index(
     let good = known.len();
     let from = known.last().map_or(0, |last| last.position as usize);
     let mut next_offset = base;
-    let mut builder = IndexBuilder::resume(base, interval_bytes, known);
+    let mut builder = empty.resume(known);
     let mut walk = Walk::new(reader, from, size);
     while let Ok((at, header)) = walk.step() {
         // Damage in a segment that no start reads any more: what follows is found by walking.
@@ -191,6 +227,20 @@ fn ends_at_a_batch(index: &Index, base: i64, reader: &MapReader) -> bool {
     })
 }
 
+/// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
+/// cache: where it cannot be written, nothing is lost.
+fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
+    let (index, base) = (&builder.index, builder.base());
+    if good == index.len() {
+        return;
+    }
+    let bytes = index.encode(good..index.len(), base);
+    let at = (good * super::index::ENTRY_BYTES) as u64;
+    if let Err(error) = write_index(dir, base, &bytes, at) {
+        tracing::warn!(dir = %dir.display(), base, %error, "an index could not be completed");
+    }
+}
+
 /// Brings a segment that was appended to into its final form on disk.
 pub struct SealJob {
     pub dir: PathBuf,
@@ -204,14 +254,28 @@ pub struct SealJob {
 
 impl SealJob {
     /// Gives back the reserved bytes beyond the data, makes the data durable, completes the index.
+    ///
+    /// # Errors
+    /// Only when the data is concerned: an index that cannot be written is built again when needed.
     pub fn run(self) -> io::Result<()> {
         file::truncate(&self.file, self.size)?;
-        file::sync_data(&self.file)?;
-        write_index(&self.dir, self.base, &self.index_bytes, self.index_at)
+        file::sync_data(&self.own_handle())?;
+        let written = write_index(&self.dir, self.base, &self.index_bytes, self.index_at);
+        if let Err(error) = written {
+            tracing::warn!(dir = %self.dir.display(), base = self.base, %error, "index not written");
+        }
+        Ok(())
+    }
+
+    /// The kernel reports an error of writing back once for each open file. A flush of this segment
+    /// may be under way on ours, and must hear of the error itself.
+    fn own_handle(&self) -> Arc<File> {
+        let own = file::open(&segment::file_path(&self.dir, self.base, "log"), false);
+        own.map_or_else(|_| Arc::clone(&self.file), Arc::new)
     }
 }
 
-fn write_index(dir: &std::path::Path, base: i64, bytes: &[u8], at: u64) -> io::Result<()> {
+fn write_index(dir: &Path, base: i64, bytes: &[u8], at: u64) -> io::Result<()> {
     let index = file::open(&segment::file_path(dir, base, "index"), true)?;
     file::write_at(&index, bytes, at)?;
     file::truncate(&index, at + bytes.len() as u64)
@@ -258,8 +322,10 @@ pub enum LoadJob {
 pub enum Loaded {
     Segment {
         view: SegmentView,
-        /// Milliseconds; the file's modification time where no record has a timestamp.
+        /// Milliseconds; -1 where no record has a timestamp.
         max_timestamp: i64,
+        /// The file's modification time in milliseconds.
+        modified_ms: i64,
     },
     Pages,
 }
@@ -278,18 +344,17 @@ impl LoadJob {
             } => {
                 let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
                 let reader = map::map_for_reading(&file, size)?;
-                let (builder, _) = open_index(&dir, base, &reader, index_interval_bytes)?;
-                let max_timestamp = match builder.max_timestamp {
-                    -1 => modified_ms(&file)?,
-                    timestamp => timestamp,
-                };
+                let index = IndexBuilder::new(base, index_interval_bytes);
+                let (builder, good) = open_index(&dir, index, &reader)?;
+                complete_index(&dir, &builder, good);
                 Ok(Loaded::Segment {
                     view: SegmentView {
                         base,
                         reader,
                         index: Arc::new(builder.index),
                     },
-                    max_timestamp,
+                    max_timestamp: builder.max_timestamp,
+                    modified_ms: modified_ms(&file)?,
                 })
             }
         }
@@ -303,7 +368,7 @@ fn modified_ms(file: &File) -> io::Result<i64> {
         .map_or(0, |since| since.as_millis() as i64))
 }
 
-/// Removes segments' files.
+/// Removes segments' files, the oldest first.
 pub struct DeleteJob {
     pub dir: PathBuf,
     pub bases: Vec<i64>,
@@ -311,7 +376,13 @@ pub struct DeleteJob {
 
 impl DeleteJob {
     pub fn run(self) -> io::Result<()> {
-        for base in self.bases {
+        let last = self.bases.last().copied().unwrap_or(-1);
+        // All up to the last, so that what a failed job left behind goes before anything younger.
+        let bases = list_segments(&self.dir)?;
+        for base in bases.into_iter().take_while(|base| *base <= last) {
+            // Before a segment can be gone, what is older must be, lest a power cut leave a gap; and
+            // so must be any checkpoint that points into it.
+            file::sync_dir(&self.dir)?;
             // The index first: an index without its segment is nothing, a segment without its index
             // is whole.
             file::remove(&segment::file_path(&self.dir, base, "index"))?;

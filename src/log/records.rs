@@ -1,8 +1,10 @@
-//! The records inside a batch: for lookups by time, `dump` and `verify`. Never on the two walks.
+//! The records inside a batch: for lookups by time, `consume`, `dump` and `verify`. Never on the two
+//! walks.
 //!
 //! A compressed batch can claim any size, so decompression stops at a limit that the caller names.
 
 use super::batch::{BatchHeader, Codec, HEADER_BYTES};
+use std::borrow::Cow;
 use std::io::{self, Read};
 use thiserror::Error;
 
@@ -31,34 +33,38 @@ pub struct Record<'a> {
 }
 
 /// A batch's records, unpacked: [`iter`](Records::iter) reads them.
-pub struct Records {
+pub struct Records<'a> {
     header: BatchHeader,
-    bytes: Vec<u8>,
+    bytes: Cow<'a, [u8]>,
 }
 
-impl Records {
+impl<'a> Records<'a> {
     /// Unpacks the records of a whole batch to at most `limit` bytes.
     ///
     /// # Errors
     /// See [`RecordsError`].
     pub fn unpack(
         header: BatchHeader,
-        batch: &[u8],
+        batch: &'a [u8],
         limit: usize,
-    ) -> Result<Records, RecordsError> {
+    ) -> Result<Records<'a>, RecordsError> {
         let packed = batch.get(HEADER_BYTES..).unwrap_or_default();
         let bytes = match header.codec().ok_or(RecordsError::UnknownCodec)? {
-            Codec::None => packed.to_vec(),
+            Codec::None => return Ok(Records::new(header, packed.into())),
             Codec::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(packed), limit)?,
             Codec::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(packed), limit)?,
             Codec::Zstd => {
-                let decoder =
-                    zstd::stream::read::Decoder::new(packed).map_err(RecordsError::Decompress)?;
+                let decoder = zstd::stream::read::Decoder::with_buffer(packed)
+                    .map_err(RecordsError::Decompress)?;
                 read_bounded(decoder, limit)?
             }
             Codec::Snappy => unpack_snappy(packed, limit)?,
         };
-        Ok(Records { header, bytes })
+        Ok(Records::new(header, bytes.into()))
+    }
+
+    fn new(header: BatchHeader, bytes: Cow<'a, [u8]>) -> Records<'a> {
+        Records { header, bytes }
     }
 
     /// The records in order; the first malformed one ends the iteration with an error.
@@ -76,6 +82,13 @@ pub struct RecordIter<'a> {
     header: &'a BatchHeader,
     rest: &'a [u8],
     index: usize,
+}
+
+impl RecordIter<'_> {
+    /// Bytes behind the records that were read so far: none after the last, in a well-formed batch.
+    pub fn bytes_left(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 impl<'a> Iterator for RecordIter<'a> {
@@ -109,6 +122,9 @@ fn parse_record<'a>(rest: &mut &'a [u8], header: &BatchHeader) -> Option<Record<
     let mut headers = Vec::with_capacity(count.min(body.len() / 2));
     for _ in 0..count {
         headers.push((nullable(body)??, nullable(body)?));
+    }
+    if !body.is_empty() {
+        return None;
     }
     let timestamp = match header.is_log_append_time() {
         true => header.max_timestamp,
@@ -282,6 +298,66 @@ mod tests {
                 "{compression:?}"
             );
         }
+    }
+
+    /// `batch` with other records, and the attributes that name their codec.
+    fn repacked(batch: &[u8], codec: u8, packed: &[u8]) -> Vec<u8> {
+        let mut repacked = [&batch[..HEADER_BYTES], packed].concat();
+        repacked[22] = codec;
+        repacked
+    }
+
+    #[test]
+    fn snappy_is_read_bare_and_in_javas_blocks() {
+        let plain = BatchBuilder::default().build(&["hello hello hello", "two"]);
+        let records = &plain[HEADER_BYTES..];
+        let pack = |data| snap::raw::Encoder::new().compress_vec(data).unwrap();
+        let mut blocks = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+        for half in records.chunks(records.len() / 2 + 1) {
+            blocks.extend((pack(half).len() as u32).to_be_bytes());
+            blocks.extend(pack(half));
+        }
+        for packed in [pack(records), blocks] {
+            let batch = repacked(&plain, 2, &packed);
+            let header = BatchHeader::parse(&batch).unwrap();
+            let records = Records::unpack(header, &batch, 1000).unwrap();
+            let values: Vec<_> = records.iter().map(|r| r.unwrap().value.unwrap()).collect();
+            assert_eq!(values, [&b"hello hello hello"[..], b"two"]);
+        }
+        // A block that claims 4 GB and holds 5 bytes.
+        let bomb = repacked(&plain, 2, &[0xff, 0xff, 0xff, 0xff, 0x0f]);
+        let header = BatchHeader::parse(&bomb).unwrap();
+        let error = Records::unpack(header, &bomb, 1000).err().unwrap();
+        assert!(matches!(error, RecordsError::TooLarge(1000)));
+    }
+
+    #[test]
+    fn torn_compressed_data_and_unknown_codecs_are_errors() {
+        use oracle::Compression::{Gzip, Lz4, Snappy, Zstd};
+        for compression in [Gzip, Snappy, Lz4, Zstd] {
+            let mut batch = encoded(compression);
+            batch.truncate(HEADER_BYTES + (batch.len() - HEADER_BYTES) / 2);
+            let header = BatchHeader::parse(&batch).unwrap();
+            let error = Records::unpack(header, &batch, 1 << 20).err().unwrap();
+            assert!(
+                matches!(error, RecordsError::Decompress(_)),
+                "{compression:?}"
+            );
+        }
+        let batch = repacked(&encoded(Gzip), 5, b"x");
+        let header = BatchHeader::parse(&batch).unwrap();
+        let error = Records::unpack(header, &batch, 1000).err().unwrap();
+        assert!(matches!(error, RecordsError::UnknownCodec));
+    }
+
+    #[test]
+    fn a_record_that_is_shorter_than_its_length_says_is_malformed() {
+        let mut batch = BatchBuilder::default().build(&["one"]);
+        batch[HEADER_BYTES] += 2; // zigzag: one byte more
+        batch.push(0);
+        let header = BatchHeader::parse(&batch).unwrap();
+        let records = Records::unpack(header, &batch, 1000).unwrap();
+        assert!(records.iter().next().unwrap().is_err());
     }
 
     #[test]

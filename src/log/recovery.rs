@@ -90,6 +90,10 @@ pub fn recover(
             false => (0, *base),
         };
         let scan = scan(dir, *base, position, offset, replay)?;
+        if scan.rest_bytes > 0 {
+            // It may know of batches that are cut now, and other ones will take their place.
+            file::remove(&segment::file_path(dir, *base, "index")).map_err(at)?;
+        }
         recovered.scanned_bytes += (scan.end_position - position) as u64;
         recovered.cut_bytes += scan.rest_bytes;
         recovered
@@ -123,13 +127,13 @@ fn finish(dir: &Path, start: Checkpoint, mut recovered: Recovered) -> Result<Rec
         }
         trim(dir, segment, changed).map_err(at)?;
     }
-    if changed {
-        file::sync_dir(dir).map_err(at)?;
-    }
+    // Also without a change: the checkpoint that was read, or a removal that was seen, may not have
+    // been made durable by the process before.
+    file::sync_dir(dir).map_err(at)?;
     Ok(recovered)
 }
 
-/// Cuts what was reserved, or torn, behind the last batch of a segment that was read.
+/// Cuts what was reserved, or torn, behind the last batch of a segment that was read, for good.
 fn trim(dir: &Path, segment: &SealedSegment, sync: bool) -> std::io::Result<()> {
     let too_long = segment_size(dir, segment.base)? > segment.size;
     if !too_long && !sync {
@@ -139,10 +143,7 @@ fn trim(dir: &Path, segment: &SealedSegment, sync: bool) -> std::io::Result<()> 
     if too_long {
         file::truncate(&file, segment.size as u64)?;
     }
-    match sync {
-        true => file::sync_data(&file),
-        false => Ok(()),
-    }
+    file::sync_data(&file)
 }
 
 fn sealed(base: i64, end: i64, size: usize) -> SealedSegment {
@@ -152,6 +153,7 @@ fn sealed(base: i64, end: i64, size: usize) -> SealedSegment {
         size,
         loaded: None,
         max_timestamp: None,
+        modified_ms: 0,
     }
 }
 

@@ -151,18 +151,26 @@ pub struct IndexBuilder {
 
 impl IndexBuilder {
     pub fn new(base: i64, interval_bytes: usize) -> IndexBuilder {
-        IndexBuilder::resume(base, interval_bytes, Index::default())
+        IndexBuilder {
+            index: Index::default(),
+            base,
+            interval_bytes,
+            max_timestamp: -1,
+        }
     }
 
     /// Goes on from entries that were read from a file: the next batch to note is the last entry's.
-    pub fn resume(base: i64, interval_bytes: usize, index: Index) -> IndexBuilder {
-        let max_timestamp = index.last().map_or(-1, |last| last.max_timestamp_before);
+    pub fn resume(self, index: Index) -> IndexBuilder {
         IndexBuilder {
+            max_timestamp: index.last().map_or(-1, |last| last.max_timestamp_before),
             index,
-            base,
-            interval_bytes,
-            max_timestamp,
+            ..self
         }
+    }
+
+    /// The base offset of the segment.
+    pub fn base(&self) -> i64 {
+        self.base
     }
 
     /// Takes note of the batch at `position`.
@@ -220,8 +228,10 @@ pub struct SealedSegment {
     /// Bytes.
     pub size: usize,
     pub loaded: Option<LoadedSegment>,
-    /// The highest timestamp (ms) in it, once known; see [`LoadedSegment`].
+    /// The highest timestamp (ms) in it, once known; -1 when no record has one.
     pub max_timestamp: Option<i64>,
+    /// When it was last appended to (ms), as far as `max_timestamp` is known.
+    pub modified_ms: i64,
 }
 
 /// What is in memory of a sealed segment that somebody reads.

@@ -4,11 +4,12 @@
 use super::connection;
 use super::limits::{Net, Peer};
 use crate::config::HostPort;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio_uring::net::TcpStream;
 
 const BACKLOG: i32 = 1024;
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.
@@ -27,6 +28,7 @@ pub fn bind(address: &HostPort, count: usize) -> io::Result<(Vec<TcpListener>, S
     let listeners = (0..count).map(|_| {
         let socket = socket(bound, true)?;
         socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
         Ok(TcpListener::from(socket))
     });
     Ok((listeners.collect::<io::Result<_>>()?, bound))
@@ -63,31 +65,26 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts connections until the socket is shut down with [`stop`].
+/// Accepts connections until the shard is told to stop.
+///
+/// This waits for readiness rather than in the ring: when the process is killed, the kernel ends the
+/// ring's operations only after a while, and until then an accept in the ring would keep the port
+/// from the next broker.
 pub async fn accept_loop(net: Rc<Net>, listener: TcpListener) {
-    let listener = tokio_uring::net::TcpListener::from_std(listener);
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "connections cannot be accepted");
+            return;
+        }
+    };
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                // Small replies must not wait for each other's acknowledgement.
-                let _ = stream.set_nodelay(true);
-                let peer = Rc::new(Peer::new(address, stream));
-                match net.admit(&peer) {
-                    Some(id) => {
-                        let net = Rc::clone(&net);
-                        tokio_uring::spawn(async move {
-                            connection::serve(&net, &peer).await;
-                            net.release(id);
-                        });
-                    }
-                    None => net.complain(
-                        address,
-                        "too_many",
-                        "there are connections_max connections already",
-                    ),
-                }
-            }
-            Err(_) if net.engine.is_stopping() => return,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = net.engine.stopped() => return,
+        };
+        match accepted.and_then(|(stream, address)| Ok((into_ring(stream)?, address))) {
+            Ok((stream, address)) => take_in(&net, stream, address),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -96,7 +93,25 @@ pub async fn accept_loop(net: Rc<Net>, listener: TcpListener) {
     }
 }
 
-/// Makes an accept that waits return, and all later ones fail.
-pub fn stop(listener: &TcpListener) {
-    let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+/// Hands a socket from readiness to the ring, where operations wait by themselves.
+fn into_ring(stream: tokio::net::TcpStream) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    // Small replies must not wait for each other's acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok(TcpStream::from_std(stream))
+}
+
+fn take_in(net: &Rc<Net>, stream: TcpStream, address: SocketAddr) {
+    let peer = Rc::new(Peer::new(address, stream));
+    let Some(id) = net.admit(&peer) else {
+        let why = "there are connections_max connections already";
+        net.complain(address, "too_many", why);
+        return;
+    };
+    let net = Rc::clone(net);
+    tokio_uring::spawn(async move {
+        connection::serve(&net, &peer).await;
+        net.release(id);
+    });
 }

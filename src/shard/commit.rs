@@ -67,13 +67,13 @@ async fn sync(engine: &Engine, flush: &Flush) -> io::Result<()> {
 }
 
 fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: CheckpointJob) {
+    let written = engine.run_blocking(move || {
+        let result = job.run();
+        Ok((job, result))
+    });
     let engine = Rc::clone(engine);
     let partition = Rc::clone(partition);
     tokio_uring::spawn(async move {
-        let written = engine.run_blocking(move || {
-            let result = job.run();
-            Ok((job, result))
-        });
         let Ok((job, result)) = written.await else {
             return;
         };

@@ -113,7 +113,6 @@ async fn serve(parts: ShardParts) {
     let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
     tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
     timers::start(&engine, &net);
-    let stopper = listener.try_clone();
     tokio_uring::spawn(listener::accept_loop(Rc::clone(&net), listener));
     if let Some(http) = http {
         tokio_uring::spawn(http::serve(Rc::clone(&engine), http));
@@ -123,9 +122,6 @@ async fn serve(parts: ShardParts) {
             Order::Serve => {}
             Order::Drain => {
                 engine.set_stopping();
-                if let Ok(stopper) = &stopper {
-                    listener::stop(stopper);
-                }
                 let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
                 net.drain(limit).await;
                 let _ = events.send(Event::Drained);

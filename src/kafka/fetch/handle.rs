@@ -158,13 +158,16 @@ async fn read(engine: &Rc<Engine>, plan: &Plan) -> Vec<PartitionData> {
     let Some(deadline) = plan.deadline.filter(|_| !at_once && may_park(engine)) else {
         return engine.read(&plan.reads, plan.max_bytes, None).await;
     };
-    let wake = Arc::new(Notify::new());
     let mut parked = None;
     loop {
+        // A new one each time: partitions drop the watchers of the old one as dead.
+        let wake = Arc::new(Notify::new());
         let data = engine.read(&plan.reads, plan.max_bytes, Some(&wake)).await;
         let bytes: usize = data.iter().map(PartitionData::len).sum();
         let failed = data.iter().any(|partition| partition.records.is_err());
-        if failed || bytes >= plan.min_bytes || engine.is_stopping() {
+        // What a limit kept back is there already: waiting would bring nothing.
+        let limited = bytes > 0 && data.iter().any(|partition| partition.has_more);
+        if failed || limited || bytes >= plan.min_bytes || engine.is_stopping() {
             return data;
         }
         parked.get_or_insert_with(|| Parked::new(engine));

@@ -1,0 +1,179 @@
+//! A segment's batches and records.
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+
+use super::{Dump, readable, time};
+use crate::cli::records::UNPACKED_BYTES_MAX;
+use crate::cli::render::put_record;
+use crate::log::batch::BatchHeader;
+use crate::log::records::{Record, Records};
+use crate::log::scan::{Found, Scan, Step};
+
+/// Prints the batches of the segment at `path`.
+pub fn dump(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
+    let named = || path.display().to_string();
+    let mut scan = Scan::open(path).with_context(named)?;
+    dump.title(&format!("segment, {} bytes", scan.size()))?;
+    dump.text("POSITION          OFFSETS  COUNT    BYTES  CODEC   CRC  TIMESTAMP")?;
+    while let Some(step) = scan.step().with_context(named)? {
+        let goes_on = match step {
+            Step::Batch(found) => batch(dump, &scan, &found)?,
+            Step::Zeros { position, bytes } => {
+                dump.text(&format!(
+                    "{position:>8}  {bytes} bytes of zeros: reserved space"
+                ))?;
+                dump.object("zeros", json!({ "position": position, "bytes": bytes }))?;
+                true
+            }
+            Step::Damage {
+                position,
+                bytes,
+                why,
+            } => {
+                dump.sound = false;
+                dump.text(&format!("{position:>8}  {bytes} bytes are no batch: {why}"))?;
+                let reason = why.to_string();
+                let fields = json!({ "position": position, "bytes": bytes, "reason": reason });
+                dump.object("garbage", fields)?;
+                true
+            }
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// False when enough was printed.
+fn batch(dump: &mut Dump, scan: &Scan, found: &Found) -> anyhow::Result<bool> {
+    let header = &found.header;
+    dump.sound &= found.crc_matches;
+    if found.crc_matches && header.last_offset() < dump.from {
+        return Ok(true);
+    }
+    if dump.left == 0 {
+        return Ok(false);
+    }
+    dump.text(&line_of(found))?;
+    dump.object("batch", json_of(found))?;
+    match dump.records {
+        true => records(dump, header, scan.bytes(found)),
+        false => Ok(dump.count()),
+    }
+}
+
+fn line_of(found: &Found) -> String {
+    let header = &found.header;
+    let mut line = format!(
+        "{:>8}  {:>15}  {:>5}  {:>7}  {:<6}  {:<3}  {}",
+        found.position,
+        format!("{}..{}", header.base_offset, header.last_offset()),
+        header.record_count,
+        header.size(),
+        header.codec().map_or("?", |codec| codec.name()),
+        if found.crc_matches { "ok" } else { "BAD" },
+        time(header.base_timestamp),
+    );
+    let lasts_ms = header.max_timestamp.saturating_sub(header.base_timestamp);
+    if lasts_ms != 0 {
+        line += &format!(" {lasts_ms:+} ms");
+    }
+    if let Some(mark) = header.producer() {
+        line += &format!(
+            "  producer {} epoch {} sequence {}",
+            mark.producer_id, mark.epoch, mark.base_sequence
+        );
+    }
+    if header.leader_epoch != 0 {
+        line += &format!("  leader epoch {}", header.leader_epoch);
+    }
+    for (is_set, word) in [
+        (header.is_log_append_time(), "append time"),
+        (header.is_transactional(), "transactional"),
+        (header.is_control(), "control"),
+    ] {
+        if is_set {
+            line += &format!("  {word}");
+        }
+    }
+    if found.end != found.position + header.size() {
+        line += &format!(
+            "  its length is not believed: going on at byte {}",
+            found.end
+        );
+    }
+    line
+}
+
+fn json_of(found: &Found) -> Value {
+    let header = &found.header;
+    json!({
+        "position": found.position,
+        "base_offset": header.base_offset,
+        "last_offset": header.last_offset(),
+        "records": header.record_count,
+        "bytes": header.size(),
+        "codec": header.codec().map(|codec| codec.name()),
+        "crc": header.crc,
+        "crc_matches": found.crc_matches,
+        "leader_epoch": header.leader_epoch,
+        "base_timestamp": header.base_timestamp,
+        "max_timestamp": header.max_timestamp,
+        "append_time": header.is_log_append_time(),
+        "producer_id": header.producer_id,
+        "producer_epoch": header.producer_epoch,
+        "base_sequence": header.base_sequence,
+        "transactional": header.is_transactional(),
+        "control": header.is_control(),
+    })
+}
+
+fn records(dump: &mut Dump, header: &BatchHeader, batch: &[u8]) -> anyhow::Result<bool> {
+    let records = match Records::unpack(*header, batch, UNPACKED_BYTES_MAX) {
+        Ok(records) => records,
+        Err(error) => {
+            unreadable(dump, &error.to_string())?;
+            return Ok(true);
+        }
+    };
+    for record in records.iter() {
+        match record {
+            Err(error) => unreadable(dump, &error.to_string())?,
+            Ok(record) if record.offset < dump.from => {}
+            Ok(record) => {
+                dump.text(&record_line(&record))?;
+                let mut object = Map::new();
+                put_record(&mut object, &record);
+                dump.object("record", Value::Object(object))?;
+                if !dump.count() {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn unreadable(dump: &mut Dump, why: &str) -> anyhow::Result<()> {
+    dump.sound = false;
+    dump.text(&format!("          {why}"))?;
+    dump.object("unreadable_records", json!({ "reason": why }))
+}
+
+fn record_line(record: &Record<'_>) -> String {
+    let mut line = format!(
+        "          offset {}  {}  {} = {}",
+        record.offset,
+        time(record.timestamp),
+        readable(record.key),
+        readable(record.value)
+    );
+    for (name, value) in &record.headers {
+        line += &format!("  {}: {}", readable(Some(name)), readable(*value));
+    }
+    line
+}

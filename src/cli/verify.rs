@@ -1,0 +1,277 @@
+//! `millstream verify`: is every byte of a data directory what it should be?
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use crate::cli::output::{AlreadyTold, Output};
+use crate::cli::words;
+use crate::engine::verify::{Finding, PartitionJob, plan};
+use crate::io::file;
+use crate::log::verify::{Severity, Totals};
+
+/// The file whose lock a running broker holds.
+const LOCK_FILE: &str = "lock";
+
+/// `millstream verify …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Reads all of the directory and changes nothing. The broker must not run on it. Each finding is a \
+line: an error, or a note on what a crash leaves behind and the next start repairs. The exit status \
+is 1 when there are errors.")]
+pub struct Args {
+    /// The broker's data directory
+    dir: PathBuf,
+    /// Decompress and read the records of every batch too
+    #[arg(long)]
+    records: bool,
+    /// Print a JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Print errors only: no notes, no summary, no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Checks a data directory.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let started = Instant::now();
+    if !args.dir.is_dir() {
+        bail!("{} is not a directory", args.dir.display());
+    }
+    let _lock = lock(&args.dir)?;
+    let plan = plan(&args.dir);
+    let bar = progress_bar(plan.jobs.iter().map(|job| job.bytes).sum(), args.quiet);
+    let mut teller = Teller {
+        out: Output::new(),
+        bar: bar.clone(),
+        json: args.json,
+        quiet: args.quiet,
+        errors: 0,
+        notes: 0,
+    };
+    let mut totals = Totals::default();
+    let told = teller.tell_all(&plan.findings).and_then(|()| {
+        check_all(&plan.jobs, args.records, &bar, |(found, findings)| {
+            totals += found;
+            teller.tell_all(&findings)
+        })
+    });
+    bar.finish_and_clear();
+    told?;
+    let summary = Summary {
+        topics: plan.topics,
+        partitions: plan.jobs.len(),
+        totals,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    teller.sum_up(&summary)?;
+    teller.out.flush()?;
+    match teller.errors {
+        0 => Ok(()),
+        _ => Err(AlreadyTold.into()),
+    }
+}
+
+/// Takes the lock of a data directory that has one; it is given back when the file is closed.
+fn lock(dir: &Path) -> anyhow::Result<Option<std::fs::File>> {
+    let path = dir.join(LOCK_FILE);
+    let shown = path.display();
+    let file = match file::open_for_reading(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| format!("cannot open {shown}"))?,
+    };
+    match file::lock(&file) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!(
+            "a broker is running on {} (it holds {shown}); stop it first",
+            dir.display()
+        ),
+        other => other.with_context(|| format!("cannot lock {shown}"))?,
+    }
+    Ok(Some(file))
+}
+
+fn progress_bar(bytes: u64, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(bytes);
+    let template = "{bar:40} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta}";
+    let style = ProgressStyle::with_template(template);
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Runs the jobs on all cores and hands on what they found, in the jobs' order.
+fn check_all(
+    jobs: &[PartitionJob],
+    unpack: bool,
+    bar: &ProgressBar,
+    mut done: impl FnMut((Totals, Vec<Finding>)) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let threads = thread::available_parallelism().map_or(1, |cores| cores.get());
+    let next = AtomicUsize::new(0);
+    let (results, arrived) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..threads.min(jobs.len()) {
+            let (next, results) = (&next, results.clone());
+            scope.spawn(move || {
+                while let Some((at, job)) = take(jobs, next) {
+                    let found = job.run(unpack, &|bytes| bar.inc(bytes));
+                    if results.send((at, found)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(results);
+        let mut waiting = BTreeMap::new();
+        let mut turn = 0;
+        for (at, found) in arrived {
+            waiting.insert(at, found);
+            while let Some(found) = waiting.remove(&turn) {
+                turn += 1;
+                if let Err(error) = done(found) {
+                    // Nobody wants the rest.
+                    next.store(jobs.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn take<'a>(jobs: &'a [PartitionJob], next: &AtomicUsize) -> Option<(usize, &'a PartitionJob)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    jobs.get(at).map(|job| (at, job))
+}
+
+struct Summary {
+    topics: usize,
+    partitions: usize,
+    totals: Totals,
+    seconds: f64,
+}
+
+/// Prints what was found.
+struct Teller {
+    out: Output,
+    bar: ProgressBar,
+    json: bool,
+    quiet: bool,
+    errors: u64,
+    notes: u64,
+}
+
+impl Teller {
+    fn tell_all(&mut self, findings: &[Finding]) -> anyhow::Result<()> {
+        for finding in findings {
+            match finding.fault.severity() {
+                Severity::Error => self.errors += 1,
+                Severity::Note => self.notes += 1,
+            }
+            if self.quiet && finding.fault.severity() == Severity::Note {
+                continue;
+            }
+            let line = match self.json {
+                true => json_of(finding).to_string(),
+                false => line_of(finding),
+            };
+            let out = &mut self.out;
+            self.bar
+                .suspend(|| out.line(&line).and_then(|()| out.flush()))?;
+        }
+        Ok(())
+    }
+
+    fn sum_up(&mut self, summary: &Summary) -> anyhow::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        let line = match self.json {
+            true => self.json_summary(summary).to_string(),
+            false => self.summary_line(summary),
+        };
+        self.out.line(&line)
+    }
+
+    fn summary_line(&self, summary: &Summary) -> String {
+        let totals = &summary.totals;
+        let verdict = match (self.errors, self.notes) {
+            (0, 0) => "sound".to_owned(),
+            (0, notes) => format!("sound, {}", words::count(notes, "note")),
+            (errors, notes) => format!(
+                "NOT SOUND: {}, {}",
+                words::count(errors, "error"),
+                words::count(notes, "note")
+            ),
+        };
+        format!(
+            "{}, {}, {}, {}, {}, {} in {:.1} s: {verdict}",
+            words::count(summary.topics as u64, "topic"),
+            words::count(summary.partitions as u64, "partition"),
+            words::count(totals.segments, "segment"),
+            words::count(totals.batches, "batch"),
+            words::count(totals.records, "record"),
+            words::size(totals.bytes),
+            summary.seconds,
+        )
+    }
+
+    fn json_summary(&self, summary: &Summary) -> Value {
+        let totals = &summary.totals;
+        json!({
+            "type": "summary",
+            "topics": summary.topics,
+            "partitions": summary.partitions,
+            "segments": totals.segments,
+            "batches": totals.batches,
+            "records": totals.records,
+            "bytes": totals.bytes,
+            "reserved_bytes": totals.reserved_bytes,
+            "seconds": summary.seconds,
+            "errors": self.errors,
+            "notes": self.notes,
+        })
+    }
+}
+
+fn line_of(finding: &Finding) -> String {
+    let fault = &finding.fault;
+    let mut line = format!("{}: {}", word_of(finding), finding.path.display());
+    if let Some(position) = finding.position {
+        line += &format!(": byte {position}");
+    }
+    if let Some(offset) = finding.offset {
+        line += &format!(": offset {offset}");
+    }
+    line += &format!(": {fault} ({})", fault.meaning());
+    line.replace(|c: char| c.is_control(), " ")
+}
+
+fn json_of(finding: &Finding) -> Value {
+    let mut object = Map::new();
+    object.insert("type".into(), json!(word_of(finding)));
+    object.insert("finding".into(), json!(finding.fault.name()));
+    object.insert("path".into(), json!(finding.path.to_string_lossy()));
+    object.insert("position".into(), json!(finding.position));
+    object.insert("offset".into(), json!(finding.offset));
+    object.insert("what".into(), json!(finding.fault.to_string()));
+    object.insert("meaning".into(), json!(finding.fault.meaning()));
+    Value::Object(object)
+}
+
+fn word_of(finding: &Finding) -> &'static str {
+    match finding.fault.severity() {
+        Severity::Error => "error",
+        Severity::Note => "note",
+    }
+}

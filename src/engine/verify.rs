@@ -1,0 +1,289 @@
+//! Checks a data directory that no broker has open: the catalog, which directories its topics own,
+//! and what only this room can read in the partitions' checkpoints. Changes nothing.
+
+use super::catalog::{Catalog, Entry, Topic, check_topic_name};
+use super::catalog_log::{self, Piece};
+use super::producers::Producers;
+use crate::io::file;
+use crate::log::recovery;
+use crate::log::segment;
+use crate::log::verify::{self as log, Severity, Totals};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// The file that says which format the directory has.
+const FORMAT_FILE: &str = "format";
+
+/// One thing that was found, and where.
+pub type Finding = log::Finding<Fault>;
+
+/// What was found.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Fault {
+    #[error("{0}")]
+    Log(log::Fault),
+    #[error("the file that says which format the directory has is neither TOML nor JSON")]
+    FormatUnreadable,
+    #[error("there is no catalog")]
+    CatalogMissing,
+    #[error("the catalog cannot be read: {0}")]
+    CatalogUnreadable(String),
+    #[error("{bytes} bytes of the catalog are no sound entry")]
+    CatalogDamaged { bytes: usize },
+    #[error("the last {bytes} bytes of the catalog are a torn entry")]
+    CatalogTorn { bytes: usize },
+    #[error("the catalog's entry does not fit those before it: {0}")]
+    CatalogContradiction(String),
+    #[error("the producers' state in the checkpoint cannot be read")]
+    ProducersUnreadable,
+    #[error("the directory belongs to no topic of the catalog")]
+    StrayDirectory,
+    #[error("the directory belongs to a topic that was deleted")]
+    DeletedDirectory,
+}
+
+impl Fault {
+    pub fn severity(&self) -> Severity {
+        match self {
+            Fault::Log(fault) => fault.severity(),
+            Fault::CatalogTorn { .. } | Fault::StrayDirectory | Fault::DeletedDirectory => {
+                Severity::Note
+            }
+            _ => Severity::Error,
+        }
+    }
+
+    /// A name for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Log(fault) => fault.name(),
+            Fault::FormatUnreadable => "format_unreadable",
+            Fault::CatalogMissing => "catalog_missing",
+            Fault::CatalogUnreadable(_) => "catalog_unreadable",
+            Fault::CatalogDamaged { .. } => "catalog_damaged",
+            Fault::CatalogTorn { .. } => "catalog_torn",
+            Fault::CatalogContradiction(_) => "catalog_contradiction",
+            Fault::ProducersUnreadable => "producers_unreadable",
+            Fault::StrayDirectory => "stray_directory",
+            Fault::DeletedDirectory => "deleted_directory",
+        }
+    }
+
+    /// What it means, and what happens because of it.
+    pub fn meaning(&self) -> &'static str {
+        match self {
+            Fault::Log(fault) => fault.meaning(),
+            Fault::CatalogMissing => {
+                "this is no data directory, or its topics are forgotten: the next start begins with \
+                 none"
+            }
+            Fault::FormatUnreadable | Fault::CatalogUnreadable(_) => {
+                "the broker does not start on it"
+            }
+            Fault::CatalogDamaged { .. } => {
+                "a change of the topics is lost; the broker does not start where sound entries \
+                 follow, and drops the entry where none do"
+            }
+            Fault::CatalogTorn { .. } => "the change was never in force; the next start cuts it",
+            Fault::CatalogContradiction(_) => "an entry is missing before it, or was written twice",
+            Fault::ProducersUnreadable => {
+                "the broker will not recognise retries of batches before the checkpoint"
+            }
+            Fault::StrayDirectory => "the broker neither reads nor removes it",
+            Fault::DeletedDirectory => "the next start removes it",
+        }
+    }
+}
+
+/// What is to be checked in a data directory, and what its catalog tells already.
+pub struct Plan {
+    pub findings: Vec<Finding>,
+    pub topics: usize,
+    pub jobs: Vec<PartitionJob>,
+}
+
+/// One partition's directory to check.
+pub struct PartitionJob {
+    pub topic: Arc<Topic>,
+    pub dir: PathBuf,
+    /// Bytes of its segments.
+    pub bytes: u64,
+}
+
+/// Reads the catalog of a data directory.
+pub fn plan(data_dir: &Path) -> Plan {
+    let mut findings = Vec::new();
+    check_format(data_dir, &mut findings);
+    let catalog = read_catalog(data_dir, &mut findings);
+    let jobs: Vec<PartitionJob> = catalog
+        .topics()
+        .flat_map(|topic| (0..topic.partitions).map(move |index| (topic, index)))
+        .map(|(topic, index)| {
+            let dir = data_dir.join(topic.dir_name(index));
+            PartitionJob {
+                topic: Arc::clone(topic),
+                bytes: segment_bytes(&dir),
+                dir,
+            }
+        })
+        .collect();
+    findings.extend(stray_directories(data_dir, &catalog, &jobs));
+    Plan {
+        findings,
+        topics: catalog.topic_count(),
+        jobs,
+    }
+}
+
+impl PartitionJob {
+    /// Checks the directory. See [`log::verify`].
+    pub fn run(&self, unpack: bool, progress: &dyn Fn(u64)) -> (Totals, Vec<Finding>) {
+        let report = log::verify(&self.dir, self.topic.id, unpack, progress);
+        let mut findings: Vec<Finding> = report.findings.into_iter().map(of_log).collect();
+        let snapshot = report.checkpoint.map(|found| found.snapshot);
+        if snapshot.is_some_and(|snapshot| Producers::decode(&snapshot).is_none()) {
+            let path = self.dir.join(crate::log::checkpoint::FILE_NAME);
+            let at = crate::log::checkpoint::SNAPSHOT_AT;
+            findings.push(finding(&path, Some(at), Fault::ProducersUnreadable));
+        }
+        (report.totals, findings)
+    }
+}
+
+/// What the file says is the composition root's business; that it says something is checked here.
+fn check_format(data_dir: &Path, findings: &mut Vec<Finding>) {
+    let path = data_dir.join(FORMAT_FILE);
+    let content = match file::read(&path, 1 << 20) {
+        Ok(None) => return,
+        Ok(Some(content)) => String::from_utf8(content).unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    let is_json = serde_json::from_str::<serde_json::Value>(&content).is_ok();
+    let is_toml = content
+        .parse::<toml::Table>()
+        .is_ok_and(|table| !table.is_empty());
+    if !is_json && !is_toml {
+        findings.push(finding(&path, None, Fault::FormatUnreadable));
+    }
+}
+
+fn read_catalog(data_dir: &Path, findings: &mut Vec<Finding>) -> Catalog {
+    let path = data_dir.join(catalog_log::FILE_NAME);
+    let mut catalog = Catalog::default();
+    let content = match file::read(&path, catalog_log::FILE_BYTES_MAX) {
+        Ok(Some(content)) => content,
+        Ok(None) => {
+            findings.push(finding(&path, None, Fault::CatalogMissing));
+            return catalog;
+        }
+        Err(error) => {
+            let fault = Fault::CatalogUnreadable(error.to_string());
+            findings.push(finding(&path, None, fault));
+            return catalog;
+        }
+    };
+    let pieces = match catalog_log::pieces(&content) {
+        Ok(pieces) => pieces,
+        Err(error) => {
+            let fault = Fault::CatalogUnreadable(error.to_string());
+            findings.push(finding(&path, Some(0), fault));
+            return catalog;
+        }
+    };
+    for piece in &pieces {
+        let fault = match &piece.entry {
+            None => Some(fault_of_unsound(&content, piece)),
+            Some(entry) => contradiction(&catalog, entry).map(Fault::CatalogContradiction),
+        };
+        if let Some(fault) = fault {
+            findings.push(finding(&path, Some(piece.at), fault));
+        }
+        if let Some(entry) = &piece.entry {
+            catalog.apply(entry);
+        }
+    }
+    catalog
+}
+
+fn fault_of_unsound(content: &[u8], piece: &Piece) -> Fault {
+    let bytes = piece.size;
+    let is_end = piece.at + bytes == content.len();
+    match is_end && !catalog_log::is_whole(&content[piece.at..]) {
+        true => Fault::CatalogTorn { bytes },
+        false => Fault::CatalogDamaged { bytes },
+    }
+}
+
+fn contradiction(catalog: &Catalog, entry: &Entry) -> Option<String> {
+    match entry {
+        Entry::TopicCreated { id, name, .. } => {
+            let twice = catalog.by_id(*id).is_some() || catalog.by_name(name).is_some();
+            match check_topic_name(name) {
+                Err(error) => Some(error.to_string()),
+                Ok(()) => twice.then(|| format!("topic {name} is there already")),
+            }
+        }
+        Entry::TopicPurged { .. } | Entry::ProducerIdsReserved { .. } => None,
+        Entry::TopicDeleted { id }
+        | Entry::PartitionsSet { id, .. }
+        | Entry::ConfigsSet { id, .. } => {
+            let unknown = catalog.by_id(*id).is_none();
+            unknown.then(|| format!("there is no topic with id {id}"))
+        }
+    }
+}
+
+/// The directories that no partition owns. Other files in a data directory are not looked at.
+fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) -> Vec<Finding> {
+    let owned: HashSet<&Path> = jobs.iter().map(|job| job.dir.as_path()).collect();
+    let deleted: HashSet<PathBuf> = catalog
+        .deleting()
+        .flat_map(|topic| (0..topic.partitions).map(|index| topic.dir_name(index)))
+        .map(|name| data_dir.join(name))
+        .collect();
+    let mut strays: Vec<PathBuf> = std::fs::read_dir(data_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir() && !owned.contains(path.as_path()))
+        .collect();
+    strays.sort();
+    let fault = |path: &PathBuf| match deleted.contains(path) || super::upkeep::is_doomed(path) {
+        true => Fault::DeletedDirectory,
+        false => Fault::StrayDirectory,
+    };
+    strays
+        .iter()
+        .map(|path| finding(path, None, fault(path)))
+        .collect()
+}
+
+fn segment_bytes(dir: &Path) -> u64 {
+    let bases = recovery::list_segments(dir).unwrap_or_default();
+    bases
+        .into_iter()
+        .flat_map(|base| std::fs::metadata(segment::file_path(dir, base, "log")))
+        .map(|found| found.len())
+        .sum()
+}
+
+fn of_log(found: log::Finding) -> Finding {
+    Finding {
+        path: found.path,
+        position: found.position,
+        offset: found.offset,
+        fault: Fault::Log(found.fault),
+    }
+}
+
+fn finding(path: &Path, position: Option<usize>, fault: Fault) -> Finding {
+    Finding {
+        path: path.to_owned(),
+        position: position.map(|at| at as u64),
+        offset: None,
+        fault,
+    }
+}

@@ -1,0 +1,268 @@
+//! Appending: room for it, rolling, sealing.
+
+use super::AppendError;
+use super::FIRST_RESERVE_BYTES;
+use super::Log;
+use super::batch::BatchHeader;
+use super::index;
+use super::jobs::OpenedSegment;
+use super::jobs::Room;
+use super::jobs::RoomJob;
+use super::jobs::SealJob;
+use super::segment::ActiveSegment;
+use super::segment::LoadedSegment;
+use super::segment::SealedSegment;
+use super::segment::SegmentView;
+use std::io;
+use std::sync::Arc;
+
+impl Log {
+    /// Appends one batch (checked by the caller) at the log's end and returns its base offset.
+    ///
+    /// `append_time_ms` stamps every record with that time.
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        header: &BatchHeader,
+        append_time_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Result<i64, AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        if bytes.len() > self.config.segment_bytes {
+            return Err(AppendError::LargerThanSegment);
+        }
+        let base_offset = self.offsets.end;
+        let must_roll = self.must_roll(bytes.len(), header, now_ms);
+        let fits = |active: &&mut ActiveSegment| active.writer.room() >= bytes.len();
+        let Some(active) = self.active.as_mut().filter(fits) else {
+            return Err(AppendError::NeedsRoom);
+        };
+        if must_roll || self.rolling {
+            return Err(AppendError::NeedsRoom);
+        }
+        let positioned = BatchHeader {
+            base_offset,
+            leader_epoch: 0,
+            max_timestamp: append_time_ms.unwrap_or(header.max_timestamp),
+            ..*header
+        };
+        if active.size() == 0 {
+            active.started_ms = now_ms;
+        }
+        active.append(bytes, &positioned, append_time_ms);
+        active.appended_ms = now_ms;
+        self.offsets.end = positioned.next_offset();
+        self.bytes_since_checkpoint += bytes.len() as u64;
+        self.offsets.check();
+        Ok(base_offset)
+    }
+
+    fn must_roll(&self, bytes: usize, header: &BatchHeader, now_ms: i64) -> bool {
+        let Some(active) = &self.active else {
+            return false;
+        };
+        let last_offset = self.offsets.end + i64::from(header.last_offset_delta);
+        let full = active.size() + bytes > self.config.segment_bytes.min(active.writer.capacity());
+        let old = now_ms.saturating_sub(active.started_ms) > self.config.segment_ms;
+        let too_far = last_offset - active.base > i64::from(i32::MAX);
+        // An empty one can still be too small, when segment.bytes was raised after it was mapped.
+        let too_small = bytes > active.writer.capacity();
+        too_small || (active.size() > 0 && (full || old || too_far))
+    }
+
+    /// Whether reserving more now would spare a later append the wait.
+    pub fn wants_room(&self) -> bool {
+        !self.making_room
+            && self.active.as_ref().is_some_and(|active| {
+                let writer = &active.writer;
+                let most = writer.capacity().min(self.config.segment_bytes);
+                writer.room() < writer.reserved() / 4 && writer.reserved() < most
+            })
+    }
+
+    /// The job that makes room for a batch of `bytes`, unless one is running.
+    pub fn room_job(&mut self, bytes: usize, header: &BatchHeader, now_ms: i64) -> Option<RoomJob> {
+        if self.making_room {
+            return None;
+        }
+        self.making_room = true;
+        let roll = self.must_roll(bytes, header, now_ms);
+        if roll {
+            self.shelve_empty_active();
+        }
+        Some(match &self.active {
+            Some(active) if !roll => RoomJob::Grow {
+                file: Arc::clone(&active.file),
+                bytes: self.next_reserve(active.size(), active.writer.reserved(), bytes),
+            },
+            Some(_) => self.create_job(bytes),
+            None => self.reopen_or_create(bytes),
+        })
+    }
+
+    /// An empty active segment that is too small for a batch is opened again, not rolled: the next
+    /// one would have its name.
+    fn shelve_empty_active(&mut self) {
+        let Some(active) = self.active.take_if(|active| active.size() == 0) else {
+            return;
+        };
+        self.sealed.push_back(SealedSegment {
+            base: active.base,
+            end: self.offsets.end,
+            size: 0,
+            loaded: None,
+            max_timestamp: Some(-1),
+            modified_ms: active.appended_ms,
+        });
+    }
+
+    /// The job that reserves the next step ahead of need; see [`wants_room`](Self::wants_room).
+    pub fn grow_job(&mut self) -> Option<RoomJob> {
+        if !self.wants_room() {
+            return None;
+        }
+        let active = self.active.as_ref()?;
+        self.making_room = true;
+        Some(RoomJob::Grow {
+            file: Arc::clone(&active.file),
+            bytes: self.next_reserve(active.size(), active.writer.reserved(), 1),
+        })
+    }
+
+    fn next_reserve(&self, size: usize, reserved: usize, wanted: usize) -> u64 {
+        let step = (reserved as u64)
+            .max(FIRST_RESERVE_BYTES)
+            .min(self.config.reserve_step_bytes_max);
+        let doubled = reserved as u64 + step;
+        doubled
+            .max((size + wanted) as u64)
+            .min(self.config.segment_bytes.max(size + wanted) as u64)
+    }
+
+    pub(super) fn create_job(&mut self, bytes: usize) -> RoomJob {
+        self.rolling = true;
+        RoomJob::Create {
+            dir: self.dir.clone(),
+            topic_id: self.topic_id,
+            base: self.offsets.end,
+            bytes: self.next_reserve(0, 0, bytes),
+            capacity: self.config.segment_bytes.max(bytes),
+            index_interval_bytes: self.config.index_interval_bytes,
+        }
+    }
+
+    fn reopen_or_create(&mut self, bytes: usize) -> RoomJob {
+        match self.sealed.back() {
+            Some(last) if last.size + bytes <= self.config.segment_bytes => RoomJob::Reopen {
+                dir: self.dir.clone(),
+                base: last.base,
+                size: last.size,
+                bytes: self.next_reserve(last.size, last.size, bytes),
+                capacity: self.config.segment_bytes,
+                index_interval_bytes: self.config.index_interval_bytes,
+            },
+            _ => self.create_job(bytes),
+        }
+    }
+
+    /// Takes in what a [`RoomJob`] brought. When a segment was rolled, the job that puts the old one
+    /// into its final form is returned.
+    ///
+    /// # Errors
+    /// The job's own error, handed through: there is no room.
+    pub fn room_done(
+        &mut self,
+        result: io::Result<Room>,
+        now_ms: i64,
+    ) -> io::Result<Option<SealJob>> {
+        self.making_room = false;
+        self.rolling = false;
+        match result? {
+            Room::Grown(reserved) => {
+                if let Some(active) = &mut self.active {
+                    active.writer.extend(reserved);
+                }
+                Ok(None)
+            }
+            Room::Opened(opened) => {
+                let seal = self.seal_active(now_ms)?;
+                self.adopt(opened, now_ms);
+                Ok(seal)
+            }
+        }
+    }
+
+    fn adopt(&mut self, opened: OpenedSegment, now_ms: i64) {
+        assert!(
+            !opened.writer.is_empty() || opened.base == self.offsets.end,
+            "a new segment starts at the log's end"
+        );
+        if self
+            .sealed
+            .back()
+            .is_some_and(|last| last.base == opened.base)
+        {
+            self.sealed.pop_back();
+        }
+        self.active = Some(ActiveSegment {
+            base: opened.base,
+            file: opened.file,
+            writer: opened.writer,
+            index: opened.index,
+            index_flushed: opened.index_flushed,
+            started_ms: now_ms,
+            appended_ms: now_ms,
+        });
+    }
+
+    /// Closes the active segment; its file gets its final form by the job returned.
+    pub fn seal_active(&mut self, now_ms: i64) -> io::Result<Option<SealJob>> {
+        let Some(active) = self.active.take() else {
+            return Ok(None);
+        };
+        let size = active.size();
+        let job = SealJob {
+            dir: self.dir.clone(),
+            base: active.base,
+            file: Arc::clone(&active.file),
+            size: size as u64,
+            index_bytes: active
+                .index
+                .index
+                .encode(active.index_flushed..active.index.index.len(), active.base),
+            index_at: (active.index_flushed * index::ENTRY_BYTES) as u64,
+        };
+        if self.durable.offset < self.offsets.end {
+            self.unsynced.push(active.file);
+        }
+        let reader = active.writer.seal();
+        self.sealed.push_back(SealedSegment {
+            base: active.base,
+            end: self.offsets.end,
+            size,
+            max_timestamp: Some(active.index.max_timestamp),
+            modified_ms: active.appended_ms,
+            loaded: Some(LoadedSegment {
+                view: SegmentView {
+                    base: active.base,
+                    reader,
+                    index: Arc::new(active.index.index),
+                },
+                used_ms: now_ms,
+            }),
+        });
+        self.sealing += 1;
+        Ok(Some(job))
+    }
+
+    /// Takes note that a [`SealJob`] ended. One that failed poisons the log, for it syncs; and as it
+    /// holds later checkpoints back, the next start reads that segment again.
+    pub fn seal_done(&mut self, result: &io::Result<()>) {
+        match result {
+            Ok(()) => self.sealing -= 1,
+            Err(_) => self.poisoned = true,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Reading by offset and by time.
+
+use super::HOT_BYTES;
+use super::Log;
+use super::Mark;
+use super::Offsets;
+use super::READ_BYTES_MAX;
+use super::Read;
+use super::ReadError;
+use super::TimeLookup;
+use super::index;
+use super::jobs::LoadJob;
+use super::jobs::Loaded;
+use super::segment;
+use super::segment::LoadedSegment;
+use super::segment::ReadLimit;
+use super::segment::SealedSegment;
+use super::segment::SegmentView;
+use crate::io::map::MapReader;
+use std::path::Path;
+
+impl Log {
+    /// Reads whole batches from the one that holds `offset` on, durable ones only, at most
+    /// `max_bytes` (but one whole batch when `at_least_one`), from one segment.
+    ///
+    /// `assume_resident` skips the check that the pages are in memory: for the read after a load.
+    pub fn read(
+        &mut self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        assume_resident: bool,
+        now_ms: i64,
+    ) -> Result<Read, ReadError> {
+        let Offsets {
+            start,
+            durable,
+            end,
+        } = self.offsets;
+        if offset < start || offset > end {
+            return Err(ReadError::OutOfRange {
+                asked: offset,
+                start,
+                end,
+            });
+        }
+        if offset >= durable {
+            return Ok(Read::Empty);
+        }
+        let limit = |durable_end| ReadLimit {
+            end: durable_end,
+            max_bytes: max_bytes.min(READ_BYTES_MAX),
+            at_least_one,
+        };
+        let durable_mark = self.durable;
+        if let Some(active) = self.active.as_ref().filter(|active| offset >= active.base) {
+            let limit = limit(durable_position(&durable_mark, active.base, active.size()));
+            let hot_from = active.size().saturating_sub(HOT_BYTES);
+            let reader = active.writer.reader();
+            let index = &active.index.index;
+            let from = index.position_of_offset((offset - active.base) as u32) as usize;
+            let resident = assume_resident || from >= hot_from;
+            return slice(
+                &reader,
+                index,
+                active.base,
+                offset,
+                limit,
+                &durable_mark,
+                resident,
+            );
+        }
+        let dir = &self.dir;
+        let interval = self.config.index_interval_bytes;
+        let at = self.sealed.partition_point(|segment| segment.end <= offset);
+        let Some(segment) = self.sealed.get_mut(at) else {
+            return Ok(Read::Empty);
+        };
+        let Some(loaded) = &mut segment.loaded else {
+            return Ok(Read::Load(open_job(dir, interval, segment)));
+        };
+        loaded.used_ms = now_ms;
+        let limit = limit(durable_position(&durable_mark, segment.base, segment.size));
+        let view = &loaded.view;
+        slice(
+            &view.reader,
+            &view.index,
+            view.base,
+            offset,
+            limit,
+            &durable_mark,
+            assume_resident,
+        )
+    }
+
+    /// Takes in what a [`LoadJob`] brought.
+    pub fn load_done(&mut self, loaded: Loaded, now_ms: i64) {
+        let Loaded::Segment {
+            view,
+            max_timestamp,
+            modified_ms,
+        } = loaded
+        else {
+            return;
+        };
+        let segment = self
+            .sealed
+            .iter_mut()
+            .find(|segment| segment.base == view.base && segment.size == view.reader.len());
+        if let Some(segment) = segment {
+            segment.max_timestamp = Some(max_timestamp);
+            segment.modified_ms = modified_ms;
+            segment.loaded = Some(LoadedSegment {
+                view,
+                used_ms: now_ms,
+            });
+        }
+    }
+
+    /// The first batch at or after `from_offset` that may hold a record as late as `timestamp` (ms).
+    pub fn batch_at_time(&mut self, timestamp: i64, from_offset: i64, now_ms: i64) -> TimeLookup {
+        let from_offset = from_offset.max(self.offsets.start);
+        let durable = self.durable;
+        for segment in &mut self.sealed {
+            if segment.end <= from_offset || segment.base >= durable.offset {
+                continue;
+            }
+            match segment.max_timestamp {
+                Some(max) if max < timestamp => continue,
+                _ => {}
+            }
+            let Some(loaded) = &mut segment.loaded else {
+                let interval = self.config.index_interval_bytes;
+                return TimeLookup::Load(open_job(&self.dir, interval, segment));
+            };
+            loaded.used_ms = now_ms;
+            let end = durable_position(&durable, segment.base, segment.size);
+            let SegmentView {
+                base,
+                reader,
+                index,
+            } = &loaded.view;
+            let found =
+                segment::locate_timestamp(reader, index, *base, timestamp, from_offset, end);
+            if let Some(batch) = found {
+                return TimeLookup::Batch(batch);
+            }
+        }
+        let Some(active) = &self.active else {
+            return TimeLookup::NotFound;
+        };
+        let end = durable_position(&durable, active.base, active.size());
+        let (reader, index) = (active.writer.reader(), &active.index.index);
+        segment::locate_timestamp(&reader, index, active.base, timestamp, from_offset, end)
+            .map_or(TimeLookup::NotFound, TimeLookup::Batch)
+    }
+
+    /// The highest timestamp (ms) in the log, `Ok(-1)` when there is none, or what must be loaded to
+    /// tell.
+    pub fn max_timestamp(&self) -> Result<i64, LoadJob> {
+        let mut max = self
+            .active
+            .as_ref()
+            .map_or(-1, |active| active.index.max_timestamp);
+        for segment in self.sealed.iter().filter(|segment| segment.size > 0) {
+            match segment.max_timestamp {
+                Some(timestamp) => max = max.max(timestamp),
+                None => {
+                    let interval = self.config.index_interval_bytes;
+                    return Err(open_job(&self.dir, interval, segment));
+                }
+            }
+        }
+        Ok(max)
+    }
+}
+
+fn durable_position(durable: &Mark, segment_base: i64, size: usize) -> usize {
+    match segment_base.cmp(&durable.segment_base) {
+        std::cmp::Ordering::Less => size,
+        std::cmp::Ordering::Equal => durable.position,
+        std::cmp::Ordering::Greater => 0,
+    }
+}
+
+pub(super) fn open_job(
+    dir: &Path,
+    index_interval_bytes: usize,
+    segment: &SealedSegment,
+) -> LoadJob {
+    LoadJob::Open {
+        dir: dir.to_owned(),
+        base: segment.base,
+        size: segment.size,
+        index_interval_bytes,
+    }
+}
+
+fn slice(
+    reader: &MapReader,
+    index: &index::Index,
+    segment_base: i64,
+    offset: i64,
+    limit: ReadLimit,
+    durable: &Mark,
+    resident: bool,
+) -> Result<Read, ReadError> {
+    let relative = (offset - segment_base) as u32;
+    let from = index.position_of_offset(relative) as usize;
+    let to = from.saturating_add(limit.max_bytes).min(limit.end);
+    if !resident && from < to && !reader.is_resident(from..to) {
+        return Ok(Read::Load(LoadJob::Populate {
+            reader: reader.clone(),
+            range: from..to,
+        }));
+    }
+    match segment::locate(reader, index, offset, relative, limit) {
+        Ok(range) if range.is_empty() => Ok(Read::Empty),
+        Ok(range) => Ok(Read::Data {
+            reaches_end: range.end == durable.position && segment_base == durable.segment_base,
+            records: reader.slice(range),
+        }),
+        Err(_) => Err(ReadError::Corrupt {
+            asked: offset,
+            segment_base,
+        }),
+    }
+}

@@ -1,0 +1,144 @@
+//! Retention: which segments go, and closing what is idle.
+
+use super::Log;
+use super::Offsets;
+use super::ReadError;
+use super::Retention;
+use super::jobs::DeleteJob;
+use super::jobs::LoadJob;
+use super::jobs::SealJob;
+use super::read::open_job;
+use super::segment::SealedSegment;
+use std::io;
+
+impl Log {
+    /// Moves the log start offset up to `offset` (at most the high watermark); the checkpoint that
+    /// makes it survive is asked for. Returns the offset in force.
+    pub fn delete_records(&mut self, offset: i64) -> Result<i64, ReadError> {
+        let Offsets {
+            start,
+            durable,
+            end,
+        } = self.offsets;
+        if offset > durable || offset < 0 {
+            return Err(ReadError::OutOfRange {
+                asked: offset,
+                start,
+                end,
+            });
+        }
+        if offset > start {
+            self.offsets.start = offset;
+            self.checkpoint_wanted = true;
+        }
+        Ok(self.offsets.start)
+    }
+
+    /// The next thing to do for retention by time, size and log start offset.
+    pub fn retention(&mut self, now_ms: i64) -> Retention {
+        if self.poisoned || self.making_room {
+            return Retention::Nothing;
+        }
+        let mut excess = match self.config.retention_bytes {
+            limit if limit >= 0 => self.size_bytes().saturating_sub(limit as u64),
+            _ => 0,
+        };
+        let mut bases = Vec::new();
+        while let Some(segment) = self.sealed.front() {
+            let is_last = self.sealed.len() == 1 && self.active.is_none();
+            if segment.end > self.durable.offset {
+                break;
+            }
+            let below_start = segment.end <= self.offsets.start && segment.size > 0;
+            let too_much = excess > 0 && excess >= segment.size as u64;
+            let old = match self.is_old(segment, now_ms) {
+                _ if below_start || too_much => false,
+                Ok(old) => old,
+                Err(load) if bases.is_empty() => return Retention::Load(load),
+                Err(_) => break,
+            };
+            if !(below_start || too_much || old) {
+                break;
+            }
+            if is_last && bases.is_empty() {
+                self.making_room = true;
+                return Retention::Roll(self.create_job(1));
+            }
+            if is_last || segment.base >= self.checkpoint_base {
+                self.checkpoint_wanted = true;
+                break;
+            }
+            excess = excess.saturating_sub(segment.size as u64);
+            bases.push(segment.base);
+            self.offsets.start = self.offsets.start.max(segment.end);
+            self.sealed.pop_front();
+        }
+        if !bases.is_empty() {
+            self.checkpoint_wanted = true;
+            self.offsets.check();
+            return Retention::Delete(DeleteJob {
+                dir: self.dir.clone(),
+                bases,
+            });
+        }
+        self.retention_of_active(now_ms)
+    }
+
+    /// The active segment ages too: when all of it is too old it is rolled, and goes the next time.
+    fn retention_of_active(&mut self, now_ms: i64) -> Retention {
+        let expired = self.active.as_ref().is_some_and(|active| {
+            let newest = match active.index.max_timestamp {
+                -1 => active.appended_ms,
+                timestamp => timestamp,
+            };
+            active.size() > 0
+                && self.durable.offset == self.offsets.end
+                && (self.is_expired(newest, now_ms) || self.offsets.start == self.offsets.end)
+        });
+        if !expired {
+            return Retention::Nothing;
+        }
+        self.making_room = true;
+        Retention::Roll(self.create_job(1))
+    }
+
+    fn is_old(&self, segment: &SealedSegment, now_ms: i64) -> Result<bool, LoadJob> {
+        if self.config.retention_ms < 0 || segment.size == 0 {
+            return Ok(false);
+        }
+        match segment.max_timestamp {
+            Some(-1) => Ok(self.is_expired(segment.modified_ms, now_ms)),
+            Some(timestamp) => Ok(self.is_expired(timestamp, now_ms)),
+            None => Err(open_job(
+                &self.dir,
+                self.config.index_interval_bytes,
+                segment,
+            )),
+        }
+    }
+
+    fn is_expired(&self, timestamp_ms: i64, now_ms: i64) -> bool {
+        self.config.retention_ms >= 0
+            && now_ms.saturating_sub(timestamp_ms) > self.config.retention_ms
+    }
+
+    /// Unmaps sealed segments that nobody read for `idle_ms`, and closes an active segment that
+    /// nobody appended to for as long, so that idle partitions hold neither maps nor descriptors.
+    pub fn close_idle(&mut self, now_ms: i64, idle_ms: i64) -> io::Result<Option<SealJob>> {
+        for segment in &mut self.sealed {
+            let used = segment.loaded.as_ref().map(|loaded| loaded.used_ms);
+            if used.is_some_and(|used_ms| now_ms.saturating_sub(used_ms) > idle_ms) {
+                segment.loaded = None;
+            }
+        }
+        let idle = self.active.as_ref().is_some_and(|active| {
+            now_ms.saturating_sub(active.appended_ms) > idle_ms
+                && self.durable.offset == self.offsets.end
+        });
+        if !idle || self.making_room || self.flushing || self.checkpointing {
+            return Ok(None);
+        }
+        self.want_checkpoint();
+        self.seal_active(now_ms)
+    }
+}

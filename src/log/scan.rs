@@ -1,0 +1,322 @@
+//! A segment's file from front to back, for `dump` and `verify`: every batch with what its checksum
+//! says, and what lies between and behind the batches.
+//!
+//! Recovery stops at the first batch that is not sound; a scan goes on behind it, to tell how much is
+//! damaged and what is not.
+
+use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
+use crate::io::file;
+use crate::io::map::{self, MapReader};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// How much is read ahead of the scan, in bytes.
+const WINDOW_BYTES: usize = 4 << 20;
+/// Where the format's number lies in a batch.
+const MAGIC_AT: usize = 16;
+
+/// A segment's file that is being scanned.
+pub struct Scan {
+    file: File,
+    reader: MapReader,
+    position: usize,
+    loaded: usize,
+    /// Batches that come now have no lower offset, as far as is known.
+    offset_min: i64,
+}
+
+/// What comes next in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Batch(Found),
+    /// Bytes that are no batch; the scan goes on behind them.
+    Damage {
+        position: usize,
+        bytes: usize,
+        why: BatchError,
+    },
+    /// All the rest is zeros.
+    Zeros {
+        position: usize,
+        bytes: usize,
+    },
+}
+
+/// A batch whose header makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub position: usize,
+    pub header: BatchHeader,
+    pub crc_matches: bool,
+    /// Where the scan goes on. Not behind the batch when its length cannot be believed.
+    pub end: usize,
+}
+
+impl Scan {
+    /// Opens the file at `path`; what is appended later is not seen.
+    pub fn open(path: &Path) -> io::Result<Scan> {
+        let file = file::open_for_reading(path)?;
+        let size = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let reader = map::map_for_reading(&file, size)?;
+        file::will_need(&file, 0, WINDOW_BYTES as u64);
+        Ok(Scan {
+            file,
+            reader,
+            position: 0,
+            loaded: 0,
+            offset_min: 0,
+        })
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> usize {
+        self.reader.len()
+    }
+
+    /// Where the next step begins.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The bytes of a batch that was found.
+    pub fn bytes(&self, found: &Found) -> &[u8] {
+        let end = found.position + found.header.size();
+        self.reader.bytes(found.position..end)
+    }
+
+    /// The base offset that the next step's bytes claim, when they look like a batch.
+    pub fn next_base_offset(&self) -> Option<i64> {
+        self.header_at(self.position)
+            .ok()
+            .map(|header| header.base_offset)
+    }
+
+    /// The next batch, or what is there instead; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// When the medium cannot read the bytes, or the file was cut while it was scanned.
+    pub fn step(&mut self) -> io::Result<Option<Step>> {
+        let position = self.position;
+        if position == self.size() {
+            return Ok(None);
+        }
+        self.load(position + HEADER_BYTES)?;
+        let step = match self.header_at(position) {
+            Ok(header) => self.batch(position, header)?,
+            Err(why) => self.no_batch(position, why)?,
+        };
+        Ok(Some(step))
+    }
+
+    fn batch(&mut self, position: usize, header: BatchHeader) -> io::Result<Step> {
+        let mut found = Found {
+            position,
+            header,
+            crc_matches: false,
+            end: position + header.size(),
+        };
+        self.load(found.end + HEADER_BYTES)?;
+        found.crc_matches = batch::crc_matches(self.bytes(&found));
+        if found.crc_matches || self.continues_at(found.end, header.next_offset())? {
+            self.offset_min = header.next_offset();
+        } else {
+            found.end = self.next_sound_batch(position + 1)?;
+        }
+        self.position = found.end;
+        Ok(Step::Batch(found))
+    }
+
+    fn no_batch(&mut self, position: usize, why: BatchError) -> io::Result<Step> {
+        if self.is_zero_from(position)? {
+            self.position = self.size();
+            return Ok(Step::Zeros {
+                position,
+                bytes: self.size() - position,
+            });
+        }
+        self.position = self.next_sound_batch(position + 1)?;
+        Ok(Step::Damage {
+            position,
+            bytes: self.position - position,
+            why,
+        })
+    }
+
+    fn header_at(&self, position: usize) -> Result<BatchHeader, BatchError> {
+        let header_end = (position + HEADER_BYTES).min(self.size());
+        let header = BatchHeader::parse(self.reader.bytes(position..header_end))?;
+        match header.size() > self.size() - position {
+            true => Err(BatchError::Truncated),
+            false => Ok(header),
+        }
+    }
+
+    /// Whether what follows a damaged batch is where that batch's header says.
+    fn continues_at(&mut self, position: usize, next_offset: i64) -> io::Result<bool> {
+        self.load(position + HEADER_BYTES)?;
+        let header_end = (position + HEADER_BYTES).min(self.size());
+        let header = self.reader.bytes(position..header_end);
+        Ok(is_zero(header)
+            || self
+                .header_at(position)
+                .is_ok_and(|next| next.base_offset == next_offset))
+    }
+
+    /// Where a sound batch begins at or after `from`, or the end of the file.
+    fn next_sound_batch(&mut self, from: usize) -> io::Result<usize> {
+        let size = self.size();
+        for position in from..size {
+            self.load(position + HEADER_BYTES)?;
+            let magic_at = position + MAGIC_AT;
+            if magic_at >= size {
+                break;
+            }
+            if self.reader.bytes(magic_at..magic_at + 1) != [2] {
+                continue;
+            }
+            let Ok(header) = self.header_at(position) else {
+                continue;
+            };
+            let ahead = header.base_offset - self.offset_min;
+            if (0..=i64::from(i32::MAX)).contains(&ahead) {
+                let end = position + header.size();
+                self.load(end)?;
+                if batch::crc_matches(self.reader.bytes(position..end)) {
+                    return Ok(position);
+                }
+            }
+        }
+        Ok(size)
+    }
+
+    fn is_zero_from(&mut self, position: usize) -> io::Result<bool> {
+        let mut at = position;
+        while at < self.size() {
+            let end = (at + WINDOW_BYTES).min(self.size());
+            self.load(end)?;
+            if !is_zero(self.reader.bytes(at..end)) {
+                return Ok(false);
+            }
+            at = end;
+        }
+        Ok(true)
+    }
+
+    /// Brings the bytes before `to` into memory, a window at a time, while the next window is on its
+    /// way. A page that cannot be read is an error here, where touching it would be a signal.
+    fn load(&mut self, to: usize) -> io::Result<()> {
+        let to = to.min(self.size());
+        if to <= self.loaded {
+            return Ok(());
+        }
+        let end = to.max(self.loaded + WINDOW_BYTES).min(self.size());
+        file::will_need(&self.file, end as u64, WINDOW_BYTES as u64);
+        match self.reader.populate(self.loaded..end) {
+            // A kernel before 5.14 cannot; the pages come when they are touched.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            other => other?,
+        }
+        self.loaded = end;
+        Ok(())
+    }
+}
+
+/// Whether all bytes are zero.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::batch::build::BatchBuilder;
+
+    /// Batches of two records each, of growing size, and where each begins.
+    fn segment(count: i64) -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut starts) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            starts.push(bytes.len());
+            let value = vec![b'v'; 10 + index as usize];
+            let mut batch = BatchBuilder::default().build(&[&value[..], b"x"]);
+            batch::patch_position(&mut batch, index * 2, 0);
+            bytes.extend(batch);
+        }
+        (bytes, starts)
+    }
+
+    fn steps(bytes: &[u8]) -> Vec<Step> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        std::fs::write(&path, bytes).unwrap();
+        let mut scan = Scan::open(&path).unwrap();
+        std::iter::from_fn(|| scan.step().unwrap()).collect()
+    }
+
+    fn unsound(steps: &[Step]) -> Vec<(usize, usize)> {
+        let stretch = |step: &Step| match step {
+            Step::Batch(found) if found.crc_matches => None,
+            Step::Batch(found) => Some((found.position, found.end)),
+            Step::Damage {
+                position, bytes, ..
+            }
+            | Step::Zeros { position, bytes } => Some((*position, position + bytes)),
+        };
+        steps.iter().filter_map(stretch).collect()
+    }
+
+    #[test]
+    fn every_flipped_bit_under_the_checksum_or_in_the_framing_costs_that_batch_only() {
+        let (bytes, starts) = segment(4);
+        assert_eq!(unsound(&steps(&bytes)), []);
+        for at in starts[1]..starts[2] {
+            let in_batch = at - starts[1];
+            // Base offset and leader epoch lie outside the checksum.
+            if in_batch < 8 || (12..16).contains(&in_batch) {
+                continue;
+            }
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                let found = unsound(&steps(&flipped));
+                assert_eq!(found, [(starts[1], starts[2])], "byte {in_batch} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_last_batch_is_zeros_only_when_all_of_it_is() {
+        let (bytes, _) = segment(2);
+        let with = |rest: &[u8]| *steps(&[&bytes[..], rest].concat()).last().unwrap();
+        let position = bytes.len();
+        assert!(matches!(with(b""), Step::Batch(_)));
+        for count in [1, 60, 61, 5000] {
+            let zeros = Step::Zeros {
+                position,
+                bytes: count,
+            };
+            assert_eq!(with(&vec![0; count]), zeros);
+            let mut rest = vec![0; count];
+            rest[count - 1] = 7;
+            let step = with(&rest);
+            assert!(
+                matches!(step, Step::Damage { position: at, bytes, .. } if at == position && bytes == count),
+                "{step:?}"
+            );
+        }
+        let torn = with(&bytes[..100]);
+        assert!(
+            matches!(
+                torn,
+                Step::Damage {
+                    why: BatchError::Truncated,
+                    ..
+                }
+            ),
+            "{torn:?}"
+        );
+    }
+}

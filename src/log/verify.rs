@@ -1,0 +1,480 @@
+//! Checks the directory of one partition that no broker has open: every checksum, every offset, the
+//! checkpoint and the indexes. Changes nothing.
+//!
+//! What the next start would repair by itself, because a crash leaves it behind, is a note. What
+//! contradicts what the checkpoint promised is an error.
+
+mod finding;
+mod index;
+
+pub use finding::{Fault, Finding, Severity};
+
+use super::batch::BatchHeader;
+use super::checkpoint::{self, Checkpoint};
+use super::records::Records;
+use super::recovery;
+use super::scan::{Found, Scan, Step};
+use super::segment;
+use crate::io::file;
+use index::IndexCheck;
+use std::io;
+use std::ops::AddAssign;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// What the records of one batch may unpack to (bytes) before they are taken for a bomb.
+const UNPACKED_BYTES_MAX: usize = 512 << 20;
+/// Progress is told this often, in bytes.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub segments: u64,
+    pub batches: u64,
+    pub records: u64,
+    /// Bytes of sound batches.
+    pub bytes: u64,
+    /// Bytes of zeros behind the last batches: disk space that was reserved.
+    pub reserved_bytes: u64,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.segments += other.segments;
+        self.batches += other.batches;
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.reserved_bytes += other.reserved_bytes;
+    }
+}
+
+/// What was found in a partition's directory.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub totals: Totals,
+    pub findings: Vec<Finding>,
+    /// The checkpoint, when it is sound.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Checks the directory of a partition of `topic_id`; one that is not there holds nothing wrong.
+///
+/// With `unpack`, the records of every batch are decompressed and read too. `progress` is told the
+/// bytes that were looked at since it was called last.
+pub fn verify(dir: &Path, topic_id: Uuid, unpack: bool, progress: &dyn Fn(u64)) -> Report {
+    let mut verifier = Verifier {
+        dir,
+        unpack,
+        progress,
+        durable: (0, 0),
+        expected: None,
+        checkpoint_met: false,
+        told: 0,
+        report: Report::default(),
+    };
+    match recovery::list_segments(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => verifier.unreadable(dir, &error),
+        Ok(bases) => verifier.run(topic_id, &bases),
+    }
+    verifier.report
+}
+
+struct Verifier<'a> {
+    dir: &'a Path,
+    unpack: bool,
+    progress: &'a dyn Fn(u64),
+    /// Segment base and position below which all was promised to be on the disk.
+    durable: (i64, u64),
+    /// The offset that comes next; None when it cannot be told.
+    expected: Option<i64>,
+    /// The place that the checkpoint points to was reached.
+    checkpoint_met: bool,
+    /// Bytes of the segment that progress was told of.
+    told: u64,
+    report: Report,
+}
+
+/// One segment on its turn.
+struct Segment<'a> {
+    path: PathBuf,
+    base: i64,
+    /// The bases of those after it.
+    later: &'a [i64],
+}
+
+impl Verifier<'_> {
+    fn run(&mut self, topic_id: Uuid, bases: &[i64]) {
+        self.check_checkpoint(topic_id, bases);
+        self.durable = match &self.report.checkpoint {
+            Some(found) => (found.segment_base, found.position),
+            None => (bases.last().copied().unwrap_or(0), 0),
+        };
+        self.note_strays(bases);
+        for (at, base) in bases.iter().enumerate() {
+            if !self.check_segment(*base, &bases[at + 1..]) {
+                break;
+            }
+        }
+    }
+
+    // ---- the checkpoint ----
+
+    fn check_checkpoint(&mut self, topic_id: Uuid, bases: &[i64]) {
+        let path = self.dir.join(checkpoint::FILE_NAME);
+        let content = match file::read(&path, checkpoint::FILE_BYTES_MAX) {
+            Err(error) => return self.unreadable(&path, &error),
+            Ok(None) if bases.is_empty() => return,
+            Ok(None) => return self.note(&path, Fault::CheckpointMissing),
+            Ok(Some(content)) => content,
+        };
+        let found = match Checkpoint::check(&content) {
+            Err(why) => return self.find(&path, 0, None, Fault::CheckpointDamaged(why)),
+            Ok(found) => found,
+        };
+        if found.topic_id != topic_id {
+            let fault = Fault::CheckpointOfOtherTopic {
+                found: found.topic_id,
+                expected: topic_id,
+            };
+            self.find(&path, 6, None, fault);
+        }
+        let nothing_yet = bases.is_empty()
+            && found.durable_offset == found.log_start_offset
+            && found.position == 0;
+        if !nothing_yet && !bases.contains(&found.segment_base) {
+            let offset = Some(found.segment_base);
+            self.find(&path, 38, offset, Fault::CheckpointSegmentMissing);
+        }
+        if let Some(first) = bases.first().filter(|base| **base > found.log_start_offset) {
+            let fault = Fault::StartMissing { first: *first };
+            self.find(&path, 22, Some(found.log_start_offset), fault);
+        }
+        self.report.checkpoint = Some(found);
+    }
+
+    /// Called at each batch boundary.
+    fn meet_checkpoint(&mut self, base: i64, position: usize, trusted: bool) {
+        let here = (base, position as u64);
+        let Some(found) = self.checkpoint().filter(|_| here == self.durable) else {
+            return;
+        };
+        let claims = found.durable_offset;
+        self.checkpoint_met = true;
+        if let Some(offset) = self.expected.filter(|offset| trusted && *offset != claims) {
+            let path = self.dir.join(checkpoint::FILE_NAME);
+            let fault = Fault::CheckpointOffset { found: offset };
+            self.find(&path, 30, Some(claims), fault);
+        }
+    }
+
+    fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.report.checkpoint.as_ref()
+    }
+
+    /// Called at the end of each segment.
+    fn miss_checkpoint(&mut self, base: i64, size: usize, trusted: bool) {
+        let (durable_base, position) = self.durable;
+        let Some(offset) = self.checkpoint().map(|found| found.durable_offset) else {
+            return;
+        };
+        if base != durable_base || self.checkpoint_met {
+            return;
+        }
+        let path = self.dir.join(checkpoint::FILE_NAME);
+        if (size as u64) < position {
+            let fault = Fault::DurableMissing {
+                position,
+                size: size as u64,
+            };
+            self.find(&segment_path(self.dir, base), size, Some(offset), fault);
+        } else if trusted {
+            let fault = Fault::CheckpointOffBoundary { position };
+            self.find(&path, 46, Some(offset), fault);
+        }
+    }
+
+    // ---- segments ----
+
+    /// False when the log ends here: what lies behind is cut at the next start.
+    fn check_segment(&mut self, base: i64, later: &[i64]) -> bool {
+        let segment = Segment {
+            path: segment_path(self.dir, base),
+            base,
+            later,
+        };
+        let expected = self.expected.replace(base);
+        if let Some(expected) = expected.filter(|expected| *expected != base) {
+            let rest = self.bytes_of(&[base]);
+            if !self.broken(&segment, 0, base, Fault::SegmentGap { expected }, rest) {
+                return false;
+            }
+        }
+        let scan = match Scan::open(&segment.path) {
+            Ok(scan) => scan,
+            Err(error) => {
+                self.expected = None;
+                self.unreadable(&segment.path, &error);
+                return true;
+            }
+        };
+        self.report.totals.segments += 1;
+        let size = scan.size();
+        let index_path = segment::file_path(self.dir, base, "index");
+        let must_be_there = size > 0 && base < self.durable.0;
+        let mut index = IndexCheck::read(index_path, base, must_be_there);
+        let (goes_on, end) = self.check_batches(scan, &segment, &mut index);
+        self.report.findings.extend(index.finish(end));
+        (self.progress)(size as u64 - std::mem::take(&mut self.told));
+        goes_on
+    }
+
+    /// Returns whether the log goes on in the next segment, and the end of this one's last batch.
+    fn check_batches(
+        &mut self,
+        mut scan: Scan,
+        segment: &Segment<'_>,
+        index: &mut IndexCheck,
+    ) -> (bool, usize) {
+        let mut end = 0;
+        // Behind damage it is no surprise that offsets and boundaries are not as they should be.
+        let mut trusted = true;
+        loop {
+            let position = scan.position();
+            self.meet_checkpoint(segment.base, position, trusted);
+            let step = match scan.step() {
+                Err(error) => {
+                    self.unreadable_at(&segment.path, position, &error);
+                    self.expected = None;
+                    return (true, end);
+                }
+                Ok(None) => break,
+                Ok(Some(Step::Zeros { bytes, .. })) if !self.is_durable(segment.base, position) => {
+                    self.report.totals.reserved_bytes += bytes as u64;
+                    break;
+                }
+                Ok(Some(step)) => step,
+            };
+            let expected = self.expected.unwrap_or(segment.base);
+            if let Some(fault) = self.fault_of(&step, &scan, segment, expected) {
+                trusted = false;
+                let rest = (scan.size() - position) as u64;
+                if !self.broken(segment, position, expected, fault, rest) {
+                    return (false, end);
+                }
+            }
+            match &step {
+                Step::Batch(found) if found.crc_matches => {
+                    let offset = self.offset_of(found, &scan, segment, expected);
+                    index.note(position, offset, &found.header);
+                    self.expected = Some(offset + i64::from(found.header.last_offset_delta) + 1);
+                    self.take_batch(&scan, segment, found, offset);
+                }
+                _ => {
+                    index.skip(scan.position());
+                    self.expected = scan.next_base_offset();
+                }
+            }
+            end = scan.position();
+            while end as u64 - self.told >= PROGRESS_BYTES {
+                (self.progress)(PROGRESS_BYTES);
+                self.told += PROGRESS_BYTES;
+            }
+        }
+        self.miss_checkpoint(segment.base, scan.size(), trusted);
+        (true, end)
+    }
+
+    /// Why recovery would not read on here.
+    fn fault_of(
+        &self,
+        step: &Step,
+        scan: &Scan,
+        segment: &Segment<'_>,
+        expected: i64,
+    ) -> Option<Fault> {
+        match *step {
+            Step::Zeros { bytes, .. } => Some(Fault::Zeros { bytes }),
+            Step::Damage { why, bytes, .. } => Some(Fault::NoBatch { why, bytes }),
+            Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
+                bytes: found.end - found.position,
+            }),
+            Step::Batch(found) if found.header.base_offset != expected => {
+                Some(Fault::WrongOffset {
+                    found: found.header.base_offset,
+                    lone: self.offset_of(&found, scan, segment, expected) == expected,
+                })
+            }
+            Step::Batch(_) => None,
+        }
+    }
+
+    /// The offset that a batch really has: when what comes behind it stands where it should, a batch
+    /// that says something else than `expected` is wrong only in its header.
+    fn offset_of(&self, found: &Found, scan: &Scan, segment: &Segment<'_>, expected: i64) -> i64 {
+        let at_checkpoint = self
+            .checkpoint()
+            .filter(|_| (segment.base, found.end as u64) == self.durable)
+            .map(|checkpoint| checkpoint.durable_offset);
+        let next = scan
+            .next_base_offset()
+            .or(segment.later.first().copied())
+            .or(at_checkpoint);
+        let follows = next == Some(expected + i64::from(found.header.last_offset_delta) + 1);
+        match follows {
+            true => expected,
+            false => found.header.base_offset,
+        }
+    }
+
+    /// Counts a batch whose checksum matches, and looks at what the checksum cannot tell.
+    fn take_batch(&mut self, scan: &Scan, segment: &Segment<'_>, found: &Found, offset: i64) {
+        let path = &segment.path;
+        let header = &found.header;
+        let totals = &mut self.report.totals;
+        totals.batches += 1;
+        totals.records += header.record_count as u64;
+        totals.bytes += header.size() as u64;
+        for fault in faults_in_header(header) {
+            self.find(path, found.position, Some(offset), fault);
+        }
+        if self.unpack
+            && let Err(fault) = check_records(header, scan.bytes(found))
+        {
+            self.find(path, found.position, Some(offset), fault);
+        }
+    }
+
+    fn is_durable(&self, base: i64, position: usize) -> bool {
+        (base, position as u64) < self.durable
+    }
+
+    /// Takes note of a place where recovery would not read on. Beyond what was durable that is how a
+    /// crash leaves a log: it ends there, and this returns false. `rest_bytes` are those from there to
+    /// the end of the segment.
+    fn broken(
+        &mut self,
+        segment: &Segment<'_>,
+        position: usize,
+        offset: i64,
+        fault: Fault,
+        rest_bytes: u64,
+    ) -> bool {
+        let is_durable = self.is_durable(segment.base, position);
+        let fault = match is_durable {
+            true => fault,
+            false => Fault::TornTail {
+                bytes: rest_bytes + self.bytes_of(segment.later),
+                first: Box::new(fault),
+            },
+        };
+        self.find(&segment.path, position, Some(offset), fault);
+        is_durable
+    }
+
+    fn bytes_of(&self, bases: &[i64]) -> u64 {
+        let size = |base: &i64| std::fs::metadata(segment_path(self.dir, *base));
+        bases.iter().flat_map(size).map(|found| found.len()).sum()
+    }
+
+    // ---- files that belong to nothing ----
+
+    fn note_strays(&mut self, bases: &[i64]) {
+        let mut strays: Vec<PathBuf> = std::fs::read_dir(self.dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| !is_ours(path, bases))
+            .collect();
+        strays.sort();
+        for path in strays {
+            self.note(&path, Fault::Stray);
+        }
+    }
+
+    // ---- findings ----
+
+    fn find(&mut self, path: &Path, position: usize, offset: Option<i64>, fault: Fault) {
+        self.report.findings.push(Finding {
+            path: path.to_owned(),
+            position: Some(position as u64),
+            offset,
+            fault,
+        });
+    }
+
+    fn note(&mut self, path: &Path, fault: Fault) {
+        self.report.findings.push(Finding {
+            path: path.to_owned(),
+            position: None,
+            offset: None,
+            fault,
+        });
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        self.note(path, Fault::Unreadable(error.to_string()));
+    }
+
+    fn unreadable_at(&mut self, path: &Path, position: usize, error: &io::Error) {
+        let fault = Fault::Unreadable(error.to_string());
+        self.find(path, position, self.expected, fault);
+    }
+}
+
+fn segment_path(dir: &Path, base: i64) -> PathBuf {
+    segment::file_path(dir, base, "log")
+}
+
+fn is_ours(path: &Path, bases: &[i64]) -> bool {
+    let base = segment::base_of(path, "log").or_else(|| segment::base_of(path, "index"));
+    match base {
+        Some(base) => bases.contains(&base),
+        None => path
+            .file_name()
+            .is_some_and(|name| name == checkpoint::FILE_NAME),
+    }
+}
+
+/// What only a broker that went wrong can have written: the checksum would have told of the rest.
+fn faults_in_header(header: &BatchHeader) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if header.leader_epoch != 0 {
+        faults.push(Fault::WrongLeaderEpoch(header.leader_epoch));
+    }
+    if header.record_count != header.last_offset_delta.saturating_add(1) {
+        faults.push(Fault::WrongCount {
+            records: header.record_count,
+            last_offset_delta: header.last_offset_delta,
+        });
+    }
+    if header.codec().is_none() {
+        faults.push(Fault::UnknownCodec);
+    }
+    faults
+}
+
+/// Reads every record and holds their number and offsets against the header.
+fn check_records(header: &BatchHeader, batch: &[u8]) -> Result<(), Fault> {
+    let unreadable = |error: &dyn ToString| Fault::BadRecords(error.to_string());
+    let records =
+        Records::unpack(*header, batch, UNPACKED_BYTES_MAX).map_err(|error| unreadable(&error))?;
+    let mut iter = records.iter();
+    for (index, record) in iter.by_ref().enumerate() {
+        let record = record.map_err(|error| unreadable(&error))?;
+        let delta = record.offset - header.base_offset;
+        if delta != index as i64 {
+            let what = format!("record {index} of the batch has offset delta {delta}");
+            return Err(Fault::BadRecords(what));
+        }
+    }
+    match iter.bytes_left() {
+        0 => Ok(()),
+        bytes => Err(Fault::BadRecords(format!(
+            "{bytes} bytes follow the last of {} records",
+            header.record_count
+        ))),
+    }
+}
