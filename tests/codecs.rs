@@ -3,7 +3,7 @@
 
 mod requests;
 mod responses;
-mod robustness;
+pub mod robustness;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader as TheirHeader, ResponseHeader};

@@ -1,5 +1,17 @@
 //! Every integration test, in one binary: it links once.
 
+mod clients;
 mod codecs;
+mod commands;
+mod durability;
+mod full_disk;
+mod fuzz_seeds;
+mod hostile;
+mod http;
+mod lifecycle;
 mod log_model;
+mod protocol;
+mod support;
+mod tidy;
 mod verify;
+mod zero_copy;

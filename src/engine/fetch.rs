@@ -3,6 +3,7 @@
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
 use crate::io::clock;
 use crate::log::Read;
+use crate::log::batch;
 use crate::log::jobs::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -212,18 +213,18 @@ impl Engine {
 }
 
 /// Each shard was given the whole limit; in request order, what goes beyond it is left for the next
-/// fetch. The first that has anything keeps it, however large.
+/// fetch, as it would be with one shard. The first that has anything keeps it, however large.
 fn hold_to_limit(data: &mut [PartitionData], max_bytes: usize) {
     let mut total = 0;
     for partition in data {
-        let length = partition.len();
-        if total > 0 && total + length > max_bytes {
-            if let Ok(records) = &mut partition.records {
-                records.clear();
-                partition.has_more = true;
-            }
-            continue;
+        let left = max_bytes.saturating_sub(total);
+        if let Ok(records) = &mut partition.records
+            && total > 0
+            && records.len() > left
+        {
+            records.truncate(batch::whole_batches_within(records, left));
+            partition.has_more = true;
         }
-        total += length;
+        total += partition.len();
     }
 }

@@ -112,9 +112,46 @@ const fn api(
     }
 }
 
+/// The table as `docs/protocol.md` shows it.
+pub fn markdown_table() -> String {
+    let mut table = "| Key | API | Versions | Flexible from |\n|---|---|---|---|\n".to_owned();
+    for api in APIS {
+        table.push_str(&markdown_row(api));
+    }
+    table
+}
+
+fn markdown_row(api: &Api) -> String {
+    let (min, max) = (api.min_version, api.max_version);
+    let served = match api.min_served_version {
+        served if served == min => String::new(),
+        served => format!(" (served from {served})"),
+    };
+    let (key, name, flexible) = (api.key.code(), api.name, api.first_flexible_version);
+    format!("| {key} | {name} | {min} to {max}{served} | {flexible} |\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+    const BEGIN: &str = "<!-- api table: begin -->\n";
+    const END: &str = "<!-- api table: end -->\n";
+
+    #[test]
+    fn the_page_on_disk_has_this_table() {
+        let page = std::fs::read_to_string(DOCS).expect("docs/protocol.md");
+        let (before, rest) = page.split_once(BEGIN).expect("the table's beginning");
+        let (_, after) = rest.split_once(END).expect("the table's end");
+        let expected = format!("{before}{BEGIN}\n{}\n{END}{after}", markdown_table());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(DOCS, expected).expect("write docs/protocol.md");
+        } else {
+            let stale = "docs/protocol.md is stale: UPDATE_DOCS=1 cargo test --lib kafka::api";
+            assert!(page == expected, "{stale}");
+        }
+    }
 
     #[test]
     fn the_table_is_in_key_order_and_every_range_is_sane() {

@@ -179,6 +179,18 @@ impl BatchHeader {
     }
 }
 
+/// How many of the first `most` bytes of `batches`, whole ones in a row, are whole batches.
+pub fn whole_batches_within(batches: &[u8], most: usize) -> usize {
+    let mut end = 0;
+    while let Ok(header) = BatchHeader::parse(&batches[end..]) {
+        if end + header.size() > most.min(batches.len()) {
+            break;
+        }
+        end += header.size();
+    }
+    end
+}
+
 /// Whether the CRC-32C in the header matches. `batch` is one whole batch.
 pub fn crc_matches(batch: &[u8]) -> bool {
     batch.len() >= HEADER_BYTES

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::{frame, requests, versions};
 
 /// Decodes whatever `frame` claims to be.
-fn decode(frame: &Bytes) -> Result<(), WireError> {
+pub fn decode(frame: &Bytes) -> Result<(), WireError> {
     let (header, mut reader) = RequestHeader::decode(frame)?;
     match header.api() {
         Some(api) => decode_body(api.key, header.api_version, &mut reader),
@@ -41,7 +41,7 @@ fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), Wire
 }
 
 /// A valid request of every API in every version.
-fn valid_frames() -> Vec<Bytes> {
+pub fn valid_frames() -> Vec<Bytes> {
     let of = |api: &millstream::kafka::api::Api| {
         let key = api.key;
         versions(key).map(move |version| valid_frame(key, version))

@@ -1,0 +1,369 @@
+//! The house rules that a compiler does not know, held against the source tree. Each rule is a
+//! function over text, and is shown to fail on made-up text below.
+
+mod source;
+
+use source::Source;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The rooms from top to bottom. A room may use those below it and itself.
+const ROOMS: &[&str] = &[
+    "cli", "server", "shard", "net", "http", "kafka", "engine", "log", "io", "config",
+];
+/// The files above all rooms.
+const TOP: &[&str] = &["src/main.rs", "src/lib.rs"];
+/// The only room with `unsafe`.
+const UNSAFE_ROOM: &str = "io";
+/// The only room that prints.
+const PRINTING_ROOM: &str = "cli";
+const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln"];
+/// What is left in by mistake.
+const UNFINISHED: &[&str] = &["dbg", "todo", "unimplemented"];
+const LINES_MAX: usize = 700;
+
+type Files = BTreeMap<String, String>;
+
+#[test]
+fn imports_point_down() {
+    assert_none(sources().iter().flat_map(|(path, text)| upward(path, text)));
+}
+
+#[test]
+fn the_map_in_lib_rs_lists_the_rooms_from_top_to_bottom() {
+    let files = sources();
+    let lib = &files["src/lib.rs"];
+    assert_eq!(rooms_on_the_map(lib), ROOMS);
+    let declared: BTreeSet<String> = Source::new(lib).file_modules().into_iter().collect();
+    let rooms: BTreeSet<String> = ROOMS.iter().map(|room| room.to_string()).collect();
+    assert_eq!(declared, rooms);
+}
+
+#[test]
+fn unsafe_stays_in_its_room() {
+    assert_none(
+        sources()
+            .iter()
+            .flat_map(|(path, text)| unsafe_outside(path, text)),
+    );
+}
+
+#[test]
+fn nothing_unfinished_is_left_in_and_only_the_command_line_prints() {
+    assert_none(
+        sources()
+            .iter()
+            .flat_map(|(path, text)| left_in(path, text)),
+    );
+}
+
+#[test]
+fn every_file_is_a_module_or_included() {
+    assert_none(dead(&sources()));
+}
+
+#[test]
+fn no_file_holds_too_much() {
+    assert_none(
+        sources()
+            .iter()
+            .filter_map(|(path, text)| too_long(path, text)),
+    );
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let names = metric_names(&read("src/http/metrics.rs"));
+    assert!(!names.is_empty(), "no metrics found");
+    assert_none(missing(&names, &read("docs/operating.md")));
+}
+
+// ---- the rules ----
+
+/// Paths in `text` that lead to a room above the file's own.
+fn upward(path: &str, text: &str) -> Vec<String> {
+    if TOP.contains(&path) {
+        return Vec::new();
+    }
+    let source = Source::new(text);
+    let own = room_of(path);
+    let Some(own_floor) = floor(own) else {
+        return vec![format!("{path}: {own} is no room of the house")];
+    };
+    let mut paths = source.crate_paths();
+    paths.extend(source.paths_above(depth_of(path)));
+    let problem = |(at, name): (usize, String)| {
+        let line = source.line(at);
+        match floor(&name) {
+            Some(floor) if floor < own_floor => {
+                Some(format!("{path}:{line}: {own} reaches up to {name}"))
+            }
+            Some(_) => None,
+            None if source.code[at..].starts_with("super") => None,
+            None => Some(format!("{path}:{line}: {name} is no room of the house")),
+        }
+    };
+    paths.into_iter().filter_map(problem).collect()
+}
+
+fn unsafe_outside(path: &str, text: &str) -> Vec<String> {
+    if room_of(path) == UNSAFE_ROOM {
+        return Vec::new();
+    }
+    let source = Source::new(text);
+    let places = source.words("unsafe").into_iter();
+    places
+        .map(|at| format!("{path}:{}: unsafe outside {UNSAFE_ROOM}", source.line(at)))
+        .collect()
+}
+
+fn left_in(path: &str, text: &str) -> Vec<String> {
+    let source = Source::new(text);
+    let may_print = room_of(path) == PRINTING_ROOM;
+    let printing = PRINTING.iter().filter(|_| !may_print);
+    let mut problems = Vec::new();
+    for name in UNFINISHED.iter().chain(printing) {
+        for at in source.words(name) {
+            if source.code[at + name.len()..].starts_with('!') {
+                problems.push(format!("{path}:{}: {name}!", source.line(at)));
+            }
+        }
+    }
+    problems
+}
+
+/// Files that no `mod` and no `include_…!` leads to.
+fn dead(files: &Files) -> Vec<String> {
+    let mut alive = BTreeSet::new();
+    let mut waiting: Vec<String> = TOP.iter().map(|path| path.to_string()).collect();
+    while let Some(path) = waiting.pop() {
+        let Some(text) = files.get(&path) else {
+            continue;
+        };
+        let source = Source::new(text);
+        let dir = module_dir(&path);
+        for name in source.file_modules() {
+            waiting.push(format!("{dir}/{name}.rs"));
+            waiting.push(format!("{dir}/{name}/mod.rs"));
+        }
+        let beside = path.rsplit_once('/').map_or("", |(beside, _)| beside);
+        let named = source.strings.iter();
+        alive.extend(named.map(|name| format!("{beside}/{name}")));
+        alive.insert(path);
+    }
+    let dead = files.keys().filter(|path| !alive.contains(*path));
+    dead.map(|path| format!("{path}: nothing leads here"))
+        .collect()
+}
+
+fn too_long(path: &str, text: &str) -> Option<String> {
+    let lines = text.lines().count();
+    (path.ends_with(".rs") && lines > LINES_MAX).then(|| format!("{path}: {lines} lines"))
+}
+
+/// The names of metric families among the strings of a file.
+fn metric_names(text: &str) -> BTreeSet<String> {
+    let is_name = |string: &String| {
+        let is_ours = string.starts_with("millstream_") || string.starts_with("process_");
+        is_ours
+            && string
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    Source::new(text)
+        .strings
+        .into_iter()
+        .filter(is_name)
+        .collect()
+}
+
+/// The names that a page does not have as whole words.
+fn missing(names: &BTreeSet<String>, page: &str) -> Vec<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = page.split(|c| !is_part(c)).collect();
+    let missing = names.iter().filter(|name| !words.contains(name.as_str()));
+    missing
+        .map(|name| format!("{name} is not explained"))
+        .collect()
+}
+
+fn rooms_on_the_map(lib: &str) -> Vec<&str> {
+    lib.lines()
+        .filter_map(|line| line.strip_prefix("//! - `")?.split_once('`'))
+        .map(|(room, _)| room)
+        .collect()
+}
+
+// ---- places ----
+
+/// `src/log/batch.rs` and `src/log.rs` are in `log`.
+fn room_of(path: &str) -> &str {
+    let inside = path.strip_prefix("src/").unwrap_or(path);
+    let first = inside.split('/').next().unwrap_or(inside);
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// How often a module says `super` to reach the root: once in `src/log/mod.rs`.
+fn depth_of(path: &str) -> usize {
+    path.matches('/').count() - usize::from(path.ends_with("/mod.rs"))
+}
+
+fn floor(room: &str) -> Option<usize> {
+    ROOMS.iter().position(|name| *name == room)
+}
+
+/// Where the modules lie that a file declares.
+fn module_dir(path: &str) -> &str {
+    let is_root = TOP.contains(&path) || path.ends_with("/mod.rs");
+    match is_root {
+        true => path.rsplit_once('/').map_or("", |(dir, _)| dir),
+        false => path.strip_suffix(".rs").unwrap_or(path),
+    }
+}
+
+/// Every file under `src/`, by its path from the project's root.
+fn sources() -> Files {
+    let mut files = Files::new();
+    let mut dirs = vec!["src".to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(root().join(&dir)).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{dir}/{}", entry.file_name().display());
+            match entry.file_type().unwrap().is_dir() {
+                true => dirs.push(path),
+                false => drop(files.insert(path.clone(), read(&path))),
+            }
+        }
+    }
+    files
+}
+
+fn read(path: &str) -> String {
+    let bytes = std::fs::read(root().join(path));
+    let bytes = bytes.unwrap_or_else(|error| panic!("{path}: {error}"));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[track_caller]
+fn assert_none(problems: impl IntoIterator<Item = String>) {
+    let problems: Vec<String> = problems.into_iter().collect();
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+// ---- that the rules can fail ----
+
+#[test]
+fn a_path_up_is_found_however_it_is_written() {
+    for bad in [
+        "use crate::engine::Engine;",
+        "use crate::{io::file, engine::{Engine, log}};",
+        "fn f() { crate::kafka::api::find(); }",
+        "pub(in crate::server) fn f() {}",
+        "use super::super::net;",
+        "use crate::nowhere;",
+    ] {
+        let found = upward("src/log/segment.rs", &format!("// one\n{bad}\n"));
+        assert_eq!(found.len(), 1, "{bad}: {found:?}");
+        assert!(found[0].starts_with("src/log/segment.rs:2: "), "{found:?}");
+    }
+    assert_eq!(
+        upward("src/log/mod.rs", "use super::engine::Engine;").len(),
+        1
+    );
+    assert_eq!(upward("src/attic/mod.rs", "").len(), 1);
+}
+
+#[test]
+fn a_path_down_or_within_the_room_is_fine() {
+    for good in [
+        "use crate::io::{self, file};",
+        "use crate::{config, io, log::batch};",
+        "use super::index;",
+        "// use crate::engine;",
+        "const S: &str = \"crate::engine\";",
+        "use other_crate::engine;",
+    ] {
+        let found = upward("src/log/segment.rs", good);
+        assert!(found.is_empty(), "{good}: {found:?}");
+    }
+    assert!(upward("src/main.rs", "use millstream::cli;").is_empty());
+}
+
+#[test]
+fn unsafe_is_found_in_code_only() {
+    let code = "fn f() { unsafe { g() } }";
+    assert_eq!(unsafe_outside("src/log/mod.rs", code).len(), 1);
+    assert!(unsafe_outside("src/io/map.rs", code).is_empty());
+    for harmless in [
+        "// unsafe",
+        "/* a /* nested */ unsafe */ fn f() {}",
+        "const S: &str = \"say \\\" unsafe\";",
+        "const R: &str = r#\"a \" unsafe\"#;",
+        "fn unsafely() {}",
+    ] {
+        assert!(
+            unsafe_outside("src/log/mod.rs", harmless).is_empty(),
+            "{harmless}"
+        );
+    }
+    // Quotes in characters, and lifetimes, do not open anything.
+    let tricky = "fn f<'a>(s: &'a str) { m('\"', '\\'', 'x', b'\"'); unsafe {} }";
+    assert_eq!(unsafe_outside("src/log/mod.rs", tricky).len(), 1);
+}
+
+#[test]
+fn what_is_left_in_is_found() {
+    let code = "fn f() { dbg!(1); todo!(); println!(\"x\"); }\n// unimplemented!()";
+    assert_eq!(left_in("src/net/mod.rs", code).len(), 3);
+    assert_eq!(left_in("src/cli/table.rs", code).len(), 2);
+    assert!(left_in("src/net/mod.rs", "fn println() {}").is_empty());
+}
+
+#[test]
+fn a_file_that_nothing_leads_to_is_found() {
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let files = Files::from([
+        file("src/main.rs", "fn main() {}"),
+        file("src/lib.rs", "pub mod a;\n// mod ghost;"),
+        file("src/a/mod.rs", "mod b; mod inline { }"),
+        file(
+            "src/a/b.rs",
+            "mod c; const P: &str = include_str!(\"page.html\");",
+        ),
+        file("src/a/b/c.rs", ""),
+        file("src/a/page.html", ""),
+        file("src/a/inline.rs", ""),
+        file("src/ghost.rs", ""),
+        file("src/a/old.html", ""),
+    ]);
+    let dead = dead(&files).join(" ");
+    for path in ["src/a/inline.rs", "src/a/old.html", "src/ghost.rs"] {
+        assert!(dead.contains(path), "{path}: {dead}");
+    }
+    assert_eq!(dead.matches("nothing leads").count(), 3, "{dead}");
+}
+
+#[test]
+fn a_long_file_and_an_unexplained_metric_are_found() {
+    assert!(too_long("src/a.rs", &"\n".repeat(LINES_MAX)).is_none());
+    assert!(too_long("src/a.rs", &"\n".repeat(LINES_MAX + 1)).is_some());
+    let names = metric_names(
+        "f(\"millstream_topics\", \"millstream_topics_x\", \"gauge\", \"process_x y\")",
+    );
+    assert_eq!(names.len(), 2);
+    let page = "| `millstream_topics_x` | ... |";
+    assert_eq!(
+        missing(&names, page),
+        ["millstream_topics is not explained"]
+    );
+}
+
+#[test]
+fn the_map_is_read_in_its_order() {
+    let lib = "//! - `cli`: x.\n//! Other `text`.\n//! - `io`: y.\npub mod io;\n";
+    assert_eq!(rooms_on_the_map(lib), ["cli", "io"]);
+}
