@@ -121,8 +121,8 @@ pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeEr
         .map_or("off".to_owned(), |(_, at)| at.to_string());
     let mut broker = Broker::start(config, &data, listeners, http.map(|(http, _)| http))?;
     let opened = broker.wait_until_open()?;
-    // From here on a signal means a clean stop, even one that comes right after the ready line.
-    let signals = Signals::catch().map_err(ServeError::Thread)?;
+    // Before anyone is told that the broker is ready: from then on a signal means a clean stop.
+    let signals = Signals::listen().map_err(ServeError::Thread)?;
     broker.order(Order::Serve);
     let config = &broker.config;
     ready(&format!(
@@ -248,12 +248,13 @@ impl Broker {
     ) -> Result<Broker, ServeError> {
         let config = Arc::new(config);
         let mut catalog = Catalog::new(config.topic_defaults.clone());
-        let unreadable = |error| ServeError::Catalog {
-            path: config.data_dir.clone(),
-            error,
-        };
         let mut catalog_log =
-            CatalogLog::open(&config.data_dir, &mut catalog).map_err(unreadable)?;
+            CatalogLog::open(&config.data_dir, &mut catalog).map_err(|error| {
+                ServeError::Catalog {
+                    path: config.data_dir.clone(),
+                    error,
+                }
+            })?;
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
         upkeep::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
             |error| ServeError::DataDir {
@@ -360,7 +361,7 @@ impl Broker {
     }
 }
 
-/// SIGTERM and SIGINT, caught.
+/// SIGTERM and SIGINT, which end the broker.
 struct Signals {
     runtime: tokio::runtime::Runtime,
     terminate: Signal,
@@ -368,7 +369,8 @@ struct Signals {
 }
 
 impl Signals {
-    fn catch() -> io::Result<Signals> {
+    /// From now on the signals are kept for [`wait`](Self::wait).
+    fn listen() -> io::Result<Signals> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -383,7 +385,7 @@ impl Signals {
         })
     }
 
-    /// Returns when one has come. A shard whose thread ends before that is fatal: its partitions
+    /// Returns on either signal. A shard whose thread ends before that is fatal: its partitions
     /// would be silent.
     fn wait(mut self, shards: &[std::thread::JoinHandle<()>]) -> Result<(), ServeError> {
         self.runtime.block_on(async {

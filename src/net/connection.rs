@@ -25,6 +25,8 @@ const ROOM_BYTES_TRUSTED: usize = 1 << 20;
 const KEEP_BYTES_MAX: usize = 1 << 20;
 /// The most parts that one write gathers (IOV_MAX).
 const PARTS_MAX: usize = 1024;
+/// A reply of up to this many bytes is covered by its request's share of the budgets.
+const REPLY_BYTES_FREE: usize = 16 << 10;
 /// How long a reply may still wait after the client has stopped sending.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -33,9 +35,36 @@ struct Slot {
     api: &'static str,
     received: Instant,
     answer: Pending,
-    /// The request's share of the budgets, given back when the reply has left.
-    _budget: Shares,
+    held: Held,
+}
+
+/// What a request takes of the limits until its reply has left, or cannot.
+struct Held {
+    net: Rc<Net>,
+    peer: Rc<Peer>,
     bytes: usize,
+    _shares: Shares,
+}
+
+impl Held {
+    fn new(net: &Rc<Net>, peer: &Rc<Peer>, bytes: usize, shares: Shares) -> Held {
+        peer.unanswered.set(peer.unanswered.get() + 1);
+        stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+        Held {
+            net: Rc::clone(net),
+            peer: Rc::clone(peer),
+            bytes,
+            _shares: shares,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let peer = &self.peer;
+        peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
+        stats::sub(&self.net.engine.stats.inflight_bytes, self.bytes as u64);
+    }
 }
 
 /// Of the connection's own budget and of all connections' together.
@@ -62,7 +91,8 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
     let budget = Budget::new(net.config().connection_inflight_bytes_max);
     let mut buffer = BytesMut::new();
     let mut room = READ_BYTES_MIN;
-    loop {
+    // A socket that is shut for reading still brings what a busy client goes on sending.
+    while !net.engine.is_stopping() {
         let size = match frame_size(net, peer, &buffer) {
             Ok(size) => size,
             Err(()) => return,
@@ -98,7 +128,7 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
         if buffer.is_empty() && whole > KEEP_BYTES_MAX {
             buffer = BytesMut::new();
         }
-        if !take_in(net, peer, &slots, frame, (own, shared)).await {
+        if !take_in(net, peer, &slots, frame, &budget, (own, shared)).await {
             return;
         }
     }
@@ -144,10 +174,11 @@ async fn take_in(
     peer: &Rc<Peer>,
     slots: &mpsc::Sender<Slot>,
     frame: Bytes,
-    budget: Shares,
+    budget: &Budget,
+    shares: Shares,
 ) -> bool {
     let received = Instant::now();
-    let bytes = frame.len();
+    let mut held = Held::new(net, peer, frame.len(), shares);
     let dispatched = match dispatch::dispatch(&net.engine, &frame).await {
         Ok(dispatched) => dispatched,
         Err(reason) => {
@@ -159,14 +190,24 @@ async fn take_in(
         Outcome::Now(answer) => Pending::Now(answer),
         Outcome::Later(future) => Pending::Later(future),
     };
-    peer.unanswered.set(peer.unanswered.get() + 1);
-    stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+    if let Pending::Now(Answer::Reply(reply)) = &answer
+        && reply.len() > held.bytes.max(REPLY_BYTES_FREE)
+    {
+        // A list of all topics is far larger than the request for it. The request's share goes back
+        // first: who holds one and waits for another could wait for itself.
+        let bytes = reply.len();
+        drop(held);
+        drop(frame);
+        let own = budget.take(bytes).await;
+        let mut shared = net.inflight.share();
+        shared.grow(bytes).await;
+        held = Held::new(net, peer, bytes, (own, shared));
+    }
     let slot = Slot {
         api: dispatched.api,
         received,
         answer,
-        _budget: budget,
-        bytes,
+        held,
     };
     slots.send(slot).await.is_ok()
 }
@@ -187,14 +228,14 @@ async fn write_replies(net: Rc<Net>, peer: Rc<Peer>, mut queue: mpsc::Receiver<S
             return;
         };
         let mut parts = Vec::new();
-        let mut done = vec![(first.api, first.received, first.bytes)];
+        let mut done = vec![(first.api, first.received, first.held)];
         let mut open = gather(&net, &peer, answer, &mut parts);
         while open && parts.len() < PARTS_MAX / 2 {
             let Ok(next) = queue.try_recv() else { break };
             match next.answer {
                 Pending::Now(answer) => {
                     open = gather(&net, &peer, answer, &mut parts);
-                    done.push((next.api, next.received, next.bytes));
+                    done.push((next.api, next.received, next.held));
                 }
                 Pending::Later(_) => {
                     held = Some(next);
@@ -203,9 +244,8 @@ async fn write_replies(net: Rc<Net>, peer: Rc<Peer>, mut queue: mpsc::Receiver<S
             }
         }
         let written = write_all(&net, &peer, parts).await;
-        for (api, received, bytes) in done {
-            peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
-            stats::sub(&net.engine.stats.inflight_bytes, bytes as u64);
+        for (api, received, held) in done {
+            drop(held);
             net.engine.stats.request(api, received.elapsed());
         }
         if !(written && open) {
@@ -252,7 +292,9 @@ async fn write_all(net: &Net, peer: &Peer, parts: Vec<Bytes>) -> bool {
     let mut left: std::collections::VecDeque<Bytes> = parts.into();
     while !left.is_empty() {
         let batch: Vec<Bytes> = left.drain(..left.len().min(PARTS_MAX)).collect();
+        peer.writing_since.set(Some(Instant::now()));
         let (result, mut batch) = peer.stream.writev(batch).await;
+        peer.writing_since.set(None);
         let Ok(mut written) = result else {
             return false;
         };

@@ -106,6 +106,8 @@ pub struct Peer {
     pub in_frame: Cell<bool>,
     /// Requests that are not answered yet.
     pub unanswered: Cell<usize>,
+    /// Since when a write waits for the client to read.
+    pub writing_since: Cell<Option<Instant>>,
     /// The client sends nothing more.
     pub finished: Cell<bool>,
     pub finished_wake: Notify,
@@ -119,6 +121,7 @@ impl Peer {
             last_active: Cell::new(Instant::now()),
             in_frame: Cell::new(false),
             unanswered: Cell::new(0),
+            writing_since: Cell::new(None),
             finished: Cell::new(false),
             finished_wake: Notify::new(),
         }
@@ -223,6 +226,13 @@ impl Net {
             if peer.in_frame.get() && silent > STALLED_FRAME {
                 self.complain(peer.address, "stalled_frame", "a request stopped half way");
                 peer.hang_up(Shutdown::Both);
+            } else if peer
+                .writing_since
+                .get()
+                .is_some_and(|since| since.elapsed() > idle)
+            {
+                self.complain(peer.address, "stalled_reply", "a reply was not taken");
+                peer.hang_up(Shutdown::Both);
             } else if silent > idle && peer.unanswered.get() == 0 {
                 self.engine.stats.refuse("idle");
                 peer.hang_up(Shutdown::Both);
@@ -246,6 +256,9 @@ impl Net {
                 connections = left,
                 "cut off connections that took too long to end"
             );
+            for peer in self.peers.borrow().values() {
+                peer.hang_up(Shutdown::Both);
+            }
         }
     }
 }
