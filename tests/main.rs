@@ -1,8 +1,12 @@
 //! Every integration test, in one binary: it links once.
 
+mod clients;
 mod codecs;
+mod commands;
 mod durability;
+mod full_disk;
 mod fuzz_seeds;
+mod hostile;
 mod http;
 mod lifecycle;
 mod log_model;
@@ -10,3 +14,4 @@ mod protocol;
 mod support;
 mod tidy;
 mod verify;
+mod zero_copy;

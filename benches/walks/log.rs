@@ -80,7 +80,7 @@ impl OpenLog {
     fn read(&mut self, offset: i64, max_bytes: usize) -> Bytes {
         loop {
             match self.log.read(offset, max_bytes, true, true, NOW_MS) {
-                Ok(Read::Data(data)) => return data,
+                Ok(Read::Data { records, .. }) => return records,
                 Ok(Read::Load(job)) => self.log.load_done(job.run().expect("a segment"), NOW_MS),
                 Ok(Read::Empty) | Err(_) => panic!("offset {offset} is not there"),
             }

@@ -74,12 +74,12 @@ table! {
         frame_bytes_max: usize = 100 * MIB as usize, bytes(KIB, INT_MAX), kafka "socket.request.max.bytes";
         /// The most connections; one more is closed as soon as it is accepted.
         connections_max: usize = 10_000, count(1, 1_000_000), kafka "max.connections";
-        /// Bytes of requests and replies one connection may have in memory before no more is read
+        /// Bytes of requests one connection may have in memory before no more is read
         /// from it. A single request that is larger than this is still admitted, but alone.
         connection_inflight_bytes_max: usize = 64 * MIB as usize, bytes(64 * KIB, LONG_MAX);
         /// Requests one connection may have waiting for their replies before no more is read from it.
         connection_inflight_requests_max: usize = 64, count(1, 65_536);
-        /// Bytes of requests and replies in memory on all connections together before no more is
+        /// Bytes of requests in memory on all connections together before no more is
         /// read. It must hold at least one request of `frame_bytes_max`.
         inflight_bytes_max: usize = GIB as usize, bytes(MIB, LONG_MAX), kafka "queued.max.request.bytes";
         /// How long a connection may be silent before it is closed.

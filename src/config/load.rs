@@ -13,6 +13,8 @@ use super::value::Kind;
 
 const ENV_PREFIX: &str = "MILLSTREAM_";
 pub(super) const ENV_CONFIG: &str = "MILLSTREAM_CONFIG";
+/// Names the broker for the client commands; set in a shell, it must not keep `serve` from starting.
+const ENV_BOOTSTRAP: &str = "MILLSTREAM_BOOTSTRAP";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +171,7 @@ fn read_env(
         .map(Knob::env)
         .chain([ENV_CONFIG.to_owned()])
         .collect();
+    let of_clients = |name: &str| name == ENV_BOOTSTRAP;
     let mut ours = BTreeMap::new();
     for (name, value) in env {
         let name = name.to_string_lossy().into_owned();
@@ -177,7 +180,9 @@ fn read_env(
                 .into_string()
                 .map_err(|value| not_utf8(&name, &value))?;
             ours.insert(name, value);
-        } else if name.starts_with(ENV_PREFIX) && !is_service_link(&name, &value.to_string_lossy())
+        } else if name.starts_with(ENV_PREFIX)
+            && !of_clients(&name)
+            && !is_service_link(&name, &value.to_string_lossy())
         {
             let nearest = nearest(&name, known.into_iter());
             return Err(ConfigError::Unknown {

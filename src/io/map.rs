@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const PAGE: usize = 4096;
+/// Pages that one mincore(2) asks about.
+const PAGES_AT_ONCE: usize = 1024;
 
 struct Region {
     map: UnsafeCell<MmapRaw>,
@@ -219,19 +221,22 @@ impl MapReader {
     pub fn is_resident(&self, range: Range<usize>) -> bool {
         assert!(range.start <= range.end && range.end <= self.len());
         let (start, length) = page_span(&range);
-        let mut pages = [0u8; 4096];
-        if length.div_ceil(PAGE) > pages.len() {
-            return false;
-        }
-        // SAFETY: the span starts on a page of the mapping and `pages` has a byte for each page.
+        (start..start + length)
+            .step_by(PAGES_AT_ONCE * PAGE)
+            .all(|at| self.pages_are_resident(at, (start + length - at).min(PAGES_AT_ONCE * PAGE)))
+    }
+
+    /// `start` is a page boundary, `length` at most [`PAGES_AT_ONCE`] pages.
+    fn pages_are_resident(&self, start: usize, length: usize) -> bool {
+        let mut pages = [0u8; PAGES_AT_ONCE];
+        // SAFETY: the span starts on a page of the mapping and lies inside it (the caller's range
+        // does), and `pages` has a byte for each of its pages.
         let result = unsafe {
             let address = self.region.start.add(start);
             libc::mincore(address.cast(), length, pages.as_mut_ptr())
         };
-        result == 0
-            && pages[..length.div_ceil(PAGE)]
-                .iter()
-                .all(|page| page & 1 == 1)
+        let pages = &pages[..length.div_ceil(PAGE)];
+        result == 0 && pages.iter().all(|page| page & 1 == 1)
     }
 
     /// Reads the pages of `range` into memory. Blocks: for a worker thread.

@@ -46,8 +46,8 @@ impl Entry {
     }
 }
 
-/// The base offset is part of the checksum, and all bits are inverted once more, so that no entry
-/// of zeros has a checksum of zero.
+/// The base offset is part of the checksum, and so is a magic, so that an entry of zeros does not
+/// have a checksum of zero.
 fn checksum(segment_base: i64, entry: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(b"MSIX");

@@ -71,6 +71,9 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
         };
         let shares = [budget.take(size).await, net.inflight.take(size).await];
         let whole = PREFIX_BYTES + size;
+        // From here on it is the client that is waited for.
+        peer.touch();
+        peer.in_frame.set(true);
         while buffer.len() < whole {
             let missing = whole - buffer.len();
             buffer = match fill(net, peer, buffer, missing).await {
@@ -100,10 +103,7 @@ fn frame_size(net: &Net, peer: &Peer, buffer: &BytesMut) -> Result<Option<usize>
     let size = i32::from_be_bytes(*prefix);
     let most = net.config().frame_bytes_max;
     match usize::try_from(size) {
-        Ok(bytes) if bytes <= most => {
-            peer.in_frame.set(true);
-            Ok(Some(bytes))
-        }
+        Ok(bytes) if bytes <= most => Ok(Some(bytes)),
         _ => {
             let why = format!("a frame of {size} bytes; frame_bytes_max is {most}");
             net.complain(peer.address, "frame_size", &why);

@@ -104,11 +104,8 @@ async fn serve(parts: ShardParts) {
     // The server is gone only when the process is on its way out.
     let _ = events.send(opened);
     let net = Net::new(Rc::clone(&engine), connections);
-    while let Some(order) = orders.recv().await {
-        if order != Order::Serve {
-            return;
-        }
-        break;
+    if orders.recv().await != Some(Order::Serve) {
+        return;
     }
     let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
     tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));

@@ -112,7 +112,7 @@ fn read_all(log: &mut Log, is_honest: bool) -> Vec<u8> {
 fn read(log: &mut Log, offset: i64) -> Result<Option<bytes::Bytes>, ReadError> {
     for _ in 0..3 {
         match log.read(offset, 1000, true, true, NOW_MS)? {
-            Read::Data(data) => return Ok(Some(data)),
+            Read::Data { records, .. } => return Ok(Some(records)),
             Read::Empty => return Ok(None),
             Read::Load(job) => log.load_done(job.run().expect("the file is there"), NOW_MS),
         }

@@ -1,0 +1,254 @@
+//! The command line against a broker.
+
+use crate::support::batch::Batch;
+use crate::support::wire::*;
+use crate::support::{Broker, Random};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
+
+const MILLSTREAM: &str = env!("CARGO_BIN_EXE_millstream");
+
+fn broker() -> (tempfile::TempDir, Broker) {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    (dir, broker)
+}
+
+/// Standard output of a command that succeeded.
+fn ok(output: Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a command that failed.
+fn failed(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn topics_are_created_listed_described_altered_and_deleted() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str]| broker.run(args, b"");
+    let created = ok(run(&[
+        "topic",
+        "create",
+        "orders",
+        "--partitions",
+        "3",
+        "--config",
+        "retention.ms=60000",
+    ]));
+    assert!(created.contains("created topic orders with 3 partitions"));
+    let again = failed(run(&["topic", "create", "orders"]));
+    assert!(again.contains("orders"), "{again}");
+    ok(run(&["topic", "create", "orders", "--if-not-exists"]));
+    let bad = failed(run(&["topic", "create", "a/b"]));
+    assert!(bad.contains("a/b"), "{bad}");
+
+    let listed: Value = serde_json::from_str(&ok(run(&["topic", "list", "--json"]))).unwrap();
+    assert_eq!(listed[0]["name"], "orders");
+    assert_eq!(listed[0]["partitions"], 3);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert!(ok(run(&["topic", "list"])).contains("orders"));
+
+    ok(broker.run(&["produce", "orders", "--partition", "1"], b"a\nb\n"));
+    let describe = |args: &[&str]| -> Value {
+        let output = run(&[&["topic", "describe", "--json"], args].concat());
+        serde_json::from_str(&ok(output)).unwrap()
+    };
+    let described = describe(&["orders"]);
+    let partitions = described[0]["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 3);
+    assert_eq!(partitions[1]["end_offset"], 2);
+    assert_eq!(partitions[2]["end_offset"], 0);
+    let retention = described[0]["configs"].as_array().unwrap();
+    let retention = retention
+        .iter()
+        .find(|config| config["name"] == "retention.ms");
+    assert_eq!(retention.unwrap()["value"], "60000");
+    assert!(ok(run(&["topic", "describe", "orders"])).contains("retention.ms"));
+
+    ok(run(&["topic", "alter", "orders", "--partitions", "5"]));
+    let grown = describe(&["orders"]);
+    assert_eq!(grown[0]["partitions"].as_array().unwrap().len(), 5);
+    failed(run(&["topic", "alter", "orders", "--partitions", "2"]));
+
+    let deleted = ok(run(&["topic", "delete", "orders"]));
+    assert!(deleted.contains("deleted topic orders"), "{deleted}");
+    failed(run(&["topic", "delete", "orders"]));
+    failed(run(&["topic", "describe", "orders"]));
+    assert_eq!(ok(run(&["topic", "list", "--json"])).trim(), "[]");
+}
+
+#[test]
+fn lines_come_back_with_their_keys_headers_and_in_every_codec() {
+    let (_dir, broker) = broker();
+    let lines = "k1:first\nk2:second\nk1:\n:empty key\nk3:a:b\n";
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        ok(broker.run(&["topic", "create", codec], b""));
+        let produced = broker.run(
+            &[
+                "produce",
+                codec,
+                "--codec",
+                codec,
+                "--key-separator",
+                ":",
+                "--header",
+                "from=test",
+            ],
+            lines.as_bytes(),
+        );
+        let said = String::from_utf8_lossy(&produced.stderr).into_owned();
+        ok(produced);
+        assert!(said.contains("produced 5 records"), "{said}");
+        let plain = ok(broker.run(&["consume", codec], b""));
+        assert_eq!(plain, "first\nsecond\n\nempty key\na:b\n");
+        let keyed = ok(broker.run(&["consume", codec, "--key-separator", ":"], b""));
+        assert_eq!(keyed, lines);
+        let with_headers = ok(broker.run(&["consume", codec, "--headers", "--max", "1"], b""));
+        assert_eq!(with_headers, "from=test\tfirst\n");
+        let json = ok(broker.run(
+            &["consume", codec, "--json", "--from", "1", "--max", "1"],
+            b"",
+        ));
+        let record: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(record["topic"], codec);
+        assert_eq!(record["offset"], 1);
+        assert_eq!(record["key"], "k2");
+        assert_eq!(record["value"], "second");
+        assert_eq!(record["headers"][0]["key"], "from");
+        assert!(record["timestamp"].as_i64().unwrap() > 1_700_000_000_000);
+    }
+}
+
+#[test]
+fn files_go_in_and_come_out_whole_whatever_acks_say() {
+    let (dir, broker) = broker();
+    let mut random = Random::new();
+    // Lines of all lengths, some longer than a batch is by default.
+    let mut content = Vec::new();
+    for _ in 0..3000 {
+        let length = random.below(200);
+        let letters = random.bytes(length).into_iter();
+        content.extend(letters.map(|byte| b'a' + byte % 26));
+        content.push(b'\n');
+    }
+    content.extend([vec![b'x'; 700_000], b"\nno newline at the end".to_vec()].concat());
+    let file = dir.path().join("lines.txt");
+    std::fs::write(&file, &content).unwrap();
+    content.push(b'\n');
+    for acks in ["0", "1", "all"] {
+        let topic = format!("acks-{acks}");
+        ok(broker.run(&["topic", "create", &topic], b""));
+        let path = file.to_str().unwrap();
+        ok(broker.run(&["produce", &topic, path, "--acks", acks], b""));
+        let mut wire = Wire::connect(broker.kafka);
+        crate::support::eventually("all records are durable", || {
+            wire.offset(&topic, 0, -1) == 3002
+        });
+        let output = broker.run(&["consume", &topic], b"");
+        assert!(output.stdout == content, "acks={acks}");
+    }
+    let missing = failed(broker.run(&["produce", "acks-1", "/no/such/file"], b""));
+    assert!(missing.contains("/no/such/file"), "{missing}");
+}
+
+#[test]
+fn many_lines_into_head_end_without_an_error() {
+    let (_dir, broker) = broker();
+    let lines: String = (0..200_000).map(|line| format!("line {line}\n")).collect();
+    ok(broker.run(&["topic", "create", "long"], b""));
+    ok(broker.run(&["produce", "long"], lines.as_bytes()));
+    let mut consume = Command::new(MILLSTREAM)
+        .args(["consume", "long", "--follow", "--bootstrap"])
+        .arg(broker.bootstrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut reader = BufReader::new(consume.stdout.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "line 0\n");
+    drop(reader);
+    let output = consume.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn consume_follows_what_is_written_and_starts_where_it_is_told() {
+    let (_dir, broker) = broker();
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    wire.append("t", 0, &Batch::at_times(&[1000, 2000, 3000, 4000]));
+    let consume = |from: &str| ok(broker.run(&["consume", "t", "--from", from], b""));
+    assert_eq!(consume("beginning"), "1000\n2000\n3000\n4000\n");
+    assert_eq!(consume("end"), "");
+    assert_eq!(consume("2"), "3000\n4000\n");
+    assert_eq!(consume("@1500"), "2000\n3000\n4000\n");
+    assert_eq!(consume("1970-01-01T00:00:04Z"), "4000\n");
+    let beyond = failed(broker.run(&["consume", "t", "--from", "9"], b""));
+    assert!(beyond.contains("out of range"), "{beyond}");
+
+    let mut follow = Command::new(MILLSTREAM)
+        .args(["consume", "t", "--follow", "--from", "3"])
+        .args(["--max", "3"])
+        .env("MILLSTREAM_BOOTSTRAP", broker.bootstrap())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), "4000");
+    wire.append("t", 0, &Batch::of(["fifth"]));
+    assert_eq!(next(), "fifth");
+    wire.append("t", 0, &Batch::of(["sixth", "not asked for"]));
+    assert_eq!(next(), "sixth");
+    assert!(follow.wait().unwrap().success());
+}
+
+#[test]
+fn produce_sends_a_line_that_is_typed_before_the_next_one_comes() {
+    let (_dir, broker) = broker();
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("typed", 1);
+    let mut produce = Command::new(MILLSTREAM)
+        .args(["produce", "typed", "--bootstrap", &broker.bootstrap()])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = produce.stdin.take().unwrap();
+    for line in 1..4 {
+        writeln!(stdin, "line {line}").unwrap();
+        crate::support::eventually("the line is there", || wire.offset("typed", 0, -1) == line);
+    }
+    drop(stdin);
+    assert!(produce.wait().unwrap().success());
+}
+
+#[test]
+fn commands_say_what_is_wrong_and_fail() {
+    let (_dir, broker) = broker();
+    let missing = failed(broker.run(&["consume", "missing"], b""));
+    assert!(missing.contains("missing"), "{missing}");
+    let nobody = crate::support::own_address();
+    let output = Command::new(MILLSTREAM)
+        .args([
+            "topic",
+            "list",
+            "--bootstrap",
+            &format!("{}:1", nobody.ip()),
+        ])
+        .output()
+        .unwrap();
+    let said = failed(output);
+    assert!(said.contains(&nobody.ip().to_string()), "{said}");
+    let nonsense = Command::new(MILLSTREAM).args(["produce"]).output().unwrap();
+    assert_eq!(nonsense.status.code(), Some(2));
+}
