@@ -135,14 +135,17 @@ impl Engine {
             if catalog.deleting().any(|topic| topic.name == new.name) {
                 return Err(AdminError::StillDeleting(new.name.clone()));
             }
-            let plain = |name: &str| name.replace('.', "_");
+            self.check_limits(1, new.partitions as usize)?;
+            let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
             let has_either = new.name.contains(['.', '_']);
-            let same = |topic: &&Arc<Topic>| plain(&topic.name) == plain(&new.name);
+            let same = |topic: &&Arc<Topic>| {
+                let (new, other) = (new.name.bytes().map(plain), topic.name.bytes().map(plain));
+                topic.name.len() == new.len() && other.eq(new)
+            };
             if let Some(other) = catalog.topics().filter(|_| has_either).find(same) {
                 let (new, other) = (new.name.clone(), other.name.clone());
                 return Err(AdminError::NameCollision(new, other));
             }
-            self.check_limits(1, new.partitions as usize)?;
             let config = TopicConfig::resolve(catalog.defaults(), &new.configs)
                 .map_err(AdminError::BadConfig)?;
             Ok(Topic {
@@ -304,12 +307,15 @@ impl Engine {
             tracing::error!(%error, "the catalog cannot be written");
             AdminError::NotWritten(error)
         })?;
+        // The entry is in force: a shard that cannot open or move its files must not keep the others
+        // from knowing it.
+        let mut applied = Ok(());
         for shard in 0..self.mailboxes.shard_count() {
             let entry = Arc::clone(&entry);
-            self.call(shard, |engine| async move { engine.apply(entry).await })
-                .await??;
+            let here = self.call(shard, |engine| async move { engine.apply(entry).await });
+            applied = applied.and(here.await.flatten());
         }
-        Ok(())
+        Ok(applied?)
     }
 }
 

@@ -270,6 +270,10 @@ impl Engine {
         let result = self.run_blocking(move || job.run());
         tokio::task::spawn_local(async move {
             let result = result.await;
+            if partition.borrow().is_closed() {
+                // Its directory's name may belong to another topic soon.
+                return;
+            }
             let now_ms = clock::now_ms();
             let (seal, due) = partition.borrow_mut().room_done(result, now_ms);
             if let Some(seal) = seal {
@@ -292,7 +296,7 @@ impl Engine {
                     "a segment could not be completed on disk: this partition takes no more writes; \
                      check the disk, then restart");
             }
-            inner.log.seal_done(&result);
+            inner.seal_done(&result);
             let needs_flush = inner.log.needs_flush();
             drop(inner);
             if needs_flush {
@@ -380,6 +384,14 @@ impl Engine {
         reports
     }
 
+    /// Returns when every shard has answered.
+    pub async fn reach_all(self: &Rc<Self>) {
+        for shard in 0..self.mailboxes.shard_count() {
+            // One that has stopped is not expected to answer.
+            let _ = self.call(shard, |_| async {}).await;
+        }
+    }
+
     // ---- stopping ----
 
     pub fn is_stopping(&self) -> bool {
@@ -400,15 +412,23 @@ impl Engine {
     }
 }
 
+/// Bytes between two index entries, whatever a topic's configuration says: with fewer, the index
+/// takes too much memory; with more, a read walks too far on the shard's thread.
+const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10);
+
 /// What the log needs of a topic's configuration and the broker's.
 fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
     LogConfig {
         segment_bytes: topic.segment_bytes as usize,
         segment_ms: topic.segment_ms,
-        index_interval_bytes: topic.index_interval_bytes as usize,
+        index_interval_bytes: (topic.index_interval_bytes as usize)
+            .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes,
         reserve_step_bytes_max: config.segment_grow_bytes_max,
         checkpoint_bytes: config.checkpoint_bytes,
     }
 }
+
+#[cfg(test)]
+mod tests;

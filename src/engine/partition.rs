@@ -89,6 +89,8 @@ pub struct Partition {
     pub queued_for_flush: bool,
     /// Deleted: nothing is appended or read any more.
     closed: bool,
+    /// Removals of old segments that are under way.
+    pub removals: usize,
 }
 
 impl Partition {
@@ -127,6 +129,7 @@ impl Partition {
             start_waiters: Vec::new(),
             queued_for_flush: false,
             closed: false,
+            removals: 0,
         };
         Ok((partition, recovered))
     }
@@ -293,7 +296,17 @@ impl Partition {
             }
         }
         self.wake_fetches(durable);
-        checkpoint
+        // The directory's name may belong to another topic by now.
+        checkpoint.filter(|_| !self.closed)
+    }
+
+    /// Takes note that a [`SealJob`] ended. After one that failed nothing becomes durable any more,
+    /// so nobody may wait for it.
+    pub fn seal_done(&mut self, result: &io::Result<()>) {
+        self.log.seal_done(result);
+        if result.is_err() {
+            self.refuse_waiters(&EngineError::StorageFailed);
+        }
     }
 
     fn refuse_waiters(&mut self, error: &EngineError) {
@@ -344,6 +357,11 @@ impl Partition {
     ) {
         if self.closed {
             let _ = reply.send(Err(EngineError::UnknownTopicOrPartition));
+            return;
+        }
+        if self.log.is_poisoned() {
+            // No checkpoint will be written any more, so there is nothing to wait for.
+            let _ = reply.send(Err(EngineError::StorageFailed));
             return;
         }
         let offset = match offset {

@@ -25,6 +25,9 @@ const SUBMISSION_ENTRIES: u32 = 256;
 /// Completion entries: a read and a write for each of some thousands of connections.
 const COMPLETION_ENTRIES: u32 = 16 << 10;
 
+/// How long a stop waits, twice, for a shard's logs to be flushed.
+const SETTLE_LIMIT: Duration = Duration::from_secs(4);
+
 /// What the server tells a shard, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -124,9 +127,9 @@ async fn serve(parts: ShardParts) {
                 let _ = events.send(Event::Drained);
             }
             Order::Close => {
-                commit::settle(&engine).await;
+                commit::settle(&engine, SETTLE_LIMIT).await;
                 engine.close_logs().await;
-                commit::settle(&engine).await;
+                commit::settle(&engine, SETTLE_LIMIT).await;
                 commit.abort();
                 let _ = events.send(Event::Closed);
                 return;
