@@ -144,7 +144,7 @@ async fn fail(worker: &Worker, op: Op, errno: i32, sticky: bool) {
 }
 
 async fn heal(worker: &Worker) {
-    worker.run(|| fault::clear()).await;
+    worker.run(fault::clear).await;
 }
 
 #[test]
