@@ -122,6 +122,9 @@ impl Engine {
 
     fn check_new_topic(&self, new: &NewTopic) -> Result<Topic, AdminError> {
         catalog::check_topic_name(&new.name)?;
+        if catalog::INTERNAL_TOPICS.contains(&new.name.as_str()) {
+            return Err(AdminError::InternalTopic(new.name.clone()));
+        }
         if new.partitions == 0 {
             return Err(AdminError::NoPartitions);
         }

@@ -160,9 +160,7 @@ impl Engine {
                     return Err(EngineError::UnknownTopicOrPartition);
                 }
                 let now_ms = clock::now_ms();
-                inner
-                    .log
-                    .read(offset, max_bytes, at_least_one, assume_resident, now_ms)?
+                inner.read(offset, max_bytes, at_least_one, assume_resident, now_ms)?
             };
             match read {
                 Read::Data {

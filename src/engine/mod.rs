@@ -16,8 +16,8 @@ pub mod upkeep;
 pub mod verify;
 
 use crate::config::{Config, TopicConfig};
-use crate::io::clock;
 use crate::io::worker::Worker;
+use crate::io::{clock, process};
 use crate::log::jobs::{RoomJob, SealJob};
 use crate::log::{LogConfig, ReadError};
 use admin::Admin;
@@ -416,11 +416,17 @@ impl Engine {
 /// takes too much memory; with more, a read walks too far on the shard's thread.
 const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10);
 
+/// How much earlier than `segment.ms` a log rolls, so that the logs of a topic do not all roll at
+/// once (`segment.jitter.ms`).
+fn jitter_ms(most: i64) -> i64 {
+    (process::random_u64() >> 1) as i64 % most.saturating_add(1).max(1)
+}
+
 /// What the log needs of a topic's configuration and the broker's.
 fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
     LogConfig {
         segment_bytes: topic.segment_bytes as usize,
-        segment_ms: topic.segment_ms,
+        segment_ms: topic.segment_ms - jitter_ms(topic.segment_jitter_ms),
         index_interval_bytes: (topic.index_interval_bytes as usize)
             .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
         retention_ms: topic.retention_ms,

@@ -11,7 +11,7 @@ use crate::config::TimestampType;
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
-use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets};
+use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets, Read, ReadError};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
@@ -89,6 +89,8 @@ pub struct Partition {
     pub queued_for_flush: bool,
     /// Deleted: nothing is appended or read any more.
     closed: bool,
+    /// The operator was told that the log is damaged.
+    damage_told: bool,
     /// Removals of old segments that are under way.
     pub removals: usize,
 }
@@ -129,6 +131,7 @@ impl Partition {
             start_waiters: Vec::new(),
             queued_for_flush: false,
             closed: false,
+            damage_told: false,
             removals: 0,
         };
         Ok((partition, recovered))
@@ -140,6 +143,28 @@ impl Partition {
 
     pub fn offsets(&self) -> Offsets {
         self.log.offsets()
+    }
+
+    /// Reads from the log; see [`Log::read`]. Damage is told once, for readers ask again and again.
+    pub fn read(
+        &mut self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        assume_resident: bool,
+        now_ms: i64,
+    ) -> Result<Read, EngineError> {
+        let read = self
+            .log
+            .read(offset, max_bytes, at_least_one, assume_resident, now_ms);
+        if let Err(error @ ReadError::Corrupt { .. }) = &read
+            && !self.damage_told
+        {
+            self.damage_told = true;
+            let dir = self.log.dir().display();
+            tracing::error!(%dir, %error, "the log is damaged; `millstream verify` tells where");
+        }
+        Ok(read?)
     }
 
     pub fn producer_count(&self) -> usize {
