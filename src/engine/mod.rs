@@ -7,6 +7,7 @@ pub mod admin;
 pub mod catalog;
 pub mod catalog_log;
 pub mod fetch;
+pub mod groups;
 pub mod mailbox;
 pub mod offsets;
 pub mod partition;
