@@ -134,6 +134,8 @@ pub async fn dispatch(engine: &Rc<Engine>, frame: &Bytes) -> Result<Dispatched, 
         ApiKey::DescribeConfigs => answer!(describe_configs),
         ApiKey::CreatePartitions => answer!(create_partitions),
         ApiKey::DescribeCluster => answer!(describe_cluster),
+        // No row of the table names it: it has a codec, and no handler yet.
+        _ => Err(CloseReason::UnknownApi(header.api_key)),
     }
 }
 

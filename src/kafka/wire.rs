@@ -34,6 +34,9 @@ pub enum WireError {
     /// A length below -1, which has no meaning.
     #[error("negative length {0}")]
     NegativeLength(i32),
+    /// A version below 0, which has no meaning.
+    #[error("negative version {0}")]
+    NegativeVersion(i16),
     /// Null where the protocol does not allow null.
     #[error("null in a field that cannot be null")]
     UnexpectedNull,

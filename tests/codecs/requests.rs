@@ -18,12 +18,7 @@ use millstream::kafka::{
 };
 use uuid::Uuid;
 
-use super::{DIRECTORY_ID, TOPIC_ID, frame, is_flexible, open, text, versions};
-
-/// A tagged field from a future we know nothing of.
-fn future() -> Bytes {
-    Bytes::from_static(b"from the future")
-}
+use super::{DIRECTORY_ID, TOPIC_ID, frame, future, is_flexible, open, text, versions};
 
 fn topic(name: &'static str) -> TopicName {
     TopicName(text(name))

@@ -1,0 +1,45 @@
+//! DeleteGroups (key 42): delete groups that have no members (KIP-229).
+//!
+//! Versions: 2 is flexible. 1 changes nothing on the wire.
+
+use std::borrow::Cow;
+
+use super::error::ErrorCode;
+use super::wire::{Reader, WireError, Writer};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub groups: Vec<&'a str>,
+}
+
+pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
+    let request = Request {
+        groups: r.array(Reader::string)?,
+    };
+    r.skip_tagged_fields()?;
+    Ok(request)
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Response<'a> {
+    pub throttle_time_ms: i32,
+    pub results: Vec<GroupResponse<'a>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupResponse<'a> {
+    pub group_id: Cow<'a, str>,
+    pub error_code: ErrorCode,
+}
+
+pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
+    w.i32(response.throttle_time_ms);
+    w.array(&response.results, encode_group);
+    w.no_tagged_fields();
+}
+
+fn encode_group(w: &mut Writer, group: &GroupResponse<'_>) {
+    w.string(&group.group_id);
+    w.error_code(group.error_code);
+    w.no_tagged_fields();
+}

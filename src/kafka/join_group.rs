@@ -1,0 +1,162 @@
+//! JoinGroup (key 11): a member asks to be in a group's next generation.
+//!
+//! Versions: 1 adds the rebalance timeout (KIP-62), 2 the throttle time, 5 static members
+//! (KIP-345), 6 is flexible, 7 answers with the protocol type (KIP-559), 8 adds the reason
+//! (KIP-800), 9 may spare the leader the assignment (KIP-814). 3 and 4 change nothing on the wire:
+//! 4 makes a new member join twice, the second time with the id that it was given (KIP-394).
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::error::ErrorCode;
+use super::wire::{Reader, WireError, Writer};
+
+const FIRST_VERSION_WITH_REBALANCE_TIMEOUT: i16 = 1;
+const FIRST_VERSION_WITH_THROTTLE: i16 = 2;
+const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 5;
+const FIRST_VERSION_WITH_PROTOCOL_TYPE: i16 = 7;
+const FIRST_VERSION_WITH_REASON: i16 = 8;
+const FIRST_VERSION_WITH_SKIP_ASSIGNMENT: i16 = 9;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub group_id: &'a str,
+    /// Without a heartbeat for this long, the member is taken for dead.
+    pub session_timeout_ms: i32,
+    /// How long the others wait for this member in a rebalance. From version 1, else -1: then it
+    /// is the session timeout.
+    pub rebalance_timeout_ms: i32,
+    /// Empty when the member joins for the first time.
+    pub member_id: &'a str,
+    /// What a static member calls itself across restarts (KIP-345). From version 5.
+    pub group_instance_id: Option<&'a str>,
+    /// "consumer" for consumers, "connect" for Connect workers.
+    pub protocol_type: &'a str,
+    /// What the member can speak (for consumers: its assignors), the most wanted first.
+    pub protocols: Vec<Protocol<'a>>,
+    /// Why it joins, for the log. From version 8.
+    pub reason: Option<&'a str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protocol<'a> {
+    pub name: &'a str,
+    /// Opaque to the broker, and a slice of the frame. For consumers see
+    /// [`consumer_protocol`](super::consumer_protocol).
+    pub metadata: Bytes,
+}
+
+pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
+    let request = Request {
+        group_id: r.string()?,
+        session_timeout_ms: r.i32()?,
+        rebalance_timeout_ms: if version >= FIRST_VERSION_WITH_REBALANCE_TIMEOUT {
+            r.i32()?
+        } else {
+            -1
+        },
+        member_id: r.string()?,
+        group_instance_id: if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
+            r.nullable_string()?
+        } else {
+            None
+        },
+        protocol_type: r.string()?,
+        protocols: r.array(decode_protocol)?,
+        reason: if version >= FIRST_VERSION_WITH_REASON {
+            r.nullable_string()?
+        } else {
+            None
+        },
+    };
+    r.skip_tagged_fields()?;
+    Ok(request)
+}
+
+fn decode_protocol<'a>(r: &mut Reader<'a>) -> Result<Protocol<'a>, WireError> {
+    let protocol = Protocol {
+        name: r.string()?,
+        metadata: r.bytes()?,
+    };
+    r.skip_tagged_fields()?;
+    Ok(protocol)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response<'a> {
+    /// From version 2.
+    pub throttle_time_ms: i32,
+    pub error_code: ErrorCode,
+    /// -1 on error.
+    pub generation_id: i32,
+    /// From version 7.
+    pub protocol_type: Option<Cow<'a, str>>,
+    /// Null on error; versions below 7 cannot say null and get the empty name.
+    pub protocol_name: Option<Cow<'a, str>>,
+    /// Member id of the member that assigns; empty on error.
+    pub leader: Cow<'a, str>,
+    /// Whether the leader, a static member come back, must leave the assignment as it is. From
+    /// version 9.
+    pub skip_assignment: bool,
+    pub member_id: Cow<'a, str>,
+    /// All members for the leader, nobody for the others.
+    pub members: Vec<Member<'a>>,
+}
+
+impl Default for Response<'_> {
+    fn default() -> Self {
+        Self {
+            throttle_time_ms: 0,
+            error_code: ErrorCode::None,
+            generation_id: -1,
+            protocol_type: None,
+            protocol_name: None,
+            leader: Cow::Borrowed(""),
+            skip_assignment: false,
+            member_id: Cow::Borrowed(""),
+            members: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Member<'a> {
+    pub member_id: Cow<'a, str>,
+    /// What a static member calls itself across restarts (KIP-345). From version 5.
+    pub group_instance_id: Option<Cow<'a, str>>,
+    /// The member's metadata for the protocol that was chosen.
+    pub metadata: Bytes,
+}
+
+pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
+    if version >= FIRST_VERSION_WITH_THROTTLE {
+        w.i32(response.throttle_time_ms);
+    }
+    w.error_code(response.error_code);
+    w.i32(response.generation_id);
+    if version >= FIRST_VERSION_WITH_PROTOCOL_TYPE {
+        w.nullable_string(response.protocol_type.as_deref());
+        w.nullable_string(response.protocol_name.as_deref());
+    } else {
+        w.string(response.protocol_name.as_deref().unwrap_or_default());
+    }
+    w.string(&response.leader);
+    if version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT {
+        w.bool(response.skip_assignment);
+    }
+    w.string(&response.member_id);
+    w.array(&response.members, |w, member| {
+        encode_member(w, member, version)
+    });
+    w.no_tagged_fields();
+}
+
+fn encode_member(w: &mut Writer, member: &Member<'_>, version: i16) {
+    w.string(&member.member_id);
+    if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
+        w.nullable_string(member.group_instance_id.as_deref());
+    }
+    w.bytes(&member.metadata);
+    w.no_tagged_fields();
+}

@@ -1,0 +1,99 @@
+//! SyncGroup (key 14): the leader hands in the assignment, and every member gets its share.
+//!
+//! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible, 5 repeats
+//! protocol type and name, so that a mismatch is noticed (KIP-559). 2 changes nothing on the wire.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::error::ErrorCode;
+use super::wire::{Reader, WireError, Writer};
+
+const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
+const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 3;
+const FIRST_VERSION_WITH_PROTOCOL: i16 = 5;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub group_id: &'a str,
+    pub generation_id: i32,
+    pub member_id: &'a str,
+    /// What a static member calls itself across restarts (KIP-345). From version 3.
+    pub group_instance_id: Option<&'a str>,
+    /// Null skips the check. From version 5.
+    pub protocol_type: Option<&'a str>,
+    /// Null skips the check. From version 5.
+    pub protocol_name: Option<&'a str>,
+    /// Empty unless it comes from the leader.
+    pub assignments: Vec<Assignment<'a>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment<'a> {
+    pub member_id: &'a str,
+    /// Opaque to the broker, and a slice of the frame. For consumers see
+    /// [`consumer_protocol`](super::consumer_protocol).
+    pub assignment: Bytes,
+}
+
+pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
+    let request = Request {
+        group_id: r.string()?,
+        generation_id: r.i32()?,
+        member_id: r.string()?,
+        group_instance_id: if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
+            r.nullable_string()?
+        } else {
+            None
+        },
+        protocol_type: if version >= FIRST_VERSION_WITH_PROTOCOL {
+            r.nullable_string()?
+        } else {
+            None
+        },
+        protocol_name: if version >= FIRST_VERSION_WITH_PROTOCOL {
+            r.nullable_string()?
+        } else {
+            None
+        },
+        assignments: r.array(decode_assignment)?,
+    };
+    r.skip_tagged_fields()?;
+    Ok(request)
+}
+
+fn decode_assignment<'a>(r: &mut Reader<'a>) -> Result<Assignment<'a>, WireError> {
+    let assignment = Assignment {
+        member_id: r.string()?,
+        assignment: r.bytes()?,
+    };
+    r.skip_tagged_fields()?;
+    Ok(assignment)
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Response<'a> {
+    /// From version 1.
+    pub throttle_time_ms: i32,
+    pub error_code: ErrorCode,
+    /// From version 5.
+    pub protocol_type: Option<Cow<'a, str>>,
+    /// From version 5.
+    pub protocol_name: Option<Cow<'a, str>>,
+    /// Empty on error, and for a member that the leader gave nothing.
+    pub assignment: Bytes,
+}
+
+pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
+    if version >= FIRST_VERSION_WITH_THROTTLE {
+        w.i32(response.throttle_time_ms);
+    }
+    w.error_code(response.error_code);
+    if version >= FIRST_VERSION_WITH_PROTOCOL {
+        w.nullable_string(response.protocol_type.as_deref());
+        w.nullable_string(response.protocol_name.as_deref());
+    }
+    w.shared_bytes(std::slice::from_ref(&response.assignment));
+    w.no_tagged_fields();
+}
