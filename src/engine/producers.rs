@@ -217,6 +217,9 @@ fn decode_producer(rest: &mut &[u8]) -> Option<Producer> {
         batches: VecDeque::new(),
     };
     let [batches] = number::<1>(rest)?;
+    if usize::from(batches) > BATCHES_KEPT {
+        return None;
+    }
     for _ in 0..batches {
         producer.batches.push_back(KeptBatch {
             base_sequence: i32::from_be_bytes(number(rest)?),
