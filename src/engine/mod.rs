@@ -9,6 +9,7 @@ pub mod catalog_log;
 pub mod fetch;
 pub mod mailbox;
 pub mod offsets;
+pub mod offsets_format;
 pub mod partition;
 pub mod producers;
 pub mod stats;
