@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod groups;
 pub mod mailbox;
 pub mod offsets;
+pub mod offsets_format;
 pub mod partition;
 pub mod producers;
 pub mod stats;

@@ -514,7 +514,10 @@ fn describe_quorum_responses() {
         leader_epoch: 34,
         high_watermark: 1 << 35,
         current_voters: vec![replica, describe_quorum::Replica::default()],
-        observers: vec![replica, describe_quorum::Replica::default()],
+        observers: vec![describe_quorum::Replica {
+            replica_id: 8,
+            ..replica
+        }],
     };
     let topic = describe_quorum::TopicResponse {
         name: "orders".into(),
@@ -545,6 +548,7 @@ fn describe_quorum_responses() {
             replica.last_caught_up_timestamp = 1 << 39;
         }
         let plain_replica = dq::ReplicaState::default();
+        let observer = replica.clone().with_replica_id(BrokerId(8));
         let mut partition = dq::PartitionData::default()
             .with_partition_index(32)
             .with_error_code(3)
@@ -552,7 +556,7 @@ fn describe_quorum_responses() {
             .with_leader_epoch(34)
             .with_high_watermark(1 << 35)
             .with_current_voters(vec![replica, plain_replica])
-            .with_observers(vec![replica, plain_replica]);
+            .with_observers(vec![observer]);
         if version >= 2 {
             partition.error_message = Some(text("what"));
         }
