@@ -628,7 +628,9 @@ fn a_second_join_of_a_waiting_member_answers_the_first() {
 fn assignments_are_told_only_when_they_are_durable() {
     let mut room = Room::stable(&["a", "b"]);
     let tokens = [room.join(known("a")), room.join(known("b"))];
-    tokens.map(|token| room.joined(token));
+    for token in tokens {
+        room.joined(token);
+    }
     let b = room.sync("b", &[]);
     let a = room.sync("a", &[("a", "1"), ("ghost", "2")]);
     assert_eq!((room.reply(a), room.reply(b)), (None, None));
@@ -645,7 +647,9 @@ fn assignments_are_told_only_when_they_are_durable() {
 fn an_assignment_that_cannot_be_stored_is_made_again() {
     let mut room = Room::stable(&["a", "b"]);
     let tokens = [room.join(known("a")), room.join(known("b"))];
-    tokens.map(|token| room.joined(token));
+    for token in tokens {
+        room.joined(token);
+    }
     let tokens = [room.sync("b", &[]), room.sync("a", &[("a", "1")])];
     room.persisted(false);
     for token in tokens {
@@ -653,7 +657,9 @@ fn an_assignment_that_cannot_be_stored_is_made_again() {
     }
     assert_eq!(room.group.state(), State::PreparingRebalance);
     let tokens = [room.join(known("a")), room.join(known("b"))];
-    tokens.map(|token| assert_eq!(room.joined(token).generation, 3));
+    for token in tokens {
+        assert_eq!(room.joined(token).generation, 3);
+    }
     room.sync_all();
 }
 
@@ -661,7 +667,9 @@ fn an_assignment_that_cannot_be_stored_is_made_again() {
 fn an_assignment_that_comes_after_a_change_of_members_is_not_told() {
     let mut room = Room::stable(&["a", "b"]);
     let tokens = [room.join(known("a")), room.join(known("b"))];
-    tokens.map(|token| room.joined(token));
+    for token in tokens {
+        room.joined(token);
+    }
     let waiting = room.sync("a", &[("a", "1")]);
     room.join(new("c"));
     assert_eq!(room.synced(waiting), Err(GroupError::RebalanceInProgress));
@@ -831,7 +839,9 @@ fn when_the_last_member_leaves_the_group_is_empty_in_the_next_generation() {
 fn a_member_that_leaves_while_it_waits_is_answered() {
     let mut room = Room::stable(&["a", "b"]);
     let tokens = [room.join(known("a")), room.join(known("b"))];
-    tokens.map(|token| room.joined(token));
+    for token in tokens {
+        room.joined(token);
+    }
     let waiting = room.sync("b", &[]);
     room.leave(&[("b", None)]);
     assert_eq!(room.synced(waiting), Err(GroupError::UnknownMemberId));
@@ -996,7 +1006,7 @@ fn commits_are_checked_against_the_group() {
         Err(GroupError::GroupIdNotFound)
     );
     let mut room = Room::new();
-    let mut check = |room: &mut Room, request| room.group.commit_check(&request, room.now_ms);
+    let check = |room: &mut Room, request| room.group.commit_check(&request, room.now_ms);
     assert_eq!(check(&mut room, commit("", -1)), Ok(()));
     assert_eq!(
         check(&mut room, commit("a", 1)),
