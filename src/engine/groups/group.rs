@@ -7,7 +7,8 @@
 //! - PreparingRebalance always has a join timer; CompletingRebalance has a sync timer until every
 //!   member sent its sync, and from then on a snapshot on its way to the disk. So no group is stuck.
 //! - No member learns its assignment before the assignment is durable.
-//! - The generation only grows, over restarts too.
+//! - The generation only grows. Over a restart too, unless the broker dies twice with no generation
+//!   made durable in between.
 
 use super::member::{Member, Members};
 use super::messages::*;

