@@ -7,7 +7,8 @@
 //! - PreparingRebalance always has a join timer; CompletingRebalance has a sync timer until every
 //!   member sent its sync, and from then on a snapshot on its way to the disk. So no group is stuck.
 //! - No member learns its assignment before the assignment is durable.
-//! - The generation only grows, over restarts too.
+//! - The generation only grows. Over a restart too, unless the broker dies twice with no generation
+//!   made durable in between.
 
 use super::member::{Member, Members};
 use super::messages::*;
@@ -139,7 +140,10 @@ impl Group {
             group.state = State::Stable;
             group.protocol = snapshot.protocol;
             let known = |id: &String| group.members.contains(id);
-            group.leader = snapshot.leader.filter(known).or_else(|| group.first_member());
+            group.leader = snapshot
+                .leader
+                .filter(known)
+                .or_else(|| group.first_member());
         }
         group
     }
@@ -297,7 +301,9 @@ impl Group {
     /// last ones to join again are turned away.
     fn has_room_for(&self, request: &JoinRequest) -> bool {
         let known = self.members.get(&request.member_id).or_else(|| {
-            let id = self.members.id_of_instance(request.instance_id.as_deref()?)?;
+            let id = self
+                .members
+                .id_of_instance(request.instance_id.as_deref()?)?;
             self.members.get(id)
         });
         match self.state {
@@ -426,13 +432,7 @@ impl Group {
         self.rebalance_or_complete(now_ms, out);
     }
 
-    fn rejoin(
-        &mut self,
-        request: JoinRequest,
-        token: Token,
-        now_ms: i64,
-        out: &mut Vec<Action>,
-    ) {
+    fn rejoin(&mut self, request: JoinRequest, token: Token, now_ms: i64, out: &mut Vec<Action>) {
         if let Some(member) = self.members.get_mut(&request.member_id) {
             member.update(request);
             park_join(member, token, out);
@@ -911,7 +911,11 @@ impl Group {
         Ok(results)
     }
 
-    fn leave_one(&mut self, member: &LeavingMember, out: &mut Vec<Action>) -> Result<(), GroupError> {
+    fn leave_one(
+        &mut self,
+        member: &LeavingMember,
+        out: &mut Vec<Action>,
+    ) -> Result<(), GroupError> {
         if self.pending.remove(&member.member_id).is_some() {
             return Ok(());
         }
@@ -991,7 +995,11 @@ impl Group {
 
     fn check_join_timer(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         let delay_ms = self.config.initial_rebalance_delay_ms;
-        let Some(timer) = self.join_timer.as_mut().filter(|timer| timer.deadline_ms <= now_ms) else {
+        let Some(timer) = self
+            .join_timer
+            .as_mut()
+            .filter(|timer| timer.deadline_ms <= now_ms)
+        else {
             return;
         };
         if let Some(initial) = &mut timer.initial

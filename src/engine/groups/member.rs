@@ -1,6 +1,8 @@
 //! What is known of a group's members.
 
-use super::messages::{JoinRequest, JoinedMember, MemberDescription, MemberSnapshot, Protocol, Token};
+use super::messages::{
+    JoinRequest, JoinedMember, MemberDescription, MemberSnapshot, Protocol, Token,
+};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -220,7 +222,10 @@ impl Members {
 
     /// The longest that a member may take to join again (ms).
     pub fn rebalance_timeout_ms(&self) -> i64 {
-        let timeouts = self.by_id.values().map(|member| member.rebalance_timeout_ms);
+        let timeouts = self
+            .by_id
+            .values()
+            .map(|member| member.rebalance_timeout_ms);
         timeouts.max().unwrap_or(0)
     }
 

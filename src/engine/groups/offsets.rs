@@ -183,9 +183,10 @@ impl GroupOffsets {
                 now_ms >= offset.expire_ms.unwrap_or(retained_ms)
             })
         };
-        let expired = self.durable.iter().filter(|(key, offset)| {
-            is_expired(key, offset) && !in_flight.contains(key)
-        });
+        let expired = self
+            .durable
+            .iter()
+            .filter(|(key, offset)| is_expired(key, offset) && !in_flight.contains(key));
         expired.map(|(key, _)| *key).collect()
     }
 
@@ -254,7 +255,10 @@ mod tests {
         offsets.commit_done(commit, true);
         assert_eq!(offsets.len(), 3);
         offsets.commit_done(delete, true);
-        assert_eq!(offsets.iter().map(|(key, _)| key).collect::<Vec<_>>(), [key(2, 0)]);
+        assert_eq!(
+            offsets.iter().map(|(key, _)| key).collect::<Vec<_>>(),
+            [key(2, 0)]
+        );
     }
 
     #[test]
@@ -269,7 +273,8 @@ mod tests {
 
     #[test]
     fn offsets_of_an_empty_group_expire_seven_days_after_it_became_empty_or_a_later_commit() {
-        let offsets = GroupOffsets::restore([(key(1, 0), at(5, 0)), (key(1, 1), at(5, 4 * DAY_MS))]);
+        let offsets =
+            GroupOffsets::restore([(key(1, 0), at(5, 0)), (key(1, 1), at(5, 4 * DAY_MS))]);
         let rule = Retention::SinceEmpty(3 * DAY_MS);
         assert_eq!(expired(&offsets, &rule, 10 * DAY_MS - 1), []);
         assert_eq!(expired(&offsets, &rule, 10 * DAY_MS), [key(1, 0)]);
