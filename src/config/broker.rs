@@ -69,6 +69,27 @@ table! {
         partitions_max: usize = 100_000, count(1, 1_000_000);
     }
 
+    "Groups" {
+        /// How long the first rebalance of an empty group waits for more members.
+        group_initial_rebalance_delay_ms: u64 = 3_000, millis(0, INT_MAX), kafka "group.initial.rebalance.delay.ms";
+        /// The shortest session timeout that a member may ask for.
+        group_min_session_timeout_ms: u64 = 6_000, millis(0, INT_MAX), kafka "group.min.session.timeout.ms";
+        /// The longest session timeout that a member may ask for.
+        group_max_session_timeout_ms: u64 = 1_800_000, millis(1, INT_MAX), kafka "group.max.session.timeout.ms";
+        /// The most members of one group.
+        group_max_size: usize = 10_000, count(1, 1_000_000), kafka "group.max.size";
+        /// The most groups; one more is refused.
+        groups_max: usize = 100_000, count(1, 10_000_000);
+        /// The most bytes of the note that a client may commit with an offset.
+        offset_metadata_bytes_max: usize = 4_096, bytes(0, INT_MAX), kafka "offset.metadata.max.bytes";
+        /// How long committed offsets are kept once nobody uses them.
+        offsets_retention_ms: u64 = 604_800_000, millis(1, LONG_MAX);
+        /// How often offsets are looked through for those to remove.
+        offsets_retention_check_interval_ms: u64 = 600_000, millis(1, LONG_MAX), kafka "offsets.retention.check.interval.ms";
+        /// Partitions of `__consumer_offsets`. In force when the topic is created, with the first group.
+        offsets_topic_num_partitions: u32 = 50, count(1, 10_000), kafka "offsets.topic.num.partitions";
+    }
+
     "Limits" {
         /// The largest request a client may send. A connection that announces more is closed.
         frame_bytes_max: usize = 100 * MIB as usize, bytes(KIB, INT_MAX), kafka "socket.request.max.bytes";

@@ -95,9 +95,18 @@ impl Engine {
         new: NewTopic,
         only_check: bool,
     ) -> Result<Arc<Topic>, AdminError> {
+        self.create(new, only_check, false).await
+    }
+
+    async fn create(
+        self: &Rc<Self>,
+        new: NewTopic,
+        only_check: bool,
+        internal: bool,
+    ) -> Result<Arc<Topic>, AdminError> {
         self.administer(move |engine| async move {
             let _turn = engine.admin()?.turn.lock().await;
-            let topic = engine.check_new_topic(&new)?;
+            let topic = engine.check_new_topic(&new, internal)?;
             if only_check {
                 return Ok(Arc::new(topic));
             }
@@ -120,9 +129,20 @@ impl Engine {
         .await
     }
 
-    fn check_new_topic(&self, new: &NewTopic) -> Result<Topic, AdminError> {
+    /// Creates a topic of the broker's own.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn create_internal_topic(
+        self: &Rc<Self>,
+        new: NewTopic,
+    ) -> Result<Arc<Topic>, AdminError> {
+        self.create(new, false, true).await
+    }
+
+    fn check_new_topic(&self, new: &NewTopic, internal: bool) -> Result<Topic, AdminError> {
         catalog::check_topic_name(&new.name)?;
-        if catalog::INTERNAL_TOPICS.contains(&new.name.as_str()) {
+        if !internal && catalog::INTERNAL_TOPICS.contains(&new.name.as_str()) {
             return Err(AdminError::InternalTopic(new.name.clone()));
         }
         if new.partitions == 0 {

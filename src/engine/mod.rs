@@ -6,11 +6,13 @@
 pub mod admin;
 pub mod catalog;
 pub mod catalog_log;
+pub mod coordinator;
 pub mod fetch;
 pub mod groups;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
+pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
 pub mod stats;
@@ -117,6 +119,8 @@ pub struct Engine {
     /// Writes the catalog; only the first shard has it.
     admin: Option<Admin>,
     producer_ids: RefCell<admin::ProducerIdBlock>,
+    /// The groups that live on this shard.
+    pub groups: coordinator::Coordinator,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -137,6 +141,7 @@ impl Engine {
     /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         Rc::new(Engine {
+            groups: coordinator::Coordinator::new(&parts.config),
             shard: parts.shard,
             config: parts.config,
             cluster_id: parts.cluster_id,
@@ -246,7 +251,7 @@ impl Engine {
         }
     }
 
-    fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
+    pub(super) fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
         let Some(partition) = self.partition(key) else {
             let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
             return;

@@ -124,7 +124,10 @@ impl Engine {
                 Ok(())
             }
             Entry::TopicDeleted { .. } => match before {
-                Some(topic) => self.drop_partitions(&topic).await,
+                Some(topic) => {
+                    self.forget_offsets_of(&topic);
+                    self.drop_partitions(&topic).await
+                }
                 None => Ok(()),
             },
             Entry::TopicPurged { .. } | Entry::ProducerIdsReserved { .. } => Ok(()),

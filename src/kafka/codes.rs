@@ -3,6 +3,7 @@
 use super::error::ErrorCode;
 use crate::engine::EngineError;
 use crate::engine::admin::AdminError;
+use crate::engine::groups::GroupError;
 use crate::log::batch::BatchError;
 
 impl From<&EngineError> for ErrorCode {
@@ -40,6 +41,27 @@ impl From<&AdminError> for ErrorCode {
                 ErrorCode::KafkaStorageError
             }
             AdminError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<&GroupError> for ErrorCode {
+    fn from(error: &GroupError) -> Self {
+        match error {
+            GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+            GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+            GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+            GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+            GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+            GroupError::MemberIdRequired(_) => ErrorCode::MemberIdRequired,
+            GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+            GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+            GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+            GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+            GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+            GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+            GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+            GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Versions: 2 is flexible. 1 changes nothing on the wire.
 
+use crate::engine::Engine;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use super::error::ErrorCode;
@@ -42,4 +44,24 @@ fn encode_group(w: &mut Writer, group: &GroupResponse<'_>) {
     w.string(&group.group_id);
     w.error_code(group.error_code);
     w.no_tagged_fields();
+}
+
+/// Deletes groups without members, with their offsets.
+pub async fn handle<'a>(
+    engine: &Rc<Engine>,
+    request: &Request<'a>,
+    _version: i16,
+) -> Response<'a> {
+    let mut results = Vec::with_capacity(request.groups.len());
+    for group_id in &request.groups {
+        let deleted = engine.delete_group((*group_id).to_owned()).await;
+        results.push(GroupResponse {
+            group_id: Cow::Borrowed(*group_id),
+            error_code: deleted.as_ref().err().map(ErrorCode::from).unwrap_or_default(),
+        });
+    }
+    Response {
+        throttle_time_ms: 0,
+        results,
+    }
 }

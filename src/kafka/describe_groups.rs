@@ -5,6 +5,8 @@
 //! that there is not, where older versions say that it is dead (KIP-1043). 2 changes nothing on the
 //! wire.
 
+use crate::engine::Engine;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -122,4 +124,64 @@ fn encode_member(w: &mut Writer, member: &Member<'_>, version: i16) {
     w.bytes(&member.member_metadata);
     w.bytes(&member.member_assignment);
     w.no_tagged_fields();
+}
+
+const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 6;
+/// Read 3, delete 6, describe 8: what one may do with a group where there is no authorizer.
+const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
+const OPERATIONS_NOT_REQUESTED: i32 = i32::MIN;
+
+/// Tells a group's state and its members.
+pub async fn handle<'a>(
+    engine: &Rc<Engine>,
+    request: &Request<'a>,
+    version: i16,
+) -> Response<'a> {
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group_id in &request.groups {
+        let described = engine.describe_group((*group_id).to_owned()).await;
+        let mut group = Group {
+            group_id: Cow::Borrowed(*group_id),
+            authorized_operations: match request.include_authorized_operations {
+                true => GROUP_OPERATIONS,
+                false => OPERATIONS_NOT_REQUESTED,
+            },
+            ..Group::default()
+        };
+        match described {
+            Err(error) => group.error_code = (&error).into(),
+            Ok(None) => not_found(&mut group, version),
+            Ok(Some(described)) => {
+                group.group_state = Cow::Borrowed(described.state);
+                group.protocol_type = Cow::Owned(described.protocol_type);
+                group.protocol_data = Cow::Owned(described.protocol);
+                group.members = described.members.into_iter().map(member).collect();
+            }
+        }
+        groups.push(group);
+    }
+    Response {
+        throttle_time_ms: 0,
+        groups,
+    }
+}
+
+/// Up to version 5 a group that is not there is a dead one, and no error (KIP-1043).
+fn not_found(group: &mut Group<'_>, version: i16) {
+    group.group_state = Cow::Borrowed("Dead");
+    if version >= FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND {
+        group.error_code = ErrorCode::GroupIdNotFound;
+        group.error_message = Some(Cow::Owned(format!("Group {} not found.", group.group_id)));
+    }
+}
+
+fn member(member: crate::engine::groups::messages::MemberDescription) -> Member<'static> {
+    Member {
+        member_id: Cow::Owned(member.member_id),
+        group_instance_id: member.instance_id.map(Cow::Owned),
+        client_id: Cow::Owned(member.client_id),
+        client_host: Cow::Owned(member.client_host),
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    }
 }

@@ -4,13 +4,12 @@ use super::api::ApiKey;
 use super::header::RequestHeader;
 use super::wire::{Reply, WireError};
 use super::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, produce,
+    api_versions, create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, fetch, find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch, produce, sync_group,
 };
 use crate::engine::Engine;
 use bytes::Bytes;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use thiserror::Error;
@@ -72,11 +71,15 @@ pub struct Dispatched {
     pub outcome: Outcome,
 }
 
-/// Handles one frame (without its size prefix).
+/// Handles one frame (without its size prefix) of the client at `peer`.
 ///
 /// # Errors
 /// When there is no protocol answer: the caller closes this connection.
-pub async fn dispatch(engine: &Rc<Engine>, frame: &Bytes) -> Result<Dispatched, CloseReason> {
+pub async fn dispatch(
+    engine: &Rc<Engine>,
+    frame: &Bytes,
+    peer: IpAddr,
+) -> Result<Dispatched, CloseReason> {
     let (header, mut reader) = RequestHeader::decode(frame).map_err(CloseReason::BadHeader)?;
     let Some(api) = header.api() else {
         return Err(CloseReason::UnknownApi(header.api_key));
@@ -123,6 +126,28 @@ pub async fn dispatch(engine: &Rc<Engine>, frame: &Bytes) -> Result<Dispatched, 
                 outcome: fetch::handle(engine, &header, &request),
             })
         }
+        ApiKey::JoinGroup => {
+            let request = join_group::decode(&mut reader, version).map_err(malformed)?;
+            Ok(Dispatched {
+                api: api.name,
+                outcome: join_group::handle(engine, &header, &request, peer),
+            })
+        }
+        ApiKey::SyncGroup => {
+            let request = sync_group::decode(&mut reader, version).map_err(malformed)?;
+            Ok(Dispatched {
+                api: api.name,
+                outcome: sync_group::handle(engine, &header, &request),
+            })
+        }
+        ApiKey::Heartbeat => answer!(heartbeat),
+        ApiKey::LeaveGroup => answer!(leave_group),
+        ApiKey::OffsetCommit => answer!(offset_commit),
+        ApiKey::OffsetFetch => answer!(offset_fetch),
+        ApiKey::OffsetDelete => answer!(offset_delete),
+        ApiKey::DescribeGroups => answer!(describe_groups),
+        ApiKey::ListGroups => answer!(list_groups),
+        ApiKey::DeleteGroups => answer!(delete_groups),
         ApiKey::ListOffsets => answer!(list_offsets),
         ApiKey::Metadata => answer!(metadata),
         ApiKey::FindCoordinator => answer!(find_coordinator),

@@ -3,6 +3,9 @@
 //! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible. 2 changes nothing
 //! on the wire.
 
+use crate::engine::Engine;
+use crate::engine::groups::GroupError;
+use std::rc::Rc;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -46,4 +49,25 @@ pub fn encode(response: &Response, version: i16, w: &mut Writer) {
     }
     w.error_code(response.error_code);
     w.no_tagged_fields();
+}
+
+/// A member shows that it is alive.
+pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -> Response {
+    let beat = match request.group_id {
+        "" => return Response {
+            throttle_time_ms: 0,
+            error_code: ErrorCode::InvalidGroupId,
+        },
+        group => engine.heartbeat(
+            group.to_owned(),
+            request.member_id.to_owned(),
+            request.group_instance_id.map(str::to_owned),
+            request.generation_id,
+        ),
+    };
+    let error: Option<GroupError> = beat.await.err();
+    Response {
+        throttle_time_ms: 0,
+        error_code: error.as_ref().map(ErrorCode::from).unwrap_or_default(),
+    }
 }

@@ -5,6 +5,13 @@
 //! (KIP-800), 9 may spare the leader the assignment (KIP-814). 3 and 4 change nothing on the wire:
 //! 4 makes a new member join twice, the second time with the id that it was given (KIP-394).
 
+use super::dispatch::{Answer, Outcome};
+use super::header::RequestHeader;
+use crate::engine::Engine;
+use crate::engine::groups::GroupError;
+use crate::engine::groups::messages::{self, JoinReply, JoinRequest};
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -159,4 +166,93 @@ fn encode_member(w: &mut Writer, member: &Member<'_>, version: i16) {
     }
     w.bytes(&member.metadata);
     w.no_tagged_fields();
+}
+
+const FIRST_VERSION_WITH_REQUIRED_MEMBER_ID: i16 = 4;
+
+/// A member joins; the answer comes when the group is complete, and that can take minutes.
+pub fn handle(
+    engine: &Rc<Engine>,
+    header: &RequestHeader<'_>,
+    request: &Request<'_>,
+    peer: IpAddr,
+) -> Outcome {
+    let version = header.api_version;
+    let client_id = header.client_id.unwrap_or_default();
+    let group_id = request.group_id.to_owned();
+    let member_id = request.member_id.to_owned();
+    let join = JoinRequest {
+        member_id: member_id.clone(),
+        new_member_id: new_member_id(client_id, request.group_instance_id),
+        instance_id: request.group_instance_id.map(str::to_owned),
+        client_id: client_id.to_owned(),
+        client_host: format!("/{peer}"),
+        session_timeout_ms: request.session_timeout_ms,
+        rebalance_timeout_ms: match version {
+            0 => request.session_timeout_ms,
+            _ => request.rebalance_timeout_ms,
+        },
+        protocol_type: request.protocol_type.to_owned(),
+        protocols: request
+            .protocols
+            .iter()
+            .map(|protocol| messages::Protocol {
+                name: protocol.name.to_owned(),
+                metadata: protocol.metadata.clone(),
+            })
+            .collect(),
+        requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
+        supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
+    };
+    let engine = Rc::clone(engine);
+    let mut writer = header.reply();
+    Outcome::Later(Box::pin(async move {
+        let response = match group_id.is_empty() {
+            true => refused(ErrorCode::InvalidGroupId, member_id),
+            false => respond(engine.join_group(group_id, join).await, member_id),
+        };
+        encode(&response, version, &mut writer);
+        Answer::Reply(writer.finish())
+    }))
+}
+
+/// Kafka's form: what the client calls itself, and something unique.
+fn new_member_id(client_id: &str, instance_id: Option<&str>) -> String {
+    let prefix = instance_id.unwrap_or(client_id);
+    format!("{prefix}-{}", uuid::Uuid::new_v4())
+}
+
+fn respond(joined: Result<JoinReply, GroupError>, member_id: String) -> Response<'static> {
+    let joined = match joined {
+        Ok(joined) => joined,
+        Err(GroupError::MemberIdRequired(new_member_id)) => {
+            return refused(ErrorCode::MemberIdRequired, new_member_id);
+        }
+        Err(error) => return refused((&error).into(), member_id),
+    };
+    let members = joined.members.into_iter().map(|member| Member {
+        member_id: Cow::Owned(member.member_id),
+        group_instance_id: member.instance_id.map(Cow::Owned),
+        metadata: member.metadata,
+    });
+    Response {
+        throttle_time_ms: 0,
+        error_code: ErrorCode::None,
+        generation_id: joined.generation,
+        protocol_type: Some(Cow::Owned(joined.protocol_type)),
+        protocol_name: Some(Cow::Owned(joined.protocol)),
+        leader: Cow::Owned(joined.leader),
+        skip_assignment: joined.skip_assignment,
+        member_id: Cow::Owned(joined.member_id),
+        members: members.collect(),
+    }
+}
+
+fn refused(error_code: ErrorCode, member_id: String) -> Response<'static> {
+    Response {
+        error_code,
+        generation_id: -1,
+        member_id: Cow::Owned(member_id),
+        ..Response::default()
+    }
 }

@@ -3,6 +3,9 @@
 //! Versions: 1 adds the throttle time, 3 removes many members at once (KIP-345), 4 is flexible, 5
 //! adds the reason (KIP-800). 2 changes nothing on the wire.
 
+use crate::engine::Engine;
+use crate::engine::groups::messages::LeavingMember;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use super::error::ErrorCode;
@@ -106,5 +109,37 @@ fn only_error(response: &Response<'_>) -> ErrorCode {
     match response.members.first() {
         Some(member) if !response.error_code.is_error() => member.error_code,
         _ => response.error_code,
+    }
+}
+
+/// Members leave, or are removed.
+pub async fn handle<'a>(
+    engine: &Rc<Engine>,
+    request: &Request<'a>,
+    _version: i16,
+) -> Response<'a> {
+    let leaving = request.members.iter().map(|member| LeavingMember {
+        member_id: member.member_id.to_owned(),
+        instance_id: member.group_instance_id.map(str::to_owned),
+    });
+    let left = engine.leave_group(request.group_id.to_owned(), leaving.collect());
+    match left.await {
+        Err(error) => Response {
+            throttle_time_ms: 0,
+            error_code: (&error).into(),
+            members: Vec::new(),
+        },
+        Ok(results) => Response {
+            throttle_time_ms: 0,
+            error_code: ErrorCode::None,
+            members: results
+                .into_iter()
+                .map(|result| MemberResponse {
+                    member_id: Cow::Owned(result.member_id),
+                    group_instance_id: result.instance_id.map(Cow::Owned),
+                    error_code: result.result.as_ref().err().map(ErrorCode::from).unwrap_or_default(),
+                })
+                .collect(),
+        },
     }
 }

@@ -3,6 +3,8 @@
 //! Versions: 1 adds the throttle time, 3 is flexible, 4 tells and filters by state (KIP-518), 5 by
 //! type (KIP-848). 2 changes nothing on the wire.
 
+use crate::engine::Engine;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use super::error::ErrorCode;
@@ -74,4 +76,36 @@ fn encode_group(w: &mut Writer, group: &Group<'_>, version: i16) {
         w.string(&group.group_type);
     }
     w.no_tagged_fields();
+}
+
+/// All groups here follow the classic protocol.
+const GROUP_TYPE: &str = "classic";
+
+/// Lists the groups of all shards.
+pub async fn handle<'a>(
+    engine: &Rc<Engine>,
+    request: &Request<'a>,
+    _version: i16,
+) -> Response<'a> {
+    let any = |wanted: &[&str], is: &str| {
+        wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
+    };
+    let listed = match any(&request.types_filter, GROUP_TYPE) {
+        true => engine.list_groups().await,
+        false => Vec::new(),
+    };
+    let groups = listed
+        .into_iter()
+        .filter(|group| any(&request.states_filter, group.description.state))
+        .map(|group| Group {
+            group_id: Cow::Owned(group.group_id),
+            protocol_type: Cow::Owned(group.description.protocol_type),
+            group_state: Cow::Borrowed(group.description.state),
+            group_type: Cow::Borrowed(GROUP_TYPE),
+        });
+    Response {
+        throttle_time_ms: 0,
+        error_code: ErrorCode::None,
+        groups: groups.collect(),
+    }
 }

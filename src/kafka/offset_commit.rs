@@ -4,6 +4,11 @@
 //! (KIP-320), 7 static members (KIP-345), 8 is flexible. 4 and 9 change nothing on the wire: 9
 //! allows the members of KIP-848.
 
+use crate::engine::groups::messages::CommitRequest;
+use crate::engine::groups::offsets::CommittedOffset;
+use crate::engine::{Engine, PartitionKey};
+use crate::io::clock;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use super::error::ErrorCode;
@@ -130,4 +135,80 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i32(partition.index);
     w.error_code(partition.error_code);
     w.no_tagged_fields();
+}
+
+/// Stores offsets; answered when they are durable.
+pub async fn handle<'a>(
+    engine: &Rc<Engine>,
+    request: &Request<'a>,
+    _version: i16,
+) -> Response<'a> {
+    let mut commits = Vec::new();
+    let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let taken = take(engine, request, topic.name, partition);
+            let error_code = taken.as_ref().err().copied().unwrap_or_default();
+            commits.extend(taken.ok());
+            PartitionResponse {
+                index: partition.index,
+                error_code,
+            }
+        });
+        topics.push(TopicResponse {
+            partitions: partitions.collect(),
+            name: Cow::Borrowed(topic.name),
+        });
+    }
+    let committer = CommitRequest {
+        member_id: request.member_id.to_owned(),
+        instance_id: request.group_instance_id.map(str::to_owned),
+        generation: request.generation_id_or_member_epoch,
+        transactional: false,
+    };
+    let committed = engine
+        .commit_offsets(request.group_id.to_owned(), committer, commits)
+        .await;
+    if let Err(error) = committed {
+        let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for partition in partitions.filter(|partition| !partition.error_code.is_error()) {
+            partition.error_code = (&error).into();
+        }
+    }
+    Response {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+fn take(
+    engine: &Engine,
+    request: &Request<'_>,
+    topic: &str,
+    partition: &PartitionRequest<'_>,
+) -> Result<(PartitionKey, CommittedOffset), ErrorCode> {
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let topic = engine.topic(topic).ok_or(unknown)?;
+    let index = u32::try_from(partition.index)
+        .ok()
+        .filter(|index| *index < topic.partitions)
+        .ok_or(unknown)?;
+    let now_ms = clock::steady_ms();
+    let note = partition.committed_metadata.unwrap_or_default().to_owned();
+    let mut offset = engine
+        .new_committed_offset(
+            partition.committed_offset,
+            partition.committed_leader_epoch,
+            note,
+            now_ms,
+        )
+        .map_err(|error| ErrorCode::from(&error))?;
+    if request.retention_time_ms >= 0 {
+        offset.expire_ms = Some(now_ms.saturating_add(request.retention_time_ms));
+    }
+    let key = PartitionKey {
+        topic_id: topic.id,
+        index,
+    };
+    Ok((key, offset))
 }

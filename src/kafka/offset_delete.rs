@@ -2,6 +2,9 @@
 //!
 //! Version 0 only, which is not flexible.
 
+use crate::engine::{Engine, PartitionKey};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use super::error::ErrorCode;
@@ -79,4 +82,56 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i32(partition.index);
     w.error_code(partition.error_code);
+}
+
+/// Deletes committed offsets of topics that the group is not subscribed to.
+pub async fn handle<'a>(
+    engine: &Rc<Engine>,
+    request: &Request<'a>,
+    _version: i16,
+) -> Response<'a> {
+    let key_of = |topic: &str, index: i32| {
+        let topic = engine.topic(topic)?;
+        let index = u32::try_from(index).ok().filter(|index| *index < topic.partitions)?;
+        Some(PartitionKey {
+            topic_id: topic.id,
+            index,
+        })
+    };
+    let mut keys = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            keys.extend(key_of(topic.name, partition.index).map(|key| (topic.name.to_owned(), key)));
+        }
+    }
+    let deleted = engine.delete_offsets(request.group_id.to_owned(), keys).await;
+    let results: HashMap<_, _> = match deleted {
+        Ok(results) => results.into_iter().collect(),
+        Err(error) => {
+            return Response {
+                error_code: (&error).into(),
+                throttle_time_ms: 0,
+                topics: Vec::new(),
+            };
+        }
+    };
+    let topics = request.topics.iter().map(|topic| TopicResponse {
+        name: Cow::Borrowed(topic.name),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| PartitionResponse {
+                index: partition.index,
+                error_code: match key_of(topic.name, partition.index).and_then(|key| results.get(&key)) {
+                    None => ErrorCode::UnknownTopicOrPartition,
+                    Some(result) => result.as_ref().err().map(ErrorCode::from).unwrap_or_default(),
+                },
+            })
+            .collect(),
+    });
+    Response {
+        error_code: ErrorCode::None,
+        throttle_time_ms: 0,
+        topics: topics.collect(),
+    }
 }

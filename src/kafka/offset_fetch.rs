@@ -4,6 +4,10 @@
 //! time, 5 the leader epoch (KIP-320), 6 is flexible, 7 adds `require_stable` (KIP-447), 8 asks
 //! for many groups at once (KIP-709), 9 names the member (KIP-848). 4 changes nothing on the wire.
 
+use crate::engine::groups::offsets::CommittedOffset;
+use crate::engine::{Engine, PartitionKey};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use super::error::ErrorCode;
@@ -205,4 +209,96 @@ fn encode_partition(
         fallback
     });
     w.no_tagged_fields();
+}
+
+/// Tells the offsets that groups committed.
+pub async fn handle<'a>(
+    engine: &Rc<Engine>,
+    request: &Request<'a>,
+    _version: i16,
+) -> Response<'a> {
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group in &request.groups {
+        groups.push(fetch(engine, group).await);
+    }
+    Response {
+        throttle_time_ms: 0,
+        groups,
+    }
+}
+
+async fn fetch<'a>(engine: &Rc<Engine>, request: &GroupRequest<'a>) -> GroupResponse<'a> {
+    let found = engine
+        .fetch_offsets(request.group_id.to_owned(), None)
+        .await;
+    let (found, error_code) = match found {
+        Ok(found) => (found.into_iter().collect(), ErrorCode::None),
+        Err(error) => (HashMap::new(), (&error).into()),
+    };
+    let topics = match &request.topics {
+        Some(topics) => topics
+            .iter()
+            .map(|topic| of_topic(engine, topic, &found))
+            .collect(),
+        None => all_topics(engine, found),
+    };
+    GroupResponse {
+        group_id: Cow::Borrowed(request.group_id),
+        topics,
+        error_code,
+    }
+}
+
+fn of_topic<'a>(
+    engine: &Engine,
+    request: &TopicRequest<'a>,
+    found: &HashMap<PartitionKey, CommittedOffset>,
+) -> TopicResponse<'a> {
+    let topic = engine.topic(request.name);
+    let partitions = request.partition_indexes.iter().map(|index| {
+        let key = topic.as_ref().and_then(|topic| {
+            Some(PartitionKey {
+                topic_id: topic.id,
+                index: u32::try_from(*index).ok()?,
+            })
+        });
+        respond(*index, key.and_then(|key| found.get(&key)))
+    });
+    TopicResponse {
+        name: Cow::Borrowed(request.name),
+        partitions: partitions.collect(),
+    }
+}
+
+fn all_topics(
+    engine: &Engine,
+    found: HashMap<PartitionKey, CommittedOffset>,
+) -> Vec<TopicResponse<'static>> {
+    let mut by_topic: BTreeMap<String, Vec<PartitionResponse<'static>>> = BTreeMap::new();
+    for (key, offset) in found {
+        if let Some(topic) = engine.topic_by_id(key.topic_id) {
+            let partition = respond(key.index as i32, Some(&offset));
+            by_topic.entry(topic.name.clone()).or_default().push(partition);
+        }
+    }
+    let topics = by_topic.into_iter().map(|(name, mut partitions)| {
+        partitions.sort_by_key(|partition| partition.index);
+        TopicResponse {
+            name: Cow::Owned(name),
+            partitions,
+        }
+    });
+    topics.collect()
+}
+
+fn respond(index: i32, offset: Option<&CommittedOffset>) -> PartitionResponse<'static> {
+    PartitionResponse {
+        index,
+        committed_offset: offset.map_or(-1, |offset| offset.offset),
+        committed_leader_epoch: offset.map_or(-1, |offset| offset.leader_epoch),
+        metadata: Some(Cow::Owned(
+            offset.map_or_else(String::new, |offset| offset.metadata.clone()),
+        )),
+        error_code: ErrorCode::None,
+    }
 }

@@ -3,6 +3,11 @@
 //! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible, 5 repeats
 //! protocol type and name, so that a mismatch is noticed (KIP-559). 2 changes nothing on the wire.
 
+use super::dispatch::{Answer, Outcome};
+use super::header::RequestHeader;
+use crate::engine::Engine;
+use crate::engine::groups::messages::SyncRequest;
+use std::rc::Rc;
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -96,4 +101,41 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     }
     w.shared_bytes(std::slice::from_ref(&response.assignment));
     w.no_tagged_fields();
+}
+
+/// A member asks for its assignment; the answer waits for the leader's, and for the disk.
+pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request<'_>) -> Outcome {
+    let version = header.api_version;
+    let group_id = request.group_id.to_owned();
+    let sync = SyncRequest {
+        member_id: request.member_id.to_owned(),
+        instance_id: request.group_instance_id.map(str::to_owned),
+        generation: request.generation_id,
+        protocol_type: request.protocol_type.map(str::to_owned),
+        protocol: request.protocol_name.map(str::to_owned),
+        assignments: request
+            .assignments
+            .iter()
+            .map(|member| (member.member_id.to_owned(), member.assignment.clone()))
+            .collect(),
+    };
+    let engine = Rc::clone(engine);
+    let mut writer = header.reply();
+    Outcome::Later(Box::pin(async move {
+        let response = match engine.sync_group(group_id, sync).await {
+            Ok(synced) => Response {
+                throttle_time_ms: 0,
+                error_code: ErrorCode::None,
+                protocol_type: Some(Cow::Owned(synced.protocol_type)),
+                protocol_name: Some(Cow::Owned(synced.protocol)),
+                assignment: synced.assignment,
+            },
+            Err(error) => Response {
+                error_code: (&error).into(),
+                ..Response::default()
+            },
+        };
+        encode(&response, version, &mut writer);
+        Answer::Reply(writer.finish())
+    }))
 }

@@ -27,6 +27,16 @@ pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
             closer.close_idle().await;
         }
     });
+    tokio_uring::spawn(Rc::clone(engine).run_group_timers());
+    let expirer = Rc::clone(engine);
+    tokio_uring::spawn(async move {
+        let every = Duration::from_millis(expirer.config.offsets_retention_check_interval_ms);
+        let mut ticks = ticks(every);
+        loop {
+            ticks.tick().await;
+            expirer.expire_offsets().await;
+        }
+    });
     let keeper = Rc::clone(engine);
     tokio_uring::spawn(async move {
         let every = Duration::from_millis(keeper.config.retention_check_interval_ms);

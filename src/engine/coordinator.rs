@@ -1,0 +1,717 @@
+//! The group coordinator: brings the groups of `groups` together with clients, clocks and the disk.
+//!
+//! A group belongs to a partition of `__consumer_offsets`, by its name, and lives on the shard that
+//! owns that partition. All that must survive is written there, in Kafka's record format
+//! (`offsets_topic`), and is durable before it is answered.
+
+use super::admin::{AdminError, NewTopic};
+use super::catalog::{OFFSETS_TOPIC, Topic};
+use super::groups::group::{Group, commit_check_without_group};
+use super::groups::messages::{
+    Action, CommitRequest, GroupDescription, GroupSnapshot, JoinRequest, LeaveResult,
+    LeavingMember, PersistId, Reply, SyncRequest, Token,
+};
+use super::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
+use super::groups::{GroupConfig, GroupError};
+use super::offsets_topic::{self, Record};
+use super::partition::{AckWhen, Append};
+use super::{Engine, EngineError, PartitionKey};
+use crate::config::Config;
+use crate::io::clock;
+use crate::log::batch::BatchHeader;
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+/// One shard's groups.
+pub struct Coordinator {
+    config: Arc<GroupConfig>,
+    groups: RefCell<HashMap<String, Slot>>,
+    parked: RefCell<HashMap<Token, oneshot::Sender<Reply>>>,
+    next_token: Cell<u64>,
+    /// When a group wants its timers looked at, soonest first; stale entries are harmless.
+    timers: RefCell<BinaryHeap<Reverse<(i64, String)>>>,
+    timers_changed: Notify,
+}
+
+struct Slot {
+    group: Group,
+    offsets: GroupOffsets,
+    /// The partition of `__consumer_offsets` that the group is stored in.
+    home: PartitionKey,
+    /// When the group's entry among the timers is due.
+    armed_ms: Option<i64>,
+}
+
+impl Slot {
+    fn new(group: Group, offsets: GroupOffsets, home: PartitionKey) -> Slot {
+        Slot {
+            group,
+            offsets,
+            home,
+            armed_ms: None,
+        }
+    }
+}
+
+impl Coordinator {
+    pub fn new(config: &Config) -> Coordinator {
+        Coordinator {
+            config: Arc::new(GroupConfig {
+                initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms as i64,
+                session_timeout_min_ms: config.group_min_session_timeout_ms as i64,
+                session_timeout_max_ms: config.group_max_session_timeout_ms as i64,
+                group_max_size: config.group_max_size,
+                offset_metadata_bytes_max: config.offset_metadata_bytes_max,
+                offset_retention_ms: config.offsets_retention_ms as i64,
+                ..GroupConfig::default()
+            }),
+            groups: RefCell::default(),
+            parked: RefCell::default(),
+            next_token: Cell::new(0),
+            timers: RefCell::default(),
+            timers_changed: Notify::new(),
+        }
+    }
+
+    fn park(&self) -> (Token, oneshot::Receiver<Reply>) {
+        let token = Token(self.next_token.get());
+        self.next_token.set(token.0 + 1);
+        let (sender, receiver) = oneshot::channel();
+        self.parked.borrow_mut().insert(token, sender);
+        (token, receiver)
+    }
+}
+
+/// A group in a list of groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedGroup {
+    pub group_id: String,
+    pub description: GroupDescription,
+}
+
+impl Engine {
+    // ---- where a group lives ----
+
+    /// The partition that a group is stored in; `None` while nobody used groups yet.
+    pub fn home_of_group(&self, group_id: &str) -> Option<PartitionKey> {
+        let topic = self.topic(OFFSETS_TOPIC)?;
+        Some(PartitionKey {
+            topic_id: topic.id,
+            index: offsets_topic::partition_of(group_id, topic.partitions),
+        })
+    }
+
+    /// Creates `__consumer_offsets` when it is not there yet.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn ensure_offsets_topic(self: &Rc<Self>) -> Result<Arc<Topic>, AdminError> {
+        if let Some(topic) = self.topic(OFFSETS_TOPIC) {
+            return Ok(topic);
+        }
+        let new = NewTopic {
+            name: OFFSETS_TOPIC.to_owned(),
+            partitions: self.config.offsets_topic_num_partitions,
+            configs: offsets_topic::topic_configs(),
+        };
+        match self.create_internal_topic(new).await {
+            Err(AdminError::TopicExists(_)) => {
+                self.topic(OFFSETS_TOPIC).ok_or(AdminError::UnknownTopic)
+            }
+            other => other,
+        }
+    }
+
+    /// Runs `act` on the shard that a group lives on.
+    async fn at_home<T, F>(
+        self: &Rc<Self>,
+        group_id: &str,
+        act: impl FnOnce(Rc<Engine>, PartitionKey) -> F + Send + 'static,
+    ) -> Result<T, GroupError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, GroupError>> + 'static,
+    {
+        if self.home_of_group(group_id).is_none()
+            && let Err(error) = self.ensure_offsets_topic().await
+        {
+            tracing::error!(%error, "{OFFSETS_TOPIC} cannot be created; groups cannot be served");
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        let home = self
+            .home_of_group(group_id)
+            .ok_or(GroupError::CoordinatorNotAvailable)?;
+        let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
+        answer.await.unwrap_or(Err(GroupError::NotCoordinator))
+    }
+
+    // ---- membership ----
+
+    /// A member joins a group; answered when the group's members are complete.
+    pub async fn join_group(
+        self: &Rc<Self>,
+        group_id: String,
+        request: JoinRequest,
+    ) -> Result<super::groups::messages::JoinReply, GroupError> {
+        self.at_home(&group_id.clone(), move |engine, home| async move {
+            let (token, reply) = engine.groups.park();
+            engine.check_group_limit(&group_id)?;
+            engine.with_group(&group_id, home, |slot, now_ms, out| {
+                slot.group.join(request, token, now_ms, out);
+            });
+            match reply.await {
+                Ok(Reply::Join(joined)) => joined,
+                _ => Err(GroupError::NotCoordinator),
+            }
+        })
+        .await
+    }
+
+    fn check_group_limit(&self, group_id: &str) -> Result<(), GroupError> {
+        let groups = self.groups.groups.borrow();
+        let most = self.config.groups_max.div_ceil(self.mailboxes.shard_count());
+        match groups.contains_key(group_id) || groups.len() < most {
+            true => Ok(()),
+            false => Err(GroupError::GroupMaxSizeReached),
+        }
+    }
+
+    /// A member asks for its assignment; answered when the leader's is durable.
+    pub async fn sync_group(
+        self: &Rc<Self>,
+        group_id: String,
+        request: SyncRequest,
+    ) -> Result<super::groups::messages::SyncReply, GroupError> {
+        self.at_home(&group_id.clone(), move |engine, _| async move {
+            let (token, reply) = engine.groups.park();
+            let known = engine.with_known_group(&group_id, |slot, now_ms, out| {
+                slot.group.sync(request, token, now_ms, out);
+            });
+            known.ok_or(GroupError::UnknownMemberId)?;
+            match reply.await {
+                Ok(Reply::Sync(synced)) => synced,
+                _ => Err(GroupError::NotCoordinator),
+            }
+        })
+        .await
+    }
+
+    /// A member shows that it is alive.
+    pub async fn heartbeat(
+        self: &Rc<Self>,
+        group_id: String,
+        member_id: String,
+        instance_id: Option<String>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        self.at_home(&group_id.clone(), move |engine, _| async move {
+            let beat = engine.with_known_group(&group_id, |slot, now_ms, _| {
+                let instance_id = instance_id.as_deref();
+                slot.group
+                    .heartbeat(&member_id, instance_id, generation, now_ms)
+            });
+            beat.unwrap_or(Err(GroupError::UnknownMemberId))
+        })
+        .await
+    }
+
+    /// Members leave a group.
+    pub async fn leave_group(
+        self: &Rc<Self>,
+        group_id: String,
+        members: Vec<LeavingMember>,
+    ) -> Result<Vec<LeaveResult>, GroupError> {
+        self.at_home(&group_id.clone(), move |engine, _| async move {
+            let left = engine.with_known_group(&group_id, |slot, now_ms, out| {
+                slot.group.leave(members, now_ms, out)
+            });
+            left.unwrap_or(Err(GroupError::UnknownMemberId))
+        })
+        .await
+    }
+
+    // ---- offsets ----
+
+    /// Stores offsets; answered when they are durable. `topics` names the partitions' topics.
+    pub async fn commit_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        request: CommitRequest,
+        commits: Vec<(PartitionKey, CommittedOffset)>,
+    ) -> Result<(), GroupError> {
+        self.at_home(&group_id.clone(), move |engine, home| async move {
+            if !engine.has_group(&group_id) {
+                commit_check_without_group(request.generation)?;
+                engine.check_group_limit(&group_id)?;
+            }
+            let now_ms = clock::steady_ms();
+            let records = engine.commit_records(&group_id, &commits);
+            let begun = engine.with_group(&group_id, home, |slot, now_ms, _| {
+                slot.group.commit_check(&request, now_ms)?;
+                Ok(slot.offsets.begin_commit(commits))
+            });
+            let written = engine.write(home, records, now_ms);
+            engine.finish_commit(&group_id, begun?, written).await
+        })
+        .await
+    }
+
+    /// An offset to commit.
+    ///
+    /// # Errors
+    /// `OffsetMetadataTooLarge`.
+    pub fn new_committed_offset(
+        &self,
+        offset: i64,
+        leader_epoch: i32,
+        note: String,
+        now_ms: i64,
+    ) -> Result<CommittedOffset, GroupError> {
+        CommittedOffset::new(&self.groups.config, offset, leader_epoch, note, now_ms)
+    }
+
+    fn commit_records(
+        &self,
+        group_id: &str,
+        commits: &[(PartitionKey, CommittedOffset)],
+    ) -> Vec<Record> {
+        commits
+            .iter()
+            .filter_map(|(key, offset)| {
+                let topic = self.topic_by_id(key.topic_id)?;
+                Some(offsets_topic::offset_record(
+                    group_id,
+                    &topic.name,
+                    key.index,
+                    Some(offset),
+                ))
+            })
+            .collect()
+    }
+
+    async fn finish_commit(
+        self: &Rc<Self>,
+        group_id: &str,
+        commit: CommitId,
+        written: oneshot::Receiver<bool>,
+    ) -> Result<(), GroupError> {
+        let ok = written.await.unwrap_or(false);
+        self.with_known_group(group_id, |slot, _, _| slot.offsets.commit_done(commit, ok));
+        match ok {
+            true => Ok(()),
+            false => Err(GroupError::NotCoordinator),
+        }
+    }
+
+    /// The durable offsets of a group, for the partitions asked for, or all.
+    pub async fn fetch_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        keys: Option<Vec<PartitionKey>>,
+    ) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
+        self.at_home(&group_id.clone(), move |engine, _| async move {
+            let groups = engine.groups.groups.borrow();
+            let Some(slot) = groups.get(&group_id) else {
+                return Ok(Vec::new());
+            };
+            let wanted = |key: &PartitionKey| keys.as_ref().is_none_or(|keys| keys.contains(key));
+            let found = slot.offsets.iter().filter(|(key, _)| wanted(key));
+            Ok(found.map(|(key, offset)| (key, offset.clone())).collect())
+        })
+        .await
+    }
+
+    /// Deletes committed offsets of partitions; the result says of each topic whether it may.
+    pub async fn delete_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        keys: Vec<(String, PartitionKey)>,
+    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        self.at_home(&group_id.clone(), move |engine, home| async move {
+            let mut results = Vec::with_capacity(keys.len());
+            let mut allowed = Vec::new();
+            let known = engine.with_known_group(&group_id, |slot, _, _| {
+                for (topic, key) in keys {
+                    let result = slot.group.check_offset_delete(&topic);
+                    if result.is_ok() {
+                        allowed.push(key);
+                    }
+                    results.push((key, result));
+                }
+                let gone = slot.offsets.existing(allowed);
+                (slot.offsets.begin_delete(gone.clone()), gone)
+            });
+            let (commit, gone) = known.ok_or(GroupError::GroupIdNotFound)?;
+            let records = engine.tombstones(&group_id, &gone);
+            let written = engine.write(home, records, clock::steady_ms());
+            engine.finish_commit(&group_id, commit, written).await?;
+            Ok(results)
+        })
+        .await
+    }
+
+    fn tombstones(&self, group_id: &str, keys: &[PartitionKey]) -> Vec<Record> {
+        keys.iter()
+            .filter_map(|key| {
+                let topic = self.topic_by_id(key.topic_id)?;
+                Some(offsets_topic::offset_record(
+                    group_id,
+                    &topic.name,
+                    key.index,
+                    None,
+                ))
+            })
+            .collect()
+    }
+
+    // ---- administration ----
+
+    /// Deletes a group that has no members, with its offsets.
+    pub async fn delete_group(self: &Rc<Self>, group_id: String) -> Result<(), GroupError> {
+        self.at_home(&group_id.clone(), move |engine, home| async move {
+            let deleted = engine.with_known_group(&group_id, |slot, _, _| {
+                slot.group.delete()?;
+                Ok(slot.offsets.iter().map(|(key, _)| key).collect::<Vec<_>>())
+            });
+            let keys = deleted.unwrap_or(Err(GroupError::GroupIdNotFound))?;
+            let mut records = engine.tombstones(&group_id, &keys);
+            records.push(offsets_topic::group_record(&group_id, None));
+            let written = engine.write(home, records, clock::steady_ms());
+            let ok = written.await.unwrap_or(false);
+            engine.groups.groups.borrow_mut().remove(&group_id);
+            match ok {
+                true => Ok(()),
+                false => Err(GroupError::NotCoordinator),
+            }
+        })
+        .await
+    }
+
+    /// What DescribeGroups shows of a group; `None` when there is no such group.
+    pub async fn describe_group(
+        self: &Rc<Self>,
+        group_id: String,
+    ) -> Result<Option<GroupDescription>, GroupError> {
+        self.at_home(&group_id.clone(), move |engine, _| async move {
+            let groups = engine.groups.groups.borrow();
+            Ok(groups.get(&group_id).map(|slot| slot.group.describe()))
+        })
+        .await
+    }
+
+    /// All groups of all shards.
+    pub async fn list_groups(self: &Rc<Self>) -> Vec<ListedGroup> {
+        let mut listed = Vec::new();
+        for shard in 0..self.mailboxes.shard_count() {
+            let found = self.call(shard, |engine| async move {
+                let groups = engine.groups.groups.borrow();
+                let list = groups.iter().map(|(group_id, slot)| ListedGroup {
+                    group_id: group_id.clone(),
+                    description: slot.group.describe(),
+                });
+                list.collect::<Vec<_>>()
+            });
+            listed.extend(found.await.unwrap_or_default());
+        }
+        listed.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+        listed
+    }
+
+    // ---- the machinery ----
+
+    fn has_group(&self, group_id: &str) -> bool {
+        self.groups.groups.borrow().contains_key(group_id)
+    }
+
+    /// Runs an event on a group, which is made when it is not there, and does what follows.
+    fn with_group<T>(
+        self: &Rc<Self>,
+        group_id: &str,
+        home: PartitionKey,
+        event: impl FnOnce(&mut Slot, i64, &mut Vec<Action>) -> T,
+    ) -> T {
+        let now_ms = clock::steady_ms();
+        let mut actions = Vec::new();
+        let result = {
+            let mut groups = self.groups.groups.borrow_mut();
+            let slot = groups.entry(group_id.to_owned()).or_insert_with(|| {
+                let group = Group::new(Arc::clone(&self.groups.config), now_ms);
+                Slot::new(group, GroupOffsets::default(), home)
+            });
+            let result = event(slot, now_ms, &mut actions);
+            self.groups.arm(group_id, slot);
+            result
+        };
+        for action in actions {
+            self.act(group_id, home, action, now_ms);
+        }
+        self.forget_if_idle(group_id);
+        result
+    }
+
+    fn with_known_group<T>(
+        self: &Rc<Self>,
+        group_id: &str,
+        event: impl FnOnce(&mut Slot, i64, &mut Vec<Action>) -> T,
+    ) -> Option<T> {
+        let home = self.groups.groups.borrow().get(group_id)?.home;
+        Some(self.with_group(group_id, home, event))
+    }
+
+    /// A group that nothing would be lost of takes no room.
+    fn forget_if_idle(&self, group_id: &str) {
+        let mut groups = self.groups.groups.borrow_mut();
+        let idle = groups.get(group_id).is_some_and(|slot| {
+            slot.group.is_idle() && slot.offsets.is_empty() && slot.group.generation() == 0
+        });
+        if idle {
+            groups.remove(group_id);
+        }
+    }
+
+    fn act(self: &Rc<Self>, group_id: &str, home: PartitionKey, action: Action, now_ms: i64) {
+        match action {
+            Action::Reply(token, reply) => {
+                if let Some(sender) = self.groups.parked.borrow_mut().remove(&token) {
+                    // The client may be gone.
+                    let _ = sender.send(reply);
+                }
+            }
+            Action::Persist(id, snapshot) => self.persist(group_id, home, id, &snapshot, now_ms),
+        }
+    }
+
+    fn persist(
+        self: &Rc<Self>,
+        group_id: &str,
+        home: PartitionKey,
+        id: PersistId,
+        snapshot: &GroupSnapshot,
+        now_ms: i64,
+    ) {
+        let record = offsets_topic::group_record(group_id, Some(snapshot));
+        let written = self.write(home, vec![record], now_ms);
+        let engine = Rc::clone(self);
+        let group_id = group_id.to_owned();
+        tokio::task::spawn_local(async move {
+            let ok = written.await.unwrap_or(false);
+            engine.with_known_group(&group_id, |slot, now_ms, out| {
+                slot.group.persist_done(id, ok, now_ms, out);
+            });
+        });
+    }
+
+    /// Appends records to a partition of `__consumer_offsets`; says whether they became durable.
+    fn write(
+        self: &Rc<Self>,
+        home: PartitionKey,
+        records: Vec<Record>,
+        now_ms: i64,
+    ) -> oneshot::Receiver<bool> {
+        let (done, written) = oneshot::channel();
+        if records.is_empty() {
+            let _ = done.send(true);
+            return written;
+        }
+        let batch = offsets_topic::batch_of(&records, now_ms);
+        let Ok(header) = BatchHeader::parse(&batch) else {
+            let _ = done.send(false);
+            return written;
+        };
+        let (reply, appended) = oneshot::channel();
+        let append = Append {
+            batch: batch.into(),
+            header,
+            ack: AckWhen::Durable,
+            reply,
+        };
+        self.append_here(home, append);
+        tokio::task::spawn_local(async move {
+            let result = appended.await.unwrap_or(Err(EngineError::Stopping));
+            if let Err(error) = &result {
+                tracing::error!(%error, "{OFFSETS_TOPIC} cannot be written");
+            }
+            let _ = done.send(result.is_ok());
+        });
+        written
+    }
+
+    // ---- timers and retention ----
+
+    /// Runs the groups' timers, for ever.
+    pub async fn run_group_timers(self: Rc<Self>) {
+        loop {
+            let now_ms = clock::steady_ms();
+            for group_id in self.groups.take_due(now_ms) {
+                self.with_known_group(&group_id, |slot, now_ms, out| slot.group.tick(now_ms, out));
+            }
+            let wait = match self.groups.next_timer() {
+                Some(at_ms) => Duration::from_millis(at_ms.saturating_sub(now_ms).max(1) as u64),
+                None => Duration::from_secs(3600),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.groups.timers_changed.notified() => {}
+            }
+        }
+    }
+
+    /// Removes offsets whose time is over, and groups of which nothing is left.
+    pub async fn expire_offsets(self: &Rc<Self>) {
+        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
+        for group_id in ids {
+            self.expire_offsets_of(&group_id).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str) {
+        let names: BTreeMap<Uuid, String> = self.with_catalog(|catalog| {
+            let topics = catalog.topics();
+            topics.map(|topic| (topic.id, topic.name.clone())).collect()
+        });
+        let begun = self.with_known_group(group_id, |slot, now_ms, _| {
+            let name = |id: Uuid| names.get(&id).map(String::as_str);
+            let retention = slot.group.retention();
+            let config = &self.groups.config;
+            let mut keys = slot.offsets.expired(config, &retention, now_ms, name);
+            // Offsets of deleted topics have nobody to read them.
+            keys.retain(|key| names.contains_key(&key.topic_id));
+            (!keys.is_empty()).then(|| (slot.home, slot.offsets.begin_delete(keys.clone()), keys))
+        });
+        let Some(Some((home, commit, keys))) = begun else {
+            return;
+        };
+        let records = self.tombstones(group_id, &keys);
+        let written = self.write(home, records, clock::steady_ms());
+        if self.finish_commit(group_id, commit, written).await.is_ok() {
+            tracing::info!(group = group_id, offsets = keys.len(), "expired offsets");
+        }
+        let empty = self.with_known_group(group_id, |slot, _, _| {
+            slot.group.is_idle() && slot.offsets.is_empty()
+        });
+        if empty == Some(true) {
+            // Nobody was in the way a moment ago; if someone is now, the group lives on.
+            let _ = self.delete_group(group_id.to_owned()).await;
+        }
+    }
+
+    // ---- start ----
+
+    /// Reads this shard's part of `__consumer_offsets`. Blocks: at start only.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub fn load_groups(self: &Rc<Self>) -> std::io::Result<()> {
+        let Some(topic) = self.topic(OFFSETS_TOPIC) else {
+            return Ok(());
+        };
+        for index in 0..topic.partitions {
+            let key = PartitionKey {
+                topic_id: topic.id,
+                index,
+            };
+            if let Some(partition) = self.partition(key) {
+                let mut loaded = offsets_topic::Loaded::default();
+                offsets_topic::load(&mut partition.borrow_mut().log, &mut loaded)?;
+                self.adopt_groups(key, loaded);
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_groups(self: &Rc<Self>, home: PartitionKey, loaded: offsets_topic::Loaded) {
+        let now_ms = clock::steady_ms();
+        let mut groups = self.groups.groups.borrow_mut();
+        for (group_id, state) in loaded.groups {
+            let config = Arc::clone(&self.groups.config);
+            let group = match state.snapshot {
+                Some(snapshot) => Group::restore(config, snapshot, now_ms),
+                None => Group::new(config, now_ms),
+            };
+            let offsets = state.offsets.into_iter().filter_map(|((name, index), offset)| {
+                let topic = self.topic(&name)?;
+                let key = PartitionKey {
+                    topic_id: topic.id,
+                    index,
+                };
+                Some((key, offset))
+            });
+            let mut slot = Slot::new(group, GroupOffsets::restore(offsets), home);
+            self.groups.arm(&group_id, &mut slot);
+            groups.insert(group_id, slot);
+        }
+    }
+
+    /// Forgets the offsets of a deleted topic.
+    pub fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
+        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
+        for group_id in ids {
+            let begun = self.with_known_group(&group_id, |slot, _, _| {
+                let keys = slot.offsets.of_topic(topic.id);
+                let home = slot.home;
+                (!keys.is_empty()).then(|| (home, slot.offsets.begin_delete(keys.clone()), keys))
+            });
+            let Some(Some((home, commit, keys))) = begun else {
+                continue;
+            };
+            let tombstone = |key: &PartitionKey| {
+                offsets_topic::offset_record(&group_id, &topic.name, key.index, None)
+            };
+            let records = keys.iter().map(tombstone).collect();
+            let written = self.write(home, records, clock::steady_ms());
+            let engine = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let _ = engine.finish_commit(&group_id, commit, written).await;
+            });
+        }
+    }
+}
+
+impl Coordinator {
+    /// Sees to it that a group's timers are looked at in time. A deadline that moved back, as with
+    /// each heartbeat, leaves the earlier entry in place: it finds nothing to do and arms anew.
+    fn arm(&self, group_id: &str, slot: &mut Slot) {
+        let Some(deadline_ms) = slot.group.next_deadline() else {
+            return;
+        };
+        if slot.armed_ms.is_some_and(|armed_ms| armed_ms <= deadline_ms) {
+            return;
+        }
+        slot.armed_ms = Some(deadline_ms);
+        let mut timers = self.timers.borrow_mut();
+        let soonest = timers.peek().map(|Reverse((at_ms, _))| *at_ms);
+        timers.push(Reverse((deadline_ms, group_id.to_owned())));
+        if soonest.is_none_or(|soonest_ms| deadline_ms < soonest_ms) {
+            self.timers_changed.notify_one();
+        }
+    }
+
+    /// Groups whose time has come, each once.
+    fn take_due(&self, now_ms: i64) -> Vec<String> {
+        let mut timers = self.timers.borrow_mut();
+        let mut due = Vec::new();
+        while timers.peek().is_some_and(|Reverse((at_ms, _))| *at_ms <= now_ms) {
+            due.extend(timers.pop().map(|Reverse((_, group_id))| group_id));
+        }
+        due.sort();
+        due.dedup();
+        let mut groups = self.groups.borrow_mut();
+        for group_id in &due {
+            if let Some(slot) = groups.get_mut(group_id) {
+                slot.armed_ms = None;
+            }
+        }
+        due
+    }
+
+    fn next_timer(&self) -> Option<i64> {
+        self.timers.borrow().peek().map(|Reverse((at_ms, _))| *at_ms)
+    }
+}
