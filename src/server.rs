@@ -4,6 +4,7 @@ use crate::config::{Config, Durability};
 use crate::engine::EngineParts;
 use crate::engine::admin::{ADMIN_SHARD, Admin};
 use crate::engine::catalog::Catalog;
+use crate::engine::compaction::Cleaner;
 use crate::engine::catalog_log::{CatalogLog, CatalogLogError};
 use crate::engine::mailbox;
 use crate::engine::upkeep::{self, OpenReport};
@@ -253,6 +254,7 @@ impl Broker {
         let mut catalog_log =
             CatalogLog::open(&config.data_dir, &mut catalog).map_err(unreadable)?;
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
+        let cleaner = Cleaner::start().map_err(ServeError::Thread)?;
         upkeep::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
             |error| ServeError::DataDir {
                 path: config.data_dir.clone(),
@@ -282,6 +284,7 @@ impl Broker {
                     mailboxes: mailboxes.clone(),
                     worker: Worker::start(&worker).map_err(ServeError::Thread)?,
                     janitor: janitor.clone(),
+                    cleaner: cleaner.clone(),
                     catalog: catalog.clone(),
                     admin: (shard == ADMIN_SHARD).then(|| admin.take()).flatten(),
                 },

@@ -33,7 +33,7 @@ pub use load::{ConfigError, Origin};
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
     CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat,
-    TimestampType, Unit,
+    Ratio, TimestampType, Unit,
 };
 
 #[cfg(test)]
