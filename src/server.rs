@@ -5,6 +5,7 @@ use crate::engine::EngineParts;
 use crate::engine::admin::{ADMIN_SHARD, Admin};
 use crate::engine::catalog::Catalog;
 use crate::engine::catalog_log::{CatalogLog, CatalogLogError};
+use crate::engine::compaction::Cleaner;
 use crate::engine::mailbox;
 use crate::engine::upkeep::{self, OpenReport};
 use crate::io::worker::Worker;
@@ -256,6 +257,7 @@ impl Broker {
                 }
             })?;
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
+        let cleaner = Cleaner::start().map_err(ServeError::Thread)?;
         upkeep::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
             |error| ServeError::DataDir {
                 path: config.data_dir.clone(),
@@ -285,6 +287,7 @@ impl Broker {
                     mailboxes: mailboxes.clone(),
                     worker: Worker::start(&worker).map_err(ServeError::Thread)?,
                     janitor: janitor.clone(),
+                    cleaner: cleaner.clone(),
                     catalog: catalog.clone(),
                     admin: (shard == ADMIN_SHARD).then(|| admin.take()).flatten(),
                 },

@@ -66,6 +66,7 @@ impl DataDir {
             index_interval_bytes: 1,
             retention_ms: -1,
             retention_bytes: -1,
+            compaction: None,
             reserve_step_bytes_max: 1 << 20,
             checkpoint_bytes: 1 << 20,
         };

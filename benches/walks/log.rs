@@ -21,6 +21,7 @@ const CONFIG: LogConfig = LogConfig {
     index_interval_bytes: 4096,
     retention_ms: -1,
     retention_bytes: -1,
+    compaction: None,
     reserve_step_bytes_max: 64 << 20,
     checkpoint_bytes: u64::MAX,
 };

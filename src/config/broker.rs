@@ -55,6 +55,19 @@ table! {
         producer_id_expiration_ms: u64 = 86_400_000, millis(1, INT_MAX), kafka "producer.id.expiration.ms";
     }
 
+    "Compaction" {
+        /// Memory in which compaction keeps the keys it has met. Where it does not hold all keys of what
+        /// is to be compacted, it takes several runs.
+        log_cleaner_dedupe_buffer_bytes: usize = 128 * MIB as usize, bytes(MIB, 64 * GIB),
+            kafka "log.cleaner.dedupe.buffer.size";
+        /// The most bytes that compaction reads and writes in a second.
+        log_cleaner_io_bytes_per_second_max: u64 = i64::MAX as u64, bytes(64 * KIB, LONG_MAX),
+            kafka "log.cleaner.io.max.bytes.per.second", shown "no limit";
+        /// How long compaction rests when there is nothing to do, and after a failure; after each
+        /// further failure of the same partition twice as long, up to an hour.
+        log_cleaner_backoff_ms: u64 = 15_000, millis(1, LONG_MAX), kafka "log.cleaner.backoff.ms";
+    }
+
     "Topics" {
         /// Create a topic when a client asks for one that does not exist and allows its creation.
         auto_create_topics: bool = true, Kind::Bool, kafka "auto.create.topics.enable";

@@ -32,7 +32,7 @@ pub use knob::{Knob, Scope, knobs};
 pub use load::{ConfigError, Origin};
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
-    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat,
+    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat, Ratio,
     TimestampType, Unit,
 };
 

@@ -336,7 +336,8 @@ fn a_topic_has_its_overrides_over_the_brokers_defaults() {
 fn a_topic_override_is_checked_and_the_error_says_why() {
     for (name, value) in [
         ("retention.ms", "-1"),
-        ("cleanup.policy", "delete"),
+        ("cleanup.policy", "compact,delete"),
+        ("min.cleanable.dirty.ratio", "0.01"),
         ("min.insync.replicas", "1"),
     ] {
         TopicConfig::validate_override(name, value).unwrap();
@@ -345,11 +346,9 @@ fn a_topic_override_is_checked_and_the_error_says_why() {
         ("retention.ms", "-2", "-1 (no limit)"),
         ("retention.ms", "7d", "a whole number of milliseconds"),
         ("segment.bytes", "1000", "1MiB to"),
-        (
-            "cleanup.policy",
-            "compact",
-            "compaction is not supported yet",
-        ),
+        ("cleanup.policy", "compress", "delete or compact or"),
+        ("min.cleanable.dirty.ratio", "1.5", "0 to 1"),
+        ("min.cleanable.dirty.ratio", "half", "0 to 1"),
         ("compression.type", "zstd", "only producer"),
         ("min.insync.replicas", "2", "one replica"),
         ("retention.msec", "1", "did you mean `retention.ms`?"),
@@ -404,6 +403,8 @@ fn describing_a_topic_says_where_each_value_comes_from() {
     );
     assert!(segment.is_default);
     assert_eq!(find("cleanup.policy").type_code, 7);
+    let ratio = find("min.cleanable.dirty.ratio");
+    assert_eq!((ratio.value.as_str(), ratio.type_code), ("0.5", 6));
     assert_eq!(entries.len(), TopicConfig::KNOBS.len());
 }
 

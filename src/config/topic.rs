@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::knob::{Knob, table};
 use super::load::{ConfigError, Origin, nearest};
 use super::value::{
-    CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, TimestampType, bytes, count,
-    millis,
+    CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, Ratio, TimestampType, bytes,
+    count, millis,
 };
 
 table! {
@@ -21,9 +21,20 @@ table! {
     pub struct TopicConfig of Topic
 
     "Topic defaults" {
-        /// What becomes of old records: `delete` drops whole segments by age and size.
+        /// What becomes of old records: `delete` drops whole segments by age and size, `compact` keeps
+        /// the newest record of each key, `compact,delete` does both.
         cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, Kind::List(CleanupPolicy::NAMES),
-            kafka "log.cleanup.policy", why "compaction is not supported yet";
+            kafka "log.cleanup.policy";
+        /// How long a record without a value, which deletes its key, stays after it was compacted for
+        /// the first time: as long as a reader of the whole topic may take.
+        delete_retention_ms: i64 = 86_400_000, millis(0, LONG_MAX), kafka "log.cleaner.delete.retention.ms";
+        /// The share of bytes not compacted yet from which on a partition is compacted.
+        min_cleanable_dirty_ratio: Ratio = Ratio::HALF, Kind::Ratio, kafka "log.cleaner.min.cleanable.ratio";
+        /// How long a record is safe from compaction.
+        min_compaction_lag_ms: i64 = 0, millis(0, LONG_MAX), kafka "log.cleaner.min.compaction.lag.ms";
+        /// How long a record may wait for compaction, whatever the share of bytes not compacted yet.
+        /// A segment is closed at this age even if `segment.ms` is longer.
+        max_compaction_lag_ms: i64 = i64::MAX, millis(1, LONG_MAX), kafka "log.cleaner.max.compaction.lag.ms";
         /// How long records are kept. -1 keeps them for ever.
         retention_ms: i64 = 604_800_000, millis(-1, LONG_MAX), kafka "log.retention.ms";
         /// Bytes a partition may grow to before its oldest segments are deleted. -1 is no limit.

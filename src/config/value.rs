@@ -53,6 +53,8 @@ pub enum Kind {
     Path,
     /// A `tracing` filter such as `info` or `warn,millstream::log=debug`.
     LogFilter,
+    /// A number from 0 to 1, with at most six digits behind the point.
+    Ratio,
     OneOf(&'static [&'static str]),
     /// Kafka calls it a list; these are the lists permitted.
     List(&'static [&'static str]),
@@ -109,6 +111,7 @@ impl Kind {
             Kind::Bool => 1,
             Kind::Integer { max, .. } if *max <= INT_MAX => 3,
             Kind::Integer { .. } => 5,
+            Kind::Ratio => 6,
             Kind::List(_) => 7,
             Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter | Kind::OneOf(_) => 2,
         }
@@ -130,6 +133,7 @@ impl Kind {
             Kind::Address | Kind::AddressOrOff => "address",
             Kind::Path => "path",
             Kind::LogFilter => "log filter",
+            Kind::Ratio => "ratio",
             Kind::OneOf(_) => "word",
             Kind::List(_) => "list",
         }
@@ -150,6 +154,7 @@ impl Kind {
             } => "MS",
             Kind::Address | Kind::AddressOrOff => "HOST:PORT",
             Kind::Path => "DIR",
+            Kind::Ratio => "RATIO",
             Kind::LogFilter => "FILTER",
             Kind::OneOf(_) | Kind::List(_) => "WORD",
         }
@@ -163,6 +168,7 @@ impl Kind {
             Kind::Address => "host:port".to_owned(),
             Kind::AddressOrOff => "host:port, or off".to_owned(),
             Kind::Path => "any path".to_owned(),
+            Kind::Ratio => "0 to 1".to_owned(),
             Kind::LogFilter => {
                 "error, warn, info, debug or trace, also per module: info,millstream::log=debug"
                     .to_owned()
@@ -239,6 +245,29 @@ macro_rules! integer_fields {
 }
 
 integer_fields!(i32 i64 u32 u64 usize);
+
+/// A number from 0 to 1, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ratio(u32);
+
+impl Ratio {
+    pub(super) const HALF: Ratio = Ratio(500_000);
+
+    pub fn value(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+}
+
+impl Field for Ratio {
+    fn parse(text: &str, _: &Kind) -> Option<Self> {
+        let value: f64 = text.trim().parse().ok()?;
+        let permitted = (0.0..=1.0).contains(&value);
+        permitted.then(|| Ratio((value * 1e6).round() as u32))
+    }
+    fn show(&self) -> String {
+        self.value().to_string()
+    }
+}
 
 impl Field for bool {
     fn parse(text: &str, _: &Kind) -> Option<Self> {
@@ -380,6 +409,18 @@ impl Field for HttpListen {
     }
 }
 
+impl CleanupPolicy {
+    /// Whether old segments go by age and size.
+    pub fn deletes(self) -> bool {
+        self != CleanupPolicy::Compact
+    }
+
+    /// Whether records go when a later one has their key.
+    pub fn compacts(self) -> bool {
+        self != CleanupPolicy::Delete
+    }
+}
+
 /// Makes an enum of the words a knob takes; `NAMES` is the one list of them.
 macro_rules! words {
     ($($(#[$meta:meta])* pub enum $Name:ident { $($(#[$word_meta:meta])* $Word:ident = $text:literal,)+ })+) => {
@@ -433,7 +474,14 @@ words! {
 
     /// What becomes of old records. The one place that says which policies exist.
     pub enum CleanupPolicy {
+        /// Whole segments go, by age and size.
         Delete = "delete",
+        /// Records go when a later one has their key.
+        Compact = "compact",
+        /// Both.
+        CompactDelete = "compact,delete",
+        /// Both, as Kafka's tools also write it.
+        DeleteCompact = "delete,compact",
     }
 
     /// How batches are compressed on disk.

@@ -175,7 +175,10 @@ impl Engine {
 
     fn check_group_limit(&self, group_id: &str) -> Result<(), GroupError> {
         let groups = self.groups.groups.borrow();
-        let most = self.config.groups_max.div_ceil(self.mailboxes.shard_count());
+        let most = self
+            .config
+            .groups_max
+            .div_ceil(self.mailboxes.shard_count());
         match groups.contains_key(group_id) || groups.len() < most {
             true => Ok(()),
             false => Err(GroupError::GroupMaxSizeReached),
@@ -635,14 +638,17 @@ impl Engine {
                 Some(snapshot) => Group::restore(config, snapshot, now_ms),
                 None => Group::new(config, now_ms),
             };
-            let offsets = state.offsets.into_iter().filter_map(|((name, index), offset)| {
-                let topic = self.topic(&name)?;
-                let key = PartitionKey {
-                    topic_id: topic.id,
-                    index,
-                };
-                Some((key, offset))
-            });
+            let offsets = state
+                .offsets
+                .into_iter()
+                .filter_map(|((name, index), offset)| {
+                    let topic = self.topic(&name)?;
+                    let key = PartitionKey {
+                        topic_id: topic.id,
+                        index,
+                    };
+                    Some((key, offset))
+                });
             let mut slot = Slot::new(group, GroupOffsets::restore(offsets), home);
             self.groups.arm(&group_id, &mut slot);
             groups.insert(group_id, slot);
@@ -681,7 +687,10 @@ impl Coordinator {
         let Some(deadline_ms) = slot.group.next_deadline() else {
             return;
         };
-        if slot.armed_ms.is_some_and(|armed_ms| armed_ms <= deadline_ms) {
+        if slot
+            .armed_ms
+            .is_some_and(|armed_ms| armed_ms <= deadline_ms)
+        {
             return;
         }
         slot.armed_ms = Some(deadline_ms);
@@ -697,7 +706,10 @@ impl Coordinator {
     fn take_due(&self, now_ms: i64) -> Vec<String> {
         let mut timers = self.timers.borrow_mut();
         let mut due = Vec::new();
-        while timers.peek().is_some_and(|Reverse((at_ms, _))| *at_ms <= now_ms) {
+        while timers
+            .peek()
+            .is_some_and(|Reverse((at_ms, _))| *at_ms <= now_ms)
+        {
             due.extend(timers.pop().map(|Reverse((_, group_id))| group_id));
         }
         due.sort();
@@ -712,6 +724,9 @@ impl Coordinator {
     }
 
     fn next_timer(&self) -> Option<i64> {
-        self.timers.borrow().peek().map(|Reverse((at_ms, _))| *at_ms)
+        self.timers
+            .borrow()
+            .peek()
+            .map(|Reverse((at_ms, _))| *at_ms)
     }
 }

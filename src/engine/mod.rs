@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod catalog;
 pub mod catalog_log;
+pub mod compaction;
 pub mod coordinator;
 pub mod fetch;
 pub mod groups;
@@ -22,10 +23,12 @@ pub mod verify;
 use crate::config::{Config, TopicConfig};
 use crate::io::worker::Worker;
 use crate::io::{clock, process};
+use crate::log::compact::CompactionConfig;
 use crate::log::jobs::{RoomJob, SealJob};
 use crate::log::{LogConfig, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
+use compaction::Cleaner;
 use mailbox::Mailboxes;
 use partition::{Append, Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
@@ -112,6 +115,8 @@ pub struct Engine {
     pub worker: Worker,
     /// Removes files, which can take long; shared by all shards.
     pub janitor: Worker,
+    /// Compacts; shared by all shards.
+    pub cleaner: Cleaner,
     catalog: RefCell<Catalog>,
     partitions: RefCell<HashMap<PartitionKey, SharedPartition>>,
     dirty: RefCell<Vec<SharedPartition>>,
@@ -133,6 +138,7 @@ pub struct EngineParts {
     pub mailboxes: Mailboxes,
     pub worker: Worker,
     pub janitor: Worker,
+    pub cleaner: Cleaner,
     pub catalog: Catalog,
     pub admin: Option<Admin>,
 }
@@ -149,6 +155,7 @@ impl Engine {
             mailboxes: parts.mailboxes,
             worker: parts.worker,
             janitor: parts.janitor,
+            cleaner: parts.cleaner,
             catalog: RefCell::new(parts.catalog),
             partitions: RefCell::default(),
             dirty: RefCell::default(),
@@ -361,6 +368,7 @@ impl Engine {
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();
+            partition.report_compaction(&mut report.compaction);
             let counters = partition.counters;
             let topic = report
                 .topics
@@ -431,13 +439,23 @@ fn jitter_ms(most: i64) -> i64 {
 
 /// What the log needs of a topic's configuration and the broker's.
 fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
+    let deletes = topic.cleanup_policy.deletes();
     LogConfig {
         segment_bytes: topic.segment_bytes as usize,
-        segment_ms: topic.segment_ms - jitter_ms(topic.segment_jitter_ms),
+        segment_ms: match topic.cleanup_policy.compacts() {
+            true => topic.segment_ms.min(topic.max_compaction_lag_ms),
+            false => topic.segment_ms - jitter_ms(topic.segment_jitter_ms),
+        },
         index_interval_bytes: (topic.index_interval_bytes as usize)
             .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
-        retention_ms: topic.retention_ms,
-        retention_bytes: topic.retention_bytes,
+        retention_ms: if deletes { topic.retention_ms } else { -1 },
+        retention_bytes: if deletes { topic.retention_bytes } else { -1 },
+        compaction: topic.cleanup_policy.compacts().then_some(CompactionConfig {
+            delete_retention_ms: topic.delete_retention_ms,
+            min_dirty_ratio: topic.min_cleanable_dirty_ratio.value(),
+            min_lag_ms: topic.min_compaction_lag_ms,
+            max_lag_ms: topic.max_compaction_lag_ms,
+        }),
         reserve_step_bytes_max: config.segment_grow_bytes_max,
         checkpoint_bytes: config.checkpoint_bytes,
     }

@@ -223,7 +223,9 @@ pub fn load(log: &mut Log, loaded: &mut Loaded) -> io::Result<()> {
             }
             Read::Data { records, .. } => {
                 assume_resident = false;
-                offset = apply_batches(&records, loaded).unwrap_or(offset + 1).max(offset + 1);
+                offset = apply_batches(&records, loaded)
+                    .unwrap_or(offset + 1)
+                    .max(offset + 1);
             }
         }
     }

@@ -6,14 +6,15 @@
 
 use super::EngineError;
 use super::catalog::Topic;
-use super::producers::{KeptBatch, Producers, Verdict};
+use super::compaction::Cleaning;
+use super::producers::{KeptBatch, Producer, Producers, Verdict};
 use crate::config::TimestampType;
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
 use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets, Read, ReadError};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -85,6 +86,7 @@ pub struct Partition {
     durable_waiters: VecDeque<DurableWaiter>,
     fetch_watchers: Vec<FetchWatcher>,
     start_waiters: Vec<(i64, oneshot::Sender<Result<i64, EngineError>>)>,
+    pub cleaning: Cleaning,
     /// In the shard's list of partitions to flush.
     pub queued_for_flush: bool,
     /// Deleted: nothing is appended or read any more.
@@ -129,6 +131,7 @@ impl Partition {
             durable_waiters: VecDeque::new(),
             fetch_watchers: Vec::new(),
             start_waiters: Vec::new(),
+            cleaning: Cleaning::default(),
             queued_for_flush: false,
             closed: false,
             damage_told: false,
@@ -169,6 +172,13 @@ impl Partition {
 
     pub fn producer_count(&self) -> usize {
         self.producers.len()
+    }
+
+    /// The offset of the last record of each producer that is remembered.
+    pub fn producers_last_offsets(&self) -> HashMap<i64, i64> {
+        let last =
+            |(id, producer): (i64, &Producer)| Some((id, producer.batches.back()?.last_offset));
+        self.producers.iter().filter_map(last).collect()
     }
 
     pub fn expire_producers(&mut self, now_ms: i64, idle_ms: i64) {
@@ -422,6 +432,7 @@ impl Partition {
     /// Ends the partition's life: everyone who waits is told that it is gone.
     pub fn close(&mut self) {
         self.closed = true;
+        self.log.cancel_compaction();
         self.refuse_waiters(&EngineError::UnknownTopicOrPartition);
         for watcher in self.fetch_watchers.drain(..) {
             if let Some(wake) = watcher.wake.upgrade() {

@@ -56,6 +56,7 @@ pub struct Stats {
     pub request_latency: RefCell<BTreeMap<&'static str, Histogram>>,
     /// Replies with an error code, by its name.
     pub errors: RefCell<BTreeMap<&'static str, u64>>,
+    pub compaction: RefCell<CompactionStats>,
 }
 
 /// Adds to a counter.
@@ -85,8 +86,28 @@ pub struct ShardReport {
     pub flush_latency: Histogram,
     pub request_latency: BTreeMap<&'static str, Histogram>,
     pub errors: BTreeMap<&'static str, u64>,
+    pub compaction: CompactionStats,
     /// By topic name.
     pub topics: BTreeMap<String, TopicReport>,
+}
+
+/// What compaction did on a shard, and what it has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionStats {
+    /// Runs that came to their end.
+    pub runs: u64,
+    /// Runs that failed.
+    pub errors: u64,
+    /// When the last run ended, well or not (ms since the epoch); 0 before the first.
+    pub last_run_ms: u64,
+    pub last_duration_ms: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub dropped_records: u64,
+    /// Bytes of sealed segments of compacted topics that were not compacted since they were written.
+    pub debt_bytes: u64,
+    /// Partitions of compacted topics whose last run failed.
+    pub failed_partitions: u64,
 }
 
 /// What a shard's partitions of one topic add up to.
@@ -157,6 +178,7 @@ impl Stats {
             flush_latency: *self.flush_latency.borrow(),
             request_latency: self.request_latency.borrow().clone(),
             errors: self.errors.borrow().clone(),
+            compaction: *self.compaction.borrow(),
             ..ShardReport::default()
         }
     }

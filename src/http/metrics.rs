@@ -15,6 +15,7 @@ pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
     let mut page = Page::default();
     process_metrics(&mut page, engine);
     shard_metrics(&mut page, reports);
+    compaction_metrics(&mut page, reports);
     request_metrics(&mut page, reports);
     topic_metrics(&mut page, engine, reports);
     page.text
@@ -133,6 +134,78 @@ fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
     );
     for report in reports {
         page.histogram(&[("shard", &report.shard)], &report.flush_latency);
+    }
+}
+
+const COMPACTION_FAMILIES: &[ShardFamily] = &[
+    (
+        "millstream_compaction_runs_total",
+        "counter",
+        "Compactions of a partition that came to their end.",
+        |r| r.compaction.runs,
+    ),
+    (
+        "millstream_compaction_errors_total",
+        "counter",
+        "Compactions of a partition that failed.",
+        |r| r.compaction.errors,
+    ),
+    (
+        "millstream_compaction_read_bytes_total",
+        "counter",
+        "Bytes that compaction read.",
+        |r| r.compaction.read_bytes,
+    ),
+    (
+        "millstream_compaction_written_bytes_total",
+        "counter",
+        "Bytes that compaction wrote.",
+        |r| r.compaction.written_bytes,
+    ),
+    (
+        "millstream_compaction_dropped_records_total",
+        "counter",
+        "Records that compaction took away.",
+        |r| r.compaction.dropped_records,
+    ),
+    (
+        "millstream_compaction_debt_bytes",
+        "gauge",
+        "Bytes of closed segments of compacted topics that are not compacted yet.",
+        |r| r.compaction.debt_bytes,
+    ),
+    (
+        "millstream_compaction_failed_partitions",
+        "gauge",
+        "Partitions whose last compaction failed.",
+        |r| r.compaction.failed_partitions,
+    ),
+];
+
+fn compaction_metrics(page: &mut Page, reports: &[ShardReport]) {
+    for (name, kind, help, value) in COMPACTION_FAMILIES {
+        page.family(name, kind, help);
+        for report in reports {
+            page.sample("", &[("shard", &report.shard)], value(report));
+        }
+    }
+    page.family(
+        "millstream_compaction_last_run_timestamp_seconds",
+        "gauge",
+        "When the last compaction ended, well or not; 0 before the first.",
+    );
+    for report in reports {
+        let seconds = report.compaction.last_run_ms as f64 / 1e3;
+        page.sample("", &[("shard", &report.shard)], seconds);
+    }
+    page.family(
+        "millstream_compaction_last_duration_seconds",
+        "gauge",
+        "How long the last compaction took.",
+    );
+    for report in reports {
+        let seconds = report.compaction.last_duration_ms as f64 / 1e3;
+        page.sample("", &[("shard", &report.shard)], seconds);
     }
 }
 

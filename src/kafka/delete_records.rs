@@ -132,6 +132,10 @@ async fn delete(
     if topic.is_internal() {
         return Err(ErrorCode::InvalidTopicException);
     }
+    // Records of a topic that is only compacted go when their key has a newer one, not before.
+    if !topic.config.cleanup_policy.deletes() {
+        return Err(ErrorCode::PolicyViolation);
+    }
     let key = PartitionKey {
         topic_id: topic.id,
         index,

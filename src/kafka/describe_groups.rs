@@ -6,8 +6,8 @@
 //! wire.
 
 use crate::engine::Engine;
-use std::rc::Rc;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -132,11 +132,7 @@ const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 const OPERATIONS_NOT_REQUESTED: i32 = i32::MIN;
 
 /// Tells a group's state and its members.
-pub async fn handle<'a>(
-    engine: &Rc<Engine>,
-    request: &Request<'a>,
-    version: i16,
-) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     for group_id in &request.groups {
         let described = engine.describe_group((*group_id).to_owned()).await;

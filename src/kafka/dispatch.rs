@@ -4,7 +4,10 @@ use super::api::ApiKey;
 use super::header::RequestHeader;
 use super::wire::{Reply, WireError};
 use super::{
-    api_versions, create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs, describe_groups, fetch, find_coordinator, heartbeat, init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch, produce, sync_group,
+    api_versions, create_partitions, create_topics, delete_groups, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_groups, fetch, find_coordinator, heartbeat,
+    init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata, offset_commit,
+    offset_delete, offset_fetch, produce, sync_group,
 };
 use crate::engine::Engine;
 use bytes::Bytes;

@@ -3,11 +3,11 @@
 //! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible. 2 changes nothing
 //! on the wire.
 
+use super::error::ErrorCode;
+use super::wire::{Reader, WireError, Writer};
 use crate::engine::Engine;
 use crate::engine::groups::GroupError;
 use std::rc::Rc;
-use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 3;
@@ -54,10 +54,12 @@ pub fn encode(response: &Response, version: i16, w: &mut Writer) {
 /// A member shows that it is alive.
 pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -> Response {
     let beat = match request.group_id {
-        "" => return Response {
-            throttle_time_ms: 0,
-            error_code: ErrorCode::InvalidGroupId,
-        },
+        "" => {
+            return Response {
+                throttle_time_ms: 0,
+                error_code: ErrorCode::InvalidGroupId,
+            };
+        }
         group => engine.heartbeat(
             group.to_owned(),
             request.member_id.to_owned(),

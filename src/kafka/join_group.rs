@@ -10,9 +10,9 @@ use super::header::RequestHeader;
 use crate::engine::Engine;
 use crate::engine::groups::GroupError;
 use crate::engine::groups::messages::{self, JoinReply, JoinRequest};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::borrow::Cow;
 
 use bytes::Bytes;
 

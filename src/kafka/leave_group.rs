@@ -5,8 +5,8 @@
 
 use crate::engine::Engine;
 use crate::engine::groups::messages::LeavingMember;
-use std::rc::Rc;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -113,11 +113,7 @@ fn only_error(response: &Response<'_>) -> ErrorCode {
 }
 
 /// Members leave, or are removed.
-pub async fn handle<'a>(
-    engine: &Rc<Engine>,
-    request: &Request<'a>,
-    _version: i16,
-) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
     let leaving = request.members.iter().map(|member| LeavingMember {
         member_id: member.member_id.to_owned(),
         instance_id: member.group_instance_id.map(str::to_owned),
@@ -137,7 +133,12 @@ pub async fn handle<'a>(
                 .map(|result| MemberResponse {
                     member_id: Cow::Owned(result.member_id),
                     group_instance_id: result.instance_id.map(Cow::Owned),
-                    error_code: result.result.as_ref().err().map(ErrorCode::from).unwrap_or_default(),
+                    error_code: result
+                        .result
+                        .as_ref()
+                        .err()
+                        .map(ErrorCode::from)
+                        .unwrap_or_default(),
                 })
                 .collect(),
         },

@@ -4,8 +4,8 @@
 //! type (KIP-848). 2 changes nothing on the wire.
 
 use crate::engine::Engine;
-use std::rc::Rc;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -82,11 +82,7 @@ fn encode_group(w: &mut Writer, group: &Group<'_>, version: i16) {
 const GROUP_TYPE: &str = "classic";
 
 /// Lists the groups of all shards.
-pub async fn handle<'a>(
-    engine: &Rc<Engine>,
-    request: &Request<'a>,
-    _version: i16,
-) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
     let any = |wanted: &[&str], is: &str| {
         wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
     };

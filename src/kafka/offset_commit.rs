@@ -8,8 +8,8 @@ use crate::engine::groups::messages::CommitRequest;
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
-use std::rc::Rc;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -138,11 +138,7 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 }
 
 /// Stores offsets; answered when they are durable.
-pub async fn handle<'a>(
-    engine: &Rc<Engine>,
-    request: &Request<'a>,
-    _version: i16,
-) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
     let mut commits = Vec::new();
     let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {

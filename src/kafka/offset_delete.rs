@@ -3,9 +3,9 @@
 //! Version 0 only, which is not flexible.
 
 use crate::engine::{Engine, PartitionKey};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::borrow::Cow;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -85,14 +85,12 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 }
 
 /// Deletes committed offsets of topics that the group is not subscribed to.
-pub async fn handle<'a>(
-    engine: &Rc<Engine>,
-    request: &Request<'a>,
-    _version: i16,
-) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
     let key_of = |topic: &str, index: i32| {
         let topic = engine.topic(topic)?;
-        let index = u32::try_from(index).ok().filter(|index| *index < topic.partitions)?;
+        let index = u32::try_from(index)
+            .ok()
+            .filter(|index| *index < topic.partitions)?;
         Some(PartitionKey {
             topic_id: topic.id,
             index,
@@ -101,10 +99,14 @@ pub async fn handle<'a>(
     let mut keys = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
-            keys.extend(key_of(topic.name, partition.index).map(|key| (topic.name.to_owned(), key)));
+            keys.extend(
+                key_of(topic.name, partition.index).map(|key| (topic.name.to_owned(), key)),
+            );
         }
     }
-    let deleted = engine.delete_offsets(request.group_id.to_owned(), keys).await;
+    let deleted = engine
+        .delete_offsets(request.group_id.to_owned(), keys)
+        .await;
     let results: HashMap<_, _> = match deleted {
         Ok(results) => results.into_iter().collect(),
         Err(error) => {
@@ -122,9 +124,15 @@ pub async fn handle<'a>(
             .iter()
             .map(|partition| PartitionResponse {
                 index: partition.index,
-                error_code: match key_of(topic.name, partition.index).and_then(|key| results.get(&key)) {
+                error_code: match key_of(topic.name, partition.index)
+                    .and_then(|key| results.get(&key))
+                {
                     None => ErrorCode::UnknownTopicOrPartition,
-                    Some(result) => result.as_ref().err().map(ErrorCode::from).unwrap_or_default(),
+                    Some(result) => result
+                        .as_ref()
+                        .err()
+                        .map(ErrorCode::from)
+                        .unwrap_or_default(),
                 },
             })
             .collect(),

@@ -6,9 +6,9 @@
 
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::borrow::Cow;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -212,11 +212,7 @@ fn encode_partition(
 }
 
 /// Tells the offsets that groups committed.
-pub async fn handle<'a>(
-    engine: &Rc<Engine>,
-    request: &Request<'a>,
-    _version: i16,
-) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in &request.groups {
         groups.push(fetch(engine, group).await);
@@ -278,7 +274,10 @@ fn all_topics(
     for (key, offset) in found {
         if let Some(topic) = engine.topic_by_id(key.topic_id) {
             let partition = respond(key.index as i32, Some(&offset));
-            by_topic.entry(topic.name.clone()).or_default().push(partition);
+            by_topic
+                .entry(topic.name.clone())
+                .or_default()
+                .push(partition);
         }
     }
     let topics = by_topic.into_iter().map(|(name, mut partitions)| {

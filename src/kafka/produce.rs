@@ -5,6 +5,7 @@
 //! may be asked for: 7 allows zstd (KIP-110), 12 transactions v2 (KIP-890).
 
 mod handle;
+mod keys;
 
 pub use handle::handle;
 

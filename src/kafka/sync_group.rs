@@ -7,8 +7,8 @@ use super::dispatch::{Answer, Outcome};
 use super::header::RequestHeader;
 use crate::engine::Engine;
 use crate::engine::groups::messages::SyncRequest;
-use std::rc::Rc;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use bytes::Bytes;
 

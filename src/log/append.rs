@@ -114,6 +114,7 @@ impl Log {
             size: 0,
             loaded: None,
             max_timestamp: Some(-1),
+            first_timestamp: Some(-1),
             modified_ms: active.appended_ms,
         });
     }
@@ -243,6 +244,7 @@ impl Log {
             end: self.offsets.end,
             size,
             max_timestamp: Some(active.index.max_timestamp),
+            first_timestamp: None,
             modified_ms: active.appended_ms,
             loaded: Some(LoadedSegment {
                 view: SegmentView {

@@ -17,6 +17,7 @@ const MAGIC: i8 = 2;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
+const DELETE_HORIZON: i16 = 1 << 6;
 
 const _: () = assert!(HEADER_BYTES > CRC_FROM && CRC_FROM == CRC_AT + 4);
 
@@ -169,6 +170,42 @@ impl BatchHeader {
         self.attributes & CONTROL != 0
     }
 
+    /// When the tombstones in the batch may go (ms), once a compaction has kept them for the first
+    /// time; the base timestamp is that time then (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// Makes `horizon_ms` the time when the batch's tombstones may go, and with it the time that the
+    /// records' timestamps count from.
+    pub fn set_delete_horizon(&mut self, horizon_ms: i64) {
+        self.attributes |= DELETE_HORIZON;
+        self.base_timestamp = horizon_ms;
+    }
+
+    /// A whole batch of this header and `records` (compressed as the header says): its length and
+    /// CRC are made to fit.
+    pub fn with_records(&self, records: &[u8]) -> Vec<u8> {
+        let mut batch = Vec::with_capacity(HEADER_BYTES + records.len());
+        batch.extend_from_slice(&self.base_offset.to_be_bytes());
+        let length = (HEADER_BYTES - LENGTH_END + records.len()) as i32;
+        batch.extend_from_slice(&length.to_be_bytes());
+        batch.extend_from_slice(&self.leader_epoch.to_be_bytes());
+        batch.push(MAGIC as u8);
+        batch.extend_from_slice(&[0; 4]);
+        batch.extend_from_slice(&self.attributes.to_be_bytes());
+        batch.extend_from_slice(&self.last_offset_delta.to_be_bytes());
+        batch.extend_from_slice(&self.base_timestamp.to_be_bytes());
+        batch.extend_from_slice(&self.max_timestamp.to_be_bytes());
+        batch.extend_from_slice(&self.producer_id.to_be_bytes());
+        batch.extend_from_slice(&self.producer_epoch.to_be_bytes());
+        batch.extend_from_slice(&self.base_sequence.to_be_bytes());
+        batch.extend_from_slice(&self.record_count.to_be_bytes());
+        batch.extend_from_slice(records);
+        seal(&mut batch);
+        batch
+    }
+
     /// The producer's mark, when the batch comes from an idempotent producer.
     pub fn producer(&self) -> Option<ProducerMark> {
         (self.producer_id >= 0).then_some(ProducerMark {
@@ -253,6 +290,11 @@ pub fn patch_append_time(batch: &mut [u8], now_ms: i64) {
     let attributes = i16_at(batch, 21) | LOG_APPEND_TIME;
     batch[21..23].copy_from_slice(&attributes.to_be_bytes());
     batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
+    seal(batch);
+}
+
+/// Computes the CRC of a whole batch anew.
+fn seal(batch: &mut [u8]) {
     let crc = crc_fast::crc32_iscsi(&batch[CRC_FROM..]);
     batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
 }
@@ -277,6 +319,8 @@ fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 
 /// Makes batches for tests, benches and fuzz seeds.
 pub mod build {
+    use super::super::compress;
+    use super::super::records::put_varint;
     use super::*;
 
     /// A batch of uncompressed records, one for each value, with base offset 0.
@@ -304,56 +348,69 @@ pub mod build {
         pub fn build<V: AsRef<[u8]>>(&self, values: &[V]) -> Vec<u8> {
             let mut records = Vec::new();
             for (index, value) in values.iter().enumerate() {
-                put_record(&mut records, index as i64, index as i64, value.as_ref());
+                let deltas = (index as i64, index as i64);
+                put_record(&mut records, deltas, None, Some(value.as_ref()));
             }
-            let count = values.len() as i32;
-            let mut batch = Vec::with_capacity(HEADER_BYTES + records.len());
-            batch.extend_from_slice(&0i64.to_be_bytes());
-            let length = (HEADER_BYTES - LENGTH_END + records.len()) as i32;
-            batch.extend_from_slice(&length.to_be_bytes());
-            batch.extend_from_slice(&(-1i32).to_be_bytes());
-            batch.push(MAGIC as u8);
-            batch.extend_from_slice(&[0; 4]);
-            batch.extend_from_slice(&0i16.to_be_bytes());
-            batch.extend_from_slice(&(count - 1).to_be_bytes());
-            batch.extend_from_slice(&self.base_timestamp.to_be_bytes());
-            let max_timestamp = self.base_timestamp + i64::from(count - 1);
-            batch.extend_from_slice(&max_timestamp.to_be_bytes());
-            batch.extend_from_slice(&self.producer_id.to_be_bytes());
-            batch.extend_from_slice(&self.producer_epoch.to_be_bytes());
-            batch.extend_from_slice(&self.base_sequence.to_be_bytes());
-            batch.extend_from_slice(&count.to_be_bytes());
-            batch.extend_from_slice(&records);
-            seal(&mut batch);
-            batch
+            self.batch(Codec::None, values.len() as i32, &records)
+        }
+
+        /// One record for each key with its value, none for a tombstone; compressed with `codec`.
+        pub fn build_keyed<B: AsRef<[u8]>>(
+            &self,
+            codec: Codec,
+            records: &[(Option<B>, Option<B>)],
+        ) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            for (index, (key, value)) in records.iter().enumerate() {
+                let deltas = (index as i64, index as i64);
+                let [key, value] = [key, value].map(|part| part.as_ref().map(AsRef::as_ref));
+                put_record(&mut bytes, deltas, key, value);
+            }
+            self.batch(codec, records.len() as i32, &bytes)
+        }
+
+        fn batch(&self, codec: Codec, count: i32, records: &[u8]) -> Vec<u8> {
+            let header = BatchHeader {
+                base_offset: 0,
+                length: 0,
+                leader_epoch: -1,
+                magic: MAGIC,
+                crc: 0,
+                attributes: codec as i16,
+                last_offset_delta: count - 1,
+                base_timestamp: self.base_timestamp,
+                max_timestamp: self.base_timestamp + i64::from(count - 1),
+                producer_id: self.producer_id,
+                producer_epoch: self.producer_epoch,
+                base_sequence: self.base_sequence,
+                record_count: count,
+            };
+            let packed = compress::compress(codec, records).expect("memory does not fail");
+            header.with_records(&packed)
         }
     }
 
     /// Computes the CRC after a test changed the bytes.
     pub fn seal(batch: &mut [u8]) {
-        let crc = crc_fast::crc32_iscsi(&batch[CRC_FROM..]);
-        batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+        super::seal(batch);
     }
 
-    fn put_record(into: &mut Vec<u8>, offset_delta: i64, timestamp_delta: i64, value: &[u8]) {
+    fn put_record(
+        into: &mut Vec<u8>,
+        deltas: (i64, i64),
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) {
         let mut body = vec![0u8];
-        put_varint(&mut body, timestamp_delta);
-        put_varint(&mut body, offset_delta);
-        put_varint(&mut body, -1);
-        put_varint(&mut body, value.len() as i64);
-        body.extend_from_slice(value);
+        put_varint(&mut body, deltas.1);
+        put_varint(&mut body, deltas.0);
+        for part in [key, value] {
+            put_varint(&mut body, part.map_or(-1, |part| part.len() as i64));
+            body.extend_from_slice(part.unwrap_or_default());
+        }
         put_varint(&mut body, 0);
         put_varint(into, body.len() as i64);
         into.extend_from_slice(&body);
-    }
-
-    fn put_varint(into: &mut Vec<u8>, value: i64) {
-        let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
-        while zigzag >= 0x80 {
-            into.push(zigzag as u8 | 0x80);
-            zigzag >>= 7;
-        }
-        into.push(zigzag as u8);
     }
 }
 

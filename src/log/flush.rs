@@ -129,6 +129,7 @@ impl Log {
 
     /// Whether a job or a flush of this log is under way.
     pub fn is_busy(&self) -> bool {
-        self.flushing || self.making_room || self.checkpointing || self.sealing > 0
+        let swapping = self.compaction.swapping.is_some();
+        self.flushing || self.making_room || self.checkpointing || self.sealing > 0 || swapping
     }
 }

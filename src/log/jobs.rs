@@ -310,7 +310,11 @@ pub enum LoadJob {
         base: i64,
         size: usize,
         index_interval_bytes: usize,
+        /// How many swaps the log had seen.
+        era: u64,
     },
+    /// The segment's files are being replaced, by a job that runs before this one: try again.
+    Wait,
     /// Read pages that are not in the page cache.
     Populate {
         reader: MapReader,
@@ -324,10 +328,14 @@ pub enum Loaded {
         view: SegmentView,
         /// Milliseconds; -1 where no record has a timestamp.
         max_timestamp: i64,
+        /// Milliseconds; -1 where the first record has none.
+        first_timestamp: i64,
         /// The file's modification time in milliseconds.
         modified_ms: i64,
+        era: u64,
     },
     Pages,
+    Nothing,
 }
 
 impl LoadJob {
@@ -335,19 +343,24 @@ impl LoadJob {
     /// Whatever the file system reports; EFAULT for pages that the medium cannot read.
     pub fn run(self) -> io::Result<Loaded> {
         match self {
+            LoadJob::Wait => Ok(Loaded::Nothing),
             LoadJob::Populate { reader, range } => reader.populate(range).map(|()| Loaded::Pages),
             LoadJob::Open {
                 dir,
                 base,
                 size,
                 index_interval_bytes,
+                era,
             } => {
                 let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
                 let reader = map::map_for_reading(&file, size)?;
                 let index = IndexBuilder::new(base, index_interval_bytes);
                 let (builder, good) = open_index(&dir, index, &reader)?;
                 complete_index(&dir, &builder, good);
+                let first = Walk::new(&reader, 0, size).step();
                 Ok(Loaded::Segment {
+                    era,
+                    first_timestamp: first.map_or(-1, |(_, header)| header.base_timestamp),
                     view: SegmentView {
                         base,
                         reader,

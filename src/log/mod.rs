@@ -8,6 +8,8 @@
 mod append;
 pub mod batch;
 pub mod checkpoint;
+pub mod compact;
+pub mod compress;
 mod flush;
 pub mod index;
 pub mod jobs;
@@ -22,6 +24,7 @@ mod tests;
 pub mod verify;
 
 use bytes::Bytes;
+use compact::{CompactionConfig, Progress};
 use jobs::{DeleteJob, LoadJob, RoomJob};
 use recovery::{Recovered, Replay};
 use segment::{ActiveSegment, SealedSegment};
@@ -87,7 +90,7 @@ pub enum ReadError {
 }
 
 /// What a log needs to know of its topic's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     pub segment_bytes: usize,
     /// Age at which a segment is rolled.
@@ -97,6 +100,8 @@ pub struct LogConfig {
     pub retention_ms: i64,
     /// -1 keeps records whatever their size.
     pub retention_bytes: i64,
+    /// How the log is compacted, when it is.
+    pub compaction: Option<CompactionConfig>,
     /// The largest step in which disk space is reserved.
     pub reserve_step_bytes_max: u64,
     /// Bytes appended between two checkpoints.
@@ -147,7 +152,7 @@ impl Flush {
 
 /// What a read found.
 pub enum Read {
-    /// Whole batches, the first one holding the offset asked for.
+    /// Whole batches, the first one holding the offset asked for, or the next one there is.
     Data {
         records: Bytes,
         /// There is nothing durable behind them.
@@ -200,6 +205,7 @@ pub struct Log {
     durable_start: i64,
     /// The segment that the checkpoint on disk points into: it and all after it must stay.
     checkpoint_base: i64,
+    compaction: Progress,
     poisoned: bool,
 }
 
@@ -243,6 +249,10 @@ impl Log {
             bytes_since_checkpoint: recovered.scanned_bytes,
             durable_start: recovered.log_start_offset,
             checkpoint_base: recovered.checkpoint_base,
+            compaction: Progress {
+                state: recovered.compaction,
+                ..Progress::default()
+            },
             poisoned: false,
         };
         Ok((log, recovered))

@@ -8,6 +8,7 @@ use super::READ_BYTES_MAX;
 use super::Read;
 use super::ReadError;
 use super::TimeLookup;
+use super::compact::Progress;
 use super::index;
 use super::jobs::LoadJob;
 use super::jobs::Loaded;
@@ -22,6 +23,9 @@ use std::path::Path;
 impl Log {
     /// Reads whole batches from the one that holds `offset` on, durable ones only, at most
     /// `max_bytes` (but one whole batch when `at_least_one`), from one segment.
+    ///
+    /// Where compaction took records away, an offset may lie in none of the batches: then the first
+    /// one is the next behind it.
     ///
     /// `assume_resident` skips the check that the pages are in memory: for the read after a load.
     pub fn read(
@@ -77,7 +81,12 @@ impl Log {
             return Ok(Read::Empty);
         };
         let Some(loaded) = &mut segment.loaded else {
-            return Ok(Read::Load(open_job(dir, interval, segment)));
+            return Ok(Read::Load(open_job(
+                dir,
+                interval,
+                &self.compaction,
+                segment,
+            )));
         };
         loaded.used_ms = now_ms;
         let limit = limit(durable_position(&durable_mark, segment.base, segment.size));
@@ -98,17 +107,24 @@ impl Log {
         let Loaded::Segment {
             view,
             max_timestamp,
+            first_timestamp,
             modified_ms,
+            era,
         } = loaded
         else {
             return;
         };
+        if era != self.compaction.era {
+            // It may be of a segment that was replaced in the meantime; whoever wants it asks again.
+            return;
+        }
         let segment = self
             .sealed
             .iter_mut()
             .find(|segment| segment.base == view.base && segment.size == view.reader.len());
         if let Some(segment) = segment {
             segment.max_timestamp = Some(max_timestamp);
+            segment.first_timestamp = Some(first_timestamp);
             segment.modified_ms = modified_ms;
             segment.loaded = Some(LoadedSegment {
                 view,
@@ -131,7 +147,7 @@ impl Log {
             }
             let Some(loaded) = &mut segment.loaded else {
                 let interval = self.config.index_interval_bytes;
-                return TimeLookup::Load(open_job(&self.dir, interval, segment));
+                return TimeLookup::Load(open_job(&self.dir, interval, &self.compaction, segment));
             };
             loaded.used_ms = now_ms;
             let end = durable_position(&durable, segment.base, segment.size);
@@ -165,13 +181,16 @@ impl Log {
         for segment in self.sealed.iter().filter(|segment| segment.size > 0) {
             match segment.max_timestamp {
                 Some(timestamp) => max = max.max(timestamp),
-                None => {
-                    let interval = self.config.index_interval_bytes;
-                    return Err(open_job(&self.dir, interval, segment));
-                }
+                None => return Err(self.load_job(segment)),
             }
         }
         Ok(max)
+    }
+
+    /// The job that maps a sealed segment and tells its timestamps.
+    pub(super) fn load_job(&self, segment: &SealedSegment) -> LoadJob {
+        let interval = self.config.index_interval_bytes;
+        open_job(&self.dir, interval, &self.compaction, segment)
     }
 }
 
@@ -183,12 +202,17 @@ fn durable_position(durable: &Mark, segment_base: i64, size: usize) -> usize {
     }
 }
 
-pub(super) fn open_job(
+fn open_job(
     dir: &Path,
     index_interval_bytes: usize,
+    compaction: &Progress,
     segment: &SealedSegment,
 ) -> LoadJob {
+    if compaction.is_swapping(segment.base) {
+        return LoadJob::Wait;
+    }
     LoadJob::Open {
+        era: compaction.era,
         dir: dir.to_owned(),
         base: segment.base,
         size: segment.size,

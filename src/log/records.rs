@@ -84,7 +84,15 @@ pub struct RecordIter<'a> {
     index: usize,
 }
 
-impl RecordIter<'_> {
+impl<'a> RecordIter<'a> {
+    /// The next record with the bytes it is made of, its length included.
+    pub fn next_with_bytes(&mut self) -> Option<Result<(Record<'a>, &'a [u8]), RecordsError>> {
+        let before = self.rest;
+        let record = self.next()?;
+        let bytes = &before[..before.len() - self.rest.len()];
+        Some(record.map(|record| (record, bytes)))
+    }
+
     /// Bytes behind the records that were read so far: none after the last, in a well-formed batch.
     pub fn bytes_left(&self) -> usize {
         self.rest.len()
@@ -150,6 +158,31 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (taken, left) = rest.split_at_checked(length)?;
     *rest = left;
     Some(taken)
+}
+
+/// A record's `bytes` with another timestamp, counted from the batch's base timestamp (ms).
+pub(super) fn with_timestamp_delta(bytes: &[u8], delta: i64) -> Option<Vec<u8>> {
+    let rest = &mut &bytes[..];
+    let _length = varint(rest)?;
+    let attributes = take(rest, 1)?;
+    let _delta = varint(rest)?;
+    let mut body = attributes.to_vec();
+    put_varint(&mut body, delta);
+    body.extend_from_slice(rest);
+    let mut record = Vec::with_capacity(body.len() + 5);
+    put_varint(&mut record, body.len() as i64);
+    record.extend_from_slice(&body);
+    Some(record)
+}
+
+/// Writes a zigzag varint.
+pub(super) fn put_varint(into: &mut Vec<u8>, value: i64) {
+    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    while zigzag >= 0x80 {
+        into.push(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    into.push(zigzag as u8);
 }
 
 /// A zigzag varint of at most ten bytes, as Kafka's records use it.

@@ -2,10 +2,12 @@
 //!
 //! Pages reach the disk in any order, so everything past the checkpoint is checked batch by batch:
 //! header, offset, CRC. The first that fails is where the log ends; what lies behind was never
-//! acknowledged and is cut. Segments before the checkpoint's are not read at all.
+//! acknowledged and is cut. Segments before the checkpoint's are not read at all. A compaction that a
+//! crash interrupted is settled first.
 
 use super::batch::{self, BatchHeader};
 use super::checkpoint::Checkpoint;
+use super::compact::{self, CompactionState};
 use super::segment::{self, SealedSegment, Walk};
 use super::{LogError, LogErrorKind};
 use crate::io::file;
@@ -35,6 +37,7 @@ pub struct Recovered {
     pub scanned_bytes: u64,
     /// Bytes of a torn tail that were cut.
     pub cut_bytes: u64,
+    pub compaction: CompactionState,
     /// The directory belonged to a deleted topic of the same name; nothing else is set.
     pub foreign: bool,
 }
@@ -60,9 +63,10 @@ pub fn recover(
         checkpoint_base: 0,
         scanned_bytes: 0,
         cut_bytes: 0,
+        compaction: CompactionState::default(),
         foreign: false,
     };
-    let bases = match list_segments(dir) {
+    match fs::metadata(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(recovered),
         other => other.map_err(at)?,
     };
@@ -74,6 +78,10 @@ pub fn recover(
         recovered.foreign = true;
         return Ok(recovered);
     }
+    compact::recover_swap(dir).map_err(at)?;
+    let bases = list_segments(dir).map_err(at)?;
+    // Compaction was at work only below the checkpoint; beyond it, offsets follow one another.
+    let may_have_gaps = checkpoint.is_none();
     let start = checkpoint.unwrap_or_else(|| from_the_beginning(dir, topic_id, &bases));
     check_nothing_is_missing(dir, &start, &bases)?;
     replay(Replay::Snapshot(&start.snapshot));
@@ -89,7 +97,7 @@ pub fn recover(
             true => (start.position as usize, start.durable_offset),
             false => (0, *base),
         };
-        let scan = scan(dir, *base, position, offset, replay)?;
+        let scan = scan(dir, *base, (position, offset), may_have_gaps, replay)?;
         if scan.rest_bytes > 0 {
             // It may know of batches that are cut now, and other ones will take their place.
             file::remove(&segment::file_path(dir, *base, "index")).map_err(at)?;
@@ -105,7 +113,14 @@ pub fn recover(
             break;
         }
     }
-    finish(dir, start, recovered)
+    let mut recovered = finish(dir, start, recovered)?;
+    recovered.compaction = CompactionState::read(dir).map_err(at)?;
+    if recovered.compaction.first_dirty > recovered.end_offset {
+        // Records that were cut can be followed by others in their place.
+        file::remove(&dir.join(compact::STATE_FILE_NAME)).map_err(at)?;
+        recovered.compaction = CompactionState::default();
+    }
+    Ok(recovered)
 }
 
 /// Sets the ends and makes what was accepted durable, so that it can be shown to consumers.
@@ -153,6 +168,7 @@ fn sealed(base: i64, end: i64, size: usize) -> SealedSegment {
         size,
         loaded: None,
         max_timestamp: None,
+        first_timestamp: None,
         modified_ms: 0,
     }
 }
@@ -206,8 +222,8 @@ struct Scan {
 fn scan(
     dir: &Path,
     base: i64,
-    position: usize,
-    offset: i64,
+    (position, offset): (usize, i64),
+    may_have_gaps: bool,
     replay: &mut dyn FnMut(Replay<'_>),
 ) -> Result<Scan, LogError> {
     let at = |error| LogError::new(dir, LogErrorKind::Io(error));
@@ -225,7 +241,9 @@ fn scan(
     let mut walk = Walk::new(&reader, position, size);
     while let Ok((start, header)) = walk.step() {
         let bytes = reader.bytes(start..start + header.size());
-        if header.base_offset != found.next_offset || !batch::crc_matches(bytes) {
+        let follows = header.base_offset == found.next_offset
+            || (may_have_gaps && header.base_offset > found.next_offset);
+        if !follows || !batch::crc_matches(bytes) {
             break;
         }
         found.end_position = walk.position();

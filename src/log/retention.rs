@@ -7,7 +7,6 @@ use super::Retention;
 use super::jobs::DeleteJob;
 use super::jobs::LoadJob;
 use super::jobs::SealJob;
-use super::read::open_job;
 use super::segment::SealedSegment;
 use std::io;
 
@@ -36,7 +35,8 @@ impl Log {
 
     /// The next thing to do for retention by time, size and log start offset.
     pub fn retention(&mut self, now_ms: i64) -> Retention {
-        if self.poisoned || self.making_room {
+        // A compaction works on the segments that would go; it ends in its time.
+        if self.poisoned || self.making_room || self.compaction.is_running {
             return Retention::Nothing;
         }
         let mut excess = match self.config.retention_bytes {
@@ -109,11 +109,7 @@ impl Log {
         match segment.max_timestamp {
             Some(-1) => Ok(self.is_expired(segment.modified_ms, now_ms)),
             Some(timestamp) => Ok(self.is_expired(timestamp, now_ms)),
-            None => Err(open_job(
-                &self.dir,
-                self.config.index_interval_bytes,
-                segment,
-            )),
+            None => Err(self.load_job(segment)),
         }
     }
 

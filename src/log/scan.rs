@@ -85,6 +85,15 @@ impl Scan {
         self.reader.bytes(found.position..end)
     }
 
+    /// Bytes that the scan has passed, brought into memory again where they are not there any more.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn passed(&self, range: std::ops::Range<usize>) -> io::Result<&[u8]> {
+        populate(&self.reader, range.clone())?;
+        Ok(self.reader.bytes(range))
+    }
+
     /// The base offset that the next step's bytes claim, when they look like a batch.
     pub fn next_base_offset(&self) -> Option<i64> {
         self.header_at(self.position)
@@ -212,13 +221,17 @@ impl Scan {
         }
         let end = to.max(self.loaded + WINDOW_BYTES).min(self.size());
         file::will_need(&self.file, end as u64, WINDOW_BYTES as u64);
-        match self.reader.populate(self.loaded..end) {
-            // A kernel before 5.14 cannot; the pages come when they are touched.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-            other => other?,
-        }
+        populate(&self.reader, self.loaded..end)?;
         self.loaded = end;
         Ok(())
+    }
+}
+
+fn populate(reader: &MapReader, range: std::ops::Range<usize>) -> io::Result<()> {
+    match reader.populate(range) {
+        // A kernel before 5.14 cannot; the pages come when they are touched.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
     }
 }
 

@@ -230,6 +230,8 @@ pub struct SealedSegment {
     pub loaded: Option<LoadedSegment>,
     /// The highest timestamp (ms) in it, once known; -1 when no record has one.
     pub max_timestamp: Option<i64>,
+    /// The timestamp (ms) of its first record, once known; -1 when that has none.
+    pub first_timestamp: Option<i64>,
     /// When it was last appended to (ms), as far as `max_timestamp` is known.
     pub modified_ms: i64,
 }

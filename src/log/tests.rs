@@ -23,6 +23,7 @@ fn config() -> LogConfig {
         index_interval_bytes: 500,
         retention_ms: -1,
         retention_bytes: -1,
+        compaction: None,
         reserve_step_bytes_max: 1 << 20,
         checkpoint_bytes: u64::MAX,
     }

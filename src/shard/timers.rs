@@ -37,6 +37,7 @@ pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
             expirer.expire_offsets().await;
         }
     });
+    start_compaction(engine);
     let keeper = Rc::clone(engine);
     tokio_uring::spawn(async move {
         let every = Duration::from_millis(keeper.config.retention_check_interval_ms);
@@ -44,6 +45,18 @@ pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
         loop {
             ticks.tick().await;
             keeper.upkeep().await;
+        }
+    });
+}
+
+/// Compaction has its own clock: a run can take long, and retention does not wait for it.
+fn start_compaction(engine: &Rc<Engine>) {
+    let engine = Rc::clone(engine);
+    tokio_uring::spawn(async move {
+        let mut ticks = ticks(Duration::from_millis(engine.config.log_cleaner_backoff_ms));
+        loop {
+            ticks.tick().await;
+            engine.compact().await;
         }
     });
 }

@@ -14,6 +14,7 @@ const CONFIG: LogConfig = LogConfig {
     index_interval_bytes: 256,
     retention_ms: -1,
     retention_bytes: -1,
+    compaction: None,
     reserve_step_bytes_max: 64 << 10,
     checkpoint_bytes: 4 << 10,
 };

@@ -1,6 +1,10 @@
 //! Produce: checks batches, puts them into their partitions, answers when they are safe.
 
-use super::{PartitionRequest, PartitionResponse, Request, Response, TopicRequest, TopicResponse};
+use super::keys;
+use super::{
+    PartitionRequest, PartitionResponse, RecordError, Request, Response, TopicRequest,
+    TopicResponse,
+};
 use crate::config::TimestampType;
 use crate::engine::catalog::Topic;
 use crate::engine::partition::{AckWhen, Append, Appended};
@@ -29,8 +33,36 @@ struct Slot {
     state: State,
 }
 
+/// Why a batch is not appended.
+#[derive(Default)]
+pub(super) struct Refusal {
+    pub code: ErrorCode,
+    pub message: Option<String>,
+    /// The records that are to blame (KIP-467).
+    pub record_errors: Vec<RecordError<'static>>,
+}
+
+impl Refusal {
+    pub(super) fn new(code: ErrorCode, message: &str) -> Refusal {
+        Refusal {
+            code,
+            message: Some(message.to_owned()),
+            ..Refusal::default()
+        }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Refusal {
+        Refusal {
+            code,
+            ..Refusal::default()
+        }
+    }
+}
+
 enum State {
-    Refused(ErrorCode, Option<String>),
+    Refused(Refusal),
     Waiting(Answered),
 }
 
@@ -57,11 +89,10 @@ pub async fn handle(
         transactional: request.transactional_id.is_some(),
         appends: Vec::new(),
     };
-    let topics: Vec<TopicSlots> = request
-        .topics
-        .into_iter()
-        .map(|topic| intake.topic(topic))
-        .collect();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        topics.push(intake.topic(topic).await);
+    }
     engine.append(intake.appends).await;
     let engine = Rc::clone(engine);
     let writer = header.reply();
@@ -84,7 +115,7 @@ struct Intake<'e> {
 }
 
 impl Intake<'_> {
-    fn topic(&mut self, request: TopicRequest<'_>) -> TopicSlots {
+    async fn topic(&mut self, request: TopicRequest<'_>) -> TopicSlots {
         let by_id = !request.topic_id.is_nil();
         let topic = match by_id {
             true => self.engine.topic_by_id(request.topic_id),
@@ -94,27 +125,35 @@ impl Intake<'_> {
             true => ErrorCode::UnknownTopicId,
             false => ErrorCode::UnknownTopicOrPartition,
         };
-        let partitions = request.partitions.into_iter().map(|partition| Slot {
-            index: partition.index,
-            state: match &topic {
-                Some(topic) => self.partition(topic, partition),
-                None => State::Refused(unknown, None),
-            },
-        });
+        let mut partitions = Vec::with_capacity(request.partitions.len());
+        for partition in request.partitions {
+            let index = partition.index;
+            let state = match &topic {
+                Some(topic) => self.partition(topic, partition).await,
+                None => State::Refused(unknown.into()),
+            };
+            partitions.push(Slot { index, state });
+        }
         TopicSlots {
-            partitions: partitions.collect(),
+            partitions,
             name: request.name.to_owned(),
             topic_id: request.topic_id,
         }
     }
 
-    fn partition(&mut self, topic: &Arc<Topic>, request: PartitionRequest) -> State {
+    async fn partition(&mut self, topic: &Arc<Topic>, request: PartitionRequest) -> State {
         let Some(key) = key_of(topic, request.index) else {
-            return State::Refused(ErrorCode::UnknownTopicOrPartition, None);
+            return State::Refused(ErrorCode::UnknownTopicOrPartition.into());
         };
-        let checked = self.check(topic, request.records.unwrap_or_default());
+        let mut checked = self.check(topic, request.records.unwrap_or_default());
+        if let Ok((batch, header)) = &checked
+            && topic.config.cleanup_policy.compacts()
+            && let Err(refusal) = keys::check(self.engine, topic, batch, header).await
+        {
+            checked = Err(refusal);
+        }
         match checked {
-            Err((code, message)) => State::Refused(code, message),
+            Err(refusal) => State::Refused(refusal),
             Ok((batch, header)) => {
                 let (reply, answered) = oneshot::channel();
                 let ack = match self.acks {
@@ -133,14 +172,10 @@ impl Intake<'_> {
         }
     }
 
-    fn check(
-        &self,
-        topic: &Topic,
-        records: Bytes,
-    ) -> Result<(Bytes, BatchHeader), (ErrorCode, Option<String>)> {
-        let refuse = |code, message: &str| Err((code, Some(message.to_owned())));
+    fn check(&self, topic: &Topic, records: Bytes) -> Result<(Bytes, BatchHeader), Refusal> {
+        let refuse = |code, message: &str| Err(Refusal::new(code, message));
         if !(-1..=1).contains(&self.acks) {
-            return Err((ErrorCode::InvalidRequiredAcks, None));
+            return Err(ErrorCode::InvalidRequiredAcks.into());
         }
         if topic.is_internal() {
             return refuse(
@@ -153,7 +188,7 @@ impl Intake<'_> {
         }
         let max_bytes = topic.config.max_message_bytes as usize;
         let header = batch::check_produced(&records, max_bytes)
-            .map_err(|error| ((&error).into(), Some(error.to_string())))?;
+            .map_err(|error| Refusal::new((&error).into(), &error.to_string()))?;
         if header.codec() == Some(Codec::Zstd) && self.version < FIRST_VERSION_WITH_ZSTD {
             return refuse(
                 ErrorCode::UnsupportedCompressionType,
@@ -172,11 +207,7 @@ impl Intake<'_> {
 
     /// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), held against the batch's own
     /// first and highest timestamp rather than against each record's.
-    fn check_timestamps(
-        &self,
-        topic: &Topic,
-        header: &BatchHeader,
-    ) -> Result<(), (ErrorCode, Option<String>)> {
+    fn check_timestamps(&self, topic: &Topic, header: &BatchHeader) -> Result<(), Refusal> {
         let config = &topic.config;
         let wrong = match config.message_timestamp_type {
             TimestampType::LogAppendTime => header
@@ -197,7 +228,7 @@ impl Intake<'_> {
             }
         };
         wrong.map_or(Ok(()), |message| {
-            Err((ErrorCode::InvalidTimestamp, Some(message.to_owned())))
+            Err(Refusal::new(ErrorCode::InvalidTimestamp, message))
         })
     }
 }
@@ -249,7 +280,10 @@ async fn finish_partition(slot: Slot) -> PartitionResponse<'static> {
         ..PartitionResponse::default()
     };
     match slot.state {
-        State::Refused(code, message) => refused(code, message),
+        State::Refused(refusal) => PartitionResponse {
+            record_errors: refusal.record_errors,
+            ..refused(refusal.code, refusal.message)
+        },
         State::Waiting(answered) => match answered.await.unwrap_or(Err(EngineError::Stopping)) {
             Err(error) => refused((&error).into(), Some(error.to_string())),
             Ok(appended) => PartitionResponse {
