@@ -91,9 +91,16 @@ fn reply<R: Decodable + HeaderVersion>(
     version: i16,
     encode: impl FnOnce(&mut Writer),
 ) -> R {
-    let api = api(key);
-    let flexible_header = api.response_header_is_flexible(version);
-    let mut writer = Writer::new(CORRELATION_ID, flexible_header, api.is_flexible(version));
+    let request = RequestHeader {
+        api_key: key.code(),
+        api_version: version,
+        correlation_id: CORRELATION_ID,
+        client_id: None,
+    };
+    let mut writer = match request.api() {
+        Some(_) => request.reply(),
+        None => not_served_yet(api(key), version),
+    };
     encode(&mut writer);
     let mut frame = Bytes::from(writer.finish().to_vec());
     let size = frame.split_to(4);
@@ -103,6 +110,12 @@ fn reply<R: Decodable + HeaderVersion>(
     let response = R::decode(&mut frame, version).unwrap();
     assert!(frame.is_empty(), "{key:?} v{version}: {frame:?} left over");
     response
+}
+
+/// The reply that [`RequestHeader::reply`] would start if the API were served.
+fn not_served_yet(api: &Api, version: i16) -> Writer {
+    let flexible_header = api.response_header_is_flexible(version);
+    Writer::new(CORRELATION_ID, flexible_header, api.is_flexible(version))
 }
 
 fn topic_name(name: &'static str) -> TopicName {

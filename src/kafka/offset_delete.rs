@@ -28,24 +28,21 @@ pub struct PartitionRequest {
 }
 
 pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
+    Ok(Request {
         group_id: r.string()?,
         topics: r.array(decode_topic)?,
-    };
-    Ok(request)
+    })
 }
 
 fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
+    Ok(TopicRequest {
         name: r.string()?,
         partitions: r.array(decode_partition)?,
-    };
-    Ok(topic)
+    })
 }
 
 fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionRequest, WireError> {
-    let partition = PartitionRequest { index: r.i32()? };
-    Ok(partition)
+    Ok(PartitionRequest { index: r.i32()? })
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -73,11 +73,10 @@ pub fn alter_configs_request(_version: i16) -> theirs::AlterConfigsRequest {
         .with_resource_name(text("orders"))
         .with_configs(vec![config.clone(), config.with_value(None)])
         .with_unknown_tagged_field(9, future());
-    let request = theirs::AlterConfigsRequest::default()
+    theirs::AlterConfigsRequest::default()
         .with_resources(vec![resource])
         .with_validate_only(true)
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
@@ -122,11 +121,10 @@ pub fn incremental_alter_configs_request(_version: i16) -> theirs::IncrementalAl
         .with_resource_name(text("orders"))
         .with_configs(vec![config.clone(), config.with_value(None)])
         .with_unknown_tagged_field(9, future());
-    let request = theirs::IncrementalAlterConfigsRequest::default()
+    theirs::IncrementalAlterConfigsRequest::default()
         .with_resources(vec![resource])
         .with_validate_only(true)
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
@@ -166,10 +164,9 @@ pub fn describe_log_dirs_request(_version: i16) -> theirs::DescribeLogDirsReques
         .with_topic(topic_name("orders"))
         .with_partitions(vec![12, 13])
         .with_unknown_tagged_field(9, future());
-    let request = theirs::DescribeLogDirsRequest::default()
+    theirs::DescribeLogDirsRequest::default()
         .with_topics(Some(vec![topic]))
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
@@ -199,12 +196,11 @@ pub fn describe_topic_partitions_request(_version: i16) -> theirs::DescribeTopic
     let topic = dtp::TopicRequest::default()
         .with_name(topic_name("orders"))
         .with_unknown_tagged_field(9, future());
-    let request = theirs::DescribeTopicPartitionsRequest::default()
+    theirs::DescribeTopicPartitionsRequest::default()
         .with_topics(vec![topic])
         .with_response_partition_limit(12)
         .with_cursor(Some(cursor))
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
@@ -258,10 +254,9 @@ pub fn describe_producers_request(_version: i16) -> theirs::DescribeProducersReq
         .with_name(topic_name("orders"))
         .with_partition_indexes(vec![12, 13])
         .with_unknown_tagged_field(9, future());
-    let request = theirs::DescribeProducersRequest::default()
+    theirs::DescribeProducersRequest::default()
         .with_topics(vec![topic])
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
@@ -378,11 +373,10 @@ pub fn list_partition_reassignments_request(
         .with_name(topic_name("orders"))
         .with_partition_indexes(vec![13, 14])
         .with_unknown_tagged_field(9, future());
-    let request = theirs::ListPartitionReassignmentsRequest::default()
+    theirs::ListPartitionReassignmentsRequest::default()
         .with_timeout_ms(12)
         .with_topics(Some(vec![topic]))
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
@@ -414,10 +408,9 @@ pub fn alter_replica_log_dirs_request(_version: i16) -> theirs::AlterReplicaLogD
         .with_path(text("/var/lib/data"))
         .with_topics(vec![topic])
         .with_unknown_tagged_field(9, future());
-    let request = theirs::AlterReplicaLogDirsRequest::default()
+    theirs::AlterReplicaLogDirsRequest::default()
         .with_dirs(vec![log_dir])
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
@@ -451,10 +444,9 @@ pub fn describe_quorum_request(_version: i16) -> theirs::DescribeQuorumRequest {
         .with_topic_name(topic_name("orders"))
         .with_partitions(vec![partition])
         .with_unknown_tagged_field(9, future());
-    let request = theirs::DescribeQuorumRequest::default()
+    theirs::DescribeQuorumRequest::default()
         .with_topics(vec![topic])
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]

@@ -213,10 +213,9 @@ pub fn offset_delete_request(_version: i16) -> theirs::OffsetDeleteRequest {
     let topic = od::OffsetDeleteRequestTopic::default()
         .with_name(topic_name("orders"))
         .with_partitions(vec![partition]);
-    let request = theirs::OffsetDeleteRequest::default()
+    theirs::OffsetDeleteRequest::default()
         .with_group_id(GroupId(text("group a")))
-        .with_topics(vec![topic]);
-    request
+        .with_topics(vec![topic])
 }
 
 #[test]
@@ -298,10 +297,9 @@ fn list_groups_requests() {
 }
 
 pub fn delete_groups_request(_version: i16) -> theirs::DeleteGroupsRequest {
-    let request = theirs::DeleteGroupsRequest::default()
+    theirs::DeleteGroupsRequest::default()
         .with_groups_names(vec![GroupId(text("group a"))])
-        .with_unknown_tagged_field(9, future());
-    request
+        .with_unknown_tagged_field(9, future())
 }
 
 #[test]
