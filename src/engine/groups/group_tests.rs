@@ -436,6 +436,30 @@ fn a_full_group_takes_nobody_but_lets_its_members_in_again() {
 }
 
 #[test]
+fn a_pending_member_that_is_turned_away_holds_nobody_up() {
+    let mut room = Room::with(GroupConfig {
+        group_max_size: 1,
+        initial_rebalance_delay_ms: 0,
+        ..GroupConfig::default()
+    });
+    let token = room.join(new("a"));
+    room.joined(token);
+    room.sync_all();
+    room.join(JoinRequest {
+        requires_known_member_id: true,
+        ..new("b")
+    });
+    room.out.clear();
+    let token = room.join(known("b"));
+    assert_eq!(
+        room.join_result(token),
+        Err(GroupError::GroupMaxSizeReached)
+    );
+    let token = room.join(known("a"));
+    assert_eq!(room.joined(token).generation, 2);
+}
+
+#[test]
 fn pending_members_have_a_limit_too() {
     let mut room = Room::with(GroupConfig {
         group_max_size: 2,
@@ -536,6 +560,18 @@ fn absent_static_members_stay_through_a_rebalance() {
 }
 
 #[test]
+fn an_absent_static_leader_gives_way_to_whoever_has_been_here_longest() {
+    let (mut room, ids) = Room::stable_static(&["s"]);
+    let tokens = [room.join(new("y")), room.join(new("x"))];
+    room.pass_with(REBALANCE_MS, &[&ids[0]]);
+    for token in tokens {
+        let reply = room.joined(token);
+        assert_eq!((reply.generation, reply.leader.as_str()), (2, "y"));
+    }
+    assert_eq!(room.group.member_count(), 3);
+}
+
+#[test]
 fn if_nobody_joins_again_static_members_are_waited_for_until_their_sessions_end() {
     let (mut room, ids) = Room::stable_static(&["s", "t"]);
     let alive: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -553,7 +589,8 @@ fn members_that_do_not_sync_within_the_rebalance_timeout_are_out() {
     let mut room = Room::stable(&["a", "b"]);
     let a = room.join(known("a"));
     let b = room.join(known("b"));
-    (room.joined(a), room.joined(b));
+    room.joined(a);
+    room.joined(b);
     let token = room.sync("a", &[("a", "all")]);
     room.persisted(true);
     assert_eq!(room.synced(token).unwrap().assignment, "all");
@@ -567,7 +604,8 @@ fn if_the_leader_does_not_sync_the_others_are_told_to_join_again() {
     let mut room = Room::stable(&["a", "b"]);
     let a = room.join(known("a"));
     let b = room.join(known("b"));
-    (room.joined(a), room.joined(b));
+    room.joined(a);
+    room.joined(b);
     let token = room.sync("b", &[]);
     room.pass_with(REBALANCE_MS, &["a"]);
     assert_eq!(room.synced(token), Err(GroupError::RebalanceInProgress));

@@ -361,9 +361,11 @@ impl Simulation {
         }
     }
 
-    /// The process dies; its connection breaks.
+    /// The process dies. Its connection breaks, unless the whole host is gone: then nobody is told.
     fn kill(&mut self, client: usize) {
-        self.drop_request(client);
+        if self.calm || !self.random.one_in(3) {
+            self.drop_request(client);
+        }
         self.clients[client].alive = false;
         self.clients[client].turn += 1;
     }
