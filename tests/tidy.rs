@@ -21,6 +21,8 @@ const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln"];
 /// What is left in by mistake.
 const UNFINISHED: &[&str] = &["dbg", "todo", "unimplemented"];
 const LINES_MAX: usize = 700;
+/// Files that are longer: a group's state machine is read as one, against one table.
+const ONE_IDEA: &[&str] = &["src/engine/groups/group.rs"];
 
 type Files = BTreeMap<String, String>;
 
@@ -156,9 +158,12 @@ fn dead(files: &Files) -> Vec<String> {
         .collect()
 }
 
+/// Tests may be long; what is one idea may be told why.
 fn too_long(path: &str, text: &str) -> Option<String> {
     let lines = text.lines().count();
-    (path.ends_with(".rs") && lines > LINES_MAX).then(|| format!("{path}: {lines} lines"))
+    let exempt = path.ends_with("tests.rs") || ONE_IDEA.contains(&path);
+    (path.ends_with(".rs") && !exempt && lines > LINES_MAX)
+        .then(|| format!("{path}: {lines} lines"))
 }
 
 /// The names of metric families among the strings of a file.
