@@ -8,8 +8,8 @@ use super::admin::{AdminError, NewTopic};
 use super::catalog::{OFFSETS_TOPIC, Topic};
 use super::groups::group::{Group, commit_check_without_group};
 use super::groups::messages::{
-    Action, CommitRequest, GroupDescription, GroupSnapshot, JoinRequest, LeaveResult,
-    LeavingMember, PersistId, Reply, SyncRequest, Token,
+    Action, CommitRequest, GroupDescription, GroupSnapshot, JoinReply, JoinRequest, LeaveResult,
+    LeavingMember, PersistId, Reply, SyncReply, SyncRequest, Token,
 };
 use super::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
 use super::groups::{GroupConfig, GroupError};
@@ -88,6 +88,27 @@ impl Coordinator {
     }
 }
 
+/// A request that waits for its group. When it is dropped unanswered, the client is gone, and the
+/// group is told.
+struct Parked {
+    engine: Rc<Engine>,
+    group_id: String,
+    token: Token,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let waiting = self.engine.groups.parked.borrow_mut().remove(&self.token);
+        if waiting.is_some() {
+            let token = self.token;
+            self.engine
+                .with_known_group(&self.group_id, |slot, now_ms, out| {
+                    slot.group.remove_token(token, now_ms, out);
+                });
+        }
+    }
+}
+
 /// A group in a list of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedGroup {
@@ -138,16 +159,44 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
+        let home = self.find_home(group_id).await?;
+        let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
+        answer.await.unwrap_or(Err(GroupError::NotCoordinator))
+    }
+
+    async fn find_home(self: &Rc<Self>, group_id: &str) -> Result<PartitionKey, GroupError> {
         if self.home_of_group(group_id).is_none()
             && let Err(error) = self.ensure_offsets_topic().await
         {
             tracing::error!(%error, "{OFFSETS_TOPIC} cannot be created; groups cannot be served");
             return Err(GroupError::CoordinatorNotAvailable);
         }
-        let home = self
-            .home_of_group(group_id)
-            .ok_or(GroupError::CoordinatorNotAvailable)?;
-        let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
+        self.home_of_group(group_id)
+            .ok_or(GroupError::CoordinatorNotAvailable)
+    }
+
+    /// Runs an event whose answer may take minutes, on the shard that the group lives on. A client
+    /// that is gone is no longer waited for.
+    async fn park_at_home(
+        self: &Rc<Self>,
+        group_id: String,
+        event: impl FnOnce(&Rc<Engine>, &str, PartitionKey, Token) -> Result<(), GroupError>
+        + Send
+        + 'static,
+    ) -> Result<Reply, GroupError> {
+        let home = self.find_home(&group_id).await?;
+        let answer = self.call_while_wanted(self.owner_of(home), move |engine| async move {
+            let (token, reply) = engine.groups.park();
+            let parked = Parked {
+                engine: Rc::clone(&engine),
+                group_id: group_id.clone(),
+                token,
+            };
+            event(&engine, &group_id, home, token)?;
+            let reply = reply.await.map_err(|_| GroupError::NotCoordinator);
+            drop(parked);
+            reply
+        });
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
     }
 
@@ -158,19 +207,18 @@ impl Engine {
         self: &Rc<Self>,
         group_id: String,
         request: JoinRequest,
-    ) -> Result<super::groups::messages::JoinReply, GroupError> {
-        self.at_home(&group_id.clone(), move |engine, home| async move {
-            let (token, reply) = engine.groups.park();
-            engine.check_group_limit(&group_id)?;
-            engine.with_group(&group_id, home, |slot, now_ms, out| {
+    ) -> Result<JoinReply, GroupError> {
+        let event = move |engine: &Rc<Engine>, group_id: &str, home, token| {
+            engine.check_group_limit(group_id)?;
+            engine.with_group(group_id, home, |slot, now_ms, out| {
                 slot.group.join(request, token, now_ms, out);
             });
-            match reply.await {
-                Ok(Reply::Join(joined)) => joined,
-                _ => Err(GroupError::NotCoordinator),
-            }
-        })
-        .await
+            Ok(())
+        };
+        match self.park_at_home(group_id, event).await? {
+            Reply::Join(joined) => joined,
+            Reply::Sync(_) => Err(GroupError::NotCoordinator),
+        }
     }
 
     fn check_group_limit(&self, group_id: &str) -> Result<(), GroupError> {
@@ -190,19 +238,17 @@ impl Engine {
         self: &Rc<Self>,
         group_id: String,
         request: SyncRequest,
-    ) -> Result<super::groups::messages::SyncReply, GroupError> {
-        self.at_home(&group_id.clone(), move |engine, _| async move {
-            let (token, reply) = engine.groups.park();
-            let known = engine.with_known_group(&group_id, |slot, now_ms, out| {
+    ) -> Result<SyncReply, GroupError> {
+        let event = move |engine: &Rc<Engine>, group_id: &str, _, token| {
+            let known = engine.with_known_group(group_id, |slot, now_ms, out| {
                 slot.group.sync(request, token, now_ms, out);
             });
-            known.ok_or(GroupError::UnknownMemberId)?;
-            match reply.await {
-                Ok(Reply::Sync(synced)) => synced,
-                _ => Err(GroupError::NotCoordinator),
-            }
-        })
-        .await
+            known.ok_or(GroupError::UnknownMemberId)
+        };
+        match self.park_at_home(group_id, event).await? {
+            Reply::Sync(synced) => synced,
+            Reply::Join(_) => Err(GroupError::NotCoordinator),
+        }
     }
 
     /// A member shows that it is alive.

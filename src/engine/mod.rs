@@ -220,6 +220,39 @@ impl Engine {
         answered.await.map_err(|_| EngineError::Stopping)
     }
 
+    /// As [`call`](Self::call), but the work on the other shard is dropped when its answer is not
+    /// wanted any more: for what may wait for minutes.
+    ///
+    /// # Errors
+    /// `Stopping` when that shard takes no calls any more.
+    pub async fn call_while_wanted<T, F>(
+        self: &Rc<Self>,
+        shard: usize,
+        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        if shard == self.shard {
+            return Ok(call(Rc::clone(self)).await);
+        }
+        let (mut answer, answered) = oneshot::channel();
+        let run = move |engine: &Rc<Engine>| {
+            let future = call(Rc::clone(engine));
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    result = future => {
+                        let _ = answer.send(result);
+                    }
+                    () = answer.closed() => {}
+                }
+            });
+        };
+        self.mailboxes.send(shard, Box::new(run)).await;
+        answered.await.map_err(|_| EngineError::Stopping)
+    }
+
     // ---- partitions ----
 
     /// One of this shard's own partitions.

@@ -137,8 +137,10 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.no_tagged_fields();
 }
 
+const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;
+
 /// Stores offsets; answered when they are durable.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
     let mut commits = Vec::new();
     let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -166,9 +168,16 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
         .commit_offsets(request.group_id.to_owned(), committer, commits)
         .await;
     if let Err(error) = committed {
+        let error_code = match ErrorCode::from(&error) {
+            // Older versions have no word for a group that is not there.
+            ErrorCode::GroupIdNotFound if version < FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND => {
+                ErrorCode::IllegalGeneration
+            }
+            code => code,
+        };
         let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
         for partition in partitions.filter(|partition| !partition.error_code.is_error()) {
-            partition.error_code = (&error).into();
+            partition.error_code = error_code;
         }
     }
     Response {
