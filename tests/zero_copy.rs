@@ -7,6 +7,7 @@ use millstream::config::Config;
 use millstream::engine::admin::{Admin, NewTopic};
 use millstream::engine::catalog::Catalog;
 use millstream::engine::catalog_log::CatalogLog;
+use millstream::engine::compaction::Cleaner;
 use millstream::engine::mailbox::mailboxes;
 use millstream::engine::{Engine, EngineParts};
 use millstream::io::worker::Worker;
@@ -33,6 +34,7 @@ fn engine(dir: &Path) -> Rc<Engine> {
         mailboxes,
         worker: Worker::start("worker").unwrap(),
         janitor: Worker::start("janitor").unwrap(),
+        cleaner: Cleaner::start().unwrap(),
         catalog,
         admin: Some(Admin::new(catalog_log)),
     })

@@ -35,7 +35,8 @@ mod plan {
     type Observer = Box<dyn FnMut(Synced<'_>)>;
 
     struct Plan {
-        op: Op,
+        /// Any, when there is none.
+        op: Option<Op>,
         /// Operations of this kind still to let pass.
         left: usize,
         errno: i32,
@@ -66,10 +67,23 @@ mod plan {
     pub fn inject(op: Op, nth: usize, errno: i32, sticky: bool) {
         PLAN.with(|plan| {
             *plan.borrow_mut() = Some(Plan {
-                op,
+                op: Some(op),
                 left: nth,
                 errno,
                 sticky,
+            })
+        });
+    }
+
+    /// Lets `count` operations of this thread pass and makes all after them fail: what is on disk then
+    /// is what a process leaves that ends at that moment.
+    pub fn stop_after(count: usize) {
+        PLAN.with(|plan| {
+            *plan.borrow_mut() = Some(Plan {
+                op: None,
+                left: count,
+                errno: 5,
+                sticky: true,
             })
         });
     }
@@ -83,7 +97,7 @@ mod plan {
     pub fn check(op: Op) -> io::Result<()> {
         PLAN.with(|cell| {
             let mut slot = cell.borrow_mut();
-            let Some(plan) = slot.as_mut().filter(|plan| plan.op == op) else {
+            let Some(plan) = slot.as_mut().filter(|plan| plan.op.is_none_or(|own| own == op)) else {
                 return Ok(());
             };
             if plan.left > 0 {
@@ -100,7 +114,7 @@ mod plan {
 }
 
 #[cfg(any(test, feature = "faults"))]
-pub use plan::{clear, inject, observe_syncs};
+pub use plan::{clear, inject, observe_syncs, stop_after};
 
 /// Fails when the test that runs on this thread asked for it.
 #[inline]

@@ -11,6 +11,7 @@ pub use finding::{Fault, Finding, Severity};
 
 use super::batch::BatchHeader;
 use super::checkpoint::{self, Checkpoint};
+use super::compact::{self, CompactionState, Manifest};
 use super::records::Records;
 use super::recovery;
 use super::scan::{Found, Scan, Step};
@@ -24,6 +25,12 @@ use uuid::Uuid;
 
 /// What the records of one batch may unpack to (bytes) before they are taken for a bomb.
 const UNPACKED_BYTES_MAX: usize = 512 << 20;
+/// Files of a partition's directory that belong to no segment.
+const OWN_FILES: [&str; 3] = [
+    checkpoint::FILE_NAME,
+    compact::STATE_FILE_NAME,
+    compact::SWAP_FILE_NAME,
+];
 /// Progress is told this often, in bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
@@ -68,6 +75,7 @@ pub fn verify(dir: &Path, topic_id: Uuid, unpack: bool, progress: &dyn Fn(u64)) 
         unpack,
         progress,
         durable: (0, 0),
+        gaps_end: 0,
         expected: None,
         checkpoint_met: false,
         told: 0,
@@ -87,6 +95,8 @@ struct Verifier<'a> {
     progress: &'a dyn Fn(u64),
     /// Segment base and position below which all was promised to be on the disk.
     durable: (i64, u64),
+    /// Compaction was at work below this offset: records may be missing there.
+    gaps_end: i64,
     /// The offset that comes next; None when it cannot be told.
     expected: Option<i64>,
     /// The place that the checkpoint points to was reached.
@@ -112,6 +122,13 @@ impl Verifier<'_> {
             None => (bases.last().copied().unwrap_or(0), 0),
         };
         self.note_strays(bases);
+        self.check_compaction();
+        let replaced = self.replaced(bases);
+        let bases: Vec<i64> = bases
+            .iter()
+            .copied()
+            .filter(|base| !replaced.contains(base))
+            .collect();
         for (at, base) in bases.iter().enumerate() {
             if !self.check_segment(*base, &bases[at + 1..]) {
                 break;
@@ -193,6 +210,45 @@ impl Verifier<'_> {
             let fault = Fault::CheckpointOffBoundary { position };
             self.find(&path, 46, Some(offset), fault);
         }
+    }
+
+    // ---- compaction ----
+
+    fn check_compaction(&mut self) {
+        let path = self.dir.join(compact::STATE_FILE_NAME);
+        match CompactionState::read(self.dir) {
+            Err(error) => self.unreadable(&path, &error),
+            Ok(state) => self.gaps_end = state.gaps_end,
+        }
+    }
+
+    /// The segments in whose place another one was put, when a compaction was stopped before it had
+    /// removed them: the next start does that.
+    fn replaced(&mut self, bases: &[i64]) -> Vec<i64> {
+        let path = self.dir.join(compact::SWAP_FILE_NAME);
+        let manifest = match Manifest::read(self.dir) {
+            Err(error) => {
+                self.unreadable(&path, &error);
+                None
+            }
+            Ok(manifest) => manifest,
+        };
+        let Some(manifest) = manifest.filter(|found| bases.contains(&found.base())) else {
+            return Vec::new();
+        };
+        self.note(&path, Fault::SwapInterrupted);
+        match manifest.is_new_at(&segment_path(self.dir, manifest.base())) {
+            Ok(true) => manifest.old_bases[1..].to_vec(),
+            Ok(false) => Vec::new(),
+            Err(error) => {
+                self.unreadable(&path, &error);
+                Vec::new()
+            }
+        }
+    }
+
+    fn may_have_gap(&self, offset: i64) -> bool {
+        offset < self.gaps_end
     }
 
     // ---- segments ----
@@ -300,6 +356,12 @@ impl Verifier<'_> {
             Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
                 bytes: found.end - found.position,
             }),
+            Step::Batch(found)
+                if found.header.base_offset > expected
+                    && self.may_have_gap(found.header.base_offset) =>
+            {
+                None
+            }
             Step::Batch(found) if found.header.base_offset != expected => {
                 Some(Fault::WrongOffset {
                     found: found.header.base_offset,
@@ -313,6 +375,9 @@ impl Verifier<'_> {
     /// The offset that a batch really has: when what comes behind it stands where it should, a batch
     /// that says something else than `expected` is wrong only in its header.
     fn offset_of(&self, found: &Found, scan: &Scan, segment: &Segment<'_>, expected: i64) -> i64 {
+        if self.may_have_gap(found.header.base_offset) && found.header.base_offset >= expected {
+            return found.header.base_offset;
+        }
         let at_checkpoint = self
             .checkpoint()
             .filter(|_| (segment.base, found.end as u64) == self.durable)
@@ -336,11 +401,12 @@ impl Verifier<'_> {
         totals.batches += 1;
         totals.records += header.record_count as u64;
         totals.bytes += header.size() as u64;
-        for fault in faults_in_header(header) {
+        let is_compacted = self.may_have_gap(header.base_offset);
+        for fault in faults_in_header(header, is_compacted) {
             self.find(path, found.position, Some(offset), fault);
         }
         if self.unpack
-            && let Err(fault) = check_records(header, scan.bytes(found))
+            && let Err(fault) = check_records(header, scan.bytes(found), is_compacted)
         {
             self.find(path, found.position, Some(offset), fault);
         }
@@ -434,17 +500,22 @@ fn is_ours(path: &Path, bases: &[i64]) -> bool {
         Some(base) => bases.contains(&base),
         None => path
             .file_name()
-            .is_some_and(|name| name == checkpoint::FILE_NAME),
+            .is_some_and(|name| OWN_FILES.iter().any(|own| name == *own)),
     }
 }
 
 /// What only a broker that went wrong can have written: the checksum would have told of the rest.
-fn faults_in_header(header: &BatchHeader) -> Vec<Fault> {
+fn faults_in_header(header: &BatchHeader, is_compacted: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     if header.leader_epoch != 0 {
         faults.push(Fault::WrongLeaderEpoch(header.leader_epoch));
     }
-    if header.record_count != header.last_offset_delta.saturating_add(1) {
+    let count_max = header.last_offset_delta.saturating_add(1);
+    let count_fits = match is_compacted {
+        true => header.record_count <= count_max,
+        false => header.record_count == count_max,
+    };
+    if !count_fits {
         faults.push(Fault::WrongCount {
             records: header.record_count,
             last_offset_delta: header.last_offset_delta,
@@ -457,15 +528,19 @@ fn faults_in_header(header: &BatchHeader) -> Vec<Fault> {
 }
 
 /// Reads every record and holds their number and offsets against the header.
-fn check_records(header: &BatchHeader, batch: &[u8]) -> Result<(), Fault> {
+fn check_records(header: &BatchHeader, batch: &[u8], is_compacted: bool) -> Result<(), Fault> {
     let unreadable = |error: &dyn ToString| Fault::BadRecords(error.to_string());
     let records =
         Records::unpack(*header, batch, UNPACKED_BYTES_MAX).map_err(|error| unreadable(&error))?;
     let mut iter = records.iter();
+    let mut next = 0;
     for (index, record) in iter.by_ref().enumerate() {
         let record = record.map_err(|error| unreadable(&error))?;
         let delta = record.offset - header.base_offset;
-        if delta != index as i64 {
+        let last = i64::from(header.last_offset_delta);
+        let fits = delta == next || (is_compacted && (next..=last).contains(&delta));
+        next = delta.saturating_add(1);
+        if !fits {
             let what = format!("record {index} of the batch has offset delta {delta}");
             return Err(Fault::BadRecords(what));
         }

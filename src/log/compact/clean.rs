@@ -25,31 +25,63 @@ pub struct Cleaning<'a> {
     /// The last offset that each producer is remembered by: that batch stays, if without records.
     pub producers: &'a HashMap<i64, i64>,
     pub index_interval_bytes: usize,
+    /// Below this offset records may be missing already.
+    pub gaps_end: i64,
     pub throttle: &'a mut Throttle,
     pub report: &'a mut CompactReport,
     /// When the last of the tombstones that are kept may go (ms), or -1.
     pub last_horizon_ms: &'a mut i64,
 }
 
-/// Opens a segment's file, which must be as long as the log knows it.
-pub fn open(dir: &Path, place: &Place) -> Result<Scan, CompactError> {
-    let scan = Scan::open(&segment::file_path(dir, place.base, "log"))?;
-    match scan.size() == place.size {
-        true => Ok(scan),
-        false => Err(CompactError::Damaged {
-            base: place.base,
-            position: scan.size().min(place.size),
-        }),
-    }
+/// A segment's batches, which must be sound, in order and complete: what is damaged is not compacted.
+pub struct Batches {
+    pub scan: Scan,
+    place: Place,
+    /// Where records may be missing.
+    gaps_end: i64,
+    next_offset: i64,
 }
 
-/// The next batch of a segment that must be sound to its end.
-pub fn next_batch(scan: &mut Scan, base: i64) -> Result<Option<Found>, CompactError> {
-    let position = scan.position();
-    match scan.step()? {
-        None => Ok(None),
-        Some(Step::Batch(found)) if found.crc_matches => Ok(Some(found)),
-        Some(_) => Err(CompactError::Damaged { base, position }),
+impl Batches {
+    pub fn open(dir: &Path, place: &Place, gaps_end: i64) -> Result<Batches, CompactError> {
+        let scan = Scan::open(&segment::file_path(dir, place.base, "log"))?;
+        let batches = Batches {
+            next_offset: place.base,
+            place: *place,
+            gaps_end,
+            scan,
+        };
+        let size = batches.scan.size();
+        match size == place.size {
+            true => Ok(batches),
+            false => Err(batches.damaged_at(size.min(place.size))),
+        }
+    }
+
+    pub fn step(&mut self) -> Result<Option<Found>, CompactError> {
+        let position = self.scan.position();
+        match self.scan.step()? {
+            None if self.next_offset == self.place.end => Ok(None),
+            Some(Step::Batch(found)) if found.crc_matches && self.follows(&found.header) => {
+                self.next_offset = found.header.next_offset();
+                Ok(Some(found))
+            }
+            _ => Err(self.damaged_at(position)),
+        }
+    }
+
+    /// A batch's offset is not under its checksum, and much would go that should stay if it were wrong.
+    fn follows(&self, header: &BatchHeader) -> bool {
+        let base = header.base_offset;
+        let in_gap = base > self.next_offset && base < self.gaps_end;
+        (base == self.next_offset || in_gap) && header.next_offset() <= self.place.end
+    }
+
+    fn damaged_at(&self, position: usize) -> CompactError {
+        CompactError::Damaged {
+            base: self.place.base,
+            position,
+        }
     }
 }
 
@@ -60,11 +92,11 @@ impl Cleaning<'_> {
         let end = group[group.len() - 1].end;
         let mut output = Output::new(self.dir, base, self.index_interval_bytes, group.len() == 1);
         for place in group {
-            let mut scan = open(self.dir, place)?;
-            while let Some(found) = next_batch(&mut scan, place.base)? {
+            let mut batches = Batches::open(self.dir, place, self.gaps_end)?;
+            while let Some(found) = batches.step()? {
                 self.throttle.take(found.header.size())?;
                 self.report.read_bytes += found.header.size() as u64;
-                let written = self.batch(&mut output, &scan, &found, end)?;
+                let written = self.batch(&mut output, &batches.scan, &found, end)?;
                 self.throttle.take(written)?;
                 self.report.written_bytes += written as u64;
             }

@@ -25,7 +25,7 @@ pub use state::{CompactionState, FILE_NAME as STATE_FILE_NAME};
 pub(super) use swap::recover as recover_swap;
 pub use swap::{CLEANED_SUFFIX, FILE_NAME as SWAP_FILE_NAME, Manifest, SwapError, SwapJob};
 
-use clean::Cleaning;
+use clean::{Batches, Cleaning};
 use map::OffsetMap;
 use rewrite::Rules;
 use std::collections::{HashMap, VecDeque};
@@ -127,6 +127,8 @@ pub struct CompactJob {
     /// From the log's first segment on, without a gap between them.
     segments: Vec<Place>,
     state: CompactionState,
+    /// Below this offset records may have been missing before.
+    gaps_end: i64,
     throttle: Throttle,
     /// The last offset of each producer that is remembered.
     producers: HashMap<i64, i64>,
@@ -192,8 +194,8 @@ impl CompactJob {
         let mut map = OffsetMap::new(keys, self.map_bytes);
         self.map_end = first_dirty.min(end);
         for place in self.segments.iter().filter(|place| place.end > first_dirty) {
-            let mut scan = clean::open(&self.dir, place)?;
-            while let Some(found) = clean::next_batch(&mut scan, place.base)? {
+            let mut batches = Batches::open(&self.dir, place, self.gaps_end)?;
+            while let Some(found) = batches.step()? {
                 let header = &found.header;
                 self.throttle.take(header.size())?;
                 self.report.read_bytes += header.size() as u64;
@@ -209,7 +211,7 @@ impl CompactJob {
                     };
                 }
                 let note = |key: &[u8], offset| map.put(key, offset);
-                let noted = rewrite::for_each_key(header, scan.bytes(&found), note);
+                let noted = rewrite::for_each_key(header, batches.scan.bytes(&found), note);
                 noted.map_err(|_| CompactError::TooLarge {
                     offset: header.base_offset,
                 })?;
@@ -233,6 +235,7 @@ impl CompactJob {
             },
             producers: &self.producers,
             index_interval_bytes: self.index_interval_bytes,
+            gaps_end: self.gaps_end,
             throttle: &mut self.throttle,
             report: &mut self.report,
             last_horizon_ms: &mut self.last_horizon_ms,

@@ -157,6 +157,11 @@ impl Log {
             map_bytes: limits.map_bytes,
             segments: self.sealed.iter().take(count).map(place).collect(),
             state: self.compaction.state,
+            // Of a log whose state was lost nothing is known.
+            gaps_end: match self.compaction.state.gaps_end {
+                0 => i64::MAX,
+                known => known,
+            },
             throttle: Throttle::new(limits.io_bytes_per_second, cancelled),
             producers: HashMap::new(),
             map: None,

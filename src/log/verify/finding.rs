@@ -93,6 +93,8 @@ pub enum Fault {
     IndexStale { entries: usize },
     #[error("the segment has no index")]
     IndexMissing,
+    #[error("a compaction was stopped while it replaced segments")]
+    SwapInterrupted,
     #[error("the file belongs to nothing")]
     Stray,
 }
@@ -106,6 +108,7 @@ impl Fault {
             | Fault::IndexTorn { .. }
             | Fault::IndexStale { .. }
             | Fault::IndexMissing
+            | Fault::SwapInterrupted
             | Fault::Stray => Severity::Note,
             _ => Severity::Error,
         }
@@ -140,6 +143,7 @@ impl Fault {
             Fault::IndexTimestamp { .. } => "index_timestamp",
             Fault::IndexStale { .. } => "index_stale",
             Fault::IndexMissing => "index_missing",
+            Fault::SwapInterrupted => "swap_interrupted",
             Fault::Stray => "stray_file",
         }
     }
@@ -209,6 +213,7 @@ impl Fault {
                 "lookups in this segment go wrong; remove the index, the broker makes it anew"
             }
             Fault::IndexStale { .. } => "left from before a crash; the broker does not use them",
+            Fault::SwapInterrupted => "nothing is lost: the next start finishes or undoes it",
             Fault::Stray => "the broker neither reads nor removes it",
         }
     }
