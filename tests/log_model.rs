@@ -677,6 +677,7 @@ fn config(rng: &mut Rng) -> LogConfig {
         },
         reserve_step_bytes_max: 1 << rng.below(18),
         checkpoint_bytes: rng.below(30_000),
+        compaction: None,
     }
 }
 

@@ -43,7 +43,9 @@ fn engine(dir: &Path) -> Rc<Engine> {
 /// The parts of the reply to a request, as the connection hands them to the kernel.
 async fn reply(engine: &Rc<Engine>, frame: Vec<u8>) -> Vec<Bytes> {
     let frame = Bytes::from(frame).slice(4..);
-    let dispatched = dispatch(engine, &frame).await.unwrap();
+    let dispatched = dispatch(engine, &frame, [127, 0, 0, 1].into())
+        .await
+        .unwrap();
     let answer = match dispatched.outcome {
         Outcome::Now(answer) => answer,
         Outcome::Later(answer) => answer.await,

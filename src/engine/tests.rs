@@ -47,6 +47,7 @@ fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 mailboxes: mailboxes.clone(),
                 worker: Worker::start("worker").unwrap(),
                 janitor: janitor.clone(),
+                cleaner: super::compaction::Cleaner::start().unwrap(),
                 catalog: catalog.clone(),
                 admin: admin.take(),
             });
