@@ -89,9 +89,9 @@ table! {
         group_min_session_timeout_ms: u64 = 6_000, millis(0, INT_MAX), kafka "group.min.session.timeout.ms";
         /// The longest session timeout that a member may ask for.
         group_max_session_timeout_ms: u64 = 1_800_000, millis(1, INT_MAX), kafka "group.max.session.timeout.ms";
-        /// The most members of one group.
+        /// The most members that one group may have; one more is refused.
         group_max_size: usize = 10_000, count(1, 1_000_000), kafka "group.max.size";
-        /// The most groups; one more is refused.
+        /// The most groups that there may be; one more is refused.
         groups_max: usize = 100_000, count(1, 10_000_000);
         /// The most bytes of the note that a client may commit with an offset.
         offset_metadata_bytes_max: usize = 4_096, bytes(0, INT_MAX), kafka "offset.metadata.max.bytes";
