@@ -4,6 +4,8 @@
 //! A failure prints its seed: `MILLSTREAM_SEED=<seed> cargo test --test millstream log_model` runs
 //! that one again. `MILLSTREAM_RUNS` sets how many seeds are tried.
 
+#[path = "log_model/compaction.rs"]
+mod compaction;
 #[path = "log_model/disk.rs"]
 mod disk;
 #[path = "log_model/model.rs"]
@@ -15,7 +17,9 @@ use disk::Disk;
 use millstream::io::fault::{self, Op};
 use millstream::io::file;
 use millstream::log::batch::BatchHeader;
+use millstream::log::batch::Codec;
 use millstream::log::batch::build::BatchBuilder;
+use millstream::log::compact::{SwapError, SwapJob};
 use millstream::log::jobs::{CheckpointJob, DeleteJob, LoadJob, Loaded, Room, RoomJob, SealJob};
 use millstream::log::recovery::Replay;
 use millstream::log::{
@@ -60,6 +64,7 @@ enum Job {
     Seal(SealJob),
     Checkpoint(CheckpointJob),
     Delete(DeleteJob),
+    Swap(SwapJob),
 }
 
 /// What the worker thread brought and the log was not told yet.
@@ -67,6 +72,7 @@ enum Done {
     Room(io::Result<Room>),
     Seal(io::Result<()>),
     Checkpoint(CheckpointJob, io::Result<()>),
+    Swap(SwapJob, Result<Vec<std::fs::File>, SwapError>),
 }
 
 struct RunningFlush {
@@ -85,6 +91,7 @@ struct Driver {
     jobs: VecDeque<Job>,
     done: Vec<Done>,
     flush: Option<RunningFlush>,
+    cleaning: Option<compaction::Running>,
     /// Whether this seed makes file operations fail.
     faulty: bool,
     trace: bool,
@@ -106,6 +113,7 @@ impl Driver {
             jobs: VecDeque::new(),
             done: Vec::new(),
             flush: None,
+            cleaning: None,
             trace: std::env::var_os("MILLSTREAM_TRACE").is_some(),
         }
     }
@@ -118,7 +126,8 @@ impl Driver {
 
     fn step(&mut self) {
         match self.rng.below(100) {
-            0..28 => self.append(),
+            0..22 => self.append(),
+            22..28 => self.compact(),
             28..38 => self.run_job(),
             38..47 => self.deliver(),
             47..53 => self.flush_begin(),
@@ -204,11 +213,26 @@ impl Driver {
                 vec![fill; length]
             })
             .collect();
+        let records: Vec<_> = values
+            .into_iter()
+            .map(|value| {
+                let key = vec![b'k', self.rng.below(12) as u8];
+                let value = (!self.rng.one_in(8)).then_some(value);
+                ((!self.rng.one_in(20)).then_some(key), value)
+            })
+            .collect();
+        let codec = match self.rng.below(10) {
+            0 => Codec::Gzip,
+            1 => Codec::Snappy,
+            2 => Codec::Lz4,
+            3 => Codec::Zstd,
+            _ => Codec::None,
+        };
         BatchBuilder {
             base_timestamp: self.now_ms - self.rng.below(300) as i64,
             ..BatchBuilder::default()
         }
-        .build(&values)
+        .build_keyed(codec, &records)
     }
 
     fn grow(&mut self) {
@@ -259,6 +283,10 @@ impl Driver {
                 let result = job.run();
                 Some(Done::Checkpoint(job, result))
             }
+            Job::Swap(job) => {
+                let result = job.run();
+                Some(Done::Swap(job, result))
+            }
             Job::Delete(job) => {
                 let result = job.run();
                 assert!(self.faulty || result.is_ok());
@@ -297,6 +325,7 @@ impl Driver {
                 }
             }
             Done::Seal(result) => self.log.seal_done(&result),
+            Done::Swap(job, result) => self.swap_done(&job, &result),
             Done::Checkpoint(job, result) => {
                 self.log.checkpoint_done(&job, &result);
                 if result.is_ok() {
@@ -562,6 +591,7 @@ impl Driver {
         self.jobs.clear();
         self.done.clear();
         self.flush = None;
+        let cleaning = self.cleaning.take();
         let mut replayed: Vec<(i64, i64)> = Vec::new();
         let mut first = None;
         let mut replay = |what: Replay<'_>| match what {
@@ -579,6 +609,9 @@ impl Driver {
         let (log, recovered) = opened.unwrap_or_else(|error| panic!("open: {error}"));
         assert!(!recovered.foreign);
         self.log = log;
+        if let Some(running) = cleaning {
+            self.settle_swap(running);
+        }
         let Offsets {
             start,
             durable,
@@ -618,7 +651,7 @@ impl Driver {
             None | Some(None) => {
                 let first = replayed.first().map_or(end, |(base, _)| *base);
                 assert!(
-                    first <= self.log.offsets().start,
+                    self.model.has_gaps || first <= self.log.offsets().start,
                     "records were not replayed"
                 );
                 first
@@ -626,7 +659,10 @@ impl Driver {
             Some(Some(offset)) => offset,
         };
         for (base, next) in replayed {
-            assert_eq!(*base, at, "replay has a gap");
+            assert!(
+                *base == at || (self.model.has_gaps && *base > at),
+                "replay has a gap"
+            );
             at = *next;
         }
         assert_eq!(at, end, "replay ends early");
@@ -675,6 +711,7 @@ fn config(rng: &mut Rng) -> LogConfig {
         } else {
             -1
         },
+        compaction: rng.one_in(2).then(|| compaction::config(rng)),
         reserve_step_bytes_max: 1 << rng.below(18),
         checkpoint_bytes: rng.below(30_000),
         compaction: None,
@@ -700,5 +737,6 @@ fn job_name(job: &Job) -> String {
         Job::Seal(job) => format!("seal {} at {}", job.base, job.size),
         Job::Checkpoint(job) => format!("checkpoint at {}", job.checkpoint.durable_offset),
         Job::Delete(job) => format!("delete {:?}", job.bases),
+        Job::Swap(job) => format!("swap {:?}", job.manifest.old_bases),
     }
 }

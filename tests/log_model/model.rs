@@ -2,6 +2,41 @@
 
 use millstream::log::LogConfig;
 use millstream::log::batch::{self, BatchHeader};
+use millstream::log::records::Records;
+
+/// A record as compaction sees it.
+struct Kept {
+    offset: i64,
+    timestamp: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    /// That of its batch.
+    horizon_ms: Option<i64>,
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Kept) -> bool {
+        let fields = |kept: &Kept| (kept.offset, kept.timestamp, kept.key.clone(), kept.value.clone());
+        fields(self) == fields(other)
+    }
+}
+
+fn records(batches: &[(BatchHeader, Vec<u8>)]) -> Vec<Kept> {
+    let mut all = Vec::new();
+    for (header, bytes) in batches {
+        let unpacked = Records::unpack(*header, bytes, 1 << 24).unwrap();
+        for record in unpacked.iter().map(Result::unwrap) {
+            all.push(Kept {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                horizon_ms: header.delete_horizon_ms(),
+            });
+        }
+    }
+    all
+}
 
 #[derive(Default)]
 pub struct Model {
@@ -11,6 +46,8 @@ pub struct Model {
     pub durable: i64,
     /// The start offset that no crash may undercut.
     pub durable_start: i64,
+    /// Compaction took records away.
+    pub has_gaps: bool,
 }
 
 impl Model {
@@ -89,6 +126,53 @@ impl Model {
             );
         }
         next
+    }
+
+    /// A compaction put `new` into the place of the batches from `from` to `end`. Every record that is
+    /// gone must have a reason to be.
+    pub fn compact(&mut self, from: i64, end: i64, new: &[u8], now_ms: i64) {
+        let mut compacted = Vec::new();
+        let mut rest = new;
+        while !rest.is_empty() {
+            let header = BatchHeader::parse(rest).unwrap();
+            let (bytes, left) = rest.split_at(header.size());
+            assert!(batch::crc_matches(bytes));
+            compacted.push((header, bytes.to_vec()));
+            rest = left;
+        }
+        let range = from..end;
+        assert_eq!(compacted.last().map(|(header, _)| header.next_offset()), Some(end));
+        let before = self.batches.partition_point(|(header, _)| header.base_offset < from);
+        let after = self.batches.partition_point(|(header, _)| header.base_offset < end);
+        let old: Vec<_> = self.batches.splice(before..after, compacted).collect();
+        self.has_gaps = true;
+        let left = records(&self.batches);
+        let kept: Vec<_> = left.iter().filter(|kept| range.contains(&kept.offset)).collect();
+        let gone: Vec<_> = records(&old)
+            .into_iter()
+            .filter(|record| !kept.contains(&record))
+            .collect();
+        // Nothing came that was not there, and nothing changed its place.
+        assert_eq!(kept.len() + gone.len(), records(&old).len());
+        assert!(left.is_sorted_by_key(|record| record.offset));
+        for record in gone {
+            let same_key = |other: &&Kept| record.key.is_some() && other.key == record.key;
+            let mut same = left.iter().filter(same_key);
+            let is_superseded = same.clone().any(|other| other.offset > record.offset);
+            let is_over = record.value.is_none() && record.horizon_ms.is_some_and(|at| at <= now_ms);
+            assert!(
+                record.key.is_none() || is_superseded || is_over,
+                "record {} went for no reason",
+                record.offset
+            );
+            let start = self.start;
+            let older = same.find(|other| (start..record.offset).contains(&other.offset));
+            assert!(
+                is_superseded || older.is_none(),
+                "the tombstone {} went before what it deletes",
+                record.offset
+            );
+        }
     }
 
     pub fn check_time(&self, timestamp: i64, from: i64, found: Option<&[u8]>) {
