@@ -54,7 +54,10 @@ impl Bystander {
         for index in 0..2 {
             assert!(self.wire.values("bystander", index) == expected);
         }
-        assert_eq!(self.wire.topics(), ["bystander"]);
+        // Groups, which garbage may happen to ask for, bring a topic of the broker's own.
+        let topics = self.wire.topics();
+        let clients = topics.iter().filter(|name| !name.starts_with("__"));
+        assert_eq!(clients.collect::<Vec<_>>(), ["bystander"]);
     }
 }
 

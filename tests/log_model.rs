@@ -714,7 +714,6 @@ fn config(rng: &mut Rng) -> LogConfig {
         compaction: rng.one_in(2).then(|| compaction::config(rng)),
         reserve_step_bytes_max: 1 << rng.below(18),
         checkpoint_bytes: rng.below(30_000),
-        compaction: None,
     }
 }
 

@@ -121,7 +121,7 @@ fn unsafe_outside(path: &str, text: &str) -> Vec<String> {
 
 fn left_in(path: &str, text: &str) -> Vec<String> {
     let source = Source::new(text);
-    let may_print = room_of(path) == PRINTING_ROOM;
+    let may_print = room_of(path) == PRINTING_ROOM || path.ends_with("tests.rs");
     let printing = PRINTING.iter().filter(|_| !may_print);
     let mut problems = Vec::new();
     for name in UNFINISHED.iter().chain(printing) {

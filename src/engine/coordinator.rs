@@ -4,14 +4,16 @@
 //! owns that partition. All that must survive is written there, in Kafka's record format
 //! (`offsets_topic`), and is durable before it is answered.
 
+mod offsets;
+
 use super::admin::{AdminError, NewTopic};
 use super::catalog::{OFFSETS_TOPIC, Topic};
-use super::groups::group::{Group, commit_check_without_group};
+use super::groups::group::Group;
 use super::groups::messages::{
-    Action, CommitRequest, GroupDescription, GroupSnapshot, JoinReply, JoinRequest, LeaveResult,
-    LeavingMember, PersistId, Reply, SyncReply, SyncRequest, Token,
+    Action, GroupDescription, GroupSnapshot, JoinReply, JoinRequest, LeaveResult, LeavingMember,
+    PersistId, Reply, SyncReply, SyncRequest, Token,
 };
-use super::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
+use super::groups::offsets::GroupOffsets;
 use super::groups::{GroupConfig, GroupError};
 use super::offsets_topic::{self, Record};
 use super::partition::{AckWhen, Append};
@@ -21,12 +23,11 @@ use crate::io::clock;
 use crate::log::batch::BatchHeader;
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-use uuid::Uuid;
 
 /// One shard's groups.
 pub struct Coordinator {
@@ -149,21 +150,26 @@ impl Engine {
         }
     }
 
-    /// Runs `act` on the shard that a group lives on.
+    /// Runs `act` on the shard that a group lives on; `absent` is the answer while nobody has used
+    /// groups yet.
     async fn at_home<T, F>(
         self: &Rc<Self>,
         group_id: &str,
+        absent: Result<T, GroupError>,
         act: impl FnOnce(Rc<Engine>, PartitionKey) -> F + Send + 'static,
     ) -> Result<T, GroupError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
-        let home = self.find_home(group_id).await?;
+        let Some(home) = self.home_of_group(group_id) else {
+            return absent;
+        };
         let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
     }
 
+    /// The partition that a group is to be stored in, made when there is none yet.
     async fn find_home(self: &Rc<Self>, group_id: &str) -> Result<PartitionKey, GroupError> {
         if self.home_of_group(group_id).is_none()
             && let Err(error) = self.ensure_offsets_topic().await
@@ -259,14 +265,18 @@ impl Engine {
         instance_id: Option<String>,
         generation: i32,
     ) -> Result<(), GroupError> {
-        self.at_home(&group_id.clone(), move |engine, _| async move {
-            let beat = engine.with_known_group(&group_id, |slot, now_ms, _| {
-                let instance_id = instance_id.as_deref();
-                slot.group
-                    .heartbeat(&member_id, instance_id, generation, now_ms)
-            });
-            beat.unwrap_or(Err(GroupError::UnknownMemberId))
-        })
+        self.at_home(
+            &group_id.clone(),
+            Err(GroupError::UnknownMemberId),
+            move |engine, _| async move {
+                let beat = engine.with_known_group(&group_id, |slot, now_ms, _| {
+                    let instance_id = instance_id.as_deref();
+                    slot.group
+                        .heartbeat(&member_id, instance_id, generation, now_ms)
+                });
+                beat.unwrap_or(Err(GroupError::UnknownMemberId))
+            },
+        )
         .await
     }
 
@@ -276,169 +286,43 @@ impl Engine {
         group_id: String,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<LeaveResult>, GroupError> {
-        self.at_home(&group_id.clone(), move |engine, _| async move {
-            let left = engine.with_known_group(&group_id, |slot, now_ms, out| {
-                slot.group.leave(members, now_ms, out)
-            });
-            left.unwrap_or(Err(GroupError::UnknownMemberId))
-        })
+        self.at_home(
+            &group_id.clone(),
+            Err(GroupError::UnknownMemberId),
+            move |engine, _| async move {
+                let left = engine.with_known_group(&group_id, |slot, now_ms, out| {
+                    slot.group.leave(members, now_ms, out)
+                });
+                left.unwrap_or(Err(GroupError::UnknownMemberId))
+            },
+        )
         .await
-    }
-
-    // ---- offsets ----
-
-    /// Stores offsets; answered when they are durable. `topics` names the partitions' topics.
-    pub async fn commit_offsets(
-        self: &Rc<Self>,
-        group_id: String,
-        request: CommitRequest,
-        commits: Vec<(PartitionKey, CommittedOffset)>,
-    ) -> Result<(), GroupError> {
-        self.at_home(&group_id.clone(), move |engine, home| async move {
-            if !engine.has_group(&group_id) {
-                commit_check_without_group(request.generation)?;
-                engine.check_group_limit(&group_id)?;
-            }
-            let now_ms = clock::steady_ms();
-            let records = engine.commit_records(&group_id, &commits);
-            let begun = engine.with_group(&group_id, home, |slot, now_ms, _| {
-                slot.group.commit_check(&request, now_ms)?;
-                Ok(slot.offsets.begin_commit(commits))
-            });
-            let written = engine.write(home, records, now_ms);
-            engine.finish_commit(&group_id, begun?, written).await
-        })
-        .await
-    }
-
-    /// An offset to commit.
-    ///
-    /// # Errors
-    /// `OffsetMetadataTooLarge`.
-    pub fn new_committed_offset(
-        &self,
-        offset: i64,
-        leader_epoch: i32,
-        note: String,
-        now_ms: i64,
-    ) -> Result<CommittedOffset, GroupError> {
-        CommittedOffset::new(&self.groups.config, offset, leader_epoch, note, now_ms)
-    }
-
-    fn commit_records(
-        &self,
-        group_id: &str,
-        commits: &[(PartitionKey, CommittedOffset)],
-    ) -> Vec<Record> {
-        commits
-            .iter()
-            .filter_map(|(key, offset)| {
-                let topic = self.topic_by_id(key.topic_id)?;
-                Some(offsets_topic::offset_record(
-                    group_id,
-                    &topic.name,
-                    key.index,
-                    Some(offset),
-                ))
-            })
-            .collect()
-    }
-
-    async fn finish_commit(
-        self: &Rc<Self>,
-        group_id: &str,
-        commit: CommitId,
-        written: oneshot::Receiver<bool>,
-    ) -> Result<(), GroupError> {
-        let ok = written.await.unwrap_or(false);
-        self.with_known_group(group_id, |slot, _, _| slot.offsets.commit_done(commit, ok));
-        match ok {
-            true => Ok(()),
-            false => Err(GroupError::NotCoordinator),
-        }
-    }
-
-    /// The durable offsets of a group, for the partitions asked for, or all.
-    pub async fn fetch_offsets(
-        self: &Rc<Self>,
-        group_id: String,
-        keys: Option<Vec<PartitionKey>>,
-    ) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
-        self.at_home(&group_id.clone(), move |engine, _| async move {
-            let groups = engine.groups.groups.borrow();
-            let Some(slot) = groups.get(&group_id) else {
-                return Ok(Vec::new());
-            };
-            let wanted = |key: &PartitionKey| keys.as_ref().is_none_or(|keys| keys.contains(key));
-            let found = slot.offsets.iter().filter(|(key, _)| wanted(key));
-            Ok(found.map(|(key, offset)| (key, offset.clone())).collect())
-        })
-        .await
-    }
-
-    /// Deletes committed offsets of partitions; the result says of each topic whether it may.
-    pub async fn delete_offsets(
-        self: &Rc<Self>,
-        group_id: String,
-        keys: Vec<(String, PartitionKey)>,
-    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
-        self.at_home(&group_id.clone(), move |engine, home| async move {
-            let mut results = Vec::with_capacity(keys.len());
-            let mut allowed = Vec::new();
-            let known = engine.with_known_group(&group_id, |slot, _, _| {
-                for (topic, key) in keys {
-                    let result = slot.group.check_offset_delete(&topic);
-                    if result.is_ok() {
-                        allowed.push(key);
-                    }
-                    results.push((key, result));
-                }
-                let gone = slot.offsets.existing(allowed);
-                (slot.offsets.begin_delete(gone.clone()), gone)
-            });
-            let (commit, gone) = known.ok_or(GroupError::GroupIdNotFound)?;
-            let records = engine.tombstones(&group_id, &gone);
-            let written = engine.write(home, records, clock::steady_ms());
-            engine.finish_commit(&group_id, commit, written).await?;
-            Ok(results)
-        })
-        .await
-    }
-
-    fn tombstones(&self, group_id: &str, keys: &[PartitionKey]) -> Vec<Record> {
-        keys.iter()
-            .filter_map(|key| {
-                let topic = self.topic_by_id(key.topic_id)?;
-                Some(offsets_topic::offset_record(
-                    group_id,
-                    &topic.name,
-                    key.index,
-                    None,
-                ))
-            })
-            .collect()
     }
 
     // ---- administration ----
 
     /// Deletes a group that has no members, with its offsets.
     pub async fn delete_group(self: &Rc<Self>, group_id: String) -> Result<(), GroupError> {
-        self.at_home(&group_id.clone(), move |engine, home| async move {
-            let deleted = engine.with_known_group(&group_id, |slot, _, _| {
-                slot.group.delete()?;
-                Ok(slot.offsets.iter().map(|(key, _)| key).collect::<Vec<_>>())
-            });
-            let keys = deleted.unwrap_or(Err(GroupError::GroupIdNotFound))?;
-            let mut records = engine.tombstones(&group_id, &keys);
-            records.push(offsets_topic::group_record(&group_id, None));
-            let written = engine.write(home, records, clock::steady_ms());
-            let ok = written.await.unwrap_or(false);
-            engine.groups.groups.borrow_mut().remove(&group_id);
-            match ok {
-                true => Ok(()),
-                false => Err(GroupError::NotCoordinator),
-            }
-        })
+        self.at_home(
+            &group_id.clone(),
+            Err(GroupError::GroupIdNotFound),
+            move |engine, home| async move {
+                let deleted = engine.with_known_group(&group_id, |slot, _, _| {
+                    slot.group.delete()?;
+                    Ok(slot.offsets.iter().map(|(key, _)| key).collect::<Vec<_>>())
+                });
+                let keys = deleted.unwrap_or(Err(GroupError::GroupIdNotFound))?;
+                let mut records = engine.tombstones(&group_id, &keys);
+                records.push(offsets_topic::group_record(&group_id, None));
+                let written = engine.write(home, records, clock::steady_ms());
+                let ok = written.await.unwrap_or(false);
+                engine.groups.groups.borrow_mut().remove(&group_id);
+                match ok {
+                    true => Ok(()),
+                    false => Err(GroupError::NotCoordinator),
+                }
+            },
+        )
         .await
     }
 
@@ -447,7 +331,7 @@ impl Engine {
         self: &Rc<Self>,
         group_id: String,
     ) -> Result<Option<GroupDescription>, GroupError> {
-        self.at_home(&group_id.clone(), move |engine, _| async move {
+        self.at_home(&group_id.clone(), Ok(None), move |engine, _| async move {
             let groups = engine.groups.groups.borrow();
             Ok(groups.get(&group_id).map(|slot| slot.group.describe()))
         })
@@ -611,46 +495,6 @@ impl Engine {
         }
     }
 
-    /// Removes offsets whose time is over, and groups of which nothing is left.
-    pub async fn expire_offsets(self: &Rc<Self>) {
-        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
-        for group_id in ids {
-            self.expire_offsets_of(&group_id).await;
-            tokio::task::yield_now().await;
-        }
-    }
-
-    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str) {
-        let names: BTreeMap<Uuid, String> = self.with_catalog(|catalog| {
-            let topics = catalog.topics();
-            topics.map(|topic| (topic.id, topic.name.clone())).collect()
-        });
-        let begun = self.with_known_group(group_id, |slot, now_ms, _| {
-            let name = |id: Uuid| names.get(&id).map(String::as_str);
-            let retention = slot.group.retention();
-            let config = &self.groups.config;
-            let mut keys = slot.offsets.expired(config, &retention, now_ms, name);
-            // Offsets of deleted topics have nobody to read them.
-            keys.retain(|key| names.contains_key(&key.topic_id));
-            (!keys.is_empty()).then(|| (slot.home, slot.offsets.begin_delete(keys.clone()), keys))
-        });
-        let Some(Some((home, commit, keys))) = begun else {
-            return;
-        };
-        let records = self.tombstones(group_id, &keys);
-        let written = self.write(home, records, clock::steady_ms());
-        if self.finish_commit(group_id, commit, written).await.is_ok() {
-            tracing::info!(group = group_id, offsets = keys.len(), "expired offsets");
-        }
-        let empty = self.with_known_group(group_id, |slot, _, _| {
-            slot.group.is_idle() && slot.offsets.is_empty()
-        });
-        if empty == Some(true) {
-            // Nobody was in the way a moment ago; if someone is now, the group lives on.
-            let _ = self.delete_group(group_id.to_owned()).await;
-        }
-    }
-
     // ---- start ----
 
     /// Reads this shard's part of `__consumer_offsets`. Blocks: at start only.
@@ -698,30 +542,6 @@ impl Engine {
             let mut slot = Slot::new(group, GroupOffsets::restore(offsets), home);
             self.groups.arm(&group_id, &mut slot);
             groups.insert(group_id, slot);
-        }
-    }
-
-    /// Forgets the offsets of a deleted topic.
-    pub fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
-        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
-        for group_id in ids {
-            let begun = self.with_known_group(&group_id, |slot, _, _| {
-                let keys = slot.offsets.of_topic(topic.id);
-                let home = slot.home;
-                (!keys.is_empty()).then(|| (home, slot.offsets.begin_delete(keys.clone()), keys))
-            });
-            let Some(Some((home, commit, keys))) = begun else {
-                continue;
-            };
-            let tombstone = |key: &PartitionKey| {
-                offsets_topic::offset_record(&group_id, &topic.name, key.index, None)
-            };
-            let records = keys.iter().map(tombstone).collect();
-            let written = self.write(home, records, clock::steady_ms());
-            let engine = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                let _ = engine.finish_commit(&group_id, commit, written).await;
-            });
         }
     }
 }

@@ -27,7 +27,11 @@ pub fn config(rng: &mut Rng) -> CompactionConfig {
     CompactionConfig {
         delete_retention_ms: rng.below(1000) as i64,
         min_dirty_ratio: rng.below(6) as f64 / 10.0,
-        min_lag_ms: if rng.one_in(3) { rng.below(400) as i64 } else { 0 },
+        min_lag_ms: if rng.one_in(3) {
+            rng.below(400) as i64
+        } else {
+            0
+        },
         max_lag_ms: if rng.one_in(3) { 200 } else { i64::MAX },
     }
 }
@@ -104,7 +108,9 @@ impl Driver {
             return;
         };
         let pending = running.swap.take().expect("a swap was under way");
-        let is_renamed = result.as_ref().map_or_else(|failed| failed.is_renamed, |_| true);
+        let is_renamed = result
+            .as_ref()
+            .map_or_else(|failed| failed.is_renamed, |_| true);
         if is_renamed {
             self.model
                 .compact(pending.base, pending.end, &pending.new, self.now_ms);
@@ -124,7 +130,10 @@ impl Driver {
         let Some(pending) = running.swap else {
             return;
         };
-        let path = self.disk.log_dir().join(format!("{:020}.log", pending.base));
+        let path = self
+            .disk
+            .log_dir()
+            .join(format!("{:020}.log", pending.base));
         if fs::read(path).is_ok_and(|found| found == pending.new) {
             self.say(format_args!("the swap of {} happened", pending.base));
             self.model

@@ -1,0 +1,226 @@
+//! Committed offsets: storing, finding, deleting and expiring them.
+
+use crate::engine::catalog::Topic;
+use crate::engine::groups::GroupError;
+use crate::engine::groups::group::commit_check_without_group;
+use crate::engine::groups::messages::CommitRequest;
+use crate::engine::groups::offsets::{CommitId, CommittedOffset};
+use crate::engine::offsets_topic::{self, Record};
+use crate::engine::{Engine, PartitionKey};
+use crate::io::clock;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+impl Engine {
+    /// Stores offsets; answered when they are durable. `topics` names the partitions' topics.
+    pub async fn commit_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        request: CommitRequest,
+        commits: Vec<(PartitionKey, CommittedOffset)>,
+    ) -> Result<(), GroupError> {
+        if self.home_of_group(&group_id).is_none() {
+            commit_check_without_group(request.generation)?;
+            self.find_home(&group_id).await?;
+        }
+        let absent = Err(GroupError::CoordinatorNotAvailable);
+        self.at_home(&group_id.clone(), absent, move |engine, home| async move {
+            if !engine.has_group(&group_id) {
+                commit_check_without_group(request.generation)?;
+                engine.check_group_limit(&group_id)?;
+            }
+            let now_ms = clock::steady_ms();
+            let records = engine.commit_records(&group_id, &commits);
+            let begun = engine.with_group(&group_id, home, |slot, now_ms, _| {
+                slot.group.commit_check(&request, now_ms)?;
+                Ok(slot.offsets.begin_commit(commits))
+            });
+            let written = engine.write(home, records, now_ms);
+            engine.finish_commit(&group_id, begun?, written).await
+        })
+        .await
+    }
+
+    /// An offset to commit.
+    ///
+    /// # Errors
+    /// `OffsetMetadataTooLarge`.
+    pub fn new_committed_offset(
+        &self,
+        offset: i64,
+        leader_epoch: i32,
+        note: String,
+        now_ms: i64,
+    ) -> Result<CommittedOffset, GroupError> {
+        CommittedOffset::new(&self.groups.config, offset, leader_epoch, note, now_ms)
+    }
+
+    fn commit_records(
+        &self,
+        group_id: &str,
+        commits: &[(PartitionKey, CommittedOffset)],
+    ) -> Vec<Record> {
+        commits
+            .iter()
+            .filter_map(|(key, offset)| {
+                let topic = self.topic_by_id(key.topic_id)?;
+                Some(offsets_topic::offset_record(
+                    group_id,
+                    &topic.name,
+                    key.index,
+                    Some(offset),
+                ))
+            })
+            .collect()
+    }
+
+    async fn finish_commit(
+        self: &Rc<Self>,
+        group_id: &str,
+        commit: CommitId,
+        written: oneshot::Receiver<bool>,
+    ) -> Result<(), GroupError> {
+        let ok = written.await.unwrap_or(false);
+        self.with_known_group(group_id, |slot, _, _| slot.offsets.commit_done(commit, ok));
+        match ok {
+            true => Ok(()),
+            false => Err(GroupError::NotCoordinator),
+        }
+    }
+
+    /// The durable offsets of a group, for the partitions asked for, or all.
+    pub async fn fetch_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        keys: Option<Vec<PartitionKey>>,
+    ) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
+        self.at_home(
+            &group_id.clone(),
+            Ok(Vec::new()),
+            move |engine, _| async move {
+                let groups = engine.groups.groups.borrow();
+                let Some(slot) = groups.get(&group_id) else {
+                    return Ok(Vec::new());
+                };
+                let wanted =
+                    |key: &PartitionKey| keys.as_ref().is_none_or(|keys| keys.contains(key));
+                let found = slot.offsets.iter().filter(|(key, _)| wanted(key));
+                Ok(found.map(|(key, offset)| (key, offset.clone())).collect())
+            },
+        )
+        .await
+    }
+
+    /// Deletes committed offsets of partitions; the result says of each topic whether it may.
+    pub async fn delete_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        keys: Vec<(String, PartitionKey)>,
+    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        self.at_home(
+            &group_id.clone(),
+            Err(GroupError::GroupIdNotFound),
+            move |engine, home| async move {
+                let mut results = Vec::with_capacity(keys.len());
+                let mut allowed = Vec::new();
+                let known = engine.with_known_group(&group_id, |slot, _, _| {
+                    for (topic, key) in keys {
+                        let result = slot.group.check_offset_delete(&topic);
+                        if result.is_ok() {
+                            allowed.push(key);
+                        }
+                        results.push((key, result));
+                    }
+                    let gone = slot.offsets.existing(allowed);
+                    (slot.offsets.begin_delete(gone.clone()), gone)
+                });
+                let (commit, gone) = known.ok_or(GroupError::GroupIdNotFound)?;
+                let records = engine.tombstones(&group_id, &gone);
+                let written = engine.write(home, records, clock::steady_ms());
+                engine.finish_commit(&group_id, commit, written).await?;
+                Ok(results)
+            },
+        )
+        .await
+    }
+
+    pub(super) fn tombstones(&self, group_id: &str, keys: &[PartitionKey]) -> Vec<Record> {
+        keys.iter()
+            .filter_map(|key| {
+                let topic = self.topic_by_id(key.topic_id)?;
+                Some(offsets_topic::offset_record(
+                    group_id,
+                    &topic.name,
+                    key.index,
+                    None,
+                ))
+            })
+            .collect()
+    }
+
+    /// Removes offsets whose time is over, and groups of which nothing is left.
+    pub async fn expire_offsets(self: &Rc<Self>) {
+        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
+        for group_id in ids {
+            self.expire_offsets_of(&group_id).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str) {
+        let names: BTreeMap<Uuid, String> = self.with_catalog(|catalog| {
+            let topics = catalog.topics();
+            topics.map(|topic| (topic.id, topic.name.clone())).collect()
+        });
+        let begun = self.with_known_group(group_id, |slot, now_ms, _| {
+            let name = |id: Uuid| names.get(&id).map(String::as_str);
+            let retention = slot.group.retention();
+            let config = &self.groups.config;
+            let mut keys = slot.offsets.expired(config, &retention, now_ms, name);
+            // Offsets of deleted topics have nobody to read them.
+            keys.retain(|key| names.contains_key(&key.topic_id));
+            (!keys.is_empty()).then(|| (slot.home, slot.offsets.begin_delete(keys.clone()), keys))
+        });
+        let Some(Some((home, commit, keys))) = begun else {
+            return;
+        };
+        let records = self.tombstones(group_id, &keys);
+        let written = self.write(home, records, clock::steady_ms());
+        if self.finish_commit(group_id, commit, written).await.is_ok() {
+            tracing::info!(group = group_id, offsets = keys.len(), "expired offsets");
+        }
+        let empty = self.with_known_group(group_id, |slot, _, _| {
+            slot.group.is_idle() && slot.offsets.is_empty()
+        });
+        if empty == Some(true) {
+            // Nobody was in the way a moment ago; if someone is now, the group lives on.
+            let _ = self.delete_group(group_id.to_owned()).await;
+        }
+    }
+
+    /// Forgets the offsets of a deleted topic.
+    pub fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
+        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
+        for group_id in ids {
+            let begun = self.with_known_group(&group_id, |slot, _, _| {
+                let keys = slot.offsets.of_topic(topic.id);
+                let home = slot.home;
+                (!keys.is_empty()).then(|| (home, slot.offsets.begin_delete(keys.clone()), keys))
+            });
+            let Some(Some((home, commit, keys))) = begun else {
+                continue;
+            };
+            let tombstone = |key: &PartitionKey| {
+                offsets_topic::offset_record(&group_id, &topic.name, key.index, None)
+            };
+            let records = keys.iter().map(tombstone).collect();
+            let written = self.write(home, records, clock::steady_ms());
+            let engine = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let _ = engine.finish_commit(&group_id, commit, written).await;
+            });
+        }
+    }
+}
