@@ -32,8 +32,8 @@ pub use knob::{Knob, Scope, knobs};
 pub use load::{ConfigError, Origin};
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
-    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat,
-    Ratio, TimestampType, Unit,
+    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat, Ratio,
+    TimestampType, Unit,
 };
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::knob::{Knob, table};
 use super::load::{ConfigError, Origin, nearest};
 use super::value::{
-    CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, Ratio, TimestampType, bytes, count,
-    millis,
+    CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, Ratio, TimestampType, bytes,
+    count, millis,
 };
 
 table! {

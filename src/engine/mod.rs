@@ -420,15 +420,12 @@ fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
         index_interval_bytes: topic.index_interval_bytes as usize,
         retention_ms: if deletes { topic.retention_ms } else { -1 },
         retention_bytes: if deletes { topic.retention_bytes } else { -1 },
-        compaction: topic
-            .cleanup_policy
-            .compacts()
-            .then_some(CompactionConfig {
-                delete_retention_ms: topic.delete_retention_ms,
-                min_dirty_ratio: topic.min_cleanable_dirty_ratio.value(),
-                min_lag_ms: topic.min_compaction_lag_ms,
-                max_lag_ms: topic.max_compaction_lag_ms,
-            }),
+        compaction: topic.cleanup_policy.compacts().then_some(CompactionConfig {
+            delete_retention_ms: topic.delete_retention_ms,
+            min_dirty_ratio: topic.min_cleanable_dirty_ratio.value(),
+            min_lag_ms: topic.min_compaction_lag_ms,
+            max_lag_ms: topic.max_compaction_lag_ms,
+        }),
         reserve_step_bytes_max: config.segment_grow_bytes_max,
         checkpoint_bytes: config.checkpoint_bytes,
     }

@@ -148,7 +148,8 @@ impl Partition {
 
     /// The offset of the last record of each producer that is remembered.
     pub fn producers_last_offsets(&self) -> HashMap<i64, i64> {
-        let last = |(id, producer): (i64, &Producer)| Some((id, producer.batches.back()?.last_offset));
+        let last =
+            |(id, producer): (i64, &Producer)| Some((id, producer.batches.back()?.last_offset));
         self.producers.iter().filter_map(last).collect()
     }
 

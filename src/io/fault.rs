@@ -97,7 +97,10 @@ mod plan {
     pub fn check(op: Op) -> io::Result<()> {
         PLAN.with(|cell| {
             let mut slot = cell.borrow_mut();
-            let Some(plan) = slot.as_mut().filter(|plan| plan.op.is_none_or(|own| own == op)) else {
+            let Some(plan) = slot
+                .as_mut()
+                .filter(|plan| plan.op.is_none_or(|own| own == op))
+            else {
                 return Ok(());
             };
             if plan.left > 0 {

@@ -81,7 +81,12 @@ impl Log {
             return Ok(Read::Empty);
         };
         let Some(loaded) = &mut segment.loaded else {
-            return Ok(Read::Load(open_job(dir, interval, &self.compaction, segment)));
+            return Ok(Read::Load(open_job(
+                dir,
+                interval,
+                &self.compaction,
+                segment,
+            )));
         };
         loaded.used_ms = now_ms;
         let limit = limit(durable_position(&durable_mark, segment.base, segment.size));

@@ -16,7 +16,14 @@ struct Kept {
 
 impl PartialEq for Kept {
     fn eq(&self, other: &Kept) -> bool {
-        let fields = |kept: &Kept| (kept.offset, kept.timestamp, kept.key.clone(), kept.value.clone());
+        let fields = |kept: &Kept| {
+            (
+                kept.offset,
+                kept.timestamp,
+                kept.key.clone(),
+                kept.value.clone(),
+            )
+        };
         fields(self) == fields(other)
     }
 }
@@ -141,13 +148,23 @@ impl Model {
             rest = left;
         }
         let range = from..end;
-        assert_eq!(compacted.last().map(|(header, _)| header.next_offset()), Some(end));
-        let before = self.batches.partition_point(|(header, _)| header.base_offset < from);
-        let after = self.batches.partition_point(|(header, _)| header.base_offset < end);
+        assert_eq!(
+            compacted.last().map(|(header, _)| header.next_offset()),
+            Some(end)
+        );
+        let before = self
+            .batches
+            .partition_point(|(header, _)| header.base_offset < from);
+        let after = self
+            .batches
+            .partition_point(|(header, _)| header.base_offset < end);
         let old: Vec<_> = self.batches.splice(before..after, compacted).collect();
         self.has_gaps = true;
         let left = records(&self.batches);
-        let kept: Vec<_> = left.iter().filter(|kept| range.contains(&kept.offset)).collect();
+        let kept: Vec<_> = left
+            .iter()
+            .filter(|kept| range.contains(&kept.offset))
+            .collect();
         let gone: Vec<_> = records(&old)
             .into_iter()
             .filter(|record| !kept.contains(&record))
@@ -159,7 +176,8 @@ impl Model {
             let same_key = |other: &&Kept| record.key.is_some() && other.key == record.key;
             let mut same = left.iter().filter(same_key);
             let is_superseded = same.clone().any(|other| other.offset > record.offset);
-            let is_over = record.value.is_none() && record.horizon_ms.is_some_and(|at| at <= now_ms);
+            let is_over =
+                record.value.is_none() && record.horizon_ms.is_some_and(|at| at <= now_ms);
             assert!(
                 record.key.is_none() || is_superseded || is_over,
                 "record {} went for no reason",

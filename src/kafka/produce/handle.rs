@@ -172,11 +172,7 @@ impl Intake<'_> {
         }
     }
 
-    fn check(
-        &self,
-        topic: &Topic,
-        records: Bytes,
-    ) -> Result<(Bytes, BatchHeader), Refusal> {
+    fn check(&self, topic: &Topic, records: Bytes) -> Result<(Bytes, BatchHeader), Refusal> {
         let refuse = |code, message: &str| Err(Refusal::new(code, message));
         if !(-1..=1).contains(&self.acks) {
             return Err(ErrorCode::InvalidRequiredAcks.into());
@@ -211,11 +207,7 @@ impl Intake<'_> {
 
     /// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), held against the batch's own
     /// first and highest timestamp rather than against each record's.
-    fn check_timestamps(
-        &self,
-        topic: &Topic,
-        header: &BatchHeader,
-    ) -> Result<(), Refusal> {
+    fn check_timestamps(&self, topic: &Topic, header: &BatchHeader) -> Result<(), Refusal> {
         let config = &topic.config;
         let wrong = match config.message_timestamp_type {
             TimestampType::LogAppendTime => header

@@ -99,11 +99,21 @@ mod tests {
 
     #[test]
     fn records_without_a_key_are_named_whatever_the_codec() {
-        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        for codec in [
+            Codec::None,
+            Codec::Gzip,
+            Codec::Snappy,
+            Codec::Lz4,
+            Codec::Zstd,
+        ] {
             assert!(check(codec, &[Some("a"), Some("")], 1000).is_ok());
             let refusal = check(codec, &[Some("a"), None, None], 1000).unwrap_err();
             assert_eq!(refusal.code, ErrorCode::InvalidRecord);
-            let named: Vec<i32> = refusal.record_errors.iter().map(|e| e.batch_index).collect();
+            let named: Vec<i32> = refusal
+                .record_errors
+                .iter()
+                .map(|e| e.batch_index)
+                .collect();
             assert_eq!(named, [1, 2]);
         }
     }

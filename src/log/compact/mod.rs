@@ -22,8 +22,8 @@ pub use map::KEY_BYTES;
 pub use rewrite::UNPACKED_BYTES_MAX;
 pub use select::{Compaction, Debt};
 pub use state::{CompactionState, FILE_NAME as STATE_FILE_NAME};
-pub use swap::{CLEANED_SUFFIX, FILE_NAME as SWAP_FILE_NAME, Manifest, SwapError, SwapJob};
 pub(super) use swap::recover as recover_swap;
+pub use swap::{CLEANED_SUFFIX, FILE_NAME as SWAP_FILE_NAME, Manifest, SwapError, SwapJob};
 
 use clean::{Batches, Cleaning};
 use map::OffsetMap;

@@ -145,10 +145,7 @@ fn is_kept(rules: &Rules<'_>, record: &Record<'_>, tombstones_go: bool) -> bool 
 }
 
 /// `None` when no client can unpack them either.
-fn unpack<'a>(
-    header: &BatchHeader,
-    batch: &'a [u8],
-) -> Result<Option<Records<'a>>, RecordsError> {
+fn unpack<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Option<Records<'a>>, RecordsError> {
     match Records::unpack(*header, batch, UNPACKED_BYTES_MAX) {
         Ok(unpacked) => Ok(Some(unpacked)),
         Err(error @ RecordsError::TooLarge(_)) => Err(error),

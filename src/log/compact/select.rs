@@ -72,7 +72,9 @@ impl Log {
             Err(load) => return Compaction::Load(load),
         };
         match self.is_compaction_due(&config, count, now_ms) {
-            Ok(true) => Compaction::Clean(Box::new(self.compact_job(config, count, now_ms, limits))),
+            Ok(true) => {
+                Compaction::Clean(Box::new(self.compact_job(config, count, now_ms, limits)))
+            }
             Ok(false) => Compaction::Nothing,
             Err(load) => Compaction::Load(load),
         }

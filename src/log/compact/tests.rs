@@ -65,7 +65,10 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     fn append(&mut self, records: &[Pair<'_>]) {
-        let records: Vec<_> = records.iter().map(|(key, value)| (Some(*key), *value)).collect();
+        let records: Vec<_> = records
+            .iter()
+            .map(|(key, value)| (Some(*key), *value))
+            .collect();
         self.append_batch(&BatchBuilder::default(), &records);
     }
 
@@ -81,7 +84,10 @@ impl Fixture {
         let header = BatchHeader::parse(bytes).unwrap();
         while let Err(error) = self.log.append(bytes, &header, None, self.now_ms) {
             assert_eq!(error, AppendError::NeedsRoom);
-            let job = self.log.room_job(bytes.len(), &header, self.now_ms).unwrap();
+            let job = self
+                .log
+                .room_job(bytes.len(), &header, self.now_ms)
+                .unwrap();
             self.room(job);
         }
     }
@@ -99,7 +105,10 @@ impl Fixture {
         self.append(&[("filler", Some("filler"))]);
         self.log.want_checkpoint();
         let flush = self.log.flush_begin(Vec::new).unwrap();
-        let result = flush.files.iter().try_for_each(|file| file::sync_data(file));
+        let result = flush
+            .files
+            .iter()
+            .try_for_each(|file| file::sync_data(file));
         let job = self.log.flush_end(flush, &result).unwrap();
         let result = job.run();
         self.log.checkpoint_done(&job, &result);
@@ -206,12 +215,20 @@ impl Fixture {
 }
 
 fn owned(keys: &[(i64, &str)]) -> Vec<(i64, String)> {
-    keys.iter().map(|(offset, key)| (*offset, (*key).to_owned())).collect()
+    keys.iter()
+        .map(|(offset, key)| (*offset, (*key).to_owned()))
+        .collect()
 }
 
 #[test]
 fn the_newest_record_of_each_key_stays_at_its_offset_whatever_the_codec() {
-    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+    for codec in [
+        Codec::None,
+        Codec::Gzip,
+        Codec::Snappy,
+        Codec::Lz4,
+        Codec::Zstd,
+    ] {
         let mut at = fixture();
         at.codec = codec;
         at.append(&[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
@@ -220,8 +237,11 @@ fn the_newest_record_of_each_key_stays_at_its_offset_whatever_the_codec() {
         at.roll();
         assert!(at.compact());
         assert_eq!(at.keys(), owned(&[(2, "c"), (3, "b"), (4, "a"), (5, "d")]));
-        assert!(at.batches().iter().all(|(header, _)| header.base_offset == 6
-            || header.codec() == Some(codec)));
+        assert!(
+            at.batches()
+                .iter()
+                .all(|(header, _)| header.base_offset == 6 || header.codec() == Some(codec))
+        );
         at.reopen();
         assert_eq!(at.keys().len(), 4, "{codec:?}");
     }
@@ -283,10 +303,20 @@ fn tombstones_stay_for_delete_retention_after_they_were_first_compacted() {
     assert!(at.compact());
     assert_eq!(at.keys(), owned(&[(1, "b"), (2, "a"), (3, "c")]));
     let (header, bytes) = at.batches().remove(1);
-    assert_eq!(header.delete_horizon_ms(), Some(START_MS + DELETE_RETENTION_MS));
+    assert_eq!(
+        header.delete_horizon_ms(),
+        Some(START_MS + DELETE_RETENTION_MS)
+    );
     let records = Records::unpack(header, &bytes, 1000).unwrap();
-    let times: Vec<i64> = records.iter().map(|record| record.unwrap().timestamp).collect();
-    assert_eq!(times, [START_MS, START_MS + 1], "timestamps are as they were");
+    let times: Vec<i64> = records
+        .iter()
+        .map(|record| record.unwrap().timestamp)
+        .collect();
+    assert_eq!(
+        times,
+        [START_MS, START_MS + 1],
+        "timestamps are as they were"
+    );
     at.now_ms += DELETE_RETENTION_MS - 1;
     assert!(!at.compact());
     at.reopen();
@@ -300,7 +330,10 @@ fn tombstones_stay_for_delete_retention_after_they_were_first_compacted() {
 #[test]
 fn records_without_a_key_go_and_unreadable_batches_stay() {
     let mut at = fixture();
-    at.append_batch(&BatchBuilder::default(), &[(None, Some("x")), (Some("a"), Some("1"))]);
+    at.append_batch(
+        &BatchBuilder::default(),
+        &[(None, Some("x")), (Some("a"), Some("1"))],
+    );
     let mut garbage = BatchBuilder::default().build_keyed(Codec::None, &[(Some("a"), Some("2"))]);
     garbage[batch::HEADER_BYTES] = 0x7f;
     batch::build::seal(&mut garbage);
@@ -309,7 +342,11 @@ fn records_without_a_key_go_and_unreadable_batches_stay() {
     at.roll();
     let mut job = at.job().unwrap();
     at.run(&mut job).unwrap();
-    let offsets: Vec<i64> = at.batches().iter().map(|(header, _)| header.base_offset).collect();
+    let offsets: Vec<i64> = at
+        .batches()
+        .iter()
+        .map(|(header, _)| header.base_offset)
+        .collect();
     assert_eq!(offsets, [2, 3, 4]);
 }
 
@@ -334,7 +371,13 @@ fn a_producers_last_batch_stays_without_records_and_so_does_the_last_of_a_segmen
     let batches: Vec<_> = at
         .batches()
         .iter()
-        .map(|(header, _)| (header.base_offset, header.record_count, header.base_sequence))
+        .map(|(header, _)| {
+            (
+                header.base_offset,
+                header.record_count,
+                header.base_sequence,
+            )
+        })
         .collect();
     assert_eq!(batches, [(1, 0, 1), (2, 1, -1), (3, 0, -1), (4, 1, -1)]);
 }
