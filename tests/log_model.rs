@@ -446,7 +446,8 @@ impl Driver {
             assert!(found.is_none(), "read at {offset}, durable is {durable}");
             return offset;
         }
-        let bounds = self.disk.segment_bases();
+        let mut bounds = self.disk.segment_bases();
+        bounds.extend(self.bases_in_swap());
         self.model
             .check_read(offset, max_bytes, at_least_one, found.as_deref(), &bounds)
     }

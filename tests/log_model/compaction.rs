@@ -18,7 +18,8 @@ pub struct Running {
 }
 
 struct Pending {
-    base: i64,
+    /// Of the segments that go.
+    bases: Vec<i64>,
     end: i64,
     new: Vec<u8>,
 }
@@ -91,7 +92,7 @@ impl Driver {
                 let later = self.disk.segment_bases().into_iter();
                 let end = later.filter(|base| base > last).min();
                 running.swap = Some(Pending {
-                    base: bases[0],
+                    bases: bases.clone(),
                     end: end.expect("what is compacted has a segment behind it"),
                     new,
                 });
@@ -100,6 +101,15 @@ impl Driver {
                 self.cleaning = Some(running);
             }
         }
+    }
+
+    /// Segments that the log still reads until it is told of the swap, though their files may be gone.
+    pub fn bases_in_swap(&self) -> Vec<i64> {
+        let pending = self
+            .cleaning
+            .as_ref()
+            .and_then(|running| running.swap.as_ref());
+        pending.map_or(Vec::new(), |pending| pending.bases.clone())
     }
 
     pub fn swap_done(&mut self, swap: &SwapJob, result: &Result<Vec<File>, SwapError>) {
@@ -113,7 +123,7 @@ impl Driver {
             .map_or_else(|failed| failed.is_renamed, |_| true);
         if is_renamed {
             self.model
-                .compact(pending.base, pending.end, &pending.new, self.now_ms);
+                .compact(pending.bases[0], pending.end, &pending.new, self.now_ms);
         }
         match result {
             Ok(_) => self.cleaning = Some(running),
@@ -133,11 +143,11 @@ impl Driver {
         let path = self
             .disk
             .log_dir()
-            .join(format!("{:020}.log", pending.base));
+            .join(format!("{:020}.log", pending.bases[0]));
         if fs::read(path).is_ok_and(|found| found == pending.new) {
-            self.say(format_args!("the swap of {} happened", pending.base));
+            self.say(format_args!("the swap of {} happened", pending.bases[0]));
             self.model
-                .compact(pending.base, pending.end, &pending.new, self.now_ms);
+                .compact(pending.bases[0], pending.end, &pending.new, self.now_ms);
         }
     }
 }
