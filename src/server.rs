@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc as async_mpsc;
 
 /// The version of the data directory's layout. A newer one is refused.
@@ -122,6 +122,8 @@ pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeEr
         .map_or("off".to_owned(), |(_, at)| at.to_string());
     let mut broker = Broker::start(config, &data, listeners, http.map(|(http, _)| http))?;
     let opened = broker.wait_until_open()?;
+    // Before anyone is told that the broker is ready: from then on a signal means a clean stop.
+    let signals = Signals::listen().map_err(ServeError::Thread)?;
     broker.order(Order::Serve);
     let config = &broker.config;
     ready(&format!(
@@ -133,7 +135,7 @@ pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeEr
         config.durability.name(),
     ));
     report_opened(config, &opened);
-    wait_for_signal(&broker.shards)?;
+    signals.wait(&broker.shards)?;
     broker.stop();
     Ok(())
 }
@@ -247,12 +249,13 @@ impl Broker {
     ) -> Result<Broker, ServeError> {
         let config = Arc::new(config);
         let mut catalog = Catalog::new(config.topic_defaults.clone());
-        let unreadable = |error| ServeError::Catalog {
-            path: config.data_dir.clone(),
-            error,
-        };
         let mut catalog_log =
-            CatalogLog::open(&config.data_dir, &mut catalog).map_err(unreadable)?;
+            CatalogLog::open(&config.data_dir, &mut catalog).map_err(|error| {
+                ServeError::Catalog {
+                    path: config.data_dir.clone(),
+                    error,
+                }
+            })?;
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
         let cleaner = Cleaner::start().map_err(ServeError::Thread)?;
         upkeep::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
@@ -361,27 +364,46 @@ impl Broker {
     }
 }
 
-/// Returns on SIGTERM or SIGINT. A shard whose thread ends before that is fatal: its partitions
-/// would be silent.
-fn wait_for_signal(shards: &[std::thread::JoinHandle<()>]) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ServeError::Thread)?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Thread)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Thread)?;
-        let mut watch = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = watch.tick() => {
-                    if shards.iter().any(|shard| shard.is_finished()) {
-                        return Err(ServeError::ShardGone);
+/// SIGTERM and SIGINT, which end the broker.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on the signals are kept for [`wait`](Self::wait).
+    fn listen() -> io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let entered = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        drop(entered);
+        Ok(Signals {
+            runtime,
+            terminate,
+            interrupt,
+        })
+    }
+
+    /// Returns on either signal. A shard whose thread ends before that is fatal: its partitions
+    /// would be silent.
+    fn wait(mut self, shards: &[std::thread::JoinHandle<()>]) -> Result<(), ServeError> {
+        self.runtime.block_on(async {
+            let mut watch = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                tokio::select! {
+                    _ = self.terminate.recv() => return Ok(()),
+                    _ = self.interrupt.recv() => return Ok(()),
+                    _ = watch.tick() => {
+                        if shards.iter().any(|shard| shard.is_finished()) {
+                            return Err(ServeError::ShardGone);
+                        }
                     }
                 }
             }
-        }
-    })
+        })
+    }
 }

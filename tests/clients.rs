@@ -425,11 +425,11 @@ async fn librdkafka_reads_batches_of_every_fetch_size() {
     wire.create_topic("t", 3);
     let mut expected = vec![Vec::new(); 3];
     for round in 0..30_usize {
-        for index in 0..3 {
+        for (index, expected) in expected.iter_mut().enumerate() {
             let value = vec![round as u8; 1 + round * round * 40];
             let batch = crate::support::batch::Batch::of([&value, &value]);
             wire.append("t", index as i32, &batch);
-            expected[index].extend([value.clone(), value]);
+            expected.extend([value.clone(), value]);
         }
     }
     for limit in ["1000", "20000", "1000000"] {

@@ -14,6 +14,9 @@ use std::io::Write;
 use std::path::Path;
 use uuid::Uuid;
 
+/// Compresses a batch's records.
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn requests() {
     let frames = robustness::valid_frames();
@@ -26,7 +29,7 @@ fn requests() {
 #[test]
 fn batches_of_every_codec() {
     let plain = build::BatchBuilder::default().build(&["one", "two", "three"]);
-    let codecs: [(u8, fn(&[u8]) -> Vec<u8>); 6] = [
+    let codecs: [(u8, Pack); 6] = [
         (0, <[u8]>::to_vec),
         (1, gzip),
         (2, snappy),
@@ -105,7 +108,7 @@ fn producer_snapshots() {
 }
 
 /// The batch with its records packed.
-fn packed(plain: &[u8], attributes: u8, pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+fn packed(plain: &[u8], attributes: u8, pack: Pack) -> Vec<u8> {
     assert!(BatchHeader::parse(plain).is_ok());
     let (header, records) = plain.split_at(HEADER_BYTES);
     let mut packed = [header, &pack(records)].concat();

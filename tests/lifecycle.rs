@@ -168,6 +168,14 @@ fn sigterm_and_sigint_end_it_with_status_0_and_what_was_answered_stays() {
 }
 
 #[test]
+fn a_signal_right_after_the_ready_line_is_a_clean_stop_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..10 {
+        Broker::start(dir.path()).stop();
+    }
+}
+
+#[test]
 fn a_client_that_never_lets_go_does_not_keep_it_from_stopping() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::with(dir.path(), &["--shutdown-timeout-ms", "200"]);

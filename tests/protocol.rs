@@ -8,6 +8,7 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::Decodable;
 use std::io::Write;
@@ -612,4 +613,40 @@ fn a_retried_batch_is_stored_once_and_gaps_and_old_epochs_are_refused() {
     assert_eq!(code(0, 1), 0);
     assert_eq!(code(14, 0), INVALID_PRODUCER_EPOCH);
     assert_eq!(wire.values("t", 0).len(), 16);
+}
+
+#[test]
+fn requests_and_replies_of_many_megabytes_pass_whole_beside_small_ones() {
+    const PARTITIONS: i32 = 24;
+    let (_dir, broker, mut wire) = broker();
+    wire.create_topic("large", PARTITIONS);
+    let mut many = produce("large", 0, -1, Vec::new());
+    many.topic_data[0].partition_data = (0..PARTITIONS)
+        .map(|index| {
+            let value = vec![index as u8; 1_000_000];
+            PartitionProduceData::default()
+                .with_index(index)
+                .with_records(Some(Batch::of([value]).encode().into()))
+        })
+        .collect();
+    let mut small = Wire::connect(broker.kafka);
+    for round in 0..2 {
+        wire.send(&many, PRODUCE);
+        assert_eq!(small.topics(), ["large"]);
+        let response = wire.receive::<ProduceRequest>(PRODUCE);
+        let partitions = &response.responses[0].partition_responses;
+        assert_eq!(partitions.len(), PARTITIONS as usize);
+        for partition in partitions {
+            assert_eq!((partition.error_code, partition.base_offset), (0, round));
+        }
+    }
+    let all: Vec<(i32, i64)> = (0..PARTITIONS).map(|index| (index, 0)).collect();
+    let request = fetch("large", &all).with_max_bytes(100 << 20);
+    let response = wire.call(&request, FETCH);
+    for partition in &response.responses[0].partitions {
+        let batches = split(&partition.records.clone().unwrap());
+        let value = vec![partition.partition_index as u8; 1_000_000];
+        assert_eq!(batches.len(), 2);
+        assert!(batches.iter().all(|batch| batch.values() == [&value[..]]));
+    }
 }

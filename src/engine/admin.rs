@@ -122,6 +122,9 @@ impl Engine {
 
     fn check_new_topic(&self, new: &NewTopic) -> Result<Topic, AdminError> {
         catalog::check_topic_name(&new.name)?;
+        if catalog::INTERNAL_TOPICS.contains(&new.name.as_str()) {
+            return Err(AdminError::InternalTopic(new.name.clone()));
+        }
         if new.partitions == 0 {
             return Err(AdminError::NoPartitions);
         }
@@ -135,14 +138,17 @@ impl Engine {
             if catalog.deleting().any(|topic| topic.name == new.name) {
                 return Err(AdminError::StillDeleting(new.name.clone()));
             }
-            let plain = |name: &str| name.replace('.', "_");
+            self.check_limits(1, new.partitions as usize)?;
+            let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
             let has_either = new.name.contains(['.', '_']);
-            let same = |topic: &&Arc<Topic>| plain(&topic.name) == plain(&new.name);
+            let same = |topic: &&Arc<Topic>| {
+                let (new, other) = (new.name.bytes().map(plain), topic.name.bytes().map(plain));
+                topic.name.len() == new.len() && other.eq(new)
+            };
             if let Some(other) = catalog.topics().filter(|_| has_either).find(same) {
                 let (new, other) = (new.name.clone(), other.name.clone());
                 return Err(AdminError::NameCollision(new, other));
             }
-            self.check_limits(1, new.partitions as usize)?;
             let config = TopicConfig::resolve(catalog.defaults(), &new.configs)
                 .map_err(AdminError::BadConfig)?;
             Ok(Topic {
@@ -295,21 +301,43 @@ impl Engine {
         let entry = Arc::new(entry);
         let log = Arc::clone(&self.admin()?.log);
         let written = Arc::clone(&entry);
-        self.run_blocking(move || {
+        let written = self.run_blocking(move || {
             let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
-            log.append(&written)
-        })
-        .await
-        .map_err(|error| {
+            log.append(&written)?;
+            Ok(log.is_long())
+        });
+        let is_long = written.await.map_err(|error| {
             tracing::error!(%error, "the catalog cannot be written");
             AdminError::NotWritten(error)
         })?;
+        // The entry is in force: a shard that cannot open or move its files must not keep the others
+        // from knowing it.
+        let mut applied = Ok(());
         for shard in 0..self.mailboxes.shard_count() {
             let entry = Arc::clone(&entry);
-            self.call(shard, |engine| async move { engine.apply(entry).await })
-                .await??;
+            let here = self.call(shard, |engine| async move { engine.apply(entry).await });
+            applied = applied.and(here.await.flatten());
         }
-        Ok(())
+        if is_long {
+            self.rewrite_catalog().await;
+        }
+        Ok(applied?)
+    }
+
+    /// Writes the catalog's file anew, lest what comes and goes make it grow for ever. When it cannot
+    /// be done, the next change tries again.
+    async fn rewrite_catalog(&self) {
+        let Ok(log) = self.admin().map(|admin| Arc::clone(&admin.log)) else {
+            return;
+        };
+        let entries = self.with_catalog(|catalog| catalog.entries());
+        let rewritten = self.run_blocking(move || {
+            let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
+            log.rewrite(&entries)
+        });
+        if let Err(error) = rewritten.await {
+            tracing::error!(%error, "the catalog cannot be written anew");
+        }
     }
 }
 

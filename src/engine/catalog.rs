@@ -164,7 +164,12 @@ impl Catalog {
         })
     }
 
+    /// A name or an id that is taken stays with the topic that has it: no sound log gives it twice.
     fn insert(&mut self, topic: Topic) {
+        if self.by_name.contains_key(&topic.name) || self.by_id.contains_key(&topic.id) {
+            tracing::error!(topic = topic.name, id = %topic.id, "the catalog names a topic twice");
+            return;
+        }
         self.partition_count += topic.partitions as usize;
         let topic = Arc::new(topic);
         self.by_name.insert(topic.name.clone(), Arc::clone(&topic));

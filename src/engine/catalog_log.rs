@@ -20,6 +20,8 @@ const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
 const ENTRY_HEADER_BYTES: usize = 12;
 /// The most that a catalog's file may have.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
+/// A file that is longer, and most of whose entries are past, is written anew.
+const LONG_BYTES: u64 = 4 << 20;
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "catalog.log";
 
@@ -42,6 +44,8 @@ pub struct CatalogLog {
     path: PathBuf,
     file: Arc<File>,
     length: u64,
+    /// Its length when it was last written anew.
+    compact_length: u64,
     /// A failed append could not be taken back, or its sync failed: what is on disk is not known.
     poisoned: bool,
 }
@@ -71,6 +75,7 @@ impl CatalogLog {
             file: Arc::new(file::open(&path, false)?),
             path,
             length: compact.len() as u64,
+            compact_length: compact.len() as u64,
             poisoned: false,
         })
     }
@@ -98,6 +103,28 @@ impl CatalogLog {
             return Err(error);
         }
         self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether most of the file is past, so that it is time to [`rewrite`](Self::rewrite) it.
+    pub fn is_long(&self) -> bool {
+        self.length > LONG_BYTES && self.length > 4 * self.compact_length
+    }
+
+    /// Writes the file anew with `entries`, which make the same catalog as those that are in it.
+    ///
+    /// # Errors
+    /// The medium's. The old file stays, or all later appends fail.
+    pub fn rewrite(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let bytes = encode(entries);
+        file::replace(&self.path, &bytes)?;
+        // From here on appends belong into the new file, and its name must hold.
+        self.poisoned = true;
+        file::sync_parent(&self.path)?;
+        self.file = Arc::new(file::open(&self.path, false)?);
+        self.length = bytes.len() as u64;
+        self.compact_length = self.length;
+        self.poisoned = false;
         Ok(())
     }
 }
@@ -283,5 +310,36 @@ mod tests {
         let catalog = reopened(dir.path()).unwrap();
         assert!(catalog.by_name("topic-2").is_some());
         assert!(catalog.by_name("topic-4").is_none());
+    }
+
+    #[test]
+    fn a_file_written_anew_holds_the_same_and_takes_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::default();
+        let mut log = CatalogLog::open(dir.path(), &mut catalog).unwrap();
+        let gone = [
+            created(1),
+            Entry::TopicDeleted {
+                id: Uuid::from_u128(1),
+            },
+            Entry::TopicPurged {
+                id: Uuid::from_u128(1),
+            },
+        ];
+        for entry in gone.iter().chain(&[created(2)]) {
+            log.append(entry).unwrap();
+            catalog.apply(entry);
+        }
+        let before = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().len();
+        log.rewrite(&catalog.entries()).unwrap();
+        log.append(&created(3)).unwrap();
+        let after = std::fs::metadata(dir.path().join(FILE_NAME)).unwrap().len();
+        assert!(after < before);
+        let names: Vec<String> = reopened(dir.path())
+            .unwrap()
+            .topics()
+            .map(|topic| topic.name.clone())
+            .collect();
+        assert_eq!(names, ["topic-2", "topic-3"]);
     }
 }

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod catalog_log;
 pub mod compaction;
 pub mod fetch;
+pub mod groups;
 pub mod mailbox;
 pub mod offsets;
 pub mod partition;
@@ -17,8 +18,8 @@ pub mod upkeep;
 pub mod verify;
 
 use crate::config::{Config, TopicConfig};
-use crate::io::clock;
 use crate::io::worker::Worker;
+use crate::io::{clock, process};
 use crate::log::compact::CompactionConfig;
 use crate::log::jobs::{RoomJob, SealJob};
 use crate::log::{LogConfig, ReadError};
@@ -277,6 +278,10 @@ impl Engine {
         let result = self.run_blocking(move || job.run());
         tokio::task::spawn_local(async move {
             let result = result.await;
+            if partition.borrow().is_closed() {
+                // Its directory's name may belong to another topic soon.
+                return;
+            }
             let now_ms = clock::now_ms();
             let (seal, due) = partition.borrow_mut().room_done(result, now_ms);
             if let Some(seal) = seal {
@@ -299,7 +304,7 @@ impl Engine {
                     "a segment could not be completed on disk: this partition takes no more writes; \
                      check the disk, then restart");
             }
-            inner.log.seal_done(&result);
+            inner.seal_done(&result);
             let needs_flush = inner.log.needs_flush();
             drop(inner);
             if needs_flush {
@@ -388,6 +393,14 @@ impl Engine {
         reports
     }
 
+    /// Returns when every shard has answered.
+    pub async fn reach_all(self: &Rc<Self>) {
+        for shard in 0..self.mailboxes.shard_count() {
+            // One that has stopped is not expected to answer.
+            let _ = self.call(shard, |_| async {}).await;
+        }
+    }
+
     // ---- stopping ----
 
     pub fn is_stopping(&self) -> bool {
@@ -408,16 +421,29 @@ impl Engine {
     }
 }
 
+/// Bytes between two index entries, whatever a topic's configuration says: with fewer, the index
+/// takes too much memory; with more, a read walks too far on the shard's thread.
+const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10);
+
+/// How much earlier than `segment.ms` a log rolls, so that the logs of a topic do not all roll at
+/// once (`segment.jitter.ms`).
+fn jitter_ms(most: i64) -> i64 {
+    (process::random_u64() >> 1) as i64 % most.saturating_add(1).max(1)
+}
+
 /// What the log needs of a topic's configuration and the broker's.
 fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
     let deletes = topic.cleanup_policy.deletes();
+    // What is being appended to is not compacted, so it must close in time.
+    let segment_ms = match topic.cleanup_policy.compacts() {
+        true => topic.segment_ms.min(topic.max_compaction_lag_ms),
+        false => topic.segment_ms,
+    };
     LogConfig {
         segment_bytes: topic.segment_bytes as usize,
-        segment_ms: match topic.cleanup_policy.compacts() {
-            true => topic.segment_ms.min(topic.max_compaction_lag_ms),
-            false => topic.segment_ms,
-        },
-        index_interval_bytes: topic.index_interval_bytes as usize,
+        segment_ms: segment_ms - jitter_ms(topic.segment_jitter_ms.min(segment_ms)),
+        index_interval_bytes: (topic.index_interval_bytes as usize)
+            .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
         retention_ms: if deletes { topic.retention_ms } else { -1 },
         retention_bytes: if deletes { topic.retention_bytes } else { -1 },
         compaction: topic.cleanup_policy.compacts().then_some(CompactionConfig {
@@ -430,3 +456,6 @@ fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
         checkpoint_bytes: config.checkpoint_bytes,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,10 @@ use tokio::sync::oneshot;
 /// The most that the records of one batch may unpack to when a record is looked for by time.
 const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
+/// The most batches that are unpacked for one lookup. An honest producer's log needs one, or one more
+/// where records were deleted from the front of the first.
+const UNPACKED_BATCHES_MAX: usize = 16;
+
 /// Which offset is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetSpec {
@@ -90,6 +94,7 @@ impl Engine {
         timestamp: i64,
     ) -> Result<FoundOffset, EngineError> {
         let mut from_offset = 0;
+        let mut batches = 0;
         loop {
             let lookup = {
                 let mut inner = partition.borrow_mut();
@@ -106,24 +111,27 @@ impl Engine {
             };
             let header = BatchHeader::parse(&batch)
                 .map_err(|_| EngineError::Corrupt { asked: from_offset })?;
+            let log_start = partition.borrow().offsets().start;
             let found = self
                 .worker
-                .run(move || records::first_at_or_after(&batch, timestamp, UNPACKED_BYTES_MAX))
+                .run(move || {
+                    records::first_at_or_after(&batch, timestamp, log_start, UNPACKED_BYTES_MAX)
+                })
                 .await;
-            let log_start = partition.borrow().offsets().start;
+            batches += 1;
             match found {
-                Some(Ok(Some((offset, timestamp)))) if offset >= log_start => {
+                Some(Ok(Some((offset, timestamp)))) => {
                     return Ok(FoundOffset { offset, timestamp });
                 }
-                // Its producer filled the batch with something else than records; its first offset
-                // is as near as one can say.
-                Some(Err(_)) | None => {
+                // Its producer filled the batch with something else than records, or claims later
+                // ones than there are, again and again; its first offset is as near as one can say.
+                found if batches > UNPACKED_BATCHES_MAX || !matches!(found, Some(Ok(_))) => {
                     return Ok(FoundOffset {
                         offset: header.base_offset.max(log_start),
                         timestamp: header.max_timestamp,
                     });
                 }
-                Some(Ok(_)) => from_offset = header.next_offset(),
+                _ => from_offset = header.next_offset(),
             }
         }
     }

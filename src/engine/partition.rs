@@ -12,7 +12,7 @@ use crate::config::TimestampType;
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
-use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets};
+use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets, Read, ReadError};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -91,6 +91,10 @@ pub struct Partition {
     pub queued_for_flush: bool,
     /// Deleted: nothing is appended or read any more.
     closed: bool,
+    /// The operator was told that the log is damaged.
+    damage_told: bool,
+    /// Removals of old segments that are under way.
+    pub removals: usize,
 }
 
 impl Partition {
@@ -130,6 +134,8 @@ impl Partition {
             cleaning: Cleaning::default(),
             queued_for_flush: false,
             closed: false,
+            damage_told: false,
+            removals: 0,
         };
         Ok((partition, recovered))
     }
@@ -140,6 +146,28 @@ impl Partition {
 
     pub fn offsets(&self) -> Offsets {
         self.log.offsets()
+    }
+
+    /// Reads from the log; see [`Log::read`]. Damage is told once, for readers ask again and again.
+    pub fn read(
+        &mut self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        assume_resident: bool,
+        now_ms: i64,
+    ) -> Result<Read, EngineError> {
+        let read = self
+            .log
+            .read(offset, max_bytes, at_least_one, assume_resident, now_ms);
+        if let Err(error @ ReadError::Corrupt { .. }) = &read
+            && !self.damage_told
+        {
+            self.damage_told = true;
+            let dir = self.log.dir().display();
+            tracing::error!(%dir, %error, "the log is damaged; `millstream verify` tells where");
+        }
+        Ok(read?)
     }
 
     pub fn producer_count(&self) -> usize {
@@ -303,7 +331,17 @@ impl Partition {
             }
         }
         self.wake_fetches(durable);
-        checkpoint
+        // The directory's name may belong to another topic by now.
+        checkpoint.filter(|_| !self.closed)
+    }
+
+    /// Takes note that a [`SealJob`] ended. After one that failed nothing becomes durable any more,
+    /// so nobody may wait for it.
+    pub fn seal_done(&mut self, result: &io::Result<()>) {
+        self.log.seal_done(result);
+        if result.is_err() {
+            self.refuse_waiters(&EngineError::StorageFailed);
+        }
     }
 
     fn refuse_waiters(&mut self, error: &EngineError) {
@@ -354,6 +392,11 @@ impl Partition {
     ) {
         if self.closed {
             let _ = reply.send(Err(EngineError::UnknownTopicOrPartition));
+            return;
+        }
+        if self.log.is_poisoned() {
+            // No checkpoint will be written any more, so there is nothing to wait for.
+            let _ = reply.send(Err(EngineError::StorageFailed));
             return;
         }
         let offset = match offset {

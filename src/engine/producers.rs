@@ -9,6 +9,9 @@ use thiserror::Error;
 
 /// How many batches of a producer a retry may reach back: what clients have in flight at most.
 pub const BATCHES_KEPT: usize = 5;
+/// How many producers a partition remembers. Anyone can make up ids, and each costs memory and a
+/// place in every checkpoint. Those that were silent for longest are forgotten first.
+pub const PRODUCERS_MAX: usize = 50_000;
 const SNAPSHOT_VERSION: u8 = 1;
 
 /// Why a batch does not follow what the producer sent before.
@@ -125,6 +128,9 @@ impl Producers {
         append_time_ms: i64,
         now_ms: i64,
     ) {
+        if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&mark.producer_id) {
+            self.forget_oldest(PRODUCERS_MAX / 8);
+        }
         let producer = self.by_id.entry(mark.producer_id).or_insert(Producer {
             epoch: mark.epoch,
             last_ms: now_ms,
@@ -151,6 +157,15 @@ impl Producers {
     pub fn expire(&mut self, now_ms: i64, idle_ms: i64) {
         self.by_id
             .retain(|_, producer| now_ms.saturating_sub(producer.last_ms) <= idle_ms);
+    }
+
+    /// Many at once, so that the search for them is rare.
+    fn forget_oldest(&mut self, count: usize) {
+        let mut ages: Vec<(i64, i64)> = self.by_id.iter().map(|(id, p)| (p.last_ms, *id)).collect();
+        let (older, _, _) = ages.select_nth_unstable(count);
+        for (_, id) in older {
+            self.by_id.remove(id);
+        }
     }
 
     /// The state as bytes for a checkpoint. Layout, big endian: version u8, count u32, then for each
@@ -202,6 +217,9 @@ fn decode_producer(rest: &mut &[u8]) -> Option<Producer> {
         batches: VecDeque::new(),
     };
     let [batches] = number::<1>(rest)?;
+    if usize::from(batches) > BATCHES_KEPT {
+        return None;
+    }
     for _ in 0..batches {
         producer.batches.push_back(KeptBatch {
             base_sequence: i32::from_be_bytes(number(rest)?),
@@ -324,5 +342,25 @@ mod tests {
         assert_eq!(producers.len(), 1);
         producers.expire(1501, 500);
         assert!(producers.is_empty());
+    }
+
+    #[test]
+    fn of_too_many_producers_the_longest_silent_are_forgotten() {
+        let mut producers = Producers::default();
+        let mark = |producer_id| ProducerMark {
+            producer_id,
+            epoch: 0,
+            base_sequence: 0,
+        };
+        for id in 0..=PRODUCERS_MAX as i64 {
+            producers.record(&mark(id), 1, id, -1, id);
+        }
+        assert!(producers.len() <= PRODUCERS_MAX);
+        let newest = mark(PRODUCERS_MAX as i64);
+        assert!(matches!(
+            producers.check(&newest, 1),
+            Ok(Verdict::Duplicate(_))
+        ));
+        assert_eq!(producers.check(&mark(0), 1), Ok(Verdict::Append));
     }
 }

@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Files and mappings that nobody used for this long are closed.
 const IDLE_MS: i64 = 60_000;
@@ -168,15 +169,22 @@ impl Engine {
     /// takes its time, on a thread of its own.
     async fn drop_partitions(self: &Rc<Self>, topic: &Topic) -> Result<(), EngineError> {
         let mut moves = Vec::new();
+        let mut removals = 0;
         for partition in self.partitions_of(topic) {
             let mut inner = partition.borrow_mut();
             inner.close();
+            removals += inner.removals;
             let key = PartitionKey {
                 topic_id: topic.id,
                 index: inner.index,
             };
             self.partitions.borrow_mut().remove(&key);
             moves.push((inner.log.dir().to_owned(), doomed_dir(&self.config, key)));
+        }
+        if removals > 0 {
+            // They name files by their path, where a new topic of the same name will have its own.
+            // Each is in the janitor's queue already, so what is handed over now comes after them.
+            self.janitor.run(|| ()).await;
         }
         let doomed: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();
         let data_dir = self.config.data_dir.clone();
@@ -249,7 +257,9 @@ impl Engine {
                 Retention::Delete(job) => {
                     let dir = partition.borrow().log.dir().to_owned();
                     let segments = job.bases.len();
+                    partition.borrow_mut().removals += 1;
                     let deleted = self.janitor.run(move || job.run()).await;
+                    partition.borrow_mut().removals -= 1;
                     match deleted.unwrap_or(Ok(())) {
                         Ok(()) => {
                             tracing::info!(dir = %dir.display(), segments, "deleted old segments")
@@ -274,7 +284,7 @@ impl Engine {
             let job = partition.borrow_mut().log.seal_active(clock::now_ms());
             if let Ok(Some(job)) = job {
                 let result = self.run_blocking(move || job.run()).await;
-                partition.borrow_mut().log.seal_done(&result);
+                partition.borrow_mut().seal_done(&result);
                 partition.borrow_mut().log.want_checkpoint();
             }
             if partition.borrow().log.needs_flush() {
@@ -305,18 +315,18 @@ fn remove_dirs(dirs: &[PathBuf]) {
 }
 
 /// Finishes deletions that a stop interrupted: moves the files of deleted topics away and removes
-/// all that were moved. Blocks: at start only, before partitions are opened.
+/// all that were moved. From then on their names are free. Blocks: at start only, before partitions
+/// are opened.
 ///
 /// # Errors
-/// When a directory cannot be moved away, or the catalog cannot be told that it was.
+/// When a directory cannot be moved away.
 pub fn finish_deletions(
     config: &Config,
     catalog: &mut Catalog,
     catalog_log: &mut CatalogLog,
     janitor: &Worker,
 ) -> io::Result<()> {
-    let deleting: Vec<Arc<Topic>> = catalog.deleting().cloned().collect();
-    for topic in &deleting {
+    for topic in catalog.deleting() {
         for index in 0..topic.partitions {
             let key = PartitionKey {
                 topic_id: topic.id,
@@ -330,12 +340,7 @@ pub fn finish_deletions(
         }
     }
     file::sync_dir(&config.data_dir)?;
-    // Now they are out of the way of new topics of the same names.
-    for topic in deleting {
-        let purged = Entry::TopicPurged { id: topic.id };
-        catalog_log.append(&purged)?;
-        catalog.apply(&purged);
-    }
+    purge(catalog, catalog_log);
     let mut doomed = Vec::new();
     for entry in std::fs::read_dir(&config.data_dir)? {
         let path = entry?.path();
@@ -345,4 +350,20 @@ pub fn finish_deletions(
     }
     janitor.start_job(move || remove_dirs(&doomed));
     Ok(())
+}
+
+/// Frees the names of deleted topics whose files are out of the way. On a full disk they stay taken
+/// until the next start.
+fn purge(catalog: &mut Catalog, catalog_log: &mut CatalogLog) {
+    let ids: Vec<Uuid> = catalog.deleting().map(|topic| topic.id).collect();
+    for id in ids {
+        let entry = Entry::TopicPurged { id };
+        match catalog_log.append(&entry) {
+            Ok(()) => catalog.apply(&entry),
+            Err(error) => {
+                tracing::error!(%error, "the end of a topic's deletion cannot be written");
+                return;
+            }
+        }
+    }
 }

@@ -127,6 +127,12 @@ async fn answer(engine: &Rc<Engine>, route: Route) -> Content {
             true => Content::text(unavailable, "stopping"),
         };
     }
+    if let Route::Health = route {
+        return match tokio::time::timeout(SHARD_TIMEOUT, engine.reach_all()).await {
+            Ok(()) => Content::text(StatusCode::OK, "ok"),
+            Err(_) => Content::text(unavailable, "a shard does not answer"),
+        };
+    }
     let Ok(reports) = tokio::time::timeout(SHARD_TIMEOUT, engine.reports()).await else {
         return Content::text(unavailable, "a shard does not answer");
     };

@@ -6,6 +6,7 @@
 use crate::config::{Entry, TopicConfig};
 use crate::engine::Engine;
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::error::ErrorCode;
@@ -153,6 +154,8 @@ const RESOURCE_BROKER: i8 = 4;
 
 /// Tells every config of topics and of the broker, from the one table of knobs.
 pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    // One that is named again is not described again: an answer is a hundred times its question.
+    let mut seen = HashSet::new();
     let describe = |resource: &ResourceRequest<'a>| {
         let described = entries_of(engine, resource);
         let (error_code, message) = described.as_ref().err().cloned().unzip();
@@ -171,7 +174,12 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     };
     Response {
         throttle_time_ms: 0,
-        results: request.resources.iter().map(describe).collect(),
+        results: request
+            .resources
+            .iter()
+            .filter(|resource| seen.insert((resource.resource_type, resource.resource_name)))
+            .map(describe)
+            .collect(),
     }
 }
 

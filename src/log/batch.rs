@@ -437,7 +437,7 @@ mod tests {
         for at in CRC_FROM..batch().len() {
             let mut bad = batch();
             bad[at] ^= 0x10;
-            assert_eq!(crc_matches(&bad), false, "byte {at}");
+            assert!(!crc_matches(&bad), "byte {at}");
         }
     }
 

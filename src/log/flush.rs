@@ -22,7 +22,8 @@ impl Log {
         }
         self.flushing = true;
         let mut files = std::mem::take(&mut self.unsynced);
-        if dirty {
+        // With `durability=os` what is not dirty here may never have been synced.
+        if dirty || checkpoint {
             let active = self.active.as_ref().filter(|active| active.size() > 0);
             files.extend(active.map(|active| Arc::clone(&active.file)));
         }

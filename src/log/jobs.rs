@@ -195,15 +195,36 @@ fn open_index(
         &segment::file_path(dir, base, "index"),
         INDEX_FILE_BYTES_MAX,
     )?;
-    let known = Index::decode(&content.unwrap_or_default(), base, size as u32);
+    let decoded = Index::decode(&content.unwrap_or_default(), base, size as u32);
+    let known = if ends_at_a_batch(&decoded, base, reader) {
+        decoded
+    } else {
+        Index::default()
+    };
     let good = known.len();
     let from = known.last().map_or(0, |last| last.position as usize);
+    let mut next_offset = base;
     let mut builder = empty.resume(known);
     let mut walk = Walk::new(reader, from, size);
     while let Ok((at, header)) = walk.step() {
+        // Damage in a segment that no start reads any more: what follows is found by walking.
+        if header.base_offset < next_offset {
+            break;
+        }
+        next_offset = header.next_offset();
         builder.note(at, &header);
     }
     Ok((builder, good))
+}
+
+/// Whether the last entry is of the batch that lies where it says. One that was written for a batch
+/// that is no more has a sound checksum, but what was appended since would not follow it.
+fn ends_at_a_batch(index: &Index, base: i64, reader: &MapReader) -> bool {
+    index.last().is_none_or(|last| {
+        let batch = Walk::new(reader, last.position as usize, reader.len()).step();
+        let offset = base + i64::from(last.relative_offset);
+        batch.is_ok_and(|(_, header)| header.base_offset == offset)
+    })
 }
 
 /// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a

@@ -240,7 +240,7 @@ fn unpack_snappy_block(block: &[u8], limit: usize) -> Result<Vec<u8>, RecordsErr
         .map_err(broken)
 }
 
-/// The first record of a batch that is at least as late as `timestamp` (ms): its offset and
+/// The first record of a batch, from `from_offset` on, that is at least as late as `timestamp` (ms): its offset and
 /// timestamp.
 ///
 /// # Errors
@@ -248,13 +248,14 @@ fn unpack_snappy_block(block: &[u8], limit: usize) -> Result<Vec<u8>, RecordsErr
 pub fn first_at_or_after(
     batch: &[u8],
     timestamp: i64,
+    from_offset: i64,
     limit: usize,
 ) -> Result<Option<(i64, i64)>, RecordsError> {
     let header = BatchHeader::parse(batch).map_err(|_| RecordsError::Malformed(0))?;
     let records = Records::unpack(header, batch, limit)?;
     for record in records.iter() {
         let record = record?;
-        if record.timestamp >= timestamp {
+        if record.timestamp >= timestamp && record.offset >= from_offset {
             return Ok(Some((record.offset, record.timestamp)));
         }
     }
@@ -310,10 +311,12 @@ mod tests {
             assert_eq!(records[5].key, Option::None);
             assert_eq!(records[6].value, Option::None);
             assert_eq!(records[4].headers[1], (&b"n"[..], Option::None));
-            let found = first_at_or_after(&batch, 1041, 1 << 20).unwrap();
+            let found = first_at_or_after(&batch, 1041, 0, 1 << 20).unwrap();
             assert_eq!(found, Some((5, 1050)));
+            let found = first_at_or_after(&batch, 0, 7, 1 << 20).unwrap();
+            assert_eq!(found, Some((7, 1070)));
             assert_eq!(
-                first_at_or_after(&batch, 5000, 1 << 20).unwrap(),
+                first_at_or_after(&batch, 5000, 0, 1 << 20).unwrap(),
                 Option::None
             );
         }

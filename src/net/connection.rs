@@ -3,7 +3,7 @@
 //! Requests are dispatched one after the other, as they came. What must wait (for the disk, for
 //! records) waits in the queue of replies, which leave in the order of the requests.
 
-use super::limits::{Budget, Net, Peer};
+use super::limits::{Budget, Net, Peer, Share};
 use crate::engine::stats;
 use crate::kafka::dispatch::{self, Answer, LaterAnswer, Outcome};
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,10 +19,14 @@ const PREFIX_BYTES: usize = 4;
 const READ_BYTES_MIN: usize = 4 << 10;
 /// The room for a read while frames follow one another: small enough to stay in the cache.
 const READ_BYTES_BUSY: usize = 64 << 10;
+/// The room that is made for a request on the strength of its announcement alone.
+const ROOM_BYTES_TRUSTED: usize = 1 << 20;
 /// A larger buffer is given back after the frame that needed it.
 const KEEP_BYTES_MAX: usize = 1 << 20;
 /// The most parts that one write gathers (IOV_MAX).
 const PARTS_MAX: usize = 1024;
+/// A reply of up to this many bytes is covered by its request's share of the budgets.
+const REPLY_BYTES_FREE: usize = 16 << 10;
 /// How long a reply may still wait after the client has stopped sending.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -31,10 +35,40 @@ struct Slot {
     api: &'static str,
     received: Instant,
     answer: Pending,
-    /// The request's share of the budgets, given back when the reply has left.
-    _budget: [Option<OwnedSemaphorePermit>; 2],
-    bytes: usize,
+    held: Held,
 }
+
+/// What a request takes of the limits until its reply has left, or cannot.
+struct Held {
+    net: Rc<Net>,
+    peer: Rc<Peer>,
+    bytes: usize,
+    _shares: Shares,
+}
+
+impl Held {
+    fn new(net: &Rc<Net>, peer: &Rc<Peer>, bytes: usize, shares: Shares) -> Held {
+        peer.unanswered.set(peer.unanswered.get() + 1);
+        stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+        Held {
+            net: Rc::clone(net),
+            peer: Rc::clone(peer),
+            bytes,
+            _shares: shares,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let peer = &self.peer;
+        peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
+        stats::sub(&self.net.engine.stats.inflight_bytes, self.bytes as u64);
+    }
+}
+
+/// Of the connection's own budget and of all connections' together.
+type Shares = (Option<OwnedSemaphorePermit>, Share);
 
 enum Pending {
     Now(Answer),
@@ -57,7 +91,8 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
     let budget = Budget::new(net.config().connection_inflight_bytes_max);
     let mut buffer = BytesMut::new();
     let mut room = READ_BYTES_MIN;
-    loop {
+    // A socket that is shut for reading still brings what a busy client goes on sending.
+    while !net.engine.is_stopping() {
         let size = match frame_size(net, peer, &buffer) {
             Ok(size) => size,
             Err(()) => return,
@@ -69,26 +104,31 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
             };
             continue;
         };
-        let shares = [budget.take(size).await, net.inflight.take(size).await];
         let whole = PREFIX_BYTES + size;
-        // From here on it is the client that is waited for.
-        peer.touch();
-        peer.in_frame.set(true);
+        let own = budget.take(size).await;
+        let mut shared = net.inflight.share();
+        shared.grow(buffer.len().min(whole)).await;
         while buffer.len() < whole {
             let missing = whole - buffer.len();
-            buffer = match fill(net, peer, buffer, missing).await {
+            // No more room than what has arrived gives reason for.
+            let room = missing.min(buffer.len().max(ROOM_BYTES_TRUSTED));
+            // Now it is the client that is waited for.
+            peer.touch();
+            peer.in_frame.set(true);
+            buffer = match fill(net, peer, buffer, room).await {
                 Some(buffer) => buffer,
                 None => return,
             };
+            peer.in_frame.set(false);
+            shared.grow(buffer.len().min(whole)).await;
         }
-        peer.in_frame.set(false);
         room = READ_BYTES_BUSY;
         let mut frame = buffer.split_to(whole).freeze();
         frame.advance(PREFIX_BYTES);
         if buffer.is_empty() && whole > KEEP_BYTES_MAX {
             buffer = BytesMut::new();
         }
-        if !take_in(net, peer, &slots, frame, shares).await {
+        if !take_in(net, peer, &slots, frame, &budget, (own, shared)).await {
             return;
         }
     }
@@ -134,10 +174,11 @@ async fn take_in(
     peer: &Rc<Peer>,
     slots: &mpsc::Sender<Slot>,
     frame: Bytes,
-    budget: [Option<OwnedSemaphorePermit>; 2],
+    budget: &Budget,
+    shares: Shares,
 ) -> bool {
     let received = Instant::now();
-    let bytes = frame.len();
+    let mut held = Held::new(net, peer, frame.len(), shares);
     let dispatched = match dispatch::dispatch(&net.engine, &frame).await {
         Ok(dispatched) => dispatched,
         Err(reason) => {
@@ -149,14 +190,24 @@ async fn take_in(
         Outcome::Now(answer) => Pending::Now(answer),
         Outcome::Later(future) => Pending::Later(future),
     };
-    peer.unanswered.set(peer.unanswered.get() + 1);
-    stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+    if let Pending::Now(Answer::Reply(reply)) = &answer
+        && reply.len() > held.bytes.max(REPLY_BYTES_FREE)
+    {
+        // A list of all topics is far larger than the request for it. The request's share goes back
+        // first: who holds one and waits for another could wait for itself.
+        let bytes = reply.len();
+        drop(held);
+        drop(frame);
+        let own = budget.take(bytes).await;
+        let mut shared = net.inflight.share();
+        shared.grow(bytes).await;
+        held = Held::new(net, peer, bytes, (own, shared));
+    }
     let slot = Slot {
         api: dispatched.api,
         received,
         answer,
-        _budget: budget,
-        bytes,
+        held,
     };
     slots.send(slot).await.is_ok()
 }
@@ -177,14 +228,14 @@ async fn write_replies(net: Rc<Net>, peer: Rc<Peer>, mut queue: mpsc::Receiver<S
             return;
         };
         let mut parts = Vec::new();
-        let mut done = vec![(first.api, first.received, first.bytes)];
+        let mut done = vec![(first.api, first.received, first.held)];
         let mut open = gather(&net, &peer, answer, &mut parts);
         while open && parts.len() < PARTS_MAX / 2 {
             let Ok(next) = queue.try_recv() else { break };
             match next.answer {
                 Pending::Now(answer) => {
                     open = gather(&net, &peer, answer, &mut parts);
-                    done.push((next.api, next.received, next.bytes));
+                    done.push((next.api, next.received, next.held));
                 }
                 Pending::Later(_) => {
                     held = Some(next);
@@ -193,9 +244,8 @@ async fn write_replies(net: Rc<Net>, peer: Rc<Peer>, mut queue: mpsc::Receiver<S
             }
         }
         let written = write_all(&net, &peer, parts).await;
-        for (api, received, bytes) in done {
-            peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
-            stats::sub(&net.engine.stats.inflight_bytes, bytes as u64);
+        for (api, received, held) in done {
+            drop(held);
             net.engine.stats.request(api, received.elapsed());
         }
         if !(written && open) {
@@ -242,7 +292,9 @@ async fn write_all(net: &Net, peer: &Peer, parts: Vec<Bytes>) -> bool {
     let mut left: std::collections::VecDeque<Bytes> = parts.into();
     while !left.is_empty() {
         let batch: Vec<Bytes> = left.drain(..left.len().min(PARTS_MAX)).collect();
+        peer.writing_since.set(Some(Instant::now()));
         let (result, mut batch) = peer.stream.writev(batch).await;
+        peer.writing_since.set(None);
         let Ok(mut written) = result else {
             return false;
         };

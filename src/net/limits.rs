@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_uring::net::TcpStream;
 
 /// Budgets count in these, for a semaphore counts in 32 bits.
@@ -25,6 +25,8 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Budget {
     permits: Arc<Semaphore>,
     most: u32,
+    /// Held by the one share that may grow beyond the budget.
+    overdraft: Arc<Mutex<()>>,
 }
 
 impl Budget {
@@ -33,15 +35,65 @@ impl Budget {
         Budget {
             permits: Arc::new(Semaphore::new(most as usize)),
             most,
+            overdraft: Arc::default(),
         }
     }
 
     /// Takes `bytes` out of the budget until the permit is dropped. What is larger than the whole
     /// budget takes all of it, and so is alone.
     pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let wanted = bytes.div_ceil(PERMIT_BYTES).min(self.most as usize).max(1) as u32;
         let permits = Arc::clone(&self.permits);
-        permits.acquire_many_owned(wanted).await.ok()
+        permits
+            .acquire_many_owned(self.permits_for(bytes))
+            .await
+            .ok()
+    }
+
+    /// A share of nothing yet.
+    pub fn share(&self) -> Share {
+        Share {
+            budget: self.clone(),
+            permit: None,
+            overdraft: None,
+        }
+    }
+
+    fn permits_for(&self, bytes: usize) -> u32 {
+        bytes.div_ceil(PERMIT_BYTES).min(self.most as usize).max(1) as u32
+    }
+}
+
+/// A part of a budget that grows, for a request that arrives bit by bit: who announces much and
+/// sends nothing holds nothing. Given back when dropped.
+pub struct Share {
+    budget: Budget,
+    permit: Option<OwnedSemaphorePermit>,
+    overdraft: Option<OwnedMutexGuard<()>>,
+}
+
+impl Share {
+    /// Grows to `bytes`, once there is so much. Of all shares that wait one at a time may go on
+    /// without: else, with the budget full of halves of requests, none would ever become whole.
+    pub async fn grow(&mut self, bytes: usize) {
+        let held = self
+            .permit
+            .as_ref()
+            .map_or(0, |permit| permit.num_permits());
+        let missing = self.budget.permits_for(bytes).saturating_sub(held as u32);
+        if missing == 0 || self.overdraft.is_some() {
+            return;
+        }
+        let permits = Arc::clone(&self.budget.permits);
+        tokio::select! {
+            biased;
+            more = permits.acquire_many_owned(missing) => match (&mut self.permit, more) {
+                (Some(permit), Ok(more)) => permit.merge(more),
+                (permit, more) => *permit = more.ok(),
+            },
+            overdraft = Arc::clone(&self.budget.overdraft).lock_owned() => {
+                self.overdraft = Some(overdraft);
+            }
+        }
     }
 }
 
@@ -54,6 +106,8 @@ pub struct Peer {
     pub in_frame: Cell<bool>,
     /// Requests that are not answered yet.
     pub unanswered: Cell<usize>,
+    /// Since when a write waits for the client to read.
+    pub writing_since: Cell<Option<Instant>>,
     /// The client sends nothing more.
     pub finished: Cell<bool>,
     pub finished_wake: Notify,
@@ -67,6 +121,7 @@ impl Peer {
             last_active: Cell::new(Instant::now()),
             in_frame: Cell::new(false),
             unanswered: Cell::new(0),
+            writing_since: Cell::new(None),
             finished: Cell::new(false),
             finished_wake: Notify::new(),
         }
@@ -171,6 +226,13 @@ impl Net {
             if peer.in_frame.get() && silent > STALLED_FRAME {
                 self.complain(peer.address, "stalled_frame", "a request stopped half way");
                 peer.hang_up(Shutdown::Both);
+            } else if peer
+                .writing_since
+                .get()
+                .is_some_and(|since| since.elapsed() > idle)
+            {
+                self.complain(peer.address, "stalled_reply", "a reply was not taken");
+                peer.hang_up(Shutdown::Both);
             } else if silent > idle && peer.unanswered.get() == 0 {
                 self.engine.stats.refuse("idle");
                 peer.hang_up(Shutdown::Both);
@@ -194,6 +256,9 @@ impl Net {
                 connections = left,
                 "cut off connections that took too long to end"
             );
+            for peer in self.peers.borrow().values() {
+                peer.hang_up(Shutdown::Both);
+            }
         }
     }
 }
@@ -213,5 +278,31 @@ mod tests {
         let _more = budget.take(7 * PERMIT_BYTES).await.unwrap();
         let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
         assert!(waits.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn shares_hold_what_they_grew_to_and_one_that_waits_may_go_on_without() {
+        let waits = |share: &mut Share, bytes| {
+            let grow = share.grow(bytes);
+            futures_util::future::FutureExt::now_or_never(grow).is_none()
+        };
+        let budget = Budget::new(10 * PERMIT_BYTES);
+        let mut shares: Vec<Share> = (0..4).map(|_| budget.share()).collect();
+        for share in &mut shares {
+            assert!(!waits(share, 2 * PERMIT_BYTES));
+        }
+        // 8 of 10 are held; all four want 5.
+        assert!(
+            !waits(&mut shares[0], 5 * PERMIT_BYTES),
+            "beyond the budget"
+        );
+        assert!(!waits(&mut shares[0], 90 * PERMIT_BYTES), "to its end");
+        assert!(waits(&mut shares[1], 5 * PERMIT_BYTES));
+        assert!(
+            !waits(&mut shares[1], 3 * PERMIT_BYTES),
+            "there are two left"
+        );
+        shares.remove(0);
+        assert!(!waits(&mut shares[1], 5 * PERMIT_BYTES), "given back");
     }
 }

@@ -12,10 +12,12 @@ use crate::log::jobs::CheckpointJob;
 use futures_util::future::join_all;
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Files that are synced side by side.
 const SYNCS_AT_ONCE: usize = 128;
+/// How often a stop looks whether all is settled.
+const SETTLE_EVERY: Duration = Duration::from_millis(1);
 
 /// Flushes whatever becomes dirty, for ever.
 pub async fn run(engine: Rc<Engine>) {
@@ -89,20 +91,22 @@ fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: Check
     });
 }
 
-/// Waits until nothing of this shard is dirty: for a clean stop.
-pub async fn settle(engine: &Rc<Engine>) {
-    for partition in engine.partitions() {
-        loop {
-            let busy = {
-                let inner = partition.borrow();
-                !inner.log.is_poisoned() && (inner.log.needs_flush() || inner.log.is_busy())
-            };
-            if !busy {
-                break;
-            }
-            engine.queue_flush(&partition);
-            tokio::task::yield_now().await;
-            tokio::time::sleep(std::time::Duration::from_micros(200)).await;
+/// Waits until nothing of this shard is dirty: for a clean stop. What takes longer than `limit` (a
+/// disk that is full, say) is given up; the next start reads it again.
+pub async fn settle(engine: &Rc<Engine>, limit: Duration) {
+    let until = Instant::now() + limit;
+    let mut unsettled = engine.partitions();
+    loop {
+        unsettled.retain(|partition| {
+            let inner = partition.borrow();
+            !inner.log.is_poisoned() && (inner.log.needs_flush() || inner.log.is_busy())
+        });
+        if unsettled.is_empty() || Instant::now() > until {
+            return;
         }
+        for partition in &unsettled {
+            engine.queue_flush(partition);
+        }
+        tokio::time::sleep(SETTLE_EVERY).await;
     }
 }

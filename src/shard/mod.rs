@@ -25,6 +25,9 @@ const SUBMISSION_ENTRIES: u32 = 256;
 /// Completion entries: a read and a write for each of some thousands of connections.
 const COMPLETION_ENTRIES: u32 = 16 << 10;
 
+/// How long a stop waits, twice, for a shard's logs to be flushed.
+const SETTLE_LIMIT: Duration = Duration::from_secs(4);
+
 /// What the server tells a shard, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -104,11 +107,9 @@ async fn serve(parts: ShardParts) {
     // The server is gone only when the process is on its way out.
     let _ = events.send(opened);
     let net = Net::new(Rc::clone(&engine), connections);
-    while let Some(order) = orders.recv().await {
-        if order != Order::Serve {
-            return;
-        }
-        break;
+    // When the server gave up, because another shard could not start, there is nothing to serve.
+    if orders.recv().await != Some(Order::Serve) {
+        return;
     }
     let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
     tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
@@ -127,9 +128,9 @@ async fn serve(parts: ShardParts) {
                 let _ = events.send(Event::Drained);
             }
             Order::Close => {
-                commit::settle(&engine).await;
+                commit::settle(&engine, SETTLE_LIMIT).await;
                 engine.close_logs().await;
-                commit::settle(&engine).await;
+                commit::settle(&engine, SETTLE_LIMIT).await;
                 commit.abort();
                 let _ = events.send(Event::Closed);
                 return;

@@ -136,7 +136,6 @@ impl Disk {
     pub fn lay_out(self) -> Files {
         let first_base = i64::from(self.first_base);
         let mut files = Files {
-            sound_end: first_base,
             is_honest: true,
             ..Files::default()
         };
@@ -151,6 +150,9 @@ impl Disk {
             }
             is_sound &= base == next_offset;
             next_offset = base;
+            if files.segments.is_empty() {
+                files.sound_end = base;
+            }
             let mut segment = Segment {
                 base,
                 ..Segment::default()

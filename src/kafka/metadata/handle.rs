@@ -6,7 +6,7 @@ use crate::engine::admin::{AdminError, NewTopic};
 use crate::engine::catalog;
 use crate::kafka::error::ErrorCode;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -26,7 +26,11 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             topics.extend(known.iter().map(|topic| describe(engine, topic, request)));
         }
         Some(asked) => {
-            for topic in asked {
+            // Kafka too answers once for a topic that is named twice. It is also what keeps the reply
+            // in proportion to the catalog and the request.
+            let mut seen = HashSet::new();
+            let first = |topic: &&TopicRequest<'a>| seen.insert((topic.name, topic.topic_id));
+            for topic in asked.iter().filter(first) {
                 topics.push(find(engine, topic, request).await);
             }
         }
@@ -99,6 +103,8 @@ async fn auto_create(engine: &Rc<Engine>, name: &str) -> Result<Arc<catalog::Top
         Err(AdminError::TopicExists(_)) => {
             engine.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)
         }
+        // Whoever asks for many could fill the log.
+        Err(error @ AdminError::LimitReached { .. }) => Err((&error).into()),
         Err(error) => {
             tracing::warn!(topic = name, %error, "a topic could not be created on demand");
             Err((&error).into())

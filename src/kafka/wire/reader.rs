@@ -15,6 +15,10 @@ const ARRAY_BYTES_PER_FRAME_BYTE: usize = 4;
 /// say a list of topics with names of one letter.
 const ARRAY_BYTES_FLOOR: usize = 256 * 1024;
 
+/// Memory that the arrays of no request may exceed: frames become large by records, not by naming
+/// things, and an answer takes many times what it answers.
+const ARRAY_BYTES_CEILING: usize = 32 * 1024 * 1024;
+
 /// A cursor over one request frame.
 ///
 /// Strings borrow from the frame and byte fields are slices that share it, so reading copies
@@ -48,9 +52,14 @@ impl<'a> Reader<'a> {
 
     /// The most memory that decoding a frame of this size allocates.
     pub const fn array_budget_bytes(frame_bytes: usize) -> usize {
-        frame_bytes
+        let wanted = frame_bytes
             .saturating_mul(ARRAY_BYTES_PER_FRAME_BYTE)
-            .saturating_add(ARRAY_BYTES_FLOOR)
+            .saturating_add(ARRAY_BYTES_FLOOR);
+        if wanted < ARRAY_BYTES_CEILING {
+            wanted
+        } else {
+            ARRAY_BYTES_CEILING
+        }
     }
 
     /// Whether compact forms and tagged fields are expected.

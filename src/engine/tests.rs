@@ -1,0 +1,480 @@
+//! Engines of one or two shards on one thread, over real files; the test itself plays the commit
+//! loop, so that it decides when something becomes durable.
+
+use super::admin::{Admin, AdminError, NewTopic};
+use super::catalog::Catalog;
+use super::catalog_log::CatalogLog;
+use super::fetch::{PartitionData, PartitionRead};
+use super::offsets::OffsetSpec;
+use super::partition::{AckWhen, Append, Appended};
+use super::*;
+use crate::io::fault::{self, Op};
+use crate::io::file;
+use crate::log::batch::BatchHeader;
+use crate::log::batch::build::BatchBuilder;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::oneshot::Receiver;
+use tokio::time::timeout;
+
+type Answered = Receiver<Result<Appended, EngineError>>;
+
+const SOON: Duration = Duration::from_millis(20);
+
+/// Starts the shards of a broker over `dir`.
+fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
+    let config = Arc::new(Config {
+        data_dir: dir.to_owned(),
+        cores: shards,
+        ..Config::default()
+    });
+    let mut catalog = Catalog::new(config.topic_defaults.clone());
+    let mut log = CatalogLog::open(dir, &mut catalog).unwrap();
+    let janitor = Worker::start("janitor").unwrap();
+    upkeep::finish_deletions(&config, &mut catalog, &mut log, &janitor).unwrap();
+    let mut admin = Some(Admin::new(log));
+    let (mailboxes, receivers) = mailbox::mailboxes(shards, 16);
+    let engines = receivers
+        .into_iter()
+        .enumerate()
+        .map(|(shard, mut mailbox)| {
+            let engine = Engine::new(EngineParts {
+                shard,
+                config: Arc::clone(&config),
+                cluster_id: "test".into(),
+                mailboxes: mailboxes.clone(),
+                worker: Worker::start("worker").unwrap(),
+                janitor: janitor.clone(),
+                cleaner: compaction::Cleaner::start().unwrap(),
+                catalog: catalog.clone(),
+                admin: admin.take(),
+            });
+            engine.open_partitions().unwrap();
+            let receiver = Rc::clone(&engine);
+            tokio_uring::spawn(async move {
+                while let Some(call) = mailbox.recv().await {
+                    call(&receiver);
+                }
+            });
+            engine
+        });
+    engines.collect()
+}
+
+async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> Arc<Topic> {
+    let new = NewTopic {
+        name: name.into(),
+        partitions,
+        configs: BTreeMap::new(),
+    };
+    engine.create_topic(new, false).await.unwrap()
+}
+
+fn key(topic: &Topic, index: u32) -> PartitionKey {
+    PartitionKey {
+        topic_id: topic.id,
+        index,
+    }
+}
+
+async fn append(
+    engine: &Rc<Engine>,
+    key: PartitionKey,
+    ack: AckWhen,
+    batch: &BatchBuilder,
+    values: &[&str],
+) -> Answered {
+    let batch = Bytes::from(batch.build(values));
+    let header = BatchHeader::parse(&batch).unwrap();
+    let (reply, answered) = oneshot::channel();
+    let append = Append {
+        batch,
+        header,
+        ack,
+        reply,
+    };
+    engine.append(vec![(key, append)]).await;
+    answered
+}
+
+async fn append_one(engine: &Rc<Engine>, key: PartitionKey, value: &str) -> i64 {
+    let plain = BatchBuilder::default();
+    let answered = append(engine, key, AckWhen::Appended, &plain, &[value]).await;
+    answered.await.unwrap().unwrap().base_offset
+}
+
+/// One round of the commit loop.
+fn flush(engine: &Rc<Engine>) {
+    for partition in engine.partitions() {
+        let Some(flush) = partition.borrow_mut().flush_begin() else {
+            continue;
+        };
+        let result = flush
+            .files
+            .iter()
+            .try_for_each(|file| file::sync_data(file));
+        let job = partition.borrow_mut().flush_end(flush, &result);
+        if let Some(job) = job {
+            let result = job.run();
+            partition.borrow_mut().checkpoint_done(&job, &result);
+        }
+    }
+}
+
+async fn read(
+    engine: &Rc<Engine>,
+    key: PartitionKey,
+    offset: i64,
+    wake: Option<&Arc<Notify>>,
+) -> PartitionData {
+    let read = PartitionRead {
+        key,
+        offset,
+        max_bytes: 1 << 20,
+    };
+    engine.read(&[read], 1 << 20, wake).await.remove(0)
+}
+
+/// Makes the operations of a worker's thread fail.
+async fn fail(worker: &Worker, op: Op, errno: i32, sticky: bool) {
+    worker
+        .run(move || fault::inject(op, 0, errno, sticky))
+        .await;
+}
+
+async fn heal(worker: &Worker) {
+    worker.run(fault::clear).await;
+}
+
+#[test]
+fn acks_1_is_answered_after_the_append_and_acks_all_after_the_flush() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        let plain = BatchBuilder::default();
+        let one = append(engine, key, AckWhen::Appended, &plain, &["a"]).await;
+        let mut all = append(engine, key, AckWhen::Durable, &plain, &["b"]).await;
+        assert_eq!(one.await.unwrap().unwrap().base_offset, 0);
+        assert!(timeout(SOON, &mut all).await.is_err());
+        assert_eq!(read(engine, key, 0, None).await.high_watermark, 0);
+        flush(engine);
+        assert_eq!(all.await.unwrap().unwrap().base_offset, 1);
+        assert_eq!(read(engine, key, 0, None).await.high_watermark, 2);
+    });
+}
+
+#[test]
+fn appends_that_wait_for_room_keep_their_order_across_shards() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = start(dir.path(), 2);
+        let topic = create(&engines[1], "t", 2).await;
+        let plain = BatchBuilder::default();
+        for index in 0..2 {
+            let mut answers = Vec::new();
+            let value = "x".repeat(9000);
+            for _ in 0..40 {
+                let key = key(&topic, index);
+                let ack = AckWhen::Appended;
+                answers.push(append(&engines[0], key, ack, &plain, &[&value]).await);
+            }
+            for (offset, answered) in answers.into_iter().enumerate() {
+                assert_eq!(answered.await.unwrap().unwrap().base_offset, offset as i64);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_parked_fetch_is_woken_by_the_flush_and_not_by_the_append() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = start(dir.path(), 2);
+        let topic = create(&engines[0], "t", 2).await;
+        for index in 0..2 {
+            let key = key(&topic, index);
+            let wake = Arc::new(Notify::new());
+            assert!(read(&engines[0], key, 0, Some(&wake)).await.is_empty());
+            append_one(&engines[0], key, "a").await;
+            assert!(timeout(SOON, wake.notified()).await.is_err());
+            flush(&engines[engines[0].owner_of(key)]);
+            timeout(SOON, wake.notified()).await.unwrap();
+            assert!(!read(&engines[0], key, 0, None).await.is_empty());
+        }
+    });
+}
+
+#[test]
+fn reads_of_many_partitions_keep_to_the_limit_in_the_order_they_were_asked_for() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = start(dir.path(), 2);
+        let topic = create(&engines[0], "t", 4).await;
+        for index in 0..4 {
+            append_one(&engines[0], key(&topic, index), &"x".repeat(1000)).await;
+        }
+        engines.iter().for_each(flush);
+        let reads = [3, 0, 2, 1].map(|index| PartitionRead {
+            key: key(&topic, index),
+            offset: 0,
+            max_bytes: 1 << 20,
+        });
+        let lengths = |data: Vec<PartitionData>| -> Vec<bool> {
+            data.iter().map(|found| !found.is_empty()).collect()
+        };
+        let two = engines[0].read(&reads, 2500, None).await;
+        assert!(two[2].has_more, "what a limit kept back is there");
+        assert_eq!(lengths(two), [true, true, false, false]);
+        let first = engines[1].read(&reads, 10, None).await;
+        assert_eq!(lengths(first), [true, false, false, false]);
+    });
+}
+
+#[test]
+fn what_is_fetched_points_into_the_segment() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        append_one(engine, key, "a").await;
+        flush(engine);
+        let once = read(engine, key, 0, None).await.records.unwrap();
+        let twice = read(engine, key, 0, None).await.records.unwrap();
+        assert_eq!(once.as_ptr(), twice.as_ptr());
+    });
+}
+
+#[test]
+fn a_retry_gets_the_first_offset_before_and_after_a_restart() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let idempotent = BatchBuilder {
+            producer_id: 7,
+            producer_epoch: 0,
+            base_sequence: 0,
+            ..BatchBuilder::default()
+        };
+        let offset = async |engine: &Rc<Engine>, key| {
+            let ack = AckWhen::Appended;
+            let answered = append(engine, key, ack, &idempotent, &["a", "b"]).await;
+            answered.await.unwrap().unwrap().base_offset
+        };
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        append_one(engine, key, "before").await;
+        assert_eq!(offset(engine, key).await, 1);
+        assert_eq!(offset(engine, key).await, 1);
+        flush(engine);
+        let again = &start(dir.path(), 1)[0];
+        assert_eq!(offset(again, key).await, 1);
+        assert_eq!(append_one(again, key, "after").await, 3);
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        let plain = BatchBuilder::default();
+        fail(&engine.worker, Op::Reserve, libc::ENOSPC, true).await;
+        for ack in [AckWhen::Appended, AckWhen::Durable] {
+            let refused = append(engine, key, ack, &plain, &["a"]).await;
+            assert_eq!(refused.await.unwrap(), Err(EngineError::StorageFull));
+        }
+        heal(&engine.worker).await;
+        assert_eq!(append_one(engine, key, "b").await, 0);
+    });
+}
+
+#[test]
+fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        let plain = BatchBuilder::default();
+        append_one(engine, key, "a").await;
+        flush(engine);
+        let waiting = append(engine, key, AckWhen::Durable, &plain, &["b"]).await;
+        fault::inject(Op::Sync, 0, libc::EIO, false);
+        flush(engine);
+        let failed = Err(EngineError::StorageFailed);
+        assert_eq!(waiting.await.unwrap(), failed);
+        let later = append(engine, key, AckWhen::Appended, &plain, &["c"]).await;
+        assert_eq!(later.await.unwrap(), failed);
+        let deleted = timeout(SOON, engine.delete_records(key, 1)).await.unwrap();
+        assert_eq!(deleted, Err(EngineError::StorageFailed));
+        assert!(!read(engine, key, 0, None).await.is_empty());
+    });
+}
+
+#[test]
+fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        let plain = BatchBuilder::default();
+        let waiting = append(engine, key, AckWhen::Durable, &plain, &["a"]).await;
+        append_one(engine, key, "b").await;
+        let partition = engine.partition(key).unwrap();
+        let failed = Err(std::io::Error::from_raw_os_error(libc::EIO));
+        partition.borrow_mut().seal_done(&failed);
+        assert_eq!(waiting.await.unwrap(), Err(EngineError::StorageFailed));
+    });
+}
+
+#[test]
+fn a_checkpoint_without_new_records_syncs_what_it_claims() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        append_one(engine, key, "a").await;
+        flush(engine);
+        let partition = engine.partition(key).unwrap();
+        partition.borrow_mut().log.want_checkpoint();
+        let flush = partition.borrow_mut().flush_begin().unwrap();
+        assert!(flush.makes_checkpoint() && !flush.files.is_empty());
+    });
+}
+
+#[test]
+fn deleting_a_topic_ends_parked_fetches_and_waiting_appends() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = start(dir.path(), 2);
+        let topic = create(&engines[0], "t", 1).await;
+        let key = key(&topic, 0);
+        let plain = BatchBuilder::default();
+        let wake = Arc::new(Notify::new());
+        assert!(read(&engines[0], key, 0, Some(&wake)).await.is_empty());
+        append_one(&engines[1], key, "a").await;
+        let waiting = append(&engines[1], key, AckWhen::Durable, &plain, &["b"]).await;
+        engines[1].delete_topic(topic.id).await.unwrap();
+        let gone = EngineError::UnknownTopicOrPartition;
+        assert_eq!(waiting.await.unwrap(), Err(gone.clone()));
+        timeout(SOON, wake.notified()).await.unwrap();
+        assert_eq!(read(&engines[0], key, 0, None).await.records, Err(gone));
+    });
+}
+
+#[test]
+fn what_a_deleted_topic_leaves_under_way_does_not_touch_a_new_one_of_its_name() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let old = create(engine, "t", 1).await;
+        append_one(engine, key(&old, 0), "a").await;
+        let partition = engine.partition(key(&old, 0)).unwrap();
+        partition.borrow_mut().log.want_checkpoint();
+        // A flush that outlives its topic.
+        let flushing = partition.borrow_mut().flush_begin().unwrap();
+        engine.delete_topic(old.id).await.unwrap();
+        let new = create(engine, "t", 1).await;
+        append_one(engine, key(&new, 0), "b").await;
+        let checkpoint = partition.borrow_mut().flush_end(flushing, &Ok(()));
+        assert!(checkpoint.is_none());
+        flush(engine);
+        let again = &start(dir.path(), 1)[0];
+        let kept = read(again, key(&new, 0), 0, None).await;
+        assert_eq!(kept.high_watermark, 1);
+    });
+}
+
+#[test]
+fn a_topic_is_deleted_after_the_removal_of_its_old_segments() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Rc::clone(&start(dir.path(), 1)[0]);
+        let topic = create(&engine, "t", 1).await;
+        append_one(&engine, key(&topic, 0), "a").await;
+        let partition = engine.partition(key(&topic, 0)).unwrap();
+        // The janitor is busy with something large, and a removal waits behind it.
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        engine.janitor.start_job(move || {
+            let _ = gone.recv();
+        });
+        partition.borrow_mut().removals = 1;
+        let deleter = Rc::clone(&engine);
+        let mut deletion = tokio_uring::spawn(async move { deleter.delete_topic(topic.id).await });
+        assert!(timeout(SOON, &mut deletion).await.is_err());
+        go.send(()).unwrap();
+        deletion.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_knowing() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = start(dir.path(), 2);
+        let topic = create(&engines[1], "t", 2).await;
+        for index in 0..2 {
+            append_one(&engines[0], key(&topic, index), "a").await;
+        }
+        fail(&engines[0].worker, Op::Rename, libc::EIO, true).await;
+        assert!(engines[0].delete_topic(topic.id).await.is_err());
+        assert!(engines.iter().all(|engine| engine.topic("t").is_none()));
+        let new = NewTopic {
+            name: "t".into(),
+            partitions: 1,
+            configs: BTreeMap::new(),
+        };
+        let refused = engines[0].create_topic(new, false).await;
+        assert!(matches!(refused, Err(AdminError::StillDeleting(_))));
+        // The next start finishes the deletion and gives the name free.
+        let again = &start(dir.path(), 1)[0];
+        let topic = create(again, "t", 1).await;
+        assert_eq!(append_one(again, key(&topic, 0), "b").await, 0);
+    });
+}
+
+#[test]
+fn a_lookup_by_time_finds_what_is_left_of_a_batch() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        let batch = BatchBuilder {
+            base_timestamp: 1000,
+            ..BatchBuilder::default()
+        };
+        let ack = AckWhen::Appended;
+        let answered = append(engine, key, ack, &batch, &["a", "b", "c", "d"]).await;
+        answered.await.unwrap().unwrap();
+        flush(engine);
+        let deletion = engine.delete_records(key, 2);
+        let (deleted, ()) = tokio::join!(deletion, async { flush(engine) });
+        assert_eq!(deleted, Ok(2));
+        let found = engine
+            .find_offset(key, OffsetSpec::AtTime(0))
+            .await
+            .unwrap();
+        assert_eq!((found.offset, found.timestamp), (2, 1002));
+    });
+}
+
+#[test]
+fn two_names_that_metrics_cannot_tell_apart_are_refused() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        create(engine, "a.b", 1).await;
+        for (name, collides) in [("a_b", true), ("a.b.c", false), ("a-b", false)] {
+            let new = NewTopic {
+                name: name.into(),
+                partitions: 1,
+                configs: BTreeMap::new(),
+            };
+            let checked = engine.create_topic(new, true).await;
+            let refused = matches!(checked, Err(AdminError::NameCollision(..)));
+            assert_eq!(refused, collides, "{name}");
+        }
+    });
+}
