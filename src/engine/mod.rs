@@ -473,12 +473,14 @@ fn jitter_ms(most: i64) -> i64 {
 /// What the log needs of a topic's configuration and the broker's.
 fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
     let deletes = topic.cleanup_policy.deletes();
+    // What is being appended to is not compacted, so it must close in time.
+    let segment_ms = match topic.cleanup_policy.compacts() {
+        true => topic.segment_ms.min(topic.max_compaction_lag_ms),
+        false => topic.segment_ms,
+    };
     LogConfig {
         segment_bytes: topic.segment_bytes as usize,
-        segment_ms: match topic.cleanup_policy.compacts() {
-            true => topic.segment_ms.min(topic.max_compaction_lag_ms),
-            false => topic.segment_ms - jitter_ms(topic.segment_jitter_ms),
-        },
+        segment_ms: segment_ms - jitter_ms(topic.segment_jitter_ms.min(segment_ms)),
         index_interval_bytes: (topic.index_interval_bytes as usize)
             .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
         retention_ms: if deletes { topic.retention_ms } else { -1 },

@@ -385,14 +385,19 @@ fn modified_ms(file: &File) -> io::Result<i64> {
 pub struct DeleteJob {
     pub dir: PathBuf,
     pub bases: Vec<i64>,
+    /// The offset after the last that goes.
+    pub end: i64,
 }
 
 impl DeleteJob {
     pub fn run(self) -> io::Result<()> {
-        let last = self.bases.last().copied().unwrap_or(-1);
         // All up to the last, so that what a failed job left behind goes before anything younger.
-        let bases = list_segments(&self.dir)?;
-        for base in bases.into_iter().take_while(|base| *base <= last) {
+        let mut bases = list_segments(&self.dir)?;
+        bases.retain(|base| *base < self.end);
+        // What a failed compaction left beside the segment that replaced it goes before that one, lest
+        // it take its place. True sorts last.
+        bases.sort_by_key(|base| self.bases.contains(base));
+        for base in bases {
             // Before a segment can be gone, what is older must be, lest a power cut leave a gap; and
             // so must be any checkpoint that points into it.
             file::sync_dir(&self.dir)?;

@@ -44,6 +44,7 @@ impl Log {
             _ => 0,
         };
         let mut bases = Vec::new();
+        let mut end = 0;
         while let Some(segment) = self.sealed.front() {
             let is_last = self.sealed.len() == 1 && self.active.is_none();
             if segment.end > self.durable.offset {
@@ -70,6 +71,7 @@ impl Log {
             }
             excess = excess.saturating_sub(segment.size as u64);
             bases.push(segment.base);
+            end = segment.end;
             self.offsets.start = self.offsets.start.max(segment.end);
             self.sealed.pop_front();
         }
@@ -79,6 +81,7 @@ impl Log {
             return Retention::Delete(DeleteJob {
                 dir: self.dir.clone(),
                 bases,
+                end,
             });
         }
         self.retention_of_active(now_ms)
