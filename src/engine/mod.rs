@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod catalog_log;
 pub mod fetch;
 pub mod groups;
+pub mod inspect;
 pub mod mailbox;
 pub mod offsets;
 pub mod partition;

@@ -6,7 +6,7 @@
 
 use super::EngineError;
 use super::catalog::Topic;
-use super::producers::{KeptBatch, Producers, Verdict};
+use super::producers::{KeptBatch, ProducerState, Producers, Verdict};
 use crate::config::TimestampType;
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
@@ -169,6 +169,11 @@ impl Partition {
 
     pub fn producer_count(&self) -> usize {
         self.producers.len()
+    }
+
+    /// The producers that are remembered, by id.
+    pub fn producers(&self) -> Vec<ProducerState> {
+        self.producers.states()
     }
 
     pub fn expire_producers(&mut self, now_ms: i64, idle_ms: i64) {

@@ -4,9 +4,12 @@ use super::api::ApiKey;
 use super::header::RequestHeader;
 use super::wire::{Reply, WireError};
 use super::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, produce,
+    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
+    create_partitions, create_topics, delete_records, delete_topics, describe_cluster,
+    describe_configs, describe_log_dirs, describe_producers, describe_quorum,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, incremental_alter_configs,
+    init_producer_id, list_config_resources, list_offsets, list_partition_reassignments, metadata,
+    offset_for_leader_epoch, produce, update_features,
 };
 use crate::engine::Engine;
 use bytes::Bytes;
@@ -134,6 +137,19 @@ pub async fn dispatch(engine: &Rc<Engine>, frame: &Bytes) -> Result<Dispatched, 
         ApiKey::DescribeConfigs => answer!(describe_configs),
         ApiKey::CreatePartitions => answer!(create_partitions),
         ApiKey::DescribeCluster => answer!(describe_cluster),
+        ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch),
+        ApiKey::AlterConfigs => answer!(alter_configs),
+        ApiKey::AlterReplicaLogDirs => answer!(alter_replica_log_dirs),
+        ApiKey::DescribeLogDirs => answer!(describe_log_dirs),
+        ApiKey::ElectLeaders => answer!(elect_leaders),
+        ApiKey::IncrementalAlterConfigs => answer!(incremental_alter_configs),
+        ApiKey::AlterPartitionReassignments => answer!(alter_partition_reassignments),
+        ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments),
+        ApiKey::DescribeQuorum => answer!(describe_quorum),
+        ApiKey::UpdateFeatures => answer!(update_features),
+        ApiKey::DescribeProducers => answer!(describe_producers),
+        ApiKey::ListConfigResources => answer!(list_config_resources),
+        ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions),
         // No row of the table names it: it has a codec, and no handler yet.
         _ => Err(CloseReason::UnknownApi(header.api_key)),
     }
