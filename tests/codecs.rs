@@ -13,9 +13,9 @@ pub mod robustness;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader as TheirHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
-use millstream::kafka::api::{APIS, Api, ApiKey, TIER_2};
+use millstream::kafka::api::{APIS, Api, ApiKey};
 use millstream::kafka::header::RequestHeader;
-use millstream::kafka::wire::{Reader, WireError, Writer};
+use millstream::kafka::wire::{Reader, Writer};
 use uuid::Uuid;
 
 const CORRELATION_ID: i32 = 0x0102_0304;
@@ -24,7 +24,7 @@ const DIRECTORY_ID: Uuid = Uuid::from_u128(0xffee_ddcc_bbaa_9988_7766_5544_3322_
 
 /// Every API that has codecs, served or not yet.
 fn apis() -> impl Iterator<Item = &'static Api> {
-    APIS.iter().chain(TIER_2)
+    APIS.iter()
 }
 
 fn api(key: ApiKey) -> &'static Api {
@@ -59,8 +59,7 @@ fn frame<R: Encodable + HeaderVersion>(key: ApiKey, version: i16, request: &R) -
 
 /// Our reader at the body of `frame`, after its header was checked.
 fn open(frame: &Bytes, key: ApiKey, version: i16) -> Reader<'_> {
-    let (header, mut reader) = RequestHeader::decode(frame).unwrap();
-    finish_header(&header, key, &mut reader).unwrap();
+    let (header, reader) = RequestHeader::decode(frame).unwrap();
     let expected = RequestHeader {
         api_key: key.code(),
         api_version: version,
@@ -69,20 +68,6 @@ fn open(frame: &Bytes, key: ApiKey, version: i16) -> Reader<'_> {
     };
     assert_eq!(header, expected);
     reader
-}
-
-/// The form of an API that is not served yet is unknown to the header's decoder, which reads its
-/// header as far as all have it in common. This reads the rest.
-fn finish_header(
-    header: &RequestHeader<'_>,
-    key: ApiKey,
-    reader: &mut Reader<'_>,
-) -> Result<(), WireError> {
-    if header.api().is_none() {
-        reader.set_flexible(is_flexible(key, header.api_version));
-        reader.skip_tagged_fields()?;
-    }
-    Ok(())
 }
 
 /// What their client reads from a reply of ours. Fails unless the whole frame is consumed.

@@ -37,7 +37,7 @@ fn sealed(data: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn read(header: BatchHeader, batch: &[u8]) {
-    let _ = records::first_at_or_after(batch, header.max_timestamp, UNPACKED_BYTES_MAX);
+    let _ = records::first_at_or_after(batch, header.max_timestamp, 0, UNPACKED_BYTES_MAX);
     let Ok(unpacked) = Records::unpack(header, batch, UNPACKED_BYTES_MAX) else {
         return;
     };

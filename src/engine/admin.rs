@@ -4,7 +4,7 @@
 use super::catalog::{self, Entry, Topic, TopicNameError};
 use super::catalog_log::CatalogLog;
 use super::{Engine, EngineError};
-use crate::config::{ConfigError, TopicConfig};
+use crate::config::{ConfigError, Kind, TopicConfig};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -47,6 +47,8 @@ pub enum AdminError {
         limit: usize,
         knob: &'static str,
     },
+    #[error("`{0}` cannot be appended to or subtracted from: it is not a list")]
+    NotAList(String),
     #[error("the catalog cannot be written: {0}")]
     NotWritten(std::io::Error),
     #[error(transparent)]
@@ -83,6 +85,18 @@ pub struct NewTopic {
     pub name: String,
     pub partitions: u32,
     pub configs: BTreeMap<String, String>,
+}
+
+/// A change of one of a topic's configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    Set(String),
+    /// Back to the default; one that is not set stays as it is.
+    Delete,
+    /// Adds words to a list that are not in it.
+    Append(String),
+    /// Takes words out of a list.
+    Subtract(String),
 }
 
 impl Engine {
@@ -259,16 +273,97 @@ impl Engine {
     ) -> Result<(), AdminError> {
         self.administer(move |engine| async move {
             let _turn = engine.admin()?.turn.lock().await;
-            engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
             for (name, value) in &configs {
                 TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
             }
-            if only_check {
-                return Ok(());
-            }
-            engine.commit(Entry::ConfigsSet { id, configs }).await
+            engine.set_configs(&topic, configs, only_check).await
         })
         .await
+    }
+
+    /// Changes some of the configurations that were set for a topic, all or none of them. No other
+    /// change comes between what is read and what is written.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn alter_topic_configs(
+        self: &Rc<Self>,
+        id: Uuid,
+        changes: Vec<(String, ConfigChange)>,
+        only_check: bool,
+    ) -> Result<(), AdminError> {
+        self.administer(move |engine| async move {
+            let _turn = engine.admin()?.turn.lock().await;
+            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+            let mut configs = topic.configs.clone();
+            for (name, change) in changes {
+                engine.change_config(&mut configs, name, change)?;
+            }
+            engine.set_configs(&topic, configs, only_check).await
+        })
+        .await
+    }
+
+    fn change_config(
+        &self,
+        configs: &mut BTreeMap<String, String>,
+        name: String,
+        change: ConfigChange,
+    ) -> Result<(), AdminError> {
+        let value = match change {
+            ConfigChange::Set(value) => value,
+            ConfigChange::Delete => {
+                configs.remove(&name);
+                return Ok(());
+            }
+            ConfigChange::Append(words) => {
+                let list = self.list_of(configs, &name)?;
+                let new = list_words(&words).filter(|new| list_words(&list).all(|old| old != *new));
+                list_words(&list).chain(new).collect::<Vec<_>>().join(",")
+            }
+            ConfigChange::Subtract(words) => {
+                let list = self.list_of(configs, &name)?;
+                let kept =
+                    list_words(&list).filter(|kept| list_words(&words).all(|word| word != *kept));
+                kept.collect::<Vec<_>>().join(",")
+            }
+        };
+        TopicConfig::validate_override(&name, &value).map_err(AdminError::BadConfig)?;
+        configs.insert(name, value);
+        Ok(())
+    }
+
+    /// The value in force of a config that is a list.
+    fn list_of(
+        &self,
+        configs: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Result<String, AdminError> {
+        match TopicConfig::knob(name).map(|knob| knob.kind) {
+            Some(Kind::List(_)) => {}
+            Some(_) => return Err(AdminError::NotAList(name.to_owned())),
+            // Whatever the value: the name is refused.
+            None => return Ok(String::new()),
+        }
+        let entries = TopicConfig::describe(&self.config.topic_defaults, configs);
+        let entry = entries.into_iter().find(|entry| entry.name == name);
+        Ok(entry.map(|entry| entry.value).unwrap_or_default())
+    }
+
+    async fn set_configs(
+        self: &Rc<Self>,
+        topic: &Topic,
+        configs: BTreeMap<String, String>,
+        only_check: bool,
+    ) -> Result<(), AdminError> {
+        if only_check || configs == topic.configs {
+            return Ok(());
+        }
+        let id = topic.id;
+        self.commit(Entry::ConfigsSet { id, configs }).await?;
+        tracing::info!(topic = topic.name, "changed the configuration of a topic");
+        Ok(())
     }
 
     /// A producer id that was never given out before, in this run or an earlier one.
@@ -359,6 +454,12 @@ impl Engine {
             tracing::error!(%error, "the catalog cannot be written anew");
         }
     }
+}
+
+/// The words of a list, as Kafka writes one: separated by commas.
+fn list_words(list: &str) -> impl Iterator<Item = &str> {
+    let words = list.split(',').map(str::trim);
+    words.filter(|word| !word.is_empty())
 }
 
 impl ProducerIdBlock {

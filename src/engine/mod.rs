@@ -10,6 +10,7 @@ pub mod compaction;
 pub mod coordinator;
 pub mod fetch;
 pub mod groups;
+pub mod inspect;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;

@@ -7,7 +7,7 @@
 use super::EngineError;
 use super::catalog::Topic;
 use super::compaction::Cleaning;
-use super::producers::{KeptBatch, Producer, Producers, Verdict};
+use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use crate::config::TimestampType;
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
@@ -179,6 +179,11 @@ impl Partition {
         let last =
             |(id, producer): (i64, &Producer)| Some((id, producer.batches.back()?.last_offset));
         self.producers.iter().filter_map(last).collect()
+    }
+
+    /// The producers that are remembered, by id.
+    pub fn producers(&self) -> Vec<ProducerState> {
+        self.producers.states()
     }
 
     pub fn expire_producers(&mut self, now_ms: i64, idle_ms: i64) {

@@ -60,10 +60,28 @@ pub struct Producer {
     pub batches: VecDeque<KeptBatch>,
 }
 
+/// A producer as an operator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerState {
+    pub producer_id: i64,
+    pub epoch: i16,
+    /// -1 when none of its batches is remembered.
+    pub last_sequence: i32,
+    /// When it last appended (ms).
+    pub last_ms: i64,
+}
+
 /// The producers of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
     by_id: HashMap<i64, Producer>,
+}
+
+impl Producer {
+    fn last_sequence(&self) -> i32 {
+        let last = self.batches.back();
+        last.map_or(-1, |kept| kept.last_sequence)
+    }
 }
 
 impl Producers {
@@ -78,6 +96,19 @@ impl Producers {
     /// All producers with their ids, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
         self.by_id.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    /// All producers, by id.
+    pub fn states(&self) -> Vec<ProducerState> {
+        let state = |(producer_id, producer): (i64, &Producer)| ProducerState {
+            producer_id,
+            epoch: producer.epoch,
+            last_sequence: producer.last_sequence(),
+            last_ms: producer.last_ms,
+        };
+        let mut states: Vec<ProducerState> = self.iter().map(state).collect();
+        states.sort_unstable_by_key(|state| state.producer_id);
+        states
     }
 
     /// Holds a batch of `record_count` records against what the producer sent before.
@@ -101,10 +132,7 @@ impl Producers {
                 current: producer.epoch,
             });
         }
-        let last = producer
-            .batches
-            .back()
-            .map_or(-1, |kept| kept.last_sequence);
+        let last = producer.last_sequence();
         let expected = match mark.epoch > producer.epoch {
             true => 0,
             false => sequence_after(last, 1),

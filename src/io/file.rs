@@ -187,8 +187,21 @@ pub fn lock(file: &File) -> io::Result<()> {
     file.try_lock().map_err(io::Error::from)
 }
 
+/// The size of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    pub total_bytes: u64,
+    /// Free for this process.
+    pub free_bytes: u64,
+}
+
 /// Bytes free for this process on the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    Ok(volume(path)?.free_bytes)
+}
+
+/// How large the file system is that holds `path`, and how much of it is free.
+pub fn volume(path: &Path) -> io::Result<Volume> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
@@ -198,7 +211,10 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     }
     // SAFETY: statvfs returned 0, so it filled the struct.
     let stats = unsafe { stats.assume_init() };
-    Ok(stats.f_bavail * stats.f_frsize)
+    Ok(Volume {
+        total_bytes: stats.f_blocks * stats.f_frsize,
+        free_bytes: stats.f_bavail * stats.f_frsize,
+    })
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

@@ -2,7 +2,9 @@
 //!
 //! Versions: 1 can forbid that the number of replicas changes (KIP-860).
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -120,4 +122,47 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
     w.error_code(partition.error_code);
     w.nullable_string(partition.error_message.as_deref());
     w.no_tagged_fields();
+}
+
+/// A partition may go where it is, which is done at once, and nowhere else.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let partition = |topic: &str, partition: &PartitionRequest| {
+        let (error_code, message) = check(engine, topic, partition).err().unzip();
+        PartitionResponse {
+            index: partition.index,
+            error_code: error_code.unwrap_or_default(),
+            error_message: message.flatten().map(Cow::Borrowed),
+        }
+    };
+    let topic = |topic: &TopicRequest<'a>| TopicResponse {
+        name: Cow::Borrowed(topic.name),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|one| partition(topic.name, one))
+            .collect(),
+    };
+    Response {
+        allow_replication_factor_change: request.allow_replication_factor_change,
+        topics: request.topics.iter().map(topic).collect(),
+        ..Response::default()
+    }
+}
+
+fn check(
+    engine: &Engine,
+    topic: &str,
+    partition: &PartitionRequest,
+) -> Result<(), (ErrorCode, Option<&'static str>)> {
+    if engine.key_of(topic, partition.index).is_none() {
+        return Err((ErrorCode::UnknownTopicOrPartition, None));
+    }
+    match partition.replicas.as_deref() {
+        None => Err((ErrorCode::NoReassignmentInProgress, None)),
+        Some([one]) if *one == engine.config.node_id => Ok(()),
+        Some(_) => Err((
+            ErrorCode::InvalidReplicaAssignment,
+            Some("there is one broker, and each partition has its one replica there"),
+        )),
+    }
 }

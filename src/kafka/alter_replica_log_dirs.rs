@@ -2,7 +2,10 @@
 //!
 //! Versions: 2 is flexible.
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::path::Path;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -85,4 +88,35 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i32(partition.index);
     w.error_code(partition.error_code);
     w.no_tagged_fields();
+}
+
+/// There is one directory: a partition may go where it is, and nowhere else.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let here = engine.absolute_data_dir().ok();
+    let mut topics = Vec::new();
+    for dir in &request.dirs {
+        let is_here = here.as_deref() == Some(Path::new(dir.path));
+        let partition = |topic: &str, index: i32| PartitionResponse {
+            index,
+            error_code: match engine.key_of(topic, index) {
+                _ if !is_here => ErrorCode::LogDirNotFound,
+                None => ErrorCode::UnknownTopicOrPartition,
+                Some(_) => ErrorCode::None,
+            },
+        };
+        topics.extend(dir.topics.iter().map(|topic| {
+            TopicResponse {
+                name: Cow::Borrowed(topic.name),
+                partitions: topic
+                    .partitions
+                    .iter()
+                    .map(|index| partition(topic.name, *index))
+                    .collect(),
+            }
+        }));
+    }
+    Response {
+        throttle_time_ms: 0,
+        topics,
+    }
 }

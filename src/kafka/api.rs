@@ -73,47 +73,40 @@ pub struct Api {
 /// Every API that is served, in the order of their keys.
 #[rustfmt::skip]
 pub const APIS: &[Api] = &[
-    //  key                          name               min  max  first flexible
-    api(ApiKey::Produce,            "Produce",            0, 13,  9).served_from(3),
-    api(ApiKey::Fetch,              "Fetch",              4, 18, 12),
-    api(ApiKey::ListOffsets,        "ListOffsets",        1, 10,  6),
-    api(ApiKey::Metadata,           "Metadata",           0, 13,  9),
+    //  key                                  name                           min max  first flexible
+    api(ApiKey::Produce,                     "Produce",                      0, 13,  9).served_from(3),
+    api(ApiKey::Fetch,                       "Fetch",                        4, 18, 12),
+    api(ApiKey::ListOffsets,                 "ListOffsets",                  1, 10,  6),
+    api(ApiKey::Metadata,                    "Metadata",                     0, 13,  9),
     api(ApiKey::OffsetCommit,                "OffsetCommit",                 2,  9,  8),
     api(ApiKey::OffsetFetch,                 "OffsetFetch",                  1,  9,  6),
-    api(ApiKey::FindCoordinator,    "FindCoordinator",    0,  6,  3),
+    api(ApiKey::FindCoordinator,             "FindCoordinator",              0,  6,  3),
     api(ApiKey::JoinGroup,                   "JoinGroup",                    0,  9,  6),
     api(ApiKey::Heartbeat,                   "Heartbeat",                    0,  4,  4),
     api(ApiKey::LeaveGroup,                  "LeaveGroup",                   0,  5,  4),
     api(ApiKey::SyncGroup,                   "SyncGroup",                    0,  5,  4),
     api(ApiKey::DescribeGroups,              "DescribeGroups",               0,  6,  5),
     api(ApiKey::ListGroups,                  "ListGroups",                   0,  5,  3),
-    api(ApiKey::ApiVersions,        "ApiVersions",        0,  4,  3),
-    api(ApiKey::CreateTopics,       "CreateTopics",       2,  7,  5),
-    api(ApiKey::DeleteTopics,       "DeleteTopics",       1,  6,  4),
-    api(ApiKey::DeleteRecords,      "DeleteRecords",      0,  2,  2),
-    api(ApiKey::InitProducerId,     "InitProducerId",     0,  5,  2),
-    api(ApiKey::DescribeConfigs,    "DescribeConfigs",    1,  4,  4),
-    api(ApiKey::CreatePartitions,   "CreatePartitions",   0,  3,  2),
-    api(ApiKey::DeleteGroups,                "DeleteGroups",                 0,  2,  2),
-    api(ApiKey::OffsetDelete,                "OffsetDelete",                 0,  0, NEVER_FLEXIBLE),
-    api(ApiKey::DescribeCluster,    "DescribeCluster",    0,  2,  0),
-];
-
-/// APIs that have codecs but no handlers yet, in the order of their keys. The codecs' tests go by
-/// both tables; a row moves to [`APIS`] when its API is served.
-#[rustfmt::skip]
-pub const TIER_2: &[Api] = &[
-    //  key                                  name                           min max  first flexible
+    api(ApiKey::ApiVersions,                 "ApiVersions",                  0,  4,  3),
+    api(ApiKey::CreateTopics,                "CreateTopics",                 2,  7,  5),
+    api(ApiKey::DeleteTopics,                "DeleteTopics",                 1,  6,  4),
+    api(ApiKey::DeleteRecords,               "DeleteRecords",                0,  2,  2),
+    api(ApiKey::InitProducerId,              "InitProducerId",               0,  5,  2),
     api(ApiKey::OffsetForLeaderEpoch,        "OffsetForLeaderEpoch",         2,  4,  4),
+    api(ApiKey::DescribeConfigs,             "DescribeConfigs",              1,  4,  4),
     api(ApiKey::AlterConfigs,                "AlterConfigs",                 0,  2,  2),
     api(ApiKey::AlterReplicaLogDirs,         "AlterReplicaLogDirs",          1,  2,  2),
     api(ApiKey::DescribeLogDirs,             "DescribeLogDirs",              1,  4,  2),
+    api(ApiKey::CreatePartitions,            "CreatePartitions",             0,  3,  2),
+    api(ApiKey::DeleteGroups,                "DeleteGroups",                 0,  2,  2),
     api(ApiKey::ElectLeaders,                "ElectLeaders",                 0,  2,  2),
     api(ApiKey::IncrementalAlterConfigs,     "IncrementalAlterConfigs",      0,  1,  1),
     api(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments",  0,  1,  0),
     api(ApiKey::ListPartitionReassignments,  "ListPartitionReassignments",   0,  0,  0),
+    api(ApiKey::OffsetDelete,                "OffsetDelete",                 0,  0, NEVER_FLEXIBLE),
     api(ApiKey::DescribeQuorum,              "DescribeQuorum",               0,  2,  0),
     api(ApiKey::UpdateFeatures,              "UpdateFeatures",               0,  2,  0),
+    api(ApiKey::DescribeCluster,             "DescribeCluster",              0,  2,  0),
     api(ApiKey::DescribeProducers,           "DescribeProducers",            0,  0,  0),
     api(ApiKey::ListConfigResources,         "ListConfigResources",          0,  1,  0),
     api(ApiKey::DescribeTopicPartitions,     "DescribeTopicPartitions",      0,  0,  0),
@@ -183,7 +176,11 @@ fn markdown_row(api: &Api) -> String {
         served if served == min => String::new(),
         served => format!(" (served from {served})"),
     };
-    let (key, name, flexible) = (api.key.code(), api.name, api.first_flexible_version);
+    let flexible = match api.first_flexible_version {
+        NEVER_FLEXIBLE => "never".to_owned(),
+        first => first.to_string(),
+    };
+    let (key, name) = (api.key.code(), api.name);
     format!("| {key} | {name} | {min} to {max}{served} | {flexible} |\n")
 }
 
@@ -210,17 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_are_in_key_order_and_every_range_is_sane() {
-        for table in [APIS, TIER_2] {
-            assert!(table.is_sorted_by(|a, b| a.key.code() < b.key.code()));
-            for api in table {
-                assert!(api.min_version <= api.min_served_version);
-                assert!(api.min_served_version <= api.max_version);
-            }
-        }
+    fn the_table_is_in_key_order_and_every_range_is_sane() {
+        assert!(APIS.is_sorted_by(|a, b| a.key.code() < b.key.code()));
         for api in APIS {
+            assert!(api.min_version <= api.min_served_version);
+            assert!(api.min_served_version <= api.max_version);
             assert_eq!(ApiKey::from_code(api.key.code()), Some(api.key));
-            assert!(!TIER_2.iter().any(|other| other.key == api.key));
         }
     }
 

@@ -149,8 +149,8 @@ fn encode_synonym(w: &mut Writer, synonym: &Synonym<'_>) {
     w.no_tagged_fields();
 }
 
-const RESOURCE_TOPIC: i8 = 2;
-const RESOURCE_BROKER: i8 = 4;
+pub(super) const RESOURCE_TOPIC: i8 = 2;
+pub(super) const RESOURCE_BROKER: i8 = 4;
 
 /// Tells every config of topics and of the broker, from the one table of knobs.
 pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {

@@ -3,11 +3,15 @@
 //! Versions: 1 adds times to the replicas (KIP-836), 2 error messages, directory ids and the nodes'
 //! listeners (KIP-853).
 
+use crate::engine::Engine;
+use crate::io::clock;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use uuid::Uuid;
 
 use super::error::ErrorCode;
+use super::fetch::LEADER_EPOCH;
 use super::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_TIMES: i16 = 1;
@@ -185,4 +189,76 @@ fn encode_listener(w: &mut Writer, listener: &Listener<'_>) {
     w.string(&listener.host);
     w.u16(listener.port);
     w.no_tagged_fields();
+}
+
+/// The log of Kafka's metadata. There is none here, but a quorum of one that would write it.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+const OFFSET_UNKNOWN: i64 = -1;
+
+/// This broker is the one voter, and leads. The quorum has one partition, which is what may be asked
+/// for.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let one = match &request.topics[..] {
+        [topic] => match &topic.partitions[..] {
+            [partition] => Some((topic.name, partition.index)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some((name, index)) = one else {
+        return Response {
+            error_code: ErrorCode::InvalidRequest,
+            error_message: Some(Cow::Borrowed("the quorum has one partition: ask for one")),
+            ..Response::default()
+        };
+    };
+    let is_quorum = (name, index) == (METADATA_TOPIC, 0);
+    let partition = match is_quorum {
+        true => describe(engine.config.node_id),
+        false => PartitionResponse {
+            index,
+            error_code: ErrorCode::UnknownTopicOrPartition,
+            leader_id: -1,
+            leader_epoch: -1,
+            high_watermark: OFFSET_UNKNOWN,
+            ..PartitionResponse::default()
+        },
+    };
+    Response {
+        topics: vec![TopicResponse {
+            name: Cow::Borrowed(name),
+            partitions: vec![partition],
+        }],
+        nodes: Vec::from_iter(is_quorum.then(|| node(engine))),
+        ..Response::default()
+    }
+}
+
+fn describe(node_id: i32) -> PartitionResponse<'static> {
+    PartitionResponse {
+        index: 0,
+        leader_id: node_id,
+        leader_epoch: LEADER_EPOCH,
+        high_watermark: OFFSET_UNKNOWN,
+        current_voters: vec![Replica {
+            replica_id: node_id,
+            log_end_offset: OFFSET_UNKNOWN,
+            // The leader has all that it has.
+            last_caught_up_timestamp: clock::now_ms(),
+            ..Replica::default()
+        }],
+        ..PartitionResponse::default()
+    }
+}
+
+fn node(engine: &Engine) -> Node<'static> {
+    let advertised = engine.config.advertised();
+    Node {
+        node_id: engine.config.node_id,
+        listeners: vec![Listener {
+            name: Cow::Borrowed("PLAINTEXT"),
+            host: Cow::Owned(advertised.host.clone()),
+            port: advertised.port,
+        }],
+    }
 }

@@ -4,10 +4,13 @@ use super::api::ApiKey;
 use super::header::RequestHeader;
 use super::wire::{Reply, WireError};
 use super::{
-    api_versions, create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, fetch, find_coordinator, heartbeat,
-    init_producer_id, join_group, leave_group, list_groups, list_offsets, metadata, offset_commit,
-    offset_delete, offset_fetch, produce, sync_group,
+    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_quorum, describe_topic_partitions, elect_leaders, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
 use crate::engine::Engine;
 use bytes::Bytes;
@@ -162,8 +165,19 @@ pub async fn dispatch(
         ApiKey::DescribeConfigs => answer!(describe_configs),
         ApiKey::CreatePartitions => answer!(create_partitions),
         ApiKey::DescribeCluster => answer!(describe_cluster),
-        // No row of the table names it: it has a codec, and no handler yet.
-        _ => Err(CloseReason::UnknownApi(header.api_key)),
+        ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch),
+        ApiKey::AlterConfigs => answer!(alter_configs),
+        ApiKey::AlterReplicaLogDirs => answer!(alter_replica_log_dirs),
+        ApiKey::DescribeLogDirs => answer!(describe_log_dirs),
+        ApiKey::ElectLeaders => answer!(elect_leaders),
+        ApiKey::IncrementalAlterConfigs => answer!(incremental_alter_configs),
+        ApiKey::AlterPartitionReassignments => answer!(alter_partition_reassignments),
+        ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments),
+        ApiKey::DescribeQuorum => answer!(describe_quorum),
+        ApiKey::UpdateFeatures => answer!(update_features),
+        ApiKey::DescribeProducers => answer!(describe_producers),
+        ApiKey::ListConfigResources => answer!(list_config_resources),
+        ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Versions: 1 adds the election type and an error for the whole (KIP-460), 2 is flexible.
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -89,4 +91,38 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
     w.error_code(partition.error_code);
     w.nullable_string(partition.error_message.as_deref());
     w.no_tagged_fields();
+}
+
+const ELECTION_PREFERRED: i8 = 0;
+const ELECTION_UNCLEAN: i8 = 1;
+
+/// Every partition has the one leader it can have. Where all were asked for, only those are told that
+/// took part in an election: none.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    if !matches!(request.election_type, ELECTION_PREFERRED | ELECTION_UNCLEAN) {
+        return Response {
+            error_code: ErrorCode::InvalidRequest,
+            ..Response::default()
+        };
+    }
+    let partition = |topic: &str, index: i32| PartitionResponse {
+        index,
+        error_code: match engine.key_of(topic, index) {
+            Some(_) => ErrorCode::ElectionNotNeeded,
+            None => ErrorCode::UnknownTopicOrPartition,
+        },
+        error_message: None,
+    };
+    let topic = |topic: &TopicRequest<'a>| TopicResponse {
+        name: Cow::Borrowed(topic.name),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|index| partition(topic.name, *index))
+            .collect(),
+    };
+    Response {
+        topics: request.topics.iter().flatten().map(topic).collect(),
+        ..Response::default()
+    }
 }

@@ -9,7 +9,7 @@
 
 mod handle;
 
-pub use handle::{check_leader_epoch, handle};
+pub use handle::{LEADER_EPOCH, check_leader_epoch, handle};
 
 use std::borrow::Cow;
 

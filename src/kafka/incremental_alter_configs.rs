@@ -3,10 +3,13 @@
 //!
 //! Versions: 1 is flexible.
 
-use std::borrow::Cow;
+use crate::engine::Engine;
+use crate::engine::admin::ConfigChange;
+use std::rc::Rc;
 
+use super::alter_configs::{self, Refusal, Target};
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::wire::{Reader, WireError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -61,31 +64,73 @@ fn decode_config<'a>(r: &mut Reader<'a>) -> Result<ConfigRequest<'a>, WireError>
     Ok(config)
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub responses: Vec<ResourceResponse<'a>>,
+pub use super::alter_configs::{ResourceResponse, Response, encode};
+
+const OPERATION_SET: i8 = 0;
+const OPERATION_DELETE: i8 = 1;
+const OPERATION_APPEND: i8 = 2;
+const OPERATION_SUBTRACT: i8 = 3;
+
+/// Changes configs of topics, one topic after the other; of a topic all changes are made or none.
+/// Each topic's are durable, and in force on every shard, before it is answered.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let id = |resource: &ResourceRequest<'a>| (resource.resource_type, resource.resource_name);
+    let twice = alter_configs::named_twice(request.resources.iter().map(id));
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in &request.resources {
+        let id = id(resource);
+        let altered = match twice.contains(&id) {
+            true => Err(alter_configs::refused_as_twice()),
+            false => alter(engine, resource, request.validate_only).await,
+        };
+        responses.push(alter_configs::respond(id, altered));
+    }
+    Response {
+        throttle_time_ms: 0,
+        responses,
+    }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResourceResponse<'a> {
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-    /// As in [`describe_configs`](super::describe_configs).
-    pub resource_type: i8,
-    pub resource_name: Cow<'a, str>,
+async fn alter(
+    engine: &Rc<Engine>,
+    resource: &ResourceRequest<'_>,
+    only_check: bool,
+) -> Result<(), Refusal> {
+    alter_configs::check_names(resource.configs.iter().map(|config| config.name))?;
+    let mut changes = Vec::with_capacity(resource.configs.len());
+    for config in &resource.configs {
+        changes.push((config.name.to_owned(), change(config)?));
+    }
+    match alter_configs::target(engine, (resource.resource_type, resource.resource_name))? {
+        Target::Topic(id) => {
+            let altered = engine.alter_topic_configs(id, changes, only_check).await;
+            altered.map_err(|error| ((&error).into(), error.to_string()))
+        }
+        // Kafka's tools clean up behind themselves: nothing was set, so nothing is left to delete.
+        Target::Broker
+            if changes
+                .iter()
+                .all(|(_, change)| *change == ConfigChange::Delete) =>
+        {
+            Ok(())
+        }
+        Target::Broker => Err(alter_configs::read_only()),
+    }
 }
 
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.responses, encode_resource);
-    w.no_tagged_fields();
-}
-
-fn encode_resource(w: &mut Writer, resource: &ResourceResponse<'_>) {
-    w.error_code(resource.error_code);
-    w.nullable_string(resource.error_message.as_deref());
-    w.i8(resource.resource_type);
-    w.string(&resource.resource_name);
-    w.no_tagged_fields();
+fn change(config: &ConfigRequest<'_>) -> Result<ConfigChange, Refusal> {
+    let value = || {
+        let value = config.value.map(str::to_owned);
+        value.ok_or_else(|| alter_configs::no_value(config.name))
+    };
+    match config.operation {
+        OPERATION_SET => Ok(ConfigChange::Set(value()?)),
+        OPERATION_DELETE => Ok(ConfigChange::Delete),
+        OPERATION_APPEND => Ok(ConfigChange::Append(value()?)),
+        OPERATION_SUBTRACT => Ok(ConfigChange::Subtract(value()?)),
+        other => Err((
+            ErrorCode::InvalidRequest,
+            format!("there is no operation {other} on configs"),
+        )),
+    }
 }

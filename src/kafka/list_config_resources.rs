@@ -3,8 +3,11 @@
 //! Versions: 0 was ListClientMetricsResources (KIP-1000) and asks for client metrics only, 1 for
 //! resources of any type (KIP-1142).
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
+use super::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -67,4 +70,53 @@ fn encode_config_resource(w: &mut Writer, config_resource: &ConfigResource<'_>, 
         w.i8(config_resource.resource_type);
     }
     w.no_tagged_fields();
+}
+
+const RESOURCE_BROKER_LOGGER: i8 = 8;
+const RESOURCE_CLIENT_METRICS: i8 = 16;
+const RESOURCE_GROUP: i8 = 32;
+
+/// Topics and the broker have configs; there are no loggers, client metrics and groups that have.
+pub async fn handle(engine: &Rc<Engine>, request: &Request, version: i16) -> Response<'static> {
+    let asks_for = |kind: i8| {
+        let kinds = &request.resource_types;
+        version >= FIRST_VERSION_WITH_RESOURCE_TYPE && (kinds.is_empty() || kinds.contains(&kind))
+    };
+    let known = |kind: &i8| {
+        let without_any = [
+            RESOURCE_BROKER_LOGGER,
+            RESOURCE_CLIENT_METRICS,
+            RESOURCE_GROUP,
+        ];
+        matches!(*kind, RESOURCE_TOPIC | RESOURCE_BROKER) || without_any.contains(kind)
+    };
+    if !request.resource_types.iter().all(known) {
+        return Response {
+            error_code: ErrorCode::UnsupportedVersion,
+            ..Response::default()
+        };
+    }
+    let mut config_resources = Vec::new();
+    if asks_for(RESOURCE_TOPIC) {
+        let topic = |name: &str| resource(RESOURCE_TOPIC, name.to_owned());
+        let topics = engine.with_catalog(|catalog| {
+            let topics = catalog.topics().map(|one| topic(&one.name));
+            topics.collect::<Vec<_>>()
+        });
+        config_resources.extend(topics);
+    }
+    if asks_for(RESOURCE_BROKER) {
+        config_resources.push(resource(RESOURCE_BROKER, engine.config.node_id.to_string()));
+    }
+    Response {
+        config_resources,
+        ..Response::default()
+    }
+}
+
+fn resource(resource_type: i8, name: String) -> ConfigResource<'static> {
+    ConfigResource {
+        resource_name: Cow::Owned(name),
+        resource_type,
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! Version 0 only.
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -80,4 +82,13 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.array(&partition.adding_replicas, |w, one| w.i32(*one));
     w.array(&partition.removing_replicas, |w, one| w.i32(*one));
     w.no_tagged_fields();
+}
+
+/// Partitions do not move: there is nowhere to go.
+pub async fn handle(
+    _engine: &Rc<Engine>,
+    _request: &Request<'_>,
+    _version: i16,
+) -> Response<'static> {
+    Response::default()
 }

@@ -7,7 +7,7 @@
 
 mod handle;
 
-pub use handle::{CLUSTER_OPERATIONS, handle};
+pub use handle::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, handle};
 
 use std::borrow::Cow;
 

@@ -3,9 +3,13 @@
 //!
 //! Versions: 3 adds the replica id, 4 is flexible.
 
+use crate::engine::Engine;
+use crate::engine::offsets::OffsetSpec;
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
+use super::fetch::{LEADER_EPOCH, check_leader_epoch};
 use super::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_REPLICA_ID: i16 = 3;
@@ -115,4 +119,49 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i32(partition.leader_epoch);
     w.i64(partition.end_offset);
     w.no_tagged_fields();
+}
+
+/// There is one epoch, and it has not ended: its end is the high watermark.
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let found = find(engine, topic.name, partition).await;
+            partitions.push(found.unwrap_or_else(|error_code| PartitionResponse {
+                error_code,
+                index: partition.index,
+                ..PartitionResponse::default()
+            }));
+        }
+        topics.push(TopicResponse {
+            name: Cow::Borrowed(topic.name),
+            partitions,
+        });
+    }
+    Response {
+        throttle_time_ms: 0,
+        topics,
+    }
+}
+
+async fn find(
+    engine: &Rc<Engine>,
+    topic: &str,
+    request: &PartitionRequest,
+) -> Result<PartitionResponse, ErrorCode> {
+    let key = engine.key_of(topic, request.index);
+    let key = key.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    check_leader_epoch(request.current_leader_epoch)?;
+    let mut response = PartitionResponse {
+        index: request.index,
+        ..PartitionResponse::default()
+    };
+    // Of an epoch that never was, Kafka too says -1 and no error.
+    if request.leader_epoch == LEADER_EPOCH {
+        let end = engine.find_offset(key, OffsetSpec::Latest).await;
+        response.end_offset = end.map_err(|error| ErrorCode::from(&error))?.offset;
+        response.leader_epoch = LEADER_EPOCH;
+    }
+    Ok(response)
 }

@@ -3,7 +3,10 @@
 //! Versions: 1 adds the upgrade type in place of `allow_downgrade`, and `validate_only` (KIP-778),
 //! 2 answers for all features at once (KIP-1022).
 
+use crate::engine::Engine;
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -89,4 +92,44 @@ fn encode_feature(w: &mut Writer, feature: &FeatureResponse<'_>) {
     w.error_code(feature.error_code);
     w.nullable_string(feature.error_message.as_deref());
     w.no_tagged_fields();
+}
+
+const UNSUPPORTED: &str = "this broker has no features with levels; any is at level 0";
+
+/// There are no features: each is at level 0 and stays there.
+pub async fn handle<'a>(_engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+    let mut seen = HashSet::new();
+    let updates = request.feature_updates.iter();
+    let results: Vec<_> = updates
+        .filter(|update| seen.insert(update.feature))
+        .map(update)
+        .collect();
+    let refused = results.iter().find(|result| result.error_code.is_error());
+    match refused {
+        // All or nothing, so there is one answer.
+        Some(refused) if version > LAST_VERSION_WITH_RESULTS => Response {
+            error_code: refused.error_code,
+            error_message: Some(Cow::Owned(format!(
+                "feature {:?}: {UNSUPPORTED}",
+                refused.feature
+            ))),
+            ..Response::default()
+        },
+        _ => Response {
+            results,
+            ..Response::default()
+        },
+    }
+}
+
+fn update<'a>(update: &FeatureRequest<'a>) -> FeatureResponse<'a> {
+    let is_refused = update.max_version_level != 0;
+    FeatureResponse {
+        feature: Cow::Borrowed(update.feature),
+        error_code: match is_refused {
+            true => ErrorCode::InvalidUpdateVersion,
+            false => ErrorCode::None,
+        },
+        error_message: is_refused.then_some(Cow::Borrowed(UNSUPPORTED)),
+    }
 }

@@ -15,7 +15,7 @@ use millstream::kafka::{
 };
 use proptest::prelude::*;
 
-use super::{admin_requests, apis, finish_header, frame, group_requests, requests, versions};
+use super::{admin_requests, apis, frame, group_requests, requests, versions};
 
 /// Decodes whatever `frame` claims to be.
 pub fn decode(frame: &Bytes) -> Result<(), WireError> {
@@ -23,7 +23,6 @@ pub fn decode(frame: &Bytes) -> Result<(), WireError> {
     let Some(api) = apis().find(|api| api.key.code() == header.api_key) else {
         return Ok(());
     };
-    finish_header(&header, api.key, &mut reader)?;
     decode_body(api.key, header.api_version, &mut reader)
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 const READ_COMMITTED: i8 = 1;
 /// The epoch of every partition's one and only leader.
-const LEADER_EPOCH: i32 = 0;
+pub const LEADER_EPOCH: i32 = 0;
 
 /// A fetch that was taken in.
 struct Plan {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The operations on a topic that Kafka knows, as bits (KIP-430): without an authorizer a client may
 /// do all of them. Read 3, write 4, create 5, delete 6, alter 7, describe 8, describe configs 10,
 /// alter configs 11.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// On the cluster: create 5, alter 7, describe 8, cluster action 9, describe configs 10, alter
 /// configs 11, idempotent write 12.
 pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
