@@ -551,7 +551,7 @@ fn describe_quorum_responses() {
             .with_leader_id(BrokerId(33))
             .with_leader_epoch(34)
             .with_high_watermark(1 << 35)
-            .with_current_voters(vec![replica, plain_replica])
+            .with_current_voters(vec![replica.clone(), plain_replica.clone()])
             .with_observers(vec![replica, plain_replica]);
         if version >= 2 {
             partition.error_message = Some(text("what"));
