@@ -76,6 +76,33 @@ fn topics_are_created_listed_described_altered_and_deleted() {
     assert_eq!(grown[0]["partitions"].as_array().unwrap().len(), 5);
     failed(run(&["topic", "alter", "orders", "--partitions", "2"]));
 
+    let retention = || {
+        let described = describe(&["orders"]);
+        let configs = described[0]["configs"].as_array().unwrap().clone();
+        let found = configs
+            .into_iter()
+            .find(|config| config["name"] == "retention.ms");
+        found.map(|config| config["value"].clone())
+    };
+    ok(run(&[
+        "topic",
+        "alter",
+        "orders",
+        "--config",
+        "retention.ms=70000",
+    ]));
+    assert_eq!(retention(), Some("70000".into()));
+    ok(run(&[
+        "topic",
+        "alter",
+        "orders",
+        "--delete-config",
+        "retention.ms",
+    ]));
+    assert_ne!(retention(), Some("70000".into()));
+    let unknown = failed(run(&["topic", "alter", "orders", "--config", "no.such=1"]));
+    assert!(unknown.contains("no.such"), "{unknown}");
+
     let deleted = ok(run(&["topic", "delete", "orders"]));
     assert!(deleted.contains("deleted topic orders"), "{deleted}");
     failed(run(&["topic", "delete", "orders"]));

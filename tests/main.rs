@@ -1,5 +1,6 @@
 //! Every integration test, in one binary: it links once.
 
+mod administration;
 mod clients;
 mod codecs;
 mod commands;

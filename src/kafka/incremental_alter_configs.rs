@@ -8,6 +8,7 @@ use crate::engine::admin::ConfigChange;
 use std::rc::Rc;
 
 use super::alter_configs::{self, Refusal, Target};
+pub use super::alter_configs::{ResourceResponse, Response, encode};
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError};
 
@@ -63,8 +64,6 @@ fn decode_config<'a>(r: &mut Reader<'a>) -> Result<ConfigRequest<'a>, WireError>
     r.skip_tagged_fields()?;
     Ok(config)
 }
-
-pub use super::alter_configs::{ResourceResponse, Response, encode};
 
 const OPERATION_SET: i8 = 0;
 const OPERATION_DELETE: i8 = 1;
