@@ -4,6 +4,7 @@ mod admin;
 mod clients;
 mod membership;
 mod offsets;
+mod restarts;
 
 use crate::support::Broker;
 use crate::support::wire::Wire;

@@ -1,11 +1,10 @@
 //! Committed offsets: who may commit, what is told, and what outlives the broker.
 
 use super::{after_kill_9, broker};
+use crate::support::HANG;
 use crate::support::batch::Batch;
 use crate::support::group::*;
 use crate::support::wire::*;
-use crate::support::{Broker, HANG, eventually};
-use kafka_protocol::messages::*;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -181,27 +180,6 @@ fn refused_commits_do_not_come_to_light_after_kill_9() {
 }
 
 #[test]
-fn a_group_and_its_offsets_outlive_kill_9() {
-    let (dir, broker, _wire) = broker();
-    let mut members = group_of(broker.kafka, "g", 3);
-    assert_eq!(members[1].commit("t", &[(0, 10), (3, 13)]), NONE);
-    let address = broker.kafka;
-    broker.kill_9();
-    let broker = Broker::at(address, dir.path(), &super::FLAGS);
-    let mut wire = Wire::connect(broker.kafka);
-    assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 3));
-    // Its members go on as if nothing had happened.
-    for member in &mut members {
-        member.wire = Wire::connect(broker.kafka);
-        assert_eq!(member.heartbeat(), NONE);
-        assert_eq!(member.sync(&[]).assignment[..], 3_u32.to_be_bytes());
-    }
-    assert_eq!(members[2].commit("t", &[(3, 14)]), NONE);
-    let expected = vec![offset("t", 0, 10, ""), offset("t", 3, 14, "")];
-    assert_eq!(fetch_offsets(&mut wire, "g", None, 9), (NONE, expected));
-}
-
-#[test]
 fn the_offsets_of_a_deleted_topic_are_gone_for_good() {
     let (dir, broker, mut wire) = broker();
     wire.create_topic("u", 2);
@@ -215,28 +193,6 @@ fn the_offsets_of_a_deleted_topic_are_gone_for_good() {
     let (_broker, mut wire) = after_kill_9(&dir, broker);
     assert_eq!(fetch_offsets(&mut wire, "g", None, 9), left);
     assert_eq!(committed(&mut wire, "g", "u", 1), -1);
-}
-
-#[test]
-fn a_thousand_groups_commit_and_all_is_there_after_kill_9() {
-    const GROUPS: i64 = 1000;
-    let (dir, broker, mut wire) = broker();
-    for number in 0..GROUPS {
-        let request = commit(&format!("g{number}"), "t", &[(0, number), (1, number + 1)]);
-        wire.send(&request, OFFSET_COMMIT);
-    }
-    for _ in 0..GROUPS {
-        let response = wire.receive::<OffsetCommitRequest>(OFFSET_COMMIT);
-        assert_eq!(commit_error(&response), NONE);
-    }
-    let (_broker, mut wire) = after_kill_9(&dir, broker);
-    for number in 0..GROUPS {
-        let found = fetch_offsets(&mut wire, &format!("g{number}"), None, OFFSET_FETCH);
-        let expected = vec![offset("t", 0, number, ""), offset("t", 1, number + 1, "")];
-        assert_eq!(found, (NONE, expected));
-    }
-    let listed = wire.call(&ListGroupsRequest::default(), 5);
-    assert_eq!(listed.groups.len(), GROUPS as usize);
 }
 
 /// Takes Kafka's big-endian fields apart.
@@ -329,46 +285,4 @@ fn the_offsets_topic_is_in_kafkas_format_and_nobody_else_writes_it() {
     let group = ("consumer".to_owned(), 1, "range".to_owned());
     assert_eq!(groups["members"], group);
     assert_eq!(groups.len(), 1);
-}
-
-#[test]
-fn kill_9_in_the_middle_of_a_rebalance_leaves_a_group_that_forms_again() {
-    let (dir, broker, mut wire) = broker();
-    let mut members = group_of(broker.kafka, "g", 2);
-    assert_eq!(members[0].commit("t", &[(0, 1)]), NONE);
-    let mut third = Member::new(broker.kafka, "g");
-    third.get_id();
-    third.send_join();
-    members[0].await_rebalance();
-    assert_eq!(members[0].commit("t", &[(1, 2)]), NONE);
-    assert_eq!(describe(&mut wire, "g").0, "PreparingRebalance");
-    let generation = members[0].generation;
-
-    let address = broker.kafka;
-    broker.kill_9();
-    let broker = Broker::at(address, dir.path(), &super::FLAGS);
-    let mut wire = Wire::connect(broker.kafka);
-    let expected = vec![offset("t", 0, 1, ""), offset("t", 1, 2, "")];
-    assert_eq!(fetch_offsets(&mut wire, "g", None, 9), (NONE, expected));
-    // The newcomer was not yet a member, so it starts over; the others keep their places.
-    members.push(Member::new(broker.kafka, "g"));
-    for member in &mut members {
-        member.wire = Wire::connect(broker.kafka);
-    }
-    std::thread::scope(|scope| {
-        for member in &mut members {
-            scope.spawn(|| {
-                if !member.id.is_empty() {
-                    member.await_rebalance();
-                }
-                member.settle(3);
-            });
-        }
-    });
-    assert!(members[0].generation > generation);
-    eventually("it is stable", || {
-        describe(&mut wire, "g") == ("Stable".to_owned(), 3)
-    });
-    assert_eq!(members[0].commit("t", &[(0, 3)]), NONE);
-    assert_eq!(committed(&mut wire, "g", "t", 0), 3);
 }
