@@ -7,7 +7,6 @@ use crate::support::{Broker, Random, eventually};
 use kafka_protocol::messages::*;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-const NOT_COORDINATOR: i16 = 16;
 const GROUP_MAX_SIZE_REACHED: i16 = 81;
 
 fn offset(partition: i32, offset: i64) -> Committed {
@@ -188,7 +187,7 @@ fn groups_move_when_the_number_of_cores_changes() {
 }
 
 #[test]
-fn who_waits_for_a_group_is_sent_away_when_the_broker_stops() {
+fn who_waits_for_a_group_does_not_hold_up_a_stop() {
     for cores in ["1", "2"] {
         // Longer than any test waits.
         let flags = ["--shutdown-timeout-ms", "3600000", "--cores", cores];
@@ -201,7 +200,7 @@ fn who_waits_for_a_group_is_sent_away_when_the_broker_stops() {
             describe(&mut wire, "g").0 == "PreparingRebalance"
         });
         broker.stop();
-        assert_eq!(waiting.receive_join().error_code, NOT_COORDINATOR);
+        assert!(waiting.wire.is_closed_by_broker());
     }
 }
 
