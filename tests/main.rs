@@ -7,6 +7,7 @@ mod commands;
 mod durability;
 mod full_disk;
 mod fuzz_seeds;
+mod groups;
 mod hostile;
 mod http;
 mod lifecycle;

@@ -21,6 +21,7 @@ use super::{Engine, EngineError, PartitionKey};
 use crate::config::Config;
 use crate::io::clock;
 use crate::log::batch::BatchHeader;
+use crate::log::{LogError, LogErrorKind};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -501,7 +502,7 @@ impl Engine {
     ///
     /// # Errors
     /// When a segment cannot be read.
-    pub fn load_groups(self: &Rc<Self>) -> std::io::Result<()> {
+    pub fn load_groups(self: &Rc<Self>) -> Result<(), LogError> {
         let Some(topic) = self.topic(OFFSETS_TOPIC) else {
             return Ok(());
         };
@@ -512,7 +513,12 @@ impl Engine {
             };
             if let Some(partition) = self.partition(key) {
                 let mut loaded = offsets_topic::Loaded::default();
-                offsets_topic::load(&mut partition.borrow_mut().log, &mut loaded)?;
+                offsets_topic::load(&mut partition.borrow_mut().log, &mut loaded).map_err(
+                    |error| {
+                        let dir = self.config.data_dir.join(topic.dir_name(index));
+                        LogError::new(&dir, LogErrorKind::Io(error))
+                    },
+                )?;
                 self.adopt_groups(key, loaded);
             }
         }

@@ -100,7 +100,9 @@ async fn serve(parts: ShardParts) {
         ..
     } = parts;
     let engine = Engine::new(engine);
-    let opened = match engine.open_partitions() {
+    let opened = engine.open_partitions();
+    let opened = opened.and_then(|report| engine.load_groups().map(|()| report));
+    let opened = match opened {
         Ok(report) => Event::Opened(report),
         Err(error) => Event::Failed(error),
     };

@@ -2,6 +2,7 @@
 //! protocol frame by frame.
 
 pub mod batch;
+pub mod group;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};

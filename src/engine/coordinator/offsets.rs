@@ -31,14 +31,13 @@ impl Engine {
                 commit_check_without_group(request.generation)?;
                 engine.check_group_limit(&group_id)?;
             }
-            let now_ms = clock::steady_ms();
             let records = engine.commit_records(&group_id, &commits);
-            let begun = engine.with_group(&group_id, home, |slot, now_ms, _| {
+            let commit = engine.with_group(&group_id, home, |slot, now_ms, _| {
                 slot.group.commit_check(&request, now_ms)?;
                 Ok(slot.offsets.begin_commit(commits))
-            });
-            let written = engine.write(home, records, now_ms);
-            engine.finish_commit(&group_id, begun?, written).await
+            })?;
+            let written = engine.write(home, records, clock::steady_ms());
+            engine.finish_commit(&group_id, commit, written).await
         })
         .await
     }
