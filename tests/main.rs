@@ -6,6 +6,7 @@ mod commands;
 mod durability;
 mod full_disk;
 mod fuzz_seeds;
+mod group_command;
 mod hostile;
 mod http;
 mod lifecycle;
