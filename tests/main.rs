@@ -7,7 +7,11 @@ mod commands;
 mod durability;
 mod full_disk;
 mod fuzz_seeds;
+<<<<<<< HEAD
 mod groups;
+=======
+mod group_command;
+>>>>>>> gcli
 mod hostile;
 mod http;
 mod lifecycle;

@@ -202,14 +202,20 @@ impl Client {
         }
     }
 
+    /// The brokers that the last [`metadata`](Client::metadata) named.
+    pub fn nodes(&self) -> Vec<i32> {
+        self.brokers.keys().copied().collect()
+    }
+
+    /// Takes the word of a reply other than Metadata's for where broker `node` is.
+    pub fn learn_broker(&mut self, node: i32, host: &str, port: i32) {
+        self.brokers.insert(node, host_and_port(host, port));
+    }
+
     fn learn(&mut self, reply: MetadataResponse) -> Vec<Topic> {
-        let address = |host: &str, port: i32| match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        };
         let brokers = reply.brokers.iter();
         self.brokers = brokers
-            .map(|b| (b.node_id.0, address(&b.host, b.port)))
+            .map(|b| (b.node_id.0, host_and_port(&b.host, b.port)))
             .collect();
         self.controller = reply.controller_id.0;
         reply.topics.into_iter().map(Topic::from).collect()
@@ -261,6 +267,13 @@ fn advertised(error: Error, node: i32) -> Error {
     match error {
         Error::Unreachable { address, why } => Error::LeaderUnreachable { node, address, why },
         other => other,
+    }
+}
+
+fn host_and_port(host: &str, port: i32) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! `millstream consume`: records become lines.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use crate::cli::client::{self, BrokerArgs, Client, Topic, topic_name};
 use crate::cli::offsets::{self, EARLIEST, LATEST, by_leader};
 use crate::cli::output::Output;
+use crate::cli::position::Start;
 use crate::cli::records::Batch;
 use crate::cli::render::{Format, render};
 use crate::cli::words;
@@ -62,48 +62,6 @@ pub struct Args {
     headers: bool,
     #[command(flatten)]
     broker: BrokerArgs,
-}
-
-/// Where to begin reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    Beginning,
-    End,
-    Offset(i64),
-    /// Milliseconds since 1970.
-    Time(i64),
-}
-
-impl FromStr for Start {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Start, String> {
-        const FORMS: &str = "it is none of beginning, end, an offset, a time such as \
-                             2026-01-31T12:00:00Z, and @ with milliseconds since 1970";
-        match text {
-            "beginning" => return Ok(Start::Beginning),
-            "end" => return Ok(Start::End),
-            _ => {}
-        }
-        let number = |digits: &str| digits.parse::<i64>().ok().filter(|&n| n >= 0);
-        if let Some(digits) = text.strip_prefix('@') {
-            return number(digits)
-                .map(Start::Time)
-                .ok_or_else(|| FORMS.to_owned());
-        }
-        if let Some(offset) = number(text) {
-            return Ok(Start::Offset(offset));
-        }
-        let time = text
-            .parse::<jiff::Timestamp>()
-            .map_err(|_| FORMS.to_owned())?
-            .as_millisecond();
-        if time < 0 {
-            Err("it is before 1970".to_owned())
-        } else {
-            Ok(Start::Time(time))
-        }
-    }
 }
 
 /// Prints the records of a topic.
@@ -490,41 +448,7 @@ impl Printer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cursor, Start};
-
-    #[test]
-    fn from_takes_words_offsets_and_times() {
-        assert_eq!("beginning".parse(), Ok(Start::Beginning));
-        assert_eq!("end".parse(), Ok(Start::End));
-        assert_eq!("0".parse(), Ok(Start::Offset(0)));
-        assert_eq!("123".parse(), Ok(Start::Offset(123)));
-        assert_eq!("@1767225600000".parse(), Ok(Start::Time(1_767_225_600_000)));
-        assert_eq!(
-            "2026-01-01T00:00:00Z".parse(),
-            Ok(Start::Time(1_767_225_600_000))
-        );
-        assert_eq!(
-            "2026-01-01T01:00:00.5+01:00".parse(),
-            Ok(Start::Time(1_767_225_600_500))
-        );
-    }
-
-    #[test]
-    fn from_refuses_the_rest() {
-        for text in [
-            "",
-            "start",
-            "-1",
-            "@",
-            "@-5",
-            "1.5",
-            "2026-01-01",
-            "2026-01-01T00:00:00",
-            "1969-01-01T00:00:00Z",
-        ] {
-            assert!(text.parse::<Start>().is_err(), "{text}");
-        }
-    }
+    use super::Cursor;
 
     #[test]
     fn a_cursor_without_an_end_is_never_done() {

@@ -1,13 +1,14 @@
 //! The command line: one file per subcommand, and the small Kafka client that the commands share.
 //!
-//! `topic`, `produce` and `consume` talk to a running broker (Millstream or any other that speaks
-//! Kafka's protocol) over blocking sockets. They share, from top to bottom:
+//! `topic`, `produce`, `consume` and `group` talk to a running broker (Millstream or any other that
+//! speaks Kafka's protocol) over blocking sockets. They share, from top to bottom:
 //!
 //! - `producer`: batches on their way to the broker, each exactly once; `render`: records as text.
 //! - `offsets`: ListOffsets, asked of every leader.
 //! - `client`: metadata, and connections to the brokers that it names; `connection`: one of them.
 //! - `records`: record batches to bytes, and whole ones out of a reply; `compress`: their codecs.
 //! - `partitioner`: which partition a record goes to; `lines`: records from lines of text.
+//! - `position`: places in a partition, such as `beginning` and `@1767225600000`.
 //! - `words`: Kafka's error codes, sizes and counts for people to read.
 //! - `output`, `table`: standard output that may be closed early, and columns.
 //!
@@ -20,10 +21,12 @@ mod compress;
 mod connection;
 mod consume;
 mod dump;
+mod group;
 mod lines;
 mod offsets;
 mod output;
 mod partitioner;
+mod position;
 mod produce;
 mod producer;
 mod records;
@@ -67,6 +70,8 @@ enum Command {
     Produce(produce::Args),
     /// Print a topic's records
     Consume(consume::Args),
+    /// List and describe consumer groups, reset and delete their offsets, delete them
+    Group(group::Args),
     /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
     Dump(dump::Args),
     /// Check every checksum and every offset in the data directory of a stopped broker
@@ -108,6 +113,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Group(args) => group::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Verify(args) => verify::run(args),
     }

@@ -71,6 +71,15 @@ pub fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
+/// Success if nothing failed; otherwise everything that did, in one error.
+pub fn all_or_nothing_failed(failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
+    anyhow::bail!("{}", lines.join("\n  and: "))
+}
+
 fn stdout_error(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => ReaderGone.into(),

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::cli::client::{BrokerArgs, Client, REQUEST_TIMEOUT_MS, Topic, text, topic_name};
 use crate::cli::offsets::{self, EARLIEST, LATEST};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, all_or_nothing_failed};
 use crate::cli::table::{Align, Table};
 use crate::cli::words::{self, kafka_error_with};
 
@@ -540,15 +540,6 @@ fn deleted(result: &DeletableTopicResult) -> anyhow::Result<String> {
             Err(anyhow!("cannot delete topic {name}: {why}"))
         }
     }
-}
-
-/// Success if nothing failed; otherwise everything that did, in one error.
-fn all_or_nothing_failed(failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
-    if failures.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
-    bail!("{}", lines.join("\n  and: "))
 }
 
 /// A topic's id as Kafka's own tools print it; None if the broker gave none.

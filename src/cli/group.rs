@@ -1,0 +1,350 @@
+//! `millstream group`: list and describe consumer groups, reset and delete their offsets, delete
+//! groups.
+//!
+//! - `describe`, `reset`: the two larger actions; the others are here.
+//! - `coordinator`: what is asked of the brokers that look after groups.
+//! - `lag`: how far behind a group is, in records and in time.
+
+mod coordinator;
+mod describe;
+mod lag;
+mod reset;
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use anyhow::{anyhow, bail};
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::cli::client::{BrokerArgs, Client};
+use crate::cli::output::{Output, all_or_nothing_failed};
+use crate::cli::table::{Align, Table};
+use crate::cli::words::{self, kafka_error};
+
+use self::coordinator::Listed;
+
+/// The states that a group may be in, of both of Kafka's protocols for consumers.
+const STATES: [&str; 8] = [
+    "Empty",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Stable",
+    "Dead",
+    "Assigning",
+    "Reconciling",
+    "NotReady",
+];
+const EMPTY: &str = "Empty";
+
+/// `millstream group …`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all groups
+    List(ListArgs),
+    /// Show groups' committed offsets, how far behind they are, and their members
+    Describe(describe::Args),
+    /// Show what committed offsets would change to; with --execute, change them
+    ResetOffsets(reset::Args),
+    /// Delete groups with all their committed offsets
+    Delete(DeleteArgs),
+    /// Delete a group's committed offsets of some topics
+    DeleteOffsets(DeleteOffsetsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Only groups in this state, such as Stable or Empty (may be repeated)
+    #[arg(long, value_name = "STATE", value_parser = parse_state)]
+    state: Vec<&'static str>,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct DeleteArgs {
+    /// The groups' names
+    #[arg(required = true, value_name = "GROUP")]
+    groups: Vec<String>,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct DeleteOffsetsArgs {
+    /// The group's name
+    group: String,
+    /// A topic, or some partitions of it, such as orders:0,2 (may be repeated)
+    #[arg(long, value_name = "TOPIC[:N,..]", required = true)]
+    topic: Vec<Selection>,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+/// A topic's partition.
+pub type TopicPartition = (String, i32);
+
+/// Some partitions of a topic, as given on the command line: `orders` or `orders:0,2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    topic: String,
+    /// Empty: all.
+    partitions: Vec<i32>,
+}
+
+impl FromStr for Selection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Selection, String> {
+        let (topic, list) = match text.split_once(':') {
+            Some((topic, list)) => (topic, Some(list)),
+            None => (text, None),
+        };
+        if topic.is_empty() {
+            return Err("it names no topic".to_owned());
+        }
+        let number = |digits: &str| digits.trim().parse::<i32>().ok().filter(|&n| n >= 0);
+        let partitions: Option<Vec<i32>> = match list {
+            Some(list) => list.split(',').map(number).collect(),
+            None => Some(Vec::new()),
+        };
+        let mut partitions = partitions
+            .ok_or("what follows the colon is not a list of partitions, such as orders:0,2")?;
+        partitions.sort_unstable();
+        partitions.dedup();
+        Ok(Selection {
+            topic: topic.to_owned(),
+            partitions,
+        })
+    }
+}
+
+/// Runs one of the actions on groups.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::List(args) => list(args),
+        Action::Describe(args) => describe::run(args),
+        Action::ResetOffsets(args) => reset::run(args),
+        Action::Delete(args) => delete(args),
+        Action::DeleteOffsets(args) => delete_offsets(args),
+    }
+}
+
+/// A group as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct ListedGroup {
+    group: String,
+    /// None from brokers before Kafka 2.6.
+    state: Option<String>,
+    /// `classic`, `consumer` and so on; None before Kafka 3.8.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    protocol_type: String,
+}
+
+impl From<Listed> for ListedGroup {
+    fn from(group: Listed) -> ListedGroup {
+        let given = |text: String| (!text.is_empty()).then_some(text);
+        ListedGroup {
+            group: group.name,
+            state: given(group.state),
+            kind: given(group.kind),
+            protocol_type: group.protocol_type,
+        }
+    }
+}
+
+fn list(args: ListArgs) -> anyhow::Result<()> {
+    let mut client = Client::connect(&args.broker)?;
+    let listed = coordinator::list(&mut client, &args.state)?;
+    let mut groups: Vec<_> = listed.into_iter().map(ListedGroup::from).collect();
+    groups.sort_by(|a, b| a.group.cmp(&b.group));
+    let mut out = Output::new();
+    if args.json {
+        out.line(&serde_json::to_string_pretty(&groups)?)?;
+        return out.flush();
+    }
+    let mut table = Table::new(&[
+        ("GROUP", Align::Left),
+        ("STATE", Align::Left),
+        ("TYPE", Align::Left),
+        ("PROTOCOL TYPE", Align::Left),
+    ]);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    for group in groups {
+        let protocol_type = Some(group.protocol_type).filter(|text| !text.is_empty());
+        table.row(vec![
+            group.group,
+            or_dash(group.state),
+            or_dash(group.kind),
+            or_dash(protocol_type),
+        ]);
+    }
+    table.print_or_pipe(&mut out)?;
+    out.flush()
+}
+
+fn delete(args: DeleteArgs) -> anyhow::Result<()> {
+    let mut client = Client::connect(&args.broker)?;
+    let mut out = Output::new();
+    let mut failures = Vec::new();
+    for group in &args.groups {
+        match coordinator::delete(&mut client, group)? {
+            Ok(()) => out.line(&format!("deleted group {group}"))?,
+            Err(code) => {
+                failures.push(anyhow!(
+                    "cannot delete group {group}: {}",
+                    kafka_error(code)
+                ));
+            }
+        }
+    }
+    out.flush()?;
+    all_or_nothing_failed(failures)
+}
+
+fn delete_offsets(args: DeleteOffsetsArgs) -> anyhow::Result<()> {
+    let mut client = Client::connect(&args.broker)?;
+    let group = &args.group;
+    let committed = committed(&mut client, group)?;
+    let mut doomed = Vec::new();
+    for selection in &args.topic {
+        doomed.extend(committed_of(&committed, selection, group)?);
+    }
+    doomed.sort_unstable();
+    doomed.dedup();
+    let codes = coordinator::delete_offsets(&mut client, group, &doomed)?.map_err(|code| {
+        anyhow!(
+            "cannot delete offsets of group {group}: {}",
+            kafka_error(code)
+        )
+    })?;
+    let mut out = Output::new();
+    let mut failures = Vec::new();
+    for ((topic, partition), code) in codes {
+        match code {
+            0 => out.line(&format!(
+                "deleted the offset of group {group} in {topic} partition {partition}"
+            ))?,
+            code => failures.push(anyhow!(
+                "cannot delete the offset of group {group} in {topic} partition {partition}: {}",
+                kafka_error(code)
+            )),
+        }
+    }
+    out.flush()?;
+    all_or_nothing_failed(failures)
+}
+
+/// What `group` has committed of the partitions in `selection`: all of those that it names.
+fn committed_of(
+    committed: &BTreeMap<TopicPartition, i64>,
+    selection: &Selection,
+    group: &str,
+) -> anyhow::Result<Vec<TopicPartition>> {
+    let topic = &selection.topic;
+    let of_topic = committed.keys().filter(|(name, _)| name == topic);
+    let all: Vec<i32> = of_topic.map(|&(_, partition)| partition).collect();
+    if all.is_empty() {
+        bail!("group {group} has committed no offsets of topic {topic}");
+    }
+    if let Some(missing) = selection.partitions.iter().find(|p| !all.contains(p)) {
+        bail!("group {group} has committed no offset of {topic} partition {missing}");
+    }
+    let chosen = match selection.partitions.is_empty() {
+        true => all,
+        false => selection.partitions.clone(),
+    };
+    Ok(chosen.into_iter().map(|p| (topic.clone(), p)).collect())
+}
+
+/// The offsets that `group` has committed.
+fn committed(client: &mut Client, group: &str) -> anyhow::Result<BTreeMap<TopicPartition, i64>> {
+    coordinator::committed(client, group)?.map_err(|code| {
+        anyhow!(
+            "cannot read the offsets of group {group}: {}",
+            kafka_error(code)
+        )
+    })
+}
+
+/// Says that there is no such group, where, and how to find those that are.
+fn no_group(client: &Client, group: &str) -> anyhow::Error {
+    anyhow!(
+        "group {group} does not exist at {}. `millstream group list` shows those that do",
+        client.address()
+    )
+}
+
+/// Why a group that is not empty must be left alone.
+fn in_use(group: &str, state: &str, members: usize) -> anyhow::Error {
+    let members = words::count(members as u64, "member");
+    anyhow!(
+        "group {group} is {state} with {members}: its offsets can be reset only while it is Empty. \
+         Stop its consumers, wait until they have left (`millstream group describe {group}`), and \
+         try again"
+    )
+}
+
+fn parse_state(text: &str) -> Result<&'static str, String> {
+    let known = STATES.iter().find(|state| state.eq_ignore_ascii_case(text));
+    let unknown = || format!("it is none of {}", STATES.join(", "));
+    known.copied().ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Selection, committed_of, parse_state};
+
+    fn selection(topic: &str, partitions: &[i32]) -> Selection {
+        Selection {
+            topic: topic.to_owned(),
+            partitions: partitions.to_vec(),
+        }
+    }
+
+    #[test]
+    fn topics_come_with_or_without_partitions() {
+        assert_eq!("orders".parse(), Ok(selection("orders", &[])));
+        assert_eq!("orders:2,0,2".parse(), Ok(selection("orders", &[0, 2])));
+        for text in ["", ":1", "orders:", "orders:-1", "orders:1,x", "a:b:0"] {
+            assert!(text.parse::<Selection>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn states_are_known_in_any_case() {
+        assert_eq!(parse_state("stable"), Ok("Stable"));
+        assert_eq!(parse_state("PREPARINGREBALANCE"), Ok("PreparingRebalance"));
+        assert!(parse_state("idle").is_err_and(|why| why.contains("Empty")));
+    }
+
+    #[test]
+    fn offsets_to_delete_are_those_committed() {
+        let partition = |topic: &str, partition| (topic.to_owned(), partition);
+        let committed = [("a", 0), ("a", 3), ("b", 1)].map(|(t, p)| (partition(t, p), 7));
+        let committed = BTreeMap::from(committed);
+        let of = |topic, partitions| committed_of(&committed, &selection(topic, partitions), "g");
+        let all = of("a", &[]).expect("committed");
+        assert_eq!(all, [partition("a", 0), partition("a", 3)]);
+        assert_eq!(of("a", &[3]).expect("committed"), [partition("a", 3)]);
+        for (topic, partitions) in [("a", &[1][..]), ("c", &[])] {
+            let error = of(topic, partitions).expect_err("nothing there");
+            assert!(
+                error.to_string().contains("group g has committed no"),
+                "{error}"
+            );
+        }
+    }
+}

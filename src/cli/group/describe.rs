@@ -1,0 +1,373 @@
+//! `millstream group describe`: a group's state, members, committed offsets and lag.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::anyhow;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use serde::Serialize;
+
+use super::lag::{self, Bounds};
+use super::{TopicPartition, committed, coordinator, no_group};
+use crate::cli::client::{BrokerArgs, Client, Topic};
+use crate::cli::output::{Output, all_or_nothing_failed};
+use crate::cli::table::{Align, Table};
+use crate::cli::words::{self, kafka_error};
+use crate::kafka::consumer_protocol::{self, decode_assignment};
+
+/// `millstream group describe …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+LAG counts the records between the committed offset and the end of the partition. LAG S is the age \
+in seconds of the oldest of them, by its timestamp: how far the group is behind. - stands for what \
+is not known. In a pipe, rows are separated by tabs and begin with the group's name.")]
+pub struct Args {
+    /// The groups' names
+    #[arg(required = true, value_name = "GROUP")]
+    groups: Vec<String>,
+    /// Show the members and their partitions instead of the offsets
+    #[arg(long, conflicts_with = "json")]
+    members: bool,
+    /// Print a JSON array, members included
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Description {
+    group: String,
+    state: String,
+    protocol_type: String,
+    /// The assignor that the members agreed on; empty without members.
+    protocol: String,
+    members: Vec<Member>,
+    partitions: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Member {
+    member: String,
+    /// What a static member calls itself.
+    instance: Option<String>,
+    client: String,
+    host: String,
+    /// Partitions by topic; empty if the members' protocol is not that of consumers.
+    assigned: BTreeMap<String, Vec<i32>>,
+}
+
+/// A partition that the group has committed or is assigned. None is what is not known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Row {
+    topic: String,
+    partition: i32,
+    committed_offset: Option<i64>,
+    end_offset: Option<i64>,
+    lag: Option<i64>,
+    lag_seconds: Option<f64>,
+    member: Option<String>,
+    host: Option<String>,
+}
+
+/// Describes groups.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let mut client = Client::connect(&args.broker)?;
+    let mut descriptions = Vec::new();
+    let mut failures = Vec::new();
+    for group in &args.groups {
+        match description_of(&mut client, group) {
+            Ok(description) => descriptions.push(description),
+            Err(error) => failures.push(error),
+        }
+    }
+    let mut out = Output::new();
+    if args.json {
+        out.line(&serde_json::to_string_pretty(&descriptions)?)?;
+    } else {
+        for (at, description) in descriptions.iter().enumerate() {
+            if at > 0 && out.is_terminal() {
+                out.line("")?;
+            }
+            print(description, args.members, &mut out)?;
+        }
+    }
+    out.flush()?;
+    all_or_nothing_failed(failures)
+}
+
+fn description_of(client: &mut Client, group: &str) -> anyhow::Result<Description> {
+    let described = coordinator::describe(client, group)?
+        .map_err(|code| anyhow!("cannot describe group {group}: {}", kafka_error(code)))?;
+    let Some(described) = described else {
+        return Err(no_group(client, group));
+    };
+    let members = members_of(&described);
+    let committed = committed(client, group)?;
+    let mut rows = rows(&committed, &members);
+    add_lag(client, &mut rows)?;
+    Ok(Description {
+        group: group.to_owned(),
+        state: described.group_state.to_string(),
+        protocol_type: described.protocol_type.to_string(),
+        protocol: described.protocol_data.to_string(),
+        members,
+        partitions: rows,
+    })
+}
+
+fn members_of(group: &DescribedGroup) -> Vec<Member> {
+    let of_consumers = *group.protocol_type == *consumer_protocol::PROTOCOL_TYPE;
+    let member = |member: &DescribedGroupMember| Member {
+        member: member.member_id.to_string(),
+        instance: member.group_instance_id.as_ref().map(|id| id.to_string()),
+        client: member.client_id.to_string(),
+        // Kafka's own brokers put a slash before it.
+        host: member.client_host.trim_start_matches('/').to_owned(),
+        assigned: match of_consumers {
+            true => assigned(member),
+            false => BTreeMap::new(),
+        },
+    };
+    let mut members: Vec<_> = group.members.iter().map(member).collect();
+    members.sort_by(|a, b| a.member.cmp(&b.member));
+    members
+}
+
+/// What the member was assigned; nothing where that cannot be read, which is the members' affair.
+fn assigned(member: &DescribedGroupMember) -> BTreeMap<String, Vec<i32>> {
+    let mut assigned = BTreeMap::<String, Vec<i32>>::new();
+    if let Ok(assignment) = decode_assignment(&member.member_assignment) {
+        for topic in assignment.assigned_partitions {
+            let partitions = assigned.entry(topic.topic.to_owned()).or_default();
+            partitions.extend(topic.partitions);
+            partitions.sort_unstable();
+        }
+    }
+    assigned
+}
+
+/// A row for each partition that was committed or is assigned, without ends and lag.
+fn rows(committed: &BTreeMap<TopicPartition, i64>, members: &[Member]) -> Vec<Row> {
+    let mut owners = BTreeMap::<TopicPartition, &Member>::new();
+    for member in members {
+        for (topic, partitions) in &member.assigned {
+            let owned = partitions.iter().map(|&p| ((topic.clone(), p), member));
+            owners.extend(owned);
+        }
+    }
+    let all: BTreeSet<_> = committed.keys().chain(owners.keys()).collect();
+    let row = |key: &TopicPartition| Row {
+        topic: key.0.clone(),
+        partition: key.1,
+        committed_offset: committed.get(key).copied(),
+        end_offset: None,
+        lag: None,
+        lag_seconds: None,
+        member: owners.get(key).map(|member| member.member.clone()),
+        host: owners.get(key).map(|member| member.host.clone()),
+    };
+    all.into_iter().map(row).collect()
+}
+
+fn add_lag(client: &mut Client, rows: &mut [Row]) -> anyhow::Result<()> {
+    let keys: Vec<_> = rows
+        .iter()
+        .map(|r| (r.topic.clone(), r.partition))
+        .collect();
+    let (bounds, topics) = lag::bounds(client, &keys)?;
+    for (row, key) in rows.iter_mut().zip(&keys) {
+        let (Some(&bounds), Some(topic)) = (
+            bounds.get(key),
+            topics.iter().find(|topic| topic.name == key.0),
+        ) else {
+            continue;
+        };
+        row.end_offset = Some(bounds.end);
+        if let Some(committed) = row.committed_offset {
+            row.lag = Some(lag::records(committed, bounds.end));
+            row.lag_seconds = seconds_behind(client, topic, key.1, committed, bounds);
+        }
+    }
+    Ok(())
+}
+
+/// The age of the oldest record that the group has not committed; None if it cannot be told.
+fn seconds_behind(
+    client: &mut Client,
+    topic: &Topic,
+    partition: i32,
+    committed: i64,
+    bounds: Bounds,
+) -> Option<f64> {
+    // Records below the start are gone: nobody is behind with them any more.
+    let from = committed.max(bounds.start);
+    match lag::first_timestamp(client, topic, partition, from, bounds.end) {
+        Ok(None) => Some(0.0),
+        Ok(Some(timestamp)) => lag::age_seconds(timestamp, jiff::Timestamp::now().as_millisecond()),
+        Err(_) => None,
+    }
+}
+
+fn print(description: &Description, members: bool, out: &mut Output) -> anyhow::Result<()> {
+    let (columns, rows): (&[_], _) = match members {
+        true => (&MEMBER_COLUMNS, member_cells(description)),
+        false => (&PARTITION_COLUMNS, partition_cells(description)),
+    };
+    // A heading names the group to a person; a pipe has it in each row.
+    let skip = usize::from(out.is_terminal());
+    if out.is_terminal() {
+        out.line(&heading(description))?;
+        out.line("")?;
+        if rows.is_empty() {
+            return out.line(match members {
+                true => "no members",
+                false => "no offsets committed and no partitions assigned",
+            });
+        }
+    }
+    let mut table = Table::new(&columns[skip..]);
+    for cells in rows {
+        table.row(cells.into_iter().skip(skip).collect());
+    }
+    table.print_or_pipe(out)
+}
+
+fn heading(description: &Description) -> String {
+    let mut line = format!("group {}  {}", description.group, description.state);
+    if !description.protocol.is_empty() {
+        line += &format!("  protocol {}", description.protocol);
+    }
+    let members = words::count(description.members.len() as u64, "member");
+    format!("{line}  {members}")
+}
+
+const PARTITION_COLUMNS: [(&str, Align); 9] = [
+    ("GROUP", Align::Left),
+    ("TOPIC", Align::Left),
+    ("PARTITION", Align::Right),
+    ("COMMITTED", Align::Right),
+    ("END", Align::Right),
+    ("LAG", Align::Right),
+    ("LAG S", Align::Right),
+    ("MEMBER", Align::Left),
+    ("HOST", Align::Left),
+];
+
+fn partition_cells(description: &Description) -> Vec<Vec<String>> {
+    let number = |n: Option<i64>| n.map_or("-".to_owned(), |n| n.to_string());
+    let row = |row: &Row| {
+        vec![
+            description.group.clone(),
+            row.topic.clone(),
+            row.partition.to_string(),
+            number(row.committed_offset),
+            number(row.end_offset),
+            number(row.lag),
+            seconds(row.lag_seconds),
+            row.member.clone().unwrap_or_else(|| "-".to_owned()),
+            row.host.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    };
+    description.partitions.iter().map(row).collect()
+}
+
+const MEMBER_COLUMNS: [(&str, Align); 7] = [
+    ("GROUP", Align::Left),
+    ("MEMBER", Align::Left),
+    ("INSTANCE", Align::Left),
+    ("CLIENT", Align::Left),
+    ("HOST", Align::Left),
+    ("PARTITIONS", Align::Right),
+    ("ASSIGNED", Align::Left),
+];
+
+fn member_cells(description: &Description) -> Vec<Vec<String>> {
+    let row = |member: &Member| {
+        let partitions: usize = member.assigned.values().map(Vec::len).sum();
+        vec![
+            description.group.clone(),
+            member.member.clone(),
+            member.instance.clone().unwrap_or_else(|| "-".to_owned()),
+            member.client.clone(),
+            member.host.clone(),
+            partitions.to_string(),
+            assigned_text(&member.assigned),
+        ]
+    };
+    description.members.iter().map(row).collect()
+}
+
+/// Such as `clicks:0 orders:0,2`: each word is what `--topic` takes.
+fn assigned_text(assigned: &BTreeMap<String, Vec<i32>>) -> String {
+    if assigned.is_empty() {
+        return "-".to_owned();
+    }
+    let topic = |(topic, partitions): (&String, &Vec<i32>)| {
+        let partitions: Vec<_> = partitions.iter().map(i32::to_string).collect();
+        format!("{topic}:{}", partitions.join(","))
+    };
+    assigned.iter().map(topic).collect::<Vec<_>>().join(" ")
+}
+
+/// Seconds to a tenth, and without one where there is nothing to tell.
+fn seconds(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(0.0) => "0".to_owned(),
+        Some(seconds) => format!("{seconds:.1}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Member, assigned_text, rows, seconds};
+
+    fn member(name: &str, topic: &str, partitions: &[i32]) -> Member {
+        Member {
+            member: name.to_owned(),
+            instance: None,
+            client: "c".to_owned(),
+            host: "h".to_owned(),
+            assigned: BTreeMap::from([(topic.to_owned(), partitions.to_vec())]),
+        }
+    }
+
+    #[test]
+    fn rows_are_what_was_committed_and_what_is_assigned() {
+        let committed = BTreeMap::from([(("a".to_owned(), 0), 5), (("a".to_owned(), 1), 6)]);
+        let rows = rows(
+            &committed,
+            &[member("m1", "a", &[1]), member("m2", "b", &[0])],
+        );
+        let told: Vec<_> = rows
+            .iter()
+            .map(|r| {
+                (
+                    r.topic.as_str(),
+                    r.partition,
+                    r.committed_offset,
+                    r.member.as_deref(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("a", 0, Some(5), None),
+            ("a", 1, Some(6), Some("m1")),
+            ("b", 0, None, Some("m2")),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn cells_say_what_is_known() {
+        assert_eq!(seconds(None), "-");
+        assert_eq!(seconds(Some(0.0)), "0");
+        assert_eq!(seconds(Some(61.25)), "61.2");
+        assert_eq!(assigned_text(&BTreeMap::new()), "-");
+        let mut member = member("m", "b", &[0, 2]);
+        member.assigned.insert("a".to_owned(), vec![1]);
+        assert_eq!(assigned_text(&member.assigned), "a:1 b:0,2");
+    }
+}
