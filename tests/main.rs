@@ -7,11 +7,8 @@ mod commands;
 mod durability;
 mod full_disk;
 mod fuzz_seeds;
-<<<<<<< HEAD
-mod groups;
-=======
 mod group_command;
->>>>>>> gcli
+mod groups;
 mod hostile;
 mod http;
 mod lifecycle;
