@@ -140,7 +140,7 @@ fn a_group_shows_its_members_and_how_far_behind_they_are() {
 }
 
 #[test]
-fn lag_is_counted_from_the_first_record_that_is_still_there() {
+fn lag_in_seconds_is_the_age_of_the_first_record_not_committed() {
     let (_dir, broker) = broker();
     let mut wire = Wire::connect(broker.kafka);
     wire.create_topic("t", 1);
@@ -155,13 +155,6 @@ fn lag_is_counted_from_the_first_record_that_is_still_there() {
     };
     // One batch holds all three: the answer is the record's age, not the batch's.
     assert!((60.0..600.0).contains(&seconds()), "{}", seconds());
-    ok(broker.run(&["topic", "delete", "t"], b""));
-    let gone = broker.run(&["group", "describe", "g"], b"");
-    let gone = String::from_utf8(gone.stdout).unwrap();
-    assert!(
-        gone.is_empty() || gone.starts_with("g\tt\t0\t1\t-\t-\t-"),
-        "{gone}"
-    );
 }
 
 #[test]
