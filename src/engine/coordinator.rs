@@ -310,7 +310,7 @@ impl Engine {
             move |engine, home| async move {
                 let deleted = engine.with_known_group(&group_id, |slot, _, _| {
                     slot.group.delete()?;
-                    Ok(slot.offsets.iter().map(|(key, _)| key).collect::<Vec<_>>())
+                    Ok(slot.offsets.keys())
                 });
                 let keys = deleted.unwrap_or(Err(GroupError::GroupIdNotFound))?;
                 let mut records = engine.tombstones(&group_id, &keys);

@@ -222,3 +222,34 @@ fn a_full_group_and_a_full_broker_turn_newcomers_away() {
         assert_eq!(member.heartbeat(), NONE);
     }
 }
+
+#[test]
+fn a_commit_and_a_deletion_at_the_same_time_end_alike_before_and_after_kill_9() {
+    const GROUPS: i64 = 300;
+    let (dir, broker, mut wire) = broker();
+    let names: Vec<String> = (0..GROUPS).map(|number| format!("g{number}")).collect();
+    for name in &names {
+        wire.send(&commit(name, "t", &[(0, 1)]), OFFSET_COMMIT);
+    }
+    for _ in &names {
+        wire.receive::<OffsetCommitRequest>(OFFSET_COMMIT);
+    }
+    let mut deleting = Wire::connect(broker.kafka);
+    for name in &names {
+        wire.send(&commit(name, "t", &[(1, 2)]), OFFSET_COMMIT);
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![group_id(name)]);
+        deleting.send(&request, 2);
+    }
+    for _ in &names {
+        wire.receive::<OffsetCommitRequest>(OFFSET_COMMIT);
+        let deleted = deleting.receive::<DeleteGroupsRequest>(2);
+        assert_eq!(deleted.results[0].error_code, NONE);
+    }
+    let offsets = |wire: &mut Wire| -> Vec<_> {
+        let fetch = |name: &String| fetch_offsets(wire, name, None, OFFSET_FETCH);
+        names.iter().map(fetch).collect()
+    };
+    let before = offsets(&mut wire);
+    let (_broker, mut wire) = after_kill_9(&dir, broker);
+    assert_eq!(offsets(&mut wire), before);
+}

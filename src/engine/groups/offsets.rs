@@ -149,12 +149,18 @@ impl GroupOffsets {
         keys.into_iter().filter(exists).collect()
     }
 
-    /// What there is to delete when a topic is deleted.
-    pub fn of_topic(&self, topic_id: Uuid) -> Vec<PartitionKey> {
+    /// What there is to delete when the group is deleted.
+    pub fn keys(&self) -> Vec<PartitionKey> {
         let mut keys = self.keys_in_flight();
         keys.extend(self.durable.keys());
-        keys.retain(|key| key.topic_id == topic_id);
         keys.into_iter().collect()
+    }
+
+    /// What there is to delete when a topic is deleted.
+    pub fn of_topic(&self, topic_id: Uuid) -> Vec<PartitionKey> {
+        let mut keys = self.keys();
+        keys.retain(|key| key.topic_id == topic_id);
+        keys
     }
 
     /// The offsets whose time is over. `topic_name` finds the name of a topic; offsets of topics
