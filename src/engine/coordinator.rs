@@ -30,6 +30,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
+/// Offsets of vanished topics that are ended with one batch.
+const ORPHANS_AT_ONCE: usize = 1000;
+
 /// One shard's groups.
 pub struct Coordinator {
     config: Arc<GroupConfig>,
@@ -527,6 +530,7 @@ impl Engine {
 
     fn adopt_groups(self: &Rc<Self>, home: PartitionKey, loaded: offsets_topic::Loaded) {
         let now_ms = clock::steady_ms();
+        let mut orphans = Vec::new();
         let mut groups = self.groups.groups.borrow_mut();
         for (group_id, state) in loaded.groups {
             let config = Arc::clone(&self.groups.config);
@@ -538,7 +542,12 @@ impl Engine {
                 .offsets
                 .into_iter()
                 .filter_map(|((name, index), offset)| {
-                    let topic = self.topic(&name)?;
+                    let Some(topic) = self.topic(&name) else {
+                        // A stop came between the topic's end and that of its offsets.
+                        let gone = offsets_topic::offset_record(&group_id, &name, index, None);
+                        orphans.push(gone);
+                        return None;
+                    };
                     let key = PartitionKey {
                         topic_id: topic.id,
                         index,
@@ -548,6 +557,11 @@ impl Engine {
             let mut slot = Slot::new(group, GroupOffsets::restore(offsets), home);
             self.groups.arm(&group_id, &mut slot);
             groups.insert(group_id, slot);
+        }
+        drop(groups);
+        // In parts that make a batch of a sane size each.
+        for records in orphans.chunks(ORPHANS_AT_ONCE) {
+            let _ = self.write(home, records.to_vec(), now_ms);
         }
     }
 }

@@ -125,7 +125,7 @@ impl Engine {
             }
             Entry::TopicDeleted { .. } => match before {
                 Some(topic) => {
-                    self.forget_offsets_of(&topic);
+                    self.forget_offsets_of(&topic).await;
                     self.drop_partitions(&topic).await
                 }
                 None => Ok(()),

@@ -8,6 +8,7 @@ use crate::engine::groups::offsets::{CommitId, CommittedOffset};
 use crate::engine::offsets_topic::{self, Record};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tokio::sync::oneshot;
@@ -199,8 +200,10 @@ impl Engine {
         }
     }
 
-    /// Forgets the offsets of a deleted topic.
-    pub fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
+    /// Forgets the offsets of a deleted topic. Returns when that is durable, so that a topic of the
+    /// same name does not inherit them; if it cannot be written, the next start tries again.
+    pub async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
+        let mut forgotten = Vec::new();
         let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
         for group_id in ids {
             let begun = self.with_known_group(&group_id, |slot, _, _| {
@@ -216,10 +219,8 @@ impl Engine {
             };
             let records = keys.iter().map(tombstone).collect();
             let written = self.write(home, records, clock::steady_ms());
-            let engine = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                let _ = engine.finish_commit(&group_id, commit, written).await;
-            });
+            forgotten.push(async move { self.finish_commit(&group_id, commit, written).await });
         }
+        join_all(forgotten).await;
     }
 }

@@ -5,7 +5,7 @@
 //! commits are on it too (the wall clock read once at start, plus the monotonic time since).
 //!
 //! - [`group`]: the state machine of one group's membership; the table below is its summary.
-//! - [`member`]: what is known of a group's members, and their vote.
+//! - `member`: what is known of a group's members, and their vote.
 //! - [`messages`]: the events, the answers, the actions and the snapshot.
 //! - [`offsets`]: the offsets that one group committed, and their retention.
 //! - [`subscription`]: which topics a member asked for, where that can be read at all.
