@@ -561,7 +561,7 @@ impl Engine {
         drop(groups);
         // In parts that make a batch of a sane size each.
         for records in orphans.chunks(ORPHANS_AT_ONCE) {
-            let _ = self.write(home, records.to_vec(), now_ms);
+            drop(self.write(home, records.to_vec(), now_ms));
         }
     }
 }
