@@ -9,6 +9,7 @@ pub mod catalog_log;
 pub mod compaction;
 pub mod coordinator;
 pub mod fetch;
+pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
 pub mod mailbox;
