@@ -5,6 +5,7 @@ mod clients;
 mod codecs;
 mod commands;
 mod durability;
+mod fetch_sessions;
 mod full_disk;
 mod fuzz_seeds;
 mod group_command;
