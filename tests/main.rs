@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod lifecycle;
 mod log_model;
+mod perf;
 mod protocol;
 mod support;
 mod tidy;
