@@ -14,6 +14,7 @@ mod hostile;
 mod http;
 mod lifecycle;
 mod log_model;
+mod perf;
 mod protocol;
 mod support;
 mod tidy;
