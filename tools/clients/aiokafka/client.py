@@ -13,6 +13,7 @@ import matrix
 
 NAME = "aiokafka"
 TIMEOUT_S = 30
+LINGER_MS = 200  # batches large enough to be worth compressing; small ones are sent as they are
 
 
 async def version():
@@ -68,7 +69,7 @@ async def produce(topic, partitions, count, start, base, codec, idempotent):
         acks="all",
         compression_type=None if codec == "none" else codec,
         enable_idempotence=bool(idempotent),
-        linger_ms=5,
+        linger_ms=LINGER_MS,
     )
     async with producer:
         futures = [

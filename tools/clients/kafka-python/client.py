@@ -11,6 +11,7 @@ import matrix
 
 NAME = "kafka-python"
 TIMEOUT_S = 30
+LINGER_MS = 200  # batches large enough to be worth compressing; small ones are sent as they are
 
 
 def version():
@@ -58,7 +59,7 @@ def produce(topic, partitions, count, start, base, codec, idempotent):
         acks="all",
         compression_type=None if codec == "none" else codec,
         enable_idempotence=bool(idempotent),
-        linger_ms=5,
+        linger_ms=LINGER_MS,
     )
     with closing(producer):
         futures = [
