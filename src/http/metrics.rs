@@ -112,10 +112,7 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
 
 fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
     for (name, kind, help, value) in SHARD_FAMILIES {
-        page.family(name, kind, help);
-        for report in reports {
-            page.sample("", &[("shard", &report.shard)], value(report));
-        }
+        page.shard_family(name, kind, help, reports, value);
     }
     page.family(
         "millstream_connections_closed_total",
@@ -184,29 +181,22 @@ const COMPACTION_FAMILIES: &[ShardFamily] = &[
 
 fn compaction_metrics(page: &mut Page, reports: &[ShardReport]) {
     for (name, kind, help, value) in COMPACTION_FAMILIES {
-        page.family(name, kind, help);
-        for report in reports {
-            page.sample("", &[("shard", &report.shard)], value(report));
-        }
+        page.shard_family(name, kind, help, reports, value);
     }
-    page.family(
+    page.shard_family(
         "millstream_compaction_last_run_timestamp_seconds",
         "gauge",
         "When the last compaction ended, well or not; 0 before the first.",
+        reports,
+        |r| r.compaction.last_run_ms as f64 / 1e3,
     );
-    for report in reports {
-        let seconds = report.compaction.last_run_ms as f64 / 1e3;
-        page.sample("", &[("shard", &report.shard)], seconds);
-    }
-    page.family(
+    page.shard_family(
         "millstream_compaction_last_duration_seconds",
         "gauge",
         "How long the last compaction took.",
+        reports,
+        |r| r.compaction.last_duration_ms as f64 / 1e3,
     );
-    for report in reports {
-        let seconds = report.compaction.last_duration_ms as f64 / 1e3;
-        page.sample("", &[("shard", &report.shard)], seconds);
-    }
 }
 
 fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
@@ -336,11 +326,28 @@ impl Page {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
+    /// A family with one sample for each shard.
+    fn shard_family<V: Display>(
+        &mut self,
+        name: &'static str,
+        kind: &str,
+        help: &str,
+        reports: &[ShardReport],
+        value: impl Fn(&ShardReport) -> V,
+    ) {
+        self.family(name, kind, help);
+        for report in reports {
+            self.sample("", &[("shard", &report.shard)], value(report));
+        }
+    }
+
     fn sample(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
         let _ = write!(self.text, "{}{suffix}", self.family);
         for (place, (name, value)) in labels.iter().enumerate() {
             let before = if place == 0 { '{' } else { ',' };
-            let _ = write!(self.text, "{before}{name}=\"{value}\"");
+            let _ = write!(self.text, "{before}{name}=\"");
+            let _ = write!(Escaped(&mut self.text), "{value}");
+            self.text.push('"');
         }
         let after = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.text, "{after} {value}");
@@ -362,10 +369,38 @@ impl Page {
     }
 }
 
+/// Writes a label's value, in which the format gives three characters a meaning of their own.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for character in text.chars() {
+            match character {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                other => self.0.push(other),
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn what_the_format_gives_a_meaning_is_escaped_in_labels() {
+        let mut page = Page {
+            family: "x",
+            ..Page::default()
+        };
+        page.sample("", &[("group", &"a\"b\\c\nd"), ("topic", &"é")], 1);
+        let expected = "x{group=\"a\\\"b\\\\c\\nd\",topic=\"é\"} 1\n";
+        assert_eq!(page.text, expected);
+    }
 
     #[test]
     fn samples_and_histograms_are_written_as_prometheus_reads_them() {
