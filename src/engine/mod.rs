@@ -11,6 +11,7 @@ pub mod coordinator;
 pub mod fetch;
 pub mod groups;
 pub mod inspect;
+pub mod lag;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
@@ -30,6 +31,7 @@ use crate::log::{LogConfig, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
+use lag::LagReport;
 use mailbox::Mailboxes;
 use partition::{Append, Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
@@ -127,6 +129,8 @@ pub struct Engine {
     producer_ids: RefCell<admin::ProducerIdBlock>,
     /// The groups that live on this shard.
     pub groups: coordinator::Coordinator,
+    /// How far they are behind, as the last round found.
+    lag: RefCell<Arc<LagReport>>,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -163,6 +167,7 @@ impl Engine {
             dirty_wake: Notify::new(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
+            lag: RefCell::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
         })
@@ -399,6 +404,7 @@ impl Engine {
     /// This shard's counters.
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
+        report.lag = Arc::clone(&self.lag.borrow());
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();

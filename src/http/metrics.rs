@@ -2,22 +2,28 @@
 
 use crate::config::Durability;
 use crate::engine::Engine;
+use crate::engine::lag::{self, Lag};
 use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
 use crate::io::process;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use tokio::task::yield_now;
 
 /// The label under which topics beyond `metrics_topics_max` are summed up. No topic can have this
 /// name.
 const OTHER_TOPICS: &str = "(other)";
 
-pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
+/// Samples of a large family that are written without a pause.
+const SAMPLES_AT_ONCE: usize = 1000;
+
+pub async fn render(engine: &Engine, reports: &[ShardReport]) -> String {
     let mut page = Page::default();
     process_metrics(&mut page, engine);
     shard_metrics(&mut page, reports);
     compaction_metrics(&mut page, reports);
     request_metrics(&mut page, reports);
     topic_metrics(&mut page, engine, reports);
+    lag_metrics(&mut page, engine, reports).await;
     page.text
 }
 
@@ -309,6 +315,65 @@ fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
             page.sample("", &[("topic", topic)], value(report));
         }
     }
+}
+
+/// A family with one sample for each group and partition: name, help, value if it is known.
+type LagFamily = (&'static str, &'static str, fn(&Lag) -> Option<f64>);
+
+const LAG_FAMILIES: &[LagFamily] = &[
+    (
+        "millstream_group_lag_records",
+        "Records between what the group has committed and the end.",
+        |lag| Some(lag.records as f64),
+    ),
+    (
+        "millstream_group_lag_seconds",
+        "Age of the oldest record that the group has not committed.",
+        |lag| lag.seconds,
+    ),
+];
+
+/// There can be very many of these: requests pass in between.
+async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
+    let (lags, left_out) = lag::first_by_group(reports, engine.config.lag_series_max);
+    for (name, help, value) in LAG_FAMILIES {
+        page.family(name, "gauge", help);
+        for (place, found) in lags.iter().enumerate() {
+            if place % SAMPLES_AT_ONCE == SAMPLES_AT_ONCE - 1 {
+                yield_now().await;
+            }
+            let Some(value) = value(&found.lag) else {
+                continue;
+            };
+            let (group, topic) = (&found.group, &found.topic.name);
+            let labels: Labels<'_> = &[
+                ("group", group),
+                ("topic", topic),
+                ("partition", &found.partition),
+            ];
+            page.sample("", labels, value);
+        }
+    }
+    page.family(
+        "millstream_group_lag_left_out_series",
+        "gauge",
+        "Partitions of groups whose lag is not shown.",
+    );
+    page.sample("", &[], left_out);
+    page.shard_family(
+        "millstream_group_lag_last_run_timestamp_seconds",
+        "gauge",
+        "When lag was measured last; 0 before the first time.",
+        reports,
+        |r| r.lag.last_run_ms as f64 / 1e3,
+    );
+    page.shard_family(
+        "millstream_group_lag_last_duration_seconds",
+        "gauge",
+        "How long it took to measure lag.",
+        reports,
+        |r| r.lag.last_duration.as_secs_f64(),
+    );
 }
 
 type Labels<'a> = &'a [(&'a str, &'a dyn Display)];
