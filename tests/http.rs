@@ -44,6 +44,11 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_topic_segments", "gauge"),
     ("millstream_topic_producers", "gauge"),
     ("millstream_topic_stopped_partitions", "gauge"),
+    ("millstream_group_lag_records", "gauge"),
+    ("millstream_group_lag_seconds", "gauge"),
+    ("millstream_group_lag_left_out_series", "gauge"),
+    ("millstream_group_lag_last_run_timestamp_seconds", "gauge"),
+    ("millstream_group_lag_last_duration_seconds", "gauge"),
 ];
 
 #[test]

@@ -145,6 +145,11 @@ table! {
         log_format: LogFormat = LogFormat::Text, Kind::OneOf(LogFormat::NAMES);
         /// Topics with metrics of their own; the others are counted together.
         metrics_topics_max: usize = 100, count(0, 100_000);
+        /// How often the lag of groups is measured for the metrics; 0 turns it off.
+        lag_interval_ms: u64 = 10_000, millis(0, LONG_MAX);
+        /// Partitions of groups with metrics of their lag, the groups taken in the order of their names;
+        /// the others are left out.
+        lag_series_max: usize = 10_000, count(0, 1_000_000);
         /// How long a broker that is told to stop lets replies in flight leave before it closes
         /// their connections. Acknowledged records are safe whatever it is set to.
         shutdown_timeout_ms: u64 = 1_500, millis(0, 3_600_000);

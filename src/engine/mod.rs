@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
+pub mod lag;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
@@ -32,6 +33,7 @@ use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
 use fetch_sessions::FetchSessions;
+use lag::LagReport;
 use mailbox::Mailboxes;
 use partition::{Append, Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
@@ -131,6 +133,8 @@ pub struct Engine {
     pub groups: coordinator::Coordinator,
     /// The fetch sessions that this shard's connections opened.
     pub fetch_sessions: RefCell<FetchSessions>,
+    /// How far they are behind, as the last round found.
+    lag: RefCell<Arc<LagReport>>,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -168,6 +172,7 @@ impl Engine {
             dirty_wake: Notify::new(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
+            lag: RefCell::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
         })
@@ -404,6 +409,7 @@ impl Engine {
     /// This shard's counters.
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
+        report.lag = Arc::clone(&self.lag.borrow());
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
         let sessions = self.fetch_sessions.borrow();
         report.fetch_sessions = sessions.count() as u64;

@@ -1,8 +1,10 @@
 //! What a shard counts. Plain cells: only the shard's own thread touches them, and whoever wants
 //! them asks through the mailbox for a copy.
 
+use super::lag::LagReport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Upper bounds of the latency buckets in microseconds; the last bucket has none.
@@ -90,6 +92,7 @@ pub struct ShardReport {
     pub request_latency: BTreeMap<&'static str, Histogram>,
     pub errors: BTreeMap<&'static str, u64>,
     pub compaction: CompactionStats,
+    pub lag: Arc<LagReport>,
     /// By topic name.
     pub topics: BTreeMap<String, TopicReport>,
 }
