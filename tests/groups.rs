@@ -5,6 +5,7 @@ mod clients;
 mod membership;
 mod offsets;
 mod restarts;
+mod storage;
 
 use crate::support::Broker;
 use crate::support::wire::Wire;
