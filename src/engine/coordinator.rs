@@ -499,7 +499,16 @@ impl Engine {
         }
     }
 
-    // ---- start ----
+    // ---- start and stop ----
+
+    /// Answers all that wait for their groups: the broker stops, and clients are to look for the
+    /// coordinator again. From now on this shard's groups take no requests.
+    pub fn unload_groups(self: &Rc<Self>) {
+        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
+        for group_id in ids {
+            self.with_known_group(&group_id, |slot, _, out| slot.group.unload(out));
+        }
+    }
 
     /// Reads this shard's part of `__consumer_offsets`. Blocks: at start only.
     ///

@@ -7,6 +7,7 @@ use crate::support::{Broker, Random, eventually};
 use kafka_protocol::messages::*;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+const NOT_COORDINATOR: i16 = 16;
 const GROUP_MAX_SIZE_REACHED: i16 = 81;
 
 fn offset(partition: i32, offset: i64) -> Committed {
@@ -187,20 +188,53 @@ fn groups_move_when_the_number_of_cores_changes() {
 }
 
 #[test]
-fn who_waits_for_a_group_does_not_hold_up_a_stop() {
+fn a_stop_answers_who_waits_for_a_group_and_is_not_held_up() {
     for cores in ["1", "2"] {
         // Longer than any test waits.
         let flags = ["--shutdown-timeout-ms", "3600000", "--cores", cores];
-        let (_dir, broker, mut wire) = broker_with(&flags);
-        let _member = group_of(broker.kafka, "g", 1);
-        let mut waiting = Member::new(broker.kafka, "g");
+        let (dir, broker, mut wire) = broker_with(&flags);
+        let mut joining = group_of(broker.kafka, "joining", 1).remove(0);
+        let mut waiting = Member::new(broker.kafka, "joining");
         waiting.get_id();
         waiting.send_join();
-        eventually("it waits", || {
-            describe(&mut wire, "g").0 == "PreparingRebalance"
-        });
+        joining.await_rebalance();
+        // The second of two that do not lead waits for the leader's assignment.
+        let mut syncing = group_of(broker.kafka, "syncing", 2);
+        join_again(&mut syncing);
+        let is_follower = |member: &&mut Member| member.id != member.leader;
+        let follower = syncing.iter_mut().find(is_follower).unwrap();
+        let request = sync("syncing", &follower.id, follower.generation, &[]);
+        let held = || broker.metric("millstream_inflight_bytes", "");
+        let before = held();
+        follower.wire.send(&request, SYNC_GROUP);
+        eventually("the broker has it", || held() > before);
+        assert_eq!(describe(&mut wire, "syncing").0, "CompletingRebalance");
+
         broker.stop();
+        assert_eq!(waiting.receive_join().error_code, NOT_COORDINATOR);
+        let synced = follower.wire.receive::<SyncGroupRequest>(SYNC_GROUP);
+        assert_eq!(synced.error_code, NOT_COORDINATOR);
         assert!(waiting.wire.is_closed_by_broker());
+
+        // Who was a member is one when the broker is back.
+        let broker = Broker::with(dir.path(), &FLAGS);
+        let mut wire = Wire::connect(broker.kafka);
+        assert_eq!(describe(&mut wire, "joining"), ("Stable".to_owned(), 1));
+        assert_eq!(describe(&mut wire, "syncing"), ("Stable".to_owned(), 2));
+    }
+}
+
+/// All members of a settled group join the next generation, and do not sync.
+fn join_again(members: &mut [Member]) {
+    let leads = |member: &&mut Member| member.id == member.leader;
+    members.iter_mut().find(leads).unwrap().send_join();
+    let others = |member: &&mut Member| member.id != member.leader;
+    for member in members.iter_mut().filter(others) {
+        member.await_rebalance();
+        member.send_join();
+    }
+    for member in members {
+        assert_eq!(member.receive_join().error_code, NONE);
     }
 }
 
