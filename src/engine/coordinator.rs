@@ -194,6 +194,7 @@ impl Engine {
         + Send
         + 'static,
     ) -> Result<Reply, GroupError> {
+        check_group_id(&group_id)?;
         let home = self.find_home(&group_id).await?;
         let answer = self.call_while_wanted(self.owner_of(home), move |engine| async move {
             let (token, reply) = engine.groups.park();
@@ -269,6 +270,7 @@ impl Engine {
         instance_id: Option<String>,
         generation: i32,
     ) -> Result<(), GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(
             &group_id.clone(),
             Err(GroupError::UnknownMemberId),
@@ -290,6 +292,7 @@ impl Engine {
         group_id: String,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<LeaveResult>, GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(
             &group_id.clone(),
             Err(GroupError::UnknownMemberId),
@@ -335,6 +338,7 @@ impl Engine {
         self: &Rc<Self>,
         group_id: String,
     ) -> Result<Option<GroupDescription>, GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(&group_id.clone(), Ok(None), move |engine, _| async move {
             let groups = engine.groups.groups.borrow();
             Ok(groups.get(&group_id).map(|slot| slot.group.describe()))
@@ -572,6 +576,14 @@ impl Engine {
         for records in orphans.chunks(ORPHANS_AT_ONCE) {
             drop(self.write(home, records.to_vec(), now_ms));
         }
+    }
+}
+
+/// As in Kafka, the empty name is no group's, but offsets may be stored under it.
+fn check_group_id(group_id: &str) -> Result<(), GroupError> {
+    match group_id.is_empty() {
+        true => Err(GroupError::InvalidGroupId),
+        false => Ok(()),
     }
 }
 

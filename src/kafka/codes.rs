@@ -48,6 +48,7 @@ impl From<&AdminError> for ErrorCode {
 impl From<&GroupError> for ErrorCode {
     fn from(error: &GroupError) -> Self {
         match error {
+            GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
             GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
             GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
             GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,

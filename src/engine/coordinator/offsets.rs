@@ -1,5 +1,6 @@
 //! Committed offsets: storing, finding, deleting and expiring them.
 
+use super::check_group_id;
 use crate::engine::catalog::Topic;
 use crate::engine::groups::GroupError;
 use crate::engine::groups::group::commit_check_without_group;
@@ -113,30 +114,32 @@ impl Engine {
         .await
     }
 
-    /// Deletes committed offsets of partitions; the result says of each topic whether it may.
+    /// Deletes committed offsets of partitions; the result says of each whether it may.
     pub async fn delete_offsets(
         self: &Rc<Self>,
         group_id: String,
         keys: Vec<(String, PartitionKey)>,
     ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(
             &group_id.clone(),
             Err(GroupError::GroupIdNotFound),
             move |engine, home| async move {
                 let mut results = Vec::with_capacity(keys.len());
                 let mut allowed = Vec::new();
-                let known = engine.with_known_group(&group_id, |slot, _, _| {
+                let begun = engine.with_known_group(&group_id, |slot, _, _| {
+                    slot.group.check_offset_delete()?;
                     for (topic, key) in keys {
-                        let result = slot.group.check_offset_delete(&topic);
+                        let result = slot.group.check_offset_delete_of(&topic);
                         if result.is_ok() {
                             allowed.push(key);
                         }
                         results.push((key, result));
                     }
                     let gone = slot.offsets.existing(allowed);
-                    (slot.offsets.begin_delete(gone.clone()), gone)
+                    Ok((slot.offsets.begin_delete(gone.clone()), gone))
                 });
-                let (commit, gone) = known.ok_or(GroupError::GroupIdNotFound)?;
+                let (commit, gone) = begun.unwrap_or(Err(GroupError::GroupIdNotFound))?;
                 let records = engine.tombstones(&group_id, &gone);
                 let written = engine.write(home, records, clock::steady_ms());
                 engine.finish_commit(&group_id, commit, written).await?;
