@@ -63,6 +63,46 @@ fn a_thousand_groups_commit_and_all_is_there_after_kill_9() {
 }
 
 #[test]
+fn a_thousand_groups_with_members_are_all_stable_before_and_after_kill_9() {
+    const GROUPS: usize = 1000;
+    /// The last that does not tell a member its id before it may join.
+    const JOIN_AT_ONCE: i16 = 3;
+    let (dir, broker, mut wire) = broker();
+    let group = |number: usize| format!("g{number}");
+    (0..GROUPS).for_each(|number| wire.send(&join(&group(number), ""), JOIN_AT_ONCE));
+    let joined: Vec<JoinGroupResponse> = (0..GROUPS)
+        .map(|_| wire.receive::<JoinGroupRequest>(JOIN_AT_ONCE))
+        .collect();
+    let id = |number: usize| joined[number].member_id.as_str();
+    for (number, joined) in joined.iter().enumerate() {
+        assert_eq!((joined.error_code, joined.generation_id), (NONE, 1));
+        let request = sync(&group(number), id(number), 1, &[(id(number), b"mine")]);
+        wire.send(&request, SYNC_GROUP);
+    }
+    for _ in 0..GROUPS {
+        let synced = wire.receive::<SyncGroupRequest>(SYNC_GROUP);
+        assert_eq!(
+            (synced.error_code, &synced.assignment[..]),
+            (NONE, &b"mine"[..])
+        );
+    }
+    let all_are_stable = |wire: &mut Wire| {
+        let request = ListGroupsRequest::default().with_states_filter(vec![text("Stable")]);
+        assert_eq!(wire.call(&request, 5).groups.len(), GROUPS);
+        (0..GROUPS).for_each(|number| {
+            wire.send(&heartbeat(&group(number), id(number), 1), HEARTBEAT);
+        });
+        for _ in 0..GROUPS {
+            let beat = wire.receive::<HeartbeatRequest>(HEARTBEAT);
+            assert_eq!(beat.error_code, NONE);
+        }
+    };
+    all_are_stable(&mut wire);
+    let (_broker, mut wire) = after_kill_9(&dir, broker);
+    all_are_stable(&mut wire);
+}
+
+#[test]
 fn kill_9_in_the_middle_of_a_rebalance_leaves_a_group_that_forms_again() {
     let (dir, broker, mut wire) = broker();
     let mut members = group_of(broker.kafka, "g", 2);
