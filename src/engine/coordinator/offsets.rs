@@ -10,7 +10,7 @@ use crate::engine::offsets_topic::{self, Record};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -165,18 +165,19 @@ impl Engine {
 
     /// Removes offsets whose time is over, and groups of which nothing is left.
     pub async fn expire_offsets(self: &Rc<Self>) {
+        let names: HashMap<Uuid, String> = self.with_catalog(|catalog| {
+            let topics = catalog.topics();
+            topics.map(|topic| (topic.id, topic.name.clone())).collect()
+        });
         let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
         for group_id in ids {
-            self.expire_offsets_of(&group_id).await;
+            self.expire_offsets_of(&group_id, &names).await;
             tokio::task::yield_now().await;
         }
     }
 
-    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str) {
-        let names: BTreeMap<Uuid, String> = self.with_catalog(|catalog| {
-            let topics = catalog.topics();
-            topics.map(|topic| (topic.id, topic.name.clone())).collect()
-        });
+    /// `names` has all topics, but for those that are quite new.
+    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
         let begun = self.with_known_group(group_id, |slot, now_ms, _| {
             let name = |id: Uuid| names.get(&id).map(String::as_str);
             let retention = slot.group.retention();
