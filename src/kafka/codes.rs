@@ -35,7 +35,9 @@ impl From<&AdminError> for ErrorCode {
             AdminError::NoPartitions | AdminError::NotMorePartitions { .. } => {
                 ErrorCode::InvalidPartitions
             }
-            AdminError::BadConfig(_) | AdminError::NotAList(_) => ErrorCode::InvalidConfig,
+            AdminError::BadConfig(_) | AdminError::MustCompact(_) | AdminError::NotAList(_) => {
+                ErrorCode::InvalidConfig
+            }
             AdminError::LimitReached { .. } => ErrorCode::PolicyViolation,
             AdminError::StillDeleting(_) | AdminError::NotWritten(_) => {
                 ErrorCode::KafkaStorageError
