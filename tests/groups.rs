@@ -6,6 +6,7 @@ mod lag;
 mod membership;
 mod offsets;
 mod restarts;
+mod storage;
 
 use crate::support::Broker;
 use crate::support::wire::Wire;

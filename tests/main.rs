@@ -4,6 +4,7 @@ mod administration;
 mod clients;
 mod codecs;
 mod commands;
+mod compaction;
 mod durability;
 mod fetch_sessions;
 mod full_disk;

@@ -329,6 +329,16 @@ fn description_of(client: &mut Client, name: &str) -> anyhow::Result<Description
 }
 
 fn settings_of(client: &mut Client, topic: &str) -> anyhow::Result<Vec<Setting>> {
+    let configs = configs_of(client, topic)?.into_iter();
+    let changed = configs.filter(|config| config.config_source != SOURCE_DEFAULT);
+    Ok(changed.map(Setting::from).collect())
+}
+
+/// Every setting that the broker knows of for a topic.
+fn configs_of(
+    client: &mut Client,
+    topic: &str,
+) -> anyhow::Result<Vec<DescribeConfigsResourceResult>> {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(TOPIC_RESOURCE)
         .with_resource_name(text(topic))
@@ -344,11 +354,7 @@ fn settings_of(client: &mut Client, topic: &str) -> anyhow::Result<Vec<Setting>>
         let why = kafka_error_with(result.error_code, result.error_message.as_deref());
         bail!("cannot read the settings of topic {topic}: {why}");
     }
-    let changed = result
-        .configs
-        .into_iter()
-        .filter(|config| config.config_source != SOURCE_DEFAULT);
-    Ok(changed.map(Setting::from).collect())
+    Ok(result.configs)
 }
 
 impl From<DescribeConfigsResourceResult> for Setting {
@@ -441,6 +447,7 @@ fn alter(args: AlterArgs) -> anyhow::Result<()> {
     let mut out = Output::new();
     client.topic(&args.name)?;
     require_apis(&mut client, &args)?;
+    check_deletions(&mut client, &args)?;
     if !args.config.is_empty() || !args.delete_config.is_empty() {
         alter_settings(&mut client, &args)?;
         out.line(&format!("changed the settings of topic {}", args.name))?;
@@ -464,6 +471,23 @@ fn require_apis(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> {
         connection.version::<IncrementalAlterConfigsRequest>(i16::MAX)?;
     }
     Ok(())
+}
+
+/// Brokers take it for done to delete what is not set, whatever its name: here it is a slip.
+fn check_deletions(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> {
+    if args.delete_config.is_empty() {
+        return Ok(());
+    }
+    let known = configs_of(client, &args.name)?;
+    let is_known = |name: &String| known.iter().any(|config| *config.name == **name);
+    match args.delete_config.iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => bail!(
+            "cannot delete `{name}`: topics have no such setting; \
+             `topic describe {}` shows those that are set",
+            args.name
+        ),
+    }
 }
 
 fn alter_settings(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> {

@@ -121,6 +121,10 @@ table! {
         /// The most bytes of records in one fetch reply, whatever the client asks for. The first batch is
         /// sent even if it alone is larger.
         fetch_bytes_max: usize = 55 * MIB as usize, bytes(KIB, INT_MAX), kafka "fetch.max.bytes";
+        /// Idempotent producers whose sequence numbers one partition remembers; of more, those that were
+        /// silent for longest are forgotten. Each costs some 300 bytes of memory and up to 179 of each
+        /// checkpoint.
+        partition_producers_max: usize = 50_000, count(16, 10_000_000);
         /// Fetches that may wait for records on one shard; one more is answered at once.
         parked_fetches_max: usize = 20_000, count(1, 1_000_000);
         /// Fetch sessions that may be open, divided evenly among the shards; 0 for none. A client that

@@ -36,7 +36,9 @@ impl From<&AdminError> for ErrorCode {
             AdminError::NoPartitions | AdminError::NotMorePartitions { .. } => {
                 ErrorCode::InvalidPartitions
             }
-            AdminError::BadConfig(_) | AdminError::NotAList(_) => ErrorCode::InvalidConfig,
+            AdminError::BadConfig(_) | AdminError::MustCompact(_) | AdminError::NotAList(_) => {
+                ErrorCode::InvalidConfig
+            }
             AdminError::LimitReached { .. } => ErrorCode::PolicyViolation,
             AdminError::StillDeleting(_) | AdminError::NotWritten(_) => {
                 ErrorCode::KafkaStorageError
@@ -49,6 +51,7 @@ impl From<&AdminError> for ErrorCode {
 impl From<&GroupError> for ErrorCode {
     fn from(error: &GroupError) -> Self {
         match error {
+            GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
             GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
             GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
             GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
