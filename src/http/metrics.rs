@@ -91,6 +91,24 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
         |r| r.parked_fetches,
     ),
     (
+        "millstream_fetch_sessions",
+        "gauge",
+        "Fetch sessions that are open.",
+        |r| r.fetch_sessions,
+    ),
+    (
+        "millstream_fetch_session_partitions",
+        "gauge",
+        "Partitions in fetch sessions.",
+        |r| r.fetch_session_partitions,
+    ),
+    (
+        "millstream_fetch_session_evictions_total",
+        "counter",
+        "Fetch sessions that were closed for lack of room.",
+        |r| r.fetch_session_evictions,
+    ),
+    (
         "millstream_mailbox_depth",
         "gauge",
         "Calls from other shards that wait.",
