@@ -98,9 +98,10 @@ def run_tests(source, address, run, names=None):
         "KAFKA_VERSION": KAFKA_VERSION,
         # Must exist, and is not looked into.
         "KAFKA_ROOT": str(WORK),
+        "PYTHONPATH": str(HERE),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    options = ["--override-ini=addopts=", f"--timeout={TEST_SECONDS}", f"--junit-xml={report}", "--durations=5"]
+    options = ["-p", "settings", "--override-ini=addopts=", f"--timeout={TEST_SECONDS}", f"--junit-xml={report}"]
     subprocess.run(
         [sys.executable, "-m", "pytest", *options, f"--ignore=test/integration/{NOT_RUN}", *chosen],
         cwd=source,
