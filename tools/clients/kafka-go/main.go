@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"log"
 	"time"
 
 	"millstream/tools/clients/go-common"
@@ -220,12 +219,7 @@ func offsets(
 func read(
 	ctx context.Context, topic string, partition int, start, end int64, each func(matrix.Record) error,
 ) (err error) {
-	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers:   []string{matrix.Bootstrap()},
-		Topic:     topic,
-		Partition: partition,
-		MaxWait:   500 * time.Millisecond, // Close waits as long
-	})
+	reader := newReader(topic, partition)
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	if err := reader.SetOffset(start); err != nil {
 		return err
@@ -243,6 +237,15 @@ func read(
 	return nil
 }
 
+func newReader(topic string, partition int) *kafka.Reader {
+	return kafka.NewReader(kafka.ReaderConfig{
+		Brokers:   []string{matrix.Bootstrap()},
+		Topic:     topic,
+		Partition: partition,
+		MaxWait:   500 * time.Millisecond, // Close waits as long
+	})
+}
+
 func received(message kafka.Message) matrix.Record {
 	var headers matrix.Headers
 	for _, header := range message.Headers {
@@ -256,74 +259,6 @@ func received(message kafka.Message) matrix.Record {
 		Timestamp: message.Time.UnixMilli(),
 		Headers:   headers,
 	}
-}
-
-func member(ctx context.Context, args matrix.Args) (err error) {
-	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers:           []string{matrix.Bootstrap()},
-		GroupID:           args["group"],
-		Topic:             args["topic"],
-		SessionTimeout:    6 * time.Second,
-		HeartbeatInterval: time.Second,
-		StartOffset:       kafka.FirstOffset,
-		MaxWait:           500 * time.Millisecond, // a rebalance waits as long, and Close
-		ErrorLogger:       log.Default(),
-	})
-	defer func() { err = errors.Join(err, reader.Close()) }() // it leaves the group
-
-	for left := int(args.Max()); left != 0; {
-		batch, err := fetch(ctx, reader, left)
-		if ctx.Err() != nil {
-			return matrix.Ended(ctx.Err())
-		}
-		if err != nil {
-			return err
-		}
-		if left > 0 {
-			left -= len(batch)
-		}
-		if err := process(reader, batch); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fetch waits for a message, and takes what comes right behind it, at most limit if that is not -1.
-func fetch(ctx context.Context, reader *kafka.Reader, limit int) ([]kafka.Message, error) {
-	message, err := reader.FetchMessage(ctx)
-	if err != nil {
-		return nil, err
-	}
-	batch := []kafka.Message{message}
-	soon, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
-	defer cancel()
-	for len(batch) != limit {
-		message, err := reader.FetchMessage(soon)
-		if err != nil {
-			break // if it was not the time, the next call meets it again
-		}
-		batch = append(batch, message)
-	}
-	return batch, nil
-}
-
-// process also sees to the end what was fetched when the signal came: its context is its own.
-func process(reader *kafka.Reader, batch []kafka.Message) error {
-	next := matrix.Offsets{}
-	for _, message := range batch {
-		if err := matrix.PrintProcessed(int32(message.Partition), message.Offset); err != nil {
-			return err
-		}
-		next[int32(message.Partition)] = message.Offset + 1
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if err := reader.CommitMessages(ctx, batch...); err != nil {
-		log.Printf("not committed: %v", err)
-		return nil
-	}
-	return matrix.PrintCommitted(next)
 }
 
 func commit(ctx context.Context, args matrix.Args) error {
