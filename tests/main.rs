@@ -17,5 +17,6 @@ mod log_model;
 mod protocol;
 mod support;
 mod tidy;
+mod unsupported;
 mod verify;
 mod zero_copy;
