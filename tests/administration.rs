@@ -134,6 +134,33 @@ fn altered_configs_hold_at_once_and_after_kill_9() {
 }
 
 #[test]
+fn every_config_tells_its_value_its_default_its_type_and_what_it_is_for() {
+    const DEFAULT: i8 = 5;
+    let (_dir, _broker, mut wire) = broker();
+    wire.try_create_topic("t", 1, &[("retention.ms", "1000")]);
+    for (kind, name, least) in [(TOPIC, "t", 17), (BROKER, "1", 50)] {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(name))
+            .with_configuration_keys(None);
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_include_synonyms(true)
+            .with_include_documentation(true);
+        let configs = wire.call(&request, 4).results.remove(0).configs;
+        assert!(configs.len() >= least, "{}", configs.len());
+        for config in configs {
+            assert!(config.value.is_some(), "{config:?}");
+            assert!((1..=9).contains(&config.config_type), "{config:?}");
+            assert!(config.documentation.unwrap().len() > 10);
+            let sources: Vec<i8> = config.synonyms.iter().map(|one| one.source).collect();
+            assert_eq!(sources.first(), Some(&config.config_source));
+            assert_eq!(sources.last(), Some(&DEFAULT));
+        }
+    }
+}
+
+#[test]
 fn what_would_lose_the_offsets_of_groups_is_refused() {
     const OFFSETS: &str = "__consumer_offsets";
     let (_dir, _broker, mut wire) = broker();

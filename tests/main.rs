@@ -19,5 +19,6 @@ mod perf;
 mod protocol;
 mod support;
 mod tidy;
+mod unsupported;
 mod verify;
 mod zero_copy;

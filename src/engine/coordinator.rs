@@ -128,10 +128,7 @@ impl Engine {
     /// The partition that a group is stored in; `None` while nobody used groups yet.
     pub fn home_of_group(&self, group_id: &str) -> Option<PartitionKey> {
         let topic = self.topic(OFFSETS_TOPIC)?;
-        Some(PartitionKey {
-            topic_id: topic.id,
-            index: offsets_topic::partition_of(group_id, topic.partitions),
-        })
+        Some(home_in(&topic, group_id))
     }
 
     /// Creates `__consumer_offsets` when it is not there yet.
@@ -167,23 +164,32 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
-        let Some(home) = self.home_of_group(group_id) else {
-            return absent;
-        };
+        match self.home_of_group(group_id) {
+            Some(home) => self.run_at(home, act).await,
+            None => absent,
+        }
+    }
+
+    async fn run_at<T, F>(
+        self: &Rc<Self>,
+        home: PartitionKey,
+        act: impl FnOnce(Rc<Engine>, PartitionKey) -> F + Send + 'static,
+    ) -> Result<T, GroupError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, GroupError>> + 'static,
+    {
         let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
     }
 
     /// The partition that a group is to be stored in, made when there is none yet.
     async fn find_home(self: &Rc<Self>, group_id: &str) -> Result<PartitionKey, GroupError> {
-        if self.home_of_group(group_id).is_none()
-            && let Err(error) = self.ensure_offsets_topic().await
-        {
+        let topic = self.ensure_offsets_topic().await.map_err(|error| {
             tracing::error!(%error, "{OFFSETS_TOPIC} cannot be created; groups cannot be served");
-            return Err(GroupError::CoordinatorNotAvailable);
-        }
-        self.home_of_group(group_id)
-            .ok_or(GroupError::CoordinatorNotAvailable)
+            GroupError::CoordinatorNotAvailable
+        })?;
+        Ok(home_in(&topic, group_id))
     }
 
     /// Runs an event whose answer may take minutes, on the shard that the group lives on. A client
@@ -577,6 +583,13 @@ impl Engine {
         for records in orphans.chunks(ORPHANS_AT_ONCE) {
             drop(self.write(home, records.to_vec(), now_ms));
         }
+    }
+}
+
+fn home_in(topic: &Topic, group_id: &str) -> PartitionKey {
+    PartitionKey {
+        topic_id: topic.id,
+        index: offsets_topic::partition_of(group_id, topic.partitions),
     }
 }
 

@@ -216,19 +216,11 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        if shard == self.shard {
-            return Ok(call(Rc::clone(self)).await);
-        }
-        let (answer, answered) = oneshot::channel();
-        let run = move |engine: &Rc<Engine>| {
-            let future = call(Rc::clone(engine));
-            tokio::task::spawn_local(async move {
-                // Whoever asked may be gone.
-                let _ = answer.send(future.await);
-            });
-        };
-        self.mailboxes.send(shard, Box::new(run)).await;
-        answered.await.map_err(|_| EngineError::Stopping)
+        self.call_and(shard, call, |future, answer| async move {
+            // Whoever asked may be gone.
+            let _ = answer.send(future.await);
+        })
+        .await
     }
 
     /// As [`call`](Self::call), but the work on the other shard is dropped when its answer is not
@@ -245,20 +237,35 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
+        self.call_and(shard, call, |future, mut answer| async move {
+            tokio::select! {
+                result = future => {
+                    let _ = answer.send(result);
+                }
+                () = answer.closed() => {}
+            }
+        })
+        .await
+    }
+
+    /// Runs `call` on a shard; on another one, `bring` sees to it that its answer is sent.
+    async fn call_and<T, F, B>(
+        self: &Rc<Self>,
+        shard: usize,
+        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
+        bring: impl FnOnce(F, oneshot::Sender<T>) -> B + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+        B: Future<Output = ()> + 'static,
+    {
         if shard == self.shard {
             return Ok(call(Rc::clone(self)).await);
         }
-        let (mut answer, answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let run = move |engine: &Rc<Engine>| {
-            let future = call(Rc::clone(engine));
-            tokio::task::spawn_local(async move {
-                tokio::select! {
-                    result = future => {
-                        let _ = answer.send(result);
-                    }
-                    () = answer.closed() => {}
-                }
-            });
+            tokio::task::spawn_local(bring(call(Rc::clone(engine)), answer));
         };
         self.mailboxes.send(shard, Box::new(run)).await;
         answered.await.map_err(|_| EngineError::Stopping)

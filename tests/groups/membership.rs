@@ -279,7 +279,7 @@ fn a_static_member_comes_back_without_a_rebalance_and_its_old_id_is_fenced() {
 }
 
 #[test]
-fn a_hundred_members_become_one_group_and_leave_it() {
+fn a_hundred_members_become_one_group_rebalance_and_leave_it() {
     let (_dir, broker, mut wire) = broker();
     let mut members = group_of(broker.kafka, "g", 100);
     let generation = members[0].generation;
@@ -289,7 +289,15 @@ fn a_hundred_members_become_one_group_and_leave_it() {
         assert_eq!((member.generation, &member.leader), (generation, &leader));
     }
     assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 100));
+    let mut leaver = members.pop().unwrap();
+    assert_eq!(leaver.leave(), NONE);
     for member in &mut members {
+        assert_eq!(member.heartbeat(), REBALANCE_IN_PROGRESS);
+    }
+    settle(&mut members);
+    assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 99));
+    for member in &mut members {
+        assert_eq!(member.generation, generation + 1, "one rebalance for all");
         assert_eq!(member.leave(), NONE);
     }
     assert_eq!(describe(&mut wire, "g"), ("Empty".to_owned(), 0));

@@ -196,6 +196,34 @@ fn commit_until_killed(wire: &mut Wire, number: usize, acknowledged: &AtomicI64)
 }
 
 #[test]
+fn a_static_member_that_starts_anew_after_kill_9_keeps_its_place() {
+    let (dir, broker, _wire) = broker();
+    let mut members: Vec<Member> = (0..2).map(|_| Member::new(broker.kafka, "g")).collect();
+    for (member, instance) in members.iter_mut().zip(["a", "b"]) {
+        member.request.group_instance_id = Some(text(instance));
+    }
+    settle(&mut members);
+    let generation = members[0].generation;
+    let (broker, mut wire) = after_kill_9(&dir, broker);
+    let mut back = Member::new(broker.kafka, "g");
+    back.request.group_instance_id = Some(text("a"));
+    back.send_join();
+    let joined = back.receive_join();
+    assert_eq!(
+        (joined.error_code, joined.generation_id),
+        (NONE, generation)
+    );
+    assert_ne!(back.id, members[0].id);
+    assert_eq!(back.sync(&[]).assignment[..], 2_u32.to_be_bytes());
+    assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 2));
+    let (broker, mut wire) = after_kill_9(&dir, broker);
+    // Its new id is the one that was stored.
+    back.wire = Wire::connect(broker.kafka);
+    assert_eq!(back.heartbeat(), NONE);
+    assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 2));
+}
+
+#[test]
 fn a_member_that_does_not_come_back_after_kill_9_is_dropped() {
     let (dir, broker, _wire) = broker();
     let mut members: Vec<Member> = (0..2).map(|_| Member::new(broker.kafka, "g")).collect();

@@ -24,12 +24,14 @@ impl Engine {
         request: CommitRequest,
         commits: Vec<(PartitionKey, CommittedOffset)>,
     ) -> Result<(), GroupError> {
-        if self.home_of_group(&group_id).is_none() {
-            commit_check_without_group(request.generation)?;
-            self.find_home(&group_id).await?;
-        }
-        let absent = Err(GroupError::CoordinatorNotAvailable);
-        self.at_home(&group_id.clone(), absent, move |engine, home| async move {
+        let home = match self.home_of_group(&group_id) {
+            Some(home) => home,
+            None => {
+                commit_check_without_group(request.generation)?;
+                self.find_home(&group_id).await?
+            }
+        };
+        self.run_at(home, move |engine, home| async move {
             if !engine.has_group(&group_id) {
                 commit_check_without_group(request.generation)?;
                 engine.check_group_limit(&group_id)?;
