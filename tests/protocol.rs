@@ -95,17 +95,24 @@ fn metadata_tells_topics_by_name_by_id_all_or_none() {
             .iter()
             .all(|partition| partition.leader_id == node.node_id)
     );
-    let by_id = |id: Uuid| {
-        let topic = MetadataRequestTopic::default()
-            .with_topic_id(id)
-            .with_name(None);
-        MetadataRequest::default().with_topics(Some(vec![topic]))
-    };
-    let found = wire.call(&by_id(one.topic_id), METADATA).topics.remove(0);
-    assert_eq!(found.name, Some(topic_name("one")));
-    assert_eq!(found.partitions.len(), 3);
-    let unknown = wire.call(&by_id(Uuid::from_u128(5)), METADATA);
-    assert_eq!(unknown.topics[0].error_code, UNKNOWN_TOPIC_ID);
+    // The name is null, as the protocol has it, or empty, as the Java client has it.
+    for name in [None, Some(topic_name(""))] {
+        let by_id = |id: Uuid| {
+            let topic = MetadataRequestTopic::default()
+                .with_topic_id(id)
+                .with_name(name.clone());
+            MetadataRequest::default().with_topics(Some(vec![topic]))
+        };
+        let found = wire.call(&by_id(one.topic_id), METADATA).topics.remove(0);
+        assert_eq!(found.name, Some(topic_name("one")));
+        assert_eq!(found.partitions.len(), 3);
+        let unknown = Uuid::from_u128(5);
+        let answer = wire.call(&by_id(unknown), METADATA).topics.remove(0);
+        assert_eq!(
+            (answer.error_code, answer.topic_id),
+            (UNKNOWN_TOPIC_ID, unknown)
+        );
+    }
 
     // In version 0 an empty list asks for all.
     let response = wire.call(&none, 0);

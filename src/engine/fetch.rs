@@ -147,7 +147,34 @@ impl Engine {
 
     /// Reads whole batches of one of this shard's partitions; see [`Log::read`](crate::log::Log::read).
     /// What it finds is in memory, but for what lies beyond `max_bytes`.
+    ///
+    /// Reads on where compaction has left batches without records: clients move over them, but
+    /// some programs take a poll that brings nothing for the end of the log. At that end they are
+    /// what is returned.
     pub async fn read_partition(
+        self: &Rc<Self>,
+        partition: &SharedPartition,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Found, EngineError> {
+        let mut found = self
+            .read_segment(partition, offset, max_bytes, at_least_one)
+            .await?;
+        while !found.reaches_end
+            && let Some(next) = batch::end_of_hollow(&found.records)
+        {
+            let read = self.read_segment(partition, next, max_bytes, at_least_one);
+            match read.await {
+                Ok(more) if !more.records.is_empty() => found = more,
+                // Whatever it is, the client meets it when it has moved there.
+                _ => break,
+            }
+        }
+        Ok(found)
+    }
+
+    async fn read_segment(
         self: &Rc<Self>,
         partition: &SharedPartition,
         offset: i64,

@@ -86,7 +86,16 @@ pub(super) async fn append(
     batch: &BatchBuilder,
     values: &[&str],
 ) -> Answered {
-    let batch = Bytes::from(batch.build(values));
+    append_bytes(engine, key, ack, batch.build(values)).await
+}
+
+async fn append_bytes(
+    engine: &Rc<Engine>,
+    key: PartitionKey,
+    ack: AckWhen,
+    batch: Vec<u8>,
+) -> Answered {
+    let batch = Bytes::from(batch);
     let header = BatchHeader::parse(&batch).unwrap();
     let (reply, answered) = oneshot::channel();
     let append = Append {
@@ -231,6 +240,42 @@ fn reads_of_many_partitions_keep_to_the_limit_in_the_order_they_were_asked_for()
         let first = engines[1].read(&reads, 10, None).await;
         assert_eq!(lengths(first), [true, false, false, false]);
     });
+}
+
+#[test]
+fn a_read_passes_over_batches_that_compaction_emptied_but_not_over_the_end() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        for emptied in [true, true, false, true] {
+            let batch = batch_of_one(emptied);
+            let answered = append_bytes(engine, key, AckWhen::Appended, batch).await;
+            answered.await.unwrap().unwrap();
+        }
+        flush(engine);
+        for (offset, found) in [(0, 2), (1, 2), (2, 2), (3, 3)] {
+            let reads = [PartitionRead {
+                key,
+                offset,
+                max_bytes: 70,
+            }];
+            let data = engine.read(&reads, 70, None).await.remove(0);
+            let first = BatchHeader::parse(&data.records.unwrap()).unwrap();
+            assert_eq!(first.base_offset, found, "read from {offset}");
+            assert_eq!(data.has_more, found < 3);
+        }
+    });
+}
+
+fn batch_of_one(emptied: bool) -> Vec<u8> {
+    let batch = BatchBuilder::default().build(&["a"]);
+    if !emptied {
+        return batch;
+    }
+    let mut header = BatchHeader::parse(&batch).unwrap();
+    header.record_count = 0;
+    header.with_records(&[])
 }
 
 #[test]

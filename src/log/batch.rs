@@ -228,6 +228,20 @@ pub fn whole_batches_within(batches: &[u8], most: usize) -> usize {
     end
 }
 
+/// The offset behind `batches` when compaction has left none of their records.
+pub fn end_of_hollow(batches: &[u8]) -> Option<i64> {
+    let mut at = 0;
+    let mut end = None;
+    while let Ok(header) = BatchHeader::parse(&batches[at..]) {
+        if header.record_count > 0 {
+            return None;
+        }
+        at = batches.len().min(at + header.size());
+        end = Some(header.next_offset());
+    }
+    end
+}
+
 /// Whether the CRC-32C in the header matches. `batch` is one whole batch.
 pub fn crc_matches(batch: &[u8]) -> bool {
     batch.len() >= HEADER_BYTES

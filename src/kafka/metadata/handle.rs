@@ -60,7 +60,9 @@ async fn find<'a>(
     asked: &TopicRequest<'a>,
     request: &Request<'a>,
 ) -> Topic<'a> {
-    let Some(name) = asked.name else {
+    // The Java client, when it asks by id, leaves the name empty instead of null.
+    let by_id = !asked.topic_id.is_nil();
+    let Some(name) = asked.name.filter(|_| !by_id) else {
         return match engine.topic_by_id(asked.topic_id) {
             Some(topic) => describe(engine, &topic, request),
             None => Topic {

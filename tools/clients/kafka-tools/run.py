@@ -1,0 +1,25 @@
+"""Apache Kafka's own command line tools against Millstream: what each prints is checked."""
+
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kafka-common"))
+
+import suite  # noqa: E402
+
+# A module registers its cases when it is imported. What takes long comes first.
+import records  # noqa: E402, F401
+import groups  # noqa: E402, F401
+import topics  # noqa: E402, F401
+import configs  # noqa: E402, F401
+import cluster  # noqa: E402, F401
+
+
+def main():
+    version = re.search(r"kafka.version>([^<]+)<", (suite.KAFKA / "pom.xml").read_text())[1]
+    suite.run(f"The command line tools of Apache Kafka {version}, by the names of their scripts.", jobs=3)
+
+
+if __name__ == "__main__":
+    main()
