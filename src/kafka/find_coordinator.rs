@@ -119,6 +119,7 @@ fn encode_node(w: &mut Writer, coordinator: &Coordinator<'_>) {
 }
 
 const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
 
 /// This broker coordinates every group. Transactions and share groups it does not have.
 pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
@@ -132,19 +133,32 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             error_code: ErrorCode::None,
             error_message: None,
         },
-        _ => Coordinator {
-            key: Cow::Borrowed(*key),
-            node_id: -1,
-            host: Cow::Borrowed(""),
-            port: -1,
-            error_code: ErrorCode::InvalidRequest,
-            error_message: Some(Cow::Borrowed(
-                "this broker coordinates groups only, neither transactions nor share groups",
-            )),
-        },
+        // Of the codes that every client takes as final: librdkafka asks again after any other,
+        // for ever.
+        KEY_TYPE_TRANSACTION => nobody(
+            key,
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            "this broker has no transactions",
+        ),
+        _ => nobody(
+            key,
+            ErrorCode::InvalidRequest,
+            "this broker coordinates groups only, no share groups",
+        ),
     };
     Response {
         throttle_time_ms: 0,
         coordinators: request.coordinator_keys.iter().map(coordinator).collect(),
+    }
+}
+
+fn nobody<'a>(key: &'a str, error_code: ErrorCode, why: &'static str) -> Coordinator<'a> {
+    Coordinator {
+        key: Cow::Borrowed(key),
+        node_id: -1,
+        host: Cow::Borrowed(""),
+        port: -1,
+        error_code,
+        error_message: Some(Cow::Borrowed(why)),
     }
 }
