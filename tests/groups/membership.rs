@@ -8,7 +8,6 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::*;
 
 const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
-const INVALID_GROUP_ID: i16 = 24;
 const INVALID_SESSION_TIMEOUT: i16 = 26;
 const FENCED_INSTANCE_ID: i16 = 82;
 
@@ -86,6 +85,11 @@ fn wrong_members_generations_timeouts_and_protocols_are_told_apart() {
         assert_eq!(sync("g", "nobody", generation), UNKNOWN_MEMBER_ID);
         assert_eq!(sync("g", &id, generation + 1), ILLEGAL_GENERATION);
         assert_eq!(sync("no group", &id, generation), UNKNOWN_MEMBER_ID);
+        assert_eq!(sync("", &id, generation), INVALID_GROUP_ID);
+    }
+    for version in 0..=LEAVE_GROUP {
+        let response = wire.call(&leave("", &id, version), version);
+        assert_eq!(response.error_code, INVALID_GROUP_ID);
     }
     let other_protocol = sync("g", &id, generation, &[]).with_protocol_name(Some(text("sticky")));
     let response = wire.call(&other_protocol, SYNC_GROUP);
