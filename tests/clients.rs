@@ -6,8 +6,9 @@ use crate::support::{Broker, HANG, Random};
 use chrono::{DateTime, Utc};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders, Timestamp};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord, Producer};
 use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
 use rskafka::client::partition::{Compression, OffsetAt, UnknownTopicHandling};
@@ -205,6 +206,24 @@ async fn an_idempotent_producer_keeps_the_order_of_fifty_partitions() {
         *expected += 1;
     }
     assert_eq!(read, vec![RECORDS; PARTITIONS as usize]);
+}
+
+#[test]
+fn a_transactional_producer_learns_that_there_are_no_transactions() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    let settings = [("transactional.id", "payments")];
+    let producer: BaseProducer = client(&broker, &settings).create().unwrap();
+    let refused = producer.init_transactions(HANG).unwrap_err();
+    let KafkaError::Transaction(error) = &refused else {
+        panic!("{refused}")
+    };
+    assert!(error.is_fatal(), "asked again instead: {refused}");
+    let reason = error.string();
+    assert!(
+        reason.contains("this broker has no transactions"),
+        "{reason}"
+    );
 }
 
 #[tokio::test]
