@@ -2,6 +2,7 @@
 
 mod admin;
 mod clients;
+mod lag;
 mod membership;
 mod offsets;
 mod restarts;

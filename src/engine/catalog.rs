@@ -13,7 +13,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// The longest topic name, as in Kafka: with the partition's number it must be a file name.
-const TOPIC_NAME_BYTES_MAX: usize = 249;
+pub(super) const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// The topic that groups and their offsets are stored in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The internal topics that clients may read but not write.

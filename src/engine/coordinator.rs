@@ -24,7 +24,7 @@ use crate::log::batch::BatchHeader;
 use crate::log::{LogError, LogErrorKind};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,8 @@ const ORPHANS_AT_ONCE: usize = 1000;
 /// One shard's groups.
 pub struct Coordinator {
     config: Arc<GroupConfig>,
-    groups: RefCell<HashMap<String, Slot>>,
+    /// By name, in whose order lag is measured.
+    groups: RefCell<BTreeMap<String, Slot>>,
     parked: RefCell<HashMap<Token, oneshot::Sender<Reply>>>,
     next_token: Cell<u64>,
     /// When a group wants its timers looked at, soonest first; stale entries are harmless.

@@ -51,8 +51,8 @@ impl PartitionData {
 }
 
 /// What one partition had.
-struct Found {
-    records: Bytes,
+pub struct Found {
+    pub records: Bytes,
     reaches_end: bool,
 }
 
@@ -145,7 +145,9 @@ impl Engine {
         data
     }
 
-    async fn read_partition(
+    /// Reads whole batches of one of this shard's partitions; see [`Log::read`](crate::log::Log::read).
+    /// What it finds is in memory, but for what lies beyond `max_bytes`.
+    pub async fn read_partition(
         self: &Rc<Self>,
         partition: &SharedPartition,
         offset: i64,

@@ -9,8 +9,10 @@ pub mod catalog_log;
 pub mod compaction;
 pub mod coordinator;
 pub mod fetch;
+pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
+pub mod lag;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
@@ -30,6 +32,8 @@ use crate::log::{LogConfig, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
+use fetch_sessions::FetchSessions;
+use lag::LagReport;
 use mailbox::Mailboxes;
 use partition::{Append, Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
@@ -127,6 +131,10 @@ pub struct Engine {
     producer_ids: RefCell<admin::ProducerIdBlock>,
     /// The groups that live on this shard.
     pub groups: coordinator::Coordinator,
+    /// The fetch sessions that this shard's connections opened.
+    pub fetch_sessions: RefCell<FetchSessions>,
+    /// How far they are behind, as the last round found.
+    lag: RefCell<Arc<LagReport>>,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -149,6 +157,7 @@ impl Engine {
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         Rc::new(Engine {
             groups: coordinator::Coordinator::new(&parts.config),
+            fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&parts))),
             shard: parts.shard,
             config: parts.config,
             cluster_id: parts.cluster_id,
@@ -163,6 +172,7 @@ impl Engine {
             dirty_wake: Notify::new(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
+            lag: RefCell::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
         })
@@ -406,7 +416,12 @@ impl Engine {
     /// This shard's counters.
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
+        report.lag = Arc::clone(&self.lag.borrow());
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
+        let sessions = self.fetch_sessions.borrow();
+        report.fetch_sessions = sessions.count() as u64;
+        report.fetch_session_partitions = sessions.partition_count() as u64;
+        report.fetch_session_evictions = sessions.evictions();
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();
             partition.report_compaction(&mut report.compaction);
@@ -476,6 +491,17 @@ const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10)
 /// once (`segment.jitter.ms`).
 fn jitter_ms(most: i64) -> i64 {
     (process::random_u64() >> 1) as i64 % most.saturating_add(1).max(1)
+}
+
+/// This shard's part of what all shards' sessions may take up.
+fn session_limits(parts: &EngineParts) -> fetch_sessions::Limits {
+    let shards = parts.mailboxes.shard_count();
+    let part = |whole: usize| whole / shards + usize::from(parts.shard < whole % shards);
+    fetch_sessions::Limits {
+        sessions: part(parts.config.fetch_sessions_max),
+        partitions: part(parts.config.fetch_session_partitions_max),
+        eviction_ms: parts.config.fetch_session_eviction_ms as i64,
+    }
 }
 
 /// What the log needs of a topic's configuration and the broker's.

@@ -3,6 +3,7 @@
 use super::error::ErrorCode;
 use crate::engine::EngineError;
 use crate::engine::admin::AdminError;
+use crate::engine::fetch_sessions::SessionError;
 use crate::engine::groups::GroupError;
 use crate::log::batch::BatchError;
 
@@ -65,6 +66,16 @@ impl From<&GroupError> for ErrorCode {
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        }
+    }
+}
+
+impl From<SessionError> for ErrorCode {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Unknown | SessionError::NoRoom => ErrorCode::FetchSessionIdNotFound,
+            SessionError::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,
+            SessionError::OtherNaming => ErrorCode::FetchSessionTopicIdError,
         }
     }
 }

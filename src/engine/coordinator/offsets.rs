@@ -5,12 +5,13 @@ use crate::engine::catalog::Topic;
 use crate::engine::groups::GroupError;
 use crate::engine::groups::group::commit_check_without_group;
 use crate::engine::groups::messages::CommitRequest;
-use crate::engine::groups::offsets::{CommitId, CommittedOffset};
+use crate::engine::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
 use crate::engine::offsets_topic::{self, Record};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use futures_util::future::join_all;
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -114,6 +115,21 @@ impl Engine {
             },
         )
         .await
+    }
+
+    /// Shows the durable offsets of at most `most` groups of this shard, those whose names follow
+    /// `after`, in the order of their names. Returns the name of the last; `None` at the end.
+    pub fn look_at_offsets(
+        &self,
+        after: Option<&str>,
+        most: usize,
+        mut look: impl FnMut(&str, &GroupOffsets),
+    ) -> Option<String> {
+        let groups = self.groups.groups.borrow();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let some = groups.range::<str, _>((from, Bound::Unbounded)).take(most);
+        let seen = some.inspect(|(group_id, slot)| look(group_id, &slot.offsets));
+        seen.last().map(|(group_id, _)| group_id.clone())
     }
 
     /// Deletes committed offsets of partitions; the result says of each whether it may.
