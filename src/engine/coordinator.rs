@@ -5,6 +5,8 @@
 //! (`offsets_topic`), and is durable before it is answered.
 
 mod offsets;
+#[cfg(test)]
+mod tests;
 
 use super::admin::{AdminError, NewTopic};
 use super::catalog::{OFFSETS_TOPIC, Topic};

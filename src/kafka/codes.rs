@@ -65,6 +65,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+            GroupError::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         }
     }

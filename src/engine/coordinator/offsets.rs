@@ -17,13 +17,14 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 impl Engine {
-    /// Stores offsets; answered when they are durable. `topics` names the partitions' topics.
+    /// Stores offsets; answered when they are durable. The result says of each, in their order,
+    /// whether its topic is there.
     pub async fn commit_offsets(
         self: &Rc<Self>,
         group_id: String,
         request: CommitRequest,
         commits: Vec<(PartitionKey, CommittedOffset)>,
-    ) -> Result<(), GroupError> {
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let home = match self.home_of_group(&group_id) {
             Some(home) => home,
             None => {
@@ -36,15 +37,39 @@ impl Engine {
                 commit_check_without_group(request.generation)?;
                 engine.check_group_limit(&group_id)?;
             }
-            let records = engine.commit_records(&group_id, &commits);
+            let results = engine.check_topics(&commits);
+            let commits = commits.into_iter().zip(&results);
+            let commits: Vec<_> = commits
+                .filter(|(_, result)| result.is_ok())
+                .map(|(commit, _)| commit)
+                .collect();
+            let records = engine.records_of(
+                &group_id,
+                commits.iter().map(|(key, offset)| (key, Some(offset))),
+            );
             let commit = engine.with_group(&group_id, home, |slot, now_ms, _| {
                 slot.group.commit_check(&request, now_ms)?;
                 Ok(slot.offsets.begin_commit(commits))
             })?;
             let written = engine.write(home, records, clock::steady_ms());
-            engine.finish_commit(&group_id, commit, written).await
+            engine.finish_commit(&group_id, commit, written).await?;
+            Ok(results)
         })
         .await
+    }
+
+    /// Whether this shard knows the topics of these offsets. What it does not know was created a
+    /// moment ago, or is deleted: an offset that is stored now could not be told from one of a later
+    /// topic of that name, so it is not stored.
+    fn check_topics(
+        &self,
+        commits: &[(PartitionKey, CommittedOffset)],
+    ) -> Vec<Result<(), GroupError>> {
+        let check = |(key, _): &(PartitionKey, CommittedOffset)| {
+            let topic = self.topic_by_id(key.topic_id);
+            topic.map(|_| ()).ok_or(GroupError::UnknownTopic)
+        };
+        commits.iter().map(check).collect()
     }
 
     /// An offset to commit.
@@ -61,23 +86,23 @@ impl Engine {
         CommittedOffset::new(&self.groups.config, offset, leader_epoch, note, now_ms)
     }
 
-    fn commit_records(
+    /// The records of offsets, or of their ends. A topic that is being deleted still has its name:
+    /// a later topic that gets it must not find the old offsets.
+    fn records_of<'a>(
         &self,
         group_id: &str,
-        commits: &[(PartitionKey, CommittedOffset)],
+        offsets: impl Iterator<Item = (&'a PartitionKey, Option<&'a CommittedOffset>)>,
     ) -> Vec<Record> {
-        commits
-            .iter()
-            .filter_map(|(key, offset)| {
-                let topic = self.topic_by_id(key.topic_id)?;
-                Some(offsets_topic::offset_record(
-                    group_id,
-                    &topic.name,
-                    key.index,
-                    Some(offset),
-                ))
-            })
-            .collect()
+        let record = |(key, offset): (&PartitionKey, Option<&CommittedOffset>)| {
+            let topic = self.with_catalog(|catalog| catalog.even_if_deleting(key.topic_id))?;
+            Some(offsets_topic::offset_record(
+                group_id,
+                &topic.name,
+                key.index,
+                offset,
+            ))
+        };
+        offsets.filter_map(record).collect()
     }
 
     async fn finish_commit(
@@ -168,17 +193,7 @@ impl Engine {
     }
 
     pub(super) fn tombstones(&self, group_id: &str, keys: &[PartitionKey]) -> Vec<Record> {
-        keys.iter()
-            .filter_map(|key| {
-                let topic = self.topic_by_id(key.topic_id)?;
-                Some(offsets_topic::offset_record(
-                    group_id,
-                    &topic.name,
-                    key.index,
-                    None,
-                ))
-            })
-            .collect()
+        self.records_of(group_id, keys.iter().map(|key| (key, None)))
     }
 
     /// Removes offsets whose time is over, and groups of which nothing is left.

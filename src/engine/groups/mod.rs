@@ -112,6 +112,8 @@ pub enum GroupError {
     GroupIdNotFound,
     #[error("the group is subscribed to the topic")]
     GroupSubscribedToTopic,
+    #[error("there is no such topic")]
+    UnknownTopic,
     #[error("the offset's metadata is too long")]
     OffsetMetadataTooLarge,
 }
