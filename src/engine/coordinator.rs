@@ -332,14 +332,24 @@ impl Engine {
                 records.push(offsets_topic::group_record(&group_id, None));
                 let written = engine.write(home, records, clock::steady_ms());
                 let ok = written.await.unwrap_or(false);
-                engine.groups.groups.borrow_mut().remove(&group_id);
-                match ok {
-                    true => Ok(()),
-                    false => Err(GroupError::NotCoordinator),
-                }
+                engine.end_deletion(&group_id, ok)
             },
         )
         .await
+    }
+
+    /// While its end is on its way to the disk, a group is dead and keeps its place: so the one that
+    /// is there afterwards is the same.
+    fn end_deletion(self: &Rc<Self>, group_id: &str, ok: bool) -> Result<(), GroupError> {
+        if ok {
+            self.groups.groups.borrow_mut().remove(group_id);
+            return Ok(());
+        }
+        // A group that was unloaded meanwhile has only left the memory.
+        if !self.is_stopping() {
+            self.with_known_group(group_id, |slot, _, _| slot.group.delete_failed());
+        }
+        Err(GroupError::NotCoordinator)
     }
 
     /// What DescribeGroups shows of a group; `None` when there is no such group.

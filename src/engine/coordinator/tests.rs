@@ -10,15 +10,34 @@ const GROUP: &str = "g";
 
 /// A broker of one shard whose commit loop runs.
 fn broker(dir: &Path) -> Rc<Engine> {
+    broker_with_disk(dir).0
+}
+
+/// Likewise; once the cell is set, the disk fails.
+fn broker_with_disk(dir: &Path) -> (Rc<Engine>, Rc<Cell<bool>>) {
     let engine = start(dir, 1).remove(0);
-    let flushed = Rc::clone(&engine);
+    let disk_fails = Rc::new(Cell::new(false));
+    let (flushed, fails) = (Rc::clone(&engine), Rc::clone(&disk_fails));
     tokio_uring::spawn(async move {
         loop {
-            flush(&flushed);
+            match fails.get() {
+                false => flush(&flushed),
+                true => flush_in_vain(&flushed),
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    engine
+    (engine, disk_fails)
+}
+
+fn flush_in_vain(engine: &Rc<Engine>) {
+    for partition in engine.partitions() {
+        let flush = partition.borrow_mut().flush_begin();
+        if let Some(flush) = flush {
+            let failed = Err(std::io::Error::other("no disk"));
+            partition.borrow_mut().flush_end(flush, &failed);
+        }
+    }
 }
 
 /// Somebody who is no member commits.
@@ -78,5 +97,42 @@ fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() 
         let again = broker(dir.path());
         again.load_groups().unwrap();
         assert_eq!(committed(&again, GROUP).await, []);
+    });
+}
+
+#[test]
+fn a_group_whose_deletion_fails_is_there_as_before() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, disk_fails) = broker_with_disk(dir.path());
+        let key = key(&*create(&engine, "t", 1).await, 0);
+        assert!(commit(&engine, GROUP, &[key]).await.is_ok());
+        disk_fails.set(true);
+        let deleted = engine.delete_group(GROUP.into()).await;
+        assert_eq!(deleted, Err(GroupError::NotCoordinator));
+        let described = engine.describe_group(GROUP.into()).await.unwrap();
+        assert_eq!(described.unwrap().state, "Empty");
+        assert_eq!(committed(&engine, GROUP).await, [key]);
+    });
+}
+
+#[test]
+fn a_group_that_is_being_deleted_makes_no_room_for_another_of_its_name() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = start(dir.path(), 1).remove(0);
+        engine.ensure_offsets_topic().await.unwrap();
+        let home = engine.home_of_group(GROUP).unwrap();
+        let dying = |slot: &mut Slot| slot.group.delete();
+        assert_eq!(
+            engine.with_group(GROUP, home, |slot, _, _| dying(slot)),
+            Ok(())
+        );
+        engine.with_known_group(GROUP, |_, _, _| ());
+        let key = key(&*create(&engine, "t", 1).await, 0);
+        let refused = commit(&engine, GROUP, &[key]).await;
+        assert_eq!(refused, Err(GroupError::CoordinatorNotAvailable));
+        assert_eq!(engine.end_deletion(GROUP, true), Ok(()));
+        assert!(!engine.has_group(GROUP));
     });
 }
