@@ -204,8 +204,25 @@ impl Engine {
         });
         let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
         for group_id in ids {
-            self.expire_offsets_of(&group_id, &names).await;
+            self.expire_group(&group_id, &names).await;
             tokio::task::yield_now().await;
+        }
+    }
+
+    async fn expire_group(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
+        self.expire_offsets_of(group_id, names).await;
+        let spent = self
+            .groups
+            .groups
+            .borrow()
+            .get(group_id)
+            .is_some_and(|slot| {
+                // Members may have come and gone, or offsets: of none of them anything is left.
+                slot.group.is_idle() && slot.offsets.is_empty()
+            });
+        if spent {
+            // Nobody was in the way a moment ago; if someone is now, the group lives on.
+            let _ = self.delete_group(group_id.to_owned()).await;
         }
     }
 
@@ -227,13 +244,6 @@ impl Engine {
         let written = self.write(home, records, clock::steady_ms());
         if self.finish_commit(group_id, commit, written).await.is_ok() {
             tracing::info!(group = group_id, offsets = keys.len(), "expired offsets");
-        }
-        let empty = self.with_known_group(group_id, |slot, _, _| {
-            slot.group.is_idle() && slot.offsets.is_empty()
-        });
-        if empty == Some(true) {
-            // Nobody was in the way a moment ago; if someone is now, the group lives on.
-            let _ = self.delete_group(group_id.to_owned()).await;
         }
     }
 
