@@ -181,8 +181,20 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
-        let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
+        let answer = self.call(self.owner_of(home), move |engine| async move {
+            engine.check_coordinates()?;
+            act(engine, home).await
+        });
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
+    }
+
+    /// When the broker stops, its groups are unloaded: a member is not unknown because of that, and
+    /// a join would wait for nobody.
+    fn check_coordinates(&self) -> Result<(), GroupError> {
+        match self.is_stopping() {
+            true => Err(GroupError::NotCoordinator),
+            false => Ok(()),
+        }
     }
 
     /// The partition that a group is to be stored in, made when there is none yet.
@@ -206,6 +218,7 @@ impl Engine {
         check_group_id(&group_id)?;
         let home = self.find_home(&group_id).await?;
         let answer = self.call_while_wanted(self.owner_of(home), move |engine| async move {
+            engine.check_coordinates()?;
             let (token, reply) = engine.groups.park();
             let parked = Parked {
                 engine: Rc::clone(&engine),

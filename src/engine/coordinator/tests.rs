@@ -1,7 +1,7 @@
 //! What groups promise of the disk, at moments that a client cannot choose.
 
 use super::*;
-use crate::engine::groups::messages::CommitRequest;
+use crate::engine::groups::messages::{CommitRequest, Protocol};
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::tests::{create, flush, key, start};
 use std::path::Path;
@@ -135,4 +135,44 @@ fn a_group_that_is_being_deleted_makes_no_room_for_another_of_its_name() {
         assert_eq!(engine.end_deletion(GROUP, true), Ok(()));
         assert!(!engine.has_group(GROUP));
     });
+}
+
+#[test]
+fn a_request_that_comes_during_a_stop_is_to_look_for_the_coordinator_again() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = broker(dir.path());
+        let key = key(&*create(&engine, "t", 1).await, 0);
+        assert!(commit(&engine, GROUP, &[key]).await.is_ok());
+        engine.set_stopping();
+        engine.unload_groups();
+        let elsewhere = GroupError::NotCoordinator;
+        for group_id in [GROUP, "another"] {
+            let beat = engine.heartbeat(group_id.into(), "m".into(), None, 1).await;
+            assert_eq!(beat, Err(elsewhere.clone()));
+            let joined = engine.join_group(group_id.into(), join_request()).await;
+            assert_eq!(joined, Err(elsewhere.clone()));
+            let refused = commit(&engine, group_id, &[key]).await;
+            assert_eq!(refused, Err(elsewhere.clone()));
+        }
+    });
+}
+
+fn join_request() -> JoinRequest {
+    JoinRequest {
+        member_id: String::new(),
+        new_member_id: "m".into(),
+        instance_id: None,
+        client_id: "c".into(),
+        client_host: "/127.0.0.1".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![Protocol {
+            name: "range".into(),
+            metadata: bytes::Bytes::new(),
+        }],
+        requires_known_member_id: false,
+        supports_skip_assignment: false,
+    }
 }
