@@ -573,6 +573,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Lets the sessions of all members begin: from now on clients can reach the broker. Another
+    /// shard's start may have taken longer than a session.
+    pub fn serve_groups(&self) {
+        let now_ms = clock::steady_ms();
+        for slot in self.groups.groups.borrow_mut().values_mut() {
+            slot.group.serve(now_ms);
+        }
+    }
+
     fn adopt_groups(self: &Rc<Self>, home: PartitionKey, loaded: offsets_topic::Loaded) {
         let now_ms = clock::steady_ms();
         let mut orphans = Vec::new();

@@ -1,7 +1,7 @@
 //! What groups promise of the disk, at moments that a client cannot choose.
 
 use super::*;
-use crate::engine::groups::messages::{CommitRequest, Protocol};
+use crate::engine::groups::messages::{CommitRequest, MemberSnapshot, Protocol};
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::tests::{create, flush, key, start};
 use std::path::Path;
@@ -174,5 +174,54 @@ fn join_request() -> JoinRequest {
         }],
         requires_known_member_id: false,
         supports_skip_assignment: false,
+    }
+}
+
+#[test]
+fn sessions_of_restored_members_begin_when_the_broker_serves() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = start(dir.path(), 1).remove(0);
+        engine.ensure_offsets_topic().await.unwrap();
+        let home = engine.home_of_group(GROUP).unwrap();
+        let state = offsets_topic::LoadedGroup {
+            snapshot: Some(a_member_alone()),
+            offsets: BTreeMap::new(),
+        };
+        let groups = HashMap::from([(GROUP.to_owned(), state)]);
+        engine.adopt_groups(home, offsets_topic::Loaded { groups });
+        // Another shard is slow.
+        let began_ms = clock::steady_ms();
+        while clock::steady_ms() < began_ms + 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let serves_ms = clock::steady_ms();
+        engine.serve_groups();
+        let groups = engine.groups.groups.borrow();
+        let ends_ms = groups[GROUP].group.next_deadline().unwrap();
+        assert!(ends_ms >= serves_ms + SESSION_MS, "{ends_ms} {serves_ms}");
+    });
+}
+
+const SESSION_MS: i64 = 10_000;
+
+fn a_member_alone() -> GroupSnapshot {
+    let request = join_request();
+    GroupSnapshot {
+        protocol_type: Some(request.protocol_type),
+        generation: 1,
+        protocol: Some("range".into()),
+        leader: Some("m".into()),
+        state_since_ms: 0,
+        members: vec![MemberSnapshot {
+            member_id: "m".into(),
+            instance_id: None,
+            client_id: request.client_id,
+            client_host: request.client_host,
+            session_timeout_ms: SESSION_MS,
+            rebalance_timeout_ms: SESSION_MS,
+            protocols: request.protocols,
+            assignment: bytes::Bytes::new(),
+        }],
     }
 }

@@ -148,6 +148,13 @@ impl Group {
         group
     }
 
+    /// Clients can reach the broker from now on: only now sessions of restored members can begin.
+    pub fn serve(&mut self, now_ms: i64) {
+        for member in self.members.iter_mut() {
+            member.touch(now_ms);
+        }
+    }
+
     // ---- what can be seen ----
 
     pub fn state(&self) -> State {
