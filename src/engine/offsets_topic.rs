@@ -14,6 +14,9 @@ use std::io;
 
 /// What Kafka 4 writes.
 const OFFSET_VALUE_VERSION: i16 = 3;
+/// The one that has room for an expiry; it has none for the leader epoch, which clients that ask for
+/// an expiry do not send.
+const OFFSET_VALUE_VERSION_WITH_EXPIRY: i16 = 1;
 const GROUP_VALUE_VERSION: i16 = 3;
 /// Bytes read at once while loading, and the most that one batch may unpack to.
 const LOAD_BYTES: usize = 4 << 20;
@@ -61,7 +64,11 @@ pub fn offset_record(
         topic_id: uuid::Uuid::nil(),
     });
     // Names longer than the format can hold do not come over the wire, which has the same limit.
-    let value = value.and_then(|value| value.encode(OFFSET_VALUE_VERSION).ok());
+    let version = match offset.and_then(|offset| offset.expire_ms) {
+        Some(_) => OFFSET_VALUE_VERSION_WITH_EXPIRY,
+        None => OFFSET_VALUE_VERSION,
+    };
+    let value = value.and_then(|value| value.encode(version).ok());
     (key.encode().ok(), value)
 }
 
@@ -300,6 +307,17 @@ mod tests {
         let gone = [0, 1].map(|index| offset_record("g", "t", index, None));
         apply(&mut loaded, &gone);
         assert!(loaded.groups.is_empty());
+    }
+
+    #[test]
+    fn an_offset_keeps_the_time_that_its_client_gave_it() {
+        let mut loaded = Loaded::default();
+        let offset = CommittedOffset {
+            expire_ms: Some(1_234),
+            ..committed(5)
+        };
+        apply(&mut loaded, &[offset_record("g", "t", 0, Some(&offset))]);
+        assert_eq!(loaded.groups["g"].offsets[&("t".to_owned(), 0)], offset);
     }
 
     #[test]
