@@ -16,6 +16,9 @@ use std::rc::Rc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+/// Groups that are looked through before others have their turn.
+const GROUPS_AT_ONCE: usize = 256;
+
 impl Engine {
     /// Stores offsets; answered when they are durable. The result says of each, in their order,
     /// whether its topic is there.
@@ -251,23 +254,38 @@ impl Engine {
     /// same name does not inherit them; if it cannot be written, the next start tries again.
     pub async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
         let mut forgotten = Vec::new();
-        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
-        for group_id in ids {
-            let begun = self.with_known_group(&group_id, |slot, _, _| {
-                let keys = slot.offsets.of_topic(topic.id);
-                let home = slot.home;
-                (!keys.is_empty()).then(|| (home, slot.offsets.begin_delete(keys.clone()), keys))
+        let mut after = None;
+        loop {
+            let mut having = Vec::new();
+            after = self.look_at_offsets(after.as_deref(), GROUPS_AT_ONCE, |group_id, offsets| {
+                if offsets.has_topic(topic.id) {
+                    having.push(group_id.to_owned());
+                }
             });
-            let Some(Some((home, commit, keys))) = begun else {
-                continue;
-            };
-            let tombstone = |key: &PartitionKey| {
-                offsets_topic::offset_record(&group_id, &topic.name, key.index, None)
-            };
-            let records = keys.iter().map(tombstone).collect();
-            let written = self.write(home, records, clock::steady_ms());
-            forgotten.push(async move { self.finish_commit(&group_id, commit, written).await });
+            for group_id in having {
+                forgotten.extend(self.forget_offsets_in(group_id, topic));
+            }
+            if after.is_none() {
+                break;
+            }
+            // Others have their turn. No offset of the topic is added: it is unknown by now.
+            tokio::task::yield_now().await;
         }
         join_all(forgotten).await;
+    }
+
+    fn forget_offsets_in(
+        self: &Rc<Self>,
+        group_id: String,
+        topic: &Topic,
+    ) -> Option<impl Future<Output = Result<(), GroupError>>> {
+        let (home, commit, keys) = self.with_known_group(&group_id, |slot, _, _| {
+            let keys = slot.offsets.of_topic(topic.id);
+            (slot.home, slot.offsets.begin_delete(keys.clone()), keys)
+        })?;
+        let records = self.tombstones(&group_id, &keys);
+        let written = self.write(home, records, clock::steady_ms());
+        let engine = Rc::clone(self);
+        Some(async move { engine.finish_commit(&group_id, commit, written).await })
     }
 }

@@ -225,3 +225,32 @@ fn a_member_alone() -> GroupSnapshot {
         }],
     }
 }
+
+#[test]
+fn a_group_that_is_deleted_while_its_topic_is_leaves_nothing_to_a_new_topic_of_that_name() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = broker(dir.path());
+        let topic = create(&engine, "t", 1).await;
+        // More than are looked through at once: the last ones are deleted in between.
+        let names: Vec<String> = (0..300).map(|number| format!("g{number:03}")).collect();
+        for name in &names {
+            assert!(commit(&engine, name, &[key(&topic, 0)]).await.is_ok());
+        }
+        let deleting = engine.delete_topic(topic.id);
+        let groups_too = async {
+            while engine.topic("t").is_some() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            engine.delete_group("g299".into()).await.unwrap();
+        };
+        let (deleted, ()) = futures_util::future::join(deleting, groups_too).await;
+        deleted.unwrap();
+        create(&engine, "t", 1).await;
+        let again = broker(dir.path());
+        again.load_groups().unwrap();
+        for name in &names {
+            assert_eq!(committed(&again, name).await, [], "{name}");
+        }
+    });
+}
