@@ -17,6 +17,7 @@ use super::groups::messages::{
 };
 use super::groups::offsets::GroupOffsets;
 use super::groups::{GroupConfig, GroupError};
+use super::offsets_format::FormatError;
 use super::offsets_topic::{self, Record};
 use super::partition::{AckWhen, Append};
 use super::{Engine, EngineError, PartitionKey};
@@ -341,8 +342,10 @@ impl Engine {
                     Ok(slot.offsets.keys())
                 });
                 let keys = deleted.unwrap_or(Err(GroupError::GroupIdNotFound))?;
-                let mut records = engine.tombstones(&group_id, &keys);
-                records.push(offsets_topic::group_record(&group_id, None));
+                let records = engine.tombstones(&group_id, &keys).and_then(|mut records| {
+                    records.push(offsets_topic::group_record(&group_id, None)?);
+                    Ok(records)
+                });
                 let written = engine.write(home, records, clock::steady_ms());
                 let ok = written.await.unwrap_or(false);
                 engine.end_deletion(&group_id, ok)
@@ -469,7 +472,7 @@ impl Engine {
         now_ms: i64,
     ) {
         let record = offsets_topic::group_record(group_id, Some(snapshot));
-        let written = self.write(home, vec![record], now_ms);
+        let written = self.write(home, record.map(|record| vec![record]), now_ms);
         let engine = Rc::clone(self);
         let group_id = group_id.to_owned();
         tokio::task::spawn_local(async move {
@@ -484,10 +487,18 @@ impl Engine {
     fn write(
         self: &Rc<Self>,
         home: PartitionKey,
-        records: Vec<Record>,
+        records: Result<Vec<Record>, FormatError>,
         now_ms: i64,
     ) -> oneshot::Receiver<bool> {
         let (done, written) = oneshot::channel();
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(%error, "{OFFSETS_TOPIC} has no room for a record");
+                let _ = done.send(false);
+                return written;
+            }
+        };
         if records.is_empty() {
             let _ = done.send(true);
             return written;
@@ -599,7 +610,7 @@ impl Engine {
                     let Some(topic) = self.topic(&name) else {
                         // A stop came between the topic's end and that of its offsets.
                         let gone = offsets_topic::offset_record(&group_id, &name, index, None);
-                        orphans.push(gone);
+                        orphans.extend(gone.ok());
                         return None;
                     };
                     let key = PartitionKey {
@@ -615,7 +626,7 @@ impl Engine {
         drop(groups);
         // In parts that make a batch of a sane size each.
         for records in orphans.chunks(ORPHANS_AT_ONCE) {
-            drop(self.write(home, records.to_vec(), now_ms));
+            drop(self.write(home, Ok(records.to_vec()), now_ms));
         }
     }
 }

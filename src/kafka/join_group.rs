@@ -17,7 +17,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::wire::{Reader, WireError, Writer, cut_to};
 
 const FIRST_VERSION_WITH_REBALANCE_TIMEOUT: i16 = 1;
 const FIRST_VERSION_WITH_THROTTLE: i16 = 2;
@@ -213,9 +213,14 @@ pub fn handle(
     }))
 }
 
+/// Of what a client calls itself, so much goes into its member id: as much as Kafka allows an instance
+/// id to have. A longer id would not fit into a string, nor be worth remembering.
+const MEMBER_ID_PREFIX_BYTES_MAX: usize = 249;
+
 /// Kafka's form: what the client calls itself, and something unique.
 fn new_member_id(client_id: &str, instance_id: Option<&str>) -> String {
-    let prefix = instance_id.unwrap_or(client_id);
+    let name = instance_id.unwrap_or(client_id);
+    let prefix = cut_to(name, MEMBER_ID_PREFIX_BYTES_MAX);
     format!("{prefix}-{}", uuid::Uuid::new_v4())
 }
 
@@ -251,5 +256,19 @@ fn refused(error_code: ErrorCode, member_id: String) -> Response<'static> {
         generation_id: -1,
         member_id: Cow::Owned(member_id),
         ..Response::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_id_is_short_whatever_its_client_calls_itself() {
+        let long = "é".repeat(16_000);
+        for id in [new_member_id(&long, None), new_member_id("c", Some(&long))] {
+            assert_eq!(id.len(), 248 + 1 + 36);
+        }
+        assert!(new_member_id("c", None).starts_with("c-"));
     }
 }

@@ -12,7 +12,7 @@ mod reader;
 mod writer;
 
 pub use reader::Reader;
-pub use writer::{Reply, TaggedFields, Writer};
+pub use writer::{Reply, TaggedFields, Writer, cut_to};
 
 /// Bytes of the length prefix that stands before every frame, in both directions.
 pub const SIZE_PREFIX_BYTES: usize = 4;

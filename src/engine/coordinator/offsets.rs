@@ -6,6 +6,7 @@ use crate::engine::groups::GroupError;
 use crate::engine::groups::group::commit_check_without_group;
 use crate::engine::groups::messages::CommitRequest;
 use crate::engine::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
+use crate::engine::offsets_format::FormatError;
 use crate::engine::offsets_topic::{self, Record};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
@@ -95,7 +96,7 @@ impl Engine {
         &self,
         group_id: &str,
         offsets: impl Iterator<Item = (&'a PartitionKey, Option<&'a CommittedOffset>)>,
-    ) -> Vec<Record> {
+    ) -> Result<Vec<Record>, FormatError> {
         let record = |(key, offset): (&PartitionKey, Option<&CommittedOffset>)| {
             let topic = self.with_catalog(|catalog| catalog.even_if_deleting(key.topic_id))?;
             Some(offsets_topic::offset_record(
@@ -195,7 +196,11 @@ impl Engine {
         .await
     }
 
-    pub(super) fn tombstones(&self, group_id: &str, keys: &[PartitionKey]) -> Vec<Record> {
+    pub(super) fn tombstones(
+        &self,
+        group_id: &str,
+        keys: &[PartitionKey],
+    ) -> Result<Vec<Record>, FormatError> {
         self.records_of(group_id, keys.iter().map(|key| (key, None)))
     }
 

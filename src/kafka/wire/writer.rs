@@ -161,7 +161,7 @@ impl Writer {
     }
 
     pub fn nullable_string(&mut self, value: Option<&str>) {
-        let value = value.map(cut_to_protocol_limit);
+        let value = value.map(|value| cut_to(value, STRING_BYTES_MAX));
         if self.flexible {
             self.compact_length(value.map(str::len));
         } else {
@@ -292,8 +292,9 @@ impl TaggedFields {
     }
 }
 
-fn cut_to_protocol_limit(value: &str) -> &str {
-    let mut end = value.len().min(STRING_BYTES_MAX);
+/// As much of a text as `bytes_max` has room for, cut at a character.
+pub fn cut_to(value: &str, bytes_max: usize) -> &str {
+    let mut end = value.len().min(bytes_max);
     while !value.is_char_boundary(end) {
         end -= 1;
     }
