@@ -66,6 +66,7 @@ impl From<&GroupError> for ErrorCode {
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
             GroupError::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+            GroupError::TooManyOffsets => ErrorCode::InvalidRequest,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         }
     }

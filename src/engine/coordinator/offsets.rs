@@ -11,7 +11,7 @@ use crate::engine::offsets_topic::{self, Record};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use futures_util::future::join_all;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::rc::Rc;
 use tokio::sync::oneshot;
@@ -124,10 +124,14 @@ impl Engine {
     }
 
     /// The durable offsets of a group, for the partitions asked for, or all.
+    ///
+    /// # Errors
+    /// `TooManyOffsets` when their metadata and 8 bytes for each are more than `bytes_max`.
     pub async fn fetch_offsets(
         self: &Rc<Self>,
         group_id: String,
-        keys: Option<Vec<PartitionKey>>,
+        keys: Option<BTreeSet<PartitionKey>>,
+        bytes_max: usize,
     ) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
         self.at_home(
             &group_id.clone(),
@@ -137,10 +141,14 @@ impl Engine {
                 let Some(slot) = groups.get(&group_id) else {
                     return Ok(Vec::new());
                 };
-                let wanted =
-                    |key: &PartitionKey| keys.as_ref().is_none_or(|keys| keys.contains(key));
-                let found = slot.offsets.iter().filter(|(key, _)| wanted(key));
-                Ok(found.map(|(key, offset)| (key, offset.clone())).collect())
+                let offsets = &slot.offsets;
+                match keys {
+                    Some(keys) => {
+                        let found = |key| Some((key, offsets.fetch(key)?));
+                        copy_offsets(keys.into_iter().filter_map(found), bytes_max)
+                    }
+                    None => copy_offsets(offsets.iter(), bytes_max),
+                }
             },
         )
         .await
@@ -293,4 +301,17 @@ impl Engine {
         let engine = Rc::clone(self);
         Some(async move { engine.finish_commit(&group_id, commit, written).await })
     }
+}
+
+fn copy_offsets<'a>(
+    found: impl Iterator<Item = (PartitionKey, &'a CommittedOffset)>,
+    bytes_max: usize,
+) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
+    let mut left_bytes = bytes_max;
+    let copy = |(key, offset): (PartitionKey, &CommittedOffset)| {
+        let left = left_bytes.checked_sub(size_of::<i64>() + offset.metadata.len());
+        left_bytes = left.ok_or(GroupError::TooManyOffsets)?;
+        Ok((key, offset.clone()))
+    };
+    found.map(copy).collect()
 }

@@ -61,7 +61,8 @@ async fn commit(
 }
 
 async fn committed(engine: &Rc<Engine>, group_id: &str) -> Vec<PartitionKey> {
-    let found = engine.fetch_offsets(group_id.into(), None).await.unwrap();
+    let found = engine.fetch_offsets(group_id.into(), None, usize::MAX);
+    let found = found.await.unwrap();
     let key = |(key, _): &(PartitionKey, CommittedOffset)| *key;
     found.iter().map(key).collect()
 }

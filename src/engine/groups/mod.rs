@@ -114,6 +114,8 @@ pub enum GroupError {
     GroupSubscribedToTopic,
     #[error("there is no such topic")]
     UnknownTopic,
+    #[error("there are more offsets than were asked for at most")]
+    TooManyOffsets,
     #[error("the offset's metadata is too long")]
     OffsetMetadataTooLarge,
 }
