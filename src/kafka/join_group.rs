@@ -209,7 +209,7 @@ pub fn handle(
     Outcome::Later(Box::pin(async move {
         let response = respond(engine.join_group(group_id, join).await, member_id);
         encode(&response, version, &mut writer);
-        Answer::Reply(writer.finish())
+        Answer::of(writer)
     }))
 }
 

@@ -136,6 +136,6 @@ pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request
             },
         };
         encode(&response, version, &mut writer);
-        Answer::Reply(writer.finish())
+        Answer::of(writer)
     }))
 }
