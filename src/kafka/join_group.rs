@@ -193,14 +193,7 @@ pub fn handle(
             _ => request.rebalance_timeout_ms,
         },
         protocol_type: request.protocol_type.to_owned(),
-        protocols: request
-            .protocols
-            .iter()
-            .map(|protocol| messages::Protocol {
-                name: protocol.name.to_owned(),
-                metadata: protocol.metadata.clone(),
-            })
-            .collect(),
+        protocols: protocols_of(request),
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
@@ -211,6 +204,16 @@ pub fn handle(
         encode(&response, version, &mut writer);
         Answer::of(writer)
     }))
+}
+
+/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
+fn protocols_of(request: &Request<'_>) -> Vec<messages::Protocol> {
+    let protocols = request.protocols.iter();
+    let copy = protocols.map(|protocol| messages::Protocol {
+        name: protocol.name.to_owned(),
+        metadata: Bytes::copy_from_slice(&protocol.metadata),
+    });
+    copy.collect()
 }
 
 /// Of what a client calls itself, so much goes into its member id: as much as Kafka allows an instance
@@ -262,6 +265,18 @@ fn refused(error_code: ErrorCode, member_id: String) -> Response<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_members_metadata_does_not_keep_the_frame_that_it_came_in() {
+        let mut frame = vec![0; 2 + 4 + 2 + 2];
+        frame.extend(b"\0\0\0\x01\0\x01p\0\0\0\x01x");
+        let frame = Bytes::from(frame);
+        let request = decode(&mut Reader::new(&frame, false), 0).unwrap();
+        let kept = protocols_of(&request);
+        drop(request);
+        assert_eq!(kept[0].metadata, Bytes::from_static(b"x"));
+        assert!(frame.is_unique());
+    }
 
     #[test]
     fn a_member_id_is_short_whatever_its_client_calls_itself() {
