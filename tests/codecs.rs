@@ -87,7 +87,7 @@ fn reply<R: Decodable + HeaderVersion>(
         None => not_served_yet(api(key), version),
     };
     encode(&mut writer);
-    let mut frame = Bytes::from(writer.finish().to_vec());
+    let mut frame = Bytes::from(writer.finish().unwrap().to_vec());
     let size = frame.split_to(4);
     assert_eq!(size[..], (frame.len() as u32).to_be_bytes());
     let header = ResponseHeader::decode(&mut frame, R::header_version(version)).unwrap();

@@ -100,7 +100,7 @@ pub fn encode_fetch(c: &mut Criterion) {
                 let (header, _) = RequestHeader::decode(&request).expect("a header");
                 let mut writer = header.reply();
                 fetch::encode(&response, header.api_version, &mut writer);
-                writer.finish()
+                writer.finish().unwrap()
             });
         });
     }

@@ -211,6 +211,12 @@ impl Catalog {
         self.by_id.get(&id)
     }
 
+    /// A topic that clients see, or that is on its way out.
+    pub fn even_if_deleting(&self, id: Uuid) -> Option<Arc<Topic>> {
+        let topic = self.by_id.get(&id).or_else(|| self.deleting.get(&id));
+        topic.cloned()
+    }
+
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.values()

@@ -5,6 +5,8 @@
 //! (`offsets_topic`), and is durable before it is answered.
 
 mod offsets;
+#[cfg(test)]
+mod tests;
 
 use super::admin::{AdminError, NewTopic};
 use super::catalog::{OFFSETS_TOPIC, Topic};
@@ -15,6 +17,7 @@ use super::groups::messages::{
 };
 use super::groups::offsets::GroupOffsets;
 use super::groups::{GroupConfig, GroupError};
+use super::offsets_format::FormatError;
 use super::offsets_topic::{self, Record};
 use super::partition::{AckWhen, Append};
 use super::{Engine, EngineError, PartitionKey};
@@ -179,8 +182,20 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
-        let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
+        let answer = self.call(self.owner_of(home), move |engine| async move {
+            engine.check_coordinates()?;
+            act(engine, home).await
+        });
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
+    }
+
+    /// When the broker stops, its groups are unloaded: a member is not unknown because of that, and
+    /// a join would wait for nobody.
+    fn check_coordinates(&self) -> Result<(), GroupError> {
+        match self.is_stopping() {
+            true => Err(GroupError::NotCoordinator),
+            false => Ok(()),
+        }
     }
 
     /// The partition that a group is to be stored in, made when there is none yet.
@@ -204,6 +219,7 @@ impl Engine {
         check_group_id(&group_id)?;
         let home = self.find_home(&group_id).await?;
         let answer = self.call_while_wanted(self.owner_of(home), move |engine| async move {
+            engine.check_coordinates()?;
             let (token, reply) = engine.groups.park();
             let parked = Parked {
                 engine: Rc::clone(&engine),
@@ -326,18 +342,30 @@ impl Engine {
                     Ok(slot.offsets.keys())
                 });
                 let keys = deleted.unwrap_or(Err(GroupError::GroupIdNotFound))?;
-                let mut records = engine.tombstones(&group_id, &keys);
-                records.push(offsets_topic::group_record(&group_id, None));
+                let records = engine.tombstones(&group_id, &keys).and_then(|mut records| {
+                    records.push(offsets_topic::group_record(&group_id, None)?);
+                    Ok(records)
+                });
                 let written = engine.write(home, records, clock::steady_ms());
                 let ok = written.await.unwrap_or(false);
-                engine.groups.groups.borrow_mut().remove(&group_id);
-                match ok {
-                    true => Ok(()),
-                    false => Err(GroupError::NotCoordinator),
-                }
+                engine.end_deletion(&group_id, ok)
             },
         )
         .await
+    }
+
+    /// While its end is on its way to the disk, a group is dead and keeps its place: so the one that
+    /// is there afterwards is the same.
+    fn end_deletion(self: &Rc<Self>, group_id: &str, ok: bool) -> Result<(), GroupError> {
+        if ok {
+            self.groups.groups.borrow_mut().remove(group_id);
+            return Ok(());
+        }
+        // A group that was unloaded meanwhile has only left the memory.
+        if !self.is_stopping() {
+            self.with_known_group(group_id, |slot, _, _| slot.group.delete_failed());
+        }
+        Err(GroupError::NotCoordinator)
     }
 
     /// What DescribeGroups shows of a group; `None` when there is no such group.
@@ -444,7 +472,7 @@ impl Engine {
         now_ms: i64,
     ) {
         let record = offsets_topic::group_record(group_id, Some(snapshot));
-        let written = self.write(home, vec![record], now_ms);
+        let written = self.write(home, record.map(|record| vec![record]), now_ms);
         let engine = Rc::clone(self);
         let group_id = group_id.to_owned();
         tokio::task::spawn_local(async move {
@@ -459,10 +487,18 @@ impl Engine {
     fn write(
         self: &Rc<Self>,
         home: PartitionKey,
-        records: Vec<Record>,
+        records: Result<Vec<Record>, FormatError>,
         now_ms: i64,
     ) -> oneshot::Receiver<bool> {
         let (done, written) = oneshot::channel();
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(%error, "{OFFSETS_TOPIC} has no room for a record");
+                let _ = done.send(false);
+                return written;
+            }
+        };
         if records.is_empty() {
             let _ = done.send(true);
             return written;
@@ -548,6 +584,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Lets the sessions of all members begin: from now on clients can reach the broker. Another
+    /// shard's start may have taken longer than a session.
+    pub fn serve_groups(&self) {
+        let now_ms = clock::steady_ms();
+        for slot in self.groups.groups.borrow_mut().values_mut() {
+            slot.group.serve(now_ms);
+        }
+    }
+
     fn adopt_groups(self: &Rc<Self>, home: PartitionKey, loaded: offsets_topic::Loaded) {
         let now_ms = clock::steady_ms();
         let mut orphans = Vec::new();
@@ -565,7 +610,7 @@ impl Engine {
                     let Some(topic) = self.topic(&name) else {
                         // A stop came between the topic's end and that of its offsets.
                         let gone = offsets_topic::offset_record(&group_id, &name, index, None);
-                        orphans.push(gone);
+                        orphans.extend(gone.ok());
                         return None;
                     };
                     let key = PartitionKey {
@@ -581,7 +626,7 @@ impl Engine {
         drop(groups);
         // In parts that make a batch of a sane size each.
         for records in orphans.chunks(ORPHANS_AT_ONCE) {
-            drop(self.write(home, records.to_vec(), now_ms));
+            drop(self.write(home, Ok(records.to_vec()), now_ms));
         }
     }
 }

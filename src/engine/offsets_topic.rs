@@ -3,7 +3,9 @@
 
 use super::groups::messages::{GroupSnapshot, MemberSnapshot, Protocol};
 use super::groups::offsets::CommittedOffset;
-use super::offsets_format::{GroupKey, GroupValue, Key, MemberValue, OffsetKey, OffsetValue};
+use super::offsets_format::{
+    FormatError, GroupKey, GroupValue, Key, MemberValue, OffsetKey, OffsetValue,
+};
 use crate::log::batch::build::BatchBuilder;
 use crate::log::batch::{BatchHeader, Codec};
 use crate::log::records::Records;
@@ -14,6 +16,9 @@ use std::io;
 
 /// What Kafka 4 writes.
 const OFFSET_VALUE_VERSION: i16 = 3;
+/// The one that has room for an expiry; it has none for the leader epoch, which clients that ask for
+/// an expiry do not send.
+const OFFSET_VALUE_VERSION_WITH_EXPIRY: i16 = 1;
 const GROUP_VALUE_VERSION: i16 = 3;
 /// Bytes read at once while loading, and the most that one batch may unpack to.
 const LOAD_BYTES: usize = 4 << 20;
@@ -41,12 +46,15 @@ pub fn partition_of(group_id: &str, partitions: u32) -> u32 {
 }
 
 /// The record of a committed offset, or with `None` of its end.
+///
+/// # Errors
+/// When a string is longer than the format can hold.
 pub fn offset_record(
     group: &str,
     topic: &str,
     partition: u32,
     offset: Option<&CommittedOffset>,
-) -> Record {
+) -> Result<Record, FormatError> {
     let key = OffsetKey {
         group,
         topic,
@@ -60,14 +68,20 @@ pub fn offset_record(
         expire_timestamp: offset.expire_ms.unwrap_or(-1),
         topic_id: uuid::Uuid::nil(),
     });
-    // Names longer than the format can hold do not come over the wire, which has the same limit.
-    let value = value.and_then(|value| value.encode(OFFSET_VALUE_VERSION).ok());
-    (key.encode().ok(), value)
+    let version = match offset.and_then(|offset| offset.expire_ms) {
+        Some(_) => OFFSET_VALUE_VERSION_WITH_EXPIRY,
+        None => OFFSET_VALUE_VERSION,
+    };
+    let value = value.map(|value| value.encode(version)).transpose()?;
+    Ok((Some(key.encode()?), value))
 }
 
 /// The record of a group, or with `None` of its end.
-pub fn group_record(group: &str, snapshot: Option<&GroupSnapshot>) -> Record {
-    let value = snapshot.and_then(|snapshot| {
+///
+/// # Errors
+/// When a string is longer than the format can hold.
+pub fn group_record(group: &str, snapshot: Option<&GroupSnapshot>) -> Result<Record, FormatError> {
+    let encode = |snapshot: &GroupSnapshot| {
         let members = snapshot.members.iter().map(|member| MemberValue {
             member_id: &member.member_id,
             group_instance_id: member.instance_id.as_deref(),
@@ -86,9 +100,10 @@ pub fn group_record(group: &str, snapshot: Option<&GroupSnapshot>) -> Record {
             current_state_timestamp: snapshot.state_since_ms,
             members: members.collect(),
         };
-        value.encode(GROUP_VALUE_VERSION).ok()
-    });
-    (GroupKey { group }.encode().ok(), value)
+        value.encode(GROUP_VALUE_VERSION)
+    };
+    let value = snapshot.map(encode).transpose()?;
+    Ok((Some(GroupKey { group }.encode()?), value))
 }
 
 /// The format has room for one subscription: that of the protocol that was chosen.
@@ -290,16 +305,39 @@ mod tests {
     #[test]
     fn what_was_committed_is_loaded_and_the_last_word_counts() {
         let mut loaded = Loaded::default();
-        let first = offset_record("g", "t", 0, Some(&committed(5)));
-        let later = offset_record("g", "t", 0, Some(&committed(9)));
-        let other = offset_record("g", "t", 1, Some(&committed(1)));
+        let first = offset_record("g", "t", 0, Some(&committed(5))).unwrap();
+        let later = offset_record("g", "t", 0, Some(&committed(9))).unwrap();
+        let other = offset_record("g", "t", 1, Some(&committed(1))).unwrap();
         apply(&mut loaded, &[first, other.clone(), later]);
         let offsets = &loaded.groups["g"].offsets;
         assert_eq!(offsets[&("t".to_owned(), 0)], committed(9));
         assert_eq!(offsets.len(), 2);
-        let gone = [0, 1].map(|index| offset_record("g", "t", index, None));
+        let gone = [0, 1].map(|index| offset_record("g", "t", index, None).unwrap());
         apply(&mut loaded, &gone);
         assert!(loaded.groups.is_empty());
+    }
+
+    #[test]
+    fn an_offset_keeps_the_time_that_its_client_gave_it() {
+        let mut loaded = Loaded::default();
+        let offset = CommittedOffset {
+            expire_ms: Some(1_234),
+            ..committed(5)
+        };
+        apply(
+            &mut loaded,
+            &[offset_record("g", "t", 0, Some(&offset)).unwrap()],
+        );
+        assert_eq!(loaded.groups["g"].offsets[&("t".to_owned(), 0)], offset);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_not_taken_for_its_deletion() {
+        let offset = CommittedOffset {
+            metadata: "x".repeat(32_768),
+            ..committed(5)
+        };
+        assert!(offset_record("g", "t", 0, Some(&offset)).is_err());
     }
 
     #[test]
@@ -325,16 +363,16 @@ mod tests {
             }],
         };
         let mut loaded = Loaded::default();
-        apply(&mut loaded, &[group_record("g", Some(&snapshot))]);
+        apply(&mut loaded, &[group_record("g", Some(&snapshot)).unwrap()]);
         assert_eq!(loaded.groups["g"].snapshot, Some(snapshot));
-        apply(&mut loaded, &[group_record("g", None)]);
+        apply(&mut loaded, &[group_record("g", None).unwrap()]);
         assert!(loaded.groups.is_empty());
     }
 
     #[test]
     fn records_that_make_no_sense_are_skipped() {
         let mut loaded = Loaded::default();
-        let good = offset_record("g", "t", 0, Some(&committed(5)));
+        let good = offset_record("g", "t", 0, Some(&committed(5))).unwrap();
         let nonsense = (Some(b"nonsense".to_vec()), Some(b"x".to_vec()));
         apply(&mut loaded, &[nonsense, good]);
         assert_eq!(loaded.groups.len(), 1);

@@ -5,7 +5,6 @@
 //! header is version 0 whatever the version of the request.
 
 use super::header::RequestHeader;
-use super::wire::Reply;
 use crate::engine::Engine;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -202,10 +201,10 @@ pub async fn handle(
 }
 
 /// The answer to a version that is too high; its body is not read.
-pub fn unsupported_version(header: &RequestHeader<'_>) -> Reply {
+pub fn unsupported_version(header: &RequestHeader<'_>) -> Writer {
     let mut writer = header.reply_v0();
     encode(&Response::unsupported_version(), 0, &mut writer);
-    writer.finish()
+    writer
 }
 
 /// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`

@@ -65,6 +65,8 @@ impl From<&GroupError> for ErrorCode {
             GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+            GroupError::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+            GroupError::TooManyOffsets => ErrorCode::InvalidRequest,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         }
     }

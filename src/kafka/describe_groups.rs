@@ -6,12 +6,14 @@
 //! wire.
 
 use crate::engine::Engine;
+use crate::engine::groups::messages::{GroupDescription, MemberDescription};
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::error::ErrorCode;
+use super::reply_budget::ReplyBudget;
 use super::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
@@ -134,8 +136,8 @@ const OPERATIONS_NOT_REQUESTED: i32 = i32::MIN;
 /// Tells a group's state and its members.
 pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
+    let mut budget = ReplyBudget::new();
     for group_id in &request.groups {
-        let described = engine.describe_group((*group_id).to_owned()).await;
         let mut group = Group {
             group_id: Cow::Borrowed(*group_id),
             authorized_operations: match request.include_authorized_operations {
@@ -144,8 +146,8 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             },
             ..Group::default()
         };
-        match described {
-            Err(error) => group.error_code = (&error).into(),
+        match describe(engine, group_id, &mut budget).await {
+            Err(error_code) => group.error_code = error_code,
             Ok(None) => not_found(&mut group, version),
             Ok(Some(described)) => {
                 group.group_state = Cow::Borrowed(described.state);
@@ -155,11 +157,28 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             }
         }
         groups.push(group);
+        // Of many groups, others have their turn in between.
+        tokio::task::yield_now().await;
     }
     Response {
         throttle_time_ms: 0,
         groups,
     }
+}
+
+async fn describe<'a>(
+    engine: &Rc<Engine>,
+    group_id: &'a str,
+    budget: &mut ReplyBudget<'a>,
+) -> Result<Option<GroupDescription>, ErrorCode> {
+    budget.begin(group_id)?;
+    let described = engine.describe_group(group_id.to_owned()).await;
+    let described = described.map_err(|error| ErrorCode::from(&error))?;
+    for member in described.iter().flat_map(|group| &group.members) {
+        let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();
+        budget.take(texts + member.metadata.len() + member.assignment.len())?;
+    }
+    Ok(described)
 }
 
 /// Up to version 5 a group that is not there is a dead one, and no error (KIP-1043).
@@ -171,7 +190,7 @@ fn not_found(group: &mut Group<'_>, version: i16) {
     }
 }
 
-fn member(member: crate::engine::groups::messages::MemberDescription) -> Member<'static> {
+fn member(member: MemberDescription) -> Member<'static> {
     Member {
         member_id: Cow::Owned(member.member_id),
         group_instance_id: member.instance_id.map(Cow::Owned),

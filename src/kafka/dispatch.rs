@@ -2,7 +2,7 @@
 
 use super::api::ApiKey;
 use super::header::RequestHeader;
-use super::wire::{Reply, WireError};
+use super::wire::{Reply, WireError, Writer};
 use super::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -37,6 +37,8 @@ pub enum CloseReason {
     },
     #[error("a produce request without acknowledgement failed: {0}")]
     UnansweredError(&'static str),
+    #[error("{0}")]
+    BadReply(WireError),
 }
 
 impl CloseReason {
@@ -48,6 +50,7 @@ impl CloseReason {
             CloseReason::UnknownVersion { .. } => "unknown_version",
             CloseReason::BadRequest { .. } => "bad_request",
             CloseReason::UnansweredError(_) => "unanswered_error",
+            CloseReason::BadReply(_) => "reply_size",
         }
     }
 }
@@ -59,6 +62,16 @@ pub enum Answer {
     /// Nothing: the client asked for no acknowledgement.
     Nothing,
     Close(CloseReason),
+}
+
+impl Answer {
+    /// What was written, if the protocol can say it.
+    pub fn of(writer: Writer) -> Answer {
+        match writer.finish() {
+            Ok(reply) => Answer::Reply(reply),
+            Err(error) => Answer::Close(CloseReason::BadReply(error)),
+        }
+    }
 }
 
 pub type LaterAnswer = Pin<Box<dyn Future<Output = Answer>>>;
@@ -93,8 +106,8 @@ pub async fn dispatch(
     let version = header.api_version;
     if !api.serves(version) {
         if api.key == ApiKey::ApiVersions && version > api.max_version {
-            let reply = api_versions::unsupported_version(&header);
-            return Ok(answered(api.name, reply));
+            let writer = api_versions::unsupported_version(&header);
+            return Ok(answered(api.name, writer));
         }
         return Err(CloseReason::UnknownVersion {
             api: api.name,
@@ -113,7 +126,7 @@ pub async fn dispatch(
             let response = $module::handle(engine, &request, version).await;
             let mut writer = header.reply();
             $module::encode(&response, version, &mut writer);
-            Ok(answered(api.name, writer.finish()))
+            Ok(answered(api.name, writer))
         }};
     }
     match api.key {
@@ -181,9 +194,9 @@ pub async fn dispatch(
     }
 }
 
-fn answered(api: &'static str, reply: Reply) -> Dispatched {
+fn answered(api: &'static str, writer: Writer) -> Dispatched {
     Dispatched {
         api,
-        outcome: Outcome::Now(Answer::Reply(reply)),
+        outcome: Outcome::Now(Answer::of(writer)),
     }
 }

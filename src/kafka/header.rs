@@ -99,6 +99,9 @@ mod tests {
         let too_new = Bytes::from_static(b"\0\x12\0\x63\0\0\0\x01\xff\xff\0");
         let (header, _) = RequestHeader::decode(&too_new).unwrap();
         assert_eq!(header.api_version, 99);
-        assert_eq!(header.reply_v0().finish().to_vec(), b"\0\0\0\x04\0\0\0\x01");
+        assert_eq!(
+            header.reply_v0().finish().unwrap().to_vec(),
+            b"\0\0\0\x04\0\0\0\x01"
+        );
     }
 }

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::wire::{Reader, WireError, Writer, cut_to};
 
 const FIRST_VERSION_WITH_REBALANCE_TIMEOUT: i16 = 1;
 const FIRST_VERSION_WITH_THROTTLE: i16 = 2;
@@ -193,14 +193,7 @@ pub fn handle(
             _ => request.rebalance_timeout_ms,
         },
         protocol_type: request.protocol_type.to_owned(),
-        protocols: request
-            .protocols
-            .iter()
-            .map(|protocol| messages::Protocol {
-                name: protocol.name.to_owned(),
-                metadata: protocol.metadata.clone(),
-            })
-            .collect(),
+        protocols: protocols_of(request),
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
@@ -209,13 +202,28 @@ pub fn handle(
     Outcome::Later(Box::pin(async move {
         let response = respond(engine.join_group(group_id, join).await, member_id);
         encode(&response, version, &mut writer);
-        Answer::Reply(writer.finish())
+        Answer::of(writer)
     }))
 }
 
+/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
+fn protocols_of(request: &Request<'_>) -> Vec<messages::Protocol> {
+    let protocols = request.protocols.iter();
+    let copy = protocols.map(|protocol| messages::Protocol {
+        name: protocol.name.to_owned(),
+        metadata: Bytes::copy_from_slice(&protocol.metadata),
+    });
+    copy.collect()
+}
+
+/// Of what a client calls itself, so much goes into its member id: as much as Kafka allows an instance
+/// id to have. A longer id would not fit into a string, nor be worth remembering.
+const MEMBER_ID_PREFIX_BYTES_MAX: usize = 249;
+
 /// Kafka's form: what the client calls itself, and something unique.
 fn new_member_id(client_id: &str, instance_id: Option<&str>) -> String {
-    let prefix = instance_id.unwrap_or(client_id);
+    let name = instance_id.unwrap_or(client_id);
+    let prefix = cut_to(name, MEMBER_ID_PREFIX_BYTES_MAX);
     format!("{prefix}-{}", uuid::Uuid::new_v4())
 }
 
@@ -251,5 +259,31 @@ fn refused(error_code: ErrorCode, member_id: String) -> Response<'static> {
         generation_id: -1,
         member_id: Cow::Owned(member_id),
         ..Response::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_members_metadata_does_not_keep_the_frame_that_it_came_in() {
+        let mut frame = vec![0; 2 + 4 + 2 + 2];
+        frame.extend(b"\0\0\0\x01\0\x01p\0\0\0\x01x");
+        let frame = Bytes::from(frame);
+        let request = decode(&mut Reader::new(&frame, false), 0).unwrap();
+        let kept = protocols_of(&request);
+        drop(request);
+        assert_eq!(kept[0].metadata, Bytes::from_static(b"x"));
+        assert!(frame.is_unique());
+    }
+
+    #[test]
+    fn a_member_id_is_short_whatever_its_client_calls_itself() {
+        let long = "é".repeat(16_000);
+        for id in [new_member_id(&long, None), new_member_id("c", Some(&long))] {
+            assert_eq!(id.len(), 248 + 1 + 36);
+        }
+        assert!(new_member_id("c", None).starts_with("c-"));
     }
 }

@@ -48,6 +48,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+mod reply_budget;
 pub mod sync_group;
 pub mod update_features;
 pub mod wire;

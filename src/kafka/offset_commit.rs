@@ -4,6 +4,7 @@
 //! (KIP-320), 7 static members (KIP-345), 8 is flexible. 4 and 9 change nothing on the wire: 9
 //! allows the members of KIP-848.
 
+use crate::engine::groups::GroupError;
 use crate::engine::groups::messages::CommitRequest;
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
@@ -167,22 +168,36 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
     let committed = engine
         .commit_offsets(request.group_id.to_owned(), committer, commits)
         .await;
-    if let Err(error) = committed {
-        let error_code = match ErrorCode::from(&error) {
-            // Older versions have no word for a group that is not there.
-            ErrorCode::GroupIdNotFound if version < FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND => {
-                ErrorCode::IllegalGeneration
+    let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    let taken = partitions.filter(|partition| !partition.error_code.is_error());
+    match committed {
+        Ok(results) => {
+            for (partition, result) in taken.zip(&results) {
+                partition.error_code = result
+                    .as_ref()
+                    .err()
+                    .map(ErrorCode::from)
+                    .unwrap_or_default();
             }
-            code => code,
-        };
-        let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-        for partition in partitions.filter(|partition| !partition.error_code.is_error()) {
-            partition.error_code = error_code;
+        }
+        Err(error) => {
+            let error_code = refusal(&error, version);
+            taken.for_each(|partition| partition.error_code = error_code);
         }
     }
     Response {
         throttle_time_ms: 0,
         topics,
+    }
+}
+
+fn refusal(error: &GroupError, version: i16) -> ErrorCode {
+    match ErrorCode::from(error) {
+        // Older versions have no word for a group that is not there.
+        ErrorCode::GroupIdNotFound if version < FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND => {
+            ErrorCode::IllegalGeneration
+        }
+        code => code,
     }
 }
 

@@ -7,10 +7,11 @@
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::error::ErrorCode;
+use super::reply_budget::ReplyBudget;
 use super::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_ALL_TOPICS: i16 = 2;
@@ -20,6 +21,9 @@ const FIRST_VERSION_WITH_LEADER_EPOCH: i16 = 5;
 const FIRST_VERSION_WITH_REQUIRE_STABLE: i16 = 7;
 const FIRST_VERSION_WITH_MANY_GROUPS: i16 = 8;
 const FIRST_VERSION_WITH_MEMBER: i16 = 9;
+
+/// What a partition takes of a reply, its metadata aside.
+const PARTITION_BYTES: usize = 24;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -212,10 +216,21 @@ fn encode_partition(
 }
 
 /// Tells the offsets that groups committed.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
+    let mut budget = ReplyBudget::new();
     for group in &request.groups {
-        groups.push(fetch(engine, group).await);
+        let (topics, error_code) = match fetch(engine, group, &mut budget).await {
+            Ok(topics) => (topics, ErrorCode::None),
+            Err(error_code) => (refused_topics(group, version), error_code),
+        };
+        groups.push(GroupResponse {
+            group_id: Cow::Borrowed(group.group_id),
+            topics,
+            error_code,
+        });
+        // Of many groups, others have their turn in between.
+        tokio::task::yield_now().await;
     }
     Response {
         throttle_time_ms: 0,
@@ -223,56 +238,84 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     }
 }
 
-async fn fetch<'a>(engine: &Rc<Engine>, request: &GroupRequest<'a>) -> GroupResponse<'a> {
-    let found = engine
-        .fetch_offsets(request.group_id.to_owned(), None)
-        .await;
-    let (found, error_code) = match found {
-        Ok(found) => (found.into_iter().collect(), ErrorCode::None),
-        Err(error) => (HashMap::new(), (&error).into()),
-    };
-    let topics = match &request.topics {
-        Some(topics) => topics
-            .iter()
-            .map(|topic| of_topic(engine, topic, &found))
-            .collect(),
-        None => all_topics(engine, found),
-    };
-    GroupResponse {
-        group_id: Cow::Borrowed(request.group_id),
-        topics,
-        error_code,
+async fn fetch<'a>(
+    engine: &Rc<Engine>,
+    request: &GroupRequest<'a>,
+    budget: &mut ReplyBudget<'a>,
+) -> Result<Vec<TopicResponse<'a>>, ErrorCode> {
+    budget.begin(request.group_id)?;
+    let topics = request.topics.as_ref();
+    let keys = topics.map(|topics| keys_of(engine, topics));
+    let group_id = request.group_id.to_owned();
+    let found = engine.fetch_offsets(group_id, keys, budget.left_bytes());
+    let found = found.await.map_err(|error| ErrorCode::from(&error))?;
+    match topics {
+        Some(topics) => {
+            let found = found.into_iter().collect();
+            let topics = topics.iter();
+            topics
+                .map(|topic| of_topic(engine, topic, &found, budget))
+                .collect()
+        }
+        None => all_topics(engine, &found, budget),
     }
+}
+
+fn keys_of(engine: &Engine, topics: &[TopicRequest<'_>]) -> BTreeSet<PartitionKey> {
+    let mut keys = BTreeSet::new();
+    for request in topics {
+        if let Some(topic) = engine.topic(request.name) {
+            let indexes = request.partition_indexes.iter();
+            keys.extend(indexes.filter_map(|index| topic.key_of(*index)));
+        }
+    }
+    keys
+}
+
+/// Version 1 has no place for the error but in the partitions.
+fn refused_topics<'a>(request: &GroupRequest<'a>, version: i16) -> Vec<TopicResponse<'a>> {
+    if version >= FIRST_VERSION_WITH_GROUP_ERROR {
+        return Vec::new();
+    }
+    let refused = |index: &i32| PartitionResponse {
+        index: *index,
+        ..PartitionResponse::default()
+    };
+    let topics = request.topics.iter().flatten().map(|topic| TopicResponse {
+        name: Cow::Borrowed(topic.name),
+        partitions: topic.partition_indexes.iter().map(refused).collect(),
+    });
+    topics.collect()
 }
 
 fn of_topic<'a>(
     engine: &Engine,
     request: &TopicRequest<'a>,
     found: &HashMap<PartitionKey, CommittedOffset>,
-) -> TopicResponse<'a> {
+    budget: &mut ReplyBudget<'a>,
+) -> Result<TopicResponse<'a>, ErrorCode> {
     let topic = engine.topic(request.name);
     let partitions = request.partition_indexes.iter().map(|index| {
         let key = topic.as_ref().and_then(|topic| topic.key_of(*index));
-        respond(*index, key.and_then(|key| found.get(&key)))
+        respond(*index, key.and_then(|key| found.get(&key)), budget)
     });
-    TopicResponse {
+    Ok(TopicResponse {
         name: Cow::Borrowed(request.name),
-        partitions: partitions.collect(),
-    }
+        partitions: partitions.collect::<Result<_, _>>()?,
+    })
 }
 
-fn all_topics(
+fn all_topics<'a>(
     engine: &Engine,
-    found: HashMap<PartitionKey, CommittedOffset>,
-) -> Vec<TopicResponse<'static>> {
-    let mut by_topic: BTreeMap<String, Vec<PartitionResponse<'static>>> = BTreeMap::new();
+    found: &[(PartitionKey, CommittedOffset)],
+    budget: &mut ReplyBudget<'_>,
+) -> Result<Vec<TopicResponse<'a>>, ErrorCode> {
+    let mut by_topic: BTreeMap<String, Vec<PartitionResponse<'a>>> = BTreeMap::new();
     for (key, offset) in found {
         if let Some(topic) = engine.topic_by_id(key.topic_id) {
-            let partition = respond(key.index as i32, Some(&offset));
-            by_topic
-                .entry(topic.name.clone())
-                .or_default()
-                .push(partition);
+            let partition = respond(key.index as i32, Some(offset), budget)?;
+            let partitions = by_topic.entry(topic.name.clone()).or_default();
+            partitions.push(partition);
         }
     }
     let topics = by_topic.into_iter().map(|(name, mut partitions)| {
@@ -282,17 +325,27 @@ fn all_topics(
             partitions,
         }
     });
-    topics.collect()
+    Ok(topics.collect())
 }
 
-fn respond(index: i32, offset: Option<&CommittedOffset>) -> PartitionResponse<'static> {
-    PartitionResponse {
+fn respond(
+    index: i32,
+    offset: Option<&CommittedOffset>,
+    budget: &mut ReplyBudget<'_>,
+) -> Result<PartitionResponse<'static>, ErrorCode> {
+    let Some(offset) = offset else {
+        budget.take(PARTITION_BYTES)?;
+        return Ok(PartitionResponse {
+            index,
+            ..PartitionResponse::default()
+        });
+    };
+    budget.take(PARTITION_BYTES + offset.metadata.len())?;
+    Ok(PartitionResponse {
         index,
-        committed_offset: offset.map_or(-1, |offset| offset.offset),
-        committed_leader_epoch: offset.map_or(-1, |offset| offset.leader_epoch),
-        metadata: Some(Cow::Owned(
-            offset.map_or_else(String::new, |offset| offset.metadata.clone()),
-        )),
+        committed_offset: offset.offset,
+        committed_leader_epoch: offset.leader_epoch,
+        metadata: Some(Cow::Owned(offset.metadata.clone())),
         error_code: ErrorCode::None,
-    }
+    })
 }

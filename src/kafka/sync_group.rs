@@ -113,11 +113,7 @@ pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request
         generation: request.generation_id,
         protocol_type: request.protocol_type.map(str::to_owned),
         protocol: request.protocol_name.map(str::to_owned),
-        assignments: request
-            .assignments
-            .iter()
-            .map(|member| (member.member_id.to_owned(), member.assignment.clone()))
-            .collect(),
+        assignments: assignments_of(request),
     };
     let engine = Rc::clone(engine);
     let mut writer = header.reply();
@@ -136,6 +132,32 @@ pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request
             },
         };
         encode(&response, version, &mut writer);
-        Answer::Reply(writer.finish())
+        Answer::of(writer)
     }))
+}
+
+/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
+fn assignments_of(request: &Request<'_>) -> Vec<(String, Bytes)> {
+    let copy = |member: &Assignment<'_>| {
+        let assignment = Bytes::copy_from_slice(&member.assignment);
+        (member.member_id.to_owned(), assignment)
+    };
+    request.assignments.iter().map(copy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_does_not_keep_the_frame_that_it_came_in() {
+        let mut frame = vec![0; 2 + 4 + 2];
+        frame.extend(b"\0\0\0\x01\0\x01m\0\0\0\x01x");
+        let frame = Bytes::from(frame);
+        let request = decode(&mut Reader::new(&frame, false), 0).unwrap();
+        let kept = assignments_of(&request);
+        drop(request);
+        assert_eq!(kept, [("m".to_owned(), Bytes::from_static(b"x"))]);
+        assert!(frame.is_unique());
+    }
 }

@@ -12,7 +12,7 @@ mod reader;
 mod writer;
 
 pub use reader::Reader;
-pub use writer::{Reply, TaggedFields, Writer};
+pub use writer::{Reply, TaggedFields, Writer, cut_to};
 
 /// Bytes of the length prefix that stands before every frame, in both directions.
 pub const SIZE_PREFIX_BYTES: usize = 4;
@@ -21,7 +21,7 @@ pub const SIZE_PREFIX_BYTES: usize = 4;
 /// compact strings to the same bound.
 pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
-/// Why a frame could not be read. Bytes left over at the end are not an error: Kafka tolerates
+/// Why a frame could not be read, or written. Bytes left over at the end are not an error: Kafka tolerates
 /// them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -49,4 +49,7 @@ pub enum WireError {
     /// A varint with more bits than its type.
     #[error("variable-length integer is too long")]
     VarintTooLong,
+    /// A reply whose length is no `i32`.
+    #[error("a reply of {0} bytes is longer than the protocol allows")]
+    TooLarge(usize),
 }

@@ -113,6 +113,7 @@ async fn serve(parts: ShardParts) {
     if orders.recv().await != Some(Order::Serve) {
         return;
     }
+    engine.serve_groups();
     let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
     tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
     timers::start(&engine, &net);

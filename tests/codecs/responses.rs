@@ -517,7 +517,7 @@ fn an_api_versions_request_that_is_too_new_is_answered_in_version_0() {
         0,
         &mut writer,
     );
-    let mut frame = Bytes::from(writer.finish().to_vec()).slice(8..);
+    let mut frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
     let read = theirs::ApiVersionsResponse::decode(&mut frame, 0).unwrap();
     let own_range = av::ApiVersion::default()
         .with_api_key(18)

@@ -5,6 +5,7 @@ use crate::support::HANG;
 use crate::support::batch::Batch;
 use crate::support::group::*;
 use crate::support::wire::*;
+use kafka_protocol::messages::DescribeGroupsRequest;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -90,6 +91,39 @@ fn many_groups_are_fetched_at_once() {
         let expected = expected.map(|(group, offsets)| (group.to_owned(), (NONE, offsets)));
         assert_eq!(groups, expected);
     }
+}
+
+#[test]
+fn what_is_asked_for_again_and_again_is_told_once() {
+    const INVALID_REQUEST: i16 = 42;
+    let (_dir, broker, mut wire) = broker();
+    let longest = "m".repeat(4096);
+    let mut request = commit("g", "t", &[(0, 1)]);
+    request.topics[0].partitions[0].committed_metadata = Some(text(&longest));
+    assert_eq!(commit_error(&wire.call(&request, OFFSET_COMMIT)), NONE);
+
+    let response = wire.call(&fetch_offsets_of(&[("g", None); 1000]), OFFSET_FETCH);
+    let mut groups = response.groups.into_iter().map(taken_apart);
+    let once = vec![offset("t", 0, 1, &longest)];
+    assert_eq!(groups.next(), Some((NONE, once)));
+    assert!(groups.all(|group| group == (INVALID_REQUEST, Vec::new())));
+
+    // The same partition, so often that the reply would have 80 MiB.
+    let indexes = vec![0; 20_000];
+    let often: &[(&str, &[i32])] = &[("t", &indexes)];
+    for version in 2..=OFFSET_FETCH {
+        let refused = fetch_offsets(&mut wire, "g", Some(often), version);
+        assert_eq!(refused, (INVALID_REQUEST, Vec::new()), "version {version}");
+    }
+    assert_eq!(committed(&mut wire, "g", "t", 0), 1);
+
+    group_of(broker.kafka, "members", 1);
+    let request = DescribeGroupsRequest::default().with_groups(vec![group_id("members"); 2]);
+    let groups = wire.call(&request, 5).groups;
+    let told = groups
+        .iter()
+        .map(|group| (group.error_code, group.members.len()));
+    assert_eq!(told.collect::<Vec<_>>(), [(NONE, 1), (INVALID_REQUEST, 0)]);
 }
 
 #[test]

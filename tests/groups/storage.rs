@@ -61,6 +61,28 @@ fn offsets_that_nobody_uses_expire_and_their_groups_with_them() {
     assert_eq!(committed(&mut wire, "stable", "t", 0), -1);
 }
 
+#[test]
+fn groups_that_all_members_left_make_room_for_others() {
+    let flags = [
+        "--groups-max",
+        "2",
+        "--cores",
+        "1",
+        "--offsets-retention-check-interval-ms",
+        "20",
+    ];
+    let (dir, broker, mut wire) = broker_with(&flags);
+    for group in ["a", "b", "c", "d"] {
+        let mut member = group_of(broker.kafka, group, 1).remove(0);
+        assert_eq!(member.leave(), NONE);
+        eventually("the group is gone", || groups(&mut wire).is_empty());
+    }
+    broker.kill_9();
+    let broker = Broker::with(dir.path(), &FLAGS);
+    let mut wire = Wire::connect(broker.kafka);
+    assert_eq!(groups(&mut wire), Vec::<String>::new());
+}
+
 fn alter(wire: &mut Wire, topic: &str, configs: &[(&str, &str)]) {
     let config = |(name, value): &(&str, &str)| {
         AlterableConfig::default()

@@ -6,24 +6,29 @@ use crate::engine::groups::GroupError;
 use crate::engine::groups::group::commit_check_without_group;
 use crate::engine::groups::messages::CommitRequest;
 use crate::engine::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
+use crate::engine::offsets_format::FormatError;
 use crate::engine::offsets_topic::{self, Record};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use futures_util::future::join_all;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+/// Groups that are looked through before others have their turn.
+const GROUPS_AT_ONCE: usize = 256;
+
 impl Engine {
-    /// Stores offsets; answered when they are durable. `topics` names the partitions' topics.
+    /// Stores offsets; answered when they are durable. The result says of each, in their order,
+    /// whether its topic is there.
     pub async fn commit_offsets(
         self: &Rc<Self>,
         group_id: String,
         request: CommitRequest,
         commits: Vec<(PartitionKey, CommittedOffset)>,
-    ) -> Result<(), GroupError> {
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let home = match self.home_of_group(&group_id) {
             Some(home) => home,
             None => {
@@ -36,15 +41,39 @@ impl Engine {
                 commit_check_without_group(request.generation)?;
                 engine.check_group_limit(&group_id)?;
             }
-            let records = engine.commit_records(&group_id, &commits);
+            let results = engine.check_topics(&commits);
+            let commits = commits.into_iter().zip(&results);
+            let commits: Vec<_> = commits
+                .filter(|(_, result)| result.is_ok())
+                .map(|(commit, _)| commit)
+                .collect();
+            let records = engine.records_of(
+                &group_id,
+                commits.iter().map(|(key, offset)| (key, Some(offset))),
+            );
             let commit = engine.with_group(&group_id, home, |slot, now_ms, _| {
                 slot.group.commit_check(&request, now_ms)?;
                 Ok(slot.offsets.begin_commit(commits))
             })?;
             let written = engine.write(home, records, clock::steady_ms());
-            engine.finish_commit(&group_id, commit, written).await
+            engine.finish_commit(&group_id, commit, written).await?;
+            Ok(results)
         })
         .await
+    }
+
+    /// Whether this shard knows the topics of these offsets. What it does not know was created a
+    /// moment ago, or is deleted: an offset that is stored now could not be told from one of a later
+    /// topic of that name, so it is not stored.
+    fn check_topics(
+        &self,
+        commits: &[(PartitionKey, CommittedOffset)],
+    ) -> Vec<Result<(), GroupError>> {
+        let check = |(key, _): &(PartitionKey, CommittedOffset)| {
+            let topic = self.topic_by_id(key.topic_id);
+            topic.map(|_| ()).ok_or(GroupError::UnknownTopic)
+        };
+        commits.iter().map(check).collect()
     }
 
     /// An offset to commit.
@@ -61,23 +90,23 @@ impl Engine {
         CommittedOffset::new(&self.groups.config, offset, leader_epoch, note, now_ms)
     }
 
-    fn commit_records(
+    /// The records of offsets, or of their ends. A topic that is being deleted still has its name:
+    /// a later topic that gets it must not find the old offsets.
+    fn records_of<'a>(
         &self,
         group_id: &str,
-        commits: &[(PartitionKey, CommittedOffset)],
-    ) -> Vec<Record> {
-        commits
-            .iter()
-            .filter_map(|(key, offset)| {
-                let topic = self.topic_by_id(key.topic_id)?;
-                Some(offsets_topic::offset_record(
-                    group_id,
-                    &topic.name,
-                    key.index,
-                    Some(offset),
-                ))
-            })
-            .collect()
+        offsets: impl Iterator<Item = (&'a PartitionKey, Option<&'a CommittedOffset>)>,
+    ) -> Result<Vec<Record>, FormatError> {
+        let record = |(key, offset): (&PartitionKey, Option<&CommittedOffset>)| {
+            let topic = self.with_catalog(|catalog| catalog.even_if_deleting(key.topic_id))?;
+            Some(offsets_topic::offset_record(
+                group_id,
+                &topic.name,
+                key.index,
+                offset,
+            ))
+        };
+        offsets.filter_map(record).collect()
     }
 
     async fn finish_commit(
@@ -95,10 +124,14 @@ impl Engine {
     }
 
     /// The durable offsets of a group, for the partitions asked for, or all.
+    ///
+    /// # Errors
+    /// `TooManyOffsets` when their metadata and 8 bytes for each are more than `bytes_max`.
     pub async fn fetch_offsets(
         self: &Rc<Self>,
         group_id: String,
-        keys: Option<Vec<PartitionKey>>,
+        keys: Option<BTreeSet<PartitionKey>>,
+        bytes_max: usize,
     ) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
         self.at_home(
             &group_id.clone(),
@@ -108,10 +141,14 @@ impl Engine {
                 let Some(slot) = groups.get(&group_id) else {
                     return Ok(Vec::new());
                 };
-                let wanted =
-                    |key: &PartitionKey| keys.as_ref().is_none_or(|keys| keys.contains(key));
-                let found = slot.offsets.iter().filter(|(key, _)| wanted(key));
-                Ok(found.map(|(key, offset)| (key, offset.clone())).collect())
+                let offsets = &slot.offsets;
+                match keys {
+                    Some(keys) => {
+                        let found = |key| Some((key, offsets.fetch(key)?));
+                        copy_offsets(keys.into_iter().filter_map(found), bytes_max)
+                    }
+                    None => copy_offsets(offsets.iter(), bytes_max),
+                }
             },
         )
         .await
@@ -167,18 +204,12 @@ impl Engine {
         .await
     }
 
-    pub(super) fn tombstones(&self, group_id: &str, keys: &[PartitionKey]) -> Vec<Record> {
-        keys.iter()
-            .filter_map(|key| {
-                let topic = self.topic_by_id(key.topic_id)?;
-                Some(offsets_topic::offset_record(
-                    group_id,
-                    &topic.name,
-                    key.index,
-                    None,
-                ))
-            })
-            .collect()
+    pub(super) fn tombstones(
+        &self,
+        group_id: &str,
+        keys: &[PartitionKey],
+    ) -> Result<Vec<Record>, FormatError> {
+        self.records_of(group_id, keys.iter().map(|key| (key, None)))
     }
 
     /// Removes offsets whose time is over, and groups of which nothing is left.
@@ -189,8 +220,25 @@ impl Engine {
         });
         let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
         for group_id in ids {
-            self.expire_offsets_of(&group_id, &names).await;
+            self.expire_group(&group_id, &names).await;
             tokio::task::yield_now().await;
+        }
+    }
+
+    async fn expire_group(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
+        self.expire_offsets_of(group_id, names).await;
+        let spent = self
+            .groups
+            .groups
+            .borrow()
+            .get(group_id)
+            .is_some_and(|slot| {
+                // Members may have come and gone, or offsets: of none of them anything is left.
+                slot.group.is_idle() && slot.offsets.is_empty()
+            });
+        if spent {
+            // Nobody was in the way a moment ago; if someone is now, the group lives on.
+            let _ = self.delete_group(group_id.to_owned()).await;
         }
     }
 
@@ -213,36 +261,57 @@ impl Engine {
         if self.finish_commit(group_id, commit, written).await.is_ok() {
             tracing::info!(group = group_id, offsets = keys.len(), "expired offsets");
         }
-        let empty = self.with_known_group(group_id, |slot, _, _| {
-            slot.group.is_idle() && slot.offsets.is_empty()
-        });
-        if empty == Some(true) {
-            // Nobody was in the way a moment ago; if someone is now, the group lives on.
-            let _ = self.delete_group(group_id.to_owned()).await;
-        }
     }
 
     /// Forgets the offsets of a deleted topic. Returns when that is durable, so that a topic of the
     /// same name does not inherit them; if it cannot be written, the next start tries again.
     pub async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
         let mut forgotten = Vec::new();
-        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
-        for group_id in ids {
-            let begun = self.with_known_group(&group_id, |slot, _, _| {
-                let keys = slot.offsets.of_topic(topic.id);
-                let home = slot.home;
-                (!keys.is_empty()).then(|| (home, slot.offsets.begin_delete(keys.clone()), keys))
+        let mut after = None;
+        loop {
+            let mut having = Vec::new();
+            after = self.look_at_offsets(after.as_deref(), GROUPS_AT_ONCE, |group_id, offsets| {
+                if offsets.has_topic(topic.id) {
+                    having.push(group_id.to_owned());
+                }
             });
-            let Some(Some((home, commit, keys))) = begun else {
-                continue;
-            };
-            let tombstone = |key: &PartitionKey| {
-                offsets_topic::offset_record(&group_id, &topic.name, key.index, None)
-            };
-            let records = keys.iter().map(tombstone).collect();
-            let written = self.write(home, records, clock::steady_ms());
-            forgotten.push(async move { self.finish_commit(&group_id, commit, written).await });
+            for group_id in having {
+                forgotten.extend(self.forget_offsets_in(group_id, topic));
+            }
+            if after.is_none() {
+                break;
+            }
+            // Others have their turn. No offset of the topic is added: it is unknown by now.
+            tokio::task::yield_now().await;
         }
         join_all(forgotten).await;
     }
+
+    fn forget_offsets_in(
+        self: &Rc<Self>,
+        group_id: String,
+        topic: &Topic,
+    ) -> Option<impl Future<Output = Result<(), GroupError>>> {
+        let (home, commit, keys) = self.with_known_group(&group_id, |slot, _, _| {
+            let keys = slot.offsets.of_topic(topic.id);
+            (slot.home, slot.offsets.begin_delete(keys.clone()), keys)
+        })?;
+        let records = self.tombstones(&group_id, &keys);
+        let written = self.write(home, records, clock::steady_ms());
+        let engine = Rc::clone(self);
+        Some(async move { engine.finish_commit(&group_id, commit, written).await })
+    }
+}
+
+fn copy_offsets<'a>(
+    found: impl Iterator<Item = (PartitionKey, &'a CommittedOffset)>,
+    bytes_max: usize,
+) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
+    let mut left_bytes = bytes_max;
+    let copy = |(key, offset): (PartitionKey, &CommittedOffset)| {
+        let left = left_bytes.checked_sub(size_of::<i64>() + offset.metadata.len());
+        left_bytes = left.ok_or(GroupError::TooManyOffsets)?;
+        Ok((key, offset.clone()))
+    };
+    found.map(copy).collect()
 }

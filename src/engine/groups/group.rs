@@ -148,6 +148,13 @@ impl Group {
         group
     }
 
+    /// Clients can reach the broker from now on: only now sessions of restored members can begin.
+    pub fn serve(&mut self, now_ms: i64) {
+        for member in self.members.iter_mut() {
+            member.touch(now_ms);
+        }
+    }
+
     // ---- what can be seen ----
 
     pub fn state(&self) -> State {
@@ -162,13 +169,10 @@ impl Group {
         self.members.len()
     }
 
-    /// Whether nothing would be lost if the group were forgotten, its offsets aside.
+    /// Whether nothing would be lost if the group were forgotten, its offsets aside. A dead group is
+    /// in the hands of whoever ended it.
     pub fn is_idle(&self) -> bool {
-        match self.state {
-            State::Empty => self.pending.is_empty(),
-            State::Dead => true,
-            _ => false,
-        }
+        self.state == State::Empty && self.pending.is_empty()
     }
 
     /// The group as DescribeGroups and ListGroups show it.
@@ -1061,6 +1065,11 @@ impl Group {
         }
         self.pending.clear();
         Ok(())
+    }
+
+    /// What is stored of the group could not be removed, so it is there as before.
+    pub fn delete_failed(&mut self) {
+        self.state = State::Empty;
     }
 
     /// The group leaves this broker's memory; what is stored of it stays.

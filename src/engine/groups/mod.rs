@@ -112,6 +112,10 @@ pub enum GroupError {
     GroupIdNotFound,
     #[error("the group is subscribed to the topic")]
     GroupSubscribedToTopic,
+    #[error("there is no such topic")]
+    UnknownTopic,
+    #[error("there are more offsets than were asked for at most")]
+    TooManyOffsets,
     #[error("the offset's metadata is too long")]
     OffsetMetadataTooLarge,
 }

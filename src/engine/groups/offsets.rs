@@ -156,11 +156,25 @@ impl GroupOffsets {
         keys.into_iter().collect()
     }
 
+    /// Whether there is anything of a topic, durable or on its way.
+    pub fn has_topic(&self, topic_id: Uuid) -> bool {
+        let changes = self.in_flight.iter().flat_map(|(_, changes)| changes);
+        self.durable_of(topic_id).next().is_some()
+            || changes.into_iter().any(|(key, _)| key.topic_id == topic_id)
+    }
+
     /// What there is to delete when a topic is deleted.
     pub fn of_topic(&self, topic_id: Uuid) -> Vec<PartitionKey> {
-        let mut keys = self.keys();
+        let mut keys = self.keys_in_flight();
         keys.retain(|key| key.topic_id == topic_id);
-        keys
+        keys.extend(self.durable_of(topic_id));
+        keys.into_iter().collect()
+    }
+
+    fn durable_of(&self, topic_id: Uuid) -> impl Iterator<Item = &PartitionKey> {
+        let at = |index| PartitionKey { topic_id, index };
+        let found = self.durable.range(at(0)..=at(u32::MAX));
+        found.map(|(key, _)| key)
     }
 
     /// The offsets whose time is over. `topic_name` finds the name of a topic; offsets of topics
@@ -257,6 +271,8 @@ mod tests {
         let keys = offsets.existing([key(1, 0), key(1, 1), key(1, 2)]);
         assert_eq!(keys, [key(1, 0), key(1, 1)]);
         assert_eq!(offsets.of_topic(Uuid::from_u128(1)), keys);
+        let has = [1, 2, 3].map(|topic| offsets.has_topic(Uuid::from_u128(topic)));
+        assert_eq!(has, [true, true, false]);
         let delete = offsets.begin_delete(keys);
         offsets.commit_done(commit, true);
         assert_eq!(offsets.len(), 3);

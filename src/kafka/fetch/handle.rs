@@ -24,7 +24,7 @@ pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request
     Outcome::Later(Box::pin(async move {
         let response = answer(&engine, asked).await;
         super::encode(&response, version, &mut writer);
-        Answer::Reply(writer.finish())
+        Answer::of(writer)
     }))
 }
 

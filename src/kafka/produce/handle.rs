@@ -259,7 +259,7 @@ async fn finish(
         });
     }
     super::encode(&response, version, &mut writer);
-    Answer::Reply(writer.finish())
+    Answer::of(writer)
 }
 
 async fn finish_partition(slot: Slot) -> PartitionResponse<'static> {

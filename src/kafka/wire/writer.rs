@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::{SIZE_PREFIX_BYTES, STRING_BYTES_MAX};
+use super::{SIZE_PREFIX_BYTES, STRING_BYTES_MAX, WireError};
 use crate::kafka::error::ErrorCode;
 
 /// Room for a reply without records: most fit, so most replies cost one allocation.
@@ -62,11 +62,13 @@ impl Writer {
     }
 
     /// Ends the reply: the size before the frame is now known.
-    pub fn finish(mut self) -> Reply {
-        // The size is an i32. No reply comes near it: fetch limits are far below 2 GiB.
-        let size = self.len() - SIZE_PREFIX_BYTES;
-        debug_assert!(i32::try_from(size).is_ok());
-        self.own[..SIZE_PREFIX_BYTES].copy_from_slice(&(size as u32).to_be_bytes());
+    ///
+    /// # Errors
+    /// `TooLarge` when the protocol cannot say that size.
+    pub fn finish(mut self) -> Result<Reply, WireError> {
+        let bytes = self.len() - SIZE_PREFIX_BYTES;
+        let size = i32::try_from(bytes).map_err(|_| WireError::TooLarge(bytes))?;
+        self.own[..SIZE_PREFIX_BYTES].copy_from_slice(&size.to_be_bytes());
 
         let mut own = self.own.freeze();
         let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
@@ -81,7 +83,7 @@ impl Writer {
         if !own.is_empty() {
             parts.push(own);
         }
-        Reply { parts }
+        Ok(Reply { parts })
     }
 
     /// Bytes written so far, the size prefix and shared slices included.
@@ -161,7 +163,7 @@ impl Writer {
     }
 
     pub fn nullable_string(&mut self, value: Option<&str>) {
-        let value = value.map(cut_to_protocol_limit);
+        let value = value.map(|value| cut_to(value, STRING_BYTES_MAX));
         if self.flexible {
             self.compact_length(value.map(str::len));
         } else {
@@ -292,8 +294,9 @@ impl TaggedFields {
     }
 }
 
-fn cut_to_protocol_limit(value: &str) -> &str {
-    let mut end = value.len().min(STRING_BYTES_MAX);
+/// As much of a text as `bytes_max` has room for, cut at a character.
+pub fn cut_to(value: &str, bytes_max: usize) -> &str {
+    let mut end = value.len().min(bytes_max);
     while !value.is_char_boundary(end) {
         end -= 1;
     }
@@ -309,7 +312,7 @@ mod tests {
     fn a_reply_starts_with_its_size_and_the_correlation_id() {
         let mut writer = Writer::new(7, true, true);
         writer.i16(-2);
-        let reply = writer.finish();
+        let reply = writer.finish().unwrap();
         assert_eq!(reply.parts.len(), 1);
         assert_eq!(
             reply.to_vec(),
@@ -326,7 +329,7 @@ mod tests {
         writer.i8(9);
         writer.shared_bytes(&[]);
         assert_eq!(writer.len(), 8 + 4 + 8 + 1 + 4);
-        let reply = writer.finish();
+        let reply = writer.finish().unwrap();
 
         assert_eq!(reply.parts.len(), 4);
         assert_eq!(reply.parts[1].as_ptr(), first.as_ptr());
@@ -348,8 +351,19 @@ mod tests {
             fields.field(0, |w| w.i8(4));
             fields.field(3, |w| w.shared_bytes(&[slice]));
         });
-        let whole = writer.finish().to_vec();
+        let whole = writer.finish().unwrap().to_vec();
         assert_eq!(whole[8..], *b"\x02\x00\x01\x04\x03\x04\x04xyz");
+    }
+
+    #[test]
+    fn a_reply_whose_size_the_protocol_cannot_say_is_none() {
+        let slice = Bytes::from(vec![0; 1 << 20]);
+        let mut writer = Writer::new(1, false, false);
+        for _ in 0..2 {
+            writer.shared_bytes(&vec![slice.clone(); 1024]);
+        }
+        let bytes = (2 << 30) + 4 + 2 * 4;
+        assert_eq!(writer.finish(), Err(WireError::TooLarge(bytes)));
     }
 
     #[test]
@@ -358,7 +372,7 @@ mod tests {
             let mut writer = Writer::new(0, false, true);
             writer.varint(value);
             writer.varlong(i64::from(value) << 31);
-            let frame = Bytes::from(writer.finish().to_vec()).slice(8..);
+            let frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
             let mut reader = Reader::new(&frame, true);
             assert_eq!(reader.varint(), Ok(value));
             assert_eq!(reader.varlong(), Ok(i64::from(value) << 31));
@@ -371,7 +385,7 @@ mod tests {
         for flexible in [false, true] {
             let mut writer = Writer::new(0, false, flexible);
             writer.string(&long);
-            let frame = Bytes::from(writer.finish().to_vec()).slice(8..);
+            let frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
             let text = Reader::new(&frame, flexible).string().unwrap().to_owned();
             assert_eq!(text.len(), STRING_BYTES_MAX - 1);
         }

@@ -171,8 +171,14 @@ impl CompactJob {
         }
         self.state.first_dirty = self.map_end;
         self.state.last_horizon_ms = self.last_horizon_ms;
-        self.state.write(&self.dir)?;
+        self.write_state()?;
         Ok(CompactStep::Done)
+    }
+
+    /// A log that is closing may be deleted, and its directory's name be that of another topic.
+    fn write_state(&self) -> Result<(), CompactError> {
+        self.throttle.check_cancelled()?;
+        Ok(self.state.write(&self.dir)?)
     }
 
     fn begin(&mut self) -> Result<(), CompactError> {
@@ -183,7 +189,7 @@ impl CompactJob {
         // Whoever checks the log must know that records may be missing before they are.
         let gaps_end = self.segments.last().map_or(0, |last| last.end);
         self.state.gaps_end = self.state.gaps_end.max(gaps_end);
-        Ok(self.state.write(&self.dir)?)
+        self.write_state()
     }
 
     /// The newest offset of every key from the first dirty batch on, as far as memory goes.

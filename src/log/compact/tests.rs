@@ -504,6 +504,26 @@ fn while_a_swap_is_under_way_nothing_is_loaded_from_files_that_may_be_either() {
     assert_eq!(at.keys(), owned(&[(1, "a")]));
 }
 
+#[test]
+fn a_job_that_was_cancelled_notes_nothing_in_a_directory_that_may_be_anothers() {
+    let mut at = fixture();
+    at.append(&[("a", Some("1"))]);
+    at.append(&[("a", Some("2"))]);
+    at.roll();
+    at.reopen();
+    let mut job = at.job().unwrap();
+    let Ok(CompactStep::Swap(swap)) = job.step() else {
+        panic!("there is something to swap");
+    };
+    at.log.swap_begin(&swap);
+    let result = swap.run();
+    at.log.swap_done(&swap, &result);
+    let noted = CompactionState::read(at.log.dir()).unwrap();
+    at.log.cancel_compaction();
+    assert!(matches!(job.step(), Err(CompactError::Cancelled)));
+    assert_eq!(CompactionState::read(at.log.dir()).unwrap(), noted);
+}
+
 /// Segments that were compacted already and become one, and some that stay on their own.
 fn crash_fixture() -> Fixture {
     let mut at = fixture();

@@ -35,15 +35,22 @@ impl Throttle {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         self.due = self.due.max(Instant::now()) + cost;
         loop {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return Err(CompactError::Cancelled);
-            }
+            self.check_cancelled()?;
             let early = self.due.saturating_duration_since(Instant::now());
             if early < NAP {
                 // Less than a nap is left for the next to wait for.
                 return Ok(());
             }
             thread::sleep(early.min(NAP));
+        }
+    }
+
+    /// # Errors
+    /// `Cancelled` when the job is to end.
+    pub fn check_cancelled(&self) -> Result<(), CompactError> {
+        match self.cancelled.load(Ordering::Relaxed) {
+            true => Err(CompactError::Cancelled),
+            false => Ok(()),
         }
     }
 }
