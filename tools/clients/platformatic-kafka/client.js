@@ -2,6 +2,7 @@
 
 'use strict'
 
+const { once } = require('node:events')
 const { readFileSync } = require('node:fs')
 const { dirname, join } = require('node:path')
 const {
@@ -99,14 +100,43 @@ async function member({ group, topic, max }) {
   })
   await using(consumer, async () => {
     const stream = await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest' })
-    const over = membership.over.finally(() => stream.close())
-    for await (const message of stream) {
-      // What was fetched before a rebalance may be another member's now, or comes again.
-      if (message.metadata.consumer.generationId !== consumer.generationId) continue
+    const positions = new Positions(consumer, topic)
+    const messages = stream[Symbol.asyncIterator]()
+    const over = membership.over.then(() => ({ done: true }))
+    // Not closed while a commit is waited for: one that waits for a rebalance never returns then.
+    const next = () => Promise.race([over, messages.next()])
+    for (let step = await next(); !step.done; step = await next()) {
+      const message = step.value
+      // In the middle of a rebalance nobody knows yet whose it is.
+      if (!consumer.isActive()) await once(consumer, 'consumer:group:join')
+      if (!positions.takes(message)) continue
       await membership.process(message.partition, [message.offset], () => message.commit())
     }
-    await over
+    await stream.close()
   })
+}
+
+/** What a member has of its topic. The library goes on with what it had buffered and asked for before
+ * a rebalance, and some of that is another member's then, or comes a second time. */
+class Positions {
+  #next = new Map()
+
+  constructor(consumer, topic) {
+    this.isAssigned = (partition) =>
+      consumer.assignments?.some((entry) => entry.topic === topic && entry.partitions.includes(partition))
+    consumer.on('consumer:group:join', () => {
+      for (const partition of this.#next.keys()) {
+        if (!this.isAssigned(partition)) this.#next.delete(partition)
+      }
+    })
+  }
+
+  /** Whether the message is for this member, and new to it. */
+  takes({ partition, offset }) {
+    if (!this.isAssigned(partition) || offset < this.#next.get(partition)) return false
+    this.#next.set(partition, offset + 1n)
+    return true
+  }
 }
 
 /** The admin's call takes no metadata: an offset with some is sent as the request that it makes of it. */
