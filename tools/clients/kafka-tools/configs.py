@@ -14,7 +14,7 @@ def describe_topic():
     expect(found, "retention.ms=60000", "DYNAMIC_TOPIC_CONFIG:retention.ms=60000")
     expect_not(found, "segment.bytes")
     found = configs("topics", name, "--describe", "--all")
-    expect(found, "retention.ms=60000", "DEFAULT_CONFIG:log.retention.ms=604800000")
+    expect(found, "retention.ms=60000", "DEFAULT_CONFIG:log.segment.bytes=1073741824")
     expect(found, "cleanup.policy=delete", "min.insync.replicas=1", "max.message.bytes=1048588")
 
 
@@ -52,7 +52,7 @@ def alter_refused():
 @case("kafka-configs brokers --describe")
 def describe_broker():
     found = configs("brokers", "1", "--describe", "--all")
-    expect(found, "All configs for broker 1 are:", "node.id=1", "log.retention.ms=604800000", "num.partitions=1")
+    expect(found, "All configs for broker 1 are:", "node.id=1", "log.segment.bytes=1073741824", "num.partitions=1")
     expect(found, "STATIC_BROKER_CONFIG:log.dirs=")
     expect(tool("kafka-configs", "--entity-type", "brokers", "--entity-default", "--describe"), "Default configs for brokers")
 
