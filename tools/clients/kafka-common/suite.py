@@ -76,23 +76,19 @@ def emit(entry):
         print(json.dumps(entry), flush=True)
 
 
-def tool(name, *arguments, input=None, java="", fails=False):
+def tool(name, *arguments, broker=BOOTSTRAP, input=None, fails=False):
     """Runs one of Kafka's tools and returns all that it printed. Its exit status must be 0; with
     `fails` it may be anything, for some tools return 0 after an error too."""
-    done = subprocess.run(command_of(name, arguments), **streams(input), env=environment(java))
+    done = subprocess.run(command_of(name, arguments, broker), **streams(input))
     printed = done.stdout + done.stderr
     if done.returncode != 0 and not fails:
         raise Wrong(f"{name}: exit status {done.returncode}: {printed.strip()}")
     return printed
 
 
-def command_of(name, arguments):
-    first = [] if name in WITHOUT_BOOTSTRAP else ["--bootstrap-server", BOOTSTRAP]
+def command_of(name, arguments, broker=BOOTSTRAP):
+    first = [] if name in WITHOUT_BOOTSTRAP else ["--bootstrap-server", broker]
     return [str(KAFKA / "tool"), name, *first, *(str(word) for word in arguments)]
-
-
-def environment(java):
-    return {**os.environ, **({"JAVA_OPTS": java} if java else {})}
 
 
 def millstream(*arguments, input=None):

@@ -1,11 +1,12 @@
 """The tools that produce and consume, and those that ask for offsets or delete records."""
 
 import json
+import os
 import re
 import subprocess
 
 from suite import BOOTSTRAP, CALL_SECONDS, DATA_DIR, MILLSTREAM, WORK
-from suite import Expected, Wrong, case, command_of, environment, equal, expect, expect_not, file_with, millstream, tool, topic_with, words
+from suite import Expected, Wrong, case, command_of, equal, expect, expect_not, file_with, millstream, tool, topic_with, words
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
@@ -16,7 +17,7 @@ def compaction():
     compacted: they are made small as soon as the topic is there."""
     options = ["--messages", 300_000, "--duplicates", 20, "--percent-deletes", 10, "--sleep", 25]
     command = command_of("log-compaction-tester", options)
-    temporary = environment(f"-Djava.io.tmpdir={WORK}")
+    temporary = {**os.environ, "JAVA_OPTS": f"-Xmx256m -Djava.io.tmpdir={WORK}"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=temporary)
     printed = ""
     for line in process.stdout:
