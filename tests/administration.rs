@@ -1,8 +1,8 @@
 //! What administrators' tools ask, frame by frame.
 
-use crate::support::Broker;
 use crate::support::batch::Batch;
 use crate::support::wire::*;
+use crate::support::{Broker, group};
 use kafka_protocol::messages::alter_configs_request as alter;
 use kafka_protocol::messages::alter_partition_reassignments_request as reassign;
 use kafka_protocol::messages::alter_replica_log_dirs_request as replica_dirs;
@@ -19,6 +19,7 @@ use kafka_protocol::messages::*;
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const MESSAGE_TOO_LARGE: i16 = 10;
+const INVALID_TOPIC: i16 = 17;
 const UNSUPPORTED_VERSION: i16 = 35;
 const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 const INVALID_CONFIG: i16 = 40;
@@ -130,6 +131,58 @@ fn altered_configs_hold_at_once_and_after_kill_9() {
     let refused = wire.produce("t", 0, large().encode());
     assert_eq!(refused.error_code, MESSAGE_TOO_LARGE);
     assert_eq!(wire.append("t", 0, &Batch::of(["small"])), 1);
+}
+
+#[test]
+fn every_config_tells_its_value_its_default_its_type_and_what_it_is_for() {
+    const DEFAULT: i8 = 5;
+    let (_dir, _broker, mut wire) = broker();
+    wire.try_create_topic("t", 1, &[("retention.ms", "1000")]);
+    for (kind, name, least) in [(TOPIC, "t", 17), (BROKER, "1", 50)] {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(name))
+            .with_configuration_keys(None);
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_include_synonyms(true)
+            .with_include_documentation(true);
+        let configs = wire.call(&request, 4).results.remove(0).configs;
+        assert!(configs.len() >= least, "{}", configs.len());
+        for config in configs {
+            assert!(config.value.is_some(), "{config:?}");
+            assert!((1..=9).contains(&config.config_type), "{config:?}");
+            assert!(config.documentation.unwrap().len() > 10);
+            let sources: Vec<i8> = config.synonyms.iter().map(|one| one.source).collect();
+            assert_eq!(sources.first(), Some(&config.config_source));
+            assert_eq!(sources.last(), Some(&DEFAULT));
+        }
+    }
+}
+
+#[test]
+fn what_would_lose_the_offsets_of_groups_is_refused() {
+    const OFFSETS: &str = "__consumer_offsets";
+    let (_dir, _broker, mut wire) = broker();
+    wire.create_topic("t", 1);
+    wire.call(&group::commit("g", "t", &[(0, 7)]), group::OFFSET_COMMIT);
+    assert_eq!(wire.set_partitions(OFFSETS, 100, false), INVALID_TOPIC);
+    for change in [
+        ("cleanup.policy", SET, Some("delete")),
+        ("cleanup.policy", APPEND, Some("delete")),
+        ("cleanup.policy", DELETE, None),
+    ] {
+        let (error, message) = alter(&mut wire, TOPIC, OFFSETS, &[change]);
+        assert_eq!(error, INVALID_CONFIG);
+        assert!(message.contains("cleanup.policy"), "{message}");
+    }
+    assert_eq!(
+        replace(&mut wire, OFFSETS, &[("segment.ms", "7")]),
+        INVALID_CONFIG
+    );
+    let faster = [("min.cleanable.dirty.ratio", SET, Some("0.1"))];
+    assert_eq!(alter(&mut wire, TOPIC, OFFSETS, &faster).0, 0);
+    assert_eq!(group::committed(&mut wire, "g", "t", 0), 7);
 }
 
 #[test]

@@ -102,6 +102,16 @@ fn topics_are_created_listed_described_altered_and_deleted() {
     assert_ne!(retention(), Some("70000".into()));
     let unknown = failed(run(&["topic", "alter", "orders", "--config", "no.such=1"]));
     assert!(unknown.contains("no.such"), "{unknown}");
+    let slip = [
+        "--config",
+        "retention.ms=1",
+        "--delete-config",
+        "retention.m",
+    ];
+    let slip = [&["topic", "alter", "orders"][..], &slip].concat();
+    let unknown = failed(run(&slip));
+    assert!(unknown.contains("`retention.m`"), "{unknown}");
+    assert_ne!(retention(), Some("1".into()), "nothing of it was done");
 
     let deleted = ok(run(&["topic", "delete", "orders"]));
     assert!(deleted.contains("deleted topic orders"), "{deleted}");

@@ -2,9 +2,11 @@
 
 mod admin;
 mod clients;
+mod lag;
 mod membership;
 mod offsets;
 mod restarts;
+mod storage;
 
 use crate::support::Broker;
 use crate::support::wire::Wire;

@@ -18,6 +18,9 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_sent_bytes_total", "counter"),
     ("millstream_inflight_bytes", "gauge"),
     ("millstream_parked_fetches", "gauge"),
+    ("millstream_fetch_sessions", "gauge"),
+    ("millstream_fetch_session_partitions", "gauge"),
+    ("millstream_fetch_session_evictions_total", "counter"),
     ("millstream_mailbox_depth", "gauge"),
     ("millstream_flushes_total", "counter"),
     ("millstream_flush_errors_total", "counter"),
@@ -41,6 +44,11 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_topic_segments", "gauge"),
     ("millstream_topic_producers", "gauge"),
     ("millstream_topic_stopped_partitions", "gauge"),
+    ("millstream_group_lag_records", "gauge"),
+    ("millstream_group_lag_seconds", "gauge"),
+    ("millstream_group_lag_left_out_series", "gauge"),
+    ("millstream_group_lag_last_run_timestamp_seconds", "gauge"),
+    ("millstream_group_lag_last_duration_seconds", "gauge"),
 ];
 
 #[test]

@@ -207,6 +207,11 @@ impl Client {
         self.brokers.keys().copied().collect()
     }
 
+    /// Where broker `node` is, if the last [`metadata`](Client::metadata) named it.
+    pub fn address_of(&self, node: i32) -> Option<&str> {
+        self.brokers.get(&node).map(String::as_str)
+    }
+
     /// Takes the word of a reply other than Metadata's for where broker `node` is.
     pub fn learn_broker(&mut self, node: i32, host: &str, port: i32) {
         self.brokers.insert(node, host_and_port(host, port));

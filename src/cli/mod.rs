@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand, and the small Kafka client that the commands share.
 //!
-//! `topic`, `produce`, `consume` and `group` talk to a running broker (Millstream or any other that
+//! `topic`, `produce`, `consume`, `group` and `perf` talk to a running broker (Millstream or any other that
 //! speaks Kafka's protocol) over blocking sockets. They share, from top to bottom:
 //!
 //! - `producer`: batches on their way to the broker, each exactly once; `render`: records as text.
@@ -26,6 +26,7 @@ mod lines;
 mod offsets;
 mod output;
 mod partitioner;
+mod perf;
 mod position;
 mod produce;
 mod producer;
@@ -72,6 +73,8 @@ enum Command {
     Consume(consume::Args),
     /// List and describe consumer groups, reset and delete their offsets, delete them
     Group(group::Args),
+    /// Put load on a broker, and tell how it bore it
+    Perf(perf::Args),
     /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
     Dump(dump::Args),
     /// Check every checksum and every offset in the data directory of a stopped broker
@@ -114,6 +117,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Group(args) => group::run(args),
+        Command::Perf(args) => perf::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Verify(args) => verify::run(args),
     }

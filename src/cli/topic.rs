@@ -136,6 +136,36 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn create(args: CreateArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker)?;
+    let result = ask_to_create(&mut client, &args.name, args.partitions, &args.config)?;
+    let mut out = Output::new();
+    match result.error_code {
+        0 => out.line(&created(&args.name, &result))?,
+        TOPIC_ALREADY_EXISTS if args.if_not_exists => {
+            out.line(&format!(
+                "topic {} exists already: nothing changed",
+                args.name
+            ))?;
+        }
+        _ => return Err(not_created(&args.name, &result)),
+    }
+    out.flush()
+}
+
+/// Creates a topic with so many partitions.
+pub fn create_topic(client: &mut Client, name: &str, partitions: i32) -> anyhow::Result<()> {
+    let result = ask_to_create(client, name, Some(partitions), &[])?;
+    match result.error_code {
+        0 => Ok(()),
+        _ => Err(not_created(name, &result)),
+    }
+}
+
+fn ask_to_create(
+    client: &mut Client,
+    name: &str,
+    partitions: Option<i32>,
+    configs: &[(String, String)],
+) -> anyhow::Result<CreatableTopicResult> {
     let connection = client.controller()?;
     let version = connection.version::<CreateTopicsRequest>(i16::MAX)?;
     let default = if version >= CREATE_TOPICS_WITH_DEFAULTS {
@@ -149,34 +179,21 @@ fn create(args: CreateArgs) -> anyhow::Result<()> {
             .with_value(Some(text(value)))
     };
     let topic = CreatableTopic::default()
-        .with_name(topic_name(&args.name))
-        .with_num_partitions(args.partitions.unwrap_or(default))
+        .with_name(topic_name(name))
+        .with_num_partitions(partitions.unwrap_or(default))
         .with_replication_factor(default as i16)
-        .with_configs(args.config.iter().map(config).collect());
+        .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default()
         .with_topics(vec![topic])
         .with_timeout_ms(REQUEST_TIMEOUT_MS);
     let reply = connection.call_at(&request, version)?;
-    let result = reply
-        .topics
-        .into_iter()
-        .next()
-        .context("the broker's reply names no topic")?;
-    let mut out = Output::new();
-    match result.error_code {
-        0 => out.line(&created(&args.name, &result))?,
-        TOPIC_ALREADY_EXISTS if args.if_not_exists => {
-            out.line(&format!(
-                "topic {} exists already: nothing changed",
-                args.name
-            ))?;
-        }
-        code => {
-            let why = kafka_error_with(code, result.error_message.as_deref());
-            bail!("cannot create topic {}: {why}", args.name);
-        }
-    }
-    out.flush()
+    let result = reply.topics.into_iter().next();
+    result.context("the broker's reply names no topic")
+}
+
+fn not_created(name: &str, result: &CreatableTopicResult) -> anyhow::Error {
+    let why = kafka_error_with(result.error_code, result.error_message.as_deref());
+    anyhow!("cannot create topic {name}: {why}")
 }
 
 fn created(name: &str, result: &CreatableTopicResult) -> String {
@@ -312,6 +329,16 @@ fn description_of(client: &mut Client, name: &str) -> anyhow::Result<Description
 }
 
 fn settings_of(client: &mut Client, topic: &str) -> anyhow::Result<Vec<Setting>> {
+    let configs = configs_of(client, topic)?.into_iter();
+    let changed = configs.filter(|config| config.config_source != SOURCE_DEFAULT);
+    Ok(changed.map(Setting::from).collect())
+}
+
+/// Every setting that the broker knows of for a topic.
+fn configs_of(
+    client: &mut Client,
+    topic: &str,
+) -> anyhow::Result<Vec<DescribeConfigsResourceResult>> {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(TOPIC_RESOURCE)
         .with_resource_name(text(topic))
@@ -327,11 +354,7 @@ fn settings_of(client: &mut Client, topic: &str) -> anyhow::Result<Vec<Setting>>
         let why = kafka_error_with(result.error_code, result.error_message.as_deref());
         bail!("cannot read the settings of topic {topic}: {why}");
     }
-    let changed = result
-        .configs
-        .into_iter()
-        .filter(|config| config.config_source != SOURCE_DEFAULT);
-    Ok(changed.map(Setting::from).collect())
+    Ok(result.configs)
 }
 
 impl From<DescribeConfigsResourceResult> for Setting {
@@ -424,6 +447,7 @@ fn alter(args: AlterArgs) -> anyhow::Result<()> {
     let mut out = Output::new();
     client.topic(&args.name)?;
     require_apis(&mut client, &args)?;
+    check_deletions(&mut client, &args)?;
     if !args.config.is_empty() || !args.delete_config.is_empty() {
         alter_settings(&mut client, &args)?;
         out.line(&format!("changed the settings of topic {}", args.name))?;
@@ -447,6 +471,23 @@ fn require_apis(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> {
         connection.version::<IncrementalAlterConfigsRequest>(i16::MAX)?;
     }
     Ok(())
+}
+
+/// Brokers take it for done to delete what is not set, whatever its name: here it is a slip.
+fn check_deletions(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> {
+    if args.delete_config.is_empty() {
+        return Ok(());
+    }
+    let known = configs_of(client, &args.name)?;
+    let is_known = |name: &String| known.iter().any(|config| *config.name == **name);
+    match args.delete_config.iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => bail!(
+            "cannot delete `{name}`: topics have no such setting; \
+             `topic describe {}` shows those that are set",
+            args.name
+        ),
+    }
 }
 
 fn alter_settings(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> {
@@ -504,20 +545,9 @@ fn add_partitions(client: &mut Client, name: &str, count: i32) -> anyhow::Result
 
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker)?;
-    let connection = client.controller()?;
-    let version = connection.version::<DeleteTopicsRequest>(i16::MAX)?;
-    let request = DeleteTopicsRequest::default().with_timeout_ms(REQUEST_TIMEOUT_MS);
-    let names = args.names.iter().map(|name| topic_name(name));
-    let request = if version >= DELETE_TOPICS_WITH_IDS {
-        let topic = |name| DeleteTopicState::default().with_name(Some(name));
-        request.with_topics(names.map(topic).collect())
-    } else {
-        request.with_topic_names(names.collect())
-    };
-    let reply = connection.call_at(&request, version)?;
     let mut out = Output::new();
     let mut failures = Vec::new();
-    for result in reply.responses {
+    for result in ask_to_delete(&mut client, &args.names)? {
         match deleted(&result) {
             Ok(line) => out.line(&line)?,
             Err(error) => failures.push(error),
@@ -525,6 +555,31 @@ fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     }
     out.flush()?;
     all_or_nothing_failed(failures)
+}
+
+/// Deletes one topic.
+pub fn delete_topic(client: &mut Client, name: &str) -> anyhow::Result<()> {
+    let results = ask_to_delete(client, &[name.to_owned()])?;
+    results
+        .iter()
+        .try_for_each(|result| deleted(result).map(drop))
+}
+
+fn ask_to_delete(
+    client: &mut Client,
+    names: &[String],
+) -> anyhow::Result<Vec<DeletableTopicResult>> {
+    let connection = client.controller()?;
+    let version = connection.version::<DeleteTopicsRequest>(i16::MAX)?;
+    let request = DeleteTopicsRequest::default().with_timeout_ms(REQUEST_TIMEOUT_MS);
+    let names = names.iter().map(|name| topic_name(name));
+    let request = if version >= DELETE_TOPICS_WITH_IDS {
+        let topic = |name| DeleteTopicState::default().with_name(Some(name));
+        request.with_topics(names.map(topic).collect())
+    } else {
+        request.with_topic_names(names.collect())
+    };
+    Ok(connection.call_at(&request, version)?.responses)
 }
 
 fn deleted(result: &DeletableTopicResult) -> anyhow::Result<String> {

@@ -121,8 +121,23 @@ table! {
         /// The most bytes of records in one fetch reply, whatever the client asks for. The first batch is
         /// sent even if it alone is larger.
         fetch_bytes_max: usize = 55 * MIB as usize, bytes(KIB, INT_MAX), kafka "fetch.max.bytes";
+        /// Idempotent producers whose sequence numbers one partition remembers; of more, those that were
+        /// silent for longest are forgotten. Each costs some 300 bytes of memory and up to 179 of each
+        /// checkpoint.
+        partition_producers_max: usize = 50_000, count(16, 10_000_000);
         /// Fetches that may wait for records on one shard; one more is answered at once.
         parked_fetches_max: usize = 20_000, count(1, 1_000_000);
+        /// Fetch sessions that may be open, divided evenly among the shards; 0 for none. A client that
+        /// gets none is served all the same, but names all its partitions with each fetch and is told
+        /// of all of them.
+        fetch_sessions_max: usize = 1_000, count(0, 1_000_000), kafka "max.incremental.fetch.session.cache.slots";
+        /// Partitions that all fetch sessions together may hold, divided evenly among the shards. It
+        /// bounds their memory: about 100 bytes each, at most 500 (topics with the longest names), and 200
+        /// more while a fetch waits for records.
+        fetch_session_partitions_max: usize = 1_000_000, count(0, INT_MAX);
+        /// How long a fetch session must have been unused before it gives way to a new one, when there
+        /// is no room.
+        fetch_session_eviction_ms: u64 = 120_000, millis(0, INT_MAX), kafka "min.incremental.fetch.session.eviction.ms";
         /// Messages one shard may have waiting for another before the sender has to wait.
         mailbox_depth: usize = 1024, count(16, 65_536);
     }
@@ -134,6 +149,11 @@ table! {
         log_format: LogFormat = LogFormat::Text, Kind::OneOf(LogFormat::NAMES);
         /// Topics with metrics of their own; the others are counted together.
         metrics_topics_max: usize = 100, count(0, 100_000);
+        /// How often the lag of groups is measured for the metrics; 0 turns it off.
+        lag_interval_ms: u64 = 10_000, millis(0, LONG_MAX);
+        /// Partitions of groups with metrics of their lag, the groups taken in the order of their names;
+        /// the others are left out.
+        lag_series_max: usize = 10_000, count(0, 1_000_000);
         /// How long a broker that is told to stop lets replies in flight leave before it closes
         /// their connections. Acknowledged records are safe whatever it is set to.
         shutdown_timeout_ms: u64 = 1_500, millis(0, 3_600_000);

@@ -47,6 +47,10 @@ pub enum AdminError {
         limit: usize,
         knob: &'static str,
     },
+    #[error(
+        "`cleanup.policy` of {0} is compact: with another, what groups committed would be deleted"
+    )]
+    MustCompact(String),
     #[error("`{0}` cannot be appended to or subtracted from: it is not a list")]
     NotAList(String),
     #[error("the catalog cannot be written: {0}")]
@@ -245,6 +249,10 @@ impl Engine {
         self.administer(move |engine| async move {
             let _turn = engine.admin()?.turn.lock().await;
             let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+            if topic.is_internal() {
+                // A group's place follows from their number.
+                return Err(AdminError::InternalTopic(topic.name.clone()));
+            }
             if partitions <= topic.partitions {
                 return Err(AdminError::NotMorePartitions {
                     name: topic.name.clone(),
@@ -357,6 +365,9 @@ impl Engine {
         configs: BTreeMap<String, String>,
         only_check: bool,
     ) -> Result<(), AdminError> {
+        if topic.is_internal() && self.would_delete(&configs)? {
+            return Err(AdminError::MustCompact(topic.name.clone()));
+        }
         if only_check || configs == topic.configs {
             return Ok(());
         }
@@ -364,6 +375,12 @@ impl Engine {
         self.commit(Entry::ConfigsSet { id, configs }).await?;
         tracing::info!(topic = topic.name, "changed the configuration of a topic");
         Ok(())
+    }
+
+    fn would_delete(&self, configs: &BTreeMap<String, String>) -> Result<bool, AdminError> {
+        let config = TopicConfig::resolve(&self.config.topic_defaults, configs);
+        let config = config.map_err(AdminError::BadConfig)?;
+        Ok(config.cleanup_policy.deletes())
     }
 
     /// A producer id that was never given out before, in this run or an earlier one.

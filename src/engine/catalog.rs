@@ -4,6 +4,7 @@
 //! Every shard has a copy; all are fed with the same entries in the same order. The entries are kept
 //! in a log of our own (`catalog_log`), which one shard writes.
 
+use super::PartitionKey;
 use crate::config::{TopicConfig, TopicDefaults};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// The longest topic name, as in Kafka: with the partition's number it must be a file name.
-const TOPIC_NAME_BYTES_MAX: usize = 249;
+pub(super) const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// The topic that groups and their offsets are stored in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// The internal topics that clients may read but not write.
@@ -59,6 +60,15 @@ impl Topic {
     /// Whether clients may not write to it.
     pub fn is_internal(&self) -> bool {
         INTERNAL_TOPICS.contains(&self.name.as_str())
+    }
+
+    /// The key of one of its partitions, as clients number them, if there is that one.
+    pub fn key_of(&self, index: i32) -> Option<PartitionKey> {
+        let index = u32::try_from(index).ok()?;
+        (index < self.partitions).then_some(PartitionKey {
+            topic_id: self.id,
+            index,
+        })
     }
 
     /// The directory's name of one of its partitions, as Kafka names it.

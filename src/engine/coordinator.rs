@@ -24,7 +24,7 @@ use crate::log::batch::BatchHeader;
 use crate::log::{LogError, LogErrorKind};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,8 @@ const ORPHANS_AT_ONCE: usize = 1000;
 /// One shard's groups.
 pub struct Coordinator {
     config: Arc<GroupConfig>,
-    groups: RefCell<HashMap<String, Slot>>,
+    /// By name, in whose order lag is measured.
+    groups: RefCell<BTreeMap<String, Slot>>,
     parked: RefCell<HashMap<Token, oneshot::Sender<Reply>>>,
     next_token: Cell<u64>,
     /// When a group wants its timers looked at, soonest first; stale entries are harmless.
@@ -127,10 +128,7 @@ impl Engine {
     /// The partition that a group is stored in; `None` while nobody used groups yet.
     pub fn home_of_group(&self, group_id: &str) -> Option<PartitionKey> {
         let topic = self.topic(OFFSETS_TOPIC)?;
-        Some(PartitionKey {
-            topic_id: topic.id,
-            index: offsets_topic::partition_of(group_id, topic.partitions),
-        })
+        Some(home_in(&topic, group_id))
     }
 
     /// Creates `__consumer_offsets` when it is not there yet.
@@ -166,23 +164,32 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
-        let Some(home) = self.home_of_group(group_id) else {
-            return absent;
-        };
+        match self.home_of_group(group_id) {
+            Some(home) => self.run_at(home, act).await,
+            None => absent,
+        }
+    }
+
+    async fn run_at<T, F>(
+        self: &Rc<Self>,
+        home: PartitionKey,
+        act: impl FnOnce(Rc<Engine>, PartitionKey) -> F + Send + 'static,
+    ) -> Result<T, GroupError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, GroupError>> + 'static,
+    {
         let answer = self.call(self.owner_of(home), move |engine| act(engine, home));
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
     }
 
     /// The partition that a group is to be stored in, made when there is none yet.
     async fn find_home(self: &Rc<Self>, group_id: &str) -> Result<PartitionKey, GroupError> {
-        if self.home_of_group(group_id).is_none()
-            && let Err(error) = self.ensure_offsets_topic().await
-        {
+        let topic = self.ensure_offsets_topic().await.map_err(|error| {
             tracing::error!(%error, "{OFFSETS_TOPIC} cannot be created; groups cannot be served");
-            return Err(GroupError::CoordinatorNotAvailable);
-        }
-        self.home_of_group(group_id)
-            .ok_or(GroupError::CoordinatorNotAvailable)
+            GroupError::CoordinatorNotAvailable
+        })?;
+        Ok(home_in(&topic, group_id))
     }
 
     /// Runs an event whose answer may take minutes, on the shard that the group lives on. A client
@@ -194,6 +201,7 @@ impl Engine {
         + Send
         + 'static,
     ) -> Result<Reply, GroupError> {
+        check_group_id(&group_id)?;
         let home = self.find_home(&group_id).await?;
         let answer = self.call_while_wanted(self.owner_of(home), move |engine| async move {
             let (token, reply) = engine.groups.park();
@@ -269,6 +277,7 @@ impl Engine {
         instance_id: Option<String>,
         generation: i32,
     ) -> Result<(), GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(
             &group_id.clone(),
             Err(GroupError::UnknownMemberId),
@@ -290,6 +299,7 @@ impl Engine {
         group_id: String,
         members: Vec<LeavingMember>,
     ) -> Result<Vec<LeaveResult>, GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(
             &group_id.clone(),
             Err(GroupError::UnknownMemberId),
@@ -335,6 +345,7 @@ impl Engine {
         self: &Rc<Self>,
         group_id: String,
     ) -> Result<Option<GroupDescription>, GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(&group_id.clone(), Ok(None), move |engine, _| async move {
             let groups = engine.groups.groups.borrow();
             Ok(groups.get(&group_id).map(|slot| slot.group.describe()))
@@ -499,7 +510,16 @@ impl Engine {
         }
     }
 
-    // ---- start ----
+    // ---- start and stop ----
+
+    /// Answers all that wait for their groups: the broker stops, and clients are to look for the
+    /// coordinator again. From now on this shard's groups take no requests.
+    pub fn unload_groups(self: &Rc<Self>) {
+        let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
+        for group_id in ids {
+            self.with_known_group(&group_id, |slot, _, out| slot.group.unload(out));
+        }
+    }
 
     /// Reads this shard's part of `__consumer_offsets`. Blocks: at start only.
     ///
@@ -563,6 +583,21 @@ impl Engine {
         for records in orphans.chunks(ORPHANS_AT_ONCE) {
             drop(self.write(home, records.to_vec(), now_ms));
         }
+    }
+}
+
+fn home_in(topic: &Topic, group_id: &str) -> PartitionKey {
+    PartitionKey {
+        topic_id: topic.id,
+        index: offsets_topic::partition_of(group_id, topic.partitions),
+    }
+}
+
+/// As in Kafka, the empty name is no group's, but offsets may be stored under it.
+fn check_group_id(group_id: &str) -> Result<(), GroupError> {
+    match group_id.is_empty() {
+        true => Err(GroupError::InvalidGroupId),
+        false => Ok(()),
     }
 }
 

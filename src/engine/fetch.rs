@@ -51,8 +51,8 @@ impl PartitionData {
 }
 
 /// What one partition had.
-struct Found {
-    records: Bytes,
+pub struct Found {
+    pub records: Bytes,
     reaches_end: bool,
 }
 
@@ -145,10 +145,13 @@ impl Engine {
         data
     }
 
+    /// Reads whole batches of one of this shard's partitions; see [`Log::read`](crate::log::Log::read).
+    /// What it finds is in memory, but for what lies beyond `max_bytes`.
+    ///
     /// Reads on where compaction has left batches without records: clients move over them, but
     /// some programs take a poll that brings nothing for the end of the log. At that end they are
     /// what is returned.
-    async fn read_partition(
+    pub async fn read_partition(
         self: &Rc<Self>,
         partition: &SharedPartition,
         offset: i64,

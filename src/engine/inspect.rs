@@ -19,12 +19,7 @@ pub struct DataDir {
 impl Engine {
     /// The key of a partition as clients name it, if there is one.
     pub fn key_of(&self, topic: &str, index: i32) -> Option<PartitionKey> {
-        let topic = self.topic(topic)?;
-        let index = u32::try_from(index).ok()?;
-        (index < topic.partitions).then_some(PartitionKey {
-            topic_id: topic.id,
-            index,
-        })
+        self.topic(topic)?.key_of(index)
     }
 
     /// Bytes of records in every partition of every shard.

@@ -9,8 +9,10 @@ pub mod catalog_log;
 pub mod compaction;
 pub mod coordinator;
 pub mod fetch;
+pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
+pub mod lag;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
@@ -30,6 +32,8 @@ use crate::log::{LogConfig, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
+use fetch_sessions::FetchSessions;
+use lag::LagReport;
 use mailbox::Mailboxes;
 use partition::{Append, Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
@@ -127,6 +131,10 @@ pub struct Engine {
     producer_ids: RefCell<admin::ProducerIdBlock>,
     /// The groups that live on this shard.
     pub groups: coordinator::Coordinator,
+    /// The fetch sessions that this shard's connections opened.
+    pub fetch_sessions: RefCell<FetchSessions>,
+    /// How far they are behind, as the last round found.
+    lag: RefCell<Arc<LagReport>>,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -149,6 +157,7 @@ impl Engine {
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         Rc::new(Engine {
             groups: coordinator::Coordinator::new(&parts.config),
+            fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&parts))),
             shard: parts.shard,
             config: parts.config,
             cluster_id: parts.cluster_id,
@@ -163,6 +172,7 @@ impl Engine {
             dirty_wake: Notify::new(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
+            lag: RefCell::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
         })
@@ -206,19 +216,11 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        if shard == self.shard {
-            return Ok(call(Rc::clone(self)).await);
-        }
-        let (answer, answered) = oneshot::channel();
-        let run = move |engine: &Rc<Engine>| {
-            let future = call(Rc::clone(engine));
-            tokio::task::spawn_local(async move {
-                // Whoever asked may be gone.
-                let _ = answer.send(future.await);
-            });
-        };
-        self.mailboxes.send(shard, Box::new(run)).await;
-        answered.await.map_err(|_| EngineError::Stopping)
+        self.call_and(shard, call, |future, answer| async move {
+            // Whoever asked may be gone.
+            let _ = answer.send(future.await);
+        })
+        .await
     }
 
     /// As [`call`](Self::call), but the work on the other shard is dropped when its answer is not
@@ -235,20 +237,35 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
+        self.call_and(shard, call, |future, mut answer| async move {
+            tokio::select! {
+                result = future => {
+                    let _ = answer.send(result);
+                }
+                () = answer.closed() => {}
+            }
+        })
+        .await
+    }
+
+    /// Runs `call` on a shard; on another one, `bring` sees to it that its answer is sent.
+    async fn call_and<T, F, B>(
+        self: &Rc<Self>,
+        shard: usize,
+        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
+        bring: impl FnOnce(F, oneshot::Sender<T>) -> B + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+        B: Future<Output = ()> + 'static,
+    {
         if shard == self.shard {
             return Ok(call(Rc::clone(self)).await);
         }
-        let (mut answer, answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let run = move |engine: &Rc<Engine>| {
-            let future = call(Rc::clone(engine));
-            tokio::task::spawn_local(async move {
-                tokio::select! {
-                    result = future => {
-                        let _ = answer.send(result);
-                    }
-                    () = answer.closed() => {}
-                }
-            });
+            tokio::task::spawn_local(bring(call(Rc::clone(engine)), answer));
         };
         self.mailboxes.send(shard, Box::new(run)).await;
         answered.await.map_err(|_| EngineError::Stopping)
@@ -399,7 +416,12 @@ impl Engine {
     /// This shard's counters.
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
+        report.lag = Arc::clone(&self.lag.borrow());
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
+        let sessions = self.fetch_sessions.borrow();
+        report.fetch_sessions = sessions.count() as u64;
+        report.fetch_session_partitions = sessions.partition_count() as u64;
+        report.fetch_session_evictions = sessions.evictions();
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();
             partition.report_compaction(&mut report.compaction);
@@ -469,6 +491,17 @@ const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10)
 /// once (`segment.jitter.ms`).
 fn jitter_ms(most: i64) -> i64 {
     (process::random_u64() >> 1) as i64 % most.saturating_add(1).max(1)
+}
+
+/// This shard's part of what all shards' sessions may take up.
+fn session_limits(parts: &EngineParts) -> fetch_sessions::Limits {
+    let shards = parts.mailboxes.shard_count();
+    let part = |whole: usize| whole / shards + usize::from(parts.shard < whole % shards);
+    fetch_sessions::Limits {
+        sessions: part(parts.config.fetch_sessions_max),
+        partitions: part(parts.config.fetch_session_partitions_max),
+        eviction_ms: parts.config.fetch_session_eviction_ms as i64,
+    }
 }
 
 /// What the log needs of a topic's configuration and the broker's.

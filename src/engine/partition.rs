@@ -98,7 +98,8 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Opens the partition's log in `dir`, which need not be there yet.
+    /// Opens the partition's log in `dir`, which need not be there yet. At most `producers_max`
+    /// producers are remembered.
     ///
     /// # Errors
     /// See [`Log::open`].
@@ -107,17 +108,19 @@ impl Partition {
         index: u32,
         dir: PathBuf,
         config: LogConfig,
+        producers_max: usize,
         now_ms: i64,
     ) -> Result<(Partition, Recovered), LogError> {
-        let mut producers = Producers::default();
+        let mut producers = Producers::default().limited_to(producers_max);
         let dir_shown = dir.clone();
         let (log, recovered) = Log::open(dir, topic.id, config, &mut |replay| match replay {
             Replay::Snapshot(bytes) => {
-                producers = Producers::decode(bytes).unwrap_or_else(|| {
+                let decoded = Producers::decode(bytes).unwrap_or_else(|| {
                     tracing::error!(dir = %dir_shown.display(), "producer state is unreadable; \
                         retries of batches before the checkpoint will not be recognised");
                     Producers::default()
                 });
+                producers = decoded.limited_to(producers_max);
             }
             Replay::Batch(header) => note_producer(&mut producers, header, now_ms),
         })?;

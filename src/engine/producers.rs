@@ -9,9 +9,6 @@ use thiserror::Error;
 
 /// How many batches of a producer a retry may reach back: what clients have in flight at most.
 pub const BATCHES_KEPT: usize = 5;
-/// How many producers a partition remembers. Anyone can make up ids, and each costs memory and a
-/// place in every checkpoint. Those that were silent for longest are forgotten first.
-pub const PRODUCERS_MAX: usize = 50_000;
 const SNAPSHOT_VERSION: u8 = 1;
 
 /// Why a batch does not follow what the producer sent before.
@@ -72,9 +69,20 @@ pub struct ProducerState {
 }
 
 /// The producers of one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producers {
     by_id: HashMap<i64, Producer>,
+    most: usize,
+}
+
+impl Default for Producers {
+    /// None, and no limit.
+    fn default() -> Producers {
+        Producers {
+            by_id: HashMap::new(),
+            most: usize::MAX,
+        }
+    }
 }
 
 impl Producer {
@@ -85,6 +93,13 @@ impl Producer {
 }
 
 impl Producers {
+    /// Remembers at most so many from now on: anyone can make up ids, and each costs memory and a
+    /// place in every checkpoint. Those that were silent for longest are forgotten first.
+    pub fn limited_to(mut self, most: usize) -> Producers {
+        self.most = most;
+        self
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -156,8 +171,8 @@ impl Producers {
         append_time_ms: i64,
         now_ms: i64,
     ) {
-        if self.by_id.len() >= PRODUCERS_MAX && !self.by_id.contains_key(&mark.producer_id) {
-            self.forget_oldest(PRODUCERS_MAX / 8);
+        if self.by_id.len() >= self.most && !self.by_id.contains_key(&mark.producer_id) {
+            self.forget_oldest(self.by_id.len() - self.most + self.most / 8);
         }
         let producer = self.by_id.entry(mark.producer_id).or_insert(Producer {
             epoch: mark.epoch,
@@ -374,21 +389,23 @@ mod tests {
 
     #[test]
     fn of_too_many_producers_the_longest_silent_are_forgotten() {
+        const MOST: i64 = 80;
         let mut producers = Producers::default();
         let mark = |producer_id| ProducerMark {
             producer_id,
             epoch: 0,
             base_sequence: 0,
         };
-        for id in 0..=PRODUCERS_MAX as i64 {
+        // More than the limit, as after it was lowered.
+        for id in 0..2 * MOST {
             producers.record(&mark(id), 1, id, -1, id);
         }
-        assert!(producers.len() <= PRODUCERS_MAX);
-        let newest = mark(PRODUCERS_MAX as i64);
-        assert!(matches!(
-            producers.check(&newest, 1),
-            Ok(Verdict::Duplicate(_))
-        ));
-        assert_eq!(producers.check(&mark(0), 1), Ok(Verdict::Append));
+        producers = producers.limited_to(MOST as usize);
+        let newest = 2 * MOST;
+        producers.record(&mark(newest), 1, newest, -1, newest);
+        assert_eq!(producers.len() as i64, MOST - MOST / 8 + 1);
+        let is_known = |id| producers.check(&mark(id), 1) != Ok(Verdict::Append);
+        assert!(!is_known(0) && !is_known(MOST));
+        assert!(is_known(newest - 1) && is_known(newest));
     }
 }

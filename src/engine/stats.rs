@@ -1,8 +1,10 @@
 //! What a shard counts. Plain cells: only the shard's own thread touches them, and whoever wants
 //! them asks through the mailbox for a copy.
 
+use super::lag::LagReport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Upper bounds of the latency buckets in microseconds; the last bucket has none.
@@ -79,6 +81,9 @@ pub struct ShardReport {
     pub received_bytes: u64,
     pub sent_bytes: u64,
     pub parked_fetches: u64,
+    pub fetch_sessions: u64,
+    pub fetch_session_partitions: u64,
+    pub fetch_session_evictions: u64,
     pub inflight_bytes: u64,
     pub mailbox_depth: u64,
     pub flushes: u64,
@@ -87,6 +92,7 @@ pub struct ShardReport {
     pub request_latency: BTreeMap<&'static str, Histogram>,
     pub errors: BTreeMap<&'static str, u64>,
     pub compaction: CompactionStats,
+    pub lag: Arc<LagReport>,
     /// By topic name.
     pub topics: BTreeMap<String, TopicReport>,
 }

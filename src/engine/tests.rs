@@ -19,12 +19,12 @@ use std::time::Duration;
 use tokio::sync::oneshot::Receiver;
 use tokio::time::timeout;
 
-type Answered = Receiver<Result<Appended, EngineError>>;
+pub(super) type Answered = Receiver<Result<Appended, EngineError>>;
 
 const SOON: Duration = Duration::from_millis(20);
 
 /// Starts the shards of a broker over `dir`.
-fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
+pub(super) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     let config = Arc::new(Config {
         data_dir: dir.to_owned(),
         cores: shards,
@@ -63,7 +63,7 @@ fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     engines.collect()
 }
 
-async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> Arc<Topic> {
+pub(super) async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> Arc<Topic> {
     let new = NewTopic {
         name: name.into(),
         partitions,
@@ -72,14 +72,14 @@ async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> Arc<Topic> 
     engine.create_topic(new, false).await.unwrap()
 }
 
-fn key(topic: &Topic, index: u32) -> PartitionKey {
+pub(super) fn key(topic: &Topic, index: u32) -> PartitionKey {
     PartitionKey {
         topic_id: topic.id,
         index,
     }
 }
 
-async fn append(
+pub(super) async fn append(
     engine: &Rc<Engine>,
     key: PartitionKey,
     ack: AckWhen,
@@ -108,14 +108,14 @@ async fn append_bytes(
     answered
 }
 
-async fn append_one(engine: &Rc<Engine>, key: PartitionKey, value: &str) -> i64 {
+pub(super) async fn append_one(engine: &Rc<Engine>, key: PartitionKey, value: &str) -> i64 {
     let plain = BatchBuilder::default();
     let answered = append(engine, key, AckWhen::Appended, &plain, &[value]).await;
     answered.await.unwrap().unwrap().base_offset
 }
 
 /// One round of the commit loop.
-fn flush(engine: &Rc<Engine>) {
+pub(super) fn flush(engine: &Rc<Engine>) {
     for partition in engine.partitions() {
         let Some(flush) = partition.borrow_mut().flush_begin() else {
             continue;

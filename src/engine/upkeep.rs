@@ -70,6 +70,7 @@ impl Engine {
                 index,
                 dir.clone(),
                 config.clone(),
+                self.config.partition_producers_max,
                 now_ms,
             )
         };

@@ -2,22 +2,28 @@
 
 use crate::config::Durability;
 use crate::engine::Engine;
+use crate::engine::lag::{self, Lag};
 use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
 use crate::io::process;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use tokio::task::yield_now;
 
 /// The label under which topics beyond `metrics_topics_max` are summed up. No topic can have this
 /// name.
 const OTHER_TOPICS: &str = "(other)";
 
-pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
+/// Samples of a large family that are written without a pause.
+const SAMPLES_AT_ONCE: usize = 1000;
+
+pub async fn render(engine: &Engine, reports: &[ShardReport]) -> String {
     let mut page = Page::default();
     process_metrics(&mut page, engine);
     shard_metrics(&mut page, reports);
     compaction_metrics(&mut page, reports);
     request_metrics(&mut page, reports);
     topic_metrics(&mut page, engine, reports);
+    lag_metrics(&mut page, engine, reports).await;
     page.text
 }
 
@@ -91,6 +97,24 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
         |r| r.parked_fetches,
     ),
     (
+        "millstream_fetch_sessions",
+        "gauge",
+        "Fetch sessions that are open.",
+        |r| r.fetch_sessions,
+    ),
+    (
+        "millstream_fetch_session_partitions",
+        "gauge",
+        "Partitions in fetch sessions.",
+        |r| r.fetch_session_partitions,
+    ),
+    (
+        "millstream_fetch_session_evictions_total",
+        "counter",
+        "Fetch sessions that were closed for lack of room.",
+        |r| r.fetch_session_evictions,
+    ),
+    (
         "millstream_mailbox_depth",
         "gauge",
         "Calls from other shards that wait.",
@@ -112,10 +136,7 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
 
 fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
     for (name, kind, help, value) in SHARD_FAMILIES {
-        page.family(name, kind, help);
-        for report in reports {
-            page.sample("", &[("shard", &report.shard)], value(report));
-        }
+        page.shard_family(name, kind, help, reports, value);
     }
     page.family(
         "millstream_connections_closed_total",
@@ -184,29 +205,22 @@ const COMPACTION_FAMILIES: &[ShardFamily] = &[
 
 fn compaction_metrics(page: &mut Page, reports: &[ShardReport]) {
     for (name, kind, help, value) in COMPACTION_FAMILIES {
-        page.family(name, kind, help);
-        for report in reports {
-            page.sample("", &[("shard", &report.shard)], value(report));
-        }
+        page.shard_family(name, kind, help, reports, value);
     }
-    page.family(
+    page.shard_family(
         "millstream_compaction_last_run_timestamp_seconds",
         "gauge",
         "When the last compaction ended, well or not; 0 before the first.",
+        reports,
+        |r| r.compaction.last_run_ms as f64 / 1e3,
     );
-    for report in reports {
-        let seconds = report.compaction.last_run_ms as f64 / 1e3;
-        page.sample("", &[("shard", &report.shard)], seconds);
-    }
-    page.family(
+    page.shard_family(
         "millstream_compaction_last_duration_seconds",
         "gauge",
         "How long the last compaction took.",
+        reports,
+        |r| r.compaction.last_duration_ms as f64 / 1e3,
     );
-    for report in reports {
-        let seconds = report.compaction.last_duration_ms as f64 / 1e3;
-        page.sample("", &[("shard", &report.shard)], seconds);
-    }
 }
 
 fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
@@ -321,6 +335,65 @@ fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
     }
 }
 
+/// A family with one sample for each group and partition: name, help, value if it is known.
+type LagFamily = (&'static str, &'static str, fn(&Lag) -> Option<f64>);
+
+const LAG_FAMILIES: &[LagFamily] = &[
+    (
+        "millstream_group_lag_records",
+        "Records between what the group has committed and the end.",
+        |lag| Some(lag.records as f64),
+    ),
+    (
+        "millstream_group_lag_seconds",
+        "Age of the oldest record that the group has not committed.",
+        |lag| lag.seconds,
+    ),
+];
+
+/// There can be very many of these: requests pass in between.
+async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
+    let (lags, left_out) = lag::first_by_group(reports, engine.config.lag_series_max);
+    for (name, help, value) in LAG_FAMILIES {
+        page.family(name, "gauge", help);
+        for (place, found) in lags.iter().enumerate() {
+            if place % SAMPLES_AT_ONCE == SAMPLES_AT_ONCE - 1 {
+                yield_now().await;
+            }
+            let Some(value) = value(&found.lag) else {
+                continue;
+            };
+            let (group, topic) = (&found.group, &found.topic.name);
+            let labels: Labels<'_> = &[
+                ("group", group),
+                ("topic", topic),
+                ("partition", &found.partition),
+            ];
+            page.sample("", labels, value);
+        }
+    }
+    page.family(
+        "millstream_group_lag_left_out_series",
+        "gauge",
+        "Partitions of groups whose lag is not shown.",
+    );
+    page.sample("", &[], left_out);
+    page.shard_family(
+        "millstream_group_lag_last_run_timestamp_seconds",
+        "gauge",
+        "When lag was measured last; 0 before the first time.",
+        reports,
+        |r| r.lag.last_run_ms as f64 / 1e3,
+    );
+    page.shard_family(
+        "millstream_group_lag_last_duration_seconds",
+        "gauge",
+        "How long it took to measure lag.",
+        reports,
+        |r| r.lag.last_duration.as_secs_f64(),
+    );
+}
+
 type Labels<'a> = &'a [(&'a str, &'a dyn Display)];
 
 #[derive(Default)]
@@ -336,11 +409,28 @@ impl Page {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
+    /// A family with one sample for each shard.
+    fn shard_family<V: Display>(
+        &mut self,
+        name: &'static str,
+        kind: &str,
+        help: &str,
+        reports: &[ShardReport],
+        value: impl Fn(&ShardReport) -> V,
+    ) {
+        self.family(name, kind, help);
+        for report in reports {
+            self.sample("", &[("shard", &report.shard)], value(report));
+        }
+    }
+
     fn sample(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
         let _ = write!(self.text, "{}{suffix}", self.family);
         for (place, (name, value)) in labels.iter().enumerate() {
             let before = if place == 0 { '{' } else { ',' };
-            let _ = write!(self.text, "{before}{name}=\"{value}\"");
+            let _ = write!(self.text, "{before}{name}=\"");
+            let _ = write!(Escaped(&mut self.text), "{value}");
+            self.text.push('"');
         }
         let after = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.text, "{after} {value}");
@@ -362,10 +452,38 @@ impl Page {
     }
 }
 
+/// Writes a label's value, in which the format gives three characters a meaning of their own.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for character in text.chars() {
+            match character {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                other => self.0.push(other),
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn what_the_format_gives_a_meaning_is_escaped_in_labels() {
+        let mut page = Page {
+            family: "x",
+            ..Page::default()
+        };
+        page.sample("", &[("group", &"a\"b\\c\nd"), ("topic", &"é")], 1);
+        let expected = "x{group=\"a\\\"b\\\\c\\nd\",topic=\"é\"} 1\n";
+        assert_eq!(page.text, expected);
+    }
 
     #[test]
     fn samples_and_histograms_are_written_as_prometheus_reads_them() {

@@ -137,7 +137,7 @@ async fn answer(engine: &Rc<Engine>, route: Route) -> Content {
         return Content::text(unavailable, "a shard does not answer");
     };
     match route {
-        Route::Metrics => Content::ok(METRICS, metrics::render(engine, &reports)),
+        Route::Metrics => Content::ok(METRICS, metrics::render(engine, &reports).await),
         Route::Page => Content::ok(HTML, page::render(engine, &reports)),
         Route::Health | Route::Ready => Content::text(StatusCode::OK, "ok"),
     }

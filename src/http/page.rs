@@ -2,12 +2,15 @@
 
 use crate::config::Durability;
 use crate::engine::Engine;
+use crate::engine::lag;
 use crate::engine::stats::{ShardReport, TopicReport};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The page lists at most this many topics.
 const TOPICS_SHOWN_MAX: usize = 200;
+/// The page lists at most this many groups: those that are furthest behind.
+const GROUPS_SHOWN_MAX: usize = 20;
 
 pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
     let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
@@ -29,6 +32,7 @@ pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
             topic.partitions, topic.segments, topic.log_bytes
         );
     }
+    let groups = groups_behind(engine, reports);
     let connections: u64 = reports.iter().map(|shard| shard.connections).sum();
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Millstream</title>\
@@ -38,10 +42,38 @@ td,th{{text-align:right;padding:0 .8rem}}td:first-child,th:first-child{{text-ali
 <p>Kafka clients connect to <code>{}</code>. {} cores, {connections} connections.\
 <p>Durability {durability}.\
 <p><a href=/metrics>metrics</a> · <a href=/healthz>healthz</a> · <a href=/readyz>readyz</a>\
-<h2>{} topics</h2><table><tr><th>topic<th>partitions<th>segments<th>bytes\n{rows}</table>",
+<h2>{} topics</h2><table><tr><th>topic<th>partitions<th>segments<th>bytes\n{rows}</table>\
+{groups}",
         env!("CARGO_PKG_VERSION"),
         config.advertised(),
         reports.len(),
         topics.len(),
     )
+}
+
+/// A table of the groups that are furthest behind; nothing when none is.
+fn groups_behind(engine: &Engine, reports: &[ShardReport]) -> String {
+    let (lags, _) = lag::first_by_group(reports, engine.config.lag_series_max);
+    let mut groups: BTreeMap<&str, (i64, f64)> = BTreeMap::new();
+    for found in lags.iter().filter(|found| found.lag.records > 0) {
+        let (records, seconds) = groups.entry(&found.group).or_default();
+        *records = records.saturating_add(found.lag.records);
+        *seconds = seconds.max(found.lag.seconds.unwrap_or(0.0));
+    }
+    if groups.is_empty() {
+        return String::new();
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|(_, a), (_, b)| b.1.total_cmp(&a.1).then(b.0.cmp(&a.0)));
+    let mut rows = String::new();
+    for (group, (records, seconds)) in groups.iter().take(GROUPS_SHOWN_MAX) {
+        let group = escaped(group);
+        let _ = writeln!(rows, "<tr><td>{group}<td>{records}<td>{seconds:.0}");
+    }
+    format!("<h2>Groups behind</h2><table><tr><th>group<th>records<th>seconds\n{rows}</table>")
+}
+
+/// Groups may have any name.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }

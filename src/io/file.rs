@@ -7,8 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Proof that a file has disk space for its first `bytes` bytes; only [`reserve`] and
-/// [`reserved_of`] make one.
+/// Proof that a file has disk space for its first `bytes` bytes; only [`reserve`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reserved(u64);
 
@@ -65,12 +64,6 @@ fn write_zeros(file: &File, bytes: u64) -> io::Result<Reserved> {
         at += take as u64;
     }
     Ok(Reserved(bytes))
-}
-
-/// What is reserved in a file that this broker reserved before: its length, for it never makes a
-/// sparse file.
-pub fn reserved_of(file: &File) -> io::Result<Reserved> {
-    Ok(Reserved(file.metadata()?.len()))
 }
 
 /// Asks for a stretch of the file to be read into memory soon, without waiting for it.

@@ -3,6 +3,7 @@
 use super::error::ErrorCode;
 use crate::engine::EngineError;
 use crate::engine::admin::AdminError;
+use crate::engine::fetch_sessions::SessionError;
 use crate::engine::groups::GroupError;
 use crate::log::batch::BatchError;
 
@@ -35,7 +36,9 @@ impl From<&AdminError> for ErrorCode {
             AdminError::NoPartitions | AdminError::NotMorePartitions { .. } => {
                 ErrorCode::InvalidPartitions
             }
-            AdminError::BadConfig(_) | AdminError::NotAList(_) => ErrorCode::InvalidConfig,
+            AdminError::BadConfig(_) | AdminError::MustCompact(_) | AdminError::NotAList(_) => {
+                ErrorCode::InvalidConfig
+            }
             AdminError::LimitReached { .. } => ErrorCode::PolicyViolation,
             AdminError::StillDeleting(_) | AdminError::NotWritten(_) => {
                 ErrorCode::KafkaStorageError
@@ -48,6 +51,7 @@ impl From<&AdminError> for ErrorCode {
 impl From<&GroupError> for ErrorCode {
     fn from(error: &GroupError) -> Self {
         match error {
+            GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
             GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
             GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
             GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
@@ -62,6 +66,16 @@ impl From<&GroupError> for ErrorCode {
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        }
+    }
+}
+
+impl From<SessionError> for ErrorCode {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Unknown | SessionError::NoRoom => ErrorCode::FetchSessionIdNotFound,
+            SessionError::WrongEpoch => ErrorCode::InvalidFetchSessionEpoch,
+            SessionError::OtherNaming => ErrorCode::FetchSessionTopicIdError,
         }
     }
 }

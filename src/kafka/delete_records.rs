@@ -2,7 +2,7 @@
 //!
 //! Versions: 2 is flexible. Nothing else changes.
 
-use crate::engine::{Engine, PartitionKey};
+use crate::engine::Engine;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -125,10 +125,7 @@ async fn delete(
 ) -> Result<i64, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
     let topic = engine.topic(topic).ok_or(unknown)?;
-    let index = u32::try_from(request.index)
-        .ok()
-        .filter(|index| *index < topic.partitions)
-        .ok_or(unknown)?;
+    let key = topic.key_of(request.index).ok_or(unknown)?;
     if topic.is_internal() {
         return Err(ErrorCode::InvalidTopicException);
     }
@@ -136,10 +133,6 @@ async fn delete(
     if !topic.config.cleanup_policy.deletes() {
         return Err(ErrorCode::PolicyViolation);
     }
-    let key = PartitionKey {
-        topic_id: topic.id,
-        index,
-    };
     let deleted = engine.delete_records(key, request.offset).await;
     deleted.map_err(|error| ErrorCode::from(&error))
 }

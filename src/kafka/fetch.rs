@@ -8,8 +8,11 @@
 //! allows zstd (KIP-110).
 
 mod handle;
+mod plan;
+mod respond;
 
-pub use handle::{LEADER_EPOCH, check_leader_epoch, handle};
+pub use handle::handle;
+pub use plan::{LEADER_EPOCH, check_leader_epoch};
 
 use std::borrow::Cow;
 
@@ -45,9 +48,10 @@ pub struct Request<'a> {
     pub max_bytes: i32,
     /// 0 read uncommitted, 1 read committed.
     pub isolation_level: i8,
-    /// 0 asks for a new session. From version 7.
+    /// 0 if there is none yet. From version 7.
     pub session_id: i32,
-    /// 0 full, -1 without a session (which is what versions below 7 are).
+    /// 0 to close the session and open a new one, -1 to go on without (which is what versions below 7
+    /// are).
     pub session_epoch: i32,
     pub topics: Vec<TopicRequest<'a>>,
     /// Partitions to take out of the session. From version 7.

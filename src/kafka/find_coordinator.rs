@@ -119,9 +119,12 @@ fn encode_node(w: &mut Writer, coordinator: &Coordinator<'_>) {
 }
 
 const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
+/// librdkafka asks in versions up to this one.
+const LAST_VERSION_OF_LIBRDKAFKA: i16 = 2;
 
 /// This broker coordinates every group. Transactions and share groups it does not have.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
     let advertised = engine.config.advertised();
     let coordinator = |key: &&'a str| match request.key_type {
         KEY_TYPE_GROUP => Coordinator {
@@ -132,19 +135,30 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             error_code: ErrorCode::None,
             error_message: None,
         },
-        _ => Coordinator {
+        other => Coordinator {
             key: Cow::Borrowed(*key),
             node_id: -1,
             host: Cow::Borrowed(""),
             port: -1,
-            error_code: ErrorCode::InvalidRequest,
+            error_code: refusal(other, version),
             error_message: Some(Cow::Borrowed(
-                "this broker coordinates groups only, neither transactions nor share groups",
+                "this broker coordinates groups only: there are no transactions and no share groups",
             )),
         },
     };
     Response {
         throttle_time_ms: 0,
         coordinators: request.coordinator_keys.iter().map(coordinator).collect(),
+    }
+}
+
+/// Whatever else it is told, a transactional producer of librdkafka asks again until its time is up,
+/// and never says why.
+fn refusal(key_type: i8, version: i16) -> ErrorCode {
+    match key_type {
+        KEY_TYPE_TRANSACTION if version <= LAST_VERSION_OF_LIBRDKAFKA => {
+            ErrorCode::TransactionalIdAuthorizationFailed
+        }
+        _ => ErrorCode::InvalidRequest,
     }
 }

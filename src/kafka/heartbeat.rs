@@ -6,7 +6,6 @@
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 use crate::engine::Engine;
-use crate::engine::groups::GroupError;
 use std::rc::Rc;
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
@@ -53,23 +52,19 @@ pub fn encode(response: &Response, version: i16, w: &mut Writer) {
 
 /// A member shows that it is alive.
 pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -> Response {
-    let beat = match request.group_id {
-        "" => {
-            return Response {
-                throttle_time_ms: 0,
-                error_code: ErrorCode::InvalidGroupId,
-            };
-        }
-        group => engine.heartbeat(
-            group.to_owned(),
-            request.member_id.to_owned(),
-            request.group_instance_id.map(str::to_owned),
-            request.generation_id,
-        ),
-    };
-    let error: Option<GroupError> = beat.await.err();
+    let beat = engine.heartbeat(
+        request.group_id.to_owned(),
+        request.member_id.to_owned(),
+        request.group_instance_id.map(str::to_owned),
+        request.generation_id,
+    );
     Response {
         throttle_time_ms: 0,
-        error_code: error.as_ref().map(ErrorCode::from).unwrap_or_default(),
+        error_code: beat
+            .await
+            .as_ref()
+            .err()
+            .map(ErrorCode::from)
+            .unwrap_or_default(),
     }
 }

@@ -207,10 +207,7 @@ pub fn handle(
     let engine = Rc::clone(engine);
     let mut writer = header.reply();
     Outcome::Later(Box::pin(async move {
-        let response = match group_id.is_empty() {
-            true => refused(ErrorCode::InvalidGroupId, member_id),
-            false => respond(engine.join_group(group_id, join).await, member_id),
-        };
+        let response = respond(engine.join_group(group_id, join).await, member_id);
         encode(&response, version, &mut writer);
         Answer::Reply(writer.finish())
     }))

@@ -6,8 +6,8 @@
 //! KIP-1005).
 
 use super::fetch::check_leader_epoch;
+use crate::engine::Engine;
 use crate::engine::offsets::OffsetSpec;
-use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -201,16 +201,8 @@ async fn find(
     version: i16,
 ) -> Result<PartitionResponse, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let topic = engine.topic(topic).ok_or(unknown)?;
-    let index = u32::try_from(request.index)
-        .ok()
-        .filter(|index| *index < topic.partitions)
-        .ok_or(unknown)?;
+    let key = engine.key_of(topic, request.index).ok_or(unknown)?;
     check_leader_epoch(request.current_leader_epoch)?;
-    let key = PartitionKey {
-        topic_id: topic.id,
-        index,
-    };
     let mut response = PartitionResponse {
         index: request.index,
         error_code: ErrorCode::None,

@@ -193,11 +193,7 @@ fn take(
     partition: &PartitionRequest<'_>,
 ) -> Result<(PartitionKey, CommittedOffset), ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let topic = engine.topic(topic).ok_or(unknown)?;
-    let index = u32::try_from(partition.index)
-        .ok()
-        .filter(|index| *index < topic.partitions)
-        .ok_or(unknown)?;
+    let key = engine.key_of(topic, partition.index).ok_or(unknown)?;
     let now_ms = clock::steady_ms();
     let note = partition.committed_metadata.unwrap_or_default().to_owned();
     let mut offset = engine
@@ -211,9 +207,5 @@ fn take(
     if request.retention_time_ms >= 0 {
         offset.expire_ms = Some(now_ms.saturating_add(request.retention_time_ms));
     }
-    let key = PartitionKey {
-        topic_id: topic.id,
-        index,
-    };
     Ok((key, offset))
 }

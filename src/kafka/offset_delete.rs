@@ -2,7 +2,7 @@
 //!
 //! Version 0 only, which is not flexible.
 
-use crate::engine::{Engine, PartitionKey};
+use crate::engine::Engine;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -83,21 +83,13 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 
 /// Deletes committed offsets of topics that the group is not subscribed to.
 pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
-    let key_of = |topic: &str, index: i32| {
-        let topic = engine.topic(topic)?;
-        let index = u32::try_from(index)
-            .ok()
-            .filter(|index| *index < topic.partitions)?;
-        Some(PartitionKey {
-            topic_id: topic.id,
-            index,
-        })
-    };
     let mut keys = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
             keys.extend(
-                key_of(topic.name, partition.index).map(|key| (topic.name.to_owned(), key)),
+                engine
+                    .key_of(topic.name, partition.index)
+                    .map(|key| (topic.name.to_owned(), key)),
             );
         }
     }
@@ -121,7 +113,8 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             .iter()
             .map(|partition| PartitionResponse {
                 index: partition.index,
-                error_code: match key_of(topic.name, partition.index)
+                error_code: match engine
+                    .key_of(topic.name, partition.index)
                     .and_then(|key| results.get(&key))
                 {
                     None => ErrorCode::UnknownTopicOrPartition,

@@ -252,12 +252,7 @@ fn of_topic<'a>(
 ) -> TopicResponse<'a> {
     let topic = engine.topic(request.name);
     let partitions = request.partition_indexes.iter().map(|index| {
-        let key = topic.as_ref().and_then(|topic| {
-            Some(PartitionKey {
-                topic_id: topic.id,
-                index: u32::try_from(*index).ok()?,
-            })
-        });
+        let key = topic.as_ref().and_then(|topic| topic.key_of(*index));
         respond(*index, key.and_then(|key| found.get(&key)))
     });
     TopicResponse {

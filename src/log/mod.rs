@@ -279,6 +279,11 @@ impl Log {
         &self.config
     }
 
+    /// Changes when compaction replaced records: what was read before may be gone.
+    pub fn era(&self) -> u64 {
+        self.compaction.era
+    }
+
     /// Puts a changed topic configuration in force.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;

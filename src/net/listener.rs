@@ -4,7 +4,7 @@
 use super::connection;
 use super::limits::{Net, Peer};
 use crate::config::HostPort;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
@@ -18,30 +18,31 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Binds one listening socket for each of `count` shards and returns them with their address.
 ///
 /// # Errors
-/// `AddrInUse` when anyone listens there already: the first socket is bound without SO_REUSEPORT
-/// just to find that out, for with it two brokers could share a port and each see half.
+/// `AddrInUse` when anyone listens there already: the first socket shares the port only once it has
+/// it alone, for otherwise two brokers could share a port and each see half.
 pub fn bind(address: &HostPort, count: usize) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
-    let wanted = resolve(address)?;
-    let probe = socket(wanted, false)?;
-    probe.listen(1)?;
-    let bound = TcpListener::from(probe).local_addr()?;
-    let listeners = (0..count).map(|_| {
-        let socket = socket(bound, true)?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(TcpListener::from(socket))
-    });
-    Ok((listeners.collect::<io::Result<_>>()?, bound))
+    let first = socket(resolve(address)?, false)?;
+    let first = listening(first)?;
+    SockRef::from(&first).set_reuse_port(true)?;
+    let bound = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(listening(socket(bound, true)?)?);
+    }
+    Ok((listeners, bound))
 }
 
 /// Binds a single listening socket that nobody shares.
 pub fn bind_one(address: &HostPort) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = socket(resolve(address)?, false)?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    let listener = TcpListener::from(socket);
+    let listener = listening(socket(resolve(address)?, false)?)?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
+}
+
+fn listening(socket: Socket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from(socket))
 }
 
 fn resolve(address: &HostPort) -> io::Result<SocketAddr> {
@@ -114,4 +115,43 @@ fn take_in(net: &Rc<Net>, stream: TcpStream, address: SocketAddr) {
         connection::serve(&net, &peer).await;
         net.release(id);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::sync::Barrier;
+
+    #[test]
+    fn of_brokers_that_start_at_once_one_gets_the_port() {
+        for _ in 0..100 {
+            let (free, at) = bind_one(&HostPort::new("127.0.0.1", 0)).unwrap();
+            drop(free);
+            let address = HostPort::new("127.0.0.1", at.port());
+            let together = Barrier::new(4);
+            let start = || {
+                together.wait();
+                let bound = bind(&address, 3);
+                together.wait();
+                bound.is_ok()
+            };
+            let started = std::thread::scope(|scope| {
+                let threads = [(); 4].map(|()| scope.spawn(start));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(started.iter().filter(|started| **started).count(), 1);
+        }
+    }
+
+    #[test]
+    fn every_socket_gets_its_share_of_the_connections() {
+        let (listeners, at) = bind(&HostPort::new("127.0.0.1", 0), 3).unwrap();
+        let clients: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(at).unwrap()).collect();
+        let mut accepted = listeners.iter().map(|listener| {
+            let count = std::iter::repeat_with(|| listener.accept());
+            count.take_while(Result::is_ok).count()
+        });
+        assert!(accepted.all(|count| count > clients.len() / 10));
+    }
 }

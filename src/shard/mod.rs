@@ -125,6 +125,7 @@ async fn serve(parts: ShardParts) {
             Order::Serve => {}
             Order::Drain => {
                 engine.set_stopping();
+                engine.unload_groups();
                 let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
                 net.drain(limit).await;
                 let _ = events.send(Event::Drained);

@@ -38,6 +38,7 @@ pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
         }
     });
     start_compaction(engine);
+    start_lag(engine);
     let keeper = Rc::clone(engine);
     tokio_uring::spawn(async move {
         let every = Duration::from_millis(keeper.config.retention_check_interval_ms);
@@ -57,6 +58,22 @@ fn start_compaction(engine: &Rc<Engine>) {
         loop {
             ticks.tick().await;
             engine.compact().await;
+        }
+    });
+}
+
+/// Lag is measured for monitors; 0 turns it off.
+fn start_lag(engine: &Rc<Engine>) {
+    let every = Duration::from_millis(engine.config.lag_interval_ms);
+    if every.is_zero() {
+        return;
+    }
+    let engine = Rc::clone(engine);
+    tokio_uring::spawn(async move {
+        let mut ticks = ticks(every);
+        loop {
+            ticks.tick().await;
+            engine.measure_lag().await;
         }
     });
 }

@@ -48,7 +48,7 @@ fn a_group_is_described_in_every_version() {
     member.settle(1);
     wire.call(&commit("simple", "t", &[(0, 1)]), OFFSET_COMMIT);
     for version in 0..=6 {
-        let groups = ["g", "simple", "nobody"].map(group_id).to_vec();
+        let groups = ["g", "simple", "nobody", ""].map(group_id).to_vec();
         let request = DescribeGroupsRequest::default()
             .with_groups(groups)
             .with_include_authorized_operations(version >= 3);
@@ -64,7 +64,13 @@ fn a_group_is_described_in_every_version() {
             6 => (GROUP_ID_NOT_FOUND, "Dead", ""),
             _ => (NONE, "Dead", ""),
         };
-        let expected = [(NONE, "Stable", "consumer"), (NONE, "Empty", ""), missing];
+        let nameless = (INVALID_GROUP_ID, "", "");
+        let expected = [
+            (NONE, "Stable", "consumer"),
+            (NONE, "Empty", ""),
+            missing,
+            nameless,
+        ];
         assert_eq!(heads, expected, "version {version}");
         assert_eq!(groups[0].protocol_data, text("range"));
         assert_eq!(groups[0].authorized_operations > 0, version >= 3);
@@ -230,6 +236,16 @@ fn offsets_of_topics_that_nobody_is_subscribed_to_are_deleted() {
 
     let nobody = wire.call(&delete_offsets("nobody", &[("t", &[0])]), 0);
     assert_eq!(nobody.error_code, GROUP_ID_NOT_FOUND);
+    let nameless = wire.call(&delete_offsets("", &[("t", &[0])]), 0);
+    assert_eq!(nameless.error_code, INVALID_GROUP_ID);
+    // What a group of another kind subscribes to is its own affair.
+    let mut worker = Member::new(broker.kafka, "connect");
+    worker.request.protocol_type = text("connect");
+    worker.settle(1);
+    assert_eq!(worker.commit("t", &[(0, 1)]), NONE);
+    let busy = wire.call(&delete_offsets("connect", &[("t", &[0])]), 0);
+    assert_eq!(busy.error_code, NON_EMPTY_GROUP);
+    assert!(busy.topics.is_empty());
     let left = |wire: &mut Wire| {
         let (error, offsets) = fetch_offsets(wire, "g", None, 9);
         let offsets: Vec<_> = offsets

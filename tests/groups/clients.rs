@@ -6,14 +6,17 @@ use crate::support::group::{Member, VERY_LONG_MS, committed, describe};
 use crate::support::wire::*;
 use crate::support::{Broker, HANG, eventually};
 use bytes::Buf;
-use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, StreamConsumer,
+};
 use rdkafka::message::Message;
+use rdkafka::{ClientContext, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 4;
@@ -57,6 +60,53 @@ fn consume(broker: SocketAddr, processed: &Processed, leave: &AtomicBool) {
         processed.note(message.partition(), message.offset());
         // Whoever has lost the partition meanwhile is refused, and the next owner does it again.
         let _ = consumer.commit_message(&message, CommitMode::Sync);
+    }
+}
+
+/// How many partitions a consumer was given and had to give back.
+#[derive(Default)]
+struct Owned {
+    assigned: AtomicUsize,
+    revoked: AtomicUsize,
+}
+
+impl Owned {
+    fn count(&self) -> usize {
+        let assigned = self.assigned.load(Ordering::SeqCst);
+        assigned - self.revoked.load(Ordering::SeqCst)
+    }
+}
+
+struct Watched(Arc<Owned>);
+
+impl ClientContext for Watched {}
+
+impl ConsumerContext for Watched {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => self.0.assigned.fetch_add(list.count(), Ordering::SeqCst),
+            Rebalance::Revoke(list) => self.0.revoked.fetch_add(list.count(), Ordering::SeqCst),
+            Rebalance::Error(error) => panic!("{error}"),
+        };
+    }
+}
+
+/// As [`consume`], and keeps what it owns over rebalances as far as it may (KIP-429).
+fn consume_cooperatively(
+    broker: SocketAddr,
+    processed: &Processed,
+    leave: &AtomicBool,
+    owned: Arc<Owned>,
+) {
+    let mut config = config(broker, "g");
+    config.set("partition.assignment.strategy", "cooperative-sticky");
+    let consumer: BaseConsumer<Watched> = config.create_with_context(Watched(owned)).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    while !leave.load(Ordering::Relaxed) {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
+            processed.note(message.partition(), message.offset());
+            let _ = consumer.commit_message(&message, CommitMode::Sync);
+        }
     }
 }
 
@@ -154,6 +204,40 @@ fn members_that_come_go_and_die_process_every_record() {
     });
     assert_eq!(describe(&mut wire, "g"), ("Empty".to_owned(), 0));
     nothing_is_processed_again(broker.kafka, &mut wire, 200);
+}
+
+#[test]
+fn cooperative_consumers_give_back_only_what_others_take_over() {
+    let owned: [Arc<Owned>; 2] = Default::default();
+    let [first, second] = &owned;
+    let (_dir, broker, mut wire) = broker();
+    let processed = Processed::default();
+    let leave = [const { AtomicBool::new(false) }; 2];
+    let all = PARTITIONS as usize;
+    std::thread::scope(|scope| {
+        let start = |member: usize| {
+            let (processed, leave) = (&processed, &leave[member]);
+            let owned = Arc::clone(&owned[member]);
+            let address = broker.kafka;
+            scope.spawn(move || consume_cooperatively(address, processed, leave, owned))
+        };
+        start(0);
+        eventually("the first has everything", || first.count() == all);
+        produce_everywhere(&mut wire, 50);
+        let leaving = start(1);
+        eventually("the second has its share", || second.count() == all / 2);
+        assert_eq!(first.revoked.load(Ordering::SeqCst), all / 2);
+        produce_everywhere(&mut wire, 50);
+        await_all(&mut wire, &processed, 100);
+        leave[1].store(true, Ordering::Relaxed);
+        leaving.join().unwrap();
+        eventually("the first has everything again", || first.count() == all);
+        assert_eq!(first.revoked.load(Ordering::SeqCst), all / 2);
+        produce_everywhere(&mut wire, 50);
+        await_all(&mut wire, &processed, 150);
+        leave[0].store(true, Ordering::Relaxed);
+    });
+    nothing_is_processed_again(broker.kafka, &mut wire, 150);
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::*;
 
 const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
-const INVALID_GROUP_ID: i16 = 24;
 const INVALID_SESSION_TIMEOUT: i16 = 26;
 const FENCED_INSTANCE_ID: i16 = 82;
 
@@ -86,6 +85,11 @@ fn wrong_members_generations_timeouts_and_protocols_are_told_apart() {
         assert_eq!(sync("g", "nobody", generation), UNKNOWN_MEMBER_ID);
         assert_eq!(sync("g", &id, generation + 1), ILLEGAL_GENERATION);
         assert_eq!(sync("no group", &id, generation), UNKNOWN_MEMBER_ID);
+        assert_eq!(sync("", &id, generation), INVALID_GROUP_ID);
+    }
+    for version in 0..=LEAVE_GROUP {
+        let response = wire.call(&leave("", &id, version), version);
+        assert_eq!(response.error_code, INVALID_GROUP_ID);
     }
     let other_protocol = sync("g", &id, generation, &[]).with_protocol_name(Some(text("sticky")));
     let response = wire.call(&other_protocol, SYNC_GROUP);
@@ -275,7 +279,7 @@ fn a_static_member_comes_back_without_a_rebalance_and_its_old_id_is_fenced() {
 }
 
 #[test]
-fn a_hundred_members_become_one_group_and_leave_it() {
+fn a_hundred_members_become_one_group_rebalance_and_leave_it() {
     let (_dir, broker, mut wire) = broker();
     let mut members = group_of(broker.kafka, "g", 100);
     let generation = members[0].generation;
@@ -285,7 +289,15 @@ fn a_hundred_members_become_one_group_and_leave_it() {
         assert_eq!((member.generation, &member.leader), (generation, &leader));
     }
     assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 100));
+    let mut leaver = members.pop().unwrap();
+    assert_eq!(leaver.leave(), NONE);
     for member in &mut members {
+        assert_eq!(member.heartbeat(), REBALANCE_IN_PROGRESS);
+    }
+    settle(&mut members);
+    assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 99));
+    for member in &mut members {
+        assert_eq!(member.generation, generation + 1, "one rebalance for all");
         assert_eq!(member.leave(), NONE);
     }
     assert_eq!(describe(&mut wire, "g"), ("Empty".to_owned(), 0));

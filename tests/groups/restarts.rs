@@ -7,6 +7,7 @@ use crate::support::{Broker, Random, eventually};
 use kafka_protocol::messages::*;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+const NOT_COORDINATOR: i16 = 16;
 const GROUP_MAX_SIZE_REACHED: i16 = 81;
 
 fn offset(partition: i32, offset: i64) -> Committed {
@@ -59,6 +60,46 @@ fn a_thousand_groups_commit_and_all_is_there_after_kill_9() {
     }
     let listed = wire.call(&ListGroupsRequest::default(), 5);
     assert_eq!(listed.groups.len(), GROUPS as usize);
+}
+
+#[test]
+fn a_thousand_groups_with_members_are_all_stable_before_and_after_kill_9() {
+    const GROUPS: usize = 1000;
+    /// The last that does not tell a member its id before it may join.
+    const JOIN_AT_ONCE: i16 = 3;
+    let (dir, broker, mut wire) = broker();
+    let group = |number: usize| format!("g{number}");
+    (0..GROUPS).for_each(|number| wire.send(&join(&group(number), ""), JOIN_AT_ONCE));
+    let joined: Vec<JoinGroupResponse> = (0..GROUPS)
+        .map(|_| wire.receive::<JoinGroupRequest>(JOIN_AT_ONCE))
+        .collect();
+    let id = |number: usize| joined[number].member_id.as_str();
+    for (number, joined) in joined.iter().enumerate() {
+        assert_eq!((joined.error_code, joined.generation_id), (NONE, 1));
+        let request = sync(&group(number), id(number), 1, &[(id(number), b"mine")]);
+        wire.send(&request, SYNC_GROUP);
+    }
+    for _ in 0..GROUPS {
+        let synced = wire.receive::<SyncGroupRequest>(SYNC_GROUP);
+        assert_eq!(
+            (synced.error_code, &synced.assignment[..]),
+            (NONE, &b"mine"[..])
+        );
+    }
+    let all_are_stable = |wire: &mut Wire| {
+        let request = ListGroupsRequest::default().with_states_filter(vec![text("Stable")]);
+        assert_eq!(wire.call(&request, 5).groups.len(), GROUPS);
+        (0..GROUPS).for_each(|number| {
+            wire.send(&heartbeat(&group(number), id(number), 1), HEARTBEAT);
+        });
+        for _ in 0..GROUPS {
+            let beat = wire.receive::<HeartbeatRequest>(HEARTBEAT);
+            assert_eq!(beat.error_code, NONE);
+        }
+    };
+    all_are_stable(&mut wire);
+    let (_broker, mut wire) = after_kill_9(&dir, broker);
+    all_are_stable(&mut wire);
 }
 
 #[test]
@@ -155,6 +196,34 @@ fn commit_until_killed(wire: &mut Wire, number: usize, acknowledged: &AtomicI64)
 }
 
 #[test]
+fn a_static_member_that_starts_anew_after_kill_9_keeps_its_place() {
+    let (dir, broker, _wire) = broker();
+    let mut members: Vec<Member> = (0..2).map(|_| Member::new(broker.kafka, "g")).collect();
+    for (member, instance) in members.iter_mut().zip(["a", "b"]) {
+        member.request.group_instance_id = Some(text(instance));
+    }
+    settle(&mut members);
+    let generation = members[0].generation;
+    let (broker, mut wire) = after_kill_9(&dir, broker);
+    let mut back = Member::new(broker.kafka, "g");
+    back.request.group_instance_id = Some(text("a"));
+    back.send_join();
+    let joined = back.receive_join();
+    assert_eq!(
+        (joined.error_code, joined.generation_id),
+        (NONE, generation)
+    );
+    assert_ne!(back.id, members[0].id);
+    assert_eq!(back.sync(&[]).assignment[..], 2_u32.to_be_bytes());
+    assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 2));
+    let (broker, mut wire) = after_kill_9(&dir, broker);
+    // Its new id is the one that was stored.
+    back.wire = Wire::connect(broker.kafka);
+    assert_eq!(back.heartbeat(), NONE);
+    assert_eq!(describe(&mut wire, "g"), ("Stable".to_owned(), 2));
+}
+
+#[test]
 fn a_member_that_does_not_come_back_after_kill_9_is_dropped() {
     let (dir, broker, _wire) = broker();
     let mut members: Vec<Member> = (0..2).map(|_| Member::new(broker.kafka, "g")).collect();
@@ -187,20 +256,53 @@ fn groups_move_when_the_number_of_cores_changes() {
 }
 
 #[test]
-fn who_waits_for_a_group_does_not_hold_up_a_stop() {
+fn a_stop_answers_who_waits_for_a_group_and_is_not_held_up() {
     for cores in ["1", "2"] {
         // Longer than any test waits.
         let flags = ["--shutdown-timeout-ms", "3600000", "--cores", cores];
-        let (_dir, broker, mut wire) = broker_with(&flags);
-        let _member = group_of(broker.kafka, "g", 1);
-        let mut waiting = Member::new(broker.kafka, "g");
+        let (dir, broker, mut wire) = broker_with(&flags);
+        let mut joining = group_of(broker.kafka, "joining", 1).remove(0);
+        let mut waiting = Member::new(broker.kafka, "joining");
         waiting.get_id();
         waiting.send_join();
-        eventually("it waits", || {
-            describe(&mut wire, "g").0 == "PreparingRebalance"
-        });
+        joining.await_rebalance();
+        // The second of two that do not lead waits for the leader's assignment.
+        let mut syncing = group_of(broker.kafka, "syncing", 2);
+        join_again(&mut syncing);
+        let is_follower = |member: &&mut Member| member.id != member.leader;
+        let follower = syncing.iter_mut().find(is_follower).unwrap();
+        let request = sync("syncing", &follower.id, follower.generation, &[]);
+        let held = || broker.metric("millstream_inflight_bytes", "");
+        let before = held();
+        follower.wire.send(&request, SYNC_GROUP);
+        eventually("the broker has it", || held() > before);
+        assert_eq!(describe(&mut wire, "syncing").0, "CompletingRebalance");
+
         broker.stop();
+        assert_eq!(waiting.receive_join().error_code, NOT_COORDINATOR);
+        let synced = follower.wire.receive::<SyncGroupRequest>(SYNC_GROUP);
+        assert_eq!(synced.error_code, NOT_COORDINATOR);
         assert!(waiting.wire.is_closed_by_broker());
+
+        // Who was a member is one when the broker is back.
+        let broker = Broker::with(dir.path(), &FLAGS);
+        let mut wire = Wire::connect(broker.kafka);
+        assert_eq!(describe(&mut wire, "joining"), ("Stable".to_owned(), 1));
+        assert_eq!(describe(&mut wire, "syncing"), ("Stable".to_owned(), 2));
+    }
+}
+
+/// All members of a settled group join the next generation, and do not sync.
+fn join_again(members: &mut [Member]) {
+    let leads = |member: &&mut Member| member.id == member.leader;
+    members.iter_mut().find(leads).unwrap().send_join();
+    let others = |member: &&mut Member| member.id != member.leader;
+    for member in members.iter_mut().filter(others) {
+        member.await_rebalance();
+        member.send_join();
+    }
+    for member in members {
+        assert_eq!(member.receive_join().error_code, NONE);
     }
 }
 

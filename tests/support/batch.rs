@@ -104,6 +104,11 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    /// The offset after its last record: more than it holds, where some were compacted away.
+    pub fn next_offset(&self) -> i64 {
+        self.base_offset + i64::from(i32_at(&self.bytes, 23)) + 1
+    }
+
     /// The values of uncompressed records.
     pub fn values(&self) -> Vec<Vec<u8>> {
         let mut rest = &self.bytes[HEADER_BYTES..];

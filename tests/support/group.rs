@@ -19,6 +19,7 @@ pub const VERY_LONG_MS: i32 = 600_000;
 
 pub const NONE: i16 = 0;
 pub const ILLEGAL_GENERATION: i16 = 22;
+pub const INVALID_GROUP_ID: i16 = 24;
 pub const UNKNOWN_MEMBER_ID: i16 = 25;
 pub const REBALANCE_IN_PROGRESS: i16 = 27;
 pub const GROUP_ID_NOT_FOUND: i16 = 69;

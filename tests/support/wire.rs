@@ -216,7 +216,7 @@ impl Wire {
                 );
                 return all;
             };
-            offset = last.base_offset + i64::from(last.record_count);
+            offset = last.next_offset();
             all.extend(batches);
         }
     }

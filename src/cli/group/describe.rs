@@ -12,6 +12,7 @@ use crate::cli::client::{BrokerArgs, Client, Topic};
 use crate::cli::output::{Output, all_or_nothing_failed};
 use crate::cli::table::{Align, Table};
 use crate::cli::words::{self, kafka_error};
+use crate::engine::lag::{age_seconds, records_behind};
 use crate::kafka::consumer_protocol::{self, decode_assignment};
 
 /// `millstream group describe …`
@@ -184,7 +185,7 @@ fn add_lag(client: &mut Client, rows: &mut [Row]) -> anyhow::Result<()> {
         };
         row.end_offset = Some(bounds.end);
         if let Some(committed) = row.committed_offset {
-            row.lag = Some(lag::records(committed, bounds.end));
+            row.lag = Some(records_behind(committed, bounds.end));
             row.lag_seconds = seconds_behind(client, topic, key.1, committed, bounds);
         }
     }
@@ -203,7 +204,7 @@ fn seconds_behind(
     let from = committed.max(bounds.start);
     match lag::first_timestamp(client, topic, partition, from, bounds.end) {
         Ok(None) => Some(0.0),
-        Ok(Some(timestamp)) => lag::age_seconds(timestamp, jiff::Timestamp::now().as_millisecond()),
+        Ok(Some(timestamp)) => age_seconds(timestamp, jiff::Timestamp::now().as_millisecond()),
         Err(_) => None,
     }
 }

@@ -53,17 +53,6 @@ pub fn bounds(
     Ok((bounds, topics))
 }
 
-/// The records between a committed offset and the end.
-pub fn records(committed: i64, end: i64) -> i64 {
-    (end - committed).max(0)
-}
-
-/// How old a record is, in seconds. A timestamp ahead of the clock is no age; one that was not
-/// given is unknown.
-pub fn age_seconds(timestamp_ms: i64, now_ms: i64) -> Option<f64> {
-    (timestamp_ms >= 0).then(|| now_ms.saturating_sub(timestamp_ms).max(0) as f64 / 1000.0)
-}
-
 /// The timestamp of the first record from `offset` on, in milliseconds since 1970; None if there is
 /// none before `end`.
 pub fn first_timestamp(
@@ -138,23 +127,4 @@ fn batch_at(
     }
     let mut bytes = data.records.unwrap_or_default();
     Batch::take(&mut bytes)?.context("the reply has no batch")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{age_seconds, records};
-
-    #[test]
-    fn nobody_is_ahead_of_the_end() {
-        assert_eq!(records(3, 10), 7);
-        assert_eq!(records(10, 10), 0);
-        assert_eq!(records(12, 10), 0, "the partition was made anew, shorter");
-    }
-
-    #[test]
-    fn ages_are_seconds_and_never_negative() {
-        assert_eq!(age_seconds(1_000, 3_500), Some(2.5));
-        assert_eq!(age_seconds(9_000, 3_500), Some(0.0));
-        assert_eq!(age_seconds(-1, 3_500), None);
-    }
 }

@@ -1,15 +1,17 @@
 //! Committed offsets: storing, finding, deleting and expiring them.
 
+use super::check_group_id;
 use crate::engine::catalog::Topic;
 use crate::engine::groups::GroupError;
 use crate::engine::groups::group::commit_check_without_group;
 use crate::engine::groups::messages::CommitRequest;
-use crate::engine::groups::offsets::{CommitId, CommittedOffset};
+use crate::engine::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
 use crate::engine::offsets_topic::{self, Record};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ops::Bound;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -22,12 +24,14 @@ impl Engine {
         request: CommitRequest,
         commits: Vec<(PartitionKey, CommittedOffset)>,
     ) -> Result<(), GroupError> {
-        if self.home_of_group(&group_id).is_none() {
-            commit_check_without_group(request.generation)?;
-            self.find_home(&group_id).await?;
-        }
-        let absent = Err(GroupError::CoordinatorNotAvailable);
-        self.at_home(&group_id.clone(), absent, move |engine, home| async move {
+        let home = match self.home_of_group(&group_id) {
+            Some(home) => home,
+            None => {
+                commit_check_without_group(request.generation)?;
+                self.find_home(&group_id).await?
+            }
+        };
+        self.run_at(home, move |engine, home| async move {
             if !engine.has_group(&group_id) {
                 commit_check_without_group(request.generation)?;
                 engine.check_group_limit(&group_id)?;
@@ -113,30 +117,47 @@ impl Engine {
         .await
     }
 
-    /// Deletes committed offsets of partitions; the result says of each topic whether it may.
+    /// Shows the durable offsets of at most `most` groups of this shard, those whose names follow
+    /// `after`, in the order of their names. Returns the name of the last; `None` at the end.
+    pub fn look_at_offsets(
+        &self,
+        after: Option<&str>,
+        most: usize,
+        mut look: impl FnMut(&str, &GroupOffsets),
+    ) -> Option<String> {
+        let groups = self.groups.groups.borrow();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let some = groups.range::<str, _>((from, Bound::Unbounded)).take(most);
+        let seen = some.inspect(|(group_id, slot)| look(group_id, &slot.offsets));
+        seen.last().map(|(group_id, _)| group_id.clone())
+    }
+
+    /// Deletes committed offsets of partitions; the result says of each whether it may.
     pub async fn delete_offsets(
         self: &Rc<Self>,
         group_id: String,
         keys: Vec<(String, PartitionKey)>,
     ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        check_group_id(&group_id)?;
         self.at_home(
             &group_id.clone(),
             Err(GroupError::GroupIdNotFound),
             move |engine, home| async move {
                 let mut results = Vec::with_capacity(keys.len());
                 let mut allowed = Vec::new();
-                let known = engine.with_known_group(&group_id, |slot, _, _| {
+                let begun = engine.with_known_group(&group_id, |slot, _, _| {
+                    slot.group.check_offset_delete()?;
                     for (topic, key) in keys {
-                        let result = slot.group.check_offset_delete(&topic);
+                        let result = slot.group.check_offset_delete_of(&topic);
                         if result.is_ok() {
                             allowed.push(key);
                         }
                         results.push((key, result));
                     }
                     let gone = slot.offsets.existing(allowed);
-                    (slot.offsets.begin_delete(gone.clone()), gone)
+                    Ok((slot.offsets.begin_delete(gone.clone()), gone))
                 });
-                let (commit, gone) = known.ok_or(GroupError::GroupIdNotFound)?;
+                let (commit, gone) = begun.unwrap_or(Err(GroupError::GroupIdNotFound))?;
                 let records = engine.tombstones(&group_id, &gone);
                 let written = engine.write(home, records, clock::steady_ms());
                 engine.finish_commit(&group_id, commit, written).await?;
@@ -162,18 +183,19 @@ impl Engine {
 
     /// Removes offsets whose time is over, and groups of which nothing is left.
     pub async fn expire_offsets(self: &Rc<Self>) {
+        let names: HashMap<Uuid, String> = self.with_catalog(|catalog| {
+            let topics = catalog.topics();
+            topics.map(|topic| (topic.id, topic.name.clone())).collect()
+        });
         let ids: Vec<String> = self.groups.groups.borrow().keys().cloned().collect();
         for group_id in ids {
-            self.expire_offsets_of(&group_id).await;
+            self.expire_offsets_of(&group_id, &names).await;
             tokio::task::yield_now().await;
         }
     }
 
-    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str) {
-        let names: BTreeMap<Uuid, String> = self.with_catalog(|catalog| {
-            let topics = catalog.topics();
-            topics.map(|topic| (topic.id, topic.name.clone())).collect()
-        });
+    /// `names` has all topics, but for those that are quite new.
+    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
         let begun = self.with_known_group(group_id, |slot, now_ms, _| {
             let name = |id: Uuid| names.get(&id).map(String::as_str);
             let retention = slot.group.retention();

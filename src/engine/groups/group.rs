@@ -225,17 +225,21 @@ impl Group {
         }
     }
 
-    /// Whether the offsets of a topic may be deleted (OffsetDelete).
-    pub fn check_offset_delete(&self, topic: &str) -> Result<(), GroupError> {
+    /// Whether offsets may be deleted at all (OffsetDelete): of a group with members only where it can
+    /// be known what they are subscribed to.
+    pub fn check_offset_delete(&self) -> Result<(), GroupError> {
         match self.state {
-            State::Dead => return Err(GroupError::GroupIdNotFound),
-            State::Empty => return Ok(()),
-            _ => {}
+            State::Dead => Err(GroupError::GroupIdNotFound),
+            State::Empty => Ok(()),
+            _ if self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE) => Ok(()),
+            _ => Err(GroupError::NonEmptyGroup),
         }
-        if self.protocol_type.as_deref() != Some(CONSUMER_PROTOCOL_TYPE) {
-            return Err(GroupError::NonEmptyGroup);
-        }
+    }
+
+    /// Whether the offsets of a topic may be deleted, where any may.
+    pub fn check_offset_delete_of(&self, topic: &str) -> Result<(), GroupError> {
         match self.subscribed_topics() {
+            _ if self.state == State::Empty => Ok(()),
             Some(topics) if !topics.contains(topic) => Ok(()),
             _ => Err(GroupError::GroupSubscribedToTopic),
         }

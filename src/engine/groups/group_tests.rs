@@ -1161,16 +1161,17 @@ fn metadata_and_assignments_are_shown_of_stable_groups_only() {
 fn offsets_of_subscribed_topics_are_kept() {
     let mut room = Room::new();
     assert_eq!(room.group.retention(), Retention::SinceCommit);
-    assert_eq!(room.group.check_offset_delete("orders"), Ok(()));
+    assert_eq!(room.group.check_offset_delete(), Ok(()));
+    assert_eq!(room.group.check_offset_delete_of("orders"), Ok(()));
     let topics = BTreeSet::from(["orders".to_owned()]);
     room = Room::stable(&["a"]);
     assert_eq!(room.group.retention(), Retention::Unsubscribed(topics));
     let refused = Err(GroupError::GroupSubscribedToTopic);
-    assert_eq!(room.group.check_offset_delete("orders"), refused);
-    assert_eq!(room.group.check_offset_delete("other"), Ok(()));
+    assert_eq!(room.group.check_offset_delete_of("orders"), refused);
+    assert_eq!(room.group.check_offset_delete_of("other"), Ok(()));
     room.join(changed(known("a")));
     assert_eq!(room.group.retention(), Retention::Keep);
-    assert_eq!(room.group.check_offset_delete("other"), refused);
+    assert_eq!(room.group.check_offset_delete_of("other"), refused);
 }
 
 #[test]

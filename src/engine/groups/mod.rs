@@ -83,6 +83,8 @@ impl Default for GroupConfig {
 /// Why a group did not do what it was asked. The names are Kafka's; the codes are in `kafka`.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum GroupError {
+    #[error("a group's name is not empty")]
+    InvalidGroupId,
     #[error("the group does not know this member")]
     UnknownMemberId,
     #[error("the group is in another generation")]

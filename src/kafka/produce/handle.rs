@@ -142,7 +142,7 @@ impl Intake<'_> {
     }
 
     async fn partition(&mut self, topic: &Arc<Topic>, request: PartitionRequest) -> State {
-        let Some(key) = key_of(topic, request.index) else {
+        let Some(key) = topic.key_of(request.index) else {
             return State::Refused(ErrorCode::UnknownTopicOrPartition.into());
         };
         let mut checked = self.check(topic, request.records.unwrap_or_default());
@@ -231,16 +231,6 @@ impl Intake<'_> {
             Err(Refusal::new(ErrorCode::InvalidTimestamp, message))
         })
     }
-}
-
-fn key_of(topic: &Topic, index: i32) -> Option<PartitionKey> {
-    let index = u32::try_from(index)
-        .ok()
-        .filter(|index| *index < topic.partitions)?;
-    Some(PartitionKey {
-        topic_id: topic.id,
-        index,
-    })
 }
 
 async fn finish(

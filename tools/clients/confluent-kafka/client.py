@@ -15,6 +15,7 @@ import matrix
 
 NAME = "confluent-kafka"
 TIMEOUT_S = 30
+LINGER_MS = 200  # batches large enough to be worth compressing; small ones are sent as they are
 REBALANCED = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
 
 
@@ -61,7 +62,7 @@ def produce(topic, partitions, count, start, base, codec, idempotent):
         "acks": "all",
         "compression.type": codec,
         "enable.idempotence": bool(idempotent),
-        "linger.ms": 5,
+        "linger.ms": LINGER_MS,
     })
     acked, errors = [], []
 

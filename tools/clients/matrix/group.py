@@ -106,6 +106,8 @@ class Trial:
             raise Failed(f"a later member processed {len(old)} committed records again, {old[0]} first")
 
     def check_nothing_came_again(self):
+        if not self.committed and "commits" not in self.subject.without:
+            raise Failed("no member ever printed a commit")
         if self.again:
             raise Failed(f"{len(self.again)} records came again after their commit, {self.again[0]} first")
 

@@ -1,0 +1,376 @@
+//! What is asked for, and the topic that it is asked of.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::builder::RangedI64ValueParser;
+
+use crate::cli::client::{Client, Topic};
+use crate::cli::compress::Codec;
+use crate::cli::offsets::{self, EARLIEST, LATEST};
+use crate::cli::{topic, words};
+
+const LEADERS_WAIT: Duration = Duration::from_secs(30);
+const LEADERS_PAUSE: Duration = Duration::from_millis(50);
+
+/// One run.
+#[derive(Debug)]
+pub struct Plan {
+    pub producers: Option<Producers>,
+    pub consumers: Option<Consumers>,
+    pub warmup: Duration,
+    pub measured: Duration,
+    pub target: Target,
+}
+
+/// The topic, and who leads which of its partitions.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub topic: String,
+    /// Addresses, with the partitions led there.
+    pub leaders: Vec<(String, Vec<i32>)>,
+    /// First offset and high watermark of each partition, at the start.
+    pub bounds: BTreeMap<i32, (i64, i64)>,
+}
+
+impl Target {
+    /// All partitions.
+    pub fn partitions(&self) -> impl Iterator<Item = i32> + '_ {
+        self.leaders
+            .iter()
+            .flat_map(|(_, partitions)| partitions.iter().copied())
+    }
+
+    /// Divides the partitions among `count` connections: for each an address and its partitions. No
+    /// partition is left out; those of one leader are divided evenly, and shared where there are more
+    /// connections than partitions.
+    pub fn divide(&self, count: u32) -> Vec<(String, Vec<i32>)> {
+        let leaders = self.leaders.len();
+        let count = (count as usize).max(leaders);
+        let mut shares = Vec::with_capacity(count);
+        for (place, (address, partitions)) in self.leaders.iter().enumerate() {
+            let of_leader = count / leaders + usize::from(place < count % leaders);
+            for number in 0..of_leader {
+                let own = partitions.iter().copied().skip(number).step_by(of_leader);
+                let mut own: Vec<i32> = own.collect();
+                if own.is_empty() {
+                    own.push(partitions[number % partitions.len()]);
+                }
+                shares.push((address.clone(), own));
+            }
+        }
+        shares
+    }
+}
+
+/// When the broker answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Acks {
+    /// Never: nothing is timed.
+    #[value(name = "0")]
+    None,
+    /// When the leader has appended the batch.
+    #[value(name = "1")]
+    Leader,
+    /// When the batch is as safe as the topic makes it.
+    All,
+}
+
+impl Acks {
+    pub fn on_the_wire(self) -> i16 {
+        match self {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        }
+    }
+}
+
+/// How to write.
+#[derive(Clone, Debug)]
+pub struct Producers {
+    pub record_bytes: usize,
+    /// Records of a batch come to at most this much.
+    pub batch_bytes: usize,
+    pub in_flight: usize,
+    pub connections: u32,
+    pub acks: Acks,
+    pub codec: Codec,
+    /// Records a second over all connections.
+    pub rate: Option<f64>,
+}
+
+impl Producers {
+    /// A record a batch, one batch under way.
+    pub fn one_by_one(
+        record_bytes: u32,
+        connections: u32,
+        rate: Option<f64>,
+        acks: Acks,
+    ) -> Producers {
+        Producers {
+            record_bytes: record_bytes as usize,
+            batch_bytes: 0,
+            in_flight: 1,
+            connections,
+            acks,
+            codec: Codec::None,
+            rate,
+        }
+    }
+}
+
+/// How to read.
+#[derive(Clone, Debug)]
+pub struct Consumers {
+    pub connections: u32,
+    pub from: From,
+    pub min_bytes: i32,
+    pub max_bytes: i32,
+    pub partition_max_bytes: i32,
+    pub max_wait_ms: i32,
+}
+
+impl Consumers {
+    /// Reads what is written meanwhile.
+    pub fn tail(connections: u32) -> Consumers {
+        Consumers {
+            connections,
+            from: From::End,
+            min_bytes: 1,
+            max_bytes: 50 << 20,
+            partition_max_bytes: 1 << 20,
+            max_wait_ms: 500,
+        }
+    }
+}
+
+/// Where to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum From {
+    /// From the first record; at the end, from the first again.
+    Beginning,
+    /// What is written from now on.
+    End,
+    /// Each fetch somewhere else.
+    Random,
+}
+
+/// The flags of what writes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LoadArgs {
+    /// Size of a record's value, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = record_bytes())]
+    record_bytes: u32,
+    /// As many records as fit in so much make a batch; at least one
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(0..=64 << 20))]
+    batch_bytes: u32,
+    /// Batches under way on a connection
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = few())]
+    in_flight: u32,
+    /// Connections that write
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = few())]
+    connections: u32,
+    /// When the broker answers
+    #[arg(long, value_enum, default_value_t = Acks::All)]
+    acks: Acks,
+    /// Compression of each batch
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    codec: Codec,
+    /// Records to send in a second; latencies count from when each was due
+    #[arg(long, value_name = "RECORDS")]
+    rate: Option<f64>,
+    /// Measure first what this client can send to a server that throws it away
+    #[arg(long)]
+    pub ceiling: bool,
+}
+
+impl std::convert::From<LoadArgs> for Producers {
+    fn from(args: LoadArgs) -> Producers {
+        Producers {
+            record_bytes: args.record_bytes as usize,
+            batch_bytes: args.batch_bytes as usize,
+            in_flight: args.in_flight as usize,
+            connections: args.connections,
+            acks: args.acks,
+            codec: args.codec,
+            rate: args.rate,
+        }
+    }
+}
+
+/// The flags of what reads.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReadArgs {
+    /// Connections that read
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = few())]
+    connections: u32,
+    /// Where to read
+    #[arg(long, value_enum, default_value_t = From::Beginning)]
+    from: From,
+    /// The fewest bytes worth an answer
+    #[arg(long, value_name = "BYTES", default_value_t = 1)]
+    min_bytes: i32,
+    /// The most bytes of an answer
+    #[arg(long, value_name = "BYTES", default_value_t = 50 << 20)]
+    max_bytes: i32,
+    /// The most bytes of a partition in an answer
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    partition_max_bytes: i32,
+    /// How long the broker may wait for `--min-bytes`
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    max_wait_ms: i32,
+}
+
+impl std::convert::From<ReadArgs> for Consumers {
+    fn from(args: ReadArgs) -> Consumers {
+        Consumers {
+            connections: args.connections,
+            from: args.from,
+            min_bytes: args.min_bytes,
+            max_bytes: args.max_bytes,
+            partition_max_bytes: args.partition_max_bytes,
+            max_wait_ms: args.max_wait_ms,
+        }
+    }
+}
+
+pub fn record_bytes() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=16 << 20)
+}
+
+pub fn few() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=10_000)
+}
+
+/// A time of at most a day.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it is not a number of seconds from 0 to 86400".to_owned()),
+    }
+}
+
+/// Makes sure that the topic is there and has so many partitions, all of them led by somebody.
+pub fn prepare(
+    client: &mut Client,
+    name: &str,
+    partitions: i32,
+    fresh: bool,
+) -> anyhow::Result<Target> {
+    let mut topic = find(client, name)?;
+    if fresh && topic.is_some() {
+        topic::delete_topic(client, name)?;
+        topic = None;
+    }
+    if topic.is_none() {
+        topic::create_topic(client, name, partitions)?;
+    }
+    let topic = await_leaders(client, name)?;
+    if topic.partitions.len() != partitions as usize {
+        bail!(
+            "topic {name} has {} and not {partitions}: say --fresh, or name another one",
+            words::count(topic.partitions.len() as u64, "partition")
+        );
+    }
+    let all: Vec<i32> = (0..partitions).collect();
+    let starts = offsets::list(client, &topic, &all, EARLIEST)?;
+    let ends = offsets::list(client, &topic, &all, LATEST)?;
+    let bounds = starts.into_iter().zip(ends);
+    Ok(Target {
+        topic: name.to_owned(),
+        leaders: leaders(client, &topic),
+        bounds: bounds
+            .map(|((partition, start), (_, end))| (partition, (start, end)))
+            .collect(),
+    })
+}
+
+fn find(client: &mut Client, name: &str) -> anyhow::Result<Option<Topic>> {
+    let topics = client.metadata(Some(&[name]), false)?;
+    Ok(topics.into_iter().find(|topic| topic.error == 0))
+}
+
+/// A new topic may have no leaders for a moment.
+fn await_leaders(client: &mut Client, name: &str) -> anyhow::Result<Topic> {
+    let deadline = Instant::now() + LEADERS_WAIT;
+    loop {
+        let topic = find(client, name)?;
+        let led = topic.filter(|topic| {
+            topic
+                .partitions
+                .iter()
+                .all(|partition| partition.leader >= 0)
+        });
+        match led {
+            Some(topic) => return Ok(topic),
+            None if Instant::now() > deadline => {
+                bail!(
+                    "topic {name} has no leaders after {} s",
+                    LEADERS_WAIT.as_secs()
+                )
+            }
+            None => sleep(LEADERS_PAUSE),
+        }
+    }
+}
+
+fn leaders(client: &Client, topic: &Topic) -> Vec<(String, Vec<i32>)> {
+    let mut leaders: Vec<(String, Vec<i32>)> = Vec::new();
+    for partition in &topic.partitions {
+        let address = client.address_of(partition.leader).unwrap_or_default();
+        match leaders.iter_mut().find(|(known, _)| *known == address) {
+            Some((_, partitions)) => partitions.push(partition.index),
+            None => leaders.push((address.to_owned(), vec![partition.index])),
+        }
+    }
+    leaders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    fn target(leaders: &[(&str, &[i32])]) -> Target {
+        let leaders = leaders.iter();
+        Target {
+            topic: "t".to_owned(),
+            bounds: Default::default(),
+            leaders: leaders
+                .map(|(address, partitions)| ((*address).to_owned(), partitions.to_vec()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn every_partition_has_one_connection_when_there_are_enough_of_them() {
+        let shares = target(&[("a", &[0, 1, 2, 3, 4])]).divide(2);
+        assert_eq!(
+            shares,
+            [
+                ("a".to_owned(), vec![0, 2, 4]),
+                ("a".to_owned(), vec![1, 3])
+            ]
+        );
+    }
+
+    #[test]
+    fn connections_share_partitions_when_there_are_too_few() {
+        let shares = target(&[("a", &[0, 1])]).divide(3);
+        let partitions: Vec<_> = shares
+            .into_iter()
+            .map(|(_, partitions)| partitions)
+            .collect();
+        assert_eq!(partitions, [vec![0], vec![1], vec![0]]);
+    }
+
+    #[test]
+    fn each_leader_has_a_connection_at_least() {
+        let shares = target(&[("a", &[0]), ("b", &[1]), ("c", &[2])]).divide(1);
+        assert_eq!(shares.len(), 3);
+        let shares = target(&[("a", &[0, 2]), ("b", &[1, 3])]).divide(3);
+        assert_eq!(shares[2], ("b".to_owned(), vec![1, 3]));
+    }
+}

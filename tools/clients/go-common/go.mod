@@ -1,0 +1,3 @@
+module millstream/tools/clients/go-common
+
+go 1.26
