@@ -13,7 +13,11 @@ class Process:
     def __init__(self, command, log):
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
             )
         line = self.process.stdout.readline()
         if "kafka " not in line:

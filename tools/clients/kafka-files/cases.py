@@ -3,12 +3,11 @@
 import json
 import shutil
 import subprocess
-import time
 
 import dumps
 from brokers import SEGMENT_BYTES, Kafka, Millstream
 from dumps import Batch, Record
-from suite import CALL_SECONDS, MILLSTREAM, WORK, Wrong, case, equal, expect, millstream, tool
+from suite import CALL_SECONDS, MILLSTREAM, WORK, case, equal, expect, millstream, tool, until
 
 OURS = Millstream()
 THEIRS = Kafka()
@@ -29,7 +28,10 @@ def write(broker):
             create(running, f"imported-{codec}")
         produce(running, "append-time", records_in("append-time"), ["message.timestamp.type=LogAppendTime"])
         produce(running, "compacted", changes(), COMPACTED)
-        until(lambda: (broker.files / "compacted-0" / f"{0:020}.log").stat().st_size < SEGMENT_BYTES / 2, "a compaction")
+        until(
+            lambda: (broker.files / "compacted-0" / f"{0:020}.log").stat().st_size < SEGMENT_BYTES / 2,
+            "a compaction",
+        )
         commit = ["--reset-offsets", "--group", "readers", "--topic", "none", "--to-offset", 7, "--execute"]
         tool("kafka-consumer-groups", *commit, broker=running.address)
         if isinstance(broker, Kafka):
@@ -66,14 +68,6 @@ def produce(running, topic, records, configs=(), codec="none"):
     options = [word for name in properties for word in ("--reader-property", name)]
     options += ["--compression-codec", codec, "--batch-size", 4000]
     tool("kafka-console-producer", "--topic", topic, *options, broker=running.address, input=lines)
-
-
-def until(done, what):
-    deadline = time.monotonic() + CALL_SECONDS
-    while not done():
-        if time.monotonic() > deadline:
-            raise Wrong(f"waited {CALL_SECONDS} s for {what}")
-        time.sleep(0.2)
 
 
 def segments(broker, topic, partition=0):
@@ -182,7 +176,9 @@ def damaged():
 @case("millstream verify of a Kafka's directory")
 def verify_foreign():
     """It is told that this is not one of Millstream's."""
-    done = subprocess.run([MILLSTREAM, "verify", THEIRS.files], capture_output=True, text=True, timeout=CALL_SECONDS)
+    done = subprocess.run(
+        [MILLSTREAM, "verify", THEIRS.files], capture_output=True, text=True, timeout=CALL_SECONDS
+    )
     equal(done.returncode, 1)
     expect(done.stdout, "there is no catalog")
 

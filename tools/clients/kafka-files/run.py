@@ -6,7 +6,6 @@ the cases look at what lies in their directories.
 """
 
 import pathlib
-import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +16,7 @@ import cases  # noqa: E402
 
 
 def main():
-    version = re.search(r"kafka.version>([^<]+)<", (suite.KAFKA / "pom.xml").read_text())[1]
+    version = suite.kafka_version()
     with ThreadPoolExecutor() as pool:
         list(pool.map(cases.write, [cases.OURS, cases.THEIRS]))
     suite.run(

@@ -5,10 +5,9 @@ import random
 import shutil
 import subprocess
 import threading
-import time
 from collections import Counter
 
-from suite import BOOTSTRAP, CALL_SECONDS, KAFKA, WORK, Wrong, equal, millstream, tool, words
+from suite import BOOTSTRAP, CALL_SECONDS, KAFKA, WORK, Wrong, equal, millstream, tool, until, words
 
 NAME = "word-count"
 LINES = f"{NAME}-lines"
@@ -33,7 +32,12 @@ class Instance:
         environment = {**os.environ, "CLASSES": f"{os.environ['OUT']}/classes"}
         with open(self.state.with_suffix(".log"), "ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
             )
         threading.Thread(target=self.listen, args=(self.process, self.events), daemon=True).start()
         until(lambda: "state RUNNING" in self.events or self.has_failed(), "the application to run")
@@ -111,11 +115,3 @@ def describe(*more):
 
 def offsets(topic, time):
     return tool("kafka-get-offsets", "--topic", topic, "--time", time).split()
-
-
-def until(done, what):
-    deadline = time.monotonic() + CALL_SECONDS
-    while not done():
-        if time.monotonic() > deadline:
-            raise Wrong(f"waited {CALL_SECONDS} s for {what}")
-        time.sleep(0.2)

@@ -1,7 +1,6 @@
 """Kafka Streams on Millstream: a word count, at least once, with its internal topics and its store."""
 
 import pathlib
-import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kafka-common"))
@@ -9,7 +8,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kafka-c
 import suite  # noqa: E402
 import application  # noqa: E402
 from application import CHANGELOG, LINES, PARTITIONS, REPARTITION, RESULTS, Books, Instance  # noqa: E402
-from suite import BOOTSTRAP, Expected, case, equal, expect, millstream, tool  # noqa: E402
+from suite import BOOTSTRAP, Expected, case, equal, expect, millstream, tool, until  # noqa: E402
 
 FIRST = Instance("first")
 SECOND = Instance("second")
@@ -27,9 +26,20 @@ def count():
 
 @case("its internal topics have the configs that Streams asked for")
 def internal_topics():
-    expect(described(CHANGELOG), f"PartitionCount: {PARTITIONS}", "cleanup.policy=compact", "message.timestamp.type=CreateTime")
+    expect(
+        described(CHANGELOG),
+        f"PartitionCount: {PARTITIONS}",
+        "cleanup.policy=compact",
+        "message.timestamp.type=CreateTime",
+    )
     repartition = described(REPARTITION)
-    expect(repartition, f"PartitionCount: {PARTITIONS}", "cleanup.policy=delete", "retention.ms=-1", "segment.bytes=52428800")
+    expect(
+        repartition,
+        f"PartitionCount: {PARTITIONS}",
+        "cleanup.policy=delete",
+        "retention.ms=-1",
+        "segment.bytes=52428800",
+    )
 
 
 @case("purges its repartition topic (DeleteRecords)")
@@ -37,7 +47,7 @@ def purge():
     def is_purged():
         return application.offsets(REPARTITION, "earliest") == application.offsets(REPARTITION, "latest")
 
-    application.until(is_purged, "the purge")
+    until(is_purged, "the purge")
     left = [int(line.split(":")[2]) for line in application.offsets(REPARTITION, "earliest")]
     equal(sum(left), sum(BOOKS.counts.values()))
 
@@ -64,7 +74,9 @@ def kill_idle():
 @case("a second instance takes its share, and gives it back")
 def second_instance():
     SECOND.start()
-    application.until(lambda: len(application.shares()) == 2 and 0 not in application.shares(), "both to have a share")
+    until(
+        lambda: len(application.shares()) == 2 and 0 not in application.shares(), "both to have a share"
+    )
     BOOKS.feed(200)
     BOOKS.until_right()
     SECOND.stop()
@@ -78,7 +90,7 @@ def kill_busy():
     FIRST.kill()
     BOOKS.feed(2000)
     FIRST.start()
-    application.until(lambda: BOOKS.counts <= application.results(), "every word to be counted")
+    until(lambda: BOOKS.counts <= application.results(), "every word to be counted")
     application.until_caught_up()
 
 
@@ -86,7 +98,9 @@ def kill_busy():
 def reset():
     FIRST.stop()
     FIRST.forget()
-    printed = tool("kafka-streams-application-reset", "--application-id", application.NAME, "--input-topics", LINES, "--force")
+    printed = tool(
+        "kafka-streams-application-reset", "--application-id", application.NAME, "--input-topics", LINES, "--force"
+    )
     expect(printed, REPARTITION, CHANGELOG)
     equal(tool("kafka-topics", "--list", "--topic", f"{REPARTITION}|{CHANGELOG}").strip(), "")
     FIRST.start()
@@ -94,7 +108,10 @@ def reset():
     FIRST.stop()
 
 
-@case("processing.guarantee=exactly_once_v2", Expected("transactions are not served", "trying to initialize transactions"))
+@case(
+    "processing.guarantee=exactly_once_v2",
+    Expected("transactions are not served", "trying to initialize transactions"),
+)
 def exactly_once():
     name = "word-count-once"
     create(f"{name}-lines", 1)
@@ -103,7 +120,7 @@ def exactly_once():
     try:
         instance.start()
         millstream("produce", f"{name}-lines", "--bootstrap", BOOTSTRAP, input="one word\n")
-        application.until(lambda: instance.has_failed() or ends_at(f"{name}-results", 2), "the counts")
+        until(lambda: instance.has_failed() or ends_at(f"{name}-results", 2), "the counts")
         if instance.has_failed():
             raise suite.Wrong(f"the application failed: {instance.events}")
     finally:
@@ -124,8 +141,7 @@ def described(topic):
 
 
 def main():
-    version = re.search(r"kafka.version>([^<]+)<", (suite.KAFKA / "pom.xml").read_text())[1]
-    about = f"A word count with Kafka Streams {version}, at least once, through a repartition topic and a store."
+    about = f"A word count with Kafka Streams {suite.kafka_version()}, at least once, through a repartition topic and a store."
     try:
         # A case goes on where the one before it stopped.
         suite.run(about, jobs=1)

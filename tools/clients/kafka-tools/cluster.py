@@ -1,9 +1,8 @@
 """The tools that ask about the broker, or would change a cluster."""
 
 import json
-import subprocess
 
-from suite import BOOTSTRAP, Expected, Wrong, case, command_of, equal, expect, file_with, tool, topic_with, words
+from suite import BOOTSTRAP, Expected, Wrong, again, case, equal, expect, file_with, running, tool, topic_with, words
 
 NO_TRANSACTIONS = "transactions are not served"
 NO_ACLS = Expected("access control is not served", "does not support DESCRIBE_ACLS")
@@ -34,7 +33,12 @@ def unregister():
 
 @case("kafka-metadata-quorum describe --status, --replication")
 def quorum():
-    expect(tool("kafka-metadata-quorum", "describe", "--status"), "ClusterId:", "LeaderId:               1", "CurrentVoters:")
+    expect(
+        tool("kafka-metadata-quorum", "describe", "--status"),
+        "ClusterId:",
+        "LeaderId:               1",
+        "CurrentVoters:",
+    )
     [row] = words(tool("kafka-metadata-quorum", "describe", "--replication"), "1")
     equal(row[-1], "Leader")
 
@@ -74,7 +78,9 @@ def election():
 def reassign_generate():
     topic = topic_with("tools-cluster-generated", partitions=2)
     path = file_with("move.json", json.dumps({"version": 1, "topics": [{"topic": topic}]}))
-    printed = tool("kafka-reassign-partitions", "--generate", "--topics-to-move-json-file", path, "--broker-list", 1)
+    printed = tool(
+        "kafka-reassign-partitions", "--generate", "--topics-to-move-json-file", path, "--broker-list", 1
+    )
     plan = json.loads(printed.splitlines()[-1])
     equal([(entry["partition"], entry["replicas"]) for entry in plan["partitions"]], [(0, [1]), (1, [1])])
 
@@ -83,10 +89,18 @@ def reassign_generate():
 def reassign():
     topic = topic_with("tools-cluster-reassigned")
     path = ["--reassignment-json-file", reassignment(topic, [1])]
-    expect(tool("kafka-reassign-partitions", "--execute", *path), f"Successfully started partition reassignment for {topic}-0")
-    expect(tool("kafka-reassign-partitions", "--verify", *path), f"Reassignment of partition {topic}-0 is completed.")
+    expect(
+        tool("kafka-reassign-partitions", "--execute", *path),
+        f"Successfully started partition reassignment for {topic}-0",
+    )
+    expect(
+        tool("kafka-reassign-partitions", "--verify", *path), f"Reassignment of partition {topic}-0 is completed."
+    )
     expect(tool("kafka-reassign-partitions", "--list"), "No partition reassignments found.")
-    expect(tool("kafka-reassign-partitions", "--cancel", *path), "None of the specified partition reassignments are active.")
+    expect(
+        tool("kafka-reassign-partitions", "--cancel", *path),
+        "None of the specified partition reassignments are active.",
+    )
     elsewhere = ["--reassignment-json-file", reassignment(topic, [2])]
     expect(tool("kafka-reassign-partitions", "--execute", *elsewhere, fails=True), "Unknown broker id 2")
 
@@ -98,20 +112,18 @@ def reassignment(topic, replicas):
 
 @case("kafka-replica-verification")
 def replica_verification():
-    """It goes on for ever: it is ended when it has said that all is well."""
     topic = topic_with("tools-cluster-verified", partitions=2, records=10)
+    again(5, lambda: verify_replicas(topic))
+
+
+def verify_replicas(topic):
+    """The tool goes on for ever: it is ended when it has said that all is well."""
     options = ["--broker-list", BOOTSTRAP, "--topics-include", topic, "--report-interval-ms", 500]
-    process = subprocess.Popen(
-        command_of("kafka-replica-verification", options), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
+    with running("kafka-replica-verification", *options) as process:
         for line in process.stdout:
             if "at offset 10 among 2 partitions" in line:
                 expect(line, "max lag is 0")
                 return
-    finally:
-        process.kill()
-        process.wait()
     raise Wrong("it ended before it had compared all")
 
 
@@ -122,7 +134,7 @@ def producers():
     printed = tool("kafka-transactions", "describe-producers", "--topic", topic, "--partition", 0)
     [row] = [line.split() for line in printed.splitlines()[1:]]
     equal((row[1], row[3], row[5]), ("0", "19", "None"))
-    equal(len(tool("kafka-transactions", "find-hanging", "--broker-id", 1).splitlines()), 1)
+    equal(len(tool("kafka-transactions", "find-hanging", "--topic", topic).splitlines()), 1)
 
 
 @case("kafka-transactions list", Expected(NO_TRANSACTIONS, "does not support LIST_TRANSACTIONS"))
@@ -154,7 +166,9 @@ def add_acl():
     Expected("delegation tokens are not served", "does not support DESCRIBE_DELEGATION_TOKEN"),
 )
 def tokens():
-    printed = tool("kafka-delegation-tokens", "--describe", "--command-config", file_with("none.properties", ""), fails=True)
+    printed = tool(
+        "kafka-delegation-tokens", "--describe", "--command-config", file_with("none.properties", ""), fails=True
+    )
     expect(printed, "UnsupportedByAuthenticationException")
 
 

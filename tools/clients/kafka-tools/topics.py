@@ -50,10 +50,13 @@ def list_all():
     for name in ("tools-topics-list-a", "tools-topics-list-b"):
         topic_with(name)
     expect(tool("kafka-topics", "--list"), "tools-topics-list-a\n", "tools-topics-list-b\n")
-    equal(tool("kafka-topics", "--list", "--topic", "tools-topics-list-.*").split(), [
-        "tools-topics-list-a",
-        "tools-topics-list-b",
-    ])
+    equal(
+        tool("kafka-topics", "--list", "--topic", "tools-topics-list-.*").split(),
+        [
+            "tools-topics-list-a",
+            "tools-topics-list-b",
+        ],
+    )
 
 
 @case("kafka-topics --describe")
