@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 BOOTSTRAP = os.environ["BOOTSTRAP"]
@@ -17,6 +19,8 @@ WORK = pathlib.Path(os.environ["WORK"])
 KAFKA = pathlib.Path(__file__).resolve().parent.parent.parent / "kafka"
 
 CALL_SECONDS = 120
+# For what goes on by itself.
+RUN_SECONDS = 300
 # Most of them take the broker's address first; these take it elsewhere, or none.
 WITHOUT_BOOTSTRAP = {"kafka-cluster", "kafka-replica-verification", "kafka-dump-log"}
 
@@ -55,20 +59,28 @@ def run(about, jobs):
 
 
 def judge(name, function, expected):
-    entry = {"case": name, "result": "pass"}
     started = time.monotonic()
-    try:
-        function()
-    except (Wrong, AssertionError, KeyError, ValueError, IndexError, subprocess.SubprocessError) as error:
-        why = f"{type(error).__name__}: {error}" if not isinstance(error, Wrong) else str(error)
-        entry.update(result="fail", why=why[:1000])
-        if expected and expected.words in why:
-            entry.update(why=expected.why, expected=True)
-    else:
-        if expected:
-            entry["expected"] = True
+    why = failure_of(function)
+    entry = {"case": name, "result": "pass" if why is None else "fail"}
+    if why is None and expected:
+        entry["expected"] = True
+    elif why is not None and expected and expected.words in why:
+        entry.update(why=expected.why, expected=True)
+    elif why is not None:
+        entry["why"] = why[:1000]
     print(f"{time.monotonic() - started:5.1f} s  {name}: {entry['result']}", file=sys.stderr, flush=True)
     return entry
+
+
+def failure_of(function):
+    """Why it failed, or None."""
+    try:
+        function()
+    except Wrong as error:
+        return str(error)
+    except Exception as error:  # Something was printed that the case is not prepared for.
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def emit(entry):
@@ -76,23 +88,64 @@ def emit(entry):
         print(json.dumps(entry), flush=True)
 
 
-def tool(name, *arguments, input=None, java="", fails=False):
+def kafka_version():
+    return re.search(r"<kafka.version>([^<]+)<", (KAFKA / "pom.xml").read_text())[1]
+
+
+def tool(name, *arguments, broker=BOOTSTRAP, input=None, fails=False):
     """Runs one of Kafka's tools and returns all that it printed. Its exit status must be 0; with
     `fails` it may be anything, for some tools return 0 after an error too."""
-    done = subprocess.run(command_of(name, arguments), **streams(input), env=environment(java))
+    done = subprocess.run(command_of(name, arguments, broker), **streams(input))
     printed = done.stdout + done.stderr
     if done.returncode != 0 and not fails:
         raise Wrong(f"{name}: exit status {done.returncode}: {printed.strip()}")
     return printed
 
 
-def command_of(name, arguments):
-    first = [] if name in WITHOUT_BOOTSTRAP else ["--bootstrap-server", BOOTSTRAP]
+def command_of(name, arguments, broker=BOOTSTRAP):
+    first = [] if name in WITHOUT_BOOTSTRAP else ["--bootstrap-server", broker]
     return [str(KAFKA / "tool"), name, *first, *(str(word) for word in arguments)]
 
 
-def environment(java):
-    return {**os.environ, **({"JAVA_OPTS": java} if java else {})}
+@contextmanager
+def running(name, *arguments, java=""):
+    """A tool that goes on by itself, with its output to be read. It is ended with the block, or when
+    it has taken too long."""
+    environment = {**os.environ, **({"JAVA_OPTS": java} if java else {})}
+    process = subprocess.Popen(
+        command_of(name, arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    limit = threading.Timer(RUN_SECONDS, process.kill)
+    limit.start()
+    try:
+        yield process
+    finally:
+        limit.cancel()
+        process.kill()
+        process.wait()
+
+
+def until(done, what):
+    deadline = time.monotonic() + CALL_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise Wrong(f"waited {CALL_SECONDS} s for {what}")
+        time.sleep(0.2)
+
+
+def again(tries, function):
+    """What is asked of all groups or topics fails when one of them goes away meanwhile."""
+    for _ in range(tries - 1):
+        try:
+            return function()
+        except Wrong:
+            pass
+    return function()
 
 
 def millstream(*arguments, input=None):

@@ -14,7 +14,7 @@ def describe_topic():
     expect(found, "retention.ms=60000", "DYNAMIC_TOPIC_CONFIG:retention.ms=60000")
     expect_not(found, "segment.bytes")
     found = configs("topics", name, "--describe", "--all")
-    expect(found, "retention.ms=60000", "DEFAULT_CONFIG:log.retention.ms=604800000")
+    expect(found, "retention.ms=60000", "DEFAULT_CONFIG:log.segment.bytes=1073741824")
     expect(found, "cleanup.policy=delete", "min.insync.replicas=1", "max.message.bytes=1048588")
 
 
@@ -22,8 +22,15 @@ def describe_topic():
 def alter_topic():
     name = topic_with("tools-configs-altered")
     added = "segment.bytes=2097152,cleanup.policy=[compact,delete],retention.ms=1000"
-    expect(configs("topics", name, "--alter", "--add-config", added), f"Completed updating config for topic {name}.")
-    expect(configs("topics", name, "--describe"), "segment.bytes=2097152", "cleanup.policy=compact,delete", "retention.ms=1000")
+    expect(
+        configs("topics", name, "--alter", "--add-config", added), f"Completed updating config for topic {name}."
+    )
+    expect(
+        configs("topics", name, "--describe"),
+        "segment.bytes=2097152",
+        "cleanup.policy=compact,delete",
+        "retention.ms=1000",
+    )
     configs("topics", name, "--alter", "--delete-config", "retention.ms", "--add-config", "segment.bytes=3145728")
     found = configs("topics", name, "--describe")
     expect(found, "segment.bytes=3145728", "cleanup.policy=compact,delete")
@@ -52,9 +59,12 @@ def alter_refused():
 @case("kafka-configs brokers --describe")
 def describe_broker():
     found = configs("brokers", "1", "--describe", "--all")
-    expect(found, "All configs for broker 1 are:", "node.id=1", "log.retention.ms=604800000", "num.partitions=1")
+    expect(found, "All configs for broker 1 are:", "node.id=1", "log.segment.bytes=1073741824", "num.partitions=1")
     expect(found, "STATIC_BROKER_CONFIG:log.dirs=")
-    expect(tool("kafka-configs", "--entity-type", "brokers", "--entity-default", "--describe"), "Default configs for brokers")
+    expect(
+        tool("kafka-configs", "--entity-type", "brokers", "--entity-default", "--describe"),
+        "Default configs for brokers",
+    )
 
 
 @case(
