@@ -208,24 +208,6 @@ async fn an_idempotent_producer_keeps_the_order_of_fifty_partitions() {
     assert_eq!(read, vec![RECORDS; PARTITIONS as usize]);
 }
 
-#[test]
-fn a_transactional_producer_learns_that_there_are_no_transactions() {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(dir.path());
-    let settings = [("transactional.id", "payments")];
-    let producer: BaseProducer = client(&broker, &settings).create().unwrap();
-    let refused = producer.init_transactions(HANG).unwrap_err();
-    let KafkaError::Transaction(error) = &refused else {
-        panic!("{refused}")
-    };
-    assert!(error.is_fatal(), "asked again instead: {refused}");
-    let reason = error.string();
-    assert!(
-        reason.contains("this broker has no transactions"),
-        "{reason}"
-    );
-}
-
 #[tokio::test]
 async fn a_consumer_seeks_by_offset_and_by_time_and_waits_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
