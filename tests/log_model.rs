@@ -175,6 +175,9 @@ impl Driver {
                     self.model.append(bytes, base, stamp);
                     return;
                 }
+                Err(AppendError::WriteFailed(_)) => {
+                    return assert!(self.faulty && self.log.is_poisoned());
+                }
                 Err(AppendError::Poisoned) => return assert!(self.log.is_poisoned()),
                 Err(AppendError::LargerThanSegment) => {
                     return assert!(bytes.len() > self.log.config().segment_bytes);

@@ -63,7 +63,8 @@ fn read(header: BatchHeader, batch: &[u8]) {
 fn store(header: BatchHeader, mut batch: Vec<u8>) {
     batch::patch_position(&mut batch, 1 << 40, 7);
     assert!(batch::crc_matches(&batch));
-    batch::patch_append_time(&mut batch, 1_700_000_000_000);
+    let (head, records) = batch.split_at_mut(batch::HEADER_BYTES);
+    batch::patch_append_time(head, records, 1_700_000_000_000);
     assert!(batch::crc_matches(&batch));
     let stored = BatchHeader::parse(&batch).expect("a stored batch is one");
     assert_eq!(

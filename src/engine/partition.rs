@@ -221,6 +221,14 @@ impl Partition {
                 Err(AppendFailure::Refused(error)) => {
                     let _ = append.reply.send(Err(error));
                 }
+                Err(AppendFailure::WriteFailed(error)) => {
+                    tracing::error!(
+                        topic = self.topic.name, partition = self.index, error,
+                        "write failed: this partition takes no more writes; check the disk, then restart"
+                    );
+                    let _ = append.reply.send(Err(EngineError::StorageFailed));
+                    self.refuse_waiters(&EngineError::StorageFailed);
+                }
             }
         }
         Due {
@@ -466,6 +474,8 @@ fn note_producer(producers: &mut Producers, header: &BatchHeader, now_ms: i64) {
 enum AppendFailure {
     NeedsRoom,
     Refused(EngineError),
+    /// The log has just failed, with this error.
+    WriteFailed(String),
 }
 
 impl From<super::producers::SequenceError> for AppendFailure {
@@ -479,6 +489,7 @@ impl From<AppendError> for AppendFailure {
         match error {
             AppendError::NeedsRoom => AppendFailure::NeedsRoom,
             AppendError::LargerThanSegment => AppendFailure::Refused(EngineError::BatchTooLarge),
+            AppendError::WriteFailed(why) => AppendFailure::WriteFailed(why),
             AppendError::Poisoned => AppendFailure::Refused(EngineError::StorageFailed),
         }
     }

@@ -122,6 +122,37 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     rename(&temporary, path)
 }
 
+/// Writes `parts` one after the other at `at`, in one call where the kernel takes them in one.
+///
+/// # Errors
+/// The kernel's; some of the bytes may have been written then.
+pub fn write_parts_at(file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<()> {
+    fault::check(Op::Write)?;
+    let slices = parts.map(|part| libc::iovec {
+        iov_base: part.as_ptr().cast_mut().cast(),
+        iov_len: part.len(),
+    });
+    let offset = libc::off_t::try_from(at).map_err(io::Error::other)?;
+    // SAFETY: both slices point to live bytes, which pwritev(2) only reads.
+    let written = unsafe { libc::pwritev(file.as_raw_fd(), slices.as_ptr(), 2, offset) };
+    let written = match usize::try_from(written) {
+        Ok(written) => written,
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => 0,
+            error => return Err(error),
+        },
+    };
+    let mut at = at + written as u64;
+    let mut skip = written;
+    for part in parts {
+        let rest = &part[skip.min(part.len())..];
+        skip = skip.saturating_sub(part.len());
+        file.write_all_at(rest, at)?;
+        at += rest.len() as u64;
+    }
+    Ok(())
+}
+
 /// Appends `content` at `at`.
 pub fn write_at(file: &File, content: &[u8], at: u64) -> io::Result<()> {
     fault::check(Op::Write)?;

@@ -51,7 +51,11 @@ impl Log {
         if active.size() == 0 {
             active.started_ms = now_ms;
         }
-        active.append(bytes, &positioned, append_time_ms);
+        if let Err(error) = active.append(bytes, &positioned, append_time_ms) {
+            // Half of it may be in the file.
+            self.poisoned = true;
+            return Err(AppendError::WriteFailed(error.to_string()));
+        }
         active.appended_ms = now_ms;
         self.offsets.end = positioned.next_offset();
         self.bytes_since_checkpoint += bytes.len() as u64;

@@ -5,6 +5,7 @@
 //! base sequence 53, record count 57, records 61. The CRC-32C covers byte 21 to the end
 //! (Kafka's `DefaultRecordBatch`), so base offset and leader epoch can be set without touching it.
 
+use crc_fast::{CrcAlgorithm, Digest};
 use thiserror::Error;
 
 /// Bytes of a batch before its records.
@@ -201,8 +202,8 @@ impl BatchHeader {
         batch.extend_from_slice(&self.producer_epoch.to_be_bytes());
         batch.extend_from_slice(&self.base_sequence.to_be_bytes());
         batch.extend_from_slice(&self.record_count.to_be_bytes());
+        seal(&mut batch, records);
         batch.extend_from_slice(records);
-        seal(&mut batch);
         batch
     }
 
@@ -299,18 +300,37 @@ pub fn patch_position(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
 }
 
 /// Makes every record's timestamp `now_ms`, as `message.timestamp.type=LogAppendTime` asks
-/// (KIP-32), and computes the CRC anew.
-pub fn patch_append_time(batch: &mut [u8], now_ms: i64) {
-    let attributes = i16_at(batch, 21) | LOG_APPEND_TIME;
-    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
-    batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
-    seal(batch);
+/// (KIP-32), and computes the CRC anew. `head` is the batch's header, `records` what follows it.
+pub fn patch_append_time(head: &mut [u8], records: &[u8], now_ms: i64) {
+    let attributes = i16_at(head, 21) | LOG_APPEND_TIME;
+    head[21..23].copy_from_slice(&attributes.to_be_bytes());
+    head[35..43].copy_from_slice(&now_ms.to_be_bytes());
+    seal(head, records);
+}
+
+/// The header that a batch is stored with: at its place, and stamped with the time of its append if
+/// there is one.
+pub fn stored_header(
+    batch: &[u8],
+    base_offset: i64,
+    leader_epoch: i32,
+    append_time_ms: Option<i64>,
+) -> [u8; HEADER_BYTES] {
+    let mut head = array_at(batch, 0);
+    patch_position(&mut head, base_offset, leader_epoch);
+    if let Some(now_ms) = append_time_ms {
+        patch_append_time(&mut head, &batch[HEADER_BYTES..], now_ms);
+    }
+    head
 }
 
 /// Computes the CRC of a whole batch anew.
-fn seal(batch: &mut [u8]) {
-    let crc = crc_fast::crc32_iscsi(&batch[CRC_FROM..]);
-    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+fn seal(head: &mut [u8], records: &[u8]) {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    digest.update(&head[CRC_FROM..]);
+    digest.update(records);
+    let crc = digest.finalize() as u32;
+    head[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn i64_at(bytes: &[u8], at: usize) -> i64 {
@@ -406,7 +426,8 @@ pub mod build {
 
     /// Computes the CRC after a test changed the bytes.
     pub fn seal(batch: &mut [u8]) {
-        super::seal(batch);
+        let (head, records) = batch.split_at_mut(HEADER_BYTES);
+        super::seal(head, records);
     }
 
     fn put_record(
@@ -497,8 +518,11 @@ mod tests {
         let mut stored = batch();
         patch_position(&mut stored, 41, 0);
         assert!(crc_matches(&stored));
-        patch_append_time(&mut stored, 99);
+        let (head, records) = stored.split_at_mut(HEADER_BYTES);
+        patch_append_time(head, records, 99);
         assert!(crc_matches(&stored));
+        let head = stored_header(&batch(), 41, 0, Some(99));
+        assert_eq!(head, stored[..HEADER_BYTES]);
         let header = BatchHeader::parse(&stored).unwrap();
         assert!(header.is_log_append_time());
         assert_eq!((header.base_offset, header.max_timestamp), (41, 99));

@@ -76,7 +76,10 @@ pub enum AppendError {
     NeedsRoom,
     #[error("the batch has more bytes than a segment may have")]
     LargerThanSegment,
-    #[error("a flush of this log failed; it takes no more writes until the broker is restarted")]
+    /// The log takes no more writes from now on.
+    #[error("the batch could not be written: {0}")]
+    WriteFailed(String),
+    #[error("a write or a flush of this log failed; it takes no more writes until the broker is restarted")]
     Poisoned,
 }
 

@@ -8,6 +8,7 @@ use super::index::{Entry, Index};
 use crate::io::map::{MapReader, MapWriter};
 use bytes::Bytes;
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -205,14 +206,21 @@ pub struct ActiveSegment {
 
 impl ActiveSegment {
     /// Appends a batch that fits, at the offset that `header` (already positioned) says.
-    pub fn append(&mut self, bytes: &[u8], header: &BatchHeader, append_time_ms: Option<i64>) {
-        self.index.note(self.writer.len(), header);
-        self.writer.append(bytes, |copy| {
-            batch::patch_position(copy, header.base_offset, header.leader_epoch);
-            if let Some(now_ms) = append_time_ms {
-                batch::patch_append_time(copy, now_ms);
-            }
-        });
+    ///
+    /// # Errors
+    /// See [`MapWriter::append`].
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        header: &BatchHeader,
+        append_time_ms: Option<i64>,
+    ) -> io::Result<()> {
+        let (base_offset, epoch) = (header.base_offset, header.leader_epoch);
+        let head = batch::stored_header(bytes, base_offset, epoch, append_time_ms);
+        let position = self.writer.len();
+        self.writer.append([&head, &bytes[batch::HEADER_BYTES..]])?;
+        self.index.note(position, header);
+        Ok(())
     }
 
     pub fn size(&self) -> usize {

@@ -68,7 +68,8 @@ impl Model {
         assert_eq!(base, self.end());
         batch::patch_position(&mut bytes, base, 0);
         if let Some(now_ms) = append_time_ms {
-            batch::patch_append_time(&mut bytes, now_ms);
+            let (head, records) = bytes.split_at_mut(batch::HEADER_BYTES);
+            batch::patch_append_time(head, records, now_ms);
         }
         self.batches
             .push((BatchHeader::parse(&bytes).unwrap(), bytes));
