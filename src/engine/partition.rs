@@ -223,7 +223,9 @@ impl Partition {
                 }
                 Err(AppendFailure::WriteFailed(error)) => {
                     tracing::error!(
-                        topic = self.topic.name, partition = self.index, error,
+                        topic = self.topic.name,
+                        partition = self.index,
+                        error,
                         "write failed: this partition takes no more writes; check the disk, then restart"
                     );
                     let _ = append.reply.send(Err(EngineError::StorageFailed));

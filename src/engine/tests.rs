@@ -359,6 +359,28 @@ fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
 }
 
 #[test]
+fn a_failed_write_refuses_it_and_all_after_it_and_nobody_waits() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        let plain = BatchBuilder::default();
+        append_one(engine, key, "a").await;
+        flush(engine);
+        let waiting = append(engine, key, AckWhen::Durable, &plain, &["b"]).await;
+        fault::inject(Op::Write, 0, libc::EIO, false);
+        let refused = append(engine, key, AckWhen::Appended, &plain, &["c"]).await;
+        assert!(fault::clear());
+        let failed = Err(EngineError::StorageFailed);
+        assert_eq!(refused.await.unwrap(), failed);
+        assert_eq!(waiting.await.unwrap(), failed);
+        let later = append(engine, key, AckWhen::Appended, &plain, &["d"]).await;
+        assert_eq!(later.await.unwrap(), failed);
+        assert!(!read(engine, key, 0, None).await.is_empty());
+    });
+}
+
+#[test]
 fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
     tokio_uring::start(async {
         let dir = tempfile::tempdir().unwrap();

@@ -79,7 +79,9 @@ pub enum AppendError {
     /// The log takes no more writes from now on.
     #[error("the batch could not be written: {0}")]
     WriteFailed(String),
-    #[error("a write or a flush of this log failed; it takes no more writes until the broker is restarted")]
+    #[error(
+        "a write or a flush of this log failed; it takes no more writes until the broker is restarted"
+    )]
     Poisoned,
 }
 
