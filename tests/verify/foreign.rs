@@ -256,6 +256,20 @@ fn messages_from_before_kafka_0_11_are_an_error_that_says_so() {
 }
 
 #[test]
+fn batches_behind_a_damaged_first_one_are_found_however_high_the_segments_offsets_are() {
+    let kafka = KafkaDir::new();
+    let size = kafka.batch_bytes;
+    let base = 5_000_000_000;
+    let name = "orders-1/00000000005000000000.log";
+    let mut bytes = batches(&[(base, 0), (base + 2, 0), (base + 4, 0)]);
+    bytes[MAGIC_AT] = 77;
+    kafka.write(name, &bytes);
+    let (totals, found) = kafka.verify(&["orders-1"]);
+    assert_eq!(found, [finding(name, 0, base, "no_batch")]);
+    assert_eq!(totals.bytes, 2 * size as u64);
+}
+
+#[test]
 fn a_partition_of_millstreams_is_held_against_its_checkpoint_and_indexes() {
     let data = DataDir::stopped();
     let of_partition = || verify(data.dir.path(), &[data.path("orders-0")]).1;
