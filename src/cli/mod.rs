@@ -77,7 +77,7 @@ enum Command {
     Perf(perf::Args),
     /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
     Dump(dump::Args),
-    /// Check every checksum and every offset in the data directory of a stopped broker
+    /// Check every checksum and every offset in the files of a stopped broker, Kafka's too
     Verify(verify::Args),
 }
 

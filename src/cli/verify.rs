@@ -1,6 +1,7 @@
-//! `millstream verify`: is every byte of a data directory what it should be?
+//! `millstream verify`: is every byte of a data directory, or of other logs, what it should be?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +15,9 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::output::{AlreadyTold, Output};
 use crate::cli::words;
-use crate::engine::verify::{Finding, PartitionJob, plan};
+use crate::engine::verify::{Finding, PartitionJob, is_data_dir, plan};
 use crate::io::file;
+use crate::log::segment;
 use crate::log::verify::{Severity, Totals};
 
 /// The file whose lock a running broker holds.
@@ -24,12 +26,18 @@ const LOCK_FILE: &str = "lock";
 /// `millstream verify …`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads all of the directory and changes nothing. The broker must not run on it. Each finding is a \
-line: an error, or a note on what a crash leaves behind and the next start repairs. The exit status \
-is 1 when there are errors.")]
+Reads all that is there and changes nothing. No broker must run on it. Each finding is a line: an \
+error, or a note on what a crash leaves behind and the next start repairs. The exit status is 1 when \
+there are errors.
+
+Of a log that Kafka wrote, and of a single segment, every batch must be sound, and offsets and leader \
+epochs must not go back; gaps between offsets are taken for a compaction's. Only the segments are \
+read, none of Kafka's other files. Batches of magic 0 and 1 are not read: they are errors.")]
 pub struct Args {
-    /// The broker's data directory
-    dir: PathBuf,
+    /// The broker's data directory; or a partition's directory, a segment (*.log) or a log directory,
+    /// Kafka's own too
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Decompress and read the records of every batch too
     #[arg(long)]
     records: bool,
@@ -41,14 +49,12 @@ pub struct Args {
     quiet: bool,
 }
 
-/// Checks a data directory.
+/// Checks what the paths name.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let started = Instant::now();
-    if !args.dir.is_dir() {
-        bail!("{} is not a directory", args.dir.display());
-    }
-    let _lock = lock(&args.dir)?;
-    let plan = plan(&args.dir);
+    args.paths.iter().try_for_each(|path| check_kind(path))?;
+    let _locks = lock_all(&args.paths)?;
+    let plan = plan(&args.paths);
     let bar = progress_bar(plan.jobs.iter().map(|job| job.bytes).sum(), args.quiet);
     let mut teller = Teller {
         out: Output::new(),
@@ -68,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     told?;
     let summary = Summary {
-        topics: plan.topics,
+        topics: plan.topics(),
         partitions: plan.jobs.len(),
         totals,
         seconds: started.elapsed().as_secs_f64(),
@@ -81,8 +87,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
+fn check_kind(path: &Path) -> anyhow::Result<()> {
+    let is_segment = segment::base_of(path, "log").is_some();
+    if path.is_dir() || (path.is_file() && is_segment) {
+        return Ok(());
+    }
+    bail!(
+        "{} is neither a directory nor a segment (20 digits and .log)",
+        path.display()
+    )
+}
+
+/// Takes the locks of the data directories that the paths are or lie in.
+fn lock_all(paths: &[PathBuf]) -> anyhow::Result<Vec<File>> {
+    let data_dirs: BTreeSet<PathBuf> = paths.iter().filter_map(|path| data_dir_of(path)).collect();
+    let locks = data_dirs.iter().filter_map(|dir| lock(dir).transpose());
+    locks.collect()
+}
+
+/// A segment lies two levels below.
+fn data_dir_of(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let mut dirs = path.ancestors().take(3);
+    dirs.find(|dir| is_data_dir(dir)).map(Path::to_owned)
+}
+
 /// Takes the lock of a data directory that has one; it is given back when the file is closed.
-fn lock(dir: &Path) -> anyhow::Result<Option<std::fs::File>> {
+fn lock(dir: &Path) -> anyhow::Result<Option<File>> {
     let path = dir.join(LOCK_FILE);
     let shown = path.display();
     let file = match file::open_for_reading(&path) {

@@ -1,16 +1,17 @@
 //! Checks a data directory that no broker has open: the catalog, which directories its topics own,
-//! and what only this room can read in the partitions' checkpoints. Changes nothing.
+//! and what only this room can read in the partitions' checkpoints. Or logs without a catalog: see
+//! [`plan`]. Changes nothing.
 
-use super::catalog::{Catalog, Entry, Topic, check_topic_name};
+mod loose;
+
+use super::catalog::{Catalog, Entry, check_topic_name};
 use super::catalog_log::{self, Piece};
 use super::producers::Producers;
 use crate::io::file;
-use crate::log::recovery;
 use crate::log::segment;
-use crate::log::verify::{self as log, Severity, Totals};
+use crate::log::verify::{self as log, Severity, Totals, Whose};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use thiserror::Error;
 
 /// The file that says which format the directory has.
@@ -97,50 +98,83 @@ impl Fault {
     }
 }
 
-/// What is to be checked in a data directory, and what its catalog tells already.
+/// What is to be checked, and what catalogs tell already.
+#[derive(Default)]
 pub struct Plan {
     pub findings: Vec<Finding>,
-    pub topics: usize,
     pub jobs: Vec<PartitionJob>,
 }
 
-/// One partition's directory to check.
+/// One partition's directory to check, or some segments of it.
 pub struct PartitionJob {
-    pub topic: Arc<Topic>,
+    pub topic: String,
     pub dir: PathBuf,
+    pub whose: Whose,
     /// Bytes of its segments.
     pub bytes: u64,
 }
 
-/// Reads the catalog of a data directory.
-pub fn plan(data_dir: &Path) -> Plan {
-    let mut findings = Vec::new();
-    check_format(data_dir, &mut findings);
-    let catalog = read_catalog(data_dir, &mut findings);
-    let jobs: Vec<PartitionJob> = catalog
-        .topics()
-        .flat_map(|topic| (0..topic.partitions).map(move |index| (topic, index)))
-        .map(|(topic, index)| {
-            let dir = data_dir.join(topic.dir_name(index));
-            PartitionJob {
-                topic: Arc::clone(topic),
-                bytes: segment_bytes(&dir),
-                dir,
-            }
-        })
-        .collect();
-    findings.extend(stray_directories(data_dir, &catalog, &jobs));
-    Plan {
-        findings,
-        topics: catalog.topic_count(),
-        jobs,
+/// Tells what each path is, and what is to be checked there: a data directory; a partition's directory
+/// or segments of one, ours or Kafka's; or a log directory of Kafka's. What is none of these is held
+/// to be a data directory that has lost its catalog.
+pub fn plan(paths: &[impl AsRef<Path>]) -> Plan {
+    let paths = || paths.iter().map(|path| path.as_ref());
+    let mut plan = Plan::default();
+    for path in paths().filter(|path| !loose::is_segment(path)) {
+        match loose::jobs_in(path) {
+            Some(jobs) => plan.jobs.extend(jobs),
+            None => plan.add_data_dir(path),
+        }
+    }
+    let segments = paths().filter(|path| loose::is_segment(path));
+    plan.jobs.extend(loose::jobs_of_segments(segments));
+    plan
+}
+
+/// Whether it has what tells a data directory of this broker's.
+pub fn is_data_dir(path: &Path) -> bool {
+    path.join(catalog_log::FILE_NAME).exists() || path.join(FORMAT_FILE).exists()
+}
+
+impl Plan {
+    /// How many topics the partitions belong to, by name.
+    pub fn topics(&self) -> usize {
+        let names: HashSet<&str> = self.jobs.iter().map(|job| job.topic.as_str()).collect();
+        names.len()
+    }
+
+    fn add_data_dir(&mut self, data_dir: &Path) {
+        check_format(data_dir, &mut self.findings);
+        let catalog = read_catalog(data_dir, &mut self.findings);
+        let partitions = catalog
+            .topics()
+            .flat_map(|topic| (0..topic.partitions).map(move |index| (topic, index)));
+        let jobs: Vec<PartitionJob> = partitions
+            .map(|(topic, index)| {
+                let topic_id = Some(topic.id);
+                let dir = data_dir.join(topic.dir_name(index));
+                PartitionJob::new(topic.name.to_string(), dir, Whose::Ours { topic_id })
+            })
+            .collect();
+        self.findings
+            .extend(stray_directories(data_dir, &catalog, &jobs));
+        self.jobs.extend(jobs);
     }
 }
 
 impl PartitionJob {
+    fn new(topic: String, dir: PathBuf, whose: Whose) -> PartitionJob {
+        PartitionJob {
+            bytes: segment_bytes(&dir, &whose),
+            topic,
+            dir,
+            whose,
+        }
+    }
+
     /// Checks the directory. See [`log::verify`].
     pub fn run(&self, unpack: bool, progress: &dyn Fn(u64)) -> (Totals, Vec<Finding>) {
-        let report = log::verify(&self.dir, self.topic.id, unpack, progress);
+        let report = log::verify(&self.dir, &self.whose, unpack, progress);
         let mut findings: Vec<Finding> = report.findings.into_iter().map(of_log).collect();
         let snapshot = report.checkpoint.map(|found| found.snapshot);
         if snapshot.is_some_and(|snapshot| Producers::decode(&snapshot).is_none()) {
@@ -261,8 +295,8 @@ fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) 
         .collect()
 }
 
-fn segment_bytes(dir: &Path) -> u64 {
-    let bases = recovery::list_segments(dir).unwrap_or_default();
+fn segment_bytes(dir: &Path, whose: &Whose) -> u64 {
+    let bases = whose.segments(dir).unwrap_or_default();
     bases
         .into_iter()
         .flat_map(|base| std::fs::metadata(segment::file_path(dir, base, "log")))

@@ -5,6 +5,7 @@
 //! damaged and what is not.
 
 use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
+use super::segment;
 use crate::io::file;
 use crate::io::map::{self, MapReader};
 use std::fs::File;
@@ -65,7 +66,8 @@ impl Scan {
             reader,
             position: 0,
             loaded: 0,
-            offset_min: 0,
+            // Where the first batch is damaged, the name tells which offsets may follow.
+            offset_min: segment::base_of(path, "log").unwrap_or(0),
         })
     }
 

@@ -3,6 +3,9 @@
 //!
 //! What the next start would repair by itself, because a crash leaves it behind, is a note. What
 //! contradicts what the checkpoint promised is an error.
+//!
+//! Of a log that another broker wrote only the segments are looked at. Nothing tells what was durable
+//! or compacted there, so every batch must be sound and offsets must rise, but may have gaps.
 
 mod finding;
 mod index;
@@ -31,6 +34,10 @@ const OWN_FILES: [&str; 3] = [
     compact::STATE_FILE_NAME,
     compact::SWAP_FILE_NAME,
 ];
+/// What a batch has for a leader epoch that is not known.
+const NO_LEADER_EPOCH: i32 = -1;
+/// The offsets of a segment fit in 31 bits, counted from its name: so Kafka's index holds them.
+const SEGMENT_OFFSETS: i64 = 1 << 31;
 /// Progress is told this often, in bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
@@ -65,26 +72,57 @@ pub struct Report {
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// Checks the directory of a partition of `topic_id`; one that is not there holds nothing wrong.
+/// Whose log it is, and so what there is to hold its segments against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This broker's: checkpoint, compaction's state and indexes. The topic's id is known where there
+    /// is a catalog.
+    Ours { topic_id: Option<Uuid> },
+    /// Another broker's, or nobody knows: the segments alone. Those with these base offsets (in their
+    /// order), or all.
+    Foreign { segments: Option<Vec<i64>> },
+}
+
+impl Whose {
+    /// The base offsets of the segments to check in `dir`, in their order.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn segments(&self, dir: &Path) -> io::Result<Vec<i64>> {
+        match self {
+            Whose::Foreign {
+                segments: Some(bases),
+            } => Ok(bases.clone()),
+            _ => recovery::list_segments(dir),
+        }
+    }
+}
+
+/// Checks the directory of a partition; one that is not there holds nothing wrong.
 ///
 /// With `unpack`, the records of every batch are decompressed and read too. `progress` is told the
 /// bytes that were looked at since it was called last.
-pub fn verify(dir: &Path, topic_id: Uuid, unpack: bool, progress: &dyn Fn(u64)) -> Report {
+pub fn verify(dir: &Path, whose: &Whose, unpack: bool, progress: &dyn Fn(u64)) -> Report {
     let mut verifier = Verifier {
         dir,
         unpack,
         progress,
+        is_foreign: matches!(whose, Whose::Foreign { .. }),
         durable: (0, 0),
         gaps_end: 0,
         expected: None,
+        leader_epoch: NO_LEADER_EPOCH,
         checkpoint_met: false,
         told: 0,
         report: Report::default(),
     };
-    match recovery::list_segments(dir) {
+    match whose.segments(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => verifier.unreadable(dir, &error),
-        Ok(bases) => verifier.run(topic_id, &bases),
+        Ok(bases) => match whose {
+            Whose::Ours { topic_id } => verifier.run(*topic_id, &bases),
+            Whose::Foreign { .. } => verifier.run_foreign(&bases),
+        },
     }
     verifier.report
 }
@@ -93,12 +131,15 @@ struct Verifier<'a> {
     dir: &'a Path,
     unpack: bool,
     progress: &'a dyn Fn(u64),
+    is_foreign: bool,
     /// Segment base and position below which all was promised to be on the disk.
     durable: (i64, u64),
     /// Compaction was at work below this offset: records may be missing there.
     gaps_end: i64,
     /// The offset that comes next; None when it cannot be told.
     expected: Option<i64>,
+    /// The last one that a batch had.
+    leader_epoch: i32,
     /// The place that the checkpoint points to was reached.
     checkpoint_met: bool,
     /// Bytes of the segment that progress was told of.
@@ -115,7 +156,7 @@ struct Segment<'a> {
 }
 
 impl Verifier<'_> {
-    fn run(&mut self, topic_id: Uuid, bases: &[i64]) {
+    fn run(&mut self, topic_id: Option<Uuid>, bases: &[i64]) {
         self.check_checkpoint(topic_id, bases);
         self.durable = match &self.report.checkpoint {
             Some(found) => (found.segment_base, found.position),
@@ -129,6 +170,17 @@ impl Verifier<'_> {
             .copied()
             .filter(|base| !replaced.contains(base))
             .collect();
+        self.check_segments(&bases);
+    }
+
+    /// All is held to be durable, and compacted: any batch that is not sound is an error, any gap is
+    /// none.
+    fn run_foreign(&mut self, bases: &[i64]) {
+        self.durable = (i64::MAX, u64::MAX);
+        self.check_segments(bases);
+    }
+
+    fn check_segments(&mut self, bases: &[i64]) {
         for (at, base) in bases.iter().enumerate() {
             if !self.check_segment(*base, &bases[at + 1..]) {
                 break;
@@ -138,7 +190,7 @@ impl Verifier<'_> {
 
     // ---- the checkpoint ----
 
-    fn check_checkpoint(&mut self, topic_id: Uuid, bases: &[i64]) {
+    fn check_checkpoint(&mut self, topic_id: Option<Uuid>, bases: &[i64]) {
         let path = self.dir.join(checkpoint::FILE_NAME);
         let content = match file::read(&path, checkpoint::FILE_BYTES_MAX) {
             Err(error) => return self.unreadable(&path, &error),
@@ -150,10 +202,10 @@ impl Verifier<'_> {
             Err(why) => return self.find(&path, 0, None, Fault::CheckpointDamaged(why)),
             Ok(found) => found,
         };
-        if found.topic_id != topic_id {
+        if let Some(expected) = topic_id.filter(|expected| *expected != found.topic_id) {
             let fault = Fault::CheckpointOfOtherTopic {
                 found: found.topic_id,
-                expected: topic_id,
+                expected,
             };
             self.find(&path, 6, None, fault);
         }
@@ -260,8 +312,11 @@ impl Verifier<'_> {
             base,
             later,
         };
+        if self.is_foreign {
+            self.gaps_end = base.saturating_add(SEGMENT_OFFSETS);
+        }
         let expected = self.expected.replace(base);
-        if let Some(expected) = expected.filter(|expected| *expected != base) {
+        if let Some(expected) = expected.filter(|expected| !self.may_follow(*expected, base)) {
             let rest = self.bytes_of(&[base]);
             if !self.broken(&segment, 0, base, Fault::SegmentGap { expected }, rest) {
                 return false;
@@ -277,13 +332,24 @@ impl Verifier<'_> {
         };
         self.report.totals.segments += 1;
         let size = scan.size();
-        let index_path = segment::file_path(self.dir, base, "index");
-        let must_be_there = size > 0 && base < self.durable.0;
-        let mut index = IndexCheck::read(index_path, base, must_be_there);
+        let mut index = self.index_of(base, size);
         let (goes_on, end) = self.check_batches(scan, &segment, &mut index);
         self.report.findings.extend(index.finish(end));
         (self.progress)(size as u64 - std::mem::take(&mut self.told));
         goes_on
+    }
+
+    /// Whether a segment may begin at `base` when the one before it ends at `expected`.
+    fn may_follow(&self, expected: i64, base: i64) -> bool {
+        base == expected || (self.is_foreign && base > expected)
+    }
+
+    fn index_of(&self, base: i64, size: usize) -> IndexCheck {
+        let path = segment::file_path(self.dir, base, "index");
+        match self.is_foreign {
+            true => IndexCheck::without(path, base),
+            false => IndexCheck::read(path, base, size > 0 && base < self.durable.0),
+        }
     }
 
     /// Returns whether the log goes on in the next segment, and the end of this one's last batch.
@@ -306,8 +372,12 @@ impl Verifier<'_> {
                     return (true, end);
                 }
                 Ok(None) => break,
-                Ok(Some(Step::Zeros { bytes, .. })) if !self.is_durable(segment.base, position) => {
+                Ok(Some(Step::Zeros { bytes, .. })) if self.may_be_reserved(segment, position) => {
                     self.report.totals.reserved_bytes += bytes as u64;
+                    if self.is_foreign {
+                        let fault = Fault::ZerosAtEnd { bytes };
+                        self.find(&segment.path, position, self.expected, fault);
+                    }
                     break;
                 }
                 Ok(Some(step)) => step,
@@ -340,6 +410,16 @@ impl Verifier<'_> {
         }
         self.miss_checkpoint(segment.base, scan.size(), trusted);
         (true, end)
+    }
+
+    /// Whether the zeros from there to the end of the segment may never have been records. Who wrote a
+    /// foreign log can have reserved space, too: no record is missing where the next segment follows.
+    fn may_be_reserved(&self, segment: &Segment<'_>, position: usize) -> bool {
+        match (self.is_foreign, segment.later.first()) {
+            (false, _) => !self.is_durable(segment.base, position),
+            (true, None) => true,
+            (true, Some(next)) => self.expected == Some(*next),
+        }
     }
 
     /// Why recovery would not read on here.
@@ -402,6 +482,9 @@ impl Verifier<'_> {
         totals.records += header.record_count as u64;
         totals.bytes += header.size() as u64;
         let is_compacted = self.may_have_gap(header.base_offset);
+        if let Some(fault) = self.fault_of_leader_epoch(header.leader_epoch) {
+            self.find(path, found.position, Some(offset), fault);
+        }
         for fault in faults_in_header(header, is_compacted) {
             self.find(path, found.position, Some(offset), fault);
         }
@@ -410,6 +493,17 @@ impl Verifier<'_> {
         {
             self.find(path, found.position, Some(offset), fault);
         }
+    }
+
+    fn fault_of_leader_epoch(&mut self, found: i32) -> Option<Fault> {
+        if !self.is_foreign {
+            return (found != 0).then_some(Fault::WrongLeaderEpoch(found));
+        }
+        if found == NO_LEADER_EPOCH {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.leader_epoch, found);
+        (found < before).then_some(Fault::LeaderEpochBack { found, before })
     }
 
     fn is_durable(&self, base: i64, position: usize) -> bool {
@@ -507,9 +601,6 @@ fn is_ours(path: &Path, bases: &[i64]) -> bool {
 /// What only a broker that went wrong can have written: the checksum would have told of the rest.
 fn faults_in_header(header: &BatchHeader, is_compacted: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if header.leader_epoch != 0 {
-        faults.push(Fault::WrongLeaderEpoch(header.leader_epoch));
-    }
     let count_max = header.last_offset_delta.saturating_add(1);
     let count_fits = match is_compacted {
         true => header.record_count <= count_max,

@@ -196,7 +196,10 @@ impl Fixture {
 
     /// What is on disk has nothing wrong.
     fn check(&self) {
-        let report = verify::verify(self.log.dir(), TOPIC, true, &|_| {});
+        let whose = verify::Whose::Ours {
+            topic_id: Some(TOPIC),
+        };
+        let report = verify::verify(self.log.dir(), &whose, true, &|_| {});
         let is_bad = |finding: &&verify::Finding| finding.fault.severity() == Severity::Error;
         let bad: Vec<_> = report.findings.iter().filter(is_bad).collect();
         assert!(bad.is_empty(), "{bad:?}");

@@ -44,6 +44,8 @@ pub enum Fault {
     },
     #[error("the batch has leader epoch {0}; this broker writes 0")]
     WrongLeaderEpoch(i32),
+    #[error("the batch has leader epoch {found}, but the one before it has {before}")]
+    LeaderEpochBack { found: i32, before: i32 },
     #[error("the batch says {records} records and a last offset delta of {last_offset_delta}")]
     WrongCount {
         records: i32,
@@ -55,6 +57,8 @@ pub enum Fault {
     BadRecords(String),
     #[error("the segment begins here, but the one before it ends at offset {expected}")]
     SegmentGap { expected: i64 },
+    #[error("{bytes} bytes of zeros follow the last batch")]
+    ZerosAtEnd { bytes: usize },
     #[error("the log is torn, {bytes} bytes before its end: {first}")]
     TornTail { bytes: u64, first: Box<Fault> },
     #[error("the checkpoint is damaged: {0}")]
@@ -102,7 +106,8 @@ pub enum Fault {
 impl Fault {
     pub fn severity(&self) -> Severity {
         match self {
-            Fault::TornTail { .. }
+            Fault::ZerosAtEnd { .. }
+            | Fault::TornTail { .. }
             | Fault::CheckpointMissing
             | Fault::StartMissing { .. }
             | Fault::IndexTorn { .. }
@@ -123,10 +128,12 @@ impl Fault {
             Fault::Zeros { .. } => "zeros",
             Fault::WrongOffset { .. } => "wrong_offset",
             Fault::WrongLeaderEpoch(_) => "wrong_leader_epoch",
+            Fault::LeaderEpochBack { .. } => "leader_epoch_back",
             Fault::WrongCount { .. } => "wrong_count",
             Fault::UnknownCodec => "unknown_codec",
             Fault::BadRecords(_) => "bad_records",
             Fault::SegmentGap { .. } => "segment_gap",
+            Fault::ZerosAtEnd { .. } => "zeros_at_end",
             Fault::TornTail { .. } => "torn_tail",
             Fault::CheckpointDamaged(_) => "checkpoint_damaged",
             Fault::CheckpointMissing => "checkpoint_missing",
@@ -157,6 +164,13 @@ impl Fault {
             Fault::BadCrc { .. } => {
                 "its bytes changed after they were written; its records cannot be trusted"
             }
+            Fault::NoBatch {
+                why: BatchError::BadMagic(0 | 1),
+                ..
+            } => {
+                "its bytes changed, or these are messages of magic 0 or 1 (from before Kafka 0.11), \
+                 which are not read"
+            }
             Fault::NoBatch { .. } => "records that were acknowledged cannot be read here",
             Fault::Zeros { .. } => "records that were acknowledged are gone",
             Fault::WrongOffset { lone: true, .. } => {
@@ -169,6 +183,9 @@ impl Fault {
             Fault::WrongLeaderEpoch(_) => {
                 "a bit that no checksum covers changed, or another broker wrote this"
             }
+            Fault::LeaderEpochBack { .. } => {
+                "a bit that no checksum covers changed here or before, or batches are out of order"
+            }
             Fault::WrongCount { .. } => "consumers would count offsets that have no record",
             Fault::UnknownCodec => "no client can read it, though its checksum matches",
             Fault::BadRecords(_) => {
@@ -177,6 +194,9 @@ impl Fault {
             Fault::SegmentGap { .. } => {
                 "a segment is missing, cut short, or has the wrong name; records are lost to \
                  consumers"
+            }
+            Fault::ZerosAtEnd { .. } => {
+                "space that was reserved for records, or records that a crash kept from the disk"
             }
             Fault::TornTail { .. } => {
                 "beyond the checkpoint, as a crash leaves it: the next start cuts the log here; \

@@ -22,8 +22,9 @@ pub struct IndexCheck {
 }
 
 impl IndexCheck {
-    pub fn read(path: PathBuf, base: i64, must_be_there: bool) -> IndexCheck {
-        let mut check = IndexCheck {
+    /// Nothing to hold against the batches.
+    pub fn without(path: PathBuf, base: i64) -> IndexCheck {
+        IndexCheck {
             path,
             base,
             entries: Vec::new(),
@@ -31,7 +32,11 @@ impl IndexCheck {
             max_timestamp: -1,
             timestamps_known: true,
             findings: Vec::new(),
-        };
+        }
+    }
+
+    pub fn read(path: PathBuf, base: i64, must_be_there: bool) -> IndexCheck {
+        let mut check = IndexCheck::without(path, base);
         match file::read(&check.path, INDEX_FILE_BYTES_MAX) {
             Err(error) => check.find(None, None, Fault::Unreadable(error.to_string())),
             Ok(Some(content)) => check.decode(&content),

@@ -173,14 +173,49 @@ def damaged():
     expect(done.stdout, '"crc_matches":false')
 
 
-@case("millstream verify of a Kafka's directory")
-def verify_foreign():
-    """It is told that this is not one of Millstream's."""
-    done = subprocess.run(
-        [MILLSTREAM, "verify", THEIRS.files], capture_output=True, text=True, timeout=CALL_SECONDS
-    )
-    equal(done.returncode, 1)
-    expect(done.stdout, "there is no catalog")
+@case("Kafka's log directory: millstream verify --records")
+def verify_directory():
+    """All is sound, and all that lies there is counted."""
+    partitions = {path.parent.name for path in filled("*", THEIRS)}
+    summary = verify(THEIRS.files)
+    equal(partitions >= {"none-0", "compacted-0", "transactional-0", "__cluster_metadata-0"}, True)
+    expect_counts(summary, filled("*", THEIRS))
+    equal(summary["partitions"] >= len(partitions), True)
+
+
+@case("one partition and one segment of Kafka's: millstream verify --records")
+def verify_parts():
+    compacted = segments(THEIRS, "compacted")
+    expect_counts(verify(compacted[0].parent), compacted)
+    for codec in CODECS:
+        segment = segments(THEIRS, codec)[0]
+        summary = verify(segment)
+        expect_counts(summary, [segment])
+        equal((summary["partitions"], summary["records"]), (1, RECORDS))
+
+
+def expect_counts(summary, files):
+    """What `verify` has counted in them is what Kafka's tool tells."""
+    found = batches(dumps.by_kafka(files, gaps=True, data=False))
+    wanted = (len(found), sum(batch.count for batch in found), sum(path.stat().st_size for path in files))
+    equal((summary["batches"], summary["records"], summary["bytes"]), wanted)
+
+
+@case("a flipped byte in Kafka's log directory: millstream verify")
+def verify_damaged():
+    directory = shutil.copytree(THEIRS.files, WORK / "kafka-flipped")
+    path = directory / "gzip-0" / f"{0:020}.log"
+    second = batches(dumps.by_millstream([path]))[1]
+    content = bytearray(path.read_bytes())
+    content[second.position + second.size // 2] ^= 1
+    path.write_bytes(content)
+    for damaged in [directory, path]:
+        done = run_verify(damaged)
+        equal(done.returncode, 1)
+        finding, summary = map(json.loads, done.stdout.splitlines())
+        equal((finding["finding"], finding["path"]), ("bad_crc", str(path)))
+        equal((finding["position"], finding["offset"]), (second.position, second.base_offset))
+        equal(summary["errors"], 1)
 
 
 @case("Kafka's segments in Millstream's directory: millstream verify, and served")
@@ -190,15 +225,22 @@ def import_kafka():
         directory = broker.files / f"imported-{codec}-0"
         directory.mkdir()
         shutil.copy(segments(THEIRS, codec)[0], directory)
-    verify(broker)
+    verify(broker.files)
     check_served(broker)
-    verify(broker)
+    verify(broker.files)
 
 
-def verify(broker):
-    """`millstream verify` finds nothing wrong."""
-    summary = json.loads(millstream("verify", "--json", "--records", broker.files).splitlines()[-1])
-    equal(summary["errors"], 0)
+def verify(path):
+    """`millstream verify` finds nothing wrong; returns what it counted."""
+    done = run_verify(path)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    equal((done.returncode, summary["errors"], done.stderr), (0, 0, ""))
+    return summary
+
+
+def run_verify(path):
+    command = [MILLSTREAM, "verify", "--json", "--records", path]
+    return subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS)
 
 
 @case("Millstream's segments in Kafka's directory: served")
