@@ -8,6 +8,8 @@
 mod compaction;
 #[path = "log_model/disk.rs"]
 mod disk;
+#[path = "log_model/journal.rs"]
+mod journal;
 #[path = "log_model/model.rs"]
 mod model;
 #[path = "log_model/rng.rs"]
@@ -80,6 +82,8 @@ struct RunningFlush {
     end: i64,
     unsynced: Vec<Arc<std::fs::File>>,
     result: io::Result<()>,
+    /// Its bytes are in the journal; nothing is synced.
+    journaled: bool,
 }
 
 struct Driver {
@@ -91,6 +95,8 @@ struct Driver {
     jobs: VecDeque<Job>,
     done: Vec<Done>,
     flush: Option<RunningFlush>,
+    journal: Vec<journal::Journaled>,
+    writing_back: Option<journal::RunningWriteBack>,
     cleaning: Option<compaction::Running>,
     /// Whether this seed makes file operations fail.
     faulty: bool,
@@ -113,6 +119,8 @@ impl Driver {
             jobs: VecDeque::new(),
             done: Vec::new(),
             flush: None,
+            journal: Vec::new(),
+            writing_back: None,
             cleaning: None,
             trace: std::env::var_os("MILLSTREAM_TRACE").is_some(),
         }
@@ -128,7 +136,8 @@ impl Driver {
         match self.rng.below(100) {
             0..22 => self.append(),
             22..28 => self.compact(),
-            28..38 => self.run_job(),
+            28..34 => self.run_job(),
+            34..38 => self.write_back(),
             38..47 => self.deliver(),
             47..53 => self.flush_begin(),
             53..59 => self.flush_sync(),
@@ -350,6 +359,13 @@ impl Driver {
     // ---- flush ----
 
     fn flush_begin(&mut self) {
+        if self.rng.one_in(2)
+            && let Some(running) = self.journal_begin()
+        {
+            assert!(self.flush.is_none(), "two flushes at once");
+            self.flush = Some(running);
+            return;
+        }
         let end = self.log.offsets().end;
         let padding = self.rng.below(40) as usize;
         let Some(flush) = self.log.flush_begin(|| snapshot(end, padding)) else {
@@ -361,6 +377,7 @@ impl Driver {
             unsynced: flush.files.clone(),
             flush,
             result: Ok(()),
+            journaled: false,
         });
     }
 
@@ -389,7 +406,13 @@ impl Driver {
             return;
         }
         let running = self.flush.take().unwrap();
-        let job = self.log.flush_end(running.flush, &running.result);
+        let job = match running.journaled {
+            true => {
+                self.journal_end(running.flush);
+                None
+            }
+            false => self.log.flush_end(running.flush, &running.result),
+        };
         match running.result {
             Ok(()) => {
                 self.model.durable = running.end;
@@ -595,6 +618,7 @@ impl Driver {
         self.jobs.clear();
         self.done.clear();
         self.flush = None;
+        self.restore_journal();
         let cleaning = self.cleaning.take();
         let mut replayed: Vec<(i64, i64)> = Vec::new();
         let mut first = None;

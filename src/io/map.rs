@@ -107,6 +107,15 @@ impl Region {
             published: AtomicUsize::new(published),
         })
     }
+
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.published.load(Ordering::Acquire));
+        // SAFETY: the range is inside the mapping and below `published`: initialised, never written
+        // again, and mapped for as long as this region lives. The files are this broker's own (it
+        // holds the data directory's lock); another process that truncates them breaks this promise,
+        // as with every mapping.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
+    }
 }
 
 impl MapWriter {
@@ -143,6 +152,14 @@ impl MapWriter {
     pub fn extend(&mut self, reserved: Reserved) {
         let usable = (reserved.bytes() as usize).min(self.capacity);
         self.reserved = self.reserved.max(usable);
+    }
+
+    /// The published bytes in `range`, borrowed.
+    ///
+    /// # Panics
+    /// When `range` is not inside the published bytes.
+    pub fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.region.bytes(range)
     }
 
     /// Appends `parts`, one after the other, and publishes them.
@@ -195,12 +212,7 @@ impl MapReader {
     /// # Panics
     /// When `range` is not inside the published bytes.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        assert!(range.start <= range.end && range.end <= self.len());
-        // SAFETY: the range is inside the mapping and below `published`: initialised, never written
-        // again, and mapped for as long as `region` lives. The files are this broker's own (it holds
-        // the data directory's lock); another process that truncates them breaks this promise, as
-        // with every mapping.
-        unsafe { std::slice::from_raw_parts(self.region.start.add(range.start), range.len()) }
+        self.region.bytes(range)
     }
 
     /// The published bytes in `range` as a `Bytes` that keeps the mapping alive; nothing is copied.

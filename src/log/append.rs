@@ -239,7 +239,7 @@ impl Log {
                 .encode(active.index_flushed..active.index.index.len(), active.base),
             index_at: (active.index_flushed * index::ENTRY_BYTES) as u64,
         };
-        if self.durable.offset < self.offsets.end {
+        if self.synced.offset < self.offsets.end {
             self.unsynced.push(active.file);
         }
         let reader = active.writer.seal();

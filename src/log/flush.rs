@@ -3,6 +3,8 @@
 use super::Flush;
 use super::Log;
 use super::Mark;
+use super::Tail;
+use super::WriteBack;
 use super::checkpoint::Checkpoint;
 use super::index;
 use super::jobs::CheckpointJob;
@@ -61,13 +63,75 @@ impl Log {
             self.poisoned = true;
             return None;
         }
-        self.durable = flush.mark;
-        self.offsets.durable = flush.mark.offset;
-        self.offsets.check();
+        self.synced = flush.mark;
+        self.set_durable(flush.mark);
         // A roll during the flush leaves a segment whose final form is not on disk yet; the next
         // flush makes the checkpoint then.
         let snapshot = flush.snapshot.filter(|_| self.sealing == 0)?;
         Some(self.checkpoint_job(flush.mark, snapshot))
+    }
+
+    fn set_durable(&mut self, mark: Mark) {
+        self.durable = mark;
+        self.offsets.durable = mark.offset;
+        self.offsets.check();
+    }
+
+    /// What a flush would make durable, where the journal can take it: bytes of one segment, and no
+    /// checkpoint to write, which speaks of the segments only. `None` when nothing is to be flushed.
+    pub fn journal_tail(&self) -> Option<Tail<'_>> {
+        let active = self.active.as_ref()?;
+        let only_this = self.unsynced.is_empty() && !self.checkpoint_due();
+        if self.flushing || self.poisoned || !only_this || self.durable.offset >= self.offsets.end {
+            return None;
+        }
+        let position = match active.base {
+            base if base == self.durable.segment_base => self.durable.position,
+            base if base == self.durable.offset => 0,
+            _ => return None,
+        };
+        Some(Tail {
+            segment_base: active.base,
+            position,
+            bytes: active.writer.bytes(position..active.size()),
+        })
+    }
+
+    /// Ends a flush whose bytes the journal has.
+    pub fn flush_journaled(&mut self, flush: Flush) {
+        self.flushing = false;
+        self.set_durable(flush.mark);
+    }
+
+    /// The offset below which the segments themselves are on stable storage.
+    pub fn synced_offset(&self) -> i64 {
+        self.synced.offset
+    }
+
+    /// Starts to bring what the journal has to stable storage in the segments too. Flushes may go on
+    /// meanwhile. `None` when there is nothing to do.
+    pub fn write_back_begin(&self) -> Option<WriteBack> {
+        if self.poisoned || self.synced.offset >= self.durable.offset {
+            return None;
+        }
+        let mut files = self.unsynced.clone();
+        let active = self.active.as_ref().filter(|active| active.size() > 0);
+        files.extend(active.map(|active| Arc::clone(&active.file)));
+        Some(WriteBack {
+            files,
+            mark: self.durable,
+        })
+    }
+
+    /// Ends a write-back. One that failed poisons the log: what the journal has is restored at the
+    /// next start.
+    pub fn write_back_end(&mut self, write_back: WriteBack, result: &io::Result<()>) {
+        match result {
+            Err(_) => self.poisoned = true,
+            // A flush may have come further.
+            Ok(()) if write_back.mark.offset > self.synced.offset => self.synced = write_back.mark,
+            Ok(()) => {}
+        }
     }
 
     fn checkpoint_job(&mut self, mark: Mark, snapshot: Vec<u8>) -> CheckpointJob {

@@ -2,8 +2,8 @@
 //!
 //! The log does no blocking work itself. Appends and reads touch memory only; what may block comes
 //! out as a job (`jobs`), runs elsewhere, and its result is handed back. Flushes work the same way:
-//! [`Log::flush_begin`] names the files, the commit loop syncs them, [`Log::flush_end`] moves the
-//! durable offset.
+//! [`Log::flush_begin`] names the files, the commit loop syncs them (or puts the bytes into the
+//! journal), [`Log::flush_end`] moves the durable offset.
 
 mod append;
 pub mod batch;
@@ -13,6 +13,7 @@ pub mod compress;
 mod flush;
 pub mod index;
 pub mod jobs;
+pub mod journal;
 mod read;
 pub mod records;
 pub mod recovery;
@@ -141,7 +142,8 @@ struct Mark {
     position: usize,
 }
 
-/// A flush under way: sync every file, then call [`Log::flush_end`].
+/// A flush under way: sync every file, then call [`Log::flush_end`]; or put the log's
+/// [`journal_tail`](Log::journal_tail) into the journal, and call [`Log::flush_journaled`].
 pub struct Flush {
     pub files: Vec<Arc<File>>,
     mark: Mark,
@@ -153,6 +155,21 @@ impl Flush {
     pub fn makes_checkpoint(&self) -> bool {
         self.snapshot.is_some()
     }
+}
+
+/// Bytes of the active segment that are not durable yet.
+pub struct Tail<'a> {
+    pub segment_base: i64,
+    /// Bytes from the segment's start.
+    pub position: usize,
+    pub bytes: &'a [u8],
+}
+
+/// Segments on their way to stable storage although the journal has what they lack: sync every file,
+/// then call [`Log::write_back_end`].
+pub struct WriteBack {
+    pub files: Vec<Arc<File>>,
+    mark: Mark,
 }
 
 /// What a read found.
@@ -196,6 +213,9 @@ pub struct Log {
     sealed: VecDeque<SealedSegment>,
     active: Option<ActiveSegment>,
     durable: Mark,
+    /// Everything below is on stable storage in the segments themselves. What lies between here and
+    /// `durable` is there in the journal.
+    synced: Mark,
     /// Files of sealed segments with bytes that no flush has covered yet.
     unsynced: Vec<Arc<File>>,
     flushing: bool,
@@ -232,6 +252,11 @@ impl Log {
             end: recovered.end_offset,
         };
         offsets.check();
+        let end = Mark {
+            offset: recovered.end_offset,
+            segment_base: recovered.end_segment,
+            position: recovered.end_position,
+        };
         let log = Log {
             dir,
             topic_id,
@@ -239,11 +264,8 @@ impl Log {
             offsets,
             sealed: std::mem::take(&mut recovered.segments).into(),
             active: None,
-            durable: Mark {
-                offset: recovered.end_offset,
-                segment_base: recovered.end_segment,
-                position: recovered.end_position,
-            },
+            durable: end,
+            synced: end,
             unsynced: Vec::new(),
             flushing: false,
             making_room: false,

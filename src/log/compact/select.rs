@@ -84,8 +84,9 @@ impl Log {
     fn count_compactable(&self, config: &CompactionConfig, now_ms: i64) -> Result<usize, LoadJob> {
         let mut count = 0;
         for segment in &self.sealed {
-            // The checkpoint on disk was made when all before its own segment were complete.
-            if segment.end > self.checkpoint_base {
+            // The checkpoint on disk was made when all before its own segment were complete. That one,
+            // empty or not, may be opened again and appended to.
+            if segment.base >= self.checkpoint_base || segment.end > self.checkpoint_base {
                 break;
             }
             let is_dirty = segment.end > self.compaction.state.first_dirty;

@@ -1,0 +1,115 @@
+//! Flushes whose bytes go to a journal instead of the segments, and what brings them there later.
+
+use super::{Driver, RunningFlush, TOPIC};
+use millstream::io::fault::{self, Op};
+use millstream::io::file;
+use millstream::log::WriteBack;
+use millstream::log::journal::{self, Entry, Place};
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+/// An entry of the journal.
+pub struct Journaled {
+    segment_base: i64,
+    position: usize,
+    bytes: Vec<u8>,
+    /// The offset after its records.
+    end: i64,
+    /// Whether the journal was synced: else a crash can leave it or not.
+    is_durable: bool,
+}
+
+pub struct RunningWriteBack {
+    write_back: WriteBack,
+    unsynced: Vec<Arc<File>>,
+    result: io::Result<()>,
+}
+
+impl Driver {
+    /// Starts a flush by way of the journal, if the log lets it.
+    pub fn journal_begin(&mut self) -> Option<RunningFlush> {
+        let end = self.log.offsets().end;
+        let tail = self.log.journal_tail()?;
+        self.journal.push(Journaled {
+            segment_base: tail.segment_base,
+            position: tail.position,
+            bytes: tail.bytes.to_vec(),
+            end,
+            is_durable: false,
+        });
+        let flush = self.log.flush_begin(|| panic!("a checkpoint is due"));
+        Some(RunningFlush {
+            flush: flush.expect("there is something to flush"),
+            end,
+            unsynced: Vec::new(),
+            result: Ok(()),
+            journaled: true,
+        })
+    }
+
+    pub fn journal_end(&mut self, flush: millstream::log::Flush) {
+        let last = self.journal.last_mut().expect("it was journaled");
+        last.is_durable = true;
+        self.log.flush_journaled(flush);
+    }
+
+    /// Starts, goes on with or ends a write-back.
+    pub fn write_back(&mut self) {
+        let Some(mut running) = self.writing_back.take() else {
+            self.writing_back = self.log.write_back_begin().map(|write_back| RunningWriteBack {
+                unsynced: write_back.files.clone(),
+                write_back,
+                result: Ok(()),
+            });
+            return;
+        };
+        if let Some(file) = running.unsynced.pop() {
+            if self.faulty && self.rng.one_in(40) {
+                fault::inject(Op::Sync, 0, 5, false);
+            }
+            if let Err(error) = file::sync_data(&file) {
+                running.result = Err(error);
+            }
+            fault::clear();
+            self.writing_back = Some(running);
+            return;
+        }
+        self.log.write_back_end(running.write_back, &running.result);
+        assert!(running.result.is_ok() || self.log.is_poisoned());
+        let synced = self.log.synced_offset();
+        self.say(format_args!("written back to {synced}"));
+        assert!(synced <= self.log.offsets().durable);
+        // The log says that it needs them no more.
+        self.journal.retain(|entry| entry.end > synced);
+    }
+
+    /// What a start does first.
+    pub fn restore_journal(&mut self) {
+        self.writing_back = None;
+        let mut kept = std::mem::take(&mut self.journal);
+        kept.retain(|entry| entry.is_durable || self.rng.one_in(2));
+        // The order makes no difference.
+        if self.rng.one_in(2) {
+            kept.reverse();
+        }
+        let entries: Vec<Entry<'_>> = kept.iter().map(Journaled::entry).collect();
+        for _ in 0..1 + self.rng.below(2) {
+            journal::restore(&self.disk.log_dir(), TOPIC, &entries).expect("restored");
+        }
+    }
+}
+
+impl Journaled {
+    fn entry(&self) -> Entry<'_> {
+        Entry {
+            place: Place {
+                topic_id: TOPIC,
+                partition: 0,
+                segment_base: self.segment_base,
+                position: self.position as u32,
+            },
+            bytes: &self.bytes,
+        }
+    }
+}
