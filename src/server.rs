@@ -7,6 +7,7 @@ use crate::engine::catalog::Catalog;
 use crate::engine::catalog_log::{CatalogLog, CatalogLogError};
 use crate::engine::compaction::Cleaner;
 use crate::engine::mailbox;
+use crate::engine::replay;
 use crate::engine::upkeep::{self, OpenReport};
 use crate::io::worker::Worker;
 use crate::io::{file, process, ring};
@@ -65,6 +66,12 @@ pub enum ServeError {
         path: PathBuf,
         error: CatalogLogError,
     },
+    #[error(
+        "the journal {} cannot be written back to its partitions: {error}. It has records that were \
+         acknowledged: make room or mend the disk, then start again",
+        path.display()
+    )]
+    Journal { path: PathBuf, error: io::Error },
     #[error("cannot listen on {address} ({knob}): {error}{}", hint(.error))]
     Listen {
         knob: &'static str,
@@ -232,6 +239,20 @@ fn new_format(path: &Path) -> Result<Format, ServeError> {
     Ok(format)
 }
 
+/// Brings the segments up to what was acknowledged before a crash.
+fn replay_journals(config: &Config, catalog: &Catalog) -> Result<(), ServeError> {
+    let replayed =
+        replay::replay(&config.data_dir, catalog).map_err(|error| ServeError::Journal {
+            path: config.data_dir.join(replay::DIR_NAME),
+            error,
+        })?;
+    if replayed.groups > 0 {
+        let replay::Replayed { groups, bytes } = replayed;
+        tracing::info!(groups, bytes, "wrote the journal back to its partitions");
+    }
+    Ok(())
+}
+
 /// A running broker: its shards and the wires to them.
 struct Broker {
     config: Arc<Config>,
@@ -264,6 +285,7 @@ impl Broker {
                 error,
             },
         )?;
+        replay_journals(&config, &catalog)?;
         let (mailboxes, receivers) = mailbox::mailboxes(config.cores, config.mailbox_depth);
         let cores = process::allowed_cores();
         let connections = Arc::new(AtomicUsize::new(0));

@@ -13,6 +13,7 @@ mod group_command;
 mod groups;
 mod hostile;
 mod http;
+mod journal;
 mod lifecycle;
 mod log_model;
 mod perf;

@@ -1,6 +1,7 @@
 //! `millstream dump`: what is inside the broker's files.
 
 mod caches;
+mod journal;
 mod segment;
 
 use std::path::{Path, PathBuf};
@@ -9,14 +10,14 @@ use anyhow::bail;
 use serde_json::{Map, Value, json};
 
 use crate::cli::output::{AlreadyTold, Output};
-use crate::engine::catalog_log;
+use crate::engine::{catalog_log, replay};
 use crate::log::checkpoint;
 
 /// `millstream dump …`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 What a file is, is told by its name: a segment (*.log, Kafka's own too), a segment's index (*.index), \
-a partition's checkpoint, or the catalog (catalog.log). The exit status is 1 when something in it is \
+a partition's checkpoint, a journal (*.journal), or the catalog (catalog.log). The exit status is 1 when something in it is \
 not sound. A file that a broker writes at the same time may look unsound at its end.")]
 pub struct Args {
     /// The files to print
@@ -90,10 +91,12 @@ impl Dump {
             segment::dump(self, path)
         } else if extension == "index" {
             caches::index(self, path)
+        } else if extension == replay::EXTENSION {
+            journal::journal(self, path)
         } else {
             bail!(
                 "{}: no file of this name can be printed; segments (.log), indexes (.index), \
-                 checkpoint and catalog.log can",
+                 journals (.journal), checkpoint and catalog.log can",
                 path.display()
             )
         }

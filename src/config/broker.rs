@@ -49,6 +49,10 @@ table! {
         /// The largest step by which disk space is reserved for a segment. Steps start small and double
         /// up to this, so that small partitions stay small.
         segment_grow_bytes_max: u64 = 64 * MIB as u64, bytes(64 * KIB, GIB);
+        /// Bytes of each shard's journal, where few bytes of many partitions become durable with one
+        /// flush; 0 for none. Disk space is taken when it is first needed. After a crash all of it is
+        /// written back to the partitions at the next start.
+        journal_bytes: u64 = 128 * MIB as u64, bytes(0, 16 * GIB);
         /// How often each partition is searched for segments that retention lets go.
         retention_check_interval_ms: u64 = 300_000, millis(1, LONG_MAX), kafka "log.retention.check.interval.ms";
         /// How long an idempotent producer may be silent before its sequence numbers are forgotten.
@@ -161,6 +165,8 @@ table! {
 }
 
 const CORES_MAX: i64 = 256;
+/// A smaller journal would be written back all the time.
+const JOURNAL_BYTES_MIN: u64 = 4 << 20;
 
 /// Cores this process may use: those in its affinity mask, within its cgroup's quota.
 fn available_cores() -> usize {
@@ -198,6 +204,12 @@ impl Config {
             return conflict(format!(
                 "inflight_bytes_max ({}) is less than frame_bytes_max ({}): raise the first or lower the second",
                 self.inflight_bytes_max, self.frame_bytes_max
+            ));
+        }
+        if (1..JOURNAL_BYTES_MIN).contains(&self.journal_bytes) {
+            return conflict(format!(
+                "journal_bytes is {}: 0 turns the journal off, any other size is at least {JOURNAL_BYTES_MIN}",
+                self.journal_bytes
             ));
         }
         Ok(())

@@ -19,6 +19,7 @@ pub mod offsets_format;
 pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
+pub mod replay;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
@@ -397,14 +398,12 @@ impl Engine {
         self.dirty_wake.notify_one();
     }
 
-    /// Waits until partitions have something to flush and takes them all.
+    /// Waits until partitions have something to flush and takes them all. Each counts as queued until
+    /// its [`flush_begin`](Partition::flush_begin).
     pub async fn take_dirty(&self) -> Vec<SharedPartition> {
         loop {
             let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
             if !dirty.is_empty() {
-                for partition in &dirty {
-                    partition.borrow_mut().queued_for_flush = false;
-                }
                 return dirty;
             }
             self.dirty_wake.notified().await;

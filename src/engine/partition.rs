@@ -4,15 +4,17 @@
 //! later ones wait behind it. Replies wait in `durable_waiters` until the high watermark passes
 //! them; parked fetches are woken when it passes the offset they wait for.
 
-use super::EngineError;
 use super::catalog::Topic;
 use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
+use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
-use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets, Read, ReadError};
+use crate::log::{
+    AppendError, Flush, Log, LogConfig, LogError, Offsets, Read, ReadError, WriteBack,
+};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -89,6 +91,8 @@ pub struct Partition {
     pub cleaning: Cleaning,
     /// In the shard's list of partitions to flush.
     pub queued_for_flush: bool,
+    /// The journal's turn in which it last got entries of this partition.
+    pub journal_turn: u64,
     /// Deleted: nothing is appended or read any more.
     closed: bool,
     /// The operator was told that the log is damaged.
@@ -136,11 +140,19 @@ impl Partition {
             start_waiters: Vec::new(),
             cleaning: Cleaning::default(),
             queued_for_flush: false,
+            journal_turn: 0,
             closed: false,
             damage_told: false,
             removals: 0,
         };
         Ok((partition, recovered))
+    }
+
+    pub fn key(&self) -> PartitionKey {
+        PartitionKey {
+            topic_id: self.topic.id,
+            index: self.index,
+        }
     }
 
     pub fn is_closed(&self) -> bool {
@@ -326,6 +338,7 @@ impl Partition {
 
     /// Starts a flush; see [`Log::flush_begin`].
     pub fn flush_begin(&mut self) -> Option<Flush> {
+        self.queued_for_flush = false;
         let producers = &self.producers;
         self.log.flush_begin(|| producers.encode())
     }
@@ -334,13 +347,37 @@ impl Partition {
     pub fn flush_end(&mut self, flush: Flush, result: &io::Result<()>) -> Option<CheckpointJob> {
         let checkpoint = self.log.flush_end(flush, result);
         if let Err(error) = result {
-            tracing::error!(
-                topic = self.topic.name, partition = self.index, %error,
-                "flush failed: this partition takes no more writes; check the disk, then restart"
-            );
-            self.refuse_waiters(&EngineError::StorageFailed);
+            self.flush_failed(error);
             return None;
         }
+        self.answer_durable();
+        // The directory's name may belong to another topic by now.
+        checkpoint.filter(|_| !self.closed)
+    }
+
+    /// Ends a flush whose bytes the journal has, in the same way.
+    pub fn flush_journaled(&mut self, flush: Flush) {
+        self.log.flush_journaled(flush);
+        self.answer_durable();
+    }
+
+    /// Ends a write-back; see [`Log::write_back_end`].
+    pub fn write_back_end(&mut self, write_back: WriteBack, result: &io::Result<()>) {
+        self.log.write_back_end(write_back, result);
+        if let Err(error) = result {
+            self.flush_failed(error);
+        }
+    }
+
+    fn flush_failed(&mut self, error: &io::Error) {
+        tracing::error!(
+            topic = self.topic.name, partition = self.index, %error,
+            "flush failed: this partition takes no more writes; check the disk, then restart"
+        );
+        self.refuse_waiters(&EngineError::StorageFailed);
+    }
+
+    fn answer_durable(&mut self) {
         let durable = self.log.offsets().durable;
         let passed = |waiter: &DurableWaiter| waiter.end_offset <= durable;
         while self.durable_waiters.front().is_some_and(passed) {
@@ -349,8 +386,6 @@ impl Partition {
             }
         }
         self.wake_fetches(durable);
-        // The directory's name may belong to another topic by now.
-        checkpoint.filter(|_| !self.closed)
     }
 
     /// Takes note that a [`SealJob`] ended. After one that failed nothing becomes durable any more,

@@ -54,6 +54,12 @@ pub struct Stats {
     pub flushes: Cell<u64>,
     pub flush_errors: Cell<u64>,
     pub flush_latency: RefCell<Histogram>,
+    /// Groups written to the journal, and their bytes.
+    pub journal_groups: Cell<u64>,
+    pub journal_bytes: Cell<u64>,
+    /// Partitions that were flushed on their own because the journal had no room.
+    pub journal_full: Cell<u64>,
+    pub journal_errors: Cell<u64>,
     /// By API name: from the frame's arrival to its reply being written.
     pub request_latency: RefCell<BTreeMap<&'static str, Histogram>>,
     /// Replies with an error code, by its name.
@@ -89,6 +95,10 @@ pub struct ShardReport {
     pub flushes: u64,
     pub flush_errors: u64,
     pub flush_latency: Histogram,
+    pub journal_groups: u64,
+    pub journal_bytes: u64,
+    pub journal_full: u64,
+    pub journal_errors: u64,
     pub request_latency: BTreeMap<&'static str, Histogram>,
     pub errors: BTreeMap<&'static str, u64>,
     pub compaction: CompactionStats,
@@ -182,6 +192,10 @@ impl Stats {
             flushes: self.flushes.get(),
             flush_errors: self.flush_errors.get(),
             flush_latency: *self.flush_latency.borrow(),
+            journal_groups: self.journal_groups.get(),
+            journal_bytes: self.journal_bytes.get(),
+            journal_full: self.journal_full.get(),
+            journal_errors: self.journal_errors.get(),
             request_latency: self.request_latency.borrow().clone(),
             errors: self.errors.borrow().clone(),
             compaction: *self.compaction.borrow(),

@@ -7,6 +7,7 @@ mod loose;
 use super::catalog::{Catalog, Entry, check_topic_name};
 use super::catalog_log::{self, Piece};
 use super::producers::Producers;
+use super::replay;
 use crate::io::file;
 use crate::log::segment;
 use crate::log::verify::{self as log, Severity, Totals, Whose};
@@ -39,6 +40,12 @@ pub enum Fault {
     CatalogContradiction(String),
     #[error("the producers' state in the checkpoint cannot be read")]
     ProducersUnreadable,
+    #[error(
+        "the journal has {groups} groups that are still to be written back to their partitions"
+    )]
+    JournalPending { groups: u64 },
+    #[error("the journal cannot be read: {0}")]
+    JournalUnreadable(String),
     #[error("the directory belongs to no topic of the catalog")]
     StrayDirectory,
     #[error("the directory belongs to a topic that was deleted")]
@@ -49,9 +56,10 @@ impl Fault {
     pub fn severity(&self) -> Severity {
         match self {
             Fault::Log(fault) => fault.severity(),
-            Fault::CatalogTorn { .. } | Fault::StrayDirectory | Fault::DeletedDirectory => {
-                Severity::Note
-            }
+            Fault::CatalogTorn { .. }
+            | Fault::JournalPending { .. }
+            | Fault::StrayDirectory
+            | Fault::DeletedDirectory => Severity::Note,
             _ => Severity::Error,
         }
     }
@@ -67,6 +75,8 @@ impl Fault {
             Fault::CatalogTorn { .. } => "catalog_torn",
             Fault::CatalogContradiction(_) => "catalog_contradiction",
             Fault::ProducersUnreadable => "producers_unreadable",
+            Fault::JournalPending { .. } => "journal_pending",
+            Fault::JournalUnreadable(_) => "journal_unreadable",
             Fault::StrayDirectory => "stray_directory",
             Fault::DeletedDirectory => "deleted_directory",
         }
@@ -92,6 +102,11 @@ impl Fault {
             Fault::ProducersUnreadable => {
                 "the broker will not recognise retries of batches before the checkpoint"
             }
+            Fault::JournalPending { .. } => {
+                "a crash left them; the next start does it, and until then the ends of partitions may \
+                 look torn"
+            }
+            Fault::JournalUnreadable(_) => "the broker does not start on it",
             Fault::StrayDirectory => "the broker neither reads nor removes it",
             Fault::DeletedDirectory => "the next start removes it",
         }
@@ -145,6 +160,7 @@ impl Plan {
 
     fn add_data_dir(&mut self, data_dir: &Path) {
         check_format(data_dir, &mut self.findings);
+        self.findings.extend(journals(data_dir));
         let catalog = read_catalog(data_dir, &mut self.findings);
         let partitions = catalog
             .topics()
@@ -270,6 +286,28 @@ fn contradiction(catalog: &Catalog, entry: &Entry) -> Option<String> {
 }
 
 /// The directories that no partition owns. Other files in a data directory are not looked at.
+/// What journals have that is not in the segments for certain.
+fn journals(data_dir: &Path) -> Vec<Finding> {
+    let dir = data_dir.join(replay::DIR_NAME);
+    let unreadable = |path: &Path, error: std::io::Error| {
+        Some(finding(
+            path,
+            None,
+            Fault::JournalUnreadable(error.to_string()),
+        ))
+    };
+    let paths = match replay::journals(data_dir) {
+        Ok(paths) => paths,
+        Err(error) => return unreadable(&dir, error).into_iter().collect(),
+    };
+    let fault = |path: &PathBuf| match replay::count_groups(path) {
+        Ok(0) => None,
+        Ok(groups) => Some(finding(path, None, Fault::JournalPending { groups })),
+        Err(error) => unreadable(path, error),
+    };
+    paths.iter().filter_map(fault).collect()
+}
+
 fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) -> Vec<Finding> {
     let owned: HashSet<&Path> = jobs.iter().map(|job| job.dir.as_path()).collect();
     let deleted: HashSet<PathBuf> = catalog
@@ -283,6 +321,7 @@ fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) 
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.is_dir() && !owned.contains(path.as_path()))
+        .filter(|path| *path != data_dir.join(replay::DIR_NAME))
         .collect();
     strays.sort();
     let fault = |path: &PathBuf| match deleted.contains(path) || super::upkeep::is_doomed(path) {

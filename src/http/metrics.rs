@@ -132,6 +132,30 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
         "Flushes that failed; each stops a log.",
         |r| r.flush_errors,
     ),
+    (
+        "millstream_journal_groups_total",
+        "counter",
+        "Flushes that went to the journal, of several partitions each.",
+        |r| r.journal_groups,
+    ),
+    (
+        "millstream_journal_bytes_total",
+        "counter",
+        "Bytes written to the journal.",
+        |r| r.journal_bytes,
+    ),
+    (
+        "millstream_journal_full_total",
+        "counter",
+        "Partitions flushed on their own because the journal had no room.",
+        |r| r.journal_full,
+    ),
+    (
+        "millstream_journal_errors_total",
+        "counter",
+        "Writes to the journal that failed; the first ends its use.",
+        |r| r.journal_errors,
+    ),
 ];
 
 fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {

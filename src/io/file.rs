@@ -49,21 +49,32 @@ pub fn reserve(file: &File, bytes: u64) -> io::Result<Reserved> {
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => write_zeros(file, bytes),
+        Some(libc::EOPNOTSUPP) => {
+            write_zeros(file, file.metadata()?.len(), bytes).map(|()| Reserved(bytes))
+        }
         Some(libc::EINTR) => reserve(file, bytes),
         _ => Err(error),
     }
 }
 
-fn write_zeros(file: &File, bytes: u64) -> io::Result<Reserved> {
-    let zeros = vec![0u8; 64 << 10];
-    let mut at = file.metadata()?.len();
-    while at < bytes {
-        let take = zeros.len().min((bytes - at) as usize);
+/// Makes the file one of `bytes` zeros, all of them written: overwriting them later changes nothing
+/// but data, where writing to space that was only reserved changes metadata too.
+pub fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
+    truncate(file, 0)?;
+    reserve(file, bytes)?;
+    fault::check(Op::Write)?;
+    write_zeros(file, 0, bytes)
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0u8; 256 << 10];
+    let mut at = from;
+    while at < to {
+        let take = zeros.len().min((to - at) as usize);
         file.write_all_at(&zeros[..take], at)?;
         at += take as u64;
     }
-    Ok(Reserved(bytes))
+    Ok(())
 }
 
 /// Asks for a stretch of the file to be read into memory soon, without waiting for it.

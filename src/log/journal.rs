@@ -335,7 +335,13 @@ mod tests {
             },
             bytes: &[2; 4],
         };
-        let entries = [entry(0, 0), entry(40, 2), entry(40, 6), entry(40, 12), entry(90, 0)];
+        let entries = [
+            entry(0, 0),
+            entry(40, 2),
+            entry(40, 6),
+            entry(40, 12),
+            entry(90, 0),
+        ];
         assert_eq!(restore(dir.path(), topic_id, &entries).unwrap(), 8);
         assert_eq!(std::fs::read(path(0)).unwrap(), [1; 10]);
         let restored = std::fs::read(path(40)).unwrap();

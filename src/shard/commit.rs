@@ -1,8 +1,11 @@
 //! The commit loop: makes what was appended durable, many appends with one flush.
 //!
-//! While one round of flushes runs, appends gather for the next. Each partition's files are synced
-//! through the shard's ring, side by side; when they are done, whoever waited for them is answered.
+//! A partition with much to flush has its own files synced, beside everything else; what is appended
+//! to it meanwhile is its next flush's. Partitions with little to flush take turns: while one round of
+//! them runs, appends gather for the next. If a round has more than one of them they share one sync of
+//! the journal.
 
+use super::journal::{self, Journal};
 use crate::config::Durability;
 use crate::engine::stats;
 use crate::engine::{Engine, SharedPartition};
@@ -10,34 +13,72 @@ use crate::io::ring;
 use crate::log::Flush;
 use crate::log::jobs::CheckpointJob;
 use futures_util::future::join_all;
+use std::fs::File;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
-/// Files that are synced side by side.
+/// Partitions whose files are synced side by side.
 const SYNCS_AT_ONCE: usize = 128;
+/// Partitions with little to flush that are worth a write to the journal.
+const JOURNAL_PARTITIONS_MIN: usize = 2;
 /// How often a stop looks whether all is settled.
 const SETTLE_EVERY: Duration = Duration::from_millis(1);
 
 /// Flushes whatever becomes dirty, for ever.
 pub async fn run(engine: Rc<Engine>) {
+    let mut journal = Journal::new(&engine);
+    let permits = Rc::new(Semaphore::new(SYNCS_AT_ONCE));
+    let has_journal =
+        engine.config.durability == Durability::Fsync && engine.config.journal_bytes > 0;
     loop {
         let dirty = engine.take_dirty().await;
-        round(&engine, dirty).await;
+        let (mut small, large): (Vec<_>, Vec<_>) = dirty.into_iter().partition(is_small);
+        for partition in large {
+            start_flush(&engine, partition, &permits).await;
+        }
+        if has_journal && small.len() >= JOURNAL_PARTITIONS_MIN && journal.is_ready() {
+            small = journal.flush(small).await;
+        }
+        for chunk in small.chunks(SYNCS_AT_ONCE) {
+            join_all(chunk.iter().map(|partition| flush(&engine, partition))).await;
+        }
     }
 }
 
-async fn round(engine: &Rc<Engine>, dirty: Vec<SharedPartition>) {
-    for chunk in dirty.chunks(SYNCS_AT_ONCE) {
-        join_all(chunk.iter().map(|partition| flush(engine, partition))).await;
-    }
+/// Whether what a partition has to flush could go to the journal.
+fn is_small(partition: &SharedPartition) -> bool {
+    let inner = partition.borrow();
+    let tail = inner.log.journal_tail();
+    tail.is_some_and(|tail| tail.bytes.len() <= journal::PARTITION_BYTES_MAX)
+}
+
+/// Flushes a partition beside others, as soon as there is a permit.
+async fn start_flush(engine: &Rc<Engine>, partition: SharedPartition, permits: &Rc<Semaphore>) {
+    let engine = Rc::clone(engine);
+    // The semaphore is never closed.
+    let permit = Rc::clone(permits);
+    let Ok(acquired) = permits.acquire().await else {
+        return;
+    };
+    acquired.forget();
+    tokio_uring::spawn(async move {
+        flush(&engine, &partition).await;
+        permit.add_permits(1);
+    });
 }
 
 async fn flush(engine: &Rc<Engine>, partition: &SharedPartition) {
     let begun = partition.borrow_mut().flush_begin();
-    let Some(flush) = begun else {
-        return;
-    };
+    if let Some(flush) = begun {
+        finish(engine, Rc::clone(partition), flush).await;
+    }
+}
+
+/// Syncs the files of a flush that was begun, and ends it.
+pub async fn finish(engine: &Rc<Engine>, partition: SharedPartition, flush: Flush) {
     let started = Instant::now();
     let result = sync(engine, &flush).await;
     if !flush.files.is_empty() {
@@ -52,9 +93,9 @@ async fn flush(engine: &Rc<Engine>, partition: &SharedPartition) {
         (checkpoint, inner.log.needs_flush())
     };
     if let Some(job) = checkpoint {
-        write_checkpoint(engine, partition, job);
+        write_checkpoint(engine, &partition, job);
     } else if more {
-        engine.queue_flush(partition);
+        engine.queue_flush(&partition);
     }
 }
 
@@ -64,7 +105,12 @@ async fn sync(engine: &Engine, flush: &Flush) -> io::Result<()> {
     if engine.config.durability == Durability::Os && !flush.makes_checkpoint() {
         return Ok(());
     }
-    let syncs = flush.files.iter().map(|file| ring::sync_data(file.clone()));
+    sync_all(&flush.files).await
+}
+
+/// Syncs files side by side.
+pub async fn sync_all(files: &[Arc<File>]) -> io::Result<()> {
+    let syncs = files.iter().map(|file| ring::sync_data(Arc::clone(file)));
     join_all(syncs).await.into_iter().collect()
 }
 

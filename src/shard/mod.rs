@@ -1,6 +1,7 @@
 //! One core: a thread with its own io_uring, its own connections and its own partitions.
 
 mod commit;
+mod journal;
 mod timers;
 
 use crate::engine::mailbox::Mailbox;
@@ -136,6 +137,7 @@ async fn serve(parts: ShardParts) {
                 engine.close_logs().await;
                 commit::settle(&engine, SETTLE_LIMIT).await;
                 commit.abort();
+                journal::remove(&engine).await;
                 let _ = events.send(Event::Closed);
                 return;
             }

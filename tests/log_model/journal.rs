@@ -57,11 +57,14 @@ impl Driver {
     /// Starts, goes on with or ends a write-back.
     pub fn write_back(&mut self) {
         let Some(mut running) = self.writing_back.take() else {
-            self.writing_back = self.log.write_back_begin().map(|write_back| RunningWriteBack {
-                unsynced: write_back.files.clone(),
-                write_back,
-                result: Ok(()),
-            });
+            self.writing_back = self
+                .log
+                .write_back_begin()
+                .map(|write_back| RunningWriteBack {
+                    unsynced: write_back.files.clone(),
+                    write_back,
+                    result: Ok(()),
+                });
             return;
         };
         if let Some(file) = running.unsynced.pop() {

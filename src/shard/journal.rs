@@ -1,0 +1,337 @@
+//! A shard's journal: few bytes of many partitions become durable with one sync of one file.
+//!
+//! It has two files, its halves, of which one is written to. When that is full the other one takes
+//! over, if it is free: if all that was in it is on stable storage in the segments too. A task of its
+//! own sees to that (the write-back) and has as long as the half that is written to has room. After
+//! that flushes go to the segments, as without a journal.
+//!
+//! The files are made when there is first use for them, full of zeros, so that later writes change no
+//! metadata, and removed by a clean stop. What a crash leaves is restored by the next start
+//! (`engine::replay`).
+
+use super::commit;
+use crate::engine::stats;
+use crate::engine::{Engine, SharedPartition, replay};
+use crate::io::{file, process, ring};
+use crate::log::Flush;
+use crate::log::journal::{GroupBuilder, Place};
+use futures_util::future::join_all;
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The most bytes of a partition that go to the journal; more are worth a sync of their own.
+pub const PARTITION_BYTES_MAX: usize = 64 << 10;
+/// The most bytes that one write to the journal has.
+const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Partitions that are written back side by side: few, for who waits for the journal waits for the
+/// same disk.
+const WRITE_BACKS_AT_ONCE: usize = 4;
+/// How long after its files could not be made this is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+pub struct Journal {
+    engine: Rc<Engine>,
+    state: Rc<RefCell<State>>,
+    group: GroupBuilder,
+    /// Whose bytes the group has.
+    flushes: Vec<(SharedPartition, Flush)>,
+    /// Tells this process's groups from those of others.
+    run: u64,
+    sequence: u64,
+}
+
+enum State {
+    /// There are no files; not to be made before this moment.
+    Absent(Option<Instant>),
+    BeingMade,
+    Ready(Halves),
+    /// A write failed. What the files had before it is still good, and is written back.
+    Broken,
+}
+
+struct Halves {
+    /// The first is written to.
+    halves: [Half; 2],
+    bytes: u64,
+    /// Counts the times that the halves changed places, from 1.
+    turn: u64,
+}
+
+struct Half {
+    file: Arc<File>,
+    used: u64,
+    /// Partitions that have entries in it.
+    pins: Vec<SharedPartition>,
+    /// Nothing in it is needed any more.
+    is_free: Rc<Cell<bool>>,
+}
+
+impl Journal {
+    pub fn new(engine: &Rc<Engine>) -> Journal {
+        Journal {
+            engine: Rc::clone(engine),
+            state: Rc::new(RefCell::new(State::Absent(None))),
+            group: GroupBuilder::default(),
+            flushes: Vec::new(),
+            run: process::random_u64(),
+            sequence: 0,
+        }
+    }
+
+    /// Whether there is a journal to write to. If not, one is made for the next time.
+    pub fn is_ready(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        match &*state {
+            State::Ready(_) => true,
+            State::BeingMade | State::Broken => false,
+            State::Absent(Some(until)) if Instant::now() < *until => false,
+            State::Absent(_) => {
+                *state = State::BeingMade;
+                self.make_files();
+                false
+            }
+        }
+    }
+
+    fn make_files(&self) {
+        let (dir, shard) = (self.engine.config.data_dir.clone(), self.engine.shard);
+        let bytes = self.engine.config.journal_bytes / 2;
+        // Not on the shard's worker, where those wait who need room for their records.
+        let janitor = &self.engine.janitor;
+        let made = janitor.run(move || replay::make_journal(&dir, shard, bytes));
+        let state = Rc::clone(&self.state);
+        tokio_uring::spawn(async move {
+            let made = made.await;
+            *state.borrow_mut() = match made.unwrap_or_else(|| Err(io::ErrorKind::Other.into())) {
+                Ok(files) => State::Ready(Halves::new(files, bytes)),
+                Err(error) => {
+                    tracing::warn!(%error, "no journal can be made; each partition is flushed on its own");
+                    State::Absent(Some(Instant::now() + RETRY_AFTER))
+                }
+            };
+        });
+    }
+
+    /// Flushes partitions. Those that the journal cannot take after all are returned.
+    pub async fn flush(&mut self, partitions: Vec<SharedPartition>) -> Vec<SharedPartition> {
+        let mut left = Vec::new();
+        for partition in partitions {
+            if !self.has_room_for(&partition) {
+                self.write_group().await;
+            }
+            // While the last group was written, this one's checkpoint may have become due.
+            if !self.add(&partition) {
+                left.push(partition);
+            }
+        }
+        self.write_group().await;
+        left
+    }
+
+    fn has_room_for(&self, partition: &SharedPartition) -> bool {
+        let inner = partition.borrow();
+        let bytes = inner.log.journal_tail().map_or(0, |tail| tail.bytes.len());
+        self.group.is_empty() || self.group.size_with(bytes) <= GROUP_BYTES_MAX
+    }
+
+    /// Adds what a partition has to flush to the group, if it can.
+    fn add(&mut self, partition: &SharedPartition) -> bool {
+        let mut inner = partition.borrow_mut();
+        let key = inner.key();
+        let Some(tail) = inner.log.journal_tail() else {
+            return false;
+        };
+        let place = Place {
+            topic_id: key.topic_id,
+            partition: key.index,
+            segment_base: tail.segment_base,
+            position: tail.position as u32,
+        };
+        self.group.push(place, tail.bytes);
+        let flush = inner.flush_begin().expect("there is a tail to flush");
+        self.flushes.push((Rc::clone(partition), flush));
+        true
+    }
+
+    async fn write_group(&mut self) {
+        if self.group.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let written = self.write().await;
+        self.group.clear();
+        let flushes = std::mem::take(&mut self.flushes);
+        let stats = &self.engine.stats;
+        match written {
+            Ok(true) => {
+                stats::add(&stats.flushes, 1);
+                stats.flush_latency.borrow_mut().observe(started.elapsed());
+                self.settle(flushes);
+            }
+            Ok(false) => {
+                stats::add(&stats.journal_full, flushes.len() as u64);
+                self.flush_segments(flushes).await;
+            }
+            Err(error) => {
+                stats::add(&stats.journal_errors, 1);
+                tracing::error!(%error, "the journal cannot be written; from now on each partition is flushed on its own");
+                self.give_up();
+                self.flush_segments(flushes).await;
+            }
+        }
+    }
+
+    /// Writes and syncs the group. False when there is no room for it.
+    async fn write(&mut self) -> io::Result<bool> {
+        let bytes = self.group.finish(self.run, self.sequence);
+        let Some((file, at)) = self.state.borrow_mut().place(&self.engine, bytes.len()) else {
+            return Ok(false);
+        };
+        file::write_at(&file, bytes, at)?;
+        ring::sync_data(file).await?;
+        self.sequence += 1;
+        stats::add(&self.engine.stats.journal_groups, 1);
+        stats::add(&self.engine.stats.journal_bytes, bytes.len() as u64);
+        Ok(true)
+    }
+
+    /// What is in the journal is durable: whoever waited for it is answered.
+    fn settle(&mut self, flushes: Vec<(SharedPartition, Flush)>) {
+        for (partition, flush) in flushes {
+            self.state.borrow_mut().pin(&partition);
+            let mut inner = partition.borrow_mut();
+            inner.flush_journaled(flush);
+            let more = inner.log.needs_flush();
+            drop(inner);
+            if more {
+                self.engine.queue_flush(&partition);
+            }
+        }
+    }
+
+    async fn flush_segments(&self, flushes: Vec<(SharedPartition, Flush)>) {
+        let each = flushes
+            .into_iter()
+            .map(|(partition, flush)| commit::finish(&self.engine, partition, flush));
+        join_all(each).await;
+    }
+
+    /// Ends the journal's use after a failure, and brings what it has to the segments.
+    fn give_up(&mut self) {
+        let state = std::mem::replace(&mut *self.state.borrow_mut(), State::Broken);
+        let State::Ready(halves) = state else {
+            return;
+        };
+        for half in halves.halves {
+            tokio_uring::spawn(write_back(Rc::clone(&self.engine), half.pins, half.is_free));
+        }
+    }
+}
+
+impl State {
+    /// Where a group of `bytes` goes; `None` when there is no room for it.
+    fn place(&mut self, engine: &Rc<Engine>, bytes: usize) -> Option<(Arc<File>, u64)> {
+        let State::Ready(halves) = self else {
+            return None;
+        };
+        if halves.halves[0].used + bytes as u64 > halves.bytes && !halves.change_places(engine) {
+            return None;
+        }
+        let half = &mut halves.halves[0];
+        let at = half.used;
+        half.used += bytes as u64;
+        Some((Arc::clone(&half.file), at))
+    }
+
+    fn pin(&mut self, partition: &SharedPartition) {
+        let State::Ready(halves) = self else {
+            return;
+        };
+        let mut inner = partition.borrow_mut();
+        if inner.journal_turn != halves.turn {
+            inner.journal_turn = halves.turn;
+            halves.halves[0].pins.push(Rc::clone(partition));
+        }
+    }
+}
+
+impl Halves {
+    fn new(files: [File; 2], bytes: u64) -> Halves {
+        Halves {
+            halves: files.map(|file| Half {
+                file: Arc::new(file),
+                used: 0,
+                pins: Vec::new(),
+                is_free: Rc::new(Cell::new(true)),
+            }),
+            bytes,
+            turn: 1,
+        }
+    }
+
+    /// Goes over to the other half, if that is free, and starts to free this one.
+    fn change_places(&mut self, engine: &Rc<Engine>) -> bool {
+        let [full, other] = &mut self.halves;
+        if !other.is_free.get() {
+            return false;
+        }
+        let pins = std::mem::take(&mut full.pins);
+        full.is_free.set(false);
+        let is_free = Rc::clone(&full.is_free);
+        tokio_uring::spawn(write_back(Rc::clone(engine), pins, is_free));
+        other.used = 0;
+        self.halves.swap(0, 1);
+        self.turn += 1;
+        true
+    }
+}
+
+/// Brings what the journal has of partitions to stable storage in their segments. A half that has
+/// anything of a partition whose storage failed is never free again: the next start restores it.
+async fn write_back(engine: Rc<Engine>, pins: Vec<SharedPartition>, is_free: Rc<Cell<bool>>) {
+    let mut all = true;
+    for chunk in pins.chunks(WRITE_BACKS_AT_ONCE) {
+        let done = join_all(
+            chunk
+                .iter()
+                .map(|partition| write_back_one(&engine, partition)),
+        );
+        all &= done.await.into_iter().all(|done| done);
+    }
+    is_free.set(all);
+}
+
+/// False when the partition's storage failed.
+async fn write_back_one(engine: &Rc<Engine>, partition: &SharedPartition) -> bool {
+    let begun = partition.borrow().log.write_back_begin();
+    if let Some(write_back) = begun {
+        let result = commit::sync_all(&write_back.files).await;
+        let stats = &engine.stats;
+        stats::add(&stats.flush_errors, u64::from(result.is_err()));
+        partition.borrow_mut().write_back_end(write_back, &result);
+    }
+    let inner = partition.borrow();
+    // The files of a deleted topic are nobody's any more.
+    inner.is_closed() || !inner.log.is_poisoned()
+}
+
+/// Removes the journal of a shard all of whose partitions are in order, at the end of a clean stop.
+pub async fn remove(engine: &Rc<Engine>) {
+    let partitions = engine.partitions();
+    let needed = partitions.iter().any(|partition| {
+        let log = &partition.borrow().log;
+        log.is_poisoned() || log.synced_offset() < log.offsets().durable
+    });
+    if needed {
+        return;
+    }
+    let (dir, shard) = (engine.config.data_dir.clone(), engine.shard);
+    let removed = engine.run_blocking(move || replay::remove_journal(&dir, shard));
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "the journal cannot be removed; the next start reads it once more");
+    }
+}
