@@ -1,6 +1,6 @@
 //! Holds a broker that has come back against everything that was promised.
 
-use crate::ledger::Found;
+use crate::ledger::{Found, Upkeep};
 use crate::model::{Model, Topic, TopicState, add, lock};
 use crate::record;
 use crate::requests::{self, NONE, OFFSET_OUT_OF_RANGE};
@@ -114,7 +114,9 @@ fn read_from(
         let data = &response.responses[0].partitions[0];
         match data.error_code {
             NONE => {}
-            OFFSET_OUT_OF_RANGE if next == start => return Ok(None),
+            OFFSET_OUT_OF_RANGE if matches!(topic.upkeep, Upkeep::Retain { .. }) => {
+                return Ok(None);
+            }
             error => violated!(
                 Broker,
                 "a fetch from offset {next} (of {start} to {end}) is answered with error {error}"

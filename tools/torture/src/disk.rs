@@ -4,10 +4,12 @@ use anyhow::{Context, bail, ensure};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The image's size; sparse, so only what is used takes space.
 const IMAGE_BYTES: u64 = 1 << 30;
 const HOST_BYTES: u64 = 6 << 30;
+const UNMOUNT_MAX: Duration = Duration::from_secs(20);
 
 /// The file systems whose behaviour in a power cut is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -130,8 +132,9 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let _ = unmount(&self.mounted);
-        let _ = unmount(&self.host);
+        for at in [&self.mounted, &self.host] {
+            let _ = run("umount", [OsStr::new("--lazy"), at.as_os_str()]);
+        }
     }
 }
 
@@ -166,8 +169,15 @@ fn mount(file: &Path, at: &Path) -> anyhow::Result<()> {
     )
 }
 
+/// The kernel closes the files of a ring some time after the end of the process that had it.
 fn unmount(at: &Path) -> anyhow::Result<()> {
-    run("umount", [at.as_os_str()])
+    let until = Instant::now() + UNMOUNT_MAX;
+    loop {
+        match run("umount", [at.as_os_str()]) {
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+            result => return result,
+        }
+    }
 }
 
 /// All of the file at one moment, sharing its blocks (FICLONE).

@@ -82,6 +82,10 @@ impl Producer {
         };
         for part in &mut self.parts {
             part.batches.retain(|sent| !done(sent));
+            // An answer that the cut overtook is as if it had never come.
+            part.batches
+                .iter_mut()
+                .for_each(|sent| sent.answered = None);
             (part.answered, part.next) = (0, 0);
         }
     }
