@@ -9,6 +9,7 @@ use super::catalog::Topic;
 use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use crate::config::TimestampType;
+use crate::io::sabotage::{self, Sabotage};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
@@ -124,6 +125,9 @@ impl Partition {
             }
             Replay::Batch(header) => note_producer(&mut producers, header, now_ms),
         })?;
+        if sabotage::is_done(Sabotage::ForgetProducer) {
+            producers.forget_last_batches();
+        }
         let partition = Partition {
             topic,
             index,
@@ -275,7 +279,8 @@ impl Partition {
     }
 
     fn acknowledge(&mut self, append: Append, appended: Appended, end_offset: i64) {
-        if append.ack == AckWhen::Appended || end_offset <= self.log.offsets().durable {
+        let early = append.ack == AckWhen::Appended || sabotage::is_done(Sabotage::AnswerEarly);
+        if early || end_offset <= self.log.offsets().durable {
             let _ = append.reply.send(Ok(appended));
         } else if self.log.is_poisoned() {
             let _ = append.reply.send(Err(EngineError::StorageFailed));
