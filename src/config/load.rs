@@ -15,6 +15,8 @@ const ENV_PREFIX: &str = "MILLSTREAM_";
 pub(super) const ENV_CONFIG: &str = "MILLSTREAM_CONFIG";
 /// Names the broker for the client commands; set in a shell, it must not keep `serve` from starting.
 const ENV_BOOTSTRAP: &str = "MILLSTREAM_BOOTSTRAP";
+/// Read by `io::sabotage`.
+const ENV_SABOTAGE: &str = "MILLSTREAM_SABOTAGE";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +173,8 @@ fn read_env(
         .map(Knob::env)
         .chain([ENV_CONFIG.to_owned()])
         .collect();
-    let of_clients = |name: &str| name == ENV_BOOTSTRAP;
+    let of_others =
+        |name: &str| name == ENV_BOOTSTRAP || (cfg!(feature = "sabotage") && name == ENV_SABOTAGE);
     let mut ours = BTreeMap::new();
     for (name, value) in env {
         let name = name.to_string_lossy().into_owned();
@@ -181,7 +184,7 @@ fn read_env(
                 .map_err(|value| not_utf8(&name, &value))?;
             ours.insert(name, value);
         } else if name.starts_with(ENV_PREFIX)
-            && !of_clients(&name)
+            && !of_others(&name)
             && !is_service_link(&name, &value.to_string_lossy())
         {
             let nearest = nearest(&name, known.into_iter());

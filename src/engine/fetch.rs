@@ -7,6 +7,7 @@ use crate::log::batch;
 use crate::log::jobs::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -217,15 +218,20 @@ impl Engine {
         }
     }
 
-    /// Brings into memory what a read needs.
+    /// Brings into memory what a read needs. A segment that retention or compaction took meanwhile
+    /// is no failure: who reads again is told where the log starts.
     pub async fn load(
         self: &Rc<Self>,
         partition: &SharedPartition,
         job: LoadJob,
     ) -> Result<(), EngineError> {
+        let base = job.opens();
         let loaded = self.run_blocking(move || job.run()).await;
         let mut inner = partition.borrow_mut();
+        let is_there = base.is_none_or(|base| inner.log.has_sealed(base));
         match loaded {
+            _ if inner.is_closed() => Err(EngineError::UnknownTopicOrPartition),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there => Ok(()),
             Ok(Loaded::Pages) => Ok(()),
             Ok(loaded) => {
                 inner.log.load_done(loaded, clock::now_ms());

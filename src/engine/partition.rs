@@ -9,6 +9,7 @@ use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
+use crate::io::sabotage::{self, Sabotage};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
@@ -128,6 +129,9 @@ impl Partition {
             }
             Replay::Batch(header) => note_producer(&mut producers, header, now_ms),
         })?;
+        if sabotage::is_done(Sabotage::ForgetProducer) {
+            producers.forget_last_batches();
+        }
         let partition = Partition {
             topic,
             index,
@@ -297,7 +301,8 @@ impl Partition {
     }
 
     fn acknowledge(&mut self, append: Append, appended: Appended, end_offset: i64) {
-        if append.ack == AckWhen::Appended || end_offset <= self.log.offsets().durable {
+        let early = append.ack == AckWhen::Appended || sabotage::is_done(Sabotage::AnswerEarly);
+        if early || end_offset <= self.log.offsets().durable {
             let _ = append.reply.send(Ok(appended));
         } else if self.log.is_poisoned() {
             let _ = append.reply.send(Err(EngineError::StorageFailed));

@@ -100,6 +100,13 @@ impl Producers {
         self
     }
 
+    /// As if the last batch of each had never been sent: see [`crate::io::sabotage`].
+    pub fn forget_last_batches(&mut self) {
+        for producer in self.by_id.values_mut() {
+            producer.batches.pop_back();
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }

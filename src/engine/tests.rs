@@ -10,6 +10,7 @@ use super::partition::{AckWhen, Append, Appended};
 use super::*;
 use crate::io::fault::{self, Op};
 use crate::io::file;
+use crate::log::Read;
 use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
 use bytes::Bytes;
@@ -499,6 +500,37 @@ fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_k
         let again = &start(dir.path(), 1)[0];
         let topic = create(again, "t", 1).await;
         assert_eq!(append_one(again, key(&topic, 0), "b").await, 0);
+    });
+}
+
+#[test]
+fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let before = &start(dir.path(), 1)[0];
+        let key = key(&*create(before, "t", 1).await, 0);
+        append_one(before, key, "a").await;
+        flush(before);
+        // After a restart the segment is not mapped yet.
+        let engine = &start(dir.path(), 1)[0];
+        let partition = engine.partition(key).unwrap();
+        let wanted = partition.borrow_mut().read(0, 1, true, false, 0).unwrap();
+        let Read::Load(job) = wanted else {
+            panic!("nothing is to be loaded");
+        };
+        partition.borrow_mut().log.delete_records(1).unwrap();
+        while partition.borrow().log.has_sealed(0) {
+            flush(engine);
+            engine.enforce_retention(&partition).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(engine.load(&partition, job).await, Ok(()));
+        let outcome = read(engine, key, 0, None).await;
+        assert_eq!(outcome.log_start_offset, 1);
+        assert!(matches!(
+            outcome.records,
+            Err(EngineError::OffsetOutOfRange { .. })
+        ));
     });
 }
 

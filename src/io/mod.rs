@@ -6,4 +6,5 @@ pub mod file;
 pub mod map;
 pub mod process;
 pub mod ring;
+pub mod sabotage;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! Operations that go through the shard's io_uring beside those of tokio-uring's own types.
 
 use super::fault::{self, Op};
+use super::sabotage::{self, Sabotage};
 use io_uring::{cqueue, opcode, types};
 use std::fs::File;
 use std::io;
@@ -15,6 +16,9 @@ use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 /// error both, so the caller must never take a later success as proof for the same bytes.
 pub async fn sync_data(file: Arc<File>) -> io::Result<()> {
     fault::check(Op::Sync)?;
+    if sabotage::is_done(Sabotage::SkipFsync) {
+        return Ok(());
+    }
     let entry = opcode::Fsync::new(types::Fd(file.as_raw_fd()))
         .flags(types::FsyncFlags::DATASYNC)
         .build();

@@ -339,6 +339,14 @@ pub enum Loaded {
 }
 
 impl LoadJob {
+    /// The base offset of the segment that is to be mapped.
+    pub fn opens(&self) -> Option<i64> {
+        match self {
+            LoadJob::Open { base, .. } => Some(*base),
+            LoadJob::Wait | LoadJob::Populate { .. } => None,
+        }
+    }
+
     /// # Errors
     /// Whatever the file system reports; EFAULT for pages that the medium cannot read.
     pub fn run(self) -> io::Result<Loaded> {

@@ -102,6 +102,11 @@ impl Log {
         )
     }
 
+    /// Whether the log has a sealed segment that begins at this offset.
+    pub fn has_sealed(&self, base: i64) -> bool {
+        self.sealed.iter().any(|segment| segment.base == base)
+    }
+
     /// Takes in what a [`LoadJob`] brought.
     pub fn load_done(&mut self, loaded: Loaded, now_ms: i64) {
         let Loaded::Segment {

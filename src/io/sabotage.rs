@@ -1,0 +1,52 @@
+//! Mistakes on purpose, so that the harness in `tools/torture` can show that it finds each of them.
+//!
+//! Only with the feature `sabotage`, which no release build can have; which one, the variable
+//! `MILLSTREAM_SABOTAGE` says. Without the feature [`is_done`] is a constant `false`.
+
+#[cfg(all(feature = "sabotage", not(debug_assertions)))]
+compile_error!("the feature `sabotage` breaks promises on purpose: never in a release build");
+
+/// The mistakes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// `skip-fsync`: a flush answers without an fdatasync.
+    SkipFsync,
+    /// `answer-early`: acks=all is answered when the batch is appended.
+    AnswerEarly,
+    /// `forget-producer`: opening a partition forgets the last batch of each producer.
+    ForgetProducer,
+    /// `skip-crc`: recovery takes a batch by its header alone.
+    SkipCrc,
+}
+
+/// Whether this mistake is to be made.
+#[inline]
+pub fn is_done(sabotage: Sabotage) -> bool {
+    #[cfg(feature = "sabotage")]
+    return chosen() == Some(sabotage);
+    #[cfg(not(feature = "sabotage"))]
+    {
+        let _ = sabotage;
+        false
+    }
+}
+
+/// What the variable says, read once.
+///
+/// # Panics
+/// On a name that is none of the mistakes: a run that sabotages nothing would prove nothing.
+#[cfg(feature = "sabotage")]
+fn chosen() -> Option<Sabotage> {
+    static CHOSEN: std::sync::OnceLock<Option<Sabotage>> = std::sync::OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let name = std::env::var("MILLSTREAM_SABOTAGE").unwrap_or_default();
+        match name.as_str() {
+            "" => None,
+            "skip-fsync" => Some(Sabotage::SkipFsync),
+            "answer-early" => Some(Sabotage::AnswerEarly),
+            "forget-producer" => Some(Sabotage::ForgetProducer),
+            "skip-crc" => Some(Sabotage::SkipCrc),
+            _ => panic!("MILLSTREAM_SABOTAGE={name} is no sabotage"),
+        }
+    })
+}

@@ -1,0 +1,154 @@
+//! The broker's process.
+
+use crate::violation::{Violation, violated};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// A start or stop that takes longer is a hang.
+const HANG: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A broker's process. Dropping it kills and reaps it.
+pub struct Broker {
+    child: Child,
+    ready: Receiver<String>,
+    log: PathBuf,
+}
+
+impl Broker {
+    /// Starts a broker that is not waited for. Its log goes to `log`.
+    pub fn spawn(
+        binary: &Path,
+        data_dir: &Path,
+        flags: &[String],
+        log: &Path,
+    ) -> std::io::Result<Broker> {
+        let mut command = Command::new(binary);
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::options().append(true).create(true).open(log)?)
+            // An interrupt at the terminal is for us: we bring it down in our own way.
+            .process_group(0);
+        // SAFETY: prctl is safe to call between fork and exec, and takes no pointers here.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, ready) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let log = log.to_owned();
+        Ok(Broker { child, ready, log })
+    }
+
+    /// Waits until it serves; where.
+    pub fn wait_until_ready(&mut self) -> Result<SocketAddr, Violation> {
+        let line = match self.ready.recv_timeout(HANG) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                violated!(Broker, "it is not ready after {} s", HANG.as_secs())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait();
+                violated!(
+                    Broker,
+                    "it does not start ({status:?}):\n{}",
+                    self.last_words()
+                )
+            }
+        };
+        match address(&line) {
+            Some(address) => Ok(address),
+            None => violated!(Broker, "it said `{line}` instead of where it listens"),
+        }
+    }
+
+    /// Fails if it has ended by itself.
+    pub fn check_running(&mut self) -> Result<(), Violation> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            status => violated!(
+                Broker,
+                "it ended by itself ({status:?}):\n{}",
+                self.last_words()
+            ),
+        }
+    }
+
+    /// SIGKILL, and waits until nothing of it is left.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        // SAFETY: kill takes no pointers; the process is ours and not reaped yet.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+    }
+
+    /// Waits for the end of a clean stop.
+    pub fn wait_stopped(mut self) -> Result<(), Violation> {
+        let until = Instant::now() + HANG;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return self.check_stopped(status),
+                Ok(None) if Instant::now() < until => std::thread::sleep(LOOK_EVERY),
+                other => violated!(Broker, "a clean stop does not end: {other:?}"),
+            }
+        }
+    }
+
+    fn check_stopped(&self, status: ExitStatus) -> Result<(), Violation> {
+        match status.success() {
+            true => Ok(()),
+            false => violated!(
+                Broker,
+                "a clean stop ended in {status}:\n{}",
+                self.last_words()
+            ),
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let from = log.len().saturating_sub(4000);
+        let from = (from..log.len()).find(|at| log.is_char_boundary(*at));
+        log[from.unwrap_or(log.len())..].to_owned()
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// "... kafka 127.0.0.1:1234, ..."
+fn address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("kafka ")?;
+    rest.split(',').next()?.trim().parse().ok()
+}

@@ -1,0 +1,202 @@
+//! Where the data directory lies, and what of it a fault leaves.
+
+use anyhow::{Context, bail, ensure};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The image's size; sparse, so only what is used takes space.
+const IMAGE_BYTES: u64 = 1 << 30;
+const HOST_BYTES: u64 = 6 << 30;
+const UNMOUNT_MAX: Duration = Duration::from_secs(20);
+
+/// The file systems whose behaviour in a power cut is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FileSystem {
+    Ext4,
+    Xfs,
+}
+
+/// The place of the data directory.
+pub enum Disk {
+    /// An ordinary directory: SIGKILL leaves all that was written.
+    Directory(PathBuf),
+    /// A file system in an image: a cut leaves what had reached the image.
+    Image(Image),
+}
+
+impl Disk {
+    pub fn data_dir(&self) -> PathBuf {
+        match self {
+            Disk::Directory(dir) => dir.clone(),
+            Disk::Image(image) => image.mounted.join("data"),
+        }
+    }
+
+    /// Copies the data directory as it is now, and the disk as the last cut left it.
+    pub fn keep(&self, to: &Path) -> anyhow::Result<()> {
+        run(
+            "cp",
+            ["-a", "--sparse=always"]
+                .map(OsStr::new)
+                .into_iter()
+                .chain([self.data_dir().as_os_str(), to.join("data").as_os_str()]),
+        )?;
+        if let Disk::Image(image) = self
+            && image.untouched().exists()
+        {
+            run(
+                "cp",
+                [
+                    OsStr::new("--sparse=always"),
+                    image.untouched().as_os_str(),
+                    to.join("after-the-cut.img").as_os_str(),
+                ],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A file system in an image file on an xfs that can clone files (itself in an image).
+///
+/// All mounts are made in a mount namespace of this process, so they go with it, and their loop
+/// devices with them.
+pub struct Image {
+    host: PathBuf,
+    mounted: PathBuf,
+    number: u32,
+}
+
+impl Image {
+    /// Makes the images below `root`. Needs to be root.
+    pub fn new(root: &Path, kind: FileSystem) -> anyhow::Result<Image> {
+        let file = root.join("host.img");
+        sparse(&file, HOST_BYTES)?;
+        run(
+            "mkfs.xfs",
+            ["-q", "-m", "reflink=1"]
+                .map(OsStr::new)
+                .into_iter()
+                .chain([file.as_os_str()]),
+        )
+        .context("mkfs.xfs is in the package xfsprogs")?;
+        let host = root.join("host");
+        let mounted = root.join("disk");
+        std::fs::create_dir(&host)?;
+        std::fs::create_dir(&mounted)?;
+        mount(&file, &host)?;
+        let image = Image {
+            host,
+            mounted,
+            number: 0,
+        };
+        sparse(&image.file(), IMAGE_BYTES)?;
+        let make = match kind {
+            FileSystem::Ext4 => "mkfs.ext4",
+            FileSystem::Xfs => "mkfs.xfs",
+        };
+        run(make, [OsStr::new("-q"), image.file().as_os_str()])?;
+        mount(&image.file(), &image.mounted)?;
+        Ok(image)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.host.join(format!("disk-{}.img", self.number))
+    }
+
+    fn clone_file(&self) -> PathBuf {
+        self.host.join(format!("disk-{}.img", self.number + 1))
+    }
+
+    /// A copy of the clone that nothing has mounted yet.
+    fn untouched(&self) -> PathBuf {
+        self.host.join("untouched.img")
+    }
+
+    /// Clones the image: what is in the clone is what a cut at this moment leaves.
+    pub fn cut(&self) -> anyhow::Result<()> {
+        clone_file(&self.file(), &self.clone_file())
+    }
+
+    /// From now on the clone is the disk. Nothing may use the old one any more.
+    pub fn go_on_with_clone(&mut self) -> anyhow::Result<()> {
+        unmount(&self.mounted)?;
+        std::fs::remove_file(self.file())?;
+        self.number += 1;
+        clone_file(&self.file(), &self.untouched())?;
+        mount(&self.file(), &self.mounted)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        for at in [&self.mounted, &self.host] {
+            let _ = run("umount", [OsStr::new("--lazy"), at.as_os_str()]);
+        }
+    }
+}
+
+/// Mounts of this process and its children are theirs alone from now on.
+pub fn own_mounts() -> anyhow::Result<()> {
+    // SAFETY: both calls take no pointers.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    ensure!(
+        is_root,
+        "this fault mounts file systems: it needs to be run as root"
+    );
+    // SAFETY: as above; no other thread runs yet.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        bail!("a mount namespace: {}", std::io::Error::last_os_error());
+    }
+    run("mount", ["--make-rprivate", "/"].map(OsStr::new))
+}
+
+fn sparse(file: &Path, bytes: u64) -> anyhow::Result<()> {
+    Ok(std::fs::File::create(file)?.set_len(bytes)?)
+}
+
+fn mount(file: &Path, at: &Path) -> anyhow::Result<()> {
+    run(
+        "mount",
+        [
+            OsStr::new("-o"),
+            OsStr::new("loop"),
+            file.as_os_str(),
+            at.as_os_str(),
+        ],
+    )
+}
+
+/// The kernel closes the files of a ring some time after the end of the process that had it.
+fn unmount(at: &Path) -> anyhow::Result<()> {
+    let until = Instant::now() + UNMOUNT_MAX;
+    loop {
+        match run("umount", [at.as_os_str()]) {
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+            result => return result,
+        }
+    }
+}
+
+/// All of the file at one moment, sharing its blocks (FICLONE).
+fn clone_file(from: &Path, to: &Path) -> anyhow::Result<()> {
+    use std::os::fd::AsRawFd;
+    let (source, clone) = (std::fs::File::open(from)?, std::fs::File::create(to)?);
+    // SAFETY: FICLONE takes a descriptor; both are open until the call returns.
+    let result = unsafe { libc::ioctl(clone.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) };
+    ensure!(result == 0, "FICLONE: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+fn run<'a>(program: &str, args: impl IntoIterator<Item = &'a OsStr>) -> anyhow::Result<()> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{program} cannot be run"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program}: {}", said.trim());
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! What is known of one partition: what was sent, acknowledged and seen; and whether a log that is
+//! found keeps all that.
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+use crate::history::History;
+use crate::record::{Batch, Id};
+use crate::violation::{Violation, violated};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What may happen to the records of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Nothing: all stay.
+    Keep,
+    /// DeleteRecords moves the log start offset.
+    Trim,
+    /// Old segments go, down to so many bytes.
+    Retain { bytes: u64 },
+    /// Of each of so many keys the newest stays; tombstones go too if `tombstones_go`.
+    Compact { keys: u32, tombstones_go: bool },
+}
+
+/// Why a record must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// Acknowledged when it was appended: survives the process, not the machine.
+    AcksOne,
+    /// Acknowledged when it was durable.
+    AcksAll,
+    /// A consumer has read it.
+    Seen,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: Id,
+    proof: Proof,
+    /// How many cuts there had been when that became known.
+    cuts: u64,
+}
+
+impl Entry {
+    /// Whether the record must have survived the cut (of the power), or else the kill.
+    fn must_be_there(&self, cut: Option<u64>) -> bool {
+        match cut {
+            None => true,
+            Some(cut) => self.cuts < cut && self.proof > Proof::AcksOne,
+        }
+    }
+}
+
+/// Everything that a consumer can read of a partition.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub start: i64,
+    /// The high watermark.
+    pub end: i64,
+    pub batches: Vec<Batch>,
+}
+
+/// What is known of one partition.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    upkeep: Upkeep,
+    /// The records whose offsets are known.
+    entries: BTreeMap<i64, Entry>,
+    places: HashMap<Id, i64>,
+    /// Sent, and their offsets not known.
+    doubt: HashSet<Id>,
+    /// Acknowledged without an offset, as a retry may be.
+    unplaced: HashMap<Id, Entry>,
+    /// The log start offsets that DeleteRecords was asked for.
+    pub starts: History<i64>,
+}
+
+impl Ledger {
+    pub fn new(upkeep: Upkeep) -> Ledger {
+        Ledger {
+            upkeep,
+            entries: BTreeMap::new(),
+            places: HashMap::new(),
+            doubt: HashSet::new(),
+            unplaced: HashMap::new(),
+            starts: History::new(0),
+        }
+    }
+
+    /// The records are about to be sent, perhaps not for the first time.
+    pub fn sent(&mut self, ids: &[Id]) {
+        let places = &self.places;
+        self.doubt
+            .extend(ids.iter().filter(|id| !places.contains_key(id)));
+    }
+
+    /// The records were acknowledged at `base` and the offsets after it, after so many cuts. `base`
+    /// is -1 where the broker knows that they are there, but not where.
+    pub fn acknowledged(
+        &mut self,
+        ids: &[Id],
+        base: i64,
+        proof: Proof,
+        cuts: u64,
+    ) -> Result<(), Violation> {
+        for (delta, &id) in (0..).zip(ids) {
+            let entry = Entry { id, proof, cuts };
+            match base {
+                -1 if self.places.contains_key(&id) => {}
+                -1 => {
+                    self.unplaced.insert(id, entry);
+                }
+                base => self.place(base + delta, entry)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A consumer has read the batches, after so many cuts. Returns how many records were new to
+    /// all consumers.
+    pub fn seen(&mut self, batches: &[Batch], cuts: u64) -> Result<u64, Violation> {
+        let mut new = 0;
+        let proof = Proof::Seen;
+        for &(offset, id) in batches.iter().flat_map(|batch| &batch.records) {
+            let known = self.entries.get(&offset).map(|entry| entry.proof);
+            new += u64::from(known != Some(Proof::Seen));
+            self.place(offset, Entry { id, proof, cuts })?;
+        }
+        Ok(new)
+    }
+
+    /// How many records are known to be there.
+    pub fn known(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The offset after the last record that a consumer has read.
+    pub fn seen_end(&self) -> i64 {
+        let mut newest = self.entries.iter().rev();
+        let seen = newest.find(|(_, entry)| entry.proof == Proof::Seen);
+        seen.map_or(0, |(offset, _)| offset + 1)
+    }
+
+    /// Takes note that a record is at an offset.
+    fn place(&mut self, offset: i64, entry: Entry) -> Result<(), Violation> {
+        let id = entry.id;
+        self.check_place(offset, id)?;
+        self.doubt.remove(&id);
+        self.unplaced.remove(&id);
+        self.places.insert(id, offset);
+        let known = self.entries.entry(offset).or_insert(entry);
+        if known.proof < entry.proof {
+            *known = entry;
+        }
+        Ok(())
+    }
+
+    /// Whether the record may be at the offset, as far as is known.
+    fn check_place(&self, offset: i64, id: Id) -> Result<(), Violation> {
+        let there = self.entries.get(&offset);
+        match there {
+            Some(entry) if entry.id == id => return Ok(()),
+            Some(entry) => {
+                let (known, proof) = (entry.id, entry.proof);
+                violated!(
+                    Changed,
+                    "offset {offset} has {id}, but had {known} ({proof:?})"
+                )
+            }
+            None => {}
+        }
+        if let Some(place) = self.places.get(&id) {
+            violated!(Doubled, "{id} is at offset {place} and at offset {offset}");
+        }
+        if !self.doubt.contains(&id) && !self.unplaced.contains_key(&id) {
+            violated!(
+                Stranger,
+                "{id} at offset {offset} was not sent here, or given up"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! A log that is found after a fault, against what is known.
+
+use super::{Entry, Found, Ledger, Proof, Upkeep};
+use crate::record::{Batch, Id};
+use crate::violation::{Violation, violated};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+impl Ledger {
+    /// Whether the log is what it may be, after a cut of the power (by its number) or, without
+    /// one, after anything else. What was found counts as seen from then on, and what was in doubt
+    /// and not found as not there.
+    pub fn check(&mut self, found: &Found, cut: Option<u64>) -> Result<(), Violation> {
+        self.check_offsets(found)?;
+        self.check_start(found, cut)?;
+        self.check_order(found)?;
+        self.check_records(found)?;
+        match self.upkeep {
+            Upkeep::Compact {
+                keys,
+                tombstones_go,
+            } => self.check_keys(found, cut, keys, tombstones_go)?,
+            _ => self.check_all_there(found, cut)?,
+        }
+        self.settle(found);
+        Ok(())
+    }
+
+    /// From the start to the end without a gap; only compaction leaves some out.
+    fn check_offsets(&self, found: &Found) -> Result<(), Violation> {
+        let compacted = matches!(self.upkeep, Upkeep::Compact { .. });
+        let mut next = None;
+        for batch in &found.batches {
+            let expected = next.unwrap_or(batch.base.min(found.start));
+            if batch.base < expected || (!compacted && batch.base != expected && next.is_some()) {
+                let base = batch.base;
+                violated!(Gap, "a batch begins at offset {base} instead of {expected}");
+            }
+            check_deltas(batch, compacted)?;
+            next = Some(batch.last + 1);
+        }
+        let first = found.batches.first().map_or(found.end, |batch| batch.base);
+        if !compacted && first > found.start {
+            violated!(
+                Gap,
+                "the log starts at {}, its first batch at {first}",
+                found.start
+            );
+        }
+        match next {
+            Some(next) if next != found.end => {
+                violated!(
+                    Gap,
+                    "the last batch ends at {next}, the log at {}",
+                    found.end
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_start(&self, found: &Found, cut: Option<u64>) -> Result<(), Violation> {
+        let (start, end) = (found.start, found.end);
+        match self.upkeep {
+            Upkeep::Retain { bytes } => {
+                let kept: usize = found.batches.iter().map(|batch| batch.bytes).sum();
+                // What a cut took back had counted when retention let old segments go.
+                if cut.is_none() && start > 0 && (kept as u64) < bytes {
+                    violated!(
+                        Start,
+                        "retention of {bytes} bytes left {kept}, from {start} to {end}"
+                    );
+                }
+            }
+            _ => {
+                // A deletion in doubt may have taken some segments, and not moved the start yet.
+                let least = self.starts.allowed(cut).min().copied().unwrap_or(0);
+                let most = self.starts.allowed(cut).max().copied().unwrap_or(0);
+                if start < least || start > most {
+                    violated!(
+                        Start,
+                        "the log starts at {start}; DeleteRecords said {least}, and at most {most}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What one worker sent is there in its order, and what one producer sent without a gap.
+    fn check_order(&self, found: &Found) -> Result<(), Violation> {
+        let mut newest: HashMap<u32, u32> = HashMap::new();
+        let mut sequences: HashMap<i64, i32> = HashMap::new();
+        let mut met: HashMap<Id, i64> = HashMap::new();
+        for batch in &found.batches {
+            for &(offset, id) in &batch.records {
+                if let Some(before) = met.insert(id, offset) {
+                    violated!(Doubled, "{id} is at offset {before} and at offset {offset}");
+                }
+                let before = newest.insert(id.worker, id.number);
+                if let Some(before) = before.filter(|before| *before > id.number) {
+                    violated!(
+                        Reordered,
+                        "offset {offset} has {id}, behind its record {before}"
+                    );
+                }
+            }
+            self.check_sequence(batch, &mut sequences)?;
+        }
+        Ok(())
+    }
+
+    fn check_sequence(
+        &self,
+        batch: &Batch,
+        sequences: &mut HashMap<i64, i32>,
+    ) -> Result<(), Violation> {
+        if batch.producer_id < 0 {
+            return Ok(());
+        }
+        let (id, sequence) = (batch.producer_id, batch.base_sequence);
+        let next = sequence + (batch.last - batch.base) as i32 + 1;
+        let expected = sequences.insert(id, next).unwrap_or(sequence);
+        let compacted = matches!(self.upkeep, Upkeep::Compact { .. });
+        if sequence < expected || (sequence > expected && !compacted) {
+            let base = batch.base;
+            violated!(
+                Gap,
+                "the batch at offset {base} of producer {id} has sequence {sequence}, not {expected}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Each record is the one that is known to be there, or one that was in doubt.
+    fn check_records(&self, found: &Found) -> Result<(), Violation> {
+        for &(offset, id) in found.batches.iter().flat_map(|batch| &batch.records) {
+            self.check_place(offset, id)?;
+        }
+        Ok(())
+    }
+
+    fn check_all_there(&self, found: &Found, cut: Option<u64>) -> Result<(), Violation> {
+        let there: HashMap<i64, Id> = records(found).collect();
+        for (&offset, entry) in self.entries.range(found.start..) {
+            let may_miss = offset >= found.end && !entry.must_be_there(cut);
+            if !may_miss && !there.contains_key(&offset) {
+                return Err(missing(offset, entry, found));
+            }
+        }
+        let ids: HashSet<Id> = there.into_values().collect();
+        for entry in self.unplaced.values() {
+            // Where it was is not known, so it may have been below the start.
+            if found.start == 0 && entry.must_be_there(cut) && !ids.contains(&entry.id) {
+                let (id, end) = (entry.id, found.end);
+                violated!(
+                    Lost,
+                    "{id}, acknowledged as a duplicate, is not there up to {end}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Each key has its newest record, and none older than that stands for it.
+    fn check_keys(
+        &self,
+        found: &Found,
+        cut: Option<u64>,
+        keys: u32,
+        tombstones_go: bool,
+    ) -> Result<(), Violation> {
+        let mut newest: HashMap<u32, i64> = HashMap::new();
+        for (offset, id) in records(found) {
+            newest.insert(id.key(keys), offset);
+        }
+        let mut due: HashMap<u32, (i64, &Entry)> = HashMap::new();
+        for (offset, entry) in &self.entries {
+            if entry.must_be_there(cut) {
+                due.insert(entry.id.key(keys), (*offset, entry));
+            }
+        }
+        for (key, (offset, entry)) in due {
+            let there = newest.get(&key).copied();
+            let gone = there.is_none() && tombstones_go && self.may_be_deleted(key, keys, offset);
+            if !gone && there.is_none_or(|there| there < offset) {
+                let newest = there.map_or("nothing".to_owned(), |there| format!("offset {there}"));
+                return Err(missing(offset, entry, found)
+                    .at(format!("key {key}, of which the newest there is {newest}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the newest of a key, at `offset` or sent later, may have been a tombstone.
+    fn may_be_deleted(&self, key: u32, keys: u32, offset: i64) -> bool {
+        let deletes = |id: &Id| id.key(keys) == key && id.is_tombstone();
+        let later = self.entries.range(offset..).map(|(_, entry)| entry.id);
+        later
+            .chain(self.doubt.iter().copied())
+            .any(|id| deletes(&id))
+    }
+
+    /// From now on what was found is known, and what was in doubt is not there.
+    fn settle(&mut self, found: &Found) {
+        self.doubt.clear();
+        self.unplaced.clear();
+        self.starts.settle(found.start);
+        self.entries = match self.upkeep {
+            Upkeep::Compact { keys, .. } => self.compacted(found, keys),
+            _ => BTreeMap::new(),
+        };
+        self.places.clear();
+        for (offset, id) in records(found) {
+            let entry = Entry {
+                id,
+                proof: Proof::Seen,
+                cuts: 0,
+            };
+            self.entries.insert(offset, entry);
+        }
+        let places = self
+            .entries
+            .iter()
+            .map(|(offset, entry)| (entry.id, *offset));
+        self.places.extend(places);
+    }
+
+    /// What compaction took is remembered for as long as its key is there: nothing older than the
+    /// newest may come back in its place.
+    fn compacted(&self, found: &Found, keys: u32) -> BTreeMap<i64, Entry> {
+        let there: HashSet<u32> = records(found).map(|(_, id)| id.key(keys)).collect();
+        let below = self.entries.range(..found.end);
+        let stays = below.filter(|(_, entry)| there.contains(&entry.id.key(keys)));
+        let settled = |(&offset, &entry): (&i64, &Entry)| (offset, Entry { cuts: 0, ..entry });
+        stays.map(settled).collect()
+    }
+}
+
+fn check_deltas(batch: &Batch, compacted: bool) -> Result<(), Violation> {
+    let mut expected = batch.base;
+    for &(offset, id) in &batch.records {
+        if offset < expected || offset > batch.last || (!compacted && offset != expected) {
+            violated!(Gap, "{id} is at offset {offset} instead of {expected}");
+        }
+        expected = offset + 1;
+    }
+    if !compacted && expected != batch.last + 1 {
+        let (base, last) = (batch.base, batch.last);
+        violated!(
+            Gap,
+            "the batch of offsets {base} to {last} ends with {}",
+            expected - 1
+        );
+    }
+    Ok(())
+}
+
+fn records(found: &Found) -> impl Iterator<Item = (i64, Id)> {
+    let batches = found.batches.iter();
+    batches.flat_map(|batch| batch.records.iter().copied())
+}
+
+fn missing(offset: i64, entry: &Entry, found: &Found) -> Violation {
+    let (id, proof) = (entry.id, entry.proof);
+    let (start, end) = (found.start, found.end);
+    let kind = match proof {
+        Proof::Seen => crate::violation::Kind::Unseen,
+        _ => crate::violation::Kind::Lost,
+    };
+    Violation::new(
+        kind,
+        format!(
+            "{id} ({proof:?}) was at offset {offset}, and is not in the log of {start} to {end}"
+        ),
+    )
+}

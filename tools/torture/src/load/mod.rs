@@ -1,0 +1,180 @@
+//! The load that runs while a fault strikes: producers, consumers in groups, readers, and whoever
+//! changes the catalog. Each worker ends when its connection does.
+
+mod admin;
+mod consumer;
+mod member;
+mod producer;
+mod reader;
+mod topics;
+
+pub use topics::prepare;
+
+use crate::model::Model;
+use crate::rng::Rng;
+use crate::violation::{Kind, Violation};
+use admin::Admin;
+use member::Member;
+use producer::{Mode, Producer};
+use reader::Reader;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+const IDEMPOTENT_PRODUCERS: usize = 3;
+/// COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR and NOT_LEADER_OR_FOLLOWER.
+const WHEN_STOPPING: [i16; 3] = [15, 16, 6];
+const GROUPS: [(&str, usize); 2] = [("alone", 1), ("together", 2)];
+
+/// What a worker has to work with.
+#[derive(Clone)]
+pub struct Context {
+    pub model: Arc<Model>,
+    pub broker: SocketAddr,
+}
+
+/// Why a worker ended.
+pub enum End {
+    /// Its connection has.
+    Connection(io::Error),
+    /// A request was answered with an error code.
+    Refused(i16, String),
+    Violated(Violation),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End::Connection(error)
+    }
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> End {
+        End::Violated(violation)
+    }
+}
+
+/// What goes on from cycle to cycle.
+pub struct Load {
+    producers: Vec<Producer>,
+    members: Vec<Member>,
+    admin: Admin,
+}
+
+/// The load of one cycle, under way.
+pub struct Running {
+    producers: Vec<JoinHandle<Producer>>,
+    members: Vec<JoinHandle<Member>>,
+    readers: Vec<JoinHandle<()>>,
+    admin: JoinHandle<Admin>,
+}
+
+impl Load {
+    pub fn new(model: &Model) -> Load {
+        let producer = |_| Producer::new(model.new_worker(), Mode::Idempotent);
+        let member =
+            |(group, members): (&'static str, usize)| (0..members).map(move |_| Member::new(group));
+        Load {
+            producers: (0..IDEMPOTENT_PRODUCERS).map(producer).collect(),
+            members: GROUPS.into_iter().flat_map(member).collect(),
+            admin: Admin,
+        }
+    }
+
+    /// Starts the workers; what each does is drawn here.
+    pub fn start(mut self, context: &Context, rng: &mut Rng, cut: Option<u64>) -> Running {
+        for producer in &mut self.producers {
+            producer.settle(cut, &context.model);
+        }
+        self.producers.truncate(IDEMPOTENT_PRODUCERS);
+        for acks in [-1, 1, *rng.pick(&[-1, 0, 1])] {
+            let worker = context.model.new_worker();
+            self.producers
+                .push(Producer::new(worker, Mode::Plain { acks }));
+        }
+        for producer in &mut self.producers {
+            producer.take_partitions(&context.model, rng);
+        }
+        Running {
+            producers: spawn_all("producer", self.producers, context, rng, Producer::run),
+            members: spawn_all("member", self.members, context, rng, Member::run),
+            readers: spawn_all("reader", vec![(); 1], context, rng, |_, context, rng| {
+                Reader::run(context, rng)
+            }),
+            admin: spawn("admin", self.admin, context, rng, Admin::run),
+        }
+    }
+}
+
+impl Running {
+    /// Waits for all workers, whose connections have ended or are about to.
+    pub fn join(self) -> Load {
+        for reader in self.readers {
+            reader.join().expect("a reader panicked");
+        }
+        Load {
+            producers: join_all(self.producers),
+            members: join_all(self.members),
+            admin: self.admin.join().expect("the admin panicked"),
+        }
+    }
+}
+
+type Run<W> = fn(&mut W, &Context, &mut Rng) -> Result<(), End>;
+
+fn spawn_all<W: Send + 'static>(
+    name: &'static str,
+    workers: Vec<W>,
+    context: &Context,
+    rng: &mut Rng,
+    run: Run<W>,
+) -> Vec<JoinHandle<W>> {
+    let workers = workers.into_iter();
+    workers
+        .map(|worker| spawn(name, worker, context, rng, run))
+        .collect()
+}
+
+fn spawn<W: Send + 'static>(
+    name: &'static str,
+    mut worker: W,
+    context: &Context,
+    rng: &mut Rng,
+    run: Run<W>,
+) -> JoinHandle<W> {
+    let (context, mut rng) = (context.clone(), Rng::new(rng.next()));
+    std::thread::spawn(move || {
+        if let Err(end) = run(&mut worker, &context, &mut rng)
+            && let Some(violation) = judge(end, &context.model)
+        {
+            context.model.report(violation.at(format!("a {name}")));
+        }
+        worker
+    })
+}
+
+/// A connection may end when a fault strikes, and only then; and a broker that stops may say so.
+fn judge(end: End, model: &Model) -> Option<Violation> {
+    let broken = |text: String| Some(Violation::new(Kind::Broker, text));
+    match end {
+        End::Violated(violation) => Some(violation),
+        End::Refused(error, _) if model.is_struck() && WHEN_STOPPING.contains(&error) => None,
+        End::Refused(error, what) => broken(format!("{what} is answered with error {error}")),
+        End::Connection(error) => match error.kind() {
+            ErrorKind::InvalidData => broken(format!("a reply makes no sense: {error}")),
+            ErrorKind::TimedOut => broken("no reply for 30 s".to_owned()),
+            _ if model.is_struck() => None,
+            _ => broken(format!(
+                "the connection ended, and the broker did not: {error}"
+            )),
+        },
+    }
+}
+
+fn join_all<W>(workers: Vec<JoinHandle<W>>) -> Vec<W> {
+    let workers = workers.into_iter();
+    workers
+        .map(|worker| worker.join().expect("a worker panicked"))
+        .collect()
+}

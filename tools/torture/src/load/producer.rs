@@ -1,0 +1,281 @@
+//! Producers: idempotent ones, which send again what was not answered, and plain ones, which
+//! never do.
+
+use super::{Context, End};
+use crate::ledger::{Ledger, Proof};
+use crate::model::{Model, Topic, add, lock};
+use crate::record::{self, Id};
+use crate::requests::{self, NONE, PRODUCE, UNKNOWN_TOPIC_OR_PARTITION};
+use crate::rng::Rng;
+use crate::wire::Wire;
+use bytes::Bytes;
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
+use kafka_protocol::records::Compression;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const PARTITIONS_MAX: usize = 4;
+const BATCH_RECORDS_MAX: usize = 20;
+/// As many as an idempotent producer may have in flight to a partition.
+const IN_FLIGHT_MAX: usize = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Idempotent,
+    Plain { acks: i16 },
+}
+
+/// One producer. An idempotent one goes on from cycle to cycle.
+pub struct Producer {
+    worker: u32,
+    mode: Mode,
+    id: Option<i64>,
+    next_number: u32,
+    parts: Vec<Part>,
+}
+
+/// A partition that it produces to.
+struct Part {
+    topic: Arc<Topic>,
+    index: i32,
+    ledger: Arc<Mutex<Ledger>>,
+    next_sequence: i32,
+    /// Oldest first. Those before `answered` are, and those from `next` on are yet to be sent.
+    batches: VecDeque<Sent>,
+    answered: usize,
+    next: usize,
+    /// The topic is gone.
+    gone: bool,
+}
+
+struct Sent {
+    ids: Vec<Id>,
+    batch: Bytes,
+    answered: Option<u64>,
+}
+
+impl Producer {
+    pub fn new(worker: u32, mode: Mode) -> Producer {
+        Producer {
+            worker,
+            mode,
+            id: None,
+            next_number: 0,
+            parts: Vec::new(),
+        }
+    }
+
+    /// After a fault: what was answered before the cut (or at all, without one) is done with; the
+    /// rest is sent again. Topics that are gone are given up.
+    pub fn settle(&mut self, cut: Option<u64>, model: &Model) {
+        let topics = lock(&model.topics);
+        let is_there = |part: &Part| {
+            let topic = topics.get(&part.topic.name);
+            topic.is_some_and(|topic| Arc::ptr_eq(topic, &part.topic))
+        };
+        self.parts.retain(is_there);
+        let done = |sent: &Sent| {
+            sent.answered
+                .is_some_and(|at| cut.is_none_or(|cut| at < cut))
+        };
+        for part in &mut self.parts {
+            part.batches.retain(|sent| !done(sent));
+            // An answer that the cut overtook is as if it had never come.
+            part.batches
+                .iter_mut()
+                .for_each(|sent| sent.answered = None);
+            (part.answered, part.next) = (0, 0);
+        }
+    }
+
+    /// Takes some partitions more, up to a limit.
+    pub fn take_partitions(&mut self, model: &Model, rng: &mut Rng) {
+        let mut free = Vec::new();
+        for topic in model.topics() {
+            for (index, ledger) in (0..).zip(topic.ledgers()) {
+                let has = |part: &Part| Arc::ptr_eq(&part.ledger, &ledger);
+                if !self.parts.iter().any(has) {
+                    free.push((Arc::clone(&topic), index, ledger));
+                }
+            }
+        }
+        while self.parts.len() < PARTITIONS_MAX && !free.is_empty() {
+            let (topic, index, ledger) = free.swap_remove(rng.below(free.len()));
+            self.parts.push(Part::new(topic, index, ledger));
+        }
+    }
+
+    pub fn run(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
+        match self.produce(context, rng) {
+            Err(End::Connection(_)) if self.may_be_cut_off() => Ok(()),
+            ended => ended,
+        }
+    }
+
+    /// Without an answer, the only way to say that a topic is unknown is to close the connection.
+    fn may_be_cut_off(&self) -> bool {
+        let mut topics = self.parts.iter().map(|part| &part.topic);
+        self.mode.acks() == 0 && topics.any(|topic| topic.doomed.load(Ordering::SeqCst))
+    }
+
+    fn produce(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
+        let mut wire = Wire::connect(context.broker)?;
+        if self.mode == Mode::Idempotent && self.id.is_none() {
+            self.id = Some(self.new_id(&mut wire, &context.model)?);
+        }
+        let window = 1 + rng.below(IN_FLIGHT_MAX);
+        let pause = *rng.pick(&[200, 1000, 4000]);
+        let mut in_flight = VecDeque::new();
+        while let Some(part) = self.pick(rng) {
+            self.send(&mut wire, part, &context.model, rng)?;
+            std::thread::sleep(rng.time(Duration::from_micros(pause)));
+            if self.mode != (Mode::Plain { acks: 0 }) {
+                in_flight.push_back(part);
+            }
+            if in_flight.len() >= window
+                && let Some(part) = in_flight.pop_front()
+            {
+                self.receive(&mut wire, part, &context.model)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn new_id(&self, wire: &mut Wire, model: &Model) -> Result<i64, End> {
+        let request = InitProducerIdRequest::default().with_transactional_id(None);
+        let response = wire.call(&request, 4)?;
+        if response.error_code != NONE {
+            return Err(End::Refused(
+                response.error_code,
+                "InitProducerId".to_owned(),
+            ));
+        }
+        model.new_producer_id(response.producer_id.0)?;
+        Ok(response.producer_id.0)
+    }
+
+    fn pick(&self, rng: &mut Rng) -> Option<usize> {
+        let mut parts = (0..self.parts.len()).filter(|part| !self.parts[*part].gone);
+        let count = parts.clone().count();
+        (count > 0).then(|| parts.nth(rng.below(count)))?
+    }
+
+    fn send(
+        &mut self,
+        wire: &mut Wire,
+        at: usize,
+        model: &Model,
+        rng: &mut Rng,
+    ) -> Result<(), End> {
+        if self.parts[at].next == self.parts[at].batches.len() {
+            self.new_batch(at, rng);
+        }
+        let part = &mut self.parts[at];
+        let sent = &part.batches[part.next];
+        part.next += 1;
+        lock(&part.ledger).sent(&sent.ids);
+        add(&model.tally.sent, sent.ids.len() as u64);
+        let acks = self.mode.acks();
+        let request = requests::produce(&part.topic.name, part.index, acks, sent.batch.clone());
+        match acks {
+            0 => {
+                part.answered = part.next;
+                wire.send_unanswered(&request, PRODUCE)?;
+            }
+            _ => wire.send(&request, PRODUCE)?,
+        }
+        Ok(())
+    }
+
+    fn new_batch(&mut self, at: usize, rng: &mut Rng) {
+        let count = 1 + rng.below(BATCH_RECORDS_MAX) as u32;
+        let worker = self.worker;
+        let numbers = self.next_number..self.next_number + count;
+        let ids: Vec<Id> = numbers.map(|number| Id { worker, number }).collect();
+        self.next_number += count;
+        let part = &mut self.parts[at];
+        let sequence = part.next_sequence;
+        let producer = self.id.map(|id| record::Producer { id, sequence });
+        let compression = *rng.pick(&[Compression::None, Compression::None, Compression::Lz4]);
+        let (place, shape) = ((part.topic.name.as_str(), part.index), part.topic.shape);
+        let batch = record::encode(place, shape, &ids, producer, compression);
+        part.next_sequence += count as i32;
+        let answered = None;
+        part.batches.push_back(Sent {
+            ids,
+            batch,
+            answered,
+        });
+    }
+
+    fn receive(&mut self, wire: &mut Wire, at: usize, model: &Model) -> Result<(), End> {
+        let response = wire.receive::<ProduceRequest>(PRODUCE)?;
+        let cuts = model.cuts();
+        let (error, base) = requests::produced(&response);
+        let proof = match self.mode.acks() {
+            1 => Proof::AcksOne,
+            _ => Proof::AcksAll,
+        };
+        let part = &mut self.parts[at];
+        let (worker, mode, id) = (self.worker, self.mode, self.id);
+        let place = format!(
+            "worker {worker} ({mode:?}, producer id {id:?}) at {}-{}",
+            part.topic.name, part.index
+        );
+        match part.take_answer(error, base, proof, cuts) {
+            Ok(acknowledged) => add(&model.tally.acknowledged, acknowledged),
+            Err(End::Violated(violation)) => return Err(violation.at(place).into()),
+            Err(End::Refused(error, what)) => {
+                return Err(End::Refused(error, format!("{place}: {what}")));
+            }
+            Err(end) => return Err(end),
+        }
+        Ok(())
+    }
+}
+
+impl Mode {
+    fn acks(self) -> i16 {
+        match self {
+            Mode::Idempotent => -1,
+            Mode::Plain { acks } => acks,
+        }
+    }
+}
+
+impl Part {
+    fn new(topic: Arc<Topic>, index: i32, ledger: Arc<Mutex<Ledger>>) -> Part {
+        Part {
+            topic,
+            index,
+            ledger,
+            next_sequence: 0,
+            batches: VecDeque::new(),
+            answered: 0,
+            next: 0,
+            gone: false,
+        }
+    }
+
+    /// The answer to the oldest batch that has none; returns how many records are acknowledged.
+    fn take_answer(&mut self, error: i16, base: i64, proof: Proof, cuts: u64) -> Result<u64, End> {
+        let sent = &mut self.batches[self.answered];
+        self.answered += 1;
+        match error {
+            NONE => {}
+            UNKNOWN_TOPIC_OR_PARTITION if self.topic.doomed.load(Ordering::SeqCst) => {
+                self.gone = true;
+                return Ok(0);
+            }
+            _ => {
+                let first = sent.ids[0];
+                return Err(End::Refused(error, format!("the batch from {first} on")));
+            }
+        }
+        sent.answered = Some(cuts);
+        lock(&self.ledger).acknowledged(&sent.ids, base, proof, cuts)?;
+        Ok(sent.ids.len() as u64)
+    }
+}

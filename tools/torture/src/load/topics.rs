@@ -1,0 +1,134 @@
+//! The topics that records are sent to: a few kinds, kept small by deleting the oldest.
+
+use crate::history::History;
+use crate::ledger::Upkeep;
+use crate::model::{Model, Topic, TopicState, add, lock};
+use crate::record::Shape;
+use crate::requests::{self, Configs, NONE};
+use crate::rng::Rng;
+use crate::violation::{Violation, violated};
+use crate::wire::Wire;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+const TOPICS: usize = 8;
+const PARTITIONS_MAX: usize = 4;
+/// Known records from which on a topic is deleted.
+const RECORDS_MAX: usize = 12_000;
+const SEGMENT_BYTES: &str = "1048576";
+
+/// Before the load of a cycle: deletes topics that have grown large, creates new ones in their
+/// place, often by the same name.
+pub fn prepare(model: &Model, broker: SocketAddr, rng: &mut Rng) -> Result<(), Violation> {
+    let mut change = || -> io::Result<Result<(), Violation>> {
+        let mut wire = Wire::connect(broker)?;
+        for topic in model.topics() {
+            let ledgers = topic.ledgers();
+            let known: usize = ledgers.iter().map(|ledger| lock(ledger).known()).sum();
+            if known > RECORDS_MAX
+                && let Err(violation) = delete(model, &mut wire, &topic)?
+            {
+                return Ok(Err(violation));
+            }
+        }
+        while lock(&model.topics).len() < TOPICS {
+            if let Err(violation) = create(model, &mut wire, rng)? {
+                return Ok(Err(violation));
+            }
+        }
+        Ok(Ok(()))
+    };
+    change().unwrap_or_else(|error| violated!(Broker, "no answer to a change of topics: {error}"))
+}
+
+fn delete(model: &Model, wire: &mut Wire, topic: &Topic) -> io::Result<Result<(), Violation>> {
+    let error = requests::delete_topic(wire, &topic.name)?;
+    if error != NONE {
+        return Ok(refused("DeleteTopics", &topic.name, error));
+    }
+    add(&model.tally.catalog_changes, 1);
+    lock(&model.catalog).insert(topic.name.clone(), History::new(None));
+    model.forget(&topic.name);
+    Ok(Ok(()))
+}
+
+fn create(model: &Model, wire: &mut Wire, rng: &mut Rng) -> io::Result<Result<(), Violation>> {
+    let free = |number: &usize| !lock(&model.topics).contains_key(&name(*number));
+    let number = (0..).find(free).unwrap_or_default();
+    let (topic, configs) = draw(&name(number), rng);
+    let partitions = topic.ledgers().len() as i32;
+    let error = requests::create_topic(wire, &topic.name, partitions, &configs)?;
+    if error != NONE {
+        return Ok(refused("CreateTopics", &topic.name, error));
+    }
+    add(&model.tally.catalog_changes, 1);
+    let state = TopicState {
+        partitions,
+        configs,
+    };
+    lock(&model.catalog).insert(topic.name.clone(), History::new(Some(state)));
+    lock(&model.topics).insert(topic.name.clone(), Arc::new(topic));
+    Ok(Ok(()))
+}
+
+fn name(number: usize) -> String {
+    format!("load-{number}")
+}
+
+fn refused(api: &str, topic: &str, error: i16) -> Result<(), Violation> {
+    violated!(Catalog, "{api} of `{topic}` is answered with error {error}")
+}
+
+/// A topic of some kind, with configs that make rolls, retention and compaction frequent.
+fn draw(name: &str, rng: &mut Rng) -> (Topic, Configs) {
+    let segment_ms = rng.pick(&[40, 150, 600, 10_000]).to_string();
+    let mut configs = vec![
+        ("segment.bytes", SEGMENT_BYTES.to_owned()),
+        ("segment.ms", segment_ms),
+        (
+            "index.interval.bytes",
+            rng.pick(&[0, 512, 4096]).to_string(),
+        ),
+    ];
+    let mut keys = None;
+    let upkeep = match rng.below(6) {
+        0 => Upkeep::Trim,
+        1 => {
+            let bytes = *rng.pick(&[20_000, 100_000]);
+            configs.push(("retention.bytes", bytes.to_string()));
+            Upkeep::Retain { bytes }
+        }
+        2 | 3 => {
+            let tombstones_go = rng.one_in(2);
+            let kept_ms = if tombstones_go { 0 } else { 86_400_000 };
+            configs.push(("cleanup.policy", "compact".to_owned()));
+            configs.push(("min.cleanable.dirty.ratio", "0.1".to_owned()));
+            configs.push(("delete.retention.ms", kept_ms.to_string()));
+            let keys = *keys.insert(*rng.pick(&[10, 200]));
+            Upkeep::Compact {
+                keys,
+                tombstones_go,
+            }
+        }
+        _ => {
+            if rng.one_in(3) {
+                let by_append = "LogAppendTime".to_owned();
+                configs.push(("message.timestamp.type", by_append));
+            }
+            Upkeep::Keep
+        }
+    };
+    let value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
+    let shape = Shape {
+        keys,
+        value_bytes_max,
+    };
+    let partitions = 1 + rng.below(PARTITIONS_MAX) as i32;
+    let configs = configs.into_iter();
+    let configs = configs.map(|(name, value)| (name.to_owned(), value));
+    (
+        Topic::new(name, upkeep, shape, partitions),
+        configs.collect(),
+    )
+}

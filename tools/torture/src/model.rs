@@ -1,0 +1,167 @@
+//! What the broker has promised so far: shared by all workers, and the measure of every check.
+
+use crate::history::History;
+use crate::ledger::{Ledger, Upkeep};
+use crate::record::Shape;
+use crate::violation::{Violation, violated};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A topic as the catalog has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicState {
+    pub partitions: i32,
+    /// Those that were set for the topic.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// A topic that records are sent to.
+#[derive(Debug)]
+pub struct Topic {
+    pub name: String,
+    pub upkeep: Upkeep,
+    pub shape: Shape,
+    pub partitions: Mutex<Vec<Arc<Mutex<Ledger>>>>,
+    /// Whether its deletion was asked for, so that any request may say that it is unknown.
+    pub doomed: AtomicBool,
+}
+
+impl Topic {
+    pub fn new(name: &str, upkeep: Upkeep, shape: Shape, partitions: i32) -> Topic {
+        let topic = Topic {
+            name: name.to_owned(),
+            upkeep,
+            shape,
+            partitions: Mutex::default(),
+            doomed: AtomicBool::new(false),
+        };
+        topic.grow(partitions);
+        topic
+    }
+
+    /// Sees to it that there is a ledger for each of so many partitions.
+    pub fn grow(&self, partitions: i32) {
+        let mut ledgers = lock(&self.partitions);
+        while ledgers.len() < partitions as usize {
+            ledgers.push(Arc::new(Mutex::new(Ledger::new(self.upkeep))));
+        }
+    }
+
+    pub fn ledgers(&self) -> Vec<Arc<Mutex<Ledger>>> {
+        lock(&self.partitions).clone()
+    }
+
+    pub fn ledger(&self, partition: i32) -> Option<Arc<Mutex<Ledger>>> {
+        lock(&self.partitions).get(partition as usize).cloned()
+    }
+}
+
+/// A group, a topic and a partition.
+pub type CommitKey = (String, String, i32);
+
+/// All that was promised.
+#[derive(Debug)]
+pub struct Model {
+    pub topics: Mutex<BTreeMap<String, Arc<Topic>>>,
+    /// All topics by name, `None` for one that does not exist.
+    pub catalog: Mutex<BTreeMap<String, History<Option<TopicState>>>>,
+    /// Committed offsets; -1 for none.
+    pub commits: Mutex<BTreeMap<CommitKey, History<i64>>>,
+    producer_ids: Mutex<HashSet<i64>>,
+    next_worker: AtomicU32,
+    cuts: AtomicU64,
+    struck: AtomicBool,
+    violation: Mutex<Option<Violation>>,
+    pub tally: Tally,
+}
+
+/// Counts of the whole run.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub sent: AtomicU64,
+    pub acknowledged: AtomicU64,
+    pub seen: AtomicU64,
+    pub checked: AtomicU64,
+    pub commits: AtomicU64,
+    pub catalog_changes: AtomicU64,
+}
+
+impl Default for Model {
+    fn default() -> Model {
+        Model {
+            topics: Mutex::default(),
+            catalog: Mutex::default(),
+            commits: Mutex::default(),
+            producer_ids: Mutex::default(),
+            next_worker: AtomicU32::new(1),
+            cuts: AtomicU64::new(0),
+            struck: AtomicBool::new(false),
+            violation: Mutex::default(),
+            tally: Tally::default(),
+        }
+    }
+}
+
+impl Model {
+    /// A number that no worker had before.
+    pub fn new_worker(&self) -> u32 {
+        self.next_worker.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How often the power was cut. To be read after the answer that it is kept with.
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::SeqCst)
+    }
+
+    /// The power is about to be cut; the number of this cut.
+    pub fn cut(&self) -> u64 {
+        self.cuts.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// From now on connections may end (or, from `false` on, not any more).
+    pub fn strike(&self, struck: bool) {
+        self.struck.store(struck, Ordering::SeqCst);
+    }
+
+    pub fn is_struck(&self) -> bool {
+        self.struck.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the first violation.
+    pub fn report(&self, violation: Violation) {
+        lock(&self.violation).get_or_insert(violation);
+    }
+
+    pub fn violation(&self) -> Option<Violation> {
+        lock(&self.violation).clone()
+    }
+
+    /// Takes note of a producer id that was given out, which must be a new one.
+    pub fn new_producer_id(&self, id: i64) -> Result<(), Violation> {
+        if !lock(&self.producer_ids).insert(id) {
+            violated!(Catalog, "producer id {id} was given out twice");
+        }
+        Ok(())
+    }
+
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        lock(&self.topics).values().cloned().collect()
+    }
+
+    /// Forgets a topic that is gone, with all that is known of it.
+    pub fn forget(&self, topic: &str) {
+        lock(&self.topics).remove(topic);
+        lock(&self.commits).retain(|(_, of, _), _| of != topic);
+    }
+}
+
+/// Counts one up.
+pub fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// A worker that panicked leaves nothing half done: whatever it held is still sound.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
