@@ -104,7 +104,7 @@ def partitions(bench, scenario, spec):
     with bench.broker(scenario, spec) as broker:
         for count in scenario["partitions"]:
             load = {**scenario["load"], "topic": f"{TOPIC}-{count}", "partitions": count}
-            parts[f"{count:,} partitions"] = bench.perf(broker, "produce", load)
+            parts[plural(count, "partition")] = bench.perf(broker, "produce", load)
     return parts
 
 
@@ -199,7 +199,7 @@ def connections(bench, scenario, spec):
                 metrics["anon_bytes_per_connection"] = max(grown, 0) / count
             for connection in parked:
                 connection.socket.close()
-            parts[f"{count:,} connections"] = metrics
+            parts[plural(count, "connection")] = metrics
             time.sleep(SETTLE_SECONDS)
     return parts
 
@@ -207,18 +207,16 @@ def connections(bench, scenario, spec):
 def growth(bench, scenario, spec):
     """The same loads with little and with much in the log."""
     parts = {}
+    seconds = min(bench.options.seconds, scenario["seconds"])
+    write = {**scenario["load"], "topic": TOPIC}
+    read = {**scenario["reads"], "topic": TOPIC}
+    random = {**read, **scenario["random"], "from": "random"}
     with bench.broker(scenario, spec) as broker:
-        for nominal in scenario["sizes"]:
-            size = bench.size(nominal)
-            bench.fill(broker, TOPIC, 1, size)
-            seconds = min(bench.options.seconds, scenario["seconds"])
-            reads = {**scenario["reads"], "topic": TOPIC}
-            of = f"{nominal / 1e9:.0f} GB"
-            parts[f"{of}, ingest"] = bench.perf(broker, "produce", {**scenario["load"], "topic": TOPIC}, seconds)
-            parts[f"{of}, catch-up"] = bench.perf(broker, "consume", reads, seconds)
-            random = {**reads, **scenario["random"], "from": "random"}
-            parts[f"{of}, random"] = bench.perf(broker, "consume", random, seconds)
-            parts[f"{of}, random"]["resident_share"] = measure.resident_share(broker.data) if broker.pid else 0
+        for amount, nominal in scenario["sizes"].items():
+            log_bytes = {"log_bytes": bench.fill(broker, TOPIC, 1, bench.size(nominal))}
+            for part, mode, load in ("catch-up", "consume", read), ("random", "consume", random), ("ingest", "produce", write):
+                resident = {"resident_share": measure.resident_share(broker.data)} if broker.pid else {}
+                parts[f"{amount}: {part}"] = log_bytes | resident | bench.perf(broker, mode, load, seconds)
     return parts
 
 
@@ -227,6 +225,10 @@ def real_clients(bench, scenario, spec):
     with bench.broker(scenario, spec) as broker:
         bench.perf(broker, "produce", {"topic": "warm"}, seconds=2)
         return clients.measure_all(bench, scenario, broker)
+
+
+def plural(count, noun):
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 KINDS = {

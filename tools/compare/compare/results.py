@@ -5,6 +5,8 @@ import statistics
 from .bench import CEILING_MARGIN, CLIENT_BUSY_CORES
 
 CLIENT_BOUND = "client-bound"
+# An aim for every part is held against the worst of them.
+EVERY_PART = "*"
 
 
 class Results:
@@ -95,9 +97,18 @@ def marks(scenario, results, broker, part):
 
 def aimed(scenario, results, aim):
     """An aim with the value found for it; `met` is None where it could not be measured."""
-    value = results.median(scenario.name, aim.broker, aim.part, aim.metric)
-    if value is not None and aim.is_ratio:
-        of_part = aim.part if aim.of_part is None else aim.of_part
-        base = results.median(scenario.name, aim.of or aim.broker, of_part, aim.metric)
-        value = value / base if base else None
+    parts = [part for broker, part in results.rows(scenario.name) if broker == aim.broker]
+    values = [found(scenario, results, aim, part) for part in (parts if aim.part == EVERY_PART else [aim.part])]
+    values = [value for value in values if value is not None]
+    worst = min if aim.at_least is not None else max
+    value = worst(values) if values else None
     return {"words": aim.words, "value": value, "met": None if value is None else aim.holds(value)}
+
+
+def found(scenario, results, aim, part):
+    value = results.median(scenario.name, aim.broker, part, aim.metric)
+    if value is None or not aim.is_ratio:
+        return value
+    of_part = part if aim.of_part is None else aim.of_part
+    base = results.median(scenario.name, aim.of or aim.broker, of_part, aim.metric)
+    return value / base if base else None
