@@ -14,7 +14,7 @@ from .brokers import Broker
 
 # Beyond the time that a load is asked to take: its preparation, the ceiling, the last answers.
 PERF_GRACE_SECONDS = 90
-FILL_STEP_SECONDS = 2.0
+FILL_STEP_SECONDS = 0.5
 FILL_SECONDS_MAX = 300
 FILL_LOAD = {"acks": "1", "connections": 4, "batch-bytes": 1_000_000, "in-flight": 2}
 # What this client can send must be so much more than what a broker took, or the client was the limit.
@@ -94,14 +94,16 @@ class Bench:
         words = [self.tools.millstream, "perf", mode, "--bootstrap", broker.address, "--json"]
         words += ["--core", self.options.client_core, "--seconds", seconds, "--warmup-seconds", warmup]
         words += as_flags(flags)
-        return subprocess.Popen(
-            [str(word) for word in words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=(lambda: os.nice(nice)) if nice else None,
-        )
+        # It pins itself. The sink of its ceiling is to run where the broker does.
+        with measure.on_cores(self.options.broker_cores | {self.options.client_core}):
+            return subprocess.Popen(
+                [str(word) for word in words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=(lambda: os.nice(nice)) if nice else None,
+            )
 
     def fill(self, broker, topic, partitions, size):
         """Writes at least `size` bytes of values to a topic, evenly over its partitions."""

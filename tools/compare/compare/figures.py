@@ -24,7 +24,7 @@ def produce(bench, scenario, spec):
 
 def loaded(bench, broker, scenario, **flags):
     load = {**scenario["load"], "topic": TOPIC, **flags}
-    if bench.wants_ceiling(scenario):
+    if "rate" not in load and bench.wants_ceiling(scenario):
         load["ceiling"] = True
     metrics = bench.perf(broker, "produce", load)
     partitions = load.get("partitions", 1)

@@ -134,8 +134,16 @@ def ratio_words(entry):
 
 
 def aim_row(aim):
-    value = "not measured" if aim["value"] is None else f"{aim['value']:,.3g}" if aim["value"] < 1e4 else f"{aim['value']:,.0f}"
-    return [aim["words"], value, {True: "met", False: "**missed**", None: ""}[aim["met"]]]
+    return [aim["words"], aim_value(aim), {True: "met", False: "**missed**", None: ""}[aim["met"]]]
+
+
+def aim_value(aim):
+    if aim["value"] is None:
+        return "not measured"
+    if aim["is_ratio"]:
+        return f"{aim['value']:.2f}"
+    metric = METRICS[aim["metric"]]
+    return f"{metric.show(aim['value'])} {metric.unit}"
 
 
 def remarked(entry):

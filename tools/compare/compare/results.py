@@ -102,7 +102,8 @@ def aimed(scenario, results, aim):
     values = [value for value in values if value is not None]
     worst = min if aim.at_least is not None else max
     value = worst(values) if values else None
-    return {"words": aim.words, "value": value, "met": None if value is None else aim.holds(value)}
+    met = None if value is None else aim.holds(value)
+    return {"words": aim.words, "metric": aim.metric, "is_ratio": aim.is_ratio, "value": value, "met": met}
 
 
 def found(scenario, results, aim, part):
