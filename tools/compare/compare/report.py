@@ -192,24 +192,31 @@ def write(document, docs, root, say):
         before = json.loads(path.read_text())
         document = {**document, "scenarios": ordered({**before["scenarios"], **document["scenarios"]})}
     path.write_text(json.dumps(document, indent=1) + "\n")
-    page = docs / "performance.md"
-    page.write_text(filled(page.read_text(), generated(document)))
     try:
         plot(path, folder, root)
     except (venv.Missing, subprocess.SubprocessError) as error:
         say(f"no plots: {error}")
+    page = docs / "performance.md"
+    page.write_text(filled(page.read_text(), generated(document, folder)))
 
 
 def ordered(scenarios):
     return dict(sorted(scenarios.items(), key=lambda item: int(re.sub(r"\D", "", item[0]) or 0)))
 
 
-def generated(document):
+def generated(document, folder):
     """The text of each marker of the page."""
-    blocks = {name: "\n".join(scenario(entry)) for name, entry in document["scenarios"].items()}
+    blocks = {name: "\n".join(with_plot(name, entry, folder)) for name, entry in document["scenarios"].items()}
     blocks["machine"] = "\n".join(table(["", ""], [[*pair] for pair in document["machine"].items()]))
     blocks["aims"] = "\n".join(overview(document))
     return blocks
+
+
+def with_plot(name, entry, folder):
+    plot = folder / f"{name.lower()}.svg"
+    if plot.exists():
+        yield from [f"![{name}]({folder.name}/{plot.name})", ""]
+    yield from scenario(entry)
 
 
 def overview(document):

@@ -77,7 +77,7 @@ def first_record(address, started, deadline_seconds, is_running=lambda: True):
     """Seconds from `started` (time.monotonic) until a broker has acknowledged a record, of a topic that
     is created on the way if it is missing. It is called as soon as the broker's process was started."""
     create = create_topic_frame(FIRST_TOPIC, 1)
-    record = produce_frame(FIRST_TOPIC, 0, batch(b"x" * 100))
+    record = produce_frame(FIRST_TOPIC, [0], batch(b"x" * 100))
     while time.monotonic() < started + deadline_seconds and is_running():
         try:
             with Connection(address) as connection:
@@ -99,21 +99,28 @@ def retry(ask, accepted):
 
 
 def create_topic(address, topic, partitions):
-    frame = create_topic_frame(topic, partitions)
+    """Creates it and waits until all its partitions are led: a broker may need a while for many."""
+    create = create_topic_frame(topic, partitions)
+    look = list_offsets_frame(topic, partitions, LATEST)
     with Connection(address) as connection:
-        retry(lambda: created(connection.ask(frame)), (0, TOPIC_ALREADY_EXISTS))
+        retry(lambda: created(connection.ask(create)), (0, TOPIC_ALREADY_EXISTS))
+        retry(lambda: max(error for _, error, _ in listed(connection.ask(look))), (0,))
+
+
+def write_to_each(address, topic, partitions):
+    """A record to each partition, all in one request."""
+    with Connection(address) as connection:
+        frame = produce_frame(topic, range(partitions), batch(b"x" * 100))
+        retry(lambda: produced(connection.ask(frame)), (0,))
 
 
 def offsets(address, topic, partitions, when):
     """The first (EARLIEST) or the next (LATEST) offset of each partition."""
     with Connection(address) as connection:
-        reader = connection.ask(list_offsets_frame(topic, partitions, when))
-        reader.take("i")
-        reader.string()
-        found = reader.array(lambda r: (r.take("i"), r.take("h"), r.take("q"), r.take("q")))
-    if any(error for _, error, _, _ in found):
-        raise Refused(f"offsets of {topic}: {found}")
-    return [offset for _, _, _, offset in sorted(found)]
+        found = listed(connection.ask(list_offsets_frame(topic, partitions, when)))
+    if wrong := [entry for entry in found if entry[1]]:
+        raise Refused(f"offsets of {topic}: partition {wrong[0][0]}: error {wrong[0][1]}")
+    return [offset for _, _, offset in sorted(found)]
 
 
 def park(address, topic, wait_ms):
@@ -131,9 +138,9 @@ def create_topic_frame(topic, partitions):
     return request(CREATE_TOPICS, array(one) + struct.pack(">i?", 30_000, False))
 
 
-def produce_frame(topic, partition, records, acks=-1):
-    one = struct.pack(">ii", partition, len(records)) + records
-    topics = array(string(topic) + array(one))
+def produce_frame(topic, partitions, records, acks=-1):
+    each = [struct.pack(">ii", partition, len(records)) + records for partition in partitions]
+    topics = array(string(topic) + array(*each))
     return request(PRODUCE, struct.pack(">hhi", -1, acks, 30_000) + topics)
 
 
@@ -171,8 +178,19 @@ def produced(reader):
     def partition(r):
         return (r.take("i"), r.take("h"), r.take("q"), r.take("q"), r.take("q"))[1]
 
-    [[code]] = reader.array(lambda r: (r.string(), r.array(partition))[1])
-    return code
+    [codes] = reader.array(lambda r: (r.string(), r.array(partition))[1])
+    return max(codes)
+
+
+def listed(reader):
+    """Partition, error, offset."""
+
+    def partition(r):
+        index, error, _, offset = (r.take(code) for code in "ihqq")
+        return index, error, offset
+
+    [found] = reader.array(lambda r: (r.string(), r.array(partition))[1])
+    return found
 
 
 def batch(value):
