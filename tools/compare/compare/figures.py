@@ -2,6 +2,7 @@
 part of the scenario that they belong to ("" where there is but one)."""
 
 import json
+import os
 import subprocess
 import time
 
@@ -40,6 +41,8 @@ def consume(bench, scenario, spec):
         with bench.broker(scenario, spec, arguments) as broker:
             if spec.kind != "floor":
                 bench.fill(broker, TOPIC, 1, size)
+            # Reading is to be measured, not the kernel's writing back of what was written for it.
+            os.sync()
             parts[part] = bench.perf(broker, "consume", {**scenario["load"], "topic": TOPIC})
     return parts
 
@@ -219,6 +222,7 @@ def growth(bench, scenario, spec):
     with bench.broker(scenario, spec) as broker:
         for amount, nominal in scenario["sizes"].items():
             log_bytes = {"log_bytes": bench.fill(broker, TOPIC, 1, bench.size(nominal))}
+            os.sync()
             for part, mode, load in ("catch-up", "consume", read), ("random", "consume", random), ("ingest", "produce", write):
                 resident = {"resident_share": measure.resident_share(broker.data)} if broker.pid else {}
                 parts[f"{amount}: {part}"] = log_bytes | resident | bench.perf(broker, mode, load, seconds)
