@@ -22,9 +22,6 @@ pub struct Connection {
     pub pending: Vec<u8>,
     /// The batch that is being received.
     pub body: Option<Body>,
-    /// Bytes before the batch, and of it, in the last Produce request.
-    pub last_head_bytes: usize,
-    pub last_batch_bytes: usize,
     /// Replies that wait for the disk.
     pub waiting: usize,
     out: VecDeque<Chunk>,
@@ -47,8 +44,6 @@ impl Connection {
             serial,
             pending: Vec::new(),
             body: None,
-            last_head_bytes: 0,
-            last_batch_bytes: 0,
             waiting: 0,
             out: VecDeque::new(),
             is_full: false,

@@ -227,9 +227,12 @@ impl Ring {
             return None;
         }
         if self.position + bytes > self.segments[self.current].bytes {
+            // What the last lap has left beyond the position will never be reached.
+            self.forget(u64::MAX);
             self.current = (self.current + 1) % self.segments.len();
             self.position = 0;
         }
+        self.forget(self.position + bytes);
         let segment = Arc::clone(&self.segments[self.current]);
         let room = Room {
             segment,
@@ -238,6 +241,17 @@ impl Ring {
         };
         self.position += bytes;
         Some(room)
+    }
+
+    /// Batches of the last lap, from the position up to `end`, are written over now.
+    fn forget(&mut self, end: u64) {
+        let old = self.position..end;
+        let is_gone = |batch: &Stored| {
+            batch.place.segment == self.current && old.contains(&batch.place.position)
+        };
+        while self.readable.front().is_some_and(is_gone) {
+            self.readable.pop_front();
+        }
     }
 
     fn read(&self, offset: i64, end: i64, bytes_max: usize) -> Vec<Slice> {

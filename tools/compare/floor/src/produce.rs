@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -78,11 +77,6 @@ impl Body {
         }
     }
 
-    /// The whole batch.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     pub fn left(&self) -> usize {
         self.bytes - self.taken
     }
@@ -122,25 +116,6 @@ impl Body {
             }
             Err(_) => Ok(()),
         }
-    }
-
-    /// Receives what has come of the rest, straight to where it belongs. False: it belongs nowhere.
-    pub fn receive(&mut self, socket: RawFd, bytes_max: usize) -> Option<io::Result<usize>> {
-        let Ok(Target { room, .. }) = &self.target else {
-            return None;
-        };
-        let wanted = (self.bytes - self.taken).min(bytes_max);
-        let position = room.position + self.taken as u64;
-        let received = match room.segment.receive(socket, position, wanted) {
-            Ok(received) => received,
-            Err(error) => return Some(Err(error)),
-        };
-        let from = BATCH_CRC_FROM
-            .saturating_sub(self.taken)
-            .min(received.len());
-        self.digest.update(&received[from..]);
-        self.taken += received.len();
-        Some(Ok(received.len()))
     }
 
     /// All has come.

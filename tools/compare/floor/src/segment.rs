@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -20,8 +19,6 @@ pub enum Copy {
     MapRandom,
     /// Received into a buffer, written with pwrite
     Pwrite,
-    /// Received into the mapping itself
-    Recv,
 }
 
 /// One file and its mapping. Removed when dropped.
@@ -56,17 +53,6 @@ impl Segment {
                 unsafe { to.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
                 Ok(())
             }
-        }
-    }
-
-    /// Receives into the file, and shows what came.
-    pub fn receive(&self, socket: RawFd, position: u64, bytes: usize) -> io::Result<&[u8]> {
-        let to = self.at(position, bytes);
-        // SAFETY: `at` checks the bounds. Nobody else writes to this place: its partition gave it to
-        // one batch.
-        unsafe {
-            let received = sys::recv(socket, to, bytes)?;
-            Ok(std::slice::from_raw_parts(to, received))
         }
     }
 

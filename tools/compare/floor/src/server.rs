@@ -1,12 +1,9 @@
 //! The servers: one thread, one epoll loop, one receive buffer that stays in the cache.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -15,7 +12,7 @@ use crate::connection::Connection;
 use crate::control::{Control, MakePartitions};
 use crate::fetch::{self, Parked};
 use crate::flush::Flusher;
-use crate::log::{Fixed, Partition, Space, Topics};
+use crate::log::Topics;
 use crate::produce::{Appended, Body};
 use crate::segment::Copy;
 use crate::sys::{self, Event, Poll};
@@ -27,138 +24,19 @@ const FLUSHED: u64 = u64::MAX - 1;
 const TICK_MS: i32 = 100;
 /// Receives from one connection before the others get their turn.
 const TURN: usize = 16;
-/// From this size on a batch may be received to where it belongs.
-const DIRECT_BYTES_MIN: usize = 32 << 10;
-
-#[derive(Debug, clap::Args)]
-pub struct IngestArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    /// Answer when the batch is durable
-    #[arg(long)]
-    fsync: bool,
-    /// Size of a file, such as 1GiB
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
-    segment_bytes: u64,
-    /// All files of a topic; its partitions then write over what they wrote first
-    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
-    wrap_bytes: u64,
-    /// How bytes get from the socket into the file
-    #[arg(long, value_enum, default_value_t = Copy::Pwrite)]
-    copy: Copy,
-    /// The most that one receive takes
-    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = size)]
-    receive_bytes: u64,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct SendArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    /// How much there is to read
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    bytes: u64,
-    /// How bytes get from the file into the socket
-    #[arg(long, value_enum, default_value_t = SendCopy::Sendfile)]
-    copy: SendCopy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum SendCopy {
-    /// writev of the mapping
-    Map,
-    /// sendfile
-    Sendfile,
-}
-
-#[derive(Debug, clap::Args)]
-struct CommonArgs {
-    /// Where files are made; removed at the end
-    #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
-    /// The port on 127.0.0.1; 0: any free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    port: u16,
-    /// Run on this core only
-    #[arg(long, value_name = "N")]
-    core: Option<usize>,
-}
-
-/// Serves producers until a signal comes.
-pub fn ingest(args: IngestArgs) -> anyhow::Result<()> {
-    let IngestArgs {
-        segment_bytes,
-        wrap_bytes,
-        copy,
-        ..
-    } = args;
-    let listener = start(&args.common)?;
-    let dir = args.common.dir;
-    let mut made = 0;
-    let make: MakePartitions = Box::new(move |count| {
-        let partition_bytes = wrap_bytes / count as u64;
-        let space = Space {
-            dir: dir.clone(),
-            segment_bytes,
-            partition_bytes,
-            copy,
-        };
-        let partitions = (made..made + count as u64).map(|id| Partition::new(id, &space));
-        made += count as u64;
-        partitions.collect()
-    });
-    let flusher = args.fsync.then(Flusher::start).transpose()?;
-    let how = How {
-        copy,
-        sendfile: false,
-        receive_bytes: args.receive_bytes as usize,
-    };
-    Server::new(listener, how, make, flusher)?.run()
-}
-
-/// Serves consumers until a signal comes.
-pub fn send(args: SendArgs) -> anyhow::Result<()> {
-    let listener = start(&args.common)?;
-    let fixed = Rc::new(Fixed::create(&args.common.dir, args.bytes)?);
-    let make: MakePartitions =
-        Box::new(move |count| Ok((0..count).map(|_| Partition::of(&fixed)).collect()));
-    let sendfile = args.copy == SendCopy::Sendfile;
-    let how = How {
-        copy: Copy::Map,
-        sendfile,
-        receive_bytes: 256 << 10,
-    };
-    Server::new(listener, how, make, None)?.run()
-}
-
-fn start(args: &CommonArgs) -> anyhow::Result<TcpListener> {
-    sys::stop_on_signals();
-    sys::pin(args.core)?;
-    make_dir(&args.dir)?;
-    let listener = TcpListener::bind(("127.0.0.1", args.port)).with_context(|| {
-        format!(
-            "cannot listen on 127.0.0.1:{}: choose another --port",
-            args.port
-        )
-    })?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-fn make_dir(dir: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(dir)
-        .with_context(|| format!("cannot make {}: choose another --dir", dir.display()))
-}
 
 /// Ways of doing it.
 #[derive(Clone, Copy, Debug)]
-struct How {
-    copy: Copy,
-    sendfile: bool,
-    receive_bytes: usize,
+pub struct How {
+    pub copy: Copy,
+    /// Files' bytes leave by sendfile instead of by writev of the mapping.
+    pub sendfile: bool,
+    /// The most that one receive takes.
+    pub receive_bytes: usize,
 }
 
-struct Server {
+/// What serves, and all that it knows.
+pub struct Server {
     poll: Poll,
     listener: TcpListener,
     port: u16,
@@ -185,7 +63,8 @@ struct Waiting {
 }
 
 impl Server {
-    fn new(
+    /// One that will serve who comes to `listener`, which must not block.
+    pub fn new(
         listener: TcpListener,
         how: How,
         make: MakePartitions,
@@ -213,7 +92,8 @@ impl Server {
         })
     }
 
-    fn run(mut self) -> anyhow::Result<()> {
+    /// Says where it serves, and does so until a signal comes.
+    pub fn run(mut self) -> anyhow::Result<()> {
         println!("floor 127.0.0.1:{}", self.port);
         let mut events = [Event { events: 0, u64: 0 }; 64];
         while !sys::is_stopped() {
@@ -310,76 +190,29 @@ impl Server {
         buffer: &mut [u8],
     ) -> anyhow::Result<bool> {
         for _ in 0..TURN {
-            let (wanted, received) = match self.receive(place, connection, buffer) {
+            let (wanted, received) = match Server::receive(connection, buffer) {
+                Ok((_, 0)) => return Ok(false),
                 Ok(done) => done,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
-            let Some(bytes) = received else {
-                return Ok(false);
-            };
-            if bytes.in_buffer > 0 {
-                self.take(place, connection, &mut buffer[..bytes.in_buffer])?;
-            }
-            if bytes.received < wanted {
+            let kept = std::mem::take(&mut connection.pending);
+            buffer[..kept.len()].copy_from_slice(&kept);
+            self.take(place, connection, &mut buffer[..kept.len() + received])?;
+            if received < wanted {
                 break;
             }
         }
         Ok(true)
     }
 
-    /// One receive: what was wanted, and what came (None: the end).
-    fn receive(
-        &mut self,
-        place: usize,
-        connection: &mut Connection,
-        buffer: &mut [u8],
-    ) -> io::Result<(usize, Option<Received>)> {
-        let socket = connection.fd();
-        if self.how.copy == Copy::Recv
-            && let Some(body) = &mut connection.body
-            && body.bytes() >= DIRECT_BYTES_MIN
-        {
-            let wanted = body.left().min(self.how.receive_bytes);
-            if let Some(received) = body.receive(socket, wanted) {
-                let received = received?;
-                if body.left() == 0 {
-                    self.finish(place, connection)?;
-                }
-                let some = Received {
-                    received,
-                    in_buffer: 0,
-                };
-                return Ok((wanted, (received > 0).then_some(some)));
-            }
-        }
-        let kept = connection.pending.len();
-        let wanted = self.wanted(connection, buffer.len() - kept);
-        let room = &mut buffer[kept..kept + wanted];
-        // SAFETY: `room` is as long as that, and ours.
-        let received = unsafe { sys::recv(socket, room.as_mut_ptr(), room.len()) }?;
-        buffer[..kept].copy_from_slice(&connection.pending);
-        connection.pending.clear();
-        let some = Received {
-            received,
-            in_buffer: kept + received,
-        };
-        Ok((wanted, (received > 0).then_some(some)))
-    }
-
-    /// How much to receive into the buffer: no more than the next head, if the rest has a better place.
-    fn wanted(&self, connection: &Connection, room: usize) -> usize {
-        let is_direct =
-            self.how.copy == Copy::Recv && connection.last_batch_bytes >= DIRECT_BYTES_MIN;
-        match is_direct {
-            true => connection
-                .last_head_bytes
-                .saturating_sub(connection.pending.len())
-                .clamp(1, room),
-            false => room,
-        }
+    /// One receive, behind what was kept. Returns how much was wanted and how much came.
+    fn receive(connection: &mut Connection, buffer: &mut [u8]) -> io::Result<(usize, usize)> {
+        let room = &mut buffer[connection.pending.len()..];
+        let received = sys::recv(connection.fd(), room)?;
+        Ok((room.len(), received))
     }
 
     fn take(
@@ -425,8 +258,6 @@ impl Server {
                 return Ok(0);
             };
             connection.body = Some(Body::begin(&head, &self.topics));
-            connection.last_head_bytes = head.batch_at + crate::wire::BATCH_HEADER_BYTES;
-            connection.last_batch_bytes = head.batch_bytes;
             return Ok(head.batch_at);
         }
         if start.bytes > self.how.receive_bytes {
@@ -527,10 +358,11 @@ impl Server {
         flusher.waker().reset();
         let durable = flusher.durable();
         let mut answered = Vec::new();
-        while let Some(waiting) = self
-            .waiting
-            .pop_front_if(|waiting| waiting.number <= durable)
-        {
+        let is_due = |waiting: &Waiting| waiting.number <= durable;
+        while self.waiting.front().is_some_and(is_due) {
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
+            };
             self.publish(waiting.appended);
             let connection = self.connections[waiting.place].as_mut();
             if let Some(connection) =
@@ -583,36 +415,5 @@ impl Server {
     fn is_late(&self) -> bool {
         let now = Instant::now();
         self.parked.iter().any(|parked| parked.deadline <= now)
-    }
-}
-
-/// What a receive brought.
-struct Received {
-    received: usize,
-    /// With what was kept from before.
-    in_buffer: usize,
-}
-
-/// A number of bytes, or one with KiB, MiB or GiB behind it.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return Err("it is not a size such as 512MiB or 1GiB".to_owned()),
-    };
-    let bytes = number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor));
-    let bytes = bytes.ok_or("it is not a size such as 512MiB or 1GiB")?;
-    match (4096..=1 << 40).contains(&bytes) {
-        true => Ok(bytes),
-        false => Err("it is not between 4 KiB and 1 TiB".to_owned()),
     }
 }

@@ -54,13 +54,10 @@ pub fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     check(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as i64) } as isize).map(drop)
 }
 
-/// Receives into memory that `recv` alone may write to.
-///
-/// # Safety
-/// `to` must be valid for writes of `bytes` bytes.
-pub unsafe fn recv(socket: RawFd, to: *mut u8, bytes: usize) -> io::Result<usize> {
-    // SAFETY: the caller's promise.
-    check(unsafe { libc::recv(socket, to.cast(), bytes, 0) })
+/// Receives what has come.
+pub fn recv(socket: RawFd, to: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is as long as that.
+    check(unsafe { libc::recv(socket, to.as_mut_ptr().cast(), to.len(), 0) })
 }
 
 /// Sends as much of the slices as fits; `more` follows at once.
