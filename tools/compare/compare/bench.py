@@ -20,6 +20,8 @@ FILL_LOAD = {"acks": "1", "connections": 4, "batch-bytes": 1_000_000, "in-flight
 # What this client can send must be so much more than what a broker took, or the client was the limit.
 CEILING_MARGIN = 1.3
 CLIENT_BUSY_CORES = 0.95
+# More than this taken by other programs or by the host, and a figure says little.
+OTHERS_CORES_MAX = 0.1
 
 
 class Failed(Exception):
@@ -83,6 +85,7 @@ class Bench:
         printed = parse(printed, process)
         metrics = of_perf(printed)
         metrics |= of_process(broker, sampler, end - seconds, end, metrics["bytes_per_second"] * seconds)
+        metrics["others_cores"] = sampler.others_seconds(end - seconds, end) / seconds
         metrics["client_cores"] = sampler.cpu_seconds(process.pid, end - seconds, end) / seconds
         if not broker.is_running():
             raise Failed(f"{broker.spec.name} ended under the load")

@@ -20,12 +20,14 @@ DISK_RESERVE_BYTES = 5_000_000_000
 
 
 class Sampler:
-    """Reads a process's CPU time and memory every 50 ms, until it is left."""
+    """Reads the CPU time and memory of processes, and the machine's CPU time, every 50 ms until it is left."""
 
     def __init__(self, *pids):
         self.pids = [pid for pid in pids if pid]
         self.cpu = {pid: [] for pid in self.pids}
+        self.user = {pid: [] for pid in self.pids}
         self.anon_peak = {pid: 0 for pid in self.pids}
+        self.machine_user, self.machine_steal = [], []
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -41,17 +43,35 @@ class Sampler:
 
     def cpu_seconds(self, pid, begin, end):
         """CPU time spent between two moments (time.monotonic), between samples taken as even."""
-        return at(self.cpu[pid], end) - at(self.cpu[pid], begin)
+        return between(self.cpu[pid], begin, end)
+
+    def others_seconds(self, begin, end):
+        """CPU time that programs other than these took, and that the host gave to other machines. What
+        the kernel does cannot be told apart, and is not in it."""
+        own = sum(between(self.user[pid], begin, end) for pid in self.pids)
+        stolen = between(self.machine_steal, begin, end)
+        return max(between(self.machine_user, begin, end) - own, 0) + stolen
 
     def _run(self):
         while not self.stopped.wait(SAMPLE_SECONDS):
             self._sample()
 
     def _sample(self):
+        now = time.monotonic()
+        user, steal = machine_seconds()
+        self.machine_user.append((now, user))
+        self.machine_steal.append((now, steal))
         for pid in self.pids:
             with contextlib.suppress(OSError, ValueError):
-                self.cpu[pid].append((time.monotonic(), cpu_seconds(pid)))
+                user, system = cpu_seconds(pid)
+                now = time.monotonic()
+                self.cpu[pid].append((now, user + system))
+                self.user[pid].append((now, user))
                 self.anon_peak[pid] = max(self.anon_peak[pid], memory(pid)["RssAnon"])
+
+
+def between(samples, begin, end):
+    return at(samples, end) - at(samples, begin)
 
 
 def at(samples, moment):
@@ -74,7 +94,17 @@ def cpu_seconds(pid):
 def parse_cpu_seconds(stat):
     # The name, in parentheses, may have spaces and parentheses in it.
     fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return int(fields[11]) / TICKS, int(fields[12]) / TICKS
+
+
+def machine_seconds():
+    """The user time of all programs, and the time that the host took away."""
+    return parse_machine_seconds(pathlib.Path("/proc/stat").read_text())
+
+
+def parse_machine_seconds(stat):
+    fields = [int(field) for field in stat.splitlines()[0].split()[1:]]
+    return (fields[0] + fields[1]) / TICKS, fields[7] / TICKS
 
 
 def memory(pid):

@@ -33,6 +33,7 @@ METRICS = {
     "cpu_seconds_per_gb": Metric("broker CPU per GB", "s", 1, 3),
     "cpu_cores": Metric("broker CPU", "cores", 1, 3),
     "client_cores": Metric("client CPU", "cores", 1, 2),
+    "others_cores": Metric("CPU of other programs", "cores", 1, 2),
     "rss_bytes": Metric("peak RSS", "MB", 1e-6, 0),
     "anon_bytes": Metric("of it not files", "MB", 1e-6, 1),
     "anon_bytes_per_connection": Metric("memory per connection", "kB", 1e-3, 2),
@@ -44,7 +45,7 @@ METRICS = {
     "resident_share": Metric("in the page cache", "share", 1, 2),
 }
 # Beside these a ratio says nothing.
-WITHOUT_RATIO = {"client_cores", "log_bytes", "resident_share", "read_bytes_per_second"}
+WITHOUT_RATIO = {"client_cores", "others_cores", "log_bytes", "resident_share", "read_bytes_per_second"}
 
 
 def document(machine, options):

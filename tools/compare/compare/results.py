@@ -2,9 +2,10 @@
 
 import statistics
 
-from .bench import CEILING_MARGIN, CLIENT_BUSY_CORES
+from .bench import CEILING_MARGIN, CLIENT_BUSY_CORES, OTHERS_CORES_MAX
 
 CLIENT_BOUND = "client-bound"
+DISTURBED = "disturbed"
 # An aim for every part is held against the worst of them.
 EVERY_PART = "*"
 
@@ -82,17 +83,24 @@ def ratios(scenario, results, broker, part, of):
 
 
 def marks(scenario, results, broker, part):
+    """What keeps a row from saying how fast its broker is."""
+    found = [CLIENT_BOUND] if is_client_bound(scenario, results, broker, part) else []
+    others = results.median(scenario.name, broker, part, "others_cores") or 0
+    return [*found, DISTURBED] if others > OTHERS_CORES_MAX else found
+
+
+def is_client_bound(scenario, results, broker, part):
     """Whether the client, and not the broker, may have been the limit."""
     if "rate_of" in scenario.parameters or scenario.kind in ("latency", "partitions", "clients"):
-        return []
+        return False
     moved = results.median(scenario.name, broker, part, "bytes_per_second")
     ceiling = results.ceiling(scenario.name)
     if moved is None:
-        return []
+        return False
     if ceiling is not None:
-        return [CLIENT_BOUND] if ceiling < CEILING_MARGIN * moved else []
+        return ceiling < CEILING_MARGIN * moved
     busy = results.median(scenario.name, broker, part, "client_cores")
-    return [CLIENT_BOUND] if busy is not None and busy >= CLIENT_BUSY_CORES else []
+    return busy is not None and busy >= CLIENT_BUSY_CORES
 
 
 def aimed(scenario, results, aim):

@@ -109,6 +109,11 @@ class Figures(unittest.TestCase):
         self.assertEqual(results.marks(scenario(kind="consume"), found, "ours", ""), ["client-bound"])
         self.assertEqual(results.marks(scenario(kind="consume"), found, "kafka", ""), [])
 
+    def test_a_row_measured_while_others_worked_is_marked(self):
+        found = measured(ours=[100])
+        found.add("S1", "ours", {"": {"others_cores": 0.5}})
+        self.assertEqual(results.marks(scenario(), found, "ours", ""), ["disturbed"])
+
     def test_perfs_output_is_understood(self):
         printed = {
             "written": {"bytes_per_second": 5.0, "records_per_second": 1.0},
@@ -124,7 +129,11 @@ class Figures(unittest.TestCase):
 class Measuring(unittest.TestCase):
     def test_cpu_time_is_read_whatever_the_name(self):
         stat = "7 (a) b (c) S " + " ".join(["0"] * 10) + " 150 50 " + "0 " * 30
-        self.assertEqual(measure.parse_cpu_seconds(stat), 200 / measure.TICKS)
+        self.assertEqual(measure.parse_cpu_seconds(stat), (150 / measure.TICKS, 50 / measure.TICKS))
+
+    def test_user_time_and_what_the_host_took_are_read_of_the_machine(self):
+        stat = "cpu  100 20 300 400 5 0 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+        self.assertEqual(measure.parse_machine_seconds(stat), (120 / measure.TICKS, 8 / measure.TICKS))
 
     def test_cpu_time_between_samples_is_even(self):
         samples = [(0.0, 10.0), (1.0, 20.0), (2.0, 20.0)]
