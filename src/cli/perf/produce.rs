@@ -124,7 +124,7 @@ pub async fn connect(address: &str) -> anyhow::Result<TcpStream> {
 
 impl Connection {
     /// Sends until the time is over, and waits for the last answer.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let shared = Rc::clone(&self.sender.shared);
         let answered = self.sender.how.acks != Acks::None;
         let take = async {
@@ -133,13 +133,15 @@ impl Connection {
                 false => Ok(()),
             }
         };
+        // The sender outlives the last answer: if it went first, it would close its half of the connection,
+        // and not every server answers then.
         tokio::try_join!(self.sender.send_all(), take)?;
         Ok(())
     }
 }
 
 impl Sender {
-    async fn send_all(mut self) -> anyhow::Result<()> {
+    async fn send_all(&mut self) -> anyhow::Result<()> {
         let end = self.shared.tally.end();
         let mut number = 0;
         loop {
