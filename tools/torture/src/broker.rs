@@ -94,6 +94,15 @@ impl Broker {
         }
     }
 
+    /// Memory that is its own: mapped files are not counted. 0 when it has ended.
+    pub fn own_memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
     /// SIGKILL, and waits until nothing of it is left.
     pub fn kill(mut self) {
         self.end();

@@ -29,7 +29,7 @@ pub fn check(model: &Model, broker: SocketAddr, cut: Option<u64>) -> Result<(), 
 }
 
 /// The topics that may be there are, and no others. Forgets those that are gone.
-fn check_catalog(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result<(), Violation> {
+pub fn check_catalog(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result<(), Violation> {
     let found = found_topics(wire).map_err(failed)?;
     let mut catalog = lock(&model.catalog);
     if let Some(name) = found.keys().find(|name| !catalog.contains_key(*name)) {

@@ -3,19 +3,32 @@
 use crate::broker::Broker;
 use crate::checker;
 use crate::disk::Disk;
+use crate::hostile::Hostile;
 use crate::load::{self, Context, Load};
 use crate::model::Model;
 use crate::moment::Moment;
 use crate::rng::Rng;
-use crate::violation::{Kind, Violation};
+use crate::squeeze;
+use crate::violation::{Kind, Violation, violated};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 const START_MAX: Duration = Duration::from_millis(60);
 const LOAD_MAX: Duration = Duration::from_millis(450);
+const SQUEEZE_MAX: Duration = Duration::from_millis(250);
 const STOP_MAX: Duration = Duration::from_millis(40);
+/// How long clients misbehave in a cycle.
+const SIEGE: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// `--inflight-bytes-max`.
+const INFLIGHT_BYTES_MAX: u64 = 256 << 20;
+/// `--log-cleaner-dedupe-buffer-bytes`.
+const DEDUPE_BYTES: u64 = 16 << 20;
+const CONNECTION_BYTES_MAX: u64 = 1 << 20;
+const OWN_BYTES: u64 = 128 << 20;
 /// The log of a broker is begun anew with each cycle in so many.
 const LOG_CYCLES: u64 = 2;
 
@@ -27,6 +40,11 @@ pub struct Cycles {
     pub log: PathBuf,
     pub model: Arc<Model>,
     pub counts: Counts,
+    /// How many clients misbehave while load runs.
+    pub hostile: usize,
+    pub hostile_met: Arc<AtomicU64>,
+    /// Of the broker's own memory, while they did.
+    pub memory_bytes_max: u64,
     load: Option<Load>,
     /// The first cut since the last check.
     cut: Option<u64>,
@@ -40,6 +58,8 @@ pub struct Counts {
     pub faults_under_load: u64,
     pub faults_in_stop: u64,
     pub clean_stops: u64,
+    pub times_full: u64,
+    pub starts_full: u64,
 }
 
 /// What one cycle does; the seed and the cycle's number determine it.
@@ -49,7 +69,19 @@ struct Plan {
     /// Faults that strike before the broker is ready.
     at_start: Vec<Moment>,
     load: Moment,
+    /// With the disk full but for so many bytes, if it can be: a start before all others.
+    start_full: Option<u64>,
+    /// How often the disk is full meanwhile, if it can be.
+    squeezes: Vec<Squeeze>,
     ending: Ending,
+}
+
+/// A while in which the disk is full.
+#[derive(Clone, Copy, Debug)]
+struct Squeeze {
+    after: Duration,
+    lasts: Duration,
+    left_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +103,9 @@ impl Cycles {
             load: Some(Load::new(&model)),
             model,
             counts: Counts::default(),
+            hostile: 0,
+            hostile_met: Arc::default(),
+            memory_bytes_max: 0,
             cut: None,
         }
     }
@@ -87,6 +122,7 @@ impl Cycles {
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));
         }
+        self.start_on_full_disk(&plan)?;
         for moment in &plan.at_start {
             let mut broker = self.spawn(&plan)?;
             moment.wait(&self.disk.data_dir(), || broker.check_running().is_err());
@@ -127,11 +163,15 @@ impl Cycles {
         let load = self.load.take().expect("the load of the cycle before");
         let running = load.start(&context, rng, self.cut.take());
         let data_dir = self.disk.data_dir();
+        let squeezed = self.squeeze(plan, address);
+        let besieged = self.besiege(&broker, address, rng);
         plan.load
             .wait(&data_dir, || self.model.violation().is_some());
         let died = broker.check_running();
         let ended = match (died, self.model.violation()) {
             (Err(died), _) => Err(died.into()),
+            _ if squeezed.is_err() => squeezed,
+            (_, None) if besieged.is_err() => besieged.map_err(Into::into),
             (_, Some(violation)) => Err(violation.into()),
             _ => self.end(plan.ending, broker),
         };
@@ -143,6 +183,70 @@ impl Cycles {
             Some(violation) if ended.is_ok() => Err(violation.into()),
             _ => ended,
         }
+    }
+
+    /// Lets clients misbehave for a while, and looks at the broker's memory meanwhile.
+    fn besiege(
+        &mut self,
+        broker: &Broker,
+        address: SocketAddr,
+        rng: &mut Rng,
+    ) -> Result<(), Violation> {
+        if self.hostile == 0 {
+            return Ok(());
+        }
+        let met = &self.hostile_met;
+        let hostile = Hostile::start(&self.model, address, self.hostile, rng, met);
+        let until = Instant::now() + SIEGE;
+        while Instant::now() < until && self.model.violation().is_none() {
+            std::thread::sleep(LOOK_EVERY);
+            let bytes = broker.own_memory_bytes();
+            self.memory_bytes_max = self.memory_bytes_max.max(bytes);
+            if bytes > memory_limit(self.hostile) {
+                let limit = memory_limit(self.hostile);
+                violated!(Broker, "it uses {bytes} bytes of memory, more than {limit}");
+            }
+        }
+        drop(hostile);
+        Ok(())
+    }
+
+    /// On a full disk a broker may refuse to start, and say why; if it starts, all can be read.
+    fn start_on_full_disk(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let (Disk::Small(small), Some(left)) = (&self.disk, plan.start_full) else {
+            return Ok(());
+        };
+        small.fill(left)?;
+        let mut broker = self.spawn(plan)?;
+        match broker.wait_until_ready() {
+            Ok(address) => checker::check(&self.model, address, None)?,
+            Err(violation) if violation.text.contains("No space left on device") => {}
+            Err(violation) => return Err(violation.into()),
+        }
+        broker.kill();
+        small.free()?;
+        self.counts.starts_full += 1;
+        Ok(())
+    }
+
+    /// Fills a small disk up and frees it again, a few times. Then writing must go on by itself.
+    fn squeeze(&mut self, plan: &Plan, address: SocketAddr) -> anyhow::Result<()> {
+        let Disk::Small(small) = &self.disk else {
+            return Ok(());
+        };
+        for squeeze in &plan.squeezes {
+            std::thread::sleep(squeeze.after);
+            self.model.allow_refusals(true);
+            small.fill(squeeze.left_bytes)?;
+            std::thread::sleep(squeeze.lasts);
+            small.free()?;
+            self.counts.times_full += 1;
+        }
+        squeeze::wait_until_writable(&self.model, address)?;
+        // What was refused before may be on its way still.
+        std::thread::sleep(Duration::from_millis(200));
+        self.model.allow_refusals(false);
+        Ok(())
     }
 
     fn end(&mut self, ending: Ending, broker: Broker) -> anyhow::Result<()> {
@@ -170,7 +274,7 @@ impl Cycles {
     fn strike(&mut self, broker: Broker) -> anyhow::Result<()> {
         self.model.strike(true);
         match &mut self.disk {
-            Disk::Directory(_) => broker.kill(),
+            Disk::Directory(_) | Disk::Small(_) => broker.kill(),
             Disk::Image(image) => {
                 let cut = self.model.cut();
                 image.cut()?;
@@ -196,13 +300,37 @@ impl Plan {
             1 | 2 => Ending::FaultInStop(rng.time(STOP_MAX)),
             _ => Ending::Fault,
         };
+        let start_full = rng.one_in(3).then(|| draw_left(rng));
+        let squeezes = (0..1 + rng.below(3)).map(|_| Squeeze::draw(rng)).collect();
         Plan {
             flags,
             at_start,
             load,
+            start_full,
+            squeezes,
             ending,
         }
     }
+}
+
+impl Squeeze {
+    fn draw(rng: &mut Rng) -> Squeeze {
+        Squeeze {
+            after: rng.time(SQUEEZE_MAX),
+            lasts: rng.time(SQUEEZE_MAX),
+            left_bytes: draw_left(rng),
+        }
+    }
+}
+
+fn draw_left(rng: &mut Rng) -> u64 {
+    *rng.pick(&[0, 0, 20_000, 300_000])
+}
+
+/// What the broker may use of memory of its own (docs/operating.md, Memory): requests, compaction,
+/// each connection, and something for itself.
+fn memory_limit(connections: usize) -> u64 {
+    INFLIGHT_BYTES_MAX + DEDUPE_BYTES + connections as u64 * CONNECTION_BYTES_MAX + OWN_BYTES
 }
 
 /// Settings that make everything happen often, and that differ from start to start.
@@ -219,6 +347,8 @@ fn draw_flags(rng: &mut Rng) -> Vec<String> {
         ("--shutdown-timeout-ms", *rng.pick(&["50", "500"])),
         ("--auto-create-topics", "false"),
         ("--http", "off"),
+        ("--inflight-bytes-max", "256MiB"),
+        ("--log-cleaner-dedupe-buffer-bytes", "16MiB"),
     ];
     let flags = flags.into_iter();
     flags

@@ -2,12 +2,15 @@
 
 use anyhow::{Context, bail, ensure};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The image's size; sparse, so only what is used takes space.
 const IMAGE_BYTES: u64 = 1 << 30;
+const SMALL_BYTES: u64 = 512 << 20;
+const FILL_STEP_MIN: u64 = 4096;
 const HOST_BYTES: u64 = 6 << 30;
 const UNMOUNT_MAX: Duration = Duration::from_secs(20);
 
@@ -24,6 +27,8 @@ pub enum Disk {
     Directory(PathBuf),
     /// A file system in an image: a cut leaves what had reached the image.
     Image(Image),
+    /// A small file system that can be filled up: SIGKILL leaves all that was written.
+    Small(Small),
 }
 
 impl Disk {
@@ -31,6 +36,7 @@ impl Disk {
         match self {
             Disk::Directory(dir) => dir.clone(),
             Disk::Image(image) => image.mounted.join("data"),
+            Disk::Small(small) => small.mounted.join("data"),
         }
     }
 
@@ -138,6 +144,91 @@ impl Drop for Image {
     }
 }
 
+/// A file system of its own, which something else can fill up.
+pub struct Small {
+    mounted: PathBuf,
+}
+
+impl Small {
+    /// Makes it below `root`. Needs to be root.
+    pub fn new(root: &Path, kind: FileSystem) -> anyhow::Result<Small> {
+        let (file, mounted) = (root.join("small.img"), root.join("disk"));
+        sparse(&file, SMALL_BYTES)?;
+        // Without blocks that only root may use: the broker runs as root here.
+        let make: &[&str] = match kind {
+            FileSystem::Ext4 => &["mkfs.ext4", "-q", "-m", "0"],
+            FileSystem::Xfs => &["mkfs.xfs", "-q"],
+        };
+        let args = make[1..].iter().map(OsStr::new);
+        run(make[0], args.chain([file.as_os_str()]))?;
+        std::fs::create_dir(&mounted)?;
+        mount(&file, &mounted)?;
+        Ok(Small { mounted })
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.mounted.join("ballast")
+    }
+
+    /// Takes all space but about so many bytes.
+    pub fn fill(&self, left: u64) -> anyhow::Result<()> {
+        let ballast = File::options()
+            .create(true)
+            .append(true)
+            .open(self.ballast())?;
+        let mut step = free_bytes(&self.mounted)?;
+        while step >= FILL_STEP_MIN {
+            let free = free_bytes(&self.mounted)?;
+            step = step.min(free.saturating_sub(left));
+            let length = ballast.metadata()?.len();
+            if step < FILL_STEP_MIN || !reserve(&ballast, length, step)? {
+                step /= 2;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the space back.
+    pub fn free(&self) -> anyhow::Result<()> {
+        match std::fs::remove_file(self.ballast()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = run("umount", [OsStr::new("--lazy"), self.mounted.as_os_str()]);
+    }
+}
+
+fn free_bytes(at: &Path) -> anyhow::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(at.as_os_str().as_bytes())?;
+    let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is a NUL-terminated string and `stats` is large enough for a statvfs.
+    let result = unsafe { libc::statvfs(path.as_ptr(), stats.as_mut_ptr()) };
+    ensure!(result == 0, "statvfs: {}", std::io::Error::last_os_error());
+    // SAFETY: statvfs returned 0, so it filled the struct.
+    let stats = unsafe { stats.assume_init() };
+    Ok(stats.f_bavail * stats.f_frsize)
+}
+
+/// Whether there was room.
+fn reserve(file: &File, from: u64, bytes: u64) -> anyhow::Result<bool> {
+    use std::os::fd::AsRawFd;
+    let (from, bytes) = (from as libc::off_t, bytes as libc::off_t);
+    // SAFETY: fallocate takes no pointers; the descriptor is open until the call returns.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, from, bytes) };
+    let error = std::io::Error::last_os_error();
+    match error.raw_os_error() {
+        _ if result == 0 => Ok(true),
+        Some(libc::ENOSPC) => Ok(false),
+        _ => bail!("the ballast: {error}"),
+    }
+}
+
 /// Mounts of this process and its children are theirs alone from now on.
 pub fn own_mounts() -> anyhow::Result<()> {
     // SAFETY: both calls take no pointers.
@@ -154,7 +245,7 @@ pub fn own_mounts() -> anyhow::Result<()> {
 }
 
 fn sparse(file: &Path, bytes: u64) -> anyhow::Result<()> {
-    Ok(std::fs::File::create(file)?.set_len(bytes)?)
+    Ok(File::create(file)?.set_len(bytes)?)
 }
 
 fn mount(file: &Path, at: &Path) -> anyhow::Result<()> {
@@ -183,7 +274,7 @@ fn unmount(at: &Path) -> anyhow::Result<()> {
 /// All of the file at one moment, sharing its blocks (FICLONE).
 fn clone_file(from: &Path, to: &Path) -> anyhow::Result<()> {
     use std::os::fd::AsRawFd;
-    let (source, clone) = (std::fs::File::open(from)?, std::fs::File::create(to)?);
+    let (source, clone) = (File::open(from)?, File::create(to)?);
     // SAFETY: FICLONE takes a descriptor; both are open until the call returns.
     let result = unsafe { libc::ioctl(clone.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) };
     ensure!(result == 0, "FICLONE: {}", std::io::Error::last_os_error());

@@ -5,6 +5,7 @@ mod checker;
 mod cycle;
 mod disk;
 mod history;
+mod hostile;
 mod ledger;
 mod load;
 mod model;
@@ -13,13 +14,14 @@ mod record;
 mod report;
 mod requests;
 mod rng;
+mod squeeze;
 mod violation;
 mod wire;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use cycle::Cycles;
-use disk::{Disk, FileSystem, Image};
+use disk::{Disk, FileSystem, Image, Small};
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,6 +46,22 @@ enum Fault {
     Kill(Options),
     /// A power cut at random moments: the disk keeps what had reached it. Needs root
     Power {
+        /// The file system that the data directory lies on
+        #[arg(long, value_enum, default_value = "ext4")]
+        filesystem: FileSystem,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Clients that stall, read slowly or never, send garbage, claim huge sizes and vanish
+    Clients {
+        /// How many at once
+        #[arg(long, value_name = "N", default_value = "2000")]
+        connections: usize,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// A file system that is full for a while, again and again, and SIGKILL. Needs root
+    Full {
         /// The file system that the data directory lies on
         #[arg(long, value_enum, default_value = "ext4")]
         filesystem: FileSystem,
@@ -97,7 +115,16 @@ impl Cli {
             Fault::Kill(options) => {
                 let scratch = scratch(&options)?;
                 let disk = Disk::Directory(scratch.path().join("data"));
-                cycles("kill", options, scratch.path(), disk)
+                cycles("kill", options, scratch.path(), disk, 0)
+            }
+            Fault::Clients {
+                connections,
+                options,
+            } => {
+                raise_open_files()?;
+                let scratch = scratch(&options)?;
+                let disk = Disk::Directory(scratch.path().join("data"));
+                cycles("clients", options, scratch.path(), disk, connections)
             }
             Fault::Power {
                 filesystem,
@@ -106,13 +133,25 @@ impl Cli {
                 disk::own_mounts()?;
                 let scratch = scratch(&options)?;
                 let disk = Disk::Image(Image::new(scratch.path(), filesystem)?);
-                let name = match filesystem {
-                    FileSystem::Ext4 => "power --filesystem ext4",
-                    FileSystem::Xfs => "power --filesystem xfs",
-                };
-                cycles(name, options, scratch.path(), disk)
+                cycles(&name("power", filesystem), options, scratch.path(), disk, 0)
+            }
+            Fault::Full {
+                filesystem,
+                options,
+            } => {
+                disk::own_mounts()?;
+                let scratch = scratch(&options)?;
+                let disk = Disk::Small(Small::new(scratch.path(), filesystem)?);
+                cycles(&name("full", filesystem), options, scratch.path(), disk, 0)
             }
         }
+    }
+}
+
+fn name(fault: &str, filesystem: FileSystem) -> String {
+    match filesystem {
+        FileSystem::Ext4 => format!("{fault} --filesystem ext4"),
+        FileSystem::Xfs => format!("{fault} --filesystem xfs"),
     }
 }
 
@@ -123,11 +162,18 @@ fn scratch(options: &Options) -> anyhow::Result<tempfile::TempDir> {
     made.with_context(|| format!("a directory in {}", options.scratch.display()))
 }
 
-fn cycles(fault: &str, options: Options, scratch: &Path, disk: Disk) -> anyhow::Result<ExitCode> {
+fn cycles(
+    fault: &str,
+    options: Options,
+    scratch: &Path,
+    disk: Disk,
+    hostile: usize,
+) -> anyhow::Result<ExitCode> {
     let seed = options.seed.unwrap_or_else(random_seed);
     let binary = options.millstream.canonicalize();
     let binary = binary.with_context(|| format!("{}", options.millstream.display()))?;
     let mut cycles = Cycles::new(binary, seed, disk, scratch.join("broker.log"));
+    cycles.hostile = hostile;
     let mut report = Report::new(fault, seed, Duration::from_secs(options.seconds));
     let limit = options.cycles.unwrap_or(u64::MAX);
     let mut result = Ok(());
@@ -159,6 +205,22 @@ fn keep(cycles: &Cycles, to: &Path, seed: u64) -> anyhow::Result<PathBuf> {
     }
     cycles.disk.keep(&to)?;
     Ok(to.canonicalize()?)
+}
+
+/// Up to what this process may have.
+fn raise_open_files() -> anyhow::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` outlives both calls, which take nothing else by reference.
+    let result = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit)
+    };
+    anyhow::ensure!(result == 0, "{}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 fn random_seed() -> u64 {

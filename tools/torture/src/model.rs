@@ -72,6 +72,7 @@ pub struct Model {
     next_worker: AtomicU32,
     cuts: AtomicU64,
     struck: AtomicBool,
+    may_refuse: AtomicBool,
     violation: Mutex<Option<Violation>>,
     pub tally: Tally,
 }
@@ -97,6 +98,7 @@ impl Default for Model {
             next_worker: AtomicU32::new(1),
             cuts: AtomicU64::new(0),
             struck: AtomicBool::new(false),
+            may_refuse: AtomicBool::new(false),
             violation: Mutex::default(),
             tally: Tally::default(),
         }
@@ -126,6 +128,15 @@ impl Model {
 
     pub fn is_struck(&self) -> bool {
         self.struck.load(Ordering::SeqCst)
+    }
+
+    /// From now on writes may be refused, for want of space (or, from `false` on, not any more).
+    pub fn allow_refusals(&self, may_refuse: bool) {
+        self.may_refuse.store(may_refuse, Ordering::SeqCst);
+    }
+
+    pub fn may_refuse(&self) -> bool {
+        self.may_refuse.load(Ordering::SeqCst)
     }
 
     /// Keeps the first violation.

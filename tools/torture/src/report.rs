@@ -62,6 +62,10 @@ impl Report {
             bar.finish_and_clear();
         }
         let mut rows = self.rows(&cycles.counts, &cycles.model.tally);
+        if cycles.hostile > 0 {
+            rows.push(("hostile connections", load(&cycles.hostile_met)));
+            rows.push(("memory at most, KiB", cycles.memory_bytes_max / 1024));
+        }
         rows.extend(kinds(violation));
         if json {
             let mut summary: Map<String, Value> = Map::new();
@@ -102,6 +106,8 @@ impl Report {
             ("faults at start", counts.faults_at_start),
             ("faults in a clean stop", counts.faults_in_stop),
             ("clean stops", counts.clean_stops),
+            ("times full", counts.times_full),
+            ("starts on a full disk", counts.starts_full),
             ("records sent", load(&tally.sent)),
             ("records acknowledged", load(&tally.acknowledged)),
             ("records read", load(&tally.seen)),
@@ -135,7 +141,7 @@ fn kinds(violation: Option<&Violation>) -> Vec<(&'static str, u64)> {
 }
 
 fn key(name: &str) -> String {
-    name.replace([' ', '-'], "_")
+    name.replace([' ', '-'], "_").replace(',', "")
 }
 
 fn load(counter: &AtomicU64) -> u64 {

@@ -2,13 +2,14 @@
 //! sent to.
 
 use super::{Context, End};
+use crate::checker;
 use crate::history::History;
 use crate::ledger::Upkeep;
 use crate::model::{Model, Topic, TopicState, add, lock};
 use crate::requests::{self, Configs, NONE};
 use crate::rng::Rng;
 use crate::wire::Wire;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,54 +20,72 @@ const PAUSE: Duration = Duration::from_millis(30);
 /// One change in so many deletes a topic that records are being sent to.
 const DELETE_IN: usize = 150;
 
-pub struct Admin;
+#[derive(Default)]
+pub struct Admin {
+    /// Deleted while the disk was full: the broker may give their names free only when it starts.
+    not_free: HashSet<String>,
+}
 
 impl Admin {
     pub fn run(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
         let model = &context.model;
+        match model.may_refuse() {
+            // What was refused may have been done.
+            true => checker::check_catalog(model, &mut wire, None)?,
+            false => self.not_free.clear(),
+        }
         loop {
             std::thread::sleep(rng.time(PAUSE));
             match rng.below(4) {
                 0 => trim(model, &mut wire, rng)?,
                 1 => alter_load(model, &mut wire, rng)?,
-                _ => change_small(model, &mut wire, rng)?,
+                _ => self.change_small(model, &mut wire, rng)?,
             }
             if rng.one_in(DELETE_IN) {
                 delete_load(model, &mut wire, rng)?;
             }
         }
     }
-}
 
-/// Creates, changes or deletes one of the small topics.
-fn change_small(model: &Model, wire: &mut Wire, rng: &mut Rng) -> Result<(), End> {
-    let name = format!("small-{}", rng.below(NAMES));
-    let before = newest(model, &name);
-    let Some(mut state) = before else {
-        let partitions = 1 + rng.below(3) as i32;
-        let retention_ms = rng.between(1_000_000..2_000_000).to_string();
-        let configs: Configs = BTreeMap::from([("retention.ms".to_owned(), retention_ms)]);
-        let state = TopicState {
-            partitions,
-            configs: configs.clone(),
+    /// Creates, changes or deletes one of the small topics.
+    fn change_small(&mut self, model: &Model, wire: &mut Wire, rng: &mut Rng) -> Result<(), End> {
+        let name = format!("small-{}", rng.below(NAMES));
+        let before = newest(model, &name);
+        let Some(mut state) = before else {
+            if self.not_free.contains(&name) {
+                return Ok(());
+            }
+            let partitions = 1 + rng.below(3) as i32;
+            let retention_ms = rng.between(1_000_000..2_000_000).to_string();
+            let configs: Configs = BTreeMap::from([("retention.ms".to_owned(), retention_ms)]);
+            let state = TopicState {
+                partitions,
+                configs: configs.clone(),
+            };
+            return change(model, &name, Some(state), "CreateTopics", || {
+                requests::create_topic(wire, &name, partitions, &configs)
+            });
         };
-        return change(model, &name, Some(state), "CreateTopics", || {
-            requests::create_topic(wire, &name, partitions, &configs)
-        });
-    };
-    match rng.below(3) {
-        0 => change(model, &name, None, "DeleteTopics", || {
-            requests::delete_topic(wire, &name)
-        }),
-        1 if state.partitions < PARTITIONS_MAX => {
-            state.partitions += 1;
-            let count = state.partitions;
-            change(model, &name, Some(state), "CreatePartitions", || {
-                requests::set_partitions(wire, &name, count)
-            })
+        match rng.below(3) {
+            0 => {
+                let deleted = change(model, &name, None, "DeleteTopics", || {
+                    requests::delete_topic(wire, &name)
+                });
+                if model.may_refuse() {
+                    self.not_free.insert(name);
+                }
+                deleted
+            }
+            1 if state.partitions < PARTITIONS_MAX => {
+                state.partitions += 1;
+                let count = state.partitions;
+                change(model, &name, Some(state), "CreatePartitions", || {
+                    requests::set_partitions(wire, &name, count)
+                })
+            }
+            _ => set_config(model, wire, &name, state, "retention.ms", rng),
         }
-        _ => set_config(model, wire, &name, state, "retention.ms", rng),
     }
 }
 

@@ -244,7 +244,9 @@ fn settle(model: &Model, key: CommitKey, offset: i64, error: i16, cuts: u64) {
             history.answered(&offset, cuts);
             add(&model.tally.commits, 1);
         }
-        _ => history.refused(&offset),
+        ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID | REBALANCE_IN_PROGRESS => history.refused(&offset),
+        // It may be there, or come to be.
+        _ => {}
     }
 }
 

@@ -21,10 +21,14 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 const IDEMPOTENT_PRODUCERS: usize = 3;
 /// COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR and NOT_LEADER_OR_FOLLOWER.
 const WHEN_STOPPING: [i16; 3] = [15, 16, 6];
+/// COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR and KAFKA_STORAGE_ERROR.
+pub const WHEN_FULL: [i16; 3] = [15, 16, 56];
+const PAUSE_WHEN_FULL: Duration = Duration::from_millis(20);
 const GROUPS: [(&str, usize); 2] = [("alone", 1), ("together", 2)];
 
 /// What a worker has to work with.
@@ -78,7 +82,7 @@ impl Load {
         Load {
             producers: (0..IDEMPOTENT_PRODUCERS).map(producer).collect(),
             members: GROUPS.into_iter().flat_map(member).collect(),
-            admin: Admin,
+            admin: Admin::default(),
         }
     }
 
@@ -145,12 +149,20 @@ fn spawn<W: Send + 'static>(
 ) -> JoinHandle<W> {
     let (context, mut rng) = (context.clone(), Rng::new(rng.next()));
     std::thread::spawn(move || {
-        if let Err(end) = run(&mut worker, &context, &mut rng)
-            && let Some(violation) = judge(end, &context.model)
-        {
-            context.model.report(violation.at(format!("a {name}")));
+        let model = &context.model;
+        loop {
+            let end = match run(&mut worker, &context, &mut rng) {
+                Err(End::Refused(error, _)) if model.may_refuse() && WHEN_FULL.contains(&error) => {
+                    std::thread::sleep(PAUSE_WHEN_FULL);
+                    continue;
+                }
+                end => end,
+            };
+            if let Some(violation) = end.err().and_then(|end| judge(end, model)) {
+                model.report(violation.at(format!("a {name}")));
+            }
+            return worker;
         }
-        worker
     })
 }
 

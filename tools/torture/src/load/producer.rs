@@ -81,7 +81,10 @@ impl Producer {
                 .is_some_and(|at| cut.is_none_or(|cut| at < cut))
         };
         for part in &mut self.parts {
-            part.batches.retain(|sent| !done(sent));
+            match self.mode {
+                Mode::Idempotent => part.batches.retain(|sent| !done(sent)),
+                Mode::Plain { .. } => part.batches.clear(),
+            }
             // An answer that the cut overtook is as if it had never come.
             part.batches
                 .iter_mut()
@@ -107,29 +110,60 @@ impl Producer {
         }
     }
 
+    /// Produces until the connection ends or a batch is refused. What was not acknowledged by then
+    /// comes first in the next run.
     pub fn run(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
-        match self.produce(context, rng) {
-            Err(End::Connection(_)) if self.may_be_cut_off() => Ok(()),
-            ended => ended,
-        }
-    }
-
-    /// Without an answer, the only way to say that a topic is unknown is to close the connection.
-    fn may_be_cut_off(&self) -> bool {
-        let mut topics = self.parts.iter().map(|part| &part.topic);
-        self.mode.acks() == 0 && topics.any(|topic| topic.doomed.load(Ordering::SeqCst))
-    }
-
-    fn produce(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
+        let mut in_flight = VecDeque::new();
+        let ended = self.produce(context, &mut wire, &mut in_flight, rng);
+        match &ended {
+            Err(End::Connection(_)) if self.may_be_cut_off(&context.model) => return Ok(()),
+            Err(End::Refused(..)) => {
+                self.drain(context, &mut wire, in_flight)?;
+                self.settle(None, &context.model);
+            }
+            _ => {}
+        }
+        ended
+    }
+
+    /// Takes the answers that are still due; behind a batch that was refused, others are too.
+    fn drain(
+        &mut self,
+        context: &Context,
+        wire: &mut Wire,
+        in_flight: VecDeque<usize>,
+    ) -> Result<(), End> {
+        for part in in_flight {
+            match self.receive(wire, part, &context.model) {
+                Err(End::Refused(..)) => {}
+                answer => answer?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Without an answer, the only way to say that a batch is refused is to close the connection.
+    fn may_be_cut_off(&self, model: &Model) -> bool {
+        let mut topics = self.parts.iter().map(|part| &part.topic);
+        let refuses = model.may_refuse() || topics.any(|topic| topic.doomed.load(Ordering::SeqCst));
+        self.mode.acks() == 0 && refuses
+    }
+
+    fn produce(
+        &mut self,
+        context: &Context,
+        wire: &mut Wire,
+        in_flight: &mut VecDeque<usize>,
+        rng: &mut Rng,
+    ) -> Result<(), End> {
         if self.mode == Mode::Idempotent && self.id.is_none() {
-            self.id = Some(self.new_id(&mut wire, &context.model)?);
+            self.id = Some(self.new_id(wire, &context.model)?);
         }
         let window = 1 + rng.below(IN_FLIGHT_MAX);
         let pause = *rng.pick(&[200, 1000, 4000]);
-        let mut in_flight = VecDeque::new();
         while let Some(part) = self.pick(rng) {
-            self.send(&mut wire, part, &context.model, rng)?;
+            self.send(wire, part, &context.model, rng)?;
             std::thread::sleep(rng.time(Duration::from_micros(pause)));
             if self.mode != (Mode::Plain { acks: 0 }) {
                 in_flight.push_back(part);
@@ -137,7 +171,7 @@ impl Producer {
             if in_flight.len() >= window
                 && let Some(part) = in_flight.pop_front()
             {
-                self.receive(&mut wire, part, &context.model)?;
+                self.receive(wire, part, &context.model)?;
             }
         }
         Ok(())
