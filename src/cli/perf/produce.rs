@@ -133,13 +133,16 @@ impl Connection {
                 false => Ok(()),
             }
         };
-        tokio::try_join!(self.sender.send_all(), take)?;
+        // Only now is the writing half closed: brokers take that for the client's end, and answer no
+        // more.
+        let (_writer, ()) = tokio::try_join!(self.sender.send_all(), take)?;
         Ok(())
     }
 }
 
 impl Sender {
-    async fn send_all(mut self) -> anyhow::Result<()> {
+    /// Sends until the time is over. Returns what it wrote to, still open.
+    async fn send_all(mut self) -> anyhow::Result<OwnedWriteHalf> {
         let end = self.shared.tally.end();
         let mut number = 0;
         loop {
@@ -153,7 +156,7 @@ impl Sender {
         }
         self.shared.finished.set(true);
         self.shared.finished_wake.notify_one();
-        Ok(())
+        Ok(self.writer)
     }
 
     async fn wait_for_room(&self) {
@@ -292,4 +295,46 @@ fn take(answer: frames::Produced, shared: &Shared) -> anyhow::Result<()> {
         code => shared.tally.failed(code),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tally, Target, connections};
+    use crate::cli::perf::plan::{Acks, Producers};
+    use std::rc::Rc;
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    /// How long it is watched for a connection that is closed too soon.
+    const WATCHED: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn a_connection_stays_open_while_answers_are_due() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let target = Target {
+            topic: "t".to_owned(),
+            leaders: vec![(listener.local_addr().expect("bound").to_string(), vec![0])],
+            bounds: Default::default(),
+        };
+        let how = Producers::one_by_one(10, 1, None, Acks::All);
+        let tally = Rc::new(Tally::new());
+        let now = Instant::now();
+        tally.measure_between(now, now + Duration::from_millis(50));
+        let mut connections = connections(&target, &how, &tally, now, false)
+            .await
+            .expect("connected");
+        let (mut peer, _) = listener.accept().await.expect("a client");
+        let silent = async {
+            let mut bytes = Vec::new();
+            // Nothing is answered; long after the last request the client is still there.
+            let end = tokio::time::timeout(WATCHED, peer.read_to_end(&mut bytes)).await;
+            (bytes.len(), end.is_err())
+        };
+        tokio::select! {
+            done = connections.remove(0).run() => panic!("it ended without an answer: {done:?}"),
+            (sent, is_open) = silent => assert!(sent > 0 && is_open),
+        }
+    }
 }
