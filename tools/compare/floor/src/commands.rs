@@ -31,7 +31,7 @@ pub struct IngestArgs {
     #[arg(long, value_enum, default_value_t = Copy::Pwrite)]
     copy: Copy,
     /// The most that one receive takes
-    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "128KiB", value_parser = size)]
     receive_bytes: u64,
 }
 

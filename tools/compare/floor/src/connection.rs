@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use crate::log::Slice;
 use crate::produce::Body;
-use crate::sys;
+use crate::sys::{self, Interest};
 
 /// Slices that leave in one call.
 const TOGETHER_MAX: usize = 64;
@@ -25,8 +25,9 @@ pub struct Connection {
     /// Replies that wait for the disk.
     pub waiting: usize,
     out: VecDeque<Chunk>,
-    /// Its poll waits for room.
-    pub is_full: bool,
+    /// The client sends nothing more, but may wait for replies.
+    pub is_half_closed: bool,
+    pub watched: Interest,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,8 @@ impl Connection {
             body: None,
             waiting: 0,
             out: VecDeque::new(),
-            is_full: false,
+            is_half_closed: false,
+            watched: Interest::Bytes,
         })
     }
 
@@ -70,8 +72,18 @@ impl Connection {
         self.out.push_back(Chunk::File(slice));
     }
 
-    pub fn has_out(&self) -> bool {
-        !self.out.is_empty()
+    /// What its poll should wait for.
+    pub fn interest(&self) -> Interest {
+        match (self.out.is_empty(), self.is_half_closed) {
+            (false, _) => Interest::Room,
+            (true, false) => Interest::Bytes,
+            (true, true) => Interest::Nothing,
+        }
+    }
+
+    /// The client sends nothing more, and has all its replies.
+    pub fn is_over(&self) -> bool {
+        self.is_half_closed && self.out.is_empty() && self.waiting == 0
     }
 
     /// Sends what there is, until it is gone or the socket is full. With `sendfile` files' bytes go

@@ -15,7 +15,7 @@ use crate::flush::Flusher;
 use crate::log::Topics;
 use crate::produce::{Appended, Body};
 use crate::segment::Copy;
-use crate::sys::{self, Event, Poll};
+use crate::sys::{self, Event, Interest, Poll};
 use crate::wire::{FETCH, FETCH_VERSION, Fetch, PRODUCE, PRODUCE_VERSION, ProduceHead, Start};
 
 const LISTENER: u64 = u64::MAX;
@@ -150,54 +150,56 @@ impl Server {
             return;
         };
         let mut buffer = std::mem::take(&mut self.buffer);
-        let served = match connection.is_full {
-            true => Ok(true),
-            false => self.read(place, &mut connection, &mut buffer),
+        let read = match connection.watched {
+            Interest::Bytes => self.read(place, &mut connection, &mut buffer),
+            Interest::Room => Ok(()),
+            // It is gone altogether.
+            Interest::Nothing => Err(io::Error::from(ErrorKind::ConnectionReset).into()),
         };
         self.buffer = buffer;
-        match served {
-            Ok(true) => self.put_back(place, connection),
-            Ok(false) => {}
+        let kept = read.and_then(|()| Ok(self.flush(place, &mut connection)?));
+        self.keep(place, connection, kept);
+    }
+
+    /// Keeps the connection if `done` is well and the client still wants something.
+    fn keep(&mut self, place: usize, connection: Connection, done: anyhow::Result<()>) {
+        match done {
+            Ok(()) if connection.is_over() => {}
+            Ok(()) => self.connections[place] = Some(connection),
+            Err(error) if is_gone(&error) => {}
             Err(error) => eprintln!("millstream-floor: a connection ends: {error:#}"),
         }
     }
 
-    /// Flushes the connection's replies, and keeps it if that works.
-    fn put_back(&mut self, place: usize, mut connection: Connection) {
-        match self.flush(place, &mut connection) {
-            Ok(()) => self.connections[place] = Some(connection),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-            Err(error) => eprintln!("millstream-floor: a connection ends: {error}"),
-        }
-    }
-
+    /// Sends what there is to send.
     fn flush(&self, place: usize, connection: &mut Connection) -> io::Result<()> {
         connection.flush(self.how.sendfile)?;
-        if connection.has_out() != connection.is_full {
-            connection.is_full = connection.has_out();
-            self.poll
-                .wait_for_room(connection.fd(), place as u64, connection.is_full)?;
+        let interest = connection.interest();
+        if interest != connection.watched {
+            connection.watched = interest;
+            self.poll.change(connection.fd(), place as u64, interest)?;
         }
         Ok(())
     }
 
-    /// Receives and does what is asked. False: the client has hung up.
+    /// Receives and does what is asked.
     fn read(
         &mut self,
         place: usize,
         connection: &mut Connection,
         buffer: &mut [u8],
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<()> {
         for _ in 0..TURN {
             let (wanted, received) = match Server::receive(connection, buffer) {
-                Ok((_, 0)) => return Ok(false),
                 Ok(done) => done,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(false),
                 Err(error) => return Err(error.into()),
             };
+            if received == 0 {
+                connection.is_half_closed = true;
+                break;
+            }
             let kept = std::mem::take(&mut connection.pending);
             buffer[..kept.len()].copy_from_slice(&kept);
             self.take(place, connection, &mut buffer[..kept.len() + received])?;
@@ -205,7 +207,7 @@ impl Server {
                 break;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// One receive, behind what was kept. Returns how much was wanted and how much came.
@@ -381,8 +383,9 @@ impl Server {
     }
 
     fn flush_at(&mut self, place: usize) {
-        if let Some(connection) = self.connections[place].take() {
-            self.put_back(place, connection);
+        if let Some(mut connection) = self.connections[place].take() {
+            let flushed = self.flush(place, &mut connection);
+            self.keep(place, connection, flushed.map_err(Into::into));
         }
     }
 
@@ -416,4 +419,13 @@ impl Server {
         let now = Instant::now();
         self.parked.iter().any(|parked| parked.deadline <= now)
     }
+}
+
+/// Whether only the client has left.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(
+        kind,
+        Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+    )
 }

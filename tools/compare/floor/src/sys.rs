@@ -110,6 +110,15 @@ impl Waker {
     }
 }
 
+/// What is waited for on a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    Bytes,
+    Room,
+    /// Only that the other side is gone altogether.
+    Nothing,
+}
+
 /// An epoll instance, level-triggered.
 pub struct Poll(OwnedFd);
 
@@ -126,16 +135,20 @@ impl Poll {
 
     /// Events of `fd` come with `token`.
     pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLIN)
+        self.control(libc::EPOLL_CTL_ADD, fd, token, Interest::Bytes)
     }
 
-    /// Waits for room instead of bytes, or for bytes again.
-    pub fn wait_for_room(&self, fd: RawFd, token: u64, room: bool) -> io::Result<()> {
-        let events = if room { libc::EPOLLOUT } else { libc::EPOLLIN };
-        self.control(libc::EPOLL_CTL_MOD, fd, token, events)
+    /// Waits for something else from now on.
+    pub fn change(&self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
-    fn control(&self, what: i32, fd: RawFd, token: u64, events: i32) -> io::Result<()> {
+    fn control(&self, what: i32, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        let events = match interest {
+            Interest::Bytes => libc::EPOLLIN,
+            Interest::Room => libc::EPOLLOUT,
+            Interest::Nothing => 0,
+        };
         let mut event = Event {
             events: events as u32,
             u64: token,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -67,6 +67,19 @@ fn what_was_produced_is_read_and_a_fetch_at_the_end_waits_for_more() {
         floor.connect().produce(&batch(3000));
         assert_eq!(client.fetched()[8..], batch(3000)[8..]);
     }
+}
+
+#[test]
+fn a_client_that_has_sent_its_last_request_still_gets_its_replies() {
+    let (_floor, mut client) = ingest(&["--fsync"]);
+    for _ in 0..5 {
+        client.send(&produce_request(&batch(100_000)), PRODUCE_VERSION);
+    }
+    client.0.shutdown(Shutdown::Write).expect("a socket");
+    for number in 0..5 {
+        assert_eq!(client.produced(), (0, 2 * number));
+    }
+    assert_eq!(client.0.read(&mut [0]).expect("the end"), 0);
 }
 
 #[test]
@@ -222,14 +235,12 @@ struct Client(TcpStream);
 impl Client {
     /// Error code and base offset.
     fn produce(&mut self, batch: &Bytes) -> (i16, i64) {
-        let partition = PartitionProduceData::default().with_records(Some(batch.clone()));
-        let topic = TopicProduceData::default()
-            .with_name(name())
-            .with_partition_data(vec![partition]);
-        let request = ProduceRequest::default()
-            .with_acks(-1)
-            .with_topic_data(vec![topic]);
-        let reply: ProduceResponse = self.call(&request, PRODUCE_VERSION);
+        self.send(&produce_request(batch), PRODUCE_VERSION);
+        self.produced()
+    }
+
+    fn produced(&mut self) -> (i16, i64) {
+        let reply: ProduceResponse = self.receive(PRODUCE_VERSION);
         let partition = &reply.responses[0].partition_responses[0];
         (partition.error_code, partition.base_offset)
     }
@@ -280,6 +291,16 @@ impl Client {
         ResponseHeader::decode(&mut reply, R::header_version(version)).expect("a header");
         R::decode(&mut reply, version).expect("a reply")
     }
+}
+
+fn produce_request(batch: &Bytes) -> ProduceRequest {
+    let partition = PartitionProduceData::default().with_records(Some(batch.clone()));
+    let topic = TopicProduceData::default()
+        .with_name(name())
+        .with_partition_data(vec![partition]);
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_topic_data(vec![topic])
 }
 
 fn fetch_request(offset: i64, bytes_max: i32) -> FetchRequest {
