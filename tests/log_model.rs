@@ -635,6 +635,9 @@ impl Driver {
         let config = self.log.config().clone();
         let opened = Log::open(self.disk.log_dir(), TOPIC, config, &mut replay);
         let (log, recovered) = opened.unwrap_or_else(|error| panic!("open: {error}"));
+        if recovered.has_dir {
+            file::sync_dir(&self.disk.log_dir()).unwrap();
+        }
         assert!(!recovered.foreign);
         self.log = log;
         if let Some(running) = cleaning {

@@ -18,12 +18,16 @@ use uuid::Uuid;
 
 /// Files and mappings that nobody used for this long are closed.
 const IDLE_MS: i64 = 60_000;
+/// Directories that are synced side by side at start.
+const DIR_SYNCS_AT_ONCE: usize = 16;
 /// How the name of a directory ends whose removal is under way.
 const DOOMED_SUFFIX: &str = "-delete";
 
 /// What opening a shard's partitions found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OpenReport {
+    /// The partitions' directories, to be synced before anything is served.
+    dirs: Vec<PathBuf>,
     pub partitions: usize,
     /// Bytes after the checkpoints that were read and checked.
     pub scanned_bytes: u64,
@@ -45,6 +49,7 @@ impl Engine {
                 self.open_partition(&topic, index, &mut report)?;
             }
         }
+        sync_dirs(&std::mem::take(&mut report.dirs))?;
         Ok(report)
     }
 
@@ -82,6 +87,7 @@ impl Engine {
             (partition, recovered) = open()?;
         }
         report.partitions += 1;
+        report.dirs.extend(recovered.has_dir.then_some(dir.clone()));
         report.scanned_bytes += recovered.scanned_bytes;
         report.cut_bytes += recovered.cut_bytes;
         if recovered.cut_bytes > 0 {
@@ -140,7 +146,9 @@ impl Engine {
     fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
         self.reconfigure(topic);
         for index in 0..topic.partitions {
-            let opened = self.open_partition(topic, index, &mut OpenReport::default());
+            let mut report = OpenReport::default();
+            let opened = self.open_partition(topic, index, &mut report);
+            let opened = opened.and_then(|()| sync_dirs(&report.dirs));
             opened.map_err(|error| {
                 tracing::error!(%error, "a new partition cannot be opened");
                 EngineError::StorageFailed
@@ -296,6 +304,26 @@ impl Engine {
             }
         }
     }
+}
+
+/// Makes the names in directories durable. One sync waits for the disk and for nothing else, so many at
+/// once take little longer than one.
+fn sync_dirs(dirs: &[PathBuf]) -> Result<(), LogError> {
+    let sync = |dir: &PathBuf| {
+        file::sync_dir(dir).map_err(|error| LogError::new(dir, LogErrorKind::Io(error)))
+    };
+    if dirs.len() < DIR_SYNCS_AT_ONCE {
+        return dirs.iter().try_for_each(sync);
+    }
+    std::thread::scope(|scope| {
+        let parts = dirs.chunks(dirs.len().div_ceil(DIR_SYNCS_AT_ONCE));
+        let threads: Vec<_> = parts
+            .map(|part| scope.spawn(move || part.iter().try_for_each(sync)))
+            .collect();
+        let mut results = threads.into_iter().map(|thread| thread.join());
+        results
+            .try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// Where a deleted partition's files wait for their removal.

@@ -26,6 +26,8 @@ pub enum Replay<'a> {
 
 /// What was found in a partition's directory.
 pub struct Recovered {
+    /// There is a directory.
+    pub has_dir: bool,
     pub segments: Vec<SealedSegment>,
     pub log_start_offset: i64,
     pub end_offset: i64,
@@ -46,6 +48,9 @@ pub struct Recovered {
 /// Reads the directory of a partition that belongs to `topic_id`. A directory that is not there is
 /// an empty log.
 ///
+/// The caller syncs the directory before it serves anything: the checkpoint that was read here, or a
+/// removal that was seen, may not have been made durable by the process before.
+///
 /// # Errors
 /// When the medium fails, or when data from before the checkpoint is missing: such a log is not
 /// opened, and nothing in it is changed.
@@ -56,6 +61,7 @@ pub fn recover(
 ) -> Result<Recovered, LogError> {
     let at = |error| LogError::new(dir, LogErrorKind::Io(error));
     let mut recovered = Recovered {
+        has_dir: false,
         segments: Vec::new(),
         log_start_offset: 0,
         end_offset: 0,
@@ -71,6 +77,7 @@ pub fn recover(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(recovered),
         other => other.map_err(at)?,
     };
+    recovered.has_dir = true;
     let checkpoint = Checkpoint::read(dir).map_err(at)?;
     if checkpoint
         .as_ref()
@@ -143,9 +150,6 @@ fn finish(dir: &Path, start: Checkpoint, mut recovered: Recovered) -> Result<Rec
         }
         trim(dir, segment, changed).map_err(at)?;
     }
-    // Also without a change: the checkpoint that was read, or a removal that was seen, may not have
-    // been made durable by the process before.
-    file::sync_dir(dir).map_err(at)?;
     Ok(recovered)
 }
 
