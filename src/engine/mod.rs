@@ -530,4 +530,4 @@ fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,15 +20,16 @@ use std::time::Duration;
 use tokio::sync::oneshot::Receiver;
 use tokio::time::timeout;
 
-pub(super) type Answered = Receiver<Result<Appended, EngineError>>;
+pub(crate) type Answered = Receiver<Result<Appended, EngineError>>;
 
 const SOON: Duration = Duration::from_millis(20);
 
 /// Starts the shards of a broker over `dir`.
-pub(super) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
+pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     let config = Arc::new(Config {
         data_dir: dir.to_owned(),
         cores: shards,
+        journal_bytes: 8 << 20,
         ..Config::default()
     });
     let mut catalog = Catalog::new(config.topic_defaults.clone());
@@ -64,7 +65,7 @@ pub(super) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     engines.collect()
 }
 
-pub(super) async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> Arc<Topic> {
+pub(crate) async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> Arc<Topic> {
     let new = NewTopic {
         name: name.into(),
         partitions,
@@ -73,14 +74,14 @@ pub(super) async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> 
     engine.create_topic(new, false).await.unwrap()
 }
 
-pub(super) fn key(topic: &Topic, index: u32) -> PartitionKey {
+pub(crate) fn key(topic: &Topic, index: u32) -> PartitionKey {
     PartitionKey {
         topic_id: topic.id,
         index,
     }
 }
 
-pub(super) async fn append(
+pub(crate) async fn append(
     engine: &Rc<Engine>,
     key: PartitionKey,
     ack: AckWhen,
@@ -109,14 +110,14 @@ async fn append_bytes(
     answered
 }
 
-pub(super) async fn append_one(engine: &Rc<Engine>, key: PartitionKey, value: &str) -> i64 {
+pub(crate) async fn append_one(engine: &Rc<Engine>, key: PartitionKey, value: &str) -> i64 {
     let plain = BatchBuilder::default();
     let answered = append(engine, key, AckWhen::Appended, &plain, &[value]).await;
     answered.await.unwrap().unwrap().base_offset
 }
 
 /// One round of the commit loop.
-pub(super) fn flush(engine: &Rc<Engine>) {
+pub(crate) fn flush(engine: &Rc<Engine>) {
     for partition in engine.partitions() {
         let Some(flush) = partition.borrow_mut().flush_begin() else {
             continue;

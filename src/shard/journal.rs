@@ -335,3 +335,6 @@ pub async fn remove(engine: &Rc<Engine>) {
         tracing::warn!(%error, "the journal cannot be removed; the next start reads it once more");
     }
 }
+
+#[cfg(test)]
+mod tests;

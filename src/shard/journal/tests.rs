@@ -1,0 +1,116 @@
+//! The commit loop with a journal that fails, over real files.
+
+use crate::engine::catalog::Topic;
+use crate::engine::partition::{AckWhen, Append};
+use crate::engine::tests::{Answered, create, key, start};
+use crate::engine::{Engine, EngineError};
+use crate::io::fault::{self, Op};
+use crate::log::batch::BatchHeader;
+use crate::log::batch::build::BatchBuilder;
+use crate::shard::commit;
+use bytes::Bytes;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const PARTITIONS: u32 = 4;
+
+/// Appends a record to each partition at once; nothing is flushed before the first is awaited.
+async fn append_to_all(engine: &Rc<Engine>, topic: &Topic) -> Vec<Answered> {
+    let mut answers = Vec::new();
+    let mut appends = Vec::new();
+    for index in 0..PARTITIONS {
+        let batch = Bytes::from(BatchBuilder::default().build(&["value"]));
+        let (reply, answered) = oneshot::channel();
+        let append = Append {
+            header: BatchHeader::parse(&batch).unwrap(),
+            batch,
+            ack: AckWhen::Durable,
+            reply,
+        };
+        appends.push((key(topic, index), append));
+        answers.push(answered);
+    }
+    engine.append(appends).await;
+    answers
+}
+
+async fn answers(answered: Vec<Answered>) -> Vec<Result<i64, EngineError>> {
+    let mut results = Vec::new();
+    for answer in answered {
+        results.push(answer.await.unwrap().map(|appended| appended.base_offset));
+    }
+    results
+}
+
+/// A shard whose journal is in use, and the offset that comes next in each partition.
+async fn journaling(dir: &std::path::Path) -> (Rc<Engine>, std::sync::Arc<Topic>, i64) {
+    let engine = start(dir, 1).remove(0);
+    let topic = create(&engine, "t", PARTITIONS).await;
+    tokio_uring::spawn(commit::run(Rc::clone(&engine)));
+    for next in 0.. {
+        let appended = append_to_all(&engine, &topic).await;
+        assert_eq!(answers(appended).await, vec![Ok(next); PARTITIONS as usize]);
+        if engine.stats.journal_groups.get() > 0 {
+            return (engine, topic, next + 1);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    unreachable!()
+}
+
+#[test]
+fn when_the_journal_cannot_be_written_the_segments_are_synced_and_nobody_notices() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, topic, next) = journaling(dir.path()).await;
+        // One write to each segment, and then the one to the journal.
+        let appended = append_to_all(&engine, &topic).await;
+        fault::inject(Op::Write, 0, libc::EIO, false);
+        assert_eq!(answers(appended).await, vec![Ok(next); PARTITIONS as usize]);
+        assert!(fault::clear());
+        let groups = engine.stats.journal_groups.get();
+        assert_eq!(engine.stats.journal_errors.get(), 1);
+        let later = append_to_all(&engine, &topic).await;
+        assert_eq!(answers(later).await, vec![Ok(next + 1); PARTITIONS as usize]);
+        assert_eq!(
+            engine.stats.journal_groups.get(),
+            groups,
+            "it is not used again"
+        );
+        // What it had is brought to the segments.
+        while engine.partitions().iter().any(|partition| {
+            let log = &partition.borrow().log;
+            log.synced_offset() < log.offsets().durable
+        }) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
+fn when_a_sync_of_the_journal_fails_the_segments_are_synced() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, topic, next) = journaling(dir.path()).await;
+        let appended = append_to_all(&engine, &topic).await;
+        fault::inject(Op::Sync, 0, libc::EIO, false);
+        assert_eq!(answers(appended).await, vec![Ok(next); PARTITIONS as usize]);
+        assert!(fault::clear());
+        assert_eq!(engine.stats.journal_errors.get(), 1);
+        assert_eq!(engine.stats.flush_errors.get(), 0);
+    });
+}
+
+#[test]
+fn when_the_segments_fail_too_everyone_is_told() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, topic, _) = journaling(dir.path()).await;
+        let appended = append_to_all(&engine, &topic).await;
+        fault::inject(Op::Sync, 0, libc::EIO, true);
+        let failed = Err(EngineError::StorageFailed);
+        assert_eq!(answers(appended).await, vec![failed; PARTITIONS as usize]);
+        fault::clear();
+    });
+}
