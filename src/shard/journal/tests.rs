@@ -72,7 +72,10 @@ fn when_the_journal_cannot_be_written_the_segments_are_synced_and_nobody_notices
         let groups = engine.stats.journal_groups.get();
         assert_eq!(engine.stats.journal_errors.get(), 1);
         let later = append_to_all(&engine, &topic).await;
-        assert_eq!(answers(later).await, vec![Ok(next + 1); PARTITIONS as usize]);
+        assert_eq!(
+            answers(later).await,
+            vec![Ok(next + 1); PARTITIONS as usize]
+        );
         assert_eq!(
             engine.stats.journal_groups.get(),
             groups,
