@@ -318,7 +318,11 @@ mod tests {
             leaders: vec![(listener.local_addr().expect("bound").to_string(), vec![0])],
             bounds: Default::default(),
         };
-        let how = Producers::one_by_one(10, 1, None, Acks::All);
+        // One request, and room for another that is never due.
+        let how = Producers {
+            in_flight: 2,
+            ..Producers::one_by_one(10, 1, Some(1.0), Acks::All)
+        };
         let tally = Rc::new(Tally::new());
         let now = Instant::now();
         tally.measure_between(now, now + Duration::from_millis(50));
