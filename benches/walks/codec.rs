@@ -19,6 +19,11 @@ const FETCH_VERSION: i16 = 12;
 
 /// A produce request as a client sends it, without its size prefix: one batch for each partition.
 pub fn produce_frame(topic: &str, partitions: i32, batch: &Bytes) -> Bytes {
+    produce_frame_with(topic, partitions, batch, -1)
+}
+
+/// The same, with a word on when it is answered.
+pub fn produce_frame_with(topic: &str, partitions: i32, batch: &Bytes, acks: i16) -> Bytes {
     let partition = |index| {
         PartitionProduceData::default()
             .with_index(index)
@@ -28,7 +33,7 @@ pub fn produce_frame(topic: &str, partitions: i32, batch: &Bytes) -> Bytes {
         .with_name(name(topic))
         .with_partition_data((0..partitions).map(partition).collect());
     let request = ProduceRequest::default()
-        .with_acks(-1)
+        .with_acks(acks)
         .with_timeout_ms(30_000)
         .with_topic_data(vec![data]);
     frame(ApiKey::Produce, PRODUCE_VERSION, &request)
@@ -107,7 +112,7 @@ pub fn encode_fetch(c: &mut Criterion) {
     group.finish();
 }
 
-fn fetch_response(partitions: i32, batch: &Bytes) -> fetch::Response<'static> {
+pub fn fetch_response(partitions: i32, batch: &Bytes) -> fetch::Response<'static> {
     let partition = |index| fetch::PartitionResponse {
         index,
         high_watermark: 1_000_000,

@@ -11,9 +11,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 pub const RECORD_BYTES: usize = 100;
-const NOW_MS: i64 = 1_700_000_000_000;
+pub const NOW_MS: i64 = 1_700_000_000_000;
 /// A log that is appended to is begun anew at this size.
-const LOG_BYTES_MAX: u64 = 256 << 20;
+pub const LOG_BYTES_MAX: u64 = 256 << 20;
 
 const CONFIG: LogConfig = LogConfig {
     segment_bytes: 64 << 20,
@@ -33,14 +33,15 @@ pub fn batch_of(bytes: usize) -> (Vec<u8>, usize) {
     (batch, records)
 }
 
-struct OpenLog {
-    log: Log,
+/// A log in a directory of its own.
+pub struct OpenLog {
+    pub log: Log,
     /// Lives as long as the log.
     _dir: TempDir,
 }
 
 impl OpenLog {
-    fn new() -> OpenLog {
+    pub fn new() -> OpenLog {
         let dir = tempfile::tempdir().expect("a directory");
         let place = dir.path().join("topic-0");
         let (log, _) = Log::open(place, Uuid::from_u128(7), CONFIG, &mut |_| {}).expect("a log");
@@ -48,11 +49,15 @@ impl OpenLog {
     }
 
     /// Checks and appends, as the broker does with what a producer sent.
-    fn append(&mut self, batch: &[u8]) {
+    pub fn append(&mut self, batch: &[u8]) {
         let header = batch::check_produced(batch, usize::MAX).expect("a sound batch");
-        while let Err(error) = self.log.append(batch, &header, None, NOW_MS) {
+        self.append_checked(batch, &header);
+    }
+
+    pub fn append_checked(&mut self, batch: &[u8], header: &BatchHeader) {
+        while let Err(error) = self.log.append(batch, header, None, NOW_MS) {
             assert_eq!(error, AppendError::NeedsRoom);
-            self.make_room(batch.len(), &header);
+            self.make_room(batch.len(), header);
         }
     }
 
@@ -70,7 +75,7 @@ impl OpenLog {
         }
     }
 
-    fn flush(&mut self) {
+    pub fn flush(&mut self) {
         let flush = self.log.flush_begin(Vec::new).expect("something to flush");
         for file in &flush.files {
             file.sync_data().expect("the disk works");
@@ -78,7 +83,7 @@ impl OpenLog {
         self.log.flush_end(flush, &Ok(()));
     }
 
-    fn read(&mut self, offset: i64, max_bytes: usize) -> Bytes {
+    pub fn read(&mut self, offset: i64, max_bytes: usize) -> Bytes {
         loop {
             match self.log.read(offset, max_bytes, true, true, NOW_MS) {
                 Ok(Read::Data { records, .. }) => return records,

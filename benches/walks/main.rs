@@ -1,12 +1,18 @@
 //! The two walks, Produce and Fetch: their parts alone, and whole over loopback.
 //!
+//! With `--step NAME RECORDS TIMES` one step runs that often and nothing is timed, with `--steps` their
+//! names are printed: for `tools/instructions`.
+//!
 //! The figures are for seeing that a change made something slower, not for comparing brokers.
 
 mod broker;
 mod codec;
 mod log;
+mod shard;
+mod steps;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
+use std::env;
 use std::time::Duration;
 
 /// Short runs: the whole bench is to end within two minutes.
@@ -21,6 +27,23 @@ criterion_group! {
     name = walks;
     config = quick();
     targets = log::append, log::crc, log::index_lookup, log::read_slices,
-        codec::decode_produce, codec::encode_fetch, broker::produce_and_fetch
+        codec::decode_produce, codec::encode_fetch, steps::time, broker::produce_and_fetch
 }
-criterion_main!(walks);
+
+fn main() {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--steps", ..] => steps::STEPS
+            .iter()
+            .for_each(|step| println!("{}", step.name)),
+        ["--step", name, records, times] => {
+            let count = |text: &str| text.parse().expect("a number");
+            steps::run(name, count(records) as usize, count(times));
+        }
+        _ => {
+            walks();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}

@@ -295,3 +295,49 @@ fn take(answer: frames::Produced, shared: &Shared) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Tally, Target, connections};
+    use crate::cli::perf::plan::{Acks, Producers};
+    use std::rc::Rc;
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    /// How long it is watched for a connection that is closed too soon.
+    const WATCHED: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn a_connection_stays_open_while_answers_are_due() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let target = Target {
+            topic: "t".to_owned(),
+            leaders: vec![(listener.local_addr().expect("bound").to_string(), vec![0])],
+            bounds: Default::default(),
+        };
+        // One request, and room for another that is never due.
+        let how = Producers {
+            in_flight: 2,
+            ..Producers::one_by_one(10, 1, Some(1.0), Acks::All)
+        };
+        let tally = Rc::new(Tally::new());
+        let now = Instant::now();
+        tally.measure_between(now, now + Duration::from_millis(50));
+        let mut connections = connections(&target, &how, &tally, now, false)
+            .await
+            .expect("connected");
+        let (mut peer, _) = listener.accept().await.expect("a client");
+        let silent = async {
+            let mut bytes = Vec::new();
+            // Nothing is answered; long after the last request the client is still there.
+            let end = tokio::time::timeout(WATCHED, peer.read_to_end(&mut bytes)).await;
+            (bytes.len(), end.is_err())
+        };
+        tokio::select! {
+            done = connections.remove(0).run() => panic!("it ended without an answer: {done:?}"),
+            (sent, is_open) = silent => assert!(sent > 0 && is_open),
+        }
+    }
+}

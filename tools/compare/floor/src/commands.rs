@@ -28,7 +28,7 @@ pub struct IngestArgs {
     #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
     wrap_bytes: u64,
     /// How bytes get from the socket into the file
-    #[arg(long, value_enum, default_value_t = Copy::Pwrite)]
+    #[arg(long, value_enum, default_value_t = Copy::BySize)]
     copy: Copy,
     /// The most that one receive takes
     #[arg(long, value_name = "SIZE", default_value = "128KiB", value_parser = size)]
@@ -43,7 +43,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     bytes: u64,
     /// How bytes get from the file into the socket
-    #[arg(long, value_enum, default_value_t = SendCopy::Sendfile)]
+    #[arg(long, value_enum, default_value_t = SendCopy::Map)]
     copy: SendCopy,
 }
 

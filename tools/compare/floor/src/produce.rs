@@ -86,6 +86,7 @@ impl Body {
         if self.taken == 0 {
             bytes[..8].copy_from_slice(&self.base_offset.to_be_bytes());
         }
+        let copy = copy.of(self.bytes);
         match copy {
             Copy::Pwrite => {
                 self.check(bytes);

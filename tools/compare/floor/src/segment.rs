@@ -13,12 +13,28 @@ use crate::sys;
 /// How bytes get from the socket into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Copy {
+    /// `map-random` for batches below 32 KiB, `pwrite` for others
+    BySize,
     /// Received into a buffer, stored into the mapping
     Map,
     /// The same, with MADV_RANDOM
     MapRandom,
     /// Received into a buffer, written with pwrite
     Pwrite,
+}
+
+/// From this size on a batch is worth a system call.
+const PWRITE_BYTES_MIN: usize = 32 << 10;
+
+impl Copy {
+    /// The way for a batch of this size.
+    pub fn of(self, batch_bytes: usize) -> Copy {
+        match self {
+            Copy::BySize if batch_bytes < PWRITE_BYTES_MIN => Copy::MapRandom,
+            Copy::BySize => Copy::Pwrite,
+            other => other,
+        }
+    }
 }
 
 /// One file and its mapping. Removed when dropped.
@@ -101,7 +117,7 @@ fn reserve(path: &Path, bytes: u64, copy: Copy) -> io::Result<(File, MmapRaw)> {
 fn map(file: &File, copy: Copy) -> io::Result<MmapRaw> {
     // SAFETY: the file is this process's own; nobody else cuts it.
     let map = unsafe { MmapMut::map_mut(file)? };
-    if copy == Copy::MapRandom {
+    if matches!(copy, Copy::MapRandom | Copy::BySize) {
         map.advise(Advice::Random)?;
     }
     Ok(map.into())

@@ -25,7 +25,8 @@ const SOON: Duration = Duration::from_secs(30);
 #[test]
 fn a_produced_batch_is_acknowledged_and_in_the_file() {
     for extra in [
-        &["--copy", "pwrite"][..],
+        &[][..],
+        &["--copy", "pwrite"],
         &["--copy", "map"],
         &["--copy", "map-random"],
         &["--fsync"],

@@ -1,0 +1,139 @@
+//! One shard's engine in this process, without sockets and without the ring: what is measured asks for
+//! the commits itself, and nothing is synced.
+
+use bytes::Bytes;
+use millstream::config::Config;
+use millstream::engine::admin::{Admin, NewTopic};
+use millstream::engine::catalog::Catalog;
+use millstream::engine::catalog_log::CatalogLog;
+use millstream::engine::compaction::Cleaner;
+use millstream::engine::{Engine, EngineParts, SharedPartition, mailbox};
+use millstream::io::worker::Worker;
+use millstream::kafka::dispatch::{Answer, Outcome, dispatch};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::LocalSet;
+
+pub const TOPIC: &str = "orders";
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A shard that owns all partitions of one topic, which has one.
+pub struct Shard {
+    local: LocalSet,
+    runtime: Runtime,
+    engine: Rc<Engine>,
+    /// Lives as long as the engine.
+    _dir: TempDir,
+}
+
+impl Shard {
+    pub fn new() -> Shard {
+        let dir = tempfile::tempdir().expect("a directory");
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let local = LocalSet::new();
+        let shard = Shard {
+            engine: engine(dir.path(), &local),
+            local,
+            runtime: runtime.expect("a runtime"),
+            _dir: dir,
+        };
+        let topic = NewTopic {
+            name: TOPIC.to_owned(),
+            partitions: 1,
+            configs: BTreeMap::new(),
+        };
+        let created = shard.wait(shard.engine.create_topic(topic, false));
+        created.expect("a topic");
+        shard
+    }
+
+    /// Handles the same frame so many times, one after the other. Returns the last reply's bytes.
+    pub fn call(&self, frame: &Bytes, times: u64) -> usize {
+        self.wait(async {
+            let mut bytes = 0;
+            for _ in 0..times {
+                bytes = answer(&self.engine, frame).await;
+            }
+            bytes
+        })
+    }
+
+    /// What `work` does may wait for room.
+    pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.local.block_on(&self.runtime, work)
+    }
+
+    pub fn engine(&self) -> &Rc<Engine> {
+        &self.engine
+    }
+
+    pub fn partition(&self) -> SharedPartition {
+        Rc::clone(&self.engine.partitions()[0])
+    }
+
+    /// A round of the commit loop, as if the disk took no time.
+    pub fn commit(&self) {
+        commit(&self.partition());
+    }
+}
+
+/// See [`Shard::commit`].
+pub fn commit(partition: &SharedPartition) {
+    let mut partition = partition.borrow_mut();
+    let Some(flush) = partition.flush_begin() else {
+        return;
+    };
+    if let Some(job) = partition.flush_end(flush, &Ok(())) {
+        let written = job.run();
+        partition.checkpoint_done(&job, &written);
+    }
+}
+
+fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
+    let config = Config {
+        data_dir: dir.to_owned(),
+        cores: 1,
+        // Checkpoints are synced.
+        checkpoint_bytes: 1 << 30,
+        ..Config::default()
+    };
+    let mut catalog = Catalog::new(config.topic_defaults.clone());
+    let log = CatalogLog::open(dir, &mut catalog).expect("a catalog");
+    let (mailboxes, mut receivers) = mailbox::mailboxes(1, 16);
+    let engine = Engine::new(EngineParts {
+        shard: 0,
+        config: Arc::new(config),
+        cluster_id: "bench".into(),
+        mailboxes,
+        worker: Worker::start("worker").expect("a thread"),
+        janitor: Worker::start("janitor").expect("a thread"),
+        cleaner: Cleaner::start().expect("a thread"),
+        catalog,
+        admin: Some(Admin::new(log)),
+    });
+    let (receiver, mut mailbox) = (Rc::clone(&engine), receivers.remove(0));
+    local.spawn_local(async move {
+        while let Some(call) = mailbox.recv().await {
+            call(&receiver);
+        }
+    });
+    engine
+}
+
+/// From a frame to the bytes of its reply.
+async fn answer(engine: &Rc<Engine>, frame: &Bytes) -> usize {
+    let dispatched = dispatch(engine, frame, PEER).await.expect("a request");
+    let answer = match dispatched.outcome {
+        Outcome::Now(answer) => answer,
+        Outcome::Later(answer) => answer.await,
+    };
+    match answer {
+        Answer::Reply(reply) => reply.len(),
+        other => panic!("{other:?}"),
+    }
+}
