@@ -20,6 +20,7 @@ pub mod recovery;
 mod retention;
 pub mod scan;
 pub mod segment;
+pub mod spare;
 #[cfg(test)]
 mod tests;
 pub mod verify;

@@ -82,6 +82,11 @@ impl Log {
                 dir: self.dir.clone(),
                 bases,
                 end,
+                // Only where it will be used soon, and is about as large as the next segment.
+                spare_bytes_min: self
+                    .active
+                    .is_some()
+                    .then_some(self.config.segment_bytes as u64 / 2),
             });
         }
         self.retention_of_active(now_ms)
@@ -138,6 +143,12 @@ impl Log {
             return Ok(None);
         }
         self.want_checkpoint();
-        self.seal_active(now_ms)
+        self.close_active(now_ms)
+    }
+
+    /// Whether retention by size may have something to do: a segment is rolled, and another goes.
+    pub fn is_over_size(&self) -> bool {
+        let limit = self.config.retention_bytes;
+        limit >= 0 && self.size_bytes() > limit as u64
     }
 }
