@@ -58,6 +58,9 @@ impl Log {
         }
         active.appended_ms = now_ms;
         self.offsets.end = positioned.next_offset();
+        if self.bytes_since_checkpoint == 0 {
+            self.since_checkpoint_ms = now_ms;
+        }
         self.bytes_since_checkpoint += bytes.len() as u64;
         self.offsets.check();
         Ok(base_offset)
