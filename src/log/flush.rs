@@ -76,10 +76,10 @@ impl Log {
         }
         self.synced = flush.mark;
         self.set_durable(flush.mark);
-        // A roll during the flush leaves a segment whose final form is not on disk yet; the next
-        // flush makes the checkpoint then.
-        let snapshot = flush.snapshot.filter(|_| self.sealing == 0)?;
-        Some(self.checkpoint_job(flush.mark, snapshot))
+        // A roll during the flush leaves a segment whose final form is not on disk yet. That is the one
+        // the checkpoint points into, which is read again from there; those before it were in theirs
+        // when the flush began.
+        Some(self.checkpoint_job(flush.mark, flush.snapshot?))
     }
 
     fn set_durable(&mut self, mark: Mark) {

@@ -36,7 +36,7 @@ impl Log {
     /// The next thing to do for retention by time, size and log start offset.
     pub fn retention(&mut self, now_ms: i64) -> Retention {
         // A compaction works on the segments that would go; it ends in its time.
-        if self.poisoned || self.making_room || self.compaction.is_running {
+        if self.poisoned || self.compaction.is_running {
             return Retention::Nothing;
         }
         let mut excess = match self.config.retention_bytes {
@@ -47,7 +47,8 @@ impl Log {
         let mut end = 0;
         while let Some(segment) = self.sealed.front() {
             let is_last = self.sealed.len() == 1 && self.active.is_none();
-            if segment.end > self.durable.offset {
+            // The last one may just be opened again.
+            if segment.end > self.durable.offset || (is_last && self.making_room) {
                 break;
             }
             let below_start = segment.end <= self.offsets.start && segment.size > 0;
@@ -100,6 +101,7 @@ impl Log {
                 timestamp => timestamp,
             };
             active.size() > 0
+                && !self.making_room
                 && self.durable.offset == self.offsets.end
                 && (self.is_expired(newest, now_ms) || self.offsets.start == self.offsets.end)
         });
