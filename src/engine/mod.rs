@@ -342,10 +342,14 @@ impl Engine {
             }
             let now_ms = clock::now_ms();
             let (seal, due) = partition.borrow_mut().room_done(result, now_ms);
+            let is_rolled = seal.is_some();
             if let Some(seal) = seal {
                 engine.seal(&partition, seal);
             }
             engine.attend(&partition, due);
+            if is_rolled && partition.borrow().log.is_over_size() {
+                engine.enforce_retention(&partition).await;
+            }
         });
     }
 

@@ -293,7 +293,7 @@ impl Engine {
     /// is read again at the next start.
     pub async fn close_logs(self: &Rc<Self>) {
         for partition in self.partitions() {
-            let job = partition.borrow_mut().log.seal_active(clock::now_ms());
+            let job = partition.borrow_mut().log.close_active(clock::now_ms());
             if let Ok(Some(job)) = job {
                 let result = self.run_blocking(move || job.run()).await;
                 partition.borrow_mut().seal_done(&result);

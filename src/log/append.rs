@@ -58,6 +58,9 @@ impl Log {
         }
         active.appended_ms = now_ms;
         self.offsets.end = positioned.next_offset();
+        if self.bytes_since_checkpoint == 0 {
+            self.since_checkpoint_ms = now_ms;
+        }
         self.bytes_since_checkpoint += bytes.len() as u64;
         self.offsets.check();
         Ok(base_offset)
@@ -222,8 +225,17 @@ impl Log {
         });
     }
 
-    /// Closes the active segment; its file gets its final form by the job returned.
-    pub fn seal_active(&mut self, now_ms: i64) -> io::Result<Option<SealJob>> {
+    /// Closes the active segment, without another one to take its place; its file gets its final form
+    /// by the job returned.
+    pub fn close_active(&mut self, now_ms: i64) -> io::Result<Option<SealJob>> {
+        let job = self.seal_active(now_ms)?;
+        Ok(job.map(|job| SealJob {
+            is_last: true,
+            ..job
+        }))
+    }
+
+    fn seal_active(&mut self, now_ms: i64) -> io::Result<Option<SealJob>> {
         let Some(active) = self.active.take() else {
             return Ok(None);
         };
@@ -238,6 +250,7 @@ impl Log {
                 .index
                 .encode(active.index_flushed..active.index.index.len(), active.base),
             index_at: (active.index_flushed * index::ENTRY_BYTES) as u64,
+            is_last: false,
         };
         if self.synced.offset < self.offsets.end {
             self.unsynced.push(active.file);

@@ -5,6 +5,7 @@ use super::checkpoint::Checkpoint;
 use super::index::Index;
 use super::recovery::list_segments;
 use super::segment::{self, IndexBuilder, SegmentView, Walk};
+use super::spare;
 use crate::io::file::{self, Reserved};
 use crate::io::map::{self, MapReader, MapWriter};
 use std::fs::File;
@@ -167,9 +168,10 @@ fn create_file(
     capacity: usize,
     base: i64,
 ) -> io::Result<OpenedSegment> {
-    let file = Arc::new(file::open(&segment::file_path(dir, base, "log"), true)?);
-    file::truncate(&file, 0)?;
-    let reserved = file::reserve(&file, bytes)?;
+    let (file, reserved) = match spare::take(dir, base, capacity as u64)? {
+        Some(recycled) => recycled,
+        None => new_file(&segment::file_path(dir, base, "log"), bytes)?,
+    };
     file::remove(&segment::file_path(dir, base, "index"))?;
     let writer = map::map_for_append(&file, capacity, 0, reserved)?;
     file::sync_data(&file)?;
@@ -181,6 +183,13 @@ fn create_file(
         index,
         index_flushed: 0,
     })
+}
+
+fn new_file(path: &Path, bytes: u64) -> io::Result<(Arc<File>, Reserved)> {
+    let file = Arc::new(file::open(path, true)?);
+    file::truncate(&file, 0)?;
+    let reserved = file::reserve(&file, bytes)?;
+    Ok((file, reserved))
 }
 
 /// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
@@ -250,6 +259,8 @@ pub struct SealJob {
     /// Index entries to write, and where in the index file.
     pub index_bytes: Vec<u8>,
     pub index_at: u64,
+    /// No other segment is appended to in its place: a spare is of no use any more.
+    pub is_last: bool,
 }
 
 impl SealJob {
@@ -263,6 +274,11 @@ impl SealJob {
         let written = write_index(&self.dir, self.base, &self.index_bytes, self.index_at);
         if let Err(error) = written {
             tracing::warn!(dir = %self.dir.display(), base = self.base, %error, "index not written");
+        }
+        if self.is_last
+            && let Err(error) = spare::remove(&self.dir)
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "a spare file cannot be removed");
         }
         Ok(())
     }
@@ -395,6 +411,8 @@ pub struct DeleteJob {
     pub bases: Vec<i64>,
     /// The offset after the last that goes.
     pub end: i64,
+    /// The last one's file, when it has this many bytes, is kept as the spare.
+    pub spare_bytes_min: Option<u64>,
 }
 
 impl DeleteJob {
@@ -412,8 +430,19 @@ impl DeleteJob {
             // The index first: an index without its segment is nothing, a segment without its index
             // is whole.
             file::remove(&segment::file_path(&self.dir, base, "index"))?;
-            file::remove(&segment::file_path(&self.dir, base, "log"))?;
+            if !self.keeps(base)? {
+                file::remove(&segment::file_path(&self.dir, base, "log"))?;
+            }
         }
         Ok(())
+    }
+
+    fn keeps(&self, base: i64) -> io::Result<bool> {
+        match self.spare_bytes_min {
+            Some(bytes_min) if self.bases.last() == Some(&base) => {
+                spare::keep(&self.dir, base, bytes_min)
+            }
+            _ => Ok(false),
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod recovery;
 mod retention;
 pub mod scan;
 pub mod segment;
+pub mod spare;
 #[cfg(test)]
 mod tests;
 pub mod verify;
@@ -41,6 +42,10 @@ use uuid::Uuid;
 const FIRST_RESERVE_BYTES: u64 = 16 << 10;
 /// What was appended this recently is taken to be in the page cache without asking.
 const HOT_BYTES: usize = 64 << 20;
+/// Checkpoints of a log that takes a great deal keep this distance in time, ...
+const CHECKPOINT_INTERVAL_MS: i64 = 100;
+/// ... up to this many times the bytes that there would be between two.
+const CHECKPOINT_BYTES_TIMES: u64 = 32;
 /// The most that one read returns: it bounds what is checked for and read into memory at once.
 pub const READ_BYTES_MAX: usize = 16 << 20;
 
@@ -110,7 +115,7 @@ pub struct LogConfig {
     pub compaction: Option<CompactionConfig>,
     /// The largest step in which disk space is reserved.
     pub reserve_step_bytes_max: u64,
-    /// Bytes appended between two checkpoints.
+    /// Bytes appended between two checkpoints; more where that would be many a second.
     pub checkpoint_bytes: u64,
 }
 
@@ -226,6 +231,8 @@ pub struct Log {
     checkpointing: bool,
     checkpoint_wanted: bool,
     bytes_since_checkpoint: u64,
+    /// When the first of them was appended (ms).
+    since_checkpoint_ms: i64,
     /// The log start offset that the checkpoint on disk has.
     durable_start: i64,
     /// The segment that the checkpoint on disk points into: it and all after it must stay.
@@ -274,6 +281,7 @@ impl Log {
             checkpointing: false,
             checkpoint_wanted: recovered.scanned_bytes > 0,
             bytes_since_checkpoint: recovered.scanned_bytes,
+            since_checkpoint_ms: 0,
             durable_start: recovered.log_start_offset,
             checkpoint_base: recovered.checkpoint_base,
             compaction: Progress {

@@ -9,6 +9,7 @@ use super::batch::{self, BatchHeader};
 use super::checkpoint::Checkpoint;
 use super::compact::{self, CompactionState};
 use super::segment::{self, SealedSegment, Walk};
+use super::spare;
 use super::{LogError, LogErrorKind};
 use crate::io::file;
 use crate::io::map;
@@ -87,6 +88,7 @@ pub fn recover(
         return Ok(recovered);
     }
     compact::recover_swap(dir).map_err(at)?;
+    spare::remove(dir).map_err(at)?;
     let bases = list_segments(dir).map_err(at)?;
     // Compaction was at work only below the checkpoint; beyond it, offsets follow one another.
     let may_have_gaps = checkpoint.is_none();
@@ -111,7 +113,9 @@ pub fn recover(
             file::remove(&segment::file_path(dir, *base, "index")).map_err(at)?;
         }
         recovered.scanned_bytes += (scan.end_position - position) as u64;
-        recovered.cut_bytes += scan.rest_bytes;
+        if !scan.is_recycled {
+            recovered.cut_bytes += scan.rest_bytes;
+        }
         recovered
             .segments
             .push(sealed(*base, scan.next_offset, scan.end_position));
@@ -222,6 +226,8 @@ struct Scan {
     next_offset: i64,
     /// Bytes behind the end, when they begin with something else than the zeros of reserved space.
     rest_bytes: u64,
+    /// They are of the segment that the file was before, for all that can be told.
+    is_recycled: bool,
 }
 
 fn scan(
@@ -237,6 +243,7 @@ fn scan(
         end_position: position,
         next_offset: offset,
         rest_bytes: 0,
+        is_recycled: false,
     };
     if size == position {
         return Ok(found);
@@ -260,6 +267,7 @@ fn scan(
     let rest = reader.bytes(found.end_position..size.min(found.end_position + 4096));
     if rest.iter().any(|byte| *byte != 0) {
         found.rest_bytes = (size - found.end_position) as u64;
+        found.is_recycled = spare::is_marked(&file, size).map_err(at)?;
     }
     Ok(found)
 }

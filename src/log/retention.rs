@@ -36,7 +36,7 @@ impl Log {
     /// The next thing to do for retention by time, size and log start offset.
     pub fn retention(&mut self, now_ms: i64) -> Retention {
         // A compaction works on the segments that would go; it ends in its time.
-        if self.poisoned || self.making_room || self.compaction.is_running {
+        if self.poisoned || self.compaction.is_running {
             return Retention::Nothing;
         }
         let mut excess = match self.config.retention_bytes {
@@ -47,7 +47,8 @@ impl Log {
         let mut end = 0;
         while let Some(segment) = self.sealed.front() {
             let is_last = self.sealed.len() == 1 && self.active.is_none();
-            if segment.end > self.durable.offset {
+            // The last one may just be opened again.
+            if segment.end > self.durable.offset || (is_last && self.making_room) {
                 break;
             }
             let below_start = segment.end <= self.offsets.start && segment.size > 0;
@@ -82,6 +83,11 @@ impl Log {
                 dir: self.dir.clone(),
                 bases,
                 end,
+                // Only where it will be used soon, and is about as large as the next segment.
+                spare_bytes_min: self
+                    .active
+                    .is_some()
+                    .then_some(self.config.segment_bytes as u64 / 2),
             });
         }
         self.retention_of_active(now_ms)
@@ -95,6 +101,7 @@ impl Log {
                 timestamp => timestamp,
             };
             active.size() > 0
+                && !self.making_room
                 && self.durable.offset == self.offsets.end
                 && (self.is_expired(newest, now_ms) || self.offsets.start == self.offsets.end)
         });
@@ -138,6 +145,12 @@ impl Log {
             return Ok(None);
         }
         self.want_checkpoint();
-        self.seal_active(now_ms)
+        self.close_active(now_ms)
+    }
+
+    /// Whether retention by size may have something to do: a segment is rolled, and another goes.
+    pub fn is_over_size(&self) -> bool {
+        let limit = self.config.retention_bytes;
+        limit >= 0 && self.size_bytes() > limit as u64
     }
 }

@@ -6,6 +6,7 @@
 
 use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
 use super::segment;
+use super::spare;
 use crate::io::file;
 use crate::io::map::{self, MapReader};
 use std::fs::File;
@@ -25,6 +26,8 @@ pub struct Scan {
     loaded: usize,
     /// Batches that come now have no lower offset, as far as is known.
     offset_min: i64,
+    /// The file was another segment's before.
+    is_recycled: bool,
 }
 
 /// What comes next in the file.
@@ -39,6 +42,11 @@ pub enum Step {
     },
     /// All the rest is zeros.
     Zeros {
+        position: usize,
+        bytes: usize,
+    },
+    /// All the rest is what the file had when it was another segment's.
+    Recycled {
         position: usize,
         bytes: usize,
     },
@@ -62,6 +70,7 @@ impl Scan {
         let reader = map::map_for_reading(&file, size)?;
         file::will_need(&file, 0, WINDOW_BYTES as u64);
         Ok(Scan {
+            is_recycled: spare::is_marked(&file, size)?,
             file,
             reader,
             position: 0,
@@ -129,6 +138,13 @@ impl Scan {
         };
         self.load(found.end + HEADER_BYTES)?;
         found.crc_matches = batch::crc_matches(self.bytes(&found));
+        let is_older = header.base_offset < self.offset_min;
+        if self.is_recycled
+            && (is_older || !found.crc_matches)
+            && self.next_sound_batch(position + 1)? == self.size()
+        {
+            return Ok(self.recycled(position));
+        }
         if found.crc_matches || self.continues_at(found.end, header.next_offset())? {
             self.offset_min = header.next_offset();
         } else {
@@ -147,11 +163,22 @@ impl Scan {
             });
         }
         self.position = self.next_sound_batch(position + 1)?;
+        if self.is_recycled && self.position == self.size() {
+            return Ok(self.recycled(position));
+        }
         Ok(Step::Damage {
             position,
             bytes: self.position - position,
             why,
         })
+    }
+
+    fn recycled(&mut self, position: usize) -> Step {
+        self.position = self.size();
+        Step::Recycled {
+            position,
+            bytes: self.size() - position,
+        }
     }
 
     fn header_at(&self, position: usize) -> Result<BatchHeader, BatchError> {
@@ -278,7 +305,8 @@ mod tests {
             Step::Damage {
                 position, bytes, ..
             }
-            | Step::Zeros { position, bytes } => Some((*position, position + bytes)),
+            | Step::Zeros { position, bytes }
+            | Step::Recycled { position, bytes } => Some((*position, position + bytes)),
         };
         steps.iter().filter_map(stretch).collect()
     }
@@ -299,6 +327,40 @@ mod tests {
                 let found = unsound(&steps(&flipped));
                 assert_eq!(found, [(starts[1], starts[2])], "byte {in_batch} bit {bit}");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_recycled_file_had_before_is_told_from_damage() {
+        let (old, _) = segment(6);
+        let offset = 100;
+        let (mut new, starts) = segment(3);
+        for (index, start) in starts.iter().enumerate() {
+            batch::patch_position(&mut new[*start..], offset + index as i64 * 2, 0);
+        }
+        // Once the old batches begin where the new ones end, and once they do not.
+        for cut in [new.len(), new.len() - 3] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = segment::file_path(dir.path(), offset, "log");
+            let content = [&new[..], &old[cut..], b"recycled segment"].concat();
+            std::fs::write(&path, &content).unwrap();
+            let scan = |content: &[u8]| -> Vec<Step> {
+                std::fs::write(&path, content).unwrap();
+                let mut scan = Scan::open(&path).unwrap();
+                std::iter::from_fn(|| scan.step().unwrap()).collect()
+            };
+            let rest = Step::Recycled {
+                position: new.len(),
+                bytes: content.len() - new.len(),
+            };
+            let found = scan(&content);
+            assert_eq!((found.len(), found.last()), (4, Some(&rest)));
+            let mut damaged = content.clone();
+            damaged[starts[1] + 40] ^= 1;
+            assert_eq!(
+                unsound(&scan(&damaged)),
+                [(starts[1], starts[2]), (new.len(), content.len())]
+            );
         }
     }
 

@@ -368,7 +368,7 @@ fn a_failed_sync_poisons_the_log_and_reads_go_on() {
 fn a_failed_sync_of_a_rolled_segment_poisons_the_log_too() {
     let mut at = fixture(config());
     at.append(3);
-    let seal = at.log.seal_active(START_MS).unwrap().unwrap();
+    let seal = at.log.close_active(START_MS).unwrap().unwrap();
     fault::inject(Op::Sync, 0, libc::EIO, false);
     let result = seal.run();
     assert!(fault::clear());
@@ -402,7 +402,7 @@ fn an_index_that_cannot_be_written_holds_nothing_up() {
     let mut at = fixture(config());
     at.append(9);
     at.flush();
-    let seal = at.log.seal_active(START_MS).unwrap().unwrap();
+    let seal = at.log.close_active(START_MS).unwrap().unwrap();
     fault::inject(Op::Write, 1, libc::ENOSPC, false);
     at.log.seal_done(&seal.run());
     assert!(fault::clear());
@@ -472,7 +472,7 @@ fn a_durable_tail_that_is_missing_is_refused_and_nothing_is_changed() {
     let path = at.path(0, "log");
     let size = at.log.size_bytes();
     let file = file::open(&path, false).unwrap();
-    drop(at.log.seal_active(START_MS).unwrap());
+    drop(at.log.close_active(START_MS).unwrap());
     file::truncate(&file, size - 1).unwrap();
     let refused = |at: &Fixture| {
         let error = open_at(at.dir.path(), config()).err().unwrap();

@@ -19,6 +19,7 @@ use super::records::Records;
 use super::recovery;
 use super::scan::{Found, Scan, Step};
 use super::segment;
+use super::spare;
 use crate::io::file;
 use index::IndexCheck;
 use std::io;
@@ -29,10 +30,11 @@ use uuid::Uuid;
 /// What the records of one batch may unpack to (bytes) before they are taken for a bomb.
 const UNPACKED_BYTES_MAX: usize = 512 << 20;
 /// Files of a partition's directory that belong to no segment.
-const OWN_FILES: [&str; 3] = [
+const OWN_FILES: [&str; 4] = [
     checkpoint::FILE_NAME,
     compact::STATE_FILE_NAME,
     compact::SWAP_FILE_NAME,
+    spare::FILE_NAME,
 ];
 /// What a batch has for a leader epoch that is not known.
 const NO_LEADER_EPOCH: i32 = -1;
@@ -372,9 +374,11 @@ impl Verifier<'_> {
                     return (true, end);
                 }
                 Ok(None) => break,
-                Ok(Some(Step::Zeros { bytes, .. })) if self.may_be_reserved(segment, position) => {
+                Ok(Some(step @ (Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. })))
+                    if self.may_be_reserved(segment, position) =>
+                {
                     self.report.totals.reserved_bytes += bytes as u64;
-                    if self.is_foreign {
+                    if self.is_foreign && matches!(step, Step::Zeros { .. }) {
                         let fault = Fault::ZerosAtEnd { bytes };
                         self.find(&segment.path, position, self.expected, fault);
                     }
@@ -432,6 +436,7 @@ impl Verifier<'_> {
     ) -> Option<Fault> {
         match *step {
             Step::Zeros { bytes, .. } => Some(Fault::Zeros { bytes }),
+            Step::Recycled { bytes, .. } => Some(Fault::Recycled { bytes }),
             Step::Damage { why, bytes, .. } => Some(Fault::NoBatch { why, bytes }),
             Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
                 bytes: found.end - found.position,

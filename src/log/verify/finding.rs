@@ -36,6 +36,10 @@ pub enum Fault {
     NoBatch { why: BatchError, bytes: usize },
     #[error("{bytes} bytes of zeros where records were durable")]
     Zeros { bytes: usize },
+    #[error(
+        "{bytes} bytes of another segment, whose file this was before, where records were durable"
+    )]
+    Recycled { bytes: usize },
     #[error("the batch here says it has offset {found}")]
     WrongOffset {
         found: i64,
@@ -126,6 +130,7 @@ impl Fault {
             Fault::BadCrc { .. } => "bad_crc",
             Fault::NoBatch { .. } => "no_batch",
             Fault::Zeros { .. } => "zeros",
+            Fault::Recycled { .. } => "recycled",
             Fault::WrongOffset { .. } => "wrong_offset",
             Fault::WrongLeaderEpoch(_) => "wrong_leader_epoch",
             Fault::LeaderEpochBack { .. } => "leader_epoch_back",
@@ -172,7 +177,9 @@ impl Fault {
                  which are not read"
             }
             Fault::NoBatch { .. } => "records that were acknowledged cannot be read here",
-            Fault::Zeros { .. } => "records that were acknowledged are gone",
+            Fault::Zeros { .. } | Fault::Recycled { .. } => {
+                "records that were acknowledged are gone"
+            }
             Fault::WrongOffset { lone: true, .. } => {
                 "only the offset in its header changed, which no checksum covers; consumers would \
                  see its records at wrong offsets"
