@@ -1,5 +1,6 @@
 //! What the broker has promised so far: shared by all workers, and the measure of every check.
 
+use crate::clock::Clock;
 use crate::history::History;
 use crate::ledger::{Ledger, Upkeep};
 use crate::record::Shape;
@@ -68,11 +69,13 @@ pub struct Model {
     pub catalog: Mutex<BTreeMap<String, History<Option<TopicState>>>>,
     /// Committed offsets; -1 for none.
     pub commits: Mutex<BTreeMap<CommitKey, History<i64>>>,
+    pub clock: Clock,
     producer_ids: Mutex<HashSet<i64>>,
     next_worker: AtomicU32,
     cuts: AtomicU64,
     struck: AtomicBool,
     may_refuse: AtomicBool,
+    resting: AtomicBool,
     violation: Mutex<Option<Violation>>,
     pub tally: Tally,
 }
@@ -88,24 +91,24 @@ pub struct Tally {
     pub catalog_changes: AtomicU64,
 }
 
-impl Default for Model {
-    fn default() -> Model {
+impl Model {
+    pub fn new(clock: Clock) -> Model {
         Model {
             topics: Mutex::default(),
             catalog: Mutex::default(),
             commits: Mutex::default(),
+            clock,
             producer_ids: Mutex::default(),
             next_worker: AtomicU32::new(1),
             cuts: AtomicU64::new(0),
             struck: AtomicBool::new(false),
             may_refuse: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             violation: Mutex::default(),
             tally: Tally::default(),
         }
     }
-}
 
-impl Model {
     /// A number that no worker had before.
     pub fn new_worker(&self) -> u32 {
         self.next_worker.fetch_add(1, Ordering::Relaxed)
@@ -137,6 +140,16 @@ impl Model {
 
     pub fn may_refuse(&self) -> bool {
         self.may_refuse.load(Ordering::SeqCst)
+    }
+
+    /// From now on workers end what they do and nothing is under way (or, from `false` on, they may
+    /// work).
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, Ordering::SeqCst);
+    }
+
+    pub fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::SeqCst)
     }
 
     /// Keeps the first violation.
