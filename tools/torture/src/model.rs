@@ -8,6 +8,7 @@ use crate::violation::{Violation, violated};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A topic as the catalog has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub struct TopicState {
 #[derive(Debug)]
 pub struct Topic {
     pub name: String,
+    pub created: Instant,
     pub upkeep: Upkeep,
     pub shape: Shape,
     pub partitions: Mutex<Vec<Arc<Mutex<Ledger>>>>,
@@ -32,6 +34,7 @@ impl Topic {
     pub fn new(name: &str, upkeep: Upkeep, shape: Shape, partitions: i32) -> Topic {
         let topic = Topic {
             name: name.to_owned(),
+            created: Instant::now(),
             upkeep,
             shape,
             partitions: Mutex::default(),

@@ -9,7 +9,7 @@ mod reader;
 mod session;
 mod topics;
 
-pub use topics::prepare;
+pub use topics::{prepare, replace};
 
 use crate::model::Model;
 use crate::rng::Rng;

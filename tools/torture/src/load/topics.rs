@@ -43,6 +43,22 @@ pub fn prepare(model: &Model, broker: SocketAddr, rng: &mut Rng) -> Result<(), V
     change().unwrap_or_else(|error| violated!(Broker, "no answer to a change of topics: {error}"))
 }
 
+/// Deletes the topics that have been there for longest, as many as that.
+pub fn replace(model: &Model, broker: SocketAddr, count: usize) -> Result<(), Violation> {
+    let mut topics = model.topics();
+    topics.sort_by_key(|topic| topic.created);
+    let deleted = || -> io::Result<Result<(), Violation>> {
+        let mut wire = Wire::connect(broker)?;
+        for topic in topics.iter().take(count) {
+            if let Err(violation) = delete(model, &mut wire, topic)? {
+                return Ok(Err(violation));
+            }
+        }
+        Ok(Ok(()))
+    };
+    deleted().unwrap_or_else(|error| violated!(Broker, "no answer to a deletion: {error}"))
+}
+
 fn delete(model: &Model, wire: &mut Wire, topic: &Topic) -> io::Result<Result<(), Violation>> {
     let error = requests::delete_topic(wire, &topic.name)?;
     if error != NONE {
