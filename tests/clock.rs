@@ -2,7 +2,7 @@
 //! and only timestamps are held against what the clock shows.
 
 use crate::support::batch::Batch;
-use crate::support::group::group_of;
+use crate::support::group::{OFFSET_COMMIT, commit, commit_error, committed, group_of};
 use crate::support::wire::Wire;
 use crate::support::{Broker, command, eventually, own_address};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ impl Clock {
 
     fn broker(&self, data_dir: &Path) -> Broker {
         let flags = [
+            "--offsets-retention-ms=604800000",
+            "--offsets-retention-check-interval-ms=20",
             "--cores",
             "1",
             "--retention-check-interval-ms=20",
@@ -95,6 +97,31 @@ fn a_jump_back_stops_nothing_and_deletes_nothing() {
     let old = wire.append("old", 0, &Batch::at_times(&[days_ago_ms - 2 * HOUR_MS]));
     eventually("what is old is deleted", || wire.offset("old", 0, -2) > old);
     assert_eq!(wire.offset("expires", 0, -2), young);
+}
+
+#[test]
+fn what_is_committed_on_a_machine_that_found_its_clock_late_is_not_old_at_the_next_start() {
+    let dirs = tempfile::tempdir().unwrap();
+    let data_dir = dirs.path().join("data");
+    let clock = Clock::new(dirs.path());
+    clock.jump_to(-30 * DAY_MS);
+    let broker = clock.broker(&data_dir);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let commit_of = |wire: &mut Wire, group: &str| {
+        let request = commit(group, "t", &[(0, 5)]);
+        assert_eq!(commit_error(&wire.call(&request, OFFSET_COMMIT)), NONE);
+    };
+    commit_of(&mut wire, "before");
+    clock.jump_to(0);
+    commit_of(&mut wire, "after");
+    broker.stop();
+    let broker = clock.broker(&data_dir);
+    let mut wire = Wire::connect(broker.kafka);
+    eventually("what has an old date is gone", || {
+        committed(&mut wire, "before", "t", 0) == -1
+    });
+    assert_eq!(committed(&mut wire, "after", "t", 0), 5);
 }
 
 #[test]

@@ -127,7 +127,7 @@ impl Partition {
                 });
                 producers = decoded.limited_to(producers_max);
             }
-            Replay::Batch(header) => note_producer(&mut producers, header, clock::steady_ms()),
+            Replay::Batch(header) => note_producer(&mut producers, header, clock::stamp_ms()),
         })?;
         if sabotage::is_done(Sabotage::ForgetProducer) {
             producers.forget_last_batches();
@@ -207,7 +207,7 @@ impl Partition {
 
     /// Forgets producers that appended nothing for `idle_ms`.
     pub fn expire_producers(&mut self, idle_ms: i64) {
-        self.producers.expire(clock::steady_ms(), idle_ms);
+        self.producers.expire(clock::cautious_ms(), idle_ms);
     }
 
     // ---- append ----
@@ -278,10 +278,10 @@ impl Partition {
         let append_time_ms = stamp.unwrap_or(-1);
         if let Some(mark) = &mark {
             let count = header.record_count;
-            // How long they were silent counts, so a jump of the wall clock must not make them old.
-            let steady_ms = clock::steady_ms();
+            // A jump of the wall clock must not make them old.
+            let stamp_ms = clock::stamp_ms();
             self.producers
-                .record(mark, count, base_offset, append_time_ms, steady_ms);
+                .record(mark, count, base_offset, append_time_ms, stamp_ms);
         }
         self.counters.appended_batches += 1;
         self.counters.appended_records += header.record_count as u64;

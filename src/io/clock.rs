@@ -19,6 +19,18 @@ pub fn steady_ms() -> i64 {
     start_ms + start.elapsed().as_millis() as i64
 }
 
+/// The later of the two clocks, for the date of what is kept and goes when it is old: after the next
+/// start it must not look older than it is, whichever of them was wrong.
+pub fn stamp_ms() -> i64 {
+    steady_ms().max(now_ms())
+}
+
+/// The earlier of the two clocks, to be held against such a date: what only one of them says is old
+/// may be new.
+pub fn cautious_ms() -> i64 {
+    steady_ms().min(now_ms())
+}
+
 /// Milliseconds since the Unix epoch, as Kafka's timestamps count them. A clock before 1970 reads 0.
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
