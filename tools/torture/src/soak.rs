@@ -6,6 +6,7 @@ use crate::cycle::{Cycles, draw_flags};
 use crate::load::{self, Context};
 use crate::report::Report;
 use crate::rng::Rng;
+use crate::squeeze;
 use crate::violation::{Violation, violated};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -148,6 +149,8 @@ fn round(
     model.rest(false);
     alive?;
     model.violation().map_or(Ok(()), Err)?;
+    // What was acknowledged when it was appended is durable, and there to be read, with what follows.
+    squeeze::wait_until_writable(&model, address)?;
     Ok(checker::check(&model, address, None)?)
 }
 

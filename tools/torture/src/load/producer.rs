@@ -9,7 +9,7 @@ use crate::requests::{self, NONE, PRODUCE, UNKNOWN_TOPIC_OR_PARTITION};
 use crate::rng::Rng;
 use crate::wire::Wire;
 use bytes::Bytes;
-use kafka_protocol::messages::{InitProducerIdRequest, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use kafka_protocol::records::Compression;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -167,7 +167,7 @@ impl Producer {
         let pause = *rng.pick(&[200, 1000, 4000]);
         while let Some(part) = self.pick(rng) {
             if context.model.is_resting() {
-                return self.rest(wire, in_flight, &context.model);
+                return self.rest(wire, in_flight, &context.model, rng);
             }
             if rng.one_in(ADOPT_IN) {
                 self.take_partitions(&context.model, rng, PARTITIONS_MAX + 2);
@@ -192,12 +192,23 @@ impl Producer {
         wire: &mut Wire,
         in_flight: &mut VecDeque<usize>,
         model: &Model,
+        rng: &mut Rng,
     ) -> Result<(), End> {
         while let Some(part) = in_flight.pop_front() {
             self.receive(wire, part, model)?;
         }
-        // What has no answer came before this, which has.
-        wire.call(&MetadataRequest::default().with_topics(None), 12)?;
+        let mode = self.mode;
+        if mode.acks() == 0 {
+            // What has no answer came before what has.
+            self.mode = Mode::Plain { acks: -1 };
+            for part in 0..self.parts.len() {
+                if !self.parts[part].gone {
+                    self.send(wire, part, model, rng)?;
+                    self.receive(wire, part, model)?;
+                }
+            }
+            self.mode = mode;
+        }
         Ok(())
     }
 
