@@ -173,6 +173,27 @@ fn a_deleted_topic_is_not_brought_back_by_the_journal() {
 }
 
 #[test]
+fn a_deleted_topic_gives_its_files_back_though_the_journal_has_records_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), ONE_CORE);
+    append_by_way_of_the_journal(&broker, 3);
+    assert!(in_use(&broker, "t-0/"));
+    assert_eq!(Wire::connect(broker.kafka).delete_topic("t"), 0);
+    eventually("its files are let go of", || {
+        !in_use(&broker, "t-0/") && !in_use(&broker, "-delete/")
+    });
+}
+
+/// Whether the broker has a file open or mapped whose path contains this.
+fn in_use(broker: &Broker, path: &str) -> bool {
+    let process = format!("/proc/{}", broker.pid());
+    let maps = fs::read_to_string(format!("{process}/maps")).unwrap();
+    let open = fs::read_dir(format!("{process}/fd")).unwrap();
+    let mut targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    maps.contains(path) || targets.any(|target| target.to_string_lossy().contains(path))
+}
+
+#[test]
 fn without_a_journal_every_partition_is_flushed_on_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::with(dir.path(), &["--cores", "1", "--journal-bytes", "0"]);

@@ -2,6 +2,7 @@
 
 mod administration;
 mod clients;
+mod clock;
 mod codecs;
 mod commands;
 mod compaction;

@@ -17,6 +17,8 @@ pub(super) const ENV_CONFIG: &str = "MILLSTREAM_CONFIG";
 const ENV_BOOTSTRAP: &str = "MILLSTREAM_BOOTSTRAP";
 /// Read by `io::sabotage`.
 const ENV_SABOTAGE: &str = "MILLSTREAM_SABOTAGE";
+/// Read by `io::clock`.
+const ENV_CLOCK_OFFSET: &str = "MILLSTREAM_CLOCK_OFFSET";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +175,15 @@ fn read_env(
         .map(Knob::env)
         .chain([ENV_CONFIG.to_owned()])
         .collect();
-    let of_others =
-        |name: &str| name == ENV_BOOTSTRAP || (cfg!(feature = "sabotage") && name == ENV_SABOTAGE);
+    // A name of a feature that is not compiled in is as unknown as any other.
+    let sabotages = cfg!(feature = "sabotage");
+    let jumps = cfg!(any(feature = "sabotage", feature = "faults"));
+    let of_others = |name: &str| match name {
+        ENV_BOOTSTRAP => true,
+        ENV_SABOTAGE => sabotages,
+        ENV_CLOCK_OFFSET => jumps,
+        _ => false,
+    };
     let mut ours = BTreeMap::new();
     for (name, value) in env {
         let name = name.to_string_lossy().into_owned();

@@ -75,7 +75,7 @@ impl Engine {
     }
 
     fn partitions_by_dirt(&self) -> Vec<SharedPartition> {
-        let now_ms = clock::now_ms();
+        let now_ms = clock::steady_ms();
         let mut found: Vec<(f64, SharedPartition)> = Vec::new();
         for partition in self.partitions() {
             let inner = partition.borrow();
@@ -221,6 +221,6 @@ impl Engine {
             .saturating_mul(1 << cleaning.failures.min(20))
             .min(REST_MS_MAX.max(self.config.log_cleaner_backoff_ms as i64));
         cleaning.failures += 1;
-        cleaning.retry_at_ms = clock::now_ms().saturating_add(rest_ms);
+        cleaning.retry_at_ms = clock::steady_ms().saturating_add(rest_ms);
     }
 }

@@ -9,6 +9,7 @@ use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
+use crate::io::clock;
 use crate::io::sabotage::{self, Sabotage};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
@@ -114,7 +115,6 @@ impl Partition {
         dir: PathBuf,
         config: LogConfig,
         producers_max: usize,
-        now_ms: i64,
     ) -> Result<(Partition, Recovered), LogError> {
         let mut producers = Producers::default().limited_to(producers_max);
         let dir_shown = dir.clone();
@@ -127,7 +127,7 @@ impl Partition {
                 });
                 producers = decoded.limited_to(producers_max);
             }
-            Replay::Batch(header) => note_producer(&mut producers, header, now_ms),
+            Replay::Batch(header) => note_producer(&mut producers, header, clock::stamp_ms()),
         })?;
         if sabotage::is_done(Sabotage::ForgetProducer) {
             producers.forget_last_batches();
@@ -205,8 +205,9 @@ impl Partition {
         self.producers.states()
     }
 
-    pub fn expire_producers(&mut self, now_ms: i64, idle_ms: i64) {
-        self.producers.expire(now_ms, idle_ms);
+    /// Forgets producers that appended nothing for `idle_ms`.
+    pub fn expire_producers(&mut self, idle_ms: i64) {
+        self.producers.expire(clock::cautious_ms(), idle_ms);
     }
 
     // ---- append ----
@@ -277,8 +278,10 @@ impl Partition {
         let append_time_ms = stamp.unwrap_or(-1);
         if let Some(mark) = &mark {
             let count = header.record_count;
+            // A jump of the wall clock must not make them old.
+            let stamp_ms = clock::stamp_ms();
             self.producers
-                .record(mark, count, base_offset, append_time_ms, now_ms);
+                .record(mark, count, base_offset, append_time_ms, stamp_ms);
         }
         self.counters.appended_batches += 1;
         self.counters.appended_records += header.record_count as u64;

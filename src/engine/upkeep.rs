@@ -68,7 +68,6 @@ impl Engine {
         }
         let dir = self.partition_dir(topic, index);
         let config = log_config(&self.config, &topic.config);
-        let now_ms = clock::now_ms();
         let open = || {
             Partition::open(
                 Arc::clone(topic),
@@ -76,7 +75,6 @@ impl Engine {
                 dir.clone(),
                 config.clone(),
                 self.config.partition_producers_max,
-                now_ms,
             )
         };
         let (mut partition, mut recovered) = open()?;
@@ -223,9 +221,7 @@ impl Engine {
     pub async fn upkeep(self: &Rc<Self>) {
         let producer_idle_ms = self.config.producer_id_expiration_ms as i64;
         for partition in self.partitions() {
-            partition
-                .borrow_mut()
-                .expire_producers(clock::now_ms(), producer_idle_ms);
+            partition.borrow_mut().expire_producers(producer_idle_ms);
             self.enforce_retention(&partition).await;
             // With very many partitions a round is long: let requests pass in between.
             tokio::task::yield_now().await;

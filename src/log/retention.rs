@@ -131,6 +131,7 @@ impl Log {
     /// Unmaps sealed segments that nobody read for `idle_ms`, and closes an active segment that
     /// nobody appended to for as long, so that idle partitions hold neither maps nor descriptors.
     pub fn close_idle(&mut self, now_ms: i64, idle_ms: i64) -> io::Result<Option<SealJob>> {
+        self.count_from(now_ms);
         for segment in &mut self.sealed {
             let used = segment.loaded.as_ref().map(|loaded| loaded.used_ms);
             if used.is_some_and(|used_ms| now_ms.saturating_sub(used_ms) > idle_ms) {
@@ -152,5 +153,21 @@ impl Log {
     pub fn is_over_size(&self) -> bool {
         let limit = self.config.retention_bytes;
         limit >= 0 && self.size_bytes() > limit as u64
+    }
+
+    /// What happened at a time that is yet to come happened before the clock was set back: its age
+    /// counts from now on.
+    fn count_from(&mut self, now_ms: i64) {
+        for loaded in self
+            .sealed
+            .iter_mut()
+            .flat_map(|segment| &mut segment.loaded)
+        {
+            loaded.used_ms = loaded.used_ms.min(now_ms);
+        }
+        if let Some(active) = &mut self.active {
+            active.started_ms = active.started_ms.min(now_ms);
+            active.appended_ms = active.appended_ms.min(now_ms);
+        }
     }
 }

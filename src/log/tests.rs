@@ -173,6 +173,24 @@ fn a_segment_is_rolled_when_it_is_old() {
 }
 
 #[test]
+fn after_the_clock_was_set_back_ages_count_from_then() {
+    let mut at = fixture(LogConfig {
+        segment_ms: 1000,
+        ..config()
+    });
+    at.append(1);
+    at.flush();
+    at.now_ms -= 1_000_000;
+    assert!(at.log.close_idle(at.now_ms, 500).unwrap().is_none());
+    at.now_ms += 1001;
+    at.append(1);
+    assert_eq!(at.segments(), [0, 3], "rolled by its age");
+    at.flush();
+    at.now_ms += 501;
+    assert!(at.log.close_idle(at.now_ms, 500).unwrap().is_some());
+}
+
+#[test]
 fn a_batch_that_arrives_while_a_segment_is_being_made_goes_into_that_segment() {
     let mut at = fixture(config());
     at.append(8);

@@ -2,10 +2,12 @@
 
 mod broker;
 mod checker;
+mod clock;
 mod cycle;
 mod disk;
 mod history;
 mod hostile;
+mod jumps;
 mod ledger;
 mod load;
 mod model;
@@ -14,12 +16,14 @@ mod record;
 mod report;
 mod requests;
 mod rng;
+mod soak;
 mod squeeze;
 mod violation;
 mod wire;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use clock::Clock;
 use cycle::Cycles;
 use disk::{Disk, FileSystem, Image, Small};
 use report::Report;
@@ -52,6 +56,11 @@ enum Fault {
         #[command(flatten)]
         options: Options,
     },
+    /// A wall clock that jumps back and forth. Needs a broker with the feature `sabotage`
+    Clock(Options),
+    /// One broker under load for long, whose memory, files, maps and threads must not grow; SIGKILL
+    /// every few seconds near the end
+    Soak(Options),
     /// Clients that stall, read slowly or never, send garbage, claim huge sizes and vanish
     Clients {
         /// How many at once
@@ -95,6 +104,9 @@ struct Options {
     json: bool,
 }
 
+/// A kill comes every few seconds in a soak.
+const SOAK_LOAD_MAX: Duration = Duration::from_secs(6);
+
 /// Set by SIGINT and SIGTERM.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -116,6 +128,16 @@ impl Cli {
                 let scratch = scratch(&options)?;
                 let disk = Disk::Directory(scratch.path().join("data"));
                 cycles("kill", options, scratch.path(), disk, 0)
+            }
+            Fault::Clock(options) => {
+                let scratch = scratch(&options)?;
+                let disk = Disk::Directory(scratch.path().join("data"));
+                cycles("clock", options, scratch.path(), disk, 0)
+            }
+            Fault::Soak(options) => {
+                let scratch = scratch(&options)?;
+                let disk = Disk::Directory(scratch.path().join("data"));
+                cycles("soak", options, scratch.path(), disk, 0)
             }
             Fault::Clients {
                 connections,
@@ -172,11 +194,19 @@ fn cycles(
     let seed = options.seed.unwrap_or_else(random_seed);
     let binary = options.millstream.canonicalize();
     let binary = binary.with_context(|| format!("{}", options.millstream.display()))?;
-    let mut cycles = Cycles::new(binary, seed, disk, scratch.join("broker.log"));
+    let clock = match fault {
+        "clock" => Clock::jumping(scratch.join("clock"))?,
+        _ => Clock::default(),
+    };
+    let mut cycles = Cycles::new(binary, seed, disk, scratch.join("broker.log"), clock);
     cycles.hostile = hostile;
     let mut report = Report::new(fault, seed, Duration::from_secs(options.seconds));
     let limit = options.cycles.unwrap_or(u64::MAX);
     let mut result = Ok(());
+    if fault == "soak" {
+        cycles.load_max = SOAK_LOAD_MAX;
+        result = soak::run(&mut cycles, &mut report);
+    }
     while result.is_ok() && cycles.counts.cycles < limit && !report.is_over() && !interrupted() {
         result = cycles.run();
         report.progress(&cycles);
@@ -196,7 +226,10 @@ fn cycles(
 
 /// Copies what there is to look at.
 fn keep(cycles: &Cycles, to: &Path, seed: u64) -> anyhow::Result<PathBuf> {
-    let to = to.join(format!("seed-{seed}-cycle-{}", cycles.counts.cycles - 1));
+    let to = to.join(format!(
+        "seed-{seed}-cycle-{}",
+        cycles.counts.cycles.saturating_sub(1)
+    ));
     std::fs::create_dir_all(&to)?;
     for log in [cycles.log.clone(), cycles.log.with_extension("before")] {
         if let Some(name) = log.file_name() {

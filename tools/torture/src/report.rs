@@ -41,6 +41,11 @@ impl Report {
         self.started.elapsed() >= self.limit
     }
 
+    /// How much of the time is up.
+    pub fn share(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() / self.limit.as_secs_f64()
+    }
+
     pub fn progress(&mut self, cycles: &Cycles) {
         let acknowledged = load(&cycles.model.tally.acknowledged);
         let line = format!(
@@ -84,9 +89,10 @@ impl Report {
             for (name, value) in &rows {
                 println!("  {name:<26}{value:>12}");
             }
+            print!("{}", cycles.soak.table());
         }
         if let Some(violation) = violation {
-            let cycle = cycles.counts.cycles - 1;
+            let cycle = cycles.counts.cycles.saturating_sub(1);
             eprintln!("\nVIOLATION in cycle {cycle}: {violation}\n");
             eprintln!(
                 "again: millstream-torture {} --seed {} --cycles {}",
@@ -106,6 +112,7 @@ impl Report {
             ("faults at start", counts.faults_at_start),
             ("faults in a clean stop", counts.faults_in_stop),
             ("clean stops", counts.clean_stops),
+            ("jumps of the clock", counts.jumps),
             ("times full", counts.times_full),
             ("starts on a full disk", counts.starts_full),
             ("records sent", load(&tally.sent)),

@@ -56,6 +56,12 @@ pub fn produce(topic: &str, index: i32, acks: i16, batch: Bytes) -> ProduceReque
         .with_topic_data(vec![topic])
 }
 
+/// The time that the broker gave the records, if it is the broker that does.
+pub fn append_time(response: &ProduceResponse) -> Option<i64> {
+    let time_ms = response.responses[0].partition_responses[0].log_append_time_ms;
+    (time_ms >= 0).then_some(time_ms)
+}
+
 /// The error code and the base offset.
 pub fn produced(response: &ProduceResponse) -> (i16, i64) {
     let partition = &response.responses[0].partition_responses[0];
