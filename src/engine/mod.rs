@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod catalog;
 pub mod catalog_log;
+pub mod closing;
 pub mod compaction;
 pub mod coordinator;
 pub mod fetch;
@@ -119,6 +120,8 @@ pub struct Engine {
     pub mailboxes: Mailboxes,
     /// Runs what may block. One for each shard, so that the jobs of one log run in order.
     pub worker: Worker,
+    /// Run its jobs while the broker stops.
+    closers: closing::Closers,
     /// Removes files, which can take long; shared by all shards.
     pub janitor: Worker,
     /// Compacts; shared by all shards.
@@ -165,6 +168,7 @@ impl Engine {
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
             worker: parts.worker,
+            closers: closing::Closers::default(),
             janitor: parts.janitor,
             cleaner: parts.cleaner,
             catalog: RefCell::new(parts.catalog),
@@ -378,7 +382,19 @@ impl Engine {
         T: Send + 'static,
         J: FnOnce() -> std::io::Result<T> + Send + 'static,
     {
-        let result = self.worker.run(job);
+        self.run_on(&self.worker, job)
+    }
+
+    fn run_on<T, J>(
+        &self,
+        worker: &Worker,
+        job: J,
+    ) -> impl Future<Output = std::io::Result<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce() -> std::io::Result<T> + Send + 'static,
+    {
+        let result = worker.run(job);
         async move {
             let result = result.await;
             result.unwrap_or_else(|| Err(std::io::Error::other("the worker thread failed")))

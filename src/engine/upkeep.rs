@@ -288,22 +288,6 @@ impl Engine {
             self.queue_flush(partition);
         }
     }
-
-    /// Closes all active segments for a clean stop, after the last flush. What cannot be completed
-    /// is read again at the next start.
-    pub async fn close_logs(self: &Rc<Self>) {
-        for partition in self.partitions() {
-            let job = partition.borrow_mut().log.seal_active(clock::now_ms());
-            if let Ok(Some(job)) = job {
-                let result = self.run_blocking(move || job.run()).await;
-                partition.borrow_mut().seal_done(&result);
-                partition.borrow_mut().log.want_checkpoint();
-            }
-            if partition.borrow().log.needs_flush() {
-                self.queue_flush(&partition);
-            }
-        }
-    }
 }
 
 /// Makes the names in directories durable. One sync waits for the disk and for nothing else, so many at

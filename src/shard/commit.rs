@@ -115,7 +115,7 @@ pub async fn sync_all(files: &[Arc<File>]) -> io::Result<()> {
 }
 
 fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: CheckpointJob) {
-    let written = engine.run_blocking(move || {
+    let written = engine.run_for(partition, move || {
         let result = job.run();
         Ok((job, result))
     });
