@@ -1,6 +1,7 @@
 //! The clean end of a shard's logs.
 
 use super::{Engine, SharedPartition};
+use crate::config::Durability;
 use crate::io::clock;
 use crate::io::worker::Worker;
 use futures_util::future::join_all;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 
 /// Threads that close the logs of all shards together. Their jobs wait for the disk and for little
 /// else, and the disk serves many waits at once.
-const CLOSERS: usize = 64;
+const CLOSERS: usize = 256;
 /// However many shards there are, each has as many.
 const CLOSERS_OF_SHARD_MIN: usize = 2;
 
@@ -47,7 +48,10 @@ impl Engine {
 
     async fn close_log(self: &Rc<Self>, partition: &SharedPartition) {
         let sealed = partition.borrow_mut().log.seal_active(clock::now_ms());
-        if let Ok(Some(job)) = sealed {
+        if let Ok(Some(mut job)) = sealed {
+            // What is not durable in the segment is the next flush's, before its checkpoint. Only with
+            // `durability=os` the log takes for durable what no flush has synced.
+            job.sync = self.config.durability == Durability::Os;
             let result = self.run_for(partition, move || job.run()).await;
             partition.borrow_mut().seal_done(&result);
             partition.borrow_mut().log.want_checkpoint();

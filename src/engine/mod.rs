@@ -14,6 +14,7 @@ pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
 pub mod lag;
+pub mod limits;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
@@ -139,6 +140,8 @@ pub struct Engine {
     pub fetch_sessions: RefCell<FetchSessions>,
     /// How far they are behind, as the last round found.
     lag: RefCell<Arc<LagReport>>,
+    /// Notified when requests have to wait for memory that parked fetches hold.
+    pub memory_pressed: Rc<Notify>,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -178,6 +181,7 @@ impl Engine {
             admin: parts.admin,
             producer_ids: RefCell::default(),
             lag: RefCell::default(),
+            memory_pressed: Rc::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
         })
@@ -337,7 +341,17 @@ impl Engine {
     pub fn make_room(self: &Rc<Self>, partition: &SharedPartition, job: RoomJob) {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
-        let result = self.run_blocking(move || job.run());
+        let floor = self.free_bytes_min(&partition);
+        let result = self.run_blocking(move || {
+            let is_enough = job.leaves_free(floor)?;
+            match is_enough {
+                true => job.run(),
+                false => {
+                    limits::FREE_BYTES.reached("an append that needs disk space is refused");
+                    Err(std::io::ErrorKind::StorageFull.into())
+                }
+            }
+        });
         tokio::task::spawn_local(async move {
             let result = result.await;
             if partition.borrow().is_closed() {
@@ -351,6 +365,14 @@ impl Engine {
             }
             engine.attend(&partition, due);
         });
+    }
+
+    /// What an append must leave free on the disk. The broker's own topics may use that.
+    fn free_bytes_min(&self, partition: &SharedPartition) -> u64 {
+        match partition.borrow().topic.is_internal() {
+            true => 0,
+            false => self.config.free_bytes_min,
+        }
     }
 
     /// Runs the job that puts a sealed segment into its final form.
@@ -476,6 +498,13 @@ impl Engine {
             // One that has stopped is not expected to answer.
             let _ = self.call(shard, |_| async {}).await;
         }
+    }
+
+    /// Whether requests take so much of the shard's part of `inflight_bytes_max` that nobody may wait
+    /// at leisure.
+    pub fn memory_is_short(&self) -> bool {
+        let most = self.config.inflight_bytes_max / self.mailboxes.shard_count();
+        self.stats.inflight_bytes.get() > (most / 4 * 3) as u64
     }
 
     // ---- stopping ----

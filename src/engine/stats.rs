@@ -4,6 +4,7 @@
 use super::lag::LagReport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ pub struct Stats {
     pub received_bytes: Cell<u64>,
     pub sent_bytes: Cell<u64>,
     pub parked_fetches: Cell<u64>,
-    pub inflight_bytes: Cell<u64>,
+    /// Shared with the budget that it shows.
+    pub inflight_bytes: Rc<Cell<u64>>,
     pub flushes: Cell<u64>,
     pub flush_errors: Cell<u64>,
     pub flush_latency: RefCell<Histogram>,

@@ -20,6 +20,8 @@ use uuid::Uuid;
 const IDLE_MS: i64 = 60_000;
 /// Directories that are synced side by side at start.
 const DIR_SYNCS_AT_ONCE: usize = 16;
+/// New partitions that are opened without a pause.
+const OPENED_AT_ONCE: u32 = 64;
 /// How the name of a directory ends whose removal is under way.
 const DOOMED_SUFFIX: &str = "-delete";
 
@@ -122,7 +124,10 @@ impl Engine {
         match &*entry {
             Entry::TopicCreated { id, .. } | Entry::PartitionsSet { id, .. } => {
                 let topic = self.topic_by_id(*id);
-                topic.map_or(Ok(()), |topic| self.add_partitions(&topic))
+                match topic {
+                    Some(topic) => self.add_partitions(&topic).await,
+                    None => Ok(()),
+                }
             }
             Entry::ConfigsSet { id, .. } => {
                 if let Some(topic) = self.topic_by_id(*id) {
@@ -142,8 +147,8 @@ impl Engine {
     }
 
     /// A new partition has no directory until its first append, so opening one here costs a look
-    /// into the data directory and no more.
-    fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
+    /// into the data directory and no more. With very many of them, requests pass in between.
+    async fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
         self.reconfigure(topic);
         for index in 0..topic.partitions {
             let mut report = OpenReport::default();
@@ -153,6 +158,9 @@ impl Engine {
                 tracing::error!(%error, "a new partition cannot be opened");
                 EngineError::StorageFailed
             })?;
+            if index % OPENED_AT_ONCE == OPENED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }

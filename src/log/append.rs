@@ -238,6 +238,7 @@ impl Log {
                 .index
                 .encode(active.index_flushed..active.index.index.len(), active.base),
             index_at: (active.index_flushed * index::ENTRY_BYTES) as u64,
+            sync: true,
         };
         if self.synced.offset < self.offsets.end {
             self.unsynced.push(active.file);

@@ -323,6 +323,10 @@ fn a_full_group_and_a_full_broker_turn_newcomers_away() {
     for member in &mut members {
         assert_eq!(member.heartbeat(), NONE);
     }
+    for knob in ["group_max_size", "groups_max"] {
+        let reached = broker.metric("millstream_limit_reached_total", knob);
+        assert!(reached >= 1.0, "{knob}");
+    }
 }
 
 #[test]
