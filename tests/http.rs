@@ -26,6 +26,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_fetch_session_partitions", "gauge"),
     ("millstream_fetch_session_evictions_total", "counter"),
     ("millstream_limit_reached_total", "counter"),
+    ("millstream_inflight_requests", "gauge"),
     ("millstream_mailbox_depth", "gauge"),
     ("millstream_maps", "gauge"),
     ("millstream_flushes_total", "counter"),

@@ -96,9 +96,15 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
         |r| r.sent_bytes,
     ),
     (
+        "millstream_inflight_requests",
+        "gauge",
+        "Requests that are not answered yet.",
+        |r| r.inflight_requests,
+    ),
+    (
         "millstream_inflight_bytes",
         "gauge",
-        "Bytes of requests that are not answered yet.",
+        "Bytes that requests take of inflight_bytes_max.",
         |r| r.inflight_bytes,
     ),
     (

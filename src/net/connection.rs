@@ -49,15 +49,18 @@ struct Slot {
 
 /// What a request takes of the limits until its reply has left, or cannot.
 struct Held {
+    net: Rc<Net>,
     peer: Rc<Peer>,
     bytes: usize,
     _shares: Shares,
 }
 
 impl Held {
-    fn new(peer: &Rc<Peer>, bytes: usize, shares: Shares) -> Held {
+    fn new(net: &Rc<Net>, peer: &Rc<Peer>, bytes: usize, shares: Shares) -> Held {
         peer.unanswered.set(peer.unanswered.get() + 1);
+        stats::add(&net.engine.stats.inflight_requests, 1);
         Held {
+            net: Rc::clone(net),
             peer: Rc::clone(peer),
             bytes,
             _shares: shares,
@@ -69,6 +72,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let peer = &self.peer;
         peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
+        stats::sub(&self.net.engine.stats.inflight_requests, 1);
     }
 }
 
@@ -224,7 +228,7 @@ async fn take_in(
     shares: Shares,
 ) -> bool {
     let received = Instant::now();
-    let mut held = Held::new(peer, frame.len(), shares);
+    let mut held = Held::new(net, peer, frame.len(), shares);
     let dispatched = match dispatch::dispatch(&net.engine, &frame, peer.address.ip()).await {
         Ok(dispatched) => dispatched,
         Err(reason) => {
@@ -247,7 +251,7 @@ async fn take_in(
         let own = budget.take(bytes).await;
         let mut shared = net.inflight.share();
         shared.grow(bytes).await;
-        held = Held::new(peer, bytes, (own, shared));
+        held = Held::new(net, peer, bytes, (own, shared));
     }
     let slot = Slot {
         api: dispatched.api,
