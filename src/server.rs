@@ -10,8 +10,9 @@ use crate::engine::mailbox;
 use crate::engine::replay;
 use crate::engine::upkeep::{self, OpenReport};
 use crate::io::worker::Worker;
-use crate::io::{file, process, ring};
+use crate::io::{file, map, process, ring};
 use crate::log::LogError;
+use crate::net::addresses::Addresses;
 use crate::net::listener;
 use crate::shard::{self, Event, Order, ShardParts};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,6 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -114,6 +114,8 @@ pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeEr
     if let Err(error) = process::raise_open_files() {
         tracing::warn!(%error, "the limit on open files could not be raised");
     }
+    let maps = process::max_map_count().map_or(usize::MAX, |count| count / 16 * 15);
+    map::set_mapped_max(config.maps_max.min(maps));
     let data = DataDir::open(&config.data_dir)?;
     let (listeners, kafka) = listener::bind(&config.listen, config.cores)
         .map_err(|error| listen_error("--listen", &config.listen, error))?;
@@ -288,7 +290,7 @@ impl Broker {
         replay_journals(&config, &catalog)?;
         let (mailboxes, receivers) = mailbox::mailboxes(config.cores, config.mailbox_depth);
         let cores = process::allowed_cores();
-        let connections = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::new(Addresses::default());
         let (event_sender, events) = mpsc::channel();
         let mut admin = Some(Admin::new(catalog_log));
         let mut http = http;

@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 mod journal;
 mod lifecycle;
+mod limits;
 mod log_model;
 mod perf;
 mod protocol;

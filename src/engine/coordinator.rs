@@ -20,7 +20,7 @@ use super::groups::{GroupConfig, GroupError};
 use super::offsets_format::FormatError;
 use super::offsets_topic::{self, Record};
 use super::partition::{AckWhen, Append};
-use super::{Engine, EngineError, PartitionKey};
+use super::{Engine, EngineError, PartitionKey, limits};
 use crate::config::Config;
 use crate::io::clock;
 use crate::log::batch::BatchHeader;
@@ -76,6 +76,7 @@ impl Coordinator {
                 session_timeout_min_ms: config.group_min_session_timeout_ms as i64,
                 session_timeout_max_ms: config.group_max_session_timeout_ms as i64,
                 group_max_size: config.group_max_size,
+                group_metadata_bytes_max: config.group_metadata_bytes_max,
                 offset_metadata_bytes_max: config.offset_metadata_bytes_max,
                 offset_retention_ms: config.offsets_retention_ms as i64,
                 ..GroupConfig::default()
@@ -201,7 +202,7 @@ impl Engine {
     /// The partition that a group is to be stored in, made when there is none yet.
     async fn find_home(self: &Rc<Self>, group_id: &str) -> Result<PartitionKey, GroupError> {
         let topic = self.ensure_offsets_topic().await.map_err(|error| {
-            tracing::error!(%error, "{OFFSETS_TOPIC} cannot be created; groups cannot be served");
+            offsets_topic::tell_not_written(&error, "cannot be created; groups cannot be served");
             GroupError::CoordinatorNotAvailable
         })?;
         Ok(home_in(&topic, group_id))
@@ -261,10 +262,11 @@ impl Engine {
             .config
             .groups_max
             .div_ceil(self.mailboxes.shard_count());
-        match groups.contains_key(group_id) || groups.len() < most {
-            true => Ok(()),
-            false => Err(GroupError::GroupMaxSizeReached),
+        if groups.contains_key(group_id) || groups.len() < most {
+            return Ok(());
         }
+        limits::GROUPS.reached(format_args!("{group_id:?}"));
+        Err(GroupError::GroupMaxSizeReached)
     }
 
     /// A member asks for its assignment; answered when the leader's is durable.
@@ -494,7 +496,7 @@ impl Engine {
         let records = match records {
             Ok(records) => records,
             Err(error) => {
-                tracing::error!(%error, "{OFFSETS_TOPIC} has no room for a record");
+                offsets_topic::tell_not_written(&error, "has no room for a record");
                 let _ = done.send(false);
                 return written;
             }
@@ -519,7 +521,7 @@ impl Engine {
         tokio::task::spawn_local(async move {
             let result = appended.await.unwrap_or(Err(EngineError::Stopping));
             if let Err(error) = &result {
-                tracing::error!(%error, "{OFFSETS_TOPIC} cannot be written");
+                offsets_topic::tell_not_written(&error, "cannot be written");
             }
             let _ = done.send(result.is_ok());
         });

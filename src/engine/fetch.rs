@@ -1,6 +1,6 @@
 //! Reading from many partitions at once, and parking until there is something to read.
 
-use super::{Engine, EngineError, PartitionKey, SharedPartition};
+use super::{Engine, EngineError, PartitionKey, SharedPartition, limits};
 use crate::io::clock;
 use crate::log::Read;
 use crate::log::batch;
@@ -236,6 +236,10 @@ impl Engine {
             Ok(loaded) => {
                 inner.log.load_done(loaded, clock::now_ms());
                 Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                limits::MAPS.reached(error);
+                Err(EngineError::StorageFailed)
             }
             Err(error) => {
                 tracing::error!(dir = %inner.log.dir().display(), %error, "a segment cannot be read");

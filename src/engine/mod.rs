@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod catalog;
 pub mod catalog_log;
+pub mod closing;
 pub mod compaction;
 pub mod coordinator;
 pub mod fetch;
@@ -13,6 +14,7 @@ pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
 pub mod lag;
+pub mod limits;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
@@ -119,6 +121,8 @@ pub struct Engine {
     pub mailboxes: Mailboxes,
     /// Runs what may block. One for each shard, so that the jobs of one log run in order.
     pub worker: Worker,
+    /// Run its jobs while the broker stops.
+    closers: closing::Closers,
     /// Removes files, which can take long; shared by all shards.
     pub janitor: Worker,
     /// Compacts; shared by all shards.
@@ -136,6 +140,8 @@ pub struct Engine {
     pub fetch_sessions: RefCell<FetchSessions>,
     /// How far they are behind, as the last round found.
     lag: RefCell<Arc<LagReport>>,
+    /// Notified when requests have to wait for memory that parked fetches hold.
+    pub memory_pressed: Rc<Notify>,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -165,6 +171,7 @@ impl Engine {
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
             worker: parts.worker,
+            closers: closing::Closers::default(),
             janitor: parts.janitor,
             cleaner: parts.cleaner,
             catalog: RefCell::new(parts.catalog),
@@ -174,6 +181,7 @@ impl Engine {
             admin: parts.admin,
             producer_ids: RefCell::default(),
             lag: RefCell::default(),
+            memory_pressed: Rc::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
         })
@@ -333,7 +341,17 @@ impl Engine {
     pub fn make_room(self: &Rc<Self>, partition: &SharedPartition, job: RoomJob) {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
-        let result = self.run_blocking(move || job.run());
+        let floor = self.free_bytes_min(&partition);
+        let result = self.run_blocking(move || {
+            let is_enough = job.leaves_free(floor)?;
+            match is_enough {
+                true => job.run(),
+                false => {
+                    limits::FREE_BYTES.reached("an append that needs disk space is refused");
+                    Err(std::io::ErrorKind::StorageFull.into())
+                }
+            }
+        });
         tokio::task::spawn_local(async move {
             let result = result.await;
             if partition.borrow().is_closed() {
@@ -351,6 +369,14 @@ impl Engine {
                 engine.enforce_retention(&partition).await;
             }
         });
+    }
+
+    /// What an append must leave free on the disk. The broker's own topics may use that.
+    fn free_bytes_min(&self, partition: &SharedPartition) -> u64 {
+        match partition.borrow().topic.is_internal() {
+            true => 0,
+            false => self.config.free_bytes_min,
+        }
     }
 
     /// Runs the job that puts a sealed segment into its final form.
@@ -382,7 +408,19 @@ impl Engine {
         T: Send + 'static,
         J: FnOnce() -> std::io::Result<T> + Send + 'static,
     {
-        let result = self.worker.run(job);
+        self.run_on(&self.worker, job)
+    }
+
+    fn run_on<T, J>(
+        &self,
+        worker: &Worker,
+        job: J,
+    ) -> impl Future<Output = std::io::Result<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce() -> std::io::Result<T> + Send + 'static,
+    {
+        let result = worker.run(job);
         async move {
             let result = result.await;
             result.unwrap_or_else(|| Err(std::io::Error::other("the worker thread failed")))
@@ -464,6 +502,13 @@ impl Engine {
             // One that has stopped is not expected to answer.
             let _ = self.call(shard, |_| async {}).await;
         }
+    }
+
+    /// Whether requests take so much of the shard's part of `inflight_bytes_max` that nobody may wait
+    /// at leisure.
+    pub fn memory_is_short(&self) -> bool {
+        let most = self.config.inflight_bytes_max / self.mailboxes.shard_count();
+        self.stats.inflight_bytes.get() > (most / 4 * 3) as u64
     }
 
     // ---- stopping ----

@@ -1,17 +1,20 @@
 //! `__consumer_offsets`: groups and their offsets as records in Kafka's own format, so that tools
 //! that read that topic work.
 
+use super::catalog::OFFSETS_TOPIC;
 use super::groups::messages::{GroupSnapshot, MemberSnapshot, Protocol};
 use super::groups::offsets::CommittedOffset;
 use super::offsets_format::{
     FormatError, GroupKey, GroupValue, Key, MemberValue, OffsetKey, OffsetValue,
 };
+use crate::io::seldom::{self, Seldom};
 use crate::log::batch::build::BatchBuilder;
 use crate::log::batch::{BatchHeader, Codec};
 use crate::log::records::Records;
 use crate::log::{Log, Read};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::io;
 
 /// What Kafka 4 writes.
@@ -273,6 +276,14 @@ fn apply_batches(mut batches: &[u8], loaded: &mut Loaded) -> Option<i64> {
         }
     }
     next_offset
+}
+
+/// Says why a record of the topic was not written. With a full disk each commit would say so.
+pub fn tell_not_written(error: &impl Display, what: &str) {
+    static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+    if let Some(kept_back) = LINE.turn() {
+        tracing::error!(%error, kept_back, "{OFFSETS_TOPIC} {what}");
+    }
 }
 
 #[cfg(test)]

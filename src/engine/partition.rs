@@ -7,10 +7,11 @@
 use super::catalog::Topic;
 use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
-use super::{EngineError, PartitionKey};
+use super::{EngineError, PartitionKey, limits};
 use crate::config::TimestampType;
 use crate::io::clock;
 use crate::io::sabotage::{self, Sabotage};
+use crate::io::seldom::{self, Seldom};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
@@ -326,10 +327,7 @@ impl Partition {
                 let full = error.kind() == io::ErrorKind::StorageFull
                     || error.kind() == io::ErrorKind::QuotaExceeded;
                 if !self.pending.is_empty() {
-                    tracing::error!(
-                        topic = self.topic.name, partition = self.index, %error,
-                        "no room for new records; producers are told to try again"
-                    );
+                    self.tell_of_no_room(&error);
                 }
                 for append in self.pending.drain(..) {
                     let _ = append.reply.send(Err(match full {
@@ -339,6 +337,20 @@ impl Partition {
                 }
                 (None, Due::default())
             }
+        }
+    }
+
+    /// With a full disk, each partition that is written to asks again and again.
+    fn tell_of_no_room(&self, error: &io::Error) {
+        static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+        if error.kind() == io::ErrorKind::OutOfMemory {
+            limits::MAPS.reached(error);
+        }
+        if let Some(kept_back) = LINE.turn() {
+            tracing::error!(
+                topic = self.topic.name, partition = self.index, %error, kept_back,
+                "no room for new records; producers are told to try again"
+            );
         }
     }
 

@@ -4,6 +4,7 @@
 use super::lag::LagReport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,10 @@ pub struct Stats {
     pub received_bytes: Cell<u64>,
     pub sent_bytes: Cell<u64>,
     pub parked_fetches: Cell<u64>,
-    pub inflight_bytes: Cell<u64>,
+    /// Requests that are not answered yet.
+    pub inflight_requests: Cell<u64>,
+    /// Shared with the budget that it shows.
+    pub inflight_bytes: Rc<Cell<u64>>,
     pub flushes: Cell<u64>,
     pub flush_errors: Cell<u64>,
     pub flush_latency: RefCell<Histogram>,
@@ -90,6 +94,7 @@ pub struct ShardReport {
     pub fetch_sessions: u64,
     pub fetch_session_partitions: u64,
     pub fetch_session_evictions: u64,
+    pub inflight_requests: u64,
     pub inflight_bytes: u64,
     pub mailbox_depth: u64,
     pub flushes: u64,
@@ -188,6 +193,7 @@ impl Stats {
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
             parked_fetches: self.parked_fetches.get(),
+            inflight_requests: self.inflight_requests.get(),
             inflight_bytes: self.inflight_bytes.get(),
             flushes: self.flushes.get(),
             flush_errors: self.flush_errors.get(),

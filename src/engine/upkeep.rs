@@ -20,6 +20,8 @@ use uuid::Uuid;
 const IDLE_MS: i64 = 60_000;
 /// Directories that are synced side by side at start.
 const DIR_SYNCS_AT_ONCE: usize = 16;
+/// New partitions that are opened without a pause.
+const OPENED_AT_ONCE: u32 = 64;
 /// How the name of a directory ends whose removal is under way.
 const DOOMED_SUFFIX: &str = "-delete";
 
@@ -120,7 +122,10 @@ impl Engine {
         match &*entry {
             Entry::TopicCreated { id, .. } | Entry::PartitionsSet { id, .. } => {
                 let topic = self.topic_by_id(*id);
-                topic.map_or(Ok(()), |topic| self.add_partitions(&topic))
+                match topic {
+                    Some(topic) => self.add_partitions(&topic).await,
+                    None => Ok(()),
+                }
             }
             Entry::ConfigsSet { id, .. } => {
                 if let Some(topic) = self.topic_by_id(*id) {
@@ -140,8 +145,8 @@ impl Engine {
     }
 
     /// A new partition has no directory until its first append, so opening one here costs a look
-    /// into the data directory and no more.
-    fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
+    /// into the data directory and no more. With very many of them, requests pass in between.
+    async fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
         self.reconfigure(topic);
         for index in 0..topic.partitions {
             let mut report = OpenReport::default();
@@ -151,6 +156,9 @@ impl Engine {
                 tracing::error!(%error, "a new partition cannot be opened");
                 EngineError::StorageFailed
             })?;
+            if index % OPENED_AT_ONCE == OPENED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -282,22 +290,6 @@ impl Engine {
         let needs_flush = partition.borrow().log.needs_flush();
         if needs_flush {
             self.queue_flush(partition);
-        }
-    }
-
-    /// Closes all active segments for a clean stop, after the last flush. What cannot be completed
-    /// is read again at the next start.
-    pub async fn close_logs(self: &Rc<Self>) {
-        for partition in self.partitions() {
-            let job = partition.borrow_mut().log.close_active(clock::now_ms());
-            if let Ok(Some(job)) = job {
-                let result = self.run_blocking(move || job.run()).await;
-                partition.borrow_mut().seal_done(&result);
-                partition.borrow_mut().log.want_checkpoint();
-            }
-            if partition.borrow().log.needs_flush() {
-                self.queue_flush(&partition);
-            }
         }
     }
 }

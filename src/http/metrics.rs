@@ -3,8 +3,9 @@
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::lag::{self, Lag};
+use crate::engine::limits::LIMITS;
 use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
-use crate::io::process;
+use crate::io::{map, process};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use tokio::task::yield_now;
@@ -45,6 +46,16 @@ fn process_metrics(page: &mut Page, engine: &Engine) {
         "Resident memory, mapped segments included.",
     );
     page.sample("", &[], process::resident_bytes());
+    page.family(
+        "millstream_limit_reached_total",
+        "counter",
+        "How often something did not fit into a limit, by its knob.",
+    );
+    for limit in LIMITS {
+        page.sample("", &[("limit", &limit.knob)], limit.count());
+    }
+    page.family("millstream_maps", "gauge", "Segments that are mapped.");
+    page.sample("", &[], map::mapped());
     page.family("millstream_topics", "gauge", "Topics.");
     page.sample("", &[], engine.with_catalog(|all| all.topic_count()));
     page.family("millstream_partitions", "gauge", "Partitions.");
@@ -85,9 +96,15 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
         |r| r.sent_bytes,
     ),
     (
+        "millstream_inflight_requests",
+        "gauge",
+        "Requests that are not answered yet.",
+        |r| r.inflight_requests,
+    ),
+    (
         "millstream_inflight_bytes",
         "gauge",
-        "Bytes of requests that are not answered yet.",
+        "Bytes that requests take of inflight_bytes_max.",
         |r| r.inflight_bytes,
     ),
     (

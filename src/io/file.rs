@@ -263,6 +263,18 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(volume(path)?.free_bytes)
 }
 
+/// Bytes free for this process on the file system that holds an open file.
+pub fn free_bytes_of(file: &File) -> io::Result<u64> {
+    let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the descriptor is open for as long as `file` lives, and `stats` is large enough.
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), stats.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fstatvfs returned 0, so it filled the struct.
+    let stats = unsafe { stats.assume_init() };
+    Ok(stats.f_bavail * stats.f_frsize)
+}
+
 /// How large the file system is that holds `path`, and how much of it is free.
 pub fn volume(path: &Path) -> io::Result<Volume> {
     use std::os::unix::ffi::OsStrExt;

@@ -251,6 +251,7 @@ impl Log {
                 .encode(active.index_flushed..active.index.index.len(), active.base),
             index_at: (active.index_flushed * index::ENTRY_BYTES) as u64,
             is_last: false,
+            sync: true,
         };
         if self.synced.offset < self.offsets.end {
             self.unsynced.push(active.file);

@@ -8,6 +8,7 @@ use super::segment::{self, IndexBuilder, SegmentView, Walk};
 use super::spare;
 use crate::io::file::{self, Reserved};
 use crate::io::map::{self, MapReader, MapWriter};
+use crate::io::seldom::{self, Seldom};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -18,6 +19,9 @@ use uuid::Uuid;
 
 /// An index file can have an entry for every batch of the largest segment, not more.
 pub const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// With a full disk each segment would say so.
+static NO_INDEX: Seldom = Seldom::new(seldom::WHILE_FULL);
 
 /// Makes room for appends.
 pub enum RoomJob {
@@ -59,6 +63,27 @@ pub struct OpenedSegment {
 }
 
 impl RoomJob {
+    /// Whether the file system has `floor` bytes free when this is done. Always, for a floor of 0.
+    ///
+    /// # Errors
+    /// Whatever the file system reports.
+    pub fn leaves_free(&self, floor: u64) -> io::Result<bool> {
+        if floor == 0 {
+            return Ok(true);
+        }
+        let (wanted, free) = match self {
+            RoomJob::Grow { file, bytes } => {
+                let has = file.metadata()?.len();
+                (bytes.saturating_sub(has), file::free_bytes_of(file)?)
+            }
+            RoomJob::Create { dir, bytes, .. } => (*bytes, free_bytes_at(dir)?),
+            RoomJob::Reopen {
+                dir, bytes, size, ..
+            } => (bytes.saturating_sub(*size as u64), free_bytes_at(dir)?),
+        };
+        Ok(free >= floor.saturating_add(wanted))
+    }
+
     /// # Errors
     /// ENOSPC on a full disk; whatever else the file system reports.
     pub fn run(self) -> io::Result<Room> {
@@ -94,6 +119,11 @@ impl RoomJob {
             }
         }
     }
+}
+
+/// A partition has no directory before its first segment.
+fn free_bytes_at(dir: &Path) -> io::Result<u64> {
+    file::free_bytes(dir.parent().unwrap_or(dir))
 }
 
 fn reopen(
@@ -245,8 +275,10 @@ fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
     }
     let bytes = index.encode(good..index.len(), base);
     let at = (good * super::index::ENTRY_BYTES) as u64;
-    if let Err(error) = write_index(dir, base, &bytes, at) {
-        tracing::warn!(dir = %dir.display(), base, %error, "an index could not be completed");
+    if let Err(error) = write_index(dir, base, &bytes, at)
+        && let Some(kept_back) = NO_INDEX.turn()
+    {
+        tracing::warn!(dir = %dir.display(), base, %error, kept_back, "an index could not be completed");
     }
 }
 
@@ -261,6 +293,8 @@ pub struct SealJob {
     pub index_at: u64,
     /// No other segment is appended to in its place: a spare is of no use any more.
     pub is_last: bool,
+    /// Whether to make the data durable. If not, the log's next flush does.
+    pub sync: bool,
 }
 
 impl SealJob {
@@ -270,10 +304,15 @@ impl SealJob {
     /// Only when the data is concerned: an index that cannot be written is built again when needed.
     pub fn run(self) -> io::Result<()> {
         file::truncate(&self.file, self.size)?;
-        file::sync_data(&self.own_handle())?;
+        if self.sync {
+            file::sync_data(&self.own_handle())?;
+        }
         let written = write_index(&self.dir, self.base, &self.index_bytes, self.index_at);
-        if let Err(error) = written {
-            tracing::warn!(dir = %self.dir.display(), base = self.base, %error, "index not written");
+        if let Err(error) = written
+            && let Some(kept_back) = NO_INDEX.turn()
+        {
+            let (dir, base) = (self.dir.display(), self.base);
+            tracing::warn!(%dir, base, %error, kept_back, "index not written");
         }
         if self.is_last
             && let Err(error) = spare::remove(&self.dir)

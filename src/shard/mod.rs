@@ -10,13 +10,13 @@ use crate::engine::{Engine, EngineParts};
 use crate::http;
 use crate::io::process;
 use crate::log::LogError;
+use crate::net::addresses::Addresses;
 use crate::net::limits::Net;
 use crate::net::listener;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc as async_mpsc;
@@ -60,7 +60,7 @@ pub struct ShardParts {
     /// The core to run on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
     /// Connections of all shards together.
-    pub connections: Arc<AtomicUsize>,
+    pub connections: Arc<Addresses>,
     pub orders: async_mpsc::UnboundedReceiver<Order>,
     pub events: mpsc::Sender<Event>,
 }

@@ -25,6 +25,7 @@ pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
         loop {
             ticks.tick().await;
             closer.close_idle().await;
+            closer.retry_purge().await;
         }
     });
     tokio_uring::spawn(Rc::clone(engine).run_group_timers());
