@@ -5,6 +5,7 @@ mod clients;
 mod codecs;
 mod commands;
 mod compaction;
+mod containment;
 mod durability;
 mod fetch_sessions;
 mod full_disk;

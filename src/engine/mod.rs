@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod catalog_log;
 pub mod compaction;
 pub mod coordinator;
+pub mod damage;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod groups;
@@ -87,7 +88,10 @@ impl From<ReadError> for EngineError {
             ReadError::OutOfRange { asked, start, end } => {
                 EngineError::OffsetOutOfRange { asked, start, end }
             }
-            ReadError::Corrupt { asked, .. } => EngineError::Corrupt { asked },
+            ReadError::Corrupt { asked, .. } | ReadError::EndLost { asked } => {
+                EngineError::Corrupt { asked }
+            }
+            ReadError::Unreadable { .. } | ReadError::Offline => EngineError::StorageFailed,
         }
     }
 }
@@ -432,6 +436,12 @@ impl Engine {
             topic.add(&TopicReport {
                 partitions: 1,
                 poisoned_partitions: u64::from(partition.log.is_poisoned()),
+                offline_partitions: u64::from(partition.log.is_offline()),
+                damaged_partitions: u64::from(!partition.log.damage().is_empty()),
+                damaged_offsets: partition
+                    .log
+                    .damage()
+                    .offset_count(partition.offsets().start),
                 appended_records: counters.appended_records,
                 appended_batches: counters.appended_batches,
                 appended_bytes: counters.appended_bytes,

@@ -131,6 +131,11 @@ pub struct CompactionStats {
 pub struct TopicReport {
     pub partitions: u64,
     pub poisoned_partitions: u64,
+    /// Partitions that could not be opened.
+    pub offline_partitions: u64,
+    pub damaged_partitions: u64,
+    /// Offsets that readers are refused.
+    pub damaged_offsets: u64,
     pub appended_records: u64,
     pub appended_batches: u64,
     pub appended_bytes: u64,
@@ -144,6 +149,9 @@ impl TopicReport {
     pub fn add(&mut self, other: &TopicReport) {
         self.partitions += other.partitions;
         self.poisoned_partitions += other.poisoned_partitions;
+        self.offline_partitions += other.offline_partitions;
+        self.damaged_partitions += other.damaged_partitions;
+        self.damaged_offsets += other.damaged_offsets;
         self.appended_records += other.appended_records;
         self.appended_batches += other.appended_batches;
         self.appended_bytes += other.appended_bytes;

@@ -330,8 +330,26 @@ const TOPIC_FAMILIES: &[TopicFamily] = &[
     (
         "millstream_topic_stopped_partitions",
         "gauge",
-        "Partitions that take no writes since a flush failed.",
+        "Partitions that take no writes: a flush failed, or the log's end is lost.",
         |t| t.poisoned_partitions,
+    ),
+    (
+        "millstream_topic_offline_partitions",
+        "gauge",
+        "Partitions that could not be opened.",
+        |t| t.offline_partitions,
+    ),
+    (
+        "millstream_topic_damaged_partitions",
+        "gauge",
+        "Partitions in whose log damage was found.",
+        |t| t.damaged_partitions,
+    ),
+    (
+        "millstream_topic_damaged_offsets",
+        "gauge",
+        "Offsets that cannot be read because of damage.",
+        |t| t.damaged_offsets,
     ),
 ];
 

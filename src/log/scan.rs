@@ -8,6 +8,7 @@ use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
 use super::segment;
 use crate::io::file;
 use crate::io::map::{self, MapReader};
+use crate::io::sabotage::{self, Sabotage};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -57,17 +58,29 @@ pub struct Found {
 impl Scan {
     /// Opens the file at `path`; what is appended later is not seen.
     pub fn open(path: &Path) -> io::Result<Scan> {
+        // Where the first batch is damaged, the name tells which offsets may follow.
+        let base = segment::base_of(path, "log").unwrap_or(0);
+        Scan::open_at(path, (0, base))
+    }
+
+    /// As [`open`](Self::open), from a position on where a batch with this offset should begin.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends before that position.
+    pub fn open_at(path: &Path, (position, offset): (usize, i64)) -> io::Result<Scan> {
         let file = file::open_for_reading(path)?;
         let size = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        if size < position {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let reader = map::map_for_reading(&file, size)?;
-        file::will_need(&file, 0, WINDOW_BYTES as u64);
+        file::will_need(&file, position as u64, WINDOW_BYTES as u64);
         Ok(Scan {
             file,
             reader,
-            position: 0,
-            loaded: 0,
-            // Where the first batch is damaged, the name tells which offsets may follow.
-            offset_min: segment::base_of(path, "log").unwrap_or(0),
+            position,
+            loaded: position,
+            offset_min: offset,
         })
     }
 
@@ -118,6 +131,44 @@ impl Scan {
             Err(why) => self.no_batch(position, why)?,
         };
         Ok(Some(step))
+    }
+
+    /// The next batch if it is sound; else the scan stays where it is. So a start need not look through
+    /// what lies behind the last one.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn step_sound(&mut self) -> io::Result<Option<Found>> {
+        let position = self.position;
+        self.load(position + HEADER_BYTES)?;
+        let Ok(header) = self.header_at(position) else {
+            return Ok(None);
+        };
+        let end = position + header.size();
+        self.load(end)?;
+        let found = Found {
+            position,
+            header,
+            crc_matches: true,
+            end,
+        };
+        if !batch::crc_matches(self.bytes(&found)) && !sabotage::is_done(Sabotage::SkipCrc) {
+            return Ok(None);
+        }
+        self.position = end;
+        self.offset_min = header.next_offset();
+        Ok(Some(found))
+    }
+
+    /// Whether a whole page from here on, or the rest of the file, is zeros: all of a large reservation
+    /// is not looked through.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn is_blank(&mut self, position: usize) -> io::Result<bool> {
+        let end = self.size().min(position + 4096);
+        self.load(end)?;
+        Ok(is_zero(self.reader.bytes(position..end)))
     }
 
     fn batch(&mut self, position: usize, header: BatchHeader) -> io::Result<Step> {

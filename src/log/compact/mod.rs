@@ -272,6 +272,14 @@ fn group(segments: &[Place], segment_bytes: usize) -> VecDeque<Vec<Place>> {
 }
 
 impl Progress {
+    /// Below this offset records may be missing. Of a log whose state was lost nothing is known.
+    pub fn known_gaps_end(&self) -> i64 {
+        match self.state.gaps_end {
+            0 => i64::MAX,
+            known => known,
+        }
+    }
+
     /// Whether the files of the segment that starts at `base` are being replaced.
     pub fn is_swapping(&self, base: i64) -> bool {
         self.swapping
