@@ -351,3 +351,52 @@ fn the_groups_of_a_damaged_partition_are_not_served_with_what_is_left() {
     let mut wire = Wire::connect(broker.kafka);
     wire.append("t", 0, &Batch::of(["x"]));
 }
+
+#[test]
+fn after_a_repair_consumers_pass_over_what_was_given_up_and_writing_goes_on() {
+    let dir = stopped();
+    let paths = segments(dir.path(), "orders-0");
+    // A batch of the first, the whole second, and the end of the last.
+    let mut first = fs::read(&paths[0]).unwrap();
+    let size = first.len() / 10;
+    first[3 * size + 500] ^= 1;
+    fs::write(&paths[0], &first).unwrap();
+    fs::remove_file(&paths[1]).unwrap();
+    let last = fs::read(paths.last().unwrap()).unwrap();
+    fs::write(paths.last().unwrap(), &last[..last.len() - 1]).unwrap();
+    let missing = base_of(&paths[1])..base_of(&paths[2]);
+    let is_left =
+        |offset: &i64| *offset != 3 && !missing.contains(offset) && *offset != BATCHES - 1;
+
+    let repaired = crate::support::run_with_input(
+        std::process::Command::new(env!("CARGO_BIN_EXE_millstream"))
+            .args(["verify", "--repair"])
+            .arg(dir.path()),
+        b"",
+    );
+    assert!(repaired.status.success(), "{repaired:?}");
+    let broker = Broker::start(dir.path());
+    let mut wire = Wire::connect(broker.kafka);
+    let appended = wire.append("orders", 0, &Batch::of([value(BATCHES)]));
+    assert_eq!(appended, BATCHES);
+    let mut expected: Vec<i64> = (0..BATCHES).filter(is_left).collect();
+    expected.push(BATCHES);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.bootstrap())
+        .set("group.id", "readers")
+        .set("check.crcs", "true")
+        .create()
+        .unwrap();
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset("orders", 0, Offset::Beginning)
+        .unwrap();
+    consumer.assign(&from).unwrap();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&BATCHES) {
+        let message = consumer.poll(HANG).expect("a message").unwrap();
+        assert_eq!(message.payload(), Some(&value(message.offset())[..]));
+        seen.push(message.offset());
+    }
+    assert_eq!(seen, expected);
+    assert_eq!(broker.metric("millstream_topic_damaged_offsets", ""), 0.0);
+}

@@ -9,6 +9,12 @@ use crate::log::segment;
 use std::rc::Rc;
 
 impl Partition {
+    /// How many offsets cannot be read because of damage.
+    pub fn damaged_offsets(&self) -> u64 {
+        let start = self.offsets().start;
+        self.log.damage().offset_count(start)
+    }
+
     /// Tells of damage: one line for each stretch, that says exactly where it is.
     pub fn tell_damage(&self, found: &[Damage]) {
         for damage in found.iter().filter(|damage| !damage.offsets.is_empty()) {

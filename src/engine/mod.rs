@@ -20,6 +20,7 @@ pub mod offsets_format;
 pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
+pub mod repair;
 pub mod replay;
 pub mod stats;
 pub mod upkeep;
@@ -437,7 +438,7 @@ impl Engine {
                 partitions: 1,
                 poisoned_partitions: u64::from(partition.log.is_poisoned()),
                 offline_partitions: u64::from(partition.log.is_offline()),
-                damaged_partitions: u64::from(!partition.log.damage().is_empty()),
+                damaged_partitions: u64::from(partition.damaged_offsets() > 0),
                 damaged_offsets: partition
                     .log
                     .damage()

@@ -36,6 +36,8 @@ pub enum Why {
     NoBatch,
     #[error("the batch has another offset than it should")]
     WrongOffset,
+    #[error("zeros where batches should be")]
+    Zeros,
     #[error("the segment ends before its time")]
     Short,
     #[error("the segment is not there")]
@@ -59,6 +61,7 @@ impl Why {
             Why::Short => 4,
             Why::Missing => 5,
             Why::Unreadable => 6,
+            Why::Zeros => 7,
         }
     }
 
@@ -70,6 +73,7 @@ impl Why {
             Why::Short,
             Why::Missing,
             Why::Unreadable,
+            Why::Zeros,
         ];
         all.into_iter().find(|why| why.code() == code)
     }
@@ -399,9 +403,8 @@ impl Surveyor {
             match scan.step() {
                 Ok(None) => break,
                 Ok(Some(Step::Batch(found))) => self.batch(&found, scan, visit),
-                Ok(Some(Step::Damage { position, .. } | Step::Zeros { position, .. })) => {
-                    self.lose(position, Why::NoBatch);
-                }
+                Ok(Some(Step::Damage { position, .. })) => self.lose(position, Why::NoBatch),
+                Ok(Some(Step::Zeros { position, .. })) => self.lose(position, Why::Zeros),
                 Err(error) if is_of_medium(&error) => {
                     self.lose(position, Why::Unreadable);
                     break;
@@ -443,7 +446,11 @@ impl Surveyor {
         }
         match scan.next_base_offset() {
             Some(behind) => behind >= header.next_offset() && !self.is_lone(found, behind),
-            None => true,
+            // Nothing behind it tells; the segment's end does, or what is damaged before it.
+            None => {
+                let in_gap = header.base_offset < self.expected.gaps_end;
+                self.pending.is_some() || in_gap || header.next_offset() == self.expected.end
+            }
         }
     }
 

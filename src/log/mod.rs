@@ -18,6 +18,7 @@ pub mod journal;
 mod read;
 pub mod records;
 pub mod recovery;
+pub mod repair;
 mod retention;
 pub mod scan;
 pub mod segment;
