@@ -8,6 +8,7 @@ mod compaction;
 mod containment;
 mod durability;
 mod fetch_sessions;
+mod format;
 mod full_disk;
 mod fuzz_seeds;
 mod group_command;
