@@ -400,3 +400,46 @@ fn after_a_repair_consumers_pass_over_what_was_given_up_and_writing_goes_on() {
     assert_eq!(seen, expected);
     assert_eq!(broker.metric("millstream_topic_damaged_offsets", ""), 0.0);
 }
+
+#[test]
+fn a_scrub_finds_damage_that_nobody_has_read() {
+    let dir = stopped();
+    let second = segments(dir.path(), "orders-0")[1].clone();
+    let mut bytes = fs::read(&second).unwrap();
+    let size = bytes.len() / 10;
+    // A record's value: a consumer that compares no checksums would not notice.
+    bytes[4 * size + 5000] ^= 1;
+    fs::write(&second, &bytes).unwrap();
+    let lost = base_of(&second) + 4;
+    let broker = Broker::with(dir.path(), &["--scrub-bytes-per-second", "1GiB"]);
+    eventually("both shards have read all", || {
+        broker.metric("millstream_scrub_rounds_total", "shard") == 2.0
+    });
+    assert_eq!(
+        broker.metric("millstream_scrub_findings_total", "shard"),
+        1.0
+    );
+    assert!(broker.metric("millstream_scrub_read_bytes_total", "shard") >= 2.0 * (1 << 20) as f64);
+    assert!(
+        broker.log().contains(&format!("position={}", 4 * size)),
+        "{}",
+        broker.log()
+    );
+    let mut wire = Wire::connect(broker.kafka);
+    assert_eq!(
+        refused(&mut wire, "orders", BATCHES),
+        [(lost, CORRUPT_MESSAGE)]
+    );
+    broker.stop();
+    // Without a scrub the next start knows it too.
+    let broker = Broker::start(dir.path());
+    let mut wire = Wire::connect(broker.kafka);
+    assert_eq!(
+        refused(&mut wire, "orders", BATCHES),
+        [(lost, CORRUPT_MESSAGE)]
+    );
+    assert_eq!(
+        broker.metric("millstream_scrub_read_bytes_total", "shard"),
+        0.0
+    );
+}

@@ -22,6 +22,7 @@ pub mod partition;
 pub mod producers;
 pub mod repair;
 pub mod replay;
+pub mod scrub;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;

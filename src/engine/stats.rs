@@ -65,6 +65,12 @@ pub struct Stats {
     /// Replies with an error code, by its name.
     pub errors: RefCell<BTreeMap<&'static str, u64>>,
     pub compaction: RefCell<CompactionStats>,
+    pub scrub_read_bytes: Cell<u64>,
+    /// Segments in which a scrub found damage.
+    pub scrub_findings: Cell<u64>,
+    pub scrub_rounds: Cell<u64>,
+    /// When the last round ended (ms since the epoch); 0 before the first.
+    pub scrub_last_round_ms: Cell<u64>,
 }
 
 /// Adds to a counter.
@@ -102,6 +108,10 @@ pub struct ShardReport {
     pub request_latency: BTreeMap<&'static str, Histogram>,
     pub errors: BTreeMap<&'static str, u64>,
     pub compaction: CompactionStats,
+    pub scrub_read_bytes: u64,
+    pub scrub_findings: u64,
+    pub scrub_rounds: u64,
+    pub scrub_last_round_ms: u64,
     pub lag: Arc<LagReport>,
     /// By topic name.
     pub topics: BTreeMap<String, TopicReport>,
@@ -207,6 +217,10 @@ impl Stats {
             request_latency: self.request_latency.borrow().clone(),
             errors: self.errors.borrow().clone(),
             compaction: *self.compaction.borrow(),
+            scrub_read_bytes: self.scrub_read_bytes.get(),
+            scrub_findings: self.scrub_findings.get(),
+            scrub_rounds: self.scrub_rounds.get(),
+            scrub_last_round_ms: self.scrub_last_round_ms.get(),
             ..ShardReport::default()
         }
     }

@@ -21,6 +21,7 @@ pub mod recovery;
 pub mod repair;
 mod retention;
 pub mod scan;
+pub mod scrub;
 pub mod segment;
 #[cfg(test)]
 mod tests;
