@@ -39,7 +39,7 @@ const FLAGS: [&str; 8] = [
     "--journal-bytes",
     "4194304",
 ];
-const TOPICS: [(&str, i32, &[(&str, &str)]); 3] = [
+const TOPICS: [NewTopic; 3] = [
     ("plain", 2, &[("segment.ms", "1"), ("retention.ms", "-1")]),
     (
         "compacted",
@@ -53,6 +53,9 @@ const TOPICS: [(&str, i32, &[(&str, &str)]); 3] = [
     ),
     ("journaled", 2, &[]),
 ];
+
+/// A topic's name, partitions and configs.
+type NewTopic = (&'static str, i32, &'static [(&'static str, &'static str)]);
 
 /// A record: offset, timestamp, key and value as text.
 type Row = (i64, i64, Option<String>, Option<String>);

@@ -360,7 +360,10 @@ impl Output {
 
     /// Writes empty batches for what is lost before `offset`.
     fn give_up_to(&mut self, offset: i64) -> io::Result<()> {
-        while let Some(lost) = self.lost.pop_front_if(|lost| lost.start < offset) {
+        while let Some(lost) = self.lost.front().cloned()
+            && lost.start < offset
+        {
+            self.lost.pop_front();
             let mut from = lost.start;
             while from < lost.end {
                 let mut to = lost.end.min(from.saturating_add(OFFSETS_MAX));
