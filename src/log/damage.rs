@@ -496,3 +496,42 @@ impl Surveyor {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn damage(offsets: Range<i64>, segment_base: i64, why: Why) -> Damage {
+        Damage {
+            offsets,
+            segment_base,
+            bytes: 10..20,
+            why,
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_read_back_and_anything_torn_knows_of_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(DamageList::read(dir.path()).unwrap().is_empty());
+        let lasting = vec![
+            damage(3..5, 0, Why::BadCrc),
+            damage(9..9, 0, Why::Zeros),
+            damage(70..90, 50, Why::Short),
+        ];
+        let mut list = DamageList::default();
+        assert_eq!(list.add(lasting.clone()).len(), 3);
+        assert_eq!(list.add(lasting.clone()), [], "known already");
+        list.add(vec![damage(100..200, 100, Why::Unreadable)]);
+        list.write(dir.path()).unwrap();
+        assert_eq!(DamageList::read(dir.path()).unwrap().0, lasting);
+        assert_eq!(list.offset_count(80), 110);
+        let bytes = list.encode();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x20;
+            assert_eq!(DamageList::decode(&flipped), None, "flipped at {at}");
+            assert_eq!(DamageList::decode(&bytes[..at]), None, "cut at {at}");
+        }
+    }
+}
