@@ -11,7 +11,6 @@ use crate::engine::replay;
 use crate::engine::upkeep::{self, OpenReport};
 use crate::io::worker::Worker;
 use crate::io::{file, map, process, ring};
-use crate::log::LogError;
 use crate::net::addresses::Addresses;
 use crate::net::listener;
 use crate::shard::{self, Event, Order, ShardParts};
@@ -78,8 +77,6 @@ pub enum ServeError {
         address: String,
         error: io::Error,
     },
-    #[error("a partition cannot be opened: {0}")]
-    Partition(#[from] LogError),
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
     #[error("a shard ended unexpectedly")]
@@ -346,7 +343,6 @@ impl Broker {
                     opened.scanned_bytes += report.scanned_bytes;
                     opened.cut_bytes += report.cut_bytes;
                 }
-                Ok(Event::Failed(error)) => return Err(error.into()),
                 Ok(Event::NotStarted(error)) => return Err(ServeError::NoRing(error)),
                 _ => return Err(ServeError::ShardGone),
             }

@@ -9,6 +9,7 @@ pub mod catalog_log;
 pub mod closing;
 pub mod compaction;
 pub mod coordinator;
+pub mod damage;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod groups;
@@ -21,7 +22,9 @@ pub mod offsets_format;
 pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
+pub mod repair;
 pub mod replay;
+pub mod scrub;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
@@ -89,7 +92,10 @@ impl From<ReadError> for EngineError {
             ReadError::OutOfRange { asked, start, end } => {
                 EngineError::OffsetOutOfRange { asked, start, end }
             }
-            ReadError::Corrupt { asked, .. } => EngineError::Corrupt { asked },
+            ReadError::Corrupt { asked, .. } | ReadError::EndLost { asked } => {
+                EngineError::Corrupt { asked }
+            }
+            ReadError::Unreadable { .. } | ReadError::Offline => EngineError::StorageFailed,
         }
     }
 }
@@ -474,6 +480,12 @@ impl Engine {
             topic.add(&TopicReport {
                 partitions: 1,
                 poisoned_partitions: u64::from(partition.log.is_poisoned()),
+                offline_partitions: u64::from(partition.log.is_offline()),
+                damaged_partitions: u64::from(partition.damaged_offsets() > 0),
+                damaged_offsets: partition
+                    .log
+                    .damage()
+                    .offset_count(partition.offsets().start),
                 appended_records: counters.appended_records,
                 appended_batches: counters.appended_batches,
                 appended_bytes: counters.appended_bytes,

@@ -53,7 +53,7 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 catalog: catalog.clone(),
                 admin: admin.take(),
             });
-            engine.open_partitions().unwrap();
+            engine.open_partitions();
             let receiver = Rc::clone(&engine);
             tokio_uring::spawn(async move {
                 while let Some(call) = mailbox.recv().await {
