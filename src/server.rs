@@ -11,7 +11,6 @@ use crate::engine::replay;
 use crate::engine::upkeep::{self, OpenReport};
 use crate::io::worker::Worker;
 use crate::io::{file, map, process, ring};
-use crate::log::LogError;
 use crate::net::addresses::Addresses;
 use crate::net::listener;
 use crate::shard::{self, Event, Order, ShardParts};
@@ -78,8 +77,6 @@ pub enum ServeError {
         address: String,
         error: io::Error,
     },
-    #[error("a partition cannot be opened: {0}")]
-    Partition(#[from] LogError),
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
     #[error("a shard ended unexpectedly")]
@@ -303,6 +300,7 @@ impl Broker {
         for (shard, (listener, mailbox)) in listeners.into_iter().zip(receivers).enumerate() {
             let (order_sender, orders) = async_mpsc::unbounded_channel();
             let worker = format!("worker-{shard}");
+            let reader = format!("reader-{shard}");
             let parts = ShardParts {
                 engine: EngineParts {
                     shard,
@@ -310,6 +308,7 @@ impl Broker {
                     cluster_id: Arc::clone(&data.cluster_id),
                     mailboxes: mailboxes.clone(),
                     worker: Worker::start(&worker).map_err(ServeError::Thread)?,
+                    reader: Worker::start_yielding(&reader).map_err(ServeError::Thread)?,
                     janitor: janitor.clone(),
                     cleaner: cleaner.clone(),
                     catalog: catalog.clone(),
@@ -346,7 +345,6 @@ impl Broker {
                     opened.scanned_bytes += report.scanned_bytes;
                     opened.cut_bytes += report.cut_bytes;
                 }
-                Ok(Event::Failed(error)) => return Err(error.into()),
                 Ok(Event::NotStarted(error)) => return Err(ServeError::NoRing(error)),
                 _ => return Err(ServeError::ShardGone),
             }

@@ -94,7 +94,7 @@ fn what_only_the_journal_has_is_written_back_at_the_next_start() {
     let dumped = millstream(&["dump"], &journal);
     assert!(dumped.contains("group 0  entries"), "{dumped}");
 
-    wipe_segments_behind_direct_flushes(dir.path(), &journal);
+    wipe_segments_behind_direct_flushes(dir.path(), &journal, "t", PARTITIONS as usize);
     let broker = Broker::with(dir.path(), &["--cores", "2"]);
     assert!(
         broker.log().contains("wrote the journal back"),
@@ -109,8 +109,13 @@ fn what_only_the_journal_has_is_written_back_at_the_next_start() {
     check_values(&broker, appended);
 }
 
-/// Wipes each segment from the first byte on that the journal has.
-fn wipe_segments_behind_direct_flushes(data_dir: &Path, journal: &Path) {
+/// Wipes each segment of a topic from the first byte on that the journal has.
+pub fn wipe_segments_behind_direct_flushes(
+    data_dir: &Path,
+    journal: &Path,
+    topic: &str,
+    partitions: usize,
+) {
     let dumped = millstream(&["dump", "--json"], journal);
     let entries = dumped
         .lines()
@@ -122,9 +127,9 @@ fn wipe_segments_behind_direct_flushes(data_dir: &Path, journal: &Path) {
         let position = entry["segment_position"].as_u64().unwrap();
         first.entry((partition, segment)).or_insert(position);
     }
-    assert_eq!(first.len(), PARTITIONS as usize);
+    assert_eq!(first.len(), partitions);
     for ((partition, segment), position) in first {
-        let path = data_dir.join(format!("t-{partition}/{segment:020}.log"));
+        let path = data_dir.join(format!("{topic}-{partition}/{segment:020}.log"));
         let file = fs::File::options().write(true).open(&path).unwrap();
         let length = file.metadata().unwrap().len();
         let zeros = vec![0; (length - position) as usize];

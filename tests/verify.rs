@@ -2,6 +2,7 @@
 //! every kind of file.
 
 mod foreign;
+mod repair;
 
 use millstream::config::TopicDefaults;
 use millstream::engine::catalog::{Catalog, Entry};

@@ -66,6 +66,9 @@ table! {
         retention_check_interval_ms: u64 = 300_000, millis(1, LONG_MAX), kafka "log.retention.check.interval.ms";
         /// How long an idempotent producer may be silent before its sequence numbers are forgotten.
         producer_id_expiration_ms: u64 = 86_400_000, millis(1, INT_MAX), kafka "producer.id.expiration.ms";
+        /// Bytes of closed segments that are read from the disk in a second to find damage before a
+        /// consumer does, at most once a day each; 0 for none.
+        scrub_bytes_per_second: u64 = 0, bytes(0, LONG_MAX);
     }
 
     "Compaction" {

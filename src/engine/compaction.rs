@@ -200,6 +200,10 @@ impl Engine {
             Err(error) => {
                 tracing::error!(dir = %dir.display(), %error,
                     "compaction failed; the log is whole, and it is tried again later");
+                if let CompactError::Damaged { base, .. } = error {
+                    // The next round checks all of it, and tells where.
+                    partition.borrow_mut().log.doubt(*base);
+                }
                 self.note_failure(partition);
             }
         }

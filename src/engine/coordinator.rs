@@ -4,6 +4,7 @@
 //! owns that partition. All that must survive is written there, in Kafka's record format
 //! (`offsets_topic`), and is durable before it is answered.
 
+mod loading;
 mod offsets;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,9 @@ use super::{Engine, EngineError, PartitionKey, limits};
 use crate::config::Config;
 use crate::io::clock;
 use crate::log::batch::BatchHeader;
-use crate::log::{LogError, LogErrorKind};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub struct Coordinator {
     config: Arc<GroupConfig>,
     /// By name, in whose order lag is measured.
     groups: RefCell<BTreeMap<String, Slot>>,
+    /// Partitions of `__consumer_offsets` that could not be read.
+    unread: RefCell<HashSet<PartitionKey>>,
     parked: RefCell<HashMap<Token, oneshot::Sender<Reply>>>,
     next_token: Cell<u64>,
     /// When a group wants its timers looked at, soonest first; stale entries are harmless.
@@ -82,6 +84,7 @@ impl Coordinator {
                 ..GroupConfig::default()
             }),
             groups: RefCell::default(),
+            unread: RefCell::default(),
             parked: RefCell::default(),
             next_token: Cell::new(0),
             timers: RefCell::default(),
@@ -184,16 +187,16 @@ impl Engine {
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
         let answer = self.call(self.owner_of(home), move |engine| async move {
-            engine.check_coordinates()?;
+            engine.check_coordinates(home)?;
             act(engine, home).await
         });
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
     }
 
     /// When the broker stops, its groups are unloaded: a member is not unknown because of that, and
-    /// a join would wait for nobody.
-    fn check_coordinates(&self) -> Result<(), GroupError> {
-        match self.is_stopping() {
+    /// a join would wait for nobody. Nothing is known of groups whose partition could not be read.
+    fn check_coordinates(&self, home: PartitionKey) -> Result<(), GroupError> {
+        match self.is_stopping() || self.groups.unread.borrow().contains(&home) {
             true => Err(GroupError::NotCoordinator),
             false => Ok(()),
         }
@@ -220,7 +223,7 @@ impl Engine {
         check_group_id(&group_id)?;
         let home = self.find_home(&group_id).await?;
         let answer = self.call_while_wanted(self.owner_of(home), move |engine| async move {
-            engine.check_coordinates()?;
+            engine.check_coordinates(home)?;
             let (token, reply) = engine.groups.park();
             let parked = Parked {
                 engine: Rc::clone(&engine),
@@ -557,33 +560,6 @@ impl Engine {
         for group_id in ids {
             self.with_known_group(&group_id, |slot, _, out| slot.group.unload(out));
         }
-    }
-
-    /// Reads this shard's part of `__consumer_offsets`. Blocks: at start only.
-    ///
-    /// # Errors
-    /// When a segment cannot be read.
-    pub fn load_groups(self: &Rc<Self>) -> Result<(), LogError> {
-        let Some(topic) = self.topic(OFFSETS_TOPIC) else {
-            return Ok(());
-        };
-        for index in 0..topic.partitions {
-            let key = PartitionKey {
-                topic_id: topic.id,
-                index,
-            };
-            if let Some(partition) = self.partition(key) {
-                let mut loaded = offsets_topic::Loaded::default();
-                offsets_topic::load(&mut partition.borrow_mut().log, &mut loaded).map_err(
-                    |error| {
-                        let dir = self.config.data_dir.join(topic.dir_name(index));
-                        LogError::new(&dir, LogErrorKind::Io(error))
-                    },
-                )?;
-                self.adopt_groups(key, loaded);
-            }
-        }
-        Ok(())
     }
 
     /// Lets the sessions of all members begin: from now on clients can reach the broker. Another

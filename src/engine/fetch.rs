@@ -4,6 +4,7 @@ use super::{Engine, EngineError, PartitionKey, SharedPartition, limits};
 use crate::io::clock;
 use crate::log::Read;
 use crate::log::batch;
+use crate::log::damage::is_of_medium;
 use crate::log::jobs::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -212,7 +213,14 @@ impl Engine {
                     // Read again whether the pages are still there or not: under memory pressure
                     // one stall beats going in circles.
                     assume_resident = matches!(job, LoadJob::Populate { .. });
-                    self.load(partition, job).await?;
+                    if let Err(error) = self.load(partition, job).await {
+                        // Pages that cannot be read: all of the segment is checked, once, to tell which.
+                        let is_news = assume_resident && partition.borrow_mut().log.doubt(offset);
+                        if !is_news {
+                            return Err(error);
+                        }
+                        assume_resident = false;
+                    }
                 }
             }
         }
@@ -226,7 +234,12 @@ impl Engine {
         job: LoadJob,
     ) -> Result<(), EngineError> {
         let base = job.opens();
-        let loaded = self.run_blocking(move || job.run()).await;
+        // Pages are read beside other jobs of the log: that changes no file.
+        let thread = match job {
+            LoadJob::Populate { .. } => &self.reader,
+            _ => &self.worker,
+        };
+        let loaded = self.run_on(thread, move || job.run()).await;
         let mut inner = partition.borrow_mut();
         let is_there = base.is_none_or(|base| inner.log.has_sealed(base));
         match loaded {
@@ -234,7 +247,14 @@ impl Engine {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there => Ok(()),
             Ok(Loaded::Pages) => Ok(()),
             Ok(loaded) => {
-                inner.log.load_done(loaded, clock::now_ms());
+                let found = inner.log.load_done(loaded, clock::now_ms());
+                drop(inner);
+                self.note_damage(partition, &found);
+                Ok(())
+            }
+            Err(error)
+                if is_of_medium(&error) && base.is_some_and(|base| inner.log.doubt(base)) =>
+            {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {

@@ -9,6 +9,7 @@ pub mod catalog_log;
 pub mod closing;
 pub mod compaction;
 pub mod coordinator;
+pub mod damage;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod groups;
@@ -21,7 +22,9 @@ pub mod offsets_format;
 pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
+pub mod repair;
 pub mod replay;
+pub mod scrub;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
@@ -89,7 +92,10 @@ impl From<ReadError> for EngineError {
             ReadError::OutOfRange { asked, start, end } => {
                 EngineError::OffsetOutOfRange { asked, start, end }
             }
-            ReadError::Corrupt { asked, .. } => EngineError::Corrupt { asked },
+            ReadError::Corrupt { asked, .. } | ReadError::EndLost { asked } => {
+                EngineError::Corrupt { asked }
+            }
+            ReadError::Unreadable { .. } | ReadError::Offline => EngineError::StorageFailed,
         }
     }
 }
@@ -121,6 +127,9 @@ pub struct Engine {
     pub mailboxes: Mailboxes,
     /// Runs what may block. One for each shard, so that the jobs of one log run in order.
     pub worker: Worker,
+    /// Reads what is not in memory. It gives way to the shard: a reader that is far behind must not slow
+    /// producers down.
+    reader: Worker,
     /// Run its jobs while the broker stops.
     closers: closing::Closers,
     /// Removes files, which can take long; shared by all shards.
@@ -153,6 +162,7 @@ pub struct EngineParts {
     pub cluster_id: Arc<str>,
     pub mailboxes: Mailboxes,
     pub worker: Worker,
+    pub reader: Worker,
     pub janitor: Worker,
     pub cleaner: Cleaner,
     pub catalog: Catalog,
@@ -171,6 +181,7 @@ impl Engine {
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
             worker: parts.worker,
+            reader: parts.reader,
             closers: closing::Closers::default(),
             janitor: parts.janitor,
             cleaner: parts.cleaner,
@@ -474,6 +485,12 @@ impl Engine {
             topic.add(&TopicReport {
                 partitions: 1,
                 poisoned_partitions: u64::from(partition.log.is_poisoned()),
+                offline_partitions: u64::from(partition.log.is_offline()),
+                damaged_partitions: u64::from(partition.damaged_offsets() > 0),
+                damaged_offsets: partition
+                    .log
+                    .damage()
+                    .offset_count(partition.offsets().start),
                 appended_records: counters.appended_records,
                 appended_batches: counters.appended_batches,
                 appended_bytes: counters.appended_bytes,

@@ -133,7 +133,17 @@ impl Partition {
         if sabotage::is_done(Sabotage::ForgetProducer) {
             producers.forget_last_batches();
         }
-        let partition = Partition {
+        Ok((Partition::of(topic, index, log, producers), recovered))
+    }
+
+    /// A partition whose log could not be opened: all that is asked of it is refused.
+    pub fn offline(topic: Arc<Topic>, index: u32, dir: PathBuf, config: LogConfig) -> Partition {
+        let log = Log::offline(dir, topic.id, config);
+        Partition::of(topic, index, log, Producers::default())
+    }
+
+    fn of(topic: Arc<Topic>, index: u32, log: Log, producers: Producers) -> Partition {
+        Partition {
             topic,
             index,
             log,
@@ -149,8 +159,7 @@ impl Partition {
             closed: false,
             damage_told: false,
             removals: 0,
-        };
-        Ok((partition, recovered))
+        }
     }
 
     pub fn key(&self) -> PartitionKey {
@@ -182,6 +191,7 @@ impl Partition {
             .read(offset, max_bytes, at_least_one, assume_resident, now_ms);
         if let Err(error @ ReadError::Corrupt { .. }) = &read
             && !self.damage_told
+            && self.log.damage().at(offset).is_none()
         {
             self.damage_told = true;
             let dir = self.log.dir().display();

@@ -69,6 +69,12 @@ pub struct Stats {
     /// Replies with an error code, by its name.
     pub errors: RefCell<BTreeMap<&'static str, u64>>,
     pub compaction: RefCell<CompactionStats>,
+    pub scrub_read_bytes: Cell<u64>,
+    /// Segments in which a scrub found damage.
+    pub scrub_findings: Cell<u64>,
+    pub scrub_rounds: Cell<u64>,
+    /// When the last round ended (ms since the epoch); 0 before the first.
+    pub scrub_last_round_ms: Cell<u64>,
 }
 
 /// Adds to a counter.
@@ -107,6 +113,10 @@ pub struct ShardReport {
     pub request_latency: BTreeMap<&'static str, Histogram>,
     pub errors: BTreeMap<&'static str, u64>,
     pub compaction: CompactionStats,
+    pub scrub_read_bytes: u64,
+    pub scrub_findings: u64,
+    pub scrub_rounds: u64,
+    pub scrub_last_round_ms: u64,
     pub lag: Arc<LagReport>,
     /// By topic name.
     pub topics: BTreeMap<String, TopicReport>,
@@ -136,6 +146,11 @@ pub struct CompactionStats {
 pub struct TopicReport {
     pub partitions: u64,
     pub poisoned_partitions: u64,
+    /// Partitions that could not be opened.
+    pub offline_partitions: u64,
+    pub damaged_partitions: u64,
+    /// Offsets that readers are refused.
+    pub damaged_offsets: u64,
     pub appended_records: u64,
     pub appended_batches: u64,
     pub appended_bytes: u64,
@@ -149,6 +164,9 @@ impl TopicReport {
     pub fn add(&mut self, other: &TopicReport) {
         self.partitions += other.partitions;
         self.poisoned_partitions += other.poisoned_partitions;
+        self.offline_partitions += other.offline_partitions;
+        self.damaged_partitions += other.damaged_partitions;
+        self.damaged_offsets += other.damaged_offsets;
         self.appended_records += other.appended_records;
         self.appended_batches += other.appended_batches;
         self.appended_bytes += other.appended_bytes;
@@ -205,6 +223,10 @@ impl Stats {
             request_latency: self.request_latency.borrow().clone(),
             errors: self.errors.borrow().clone(),
             compaction: *self.compaction.borrow(),
+            scrub_read_bytes: self.scrub_read_bytes.get(),
+            scrub_findings: self.scrub_findings.get(),
+            scrub_rounds: self.scrub_rounds.get(),
+            scrub_last_round_ms: self.scrub_last_round_ms.get(),
             ..ShardReport::default()
         }
     }

@@ -48,12 +48,13 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 cluster_id: "test".into(),
                 mailboxes: mailboxes.clone(),
                 worker: Worker::start("worker").unwrap(),
+                reader: Worker::start_yielding("reader").unwrap(),
                 janitor: janitor.clone(),
                 cleaner: super::compaction::Cleaner::start().unwrap(),
                 catalog: catalog.clone(),
                 admin: admin.take(),
             });
-            engine.open_partitions().unwrap();
+            engine.open_partitions();
             let receiver = Rc::clone(&engine);
             tokio_uring::spawn(async move {
                 while let Some(call) = mailbox.recv().await {

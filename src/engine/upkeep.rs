@@ -38,21 +38,43 @@ pub struct OpenReport {
 }
 
 impl Engine {
-    /// Opens all partitions that this shard owns. Blocks: at start only.
-    ///
-    /// # Errors
-    /// When a partition's log cannot be opened; nothing on disk is changed by that.
-    pub fn open_partitions(self: &Rc<Self>) -> Result<OpenReport, LogError> {
+    /// Opens all partitions that this shard owns. Blocks: at start only. One that cannot be opened is
+    /// taken offline: the others are served.
+    pub fn open_partitions(self: &Rc<Self>) -> OpenReport {
         let topics: Vec<Arc<Topic>> =
             self.with_catalog(|catalog| catalog.topics().cloned().collect());
         let mut report = OpenReport::default();
         for topic in topics {
             for index in 0..topic.partitions {
-                self.open_partition(&topic, index, &mut report)?;
+                if let Err(error) = self.open_partition(&topic, index, &mut report) {
+                    self.take_offline(&topic, index, &error);
+                }
             }
         }
-        sync_dirs(&std::mem::take(&mut report.dirs))?;
-        Ok(report)
+        for error in sync_dirs(&std::mem::take(&mut report.dirs)) {
+            for partition in self.partitions() {
+                let (topic, index) = match partition.borrow() {
+                    inner if inner.log.dir() == error.dir => {
+                        (Arc::clone(&inner.topic), inner.index)
+                    }
+                    _ => continue,
+                };
+                self.take_offline(&topic, index, &error);
+            }
+        }
+        report
+    }
+
+    fn take_offline(&self, topic: &Arc<Topic>, index: u32, error: &LogError) {
+        tracing::error!(topic = topic.name, partition = index, %error,
+            "this partition cannot be opened and is offline; the others are served. Mend it, then restart");
+        let config = log_config(&self.config, &topic.config);
+        let dir = self.partition_dir(topic, index);
+        let partition = Partition::offline(Arc::clone(topic), index, dir, config);
+        let key = partition.key();
+        self.partitions
+            .borrow_mut()
+            .insert(key, Rc::new(RefCell::new(partition)));
     }
 
     fn open_partition(
@@ -90,12 +112,7 @@ impl Engine {
         report.dirs.extend(recovered.has_dir.then_some(dir.clone()));
         report.scanned_bytes += recovered.scanned_bytes;
         report.cut_bytes += recovered.cut_bytes;
-        if recovered.cut_bytes > 0 {
-            tracing::warn!(
-                dir = %dir.display(), bytes = recovered.cut_bytes, end_offset = recovered.end_offset,
-                "cut a torn tail that was never acknowledged"
-            );
-        }
+        partition.tell_recovered(&recovered);
         let partition = Rc::new(RefCell::new(partition));
         if partition.borrow().log.needs_flush() {
             self.queue_flush(&partition);
@@ -151,7 +168,7 @@ impl Engine {
         for index in 0..topic.partitions {
             let mut report = OpenReport::default();
             let opened = self.open_partition(topic, index, &mut report);
-            let opened = opened.and_then(|()| sync_dirs(&report.dirs));
+            let opened = opened.and_then(|()| sync_dirs(&report.dirs).pop().map_or(Ok(()), Err));
             opened.map_err(|error| {
                 tracing::error!(%error, "a new partition cannot be opened");
                 EngineError::StorageFailed
@@ -294,23 +311,27 @@ impl Engine {
     }
 }
 
-/// Makes the names in directories durable. One sync waits for the disk and for nothing else, so many at
-/// once take little longer than one.
-fn sync_dirs(dirs: &[PathBuf]) -> Result<(), LogError> {
+/// Makes the names in directories durable; returns what failed. One sync waits for the disk and for
+/// nothing else, so many at once take little longer than one.
+fn sync_dirs(dirs: &[PathBuf]) -> Vec<LogError> {
     let sync = |dir: &PathBuf| {
-        file::sync_dir(dir).map_err(|error| LogError::new(dir, LogErrorKind::Io(error)))
+        let synced = file::sync_dir(dir);
+        synced
+            .err()
+            .map(|error| LogError::new(dir, LogErrorKind::Io(error)))
     };
     if dirs.len() < DIR_SYNCS_AT_ONCE {
-        return dirs.iter().try_for_each(sync);
+        return dirs.iter().filter_map(sync).collect();
     }
     std::thread::scope(|scope| {
         let parts = dirs.chunks(dirs.len().div_ceil(DIR_SYNCS_AT_ONCE));
         let threads: Vec<_> = parts
-            .map(|part| scope.spawn(move || part.iter().try_for_each(sync)))
+            .map(|part| scope.spawn(move || part.iter().filter_map(sync).collect::<Vec<_>>()))
             .collect();
-        let mut results = threads.into_iter().map(|thread| thread.join());
+        let results = threads.into_iter().map(|thread| thread.join());
         results
-            .try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }
 

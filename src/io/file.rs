@@ -35,6 +35,63 @@ pub fn open_for_reading(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Opens `path` for reading past the page cache, where the file system lets that be.
+pub fn open_direct(path: &Path) -> io::Result<File> {
+    fault::check(Op::Open)?;
+    let direct = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path);
+    match direct {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => File::open(path),
+        direct => direct,
+    }
+}
+
+/// Memory that files opened with [`open_direct`] can be read into.
+pub struct AlignedBuffer {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl AlignedBuffer {
+    /// What devices ask for at most.
+    const ALIGNMENT: usize = 4096;
+
+    /// `bytes` is a multiple of 4,096.
+    pub fn new(bytes: usize) -> AlignedBuffer {
+        let memory = vec![0; bytes + Self::ALIGNMENT];
+        let start = memory.as_ptr().align_offset(Self::ALIGNMENT);
+        AlignedBuffer {
+            memory,
+            start,
+            bytes,
+        }
+    }
+
+    /// Reads as much as fits, or less at the end of the file. `at` is a multiple of 4,096.
+    pub fn read_at(&mut self, file: &File, at: u64) -> io::Result<&[u8]> {
+        let buffer = &mut self.memory[self.start..][..self.bytes];
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match file.read_at(&mut buffer[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // An odd count was the end of the file: nothing aligned is behind it.
+                Err(error) if filled % Self::ALIGNMENT != 0 && is_misaligned(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(&buffer[..filled])
+    }
+}
+
+fn is_misaligned(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
+}
+
 /// Reserves disk space so that the file has at least `bytes` bytes, all of them backed by blocks.
 ///
 /// # Errors

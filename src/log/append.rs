@@ -10,6 +10,7 @@ use super::jobs::Room;
 use super::jobs::RoomJob;
 use super::jobs::SealJob;
 use super::segment::ActiveSegment;
+use super::segment::Health;
 use super::segment::LoadedSegment;
 use super::segment::SealedSegment;
 use super::segment::SegmentView;
@@ -123,6 +124,7 @@ impl Log {
             max_timestamp: Some(-1),
             first_timestamp: Some(-1),
             modified_ms: active.appended_ms,
+            health: Health::default(),
         });
     }
 
@@ -163,7 +165,7 @@ impl Log {
 
     fn reopen_or_create(&mut self, bytes: usize) -> RoomJob {
         match self.sealed.back() {
-            Some(last) if last.size + bytes <= self.config.segment_bytes => RoomJob::Reopen {
+            Some(last) if self.may_reopen(last, bytes) => RoomJob::Reopen {
                 dir: self.dir.clone(),
                 base: last.base,
                 size: last.size,
@@ -173,6 +175,12 @@ impl Log {
             },
             _ => self.create_job(bytes),
         }
+    }
+
+    /// Nothing is appended to what is damaged.
+    fn may_reopen(&self, last: &SealedSegment, bytes: usize) -> bool {
+        let is_sound = last.health != Health::Suspect && !self.damage.is_in(last.base);
+        is_sound && last.size + bytes <= self.config.segment_bytes
     }
 
     /// Takes in what a [`RoomJob`] brought. When a segment was rolled, the job that puts the old one
@@ -264,6 +272,7 @@ impl Log {
             max_timestamp: Some(active.index.max_timestamp),
             first_timestamp: None,
             modified_ms: active.appended_ms,
+            health: Health::default(),
             loaded: Some(LoadedSegment {
                 view: SegmentView {
                     base: active.base,

@@ -1,7 +1,9 @@
 //! What a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
 //! a worker thread and brings the result back; nothing here touches the log itself.
 
+use super::batch::{self, BatchError};
 use super::checkpoint::Checkpoint;
+use super::damage::{self, Expected, Surveyed};
 use super::index::Index;
 use super::recovery::list_segments;
 use super::segment::{self, IndexBuilder, SegmentView, Walk};
@@ -139,7 +141,7 @@ fn reopen(
     file::truncate(&file, size as u64)?;
     let reserved = file::reserve(&file, bytes)?;
     let writer = map::map_for_append(&file, capacity, size, reserved)?;
-    let (index, index_flushed) = open_index(dir, index, &writer.reader())?;
+    let (index, index_flushed, _) = open_index(dir, index, &writer.reader())?;
     Ok(OpenedSegment {
         base: index.base(),
         file,
@@ -223,12 +225,13 @@ fn new_file(path: &Path, bytes: u64) -> io::Result<(Arc<File>, Reserved)> {
 }
 
 /// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
-/// how many entries at the start of the file are good.
+/// how many entries at the start of the file are good; the third, where the batches end that could be
+/// walked, and the offset after them.
 fn open_index(
     dir: &Path,
     empty: IndexBuilder,
     reader: &MapReader,
-) -> io::Result<(IndexBuilder, usize)> {
+) -> io::Result<(IndexBuilder, usize, (usize, i64))> {
     let (size, base) = (reader.len(), empty.base());
     let content = file::read(
         &segment::file_path(dir, base, "index"),
@@ -242,7 +245,7 @@ fn open_index(
     };
     let good = known.len();
     let from = known.last().map_or(0, |last| last.position as usize);
-    let mut next_offset = base;
+    let (mut end, mut next_offset) = (from, base);
     let mut builder = empty.resume(known);
     let mut walk = Walk::new(reader, from, size);
     while let Ok((at, header)) = walk.step() {
@@ -251,9 +254,10 @@ fn open_index(
             break;
         }
         next_offset = header.next_offset();
+        end = walk.position();
         builder.note(at, &header);
     }
-    Ok((builder, good))
+    Ok((builder, good, (end, next_offset)))
 }
 
 /// Whether the last entry is of the batch that lies where it says. One that was written for a batch
@@ -268,7 +272,7 @@ fn ends_at_a_batch(index: &Index, base: i64, reader: &MapReader) -> bool {
 
 /// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
 /// cache: where it cannot be written, nothing is lost.
-fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
+pub(super) fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
     let (index, base) = (&builder.index, builder.base());
     if good == index.len() {
         return;
@@ -368,6 +372,13 @@ pub enum LoadJob {
         /// How many swaps the log had seen.
         era: u64,
     },
+    /// Check all of a segment in which something is wrong, and map it.
+    Survey {
+        dir: PathBuf,
+        expected: Expected,
+        /// As above.
+        era: u64,
+    },
     /// The segment's files are being replaced, by a job that runs before this one: try again.
     Wait,
     /// Read pages that are not in the page cache.
@@ -387,8 +398,11 @@ pub enum Loaded {
         first_timestamp: i64,
         /// The file's modification time in milliseconds.
         modified_ms: i64,
+        /// Where its batches end, and the offset after them.
+        ends_at: (usize, i64),
         era: u64,
     },
+    Surveyed(Surveyed),
     Pages,
     Nothing,
 }
@@ -398,16 +412,23 @@ impl LoadJob {
     pub fn opens(&self) -> Option<i64> {
         match self {
             LoadJob::Open { base, .. } => Some(*base),
-            LoadJob::Wait | LoadJob::Populate { .. } => None,
+            LoadJob::Wait | LoadJob::Populate { .. } | LoadJob::Survey { .. } => None,
         }
     }
 
     /// # Errors
-    /// Whatever the file system reports; EFAULT for pages that the medium cannot read.
+    /// Whatever the file system reports; EFAULT for pages that the medium cannot read, `InvalidData` for
+    /// those that have other bytes than were written.
     pub fn run(self) -> io::Result<Loaded> {
         match self {
             LoadJob::Wait => Ok(Loaded::Nothing),
-            LoadJob::Populate { reader, range } => reader.populate(range).map(|()| Loaded::Pages),
+            LoadJob::Survey { dir, expected, era } => {
+                damage::load(&dir, expected, era).map(Loaded::Surveyed)
+            }
+            LoadJob::Populate { reader, range } => {
+                reader.populate(range.clone())?;
+                check_batches(&reader, range).map(|()| Loaded::Pages)
+            }
             LoadJob::Open {
                 dir,
                 base,
@@ -418,11 +439,12 @@ impl LoadJob {
                 let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
                 let reader = map::map_for_reading(&file, size)?;
                 let index = IndexBuilder::new(base, index_interval_bytes);
-                let (builder, good) = open_index(&dir, index, &reader)?;
+                let (builder, good, ends_at) = open_index(&dir, index, &reader)?;
                 complete_index(&dir, &builder, good);
                 let first = Walk::new(&reader, 0, size).step();
                 Ok(Loaded::Segment {
                     era,
+                    ends_at,
                     first_timestamp: first.map_or(-1, |(_, header)| header.base_timestamp),
                     view: SegmentView {
                         base,
@@ -437,7 +459,20 @@ impl LoadJob {
     }
 }
 
-fn modified_ms(file: &File) -> io::Result<i64> {
+/// What comes from the medium is checked when it comes: later reads find it in memory, unchanged. The
+/// first batch begins where `range` does; what of the last is cut off is not looked at.
+fn check_batches(reader: &MapReader, range: Range<usize>) -> io::Result<()> {
+    let mut walk = Walk::new(reader, range.start, range.end);
+    loop {
+        match walk.step() {
+            Err(BatchError::Truncated) => return Ok(()),
+            Ok((at, header)) if batch::crc_matches(reader.bytes(at..at + header.size())) => {}
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+pub(super) fn modified_ms(file: &File) -> io::Result<i64> {
     let modified = file.metadata()?.modified()?;
     Ok(modified
         .duration_since(UNIX_EPOCH)

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod compact;
 pub mod compress;
+pub mod damage;
 mod flush;
 pub mod index;
 pub mod jobs;
@@ -17,8 +18,10 @@ pub mod journal;
 mod read;
 pub mod records;
 pub mod recovery;
+pub mod repair;
 mod retention;
 pub mod scan;
+pub mod scrub;
 pub mod segment;
 pub mod spare;
 #[cfg(test)]
@@ -27,6 +30,7 @@ pub mod verify;
 
 use bytes::Bytes;
 use compact::{CompactionConfig, Progress};
+use damage::DamageList;
 use jobs::{DeleteJob, LoadJob, RoomJob};
 use recovery::{Recovered, Replay};
 use segment::{ActiveSegment, SealedSegment};
@@ -61,8 +65,6 @@ pub struct LogError {
 pub enum LogErrorKind {
     #[error("{0}")]
     Io(io::Error),
-    #[error("data that was durable is missing: {0}")]
-    Missing(String),
 }
 
 impl LogError {
@@ -98,6 +100,12 @@ pub enum ReadError {
     OutOfRange { asked: i64, start: i64, end: i64 },
     #[error("the segment that starts at offset {segment_base} is damaged near offset {asked}")]
     Corrupt { asked: i64, segment_base: i64 },
+    #[error("the medium cannot read offset {asked}")]
+    Unreadable { asked: i64 },
+    #[error("the end of the log is lost, and offset {asked} may have been behind it")]
+    EndLost { asked: i64 },
+    #[error("the log could not be opened")]
+    Offline,
 }
 
 /// What a log needs to know of its topic's configuration.
@@ -239,6 +247,12 @@ pub struct Log {
     checkpoint_base: i64,
     compaction: Progress,
     poisoned: bool,
+    /// What is refused to readers.
+    damage: DamageList,
+    /// It could not be told where the log ends, so nothing is appended.
+    is_end_lost: bool,
+    /// It could not be opened: nothing is known of it.
+    is_offline: bool,
 }
 
 impl Log {
@@ -253,6 +267,11 @@ impl Log {
         replay: &mut dyn FnMut(Replay<'_>),
     ) -> Result<(Log, Recovered), LogError> {
         let mut recovered = recovery::recover(&dir, topic_id, replay)?;
+        let log = Log::of(dir, topic_id, config, &mut recovered);
+        Ok((log, recovered))
+    }
+
+    fn of(dir: PathBuf, topic_id: Uuid, config: LogConfig, recovered: &mut Recovered) -> Log {
         let offsets = Offsets {
             start: recovered.log_start_offset,
             durable: recovered.end_offset,
@@ -264,7 +283,7 @@ impl Log {
             segment_base: recovered.end_segment,
             position: recovered.end_position,
         };
-        let log = Log {
+        Log {
             dir,
             topic_id,
             config,
@@ -288,9 +307,19 @@ impl Log {
                 state: recovered.compaction,
                 ..Progress::default()
             },
-            poisoned: false,
-        };
-        Ok((log, recovered))
+            poisoned: recovered.read_only.is_some(),
+            damage: std::mem::take(&mut recovered.damage),
+            is_end_lost: recovered.read_only.is_some(),
+            is_offline: false,
+        }
+    }
+
+    /// A log in whose place there is nothing that can be read or written: it could not be opened.
+    pub fn offline(dir: PathBuf, topic_id: Uuid, config: LogConfig) -> Log {
+        let mut log = Log::of(dir, topic_id, config, &mut Recovered::default());
+        log.poisoned = true;
+        log.is_offline = true;
+        log
     }
 
     pub fn dir(&self) -> &Path {
@@ -308,6 +337,16 @@ impl Log {
 
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
+    }
+
+    /// Whether the log could not be opened.
+    pub fn is_offline(&self) -> bool {
+        self.is_offline
+    }
+
+    /// What is known to be damaged.
+    pub fn damage(&self) -> &DamageList {
+        &self.damage
     }
 
     pub fn config(&self) -> &LogConfig {

@@ -51,7 +51,7 @@ impl Log {
             if segment.end > self.durable.offset || (is_last && self.making_room) {
                 break;
             }
-            let below_start = segment.end <= self.offsets.start && segment.size > 0;
+            let below_start = segment.end <= self.offsets.start && !segment.is_empty();
             let too_much = excess > 0 && excess >= segment.size as u64;
             let old = match self.is_old(segment, now_ms) {
                 _ if below_start || too_much => false,
@@ -113,7 +113,7 @@ impl Log {
     }
 
     fn is_old(&self, segment: &SealedSegment, now_ms: i64) -> Result<bool, LoadJob> {
-        if self.config.retention_ms < 0 || segment.size == 0 {
+        if self.config.retention_ms < 0 || segment.is_empty() {
             return Ok(false);
         }
         match segment.max_timestamp {

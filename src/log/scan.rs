@@ -9,6 +9,7 @@ use super::segment;
 use super::spare;
 use crate::io::file;
 use crate::io::map::{self, MapReader};
+use crate::io::sabotage::{self, Sabotage};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub struct Scan {
     offset_min: i64,
     /// The file was another segment's before.
     is_recycled: bool,
+    /// How far a recycled file is searched for the next sound batch.
+    search_bytes_max: usize,
 }
 
 /// What comes next in the file.
@@ -65,19 +68,43 @@ pub struct Found {
 impl Scan {
     /// Opens the file at `path`; what is appended later is not seen.
     pub fn open(path: &Path) -> io::Result<Scan> {
+        // Where the first batch is damaged, the name tells which offsets may follow.
+        let base = segment::base_of(path, "log").unwrap_or(0);
+        Scan::open_at(path, (0, base))
+    }
+
+    /// As [`open`](Self::open), from a position on where a batch with this offset should begin.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends before that position.
+    pub fn open_at(path: &Path, (position, offset): (usize, i64)) -> io::Result<Scan> {
         let file = file::open_for_reading(path)?;
         let size = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        if size < position {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let reader = map::map_for_reading(&file, size)?;
-        file::will_need(&file, 0, WINDOW_BYTES as u64);
+        file::will_need(&file, position as u64, WINDOW_BYTES as u64);
         Ok(Scan {
             is_recycled: spare::is_marked(&file, size)?,
+            search_bytes_max: usize::MAX,
             file,
             reader,
-            position: 0,
-            loaded: 0,
-            // Where the first batch is damaged, the name tells which offsets may follow.
-            offset_min: segment::base_of(path, "log").unwrap_or(0),
+            position,
+            loaded: position,
+            offset_min: offset,
         })
+    }
+
+    /// Of a file that was another segment's before, only so many bytes are searched for the next sound
+    /// batch; when there is none among them, the rest is taken for the other segment's.
+    pub fn search_recycled_at_most(&mut self, bytes: usize) {
+        self.search_bytes_max = bytes;
+    }
+
+    /// Whether the file was another segment's before.
+    pub fn is_recycled(&self) -> bool {
+        self.is_recycled
     }
 
     /// Bytes of the file.
@@ -127,6 +154,44 @@ impl Scan {
             Err(why) => self.no_batch(position, why)?,
         };
         Ok(Some(step))
+    }
+
+    /// The next batch if it is sound; else the scan stays where it is. So a start need not look through
+    /// what lies behind the last one.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn step_sound(&mut self) -> io::Result<Option<Found>> {
+        let position = self.position;
+        self.load(position + HEADER_BYTES)?;
+        let Ok(header) = self.header_at(position) else {
+            return Ok(None);
+        };
+        let end = position + header.size();
+        self.load(end)?;
+        let found = Found {
+            position,
+            header,
+            crc_matches: true,
+            end,
+        };
+        if !batch::crc_matches(self.bytes(&found)) && !sabotage::is_done(Sabotage::SkipCrc) {
+            return Ok(None);
+        }
+        self.position = end;
+        self.offset_min = header.next_offset();
+        Ok(Some(found))
+    }
+
+    /// Whether a whole page from here on, or the rest of the file, is zeros: all of a large reservation
+    /// is not looked through.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn is_blank(&mut self, position: usize) -> io::Result<bool> {
+        let end = self.size().min(position + 4096);
+        self.load(end)?;
+        Ok(is_zero(self.reader.bytes(position..end)))
     }
 
     fn batch(&mut self, position: usize, header: BatchHeader) -> io::Result<Step> {
@@ -204,7 +269,11 @@ impl Scan {
     /// Where a sound batch begins at or after `from`, or the end of the file.
     fn next_sound_batch(&mut self, from: usize) -> io::Result<usize> {
         let size = self.size();
-        for position in from..size {
+        let end = match self.is_recycled {
+            true => size.min(from.saturating_add(self.search_bytes_max)),
+            false => size,
+        };
+        for position in from..end {
             self.load(position + HEADER_BYTES)?;
             let magic_at = position + MAGIC_AT;
             if magic_at >= size {

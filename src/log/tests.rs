@@ -6,6 +6,8 @@ use super::*;
 use crate::io::fault::{self, Op};
 use crate::io::file;
 
+mod containment;
+
 const TOPIC: Uuid = Uuid::from_u128(42);
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -109,7 +111,7 @@ impl Fixture {
             match read.unwrap() {
                 Read::Data { records, .. } => return records,
                 Read::Empty => return Bytes::new(),
-                Read::Load(job) => self.log.load_done(job.run().unwrap(), now_ms),
+                Read::Load(job) => drop(self.log.load_done(job.run().unwrap(), now_ms)),
             }
         }
     }
@@ -121,7 +123,7 @@ impl Fixture {
                 Retention::Nothing if !self.log.needs_flush() => return,
                 Retention::Nothing => {}
                 Retention::Delete(job) => job.run().unwrap(),
-                Retention::Load(job) => self.log.load_done(job.run().unwrap(), self.now_ms),
+                Retention::Load(job) => drop(self.log.load_done(job.run().unwrap(), self.now_ms)),
                 Retention::Roll(job) => self.make_room(job).unwrap(),
             }
             self.flush();
@@ -479,27 +481,6 @@ fn a_roll_after_the_checkpoint_was_lost_deletes_nothing() {
     at.reopen();
     assert_eq!(at.log.offsets().start, 0);
     assert_eq!(at.log.offsets().end, 28);
-}
-
-#[test]
-fn a_durable_tail_that_is_missing_is_refused_and_nothing_is_changed() {
-    let mut at = fixture(config());
-    at.append(5);
-    at.flush();
-    at.checkpoint();
-    let path = at.path(0, "log");
-    let size = at.log.size_bytes();
-    let file = file::open(&path, false).unwrap();
-    drop(at.log.close_active(START_MS).unwrap());
-    file::truncate(&file, size - 1).unwrap();
-    let refused = |at: &Fixture| {
-        let error = open_at(at.dir.path(), config()).err().unwrap();
-        assert!(matches!(error.kind, LogErrorKind::Missing(_)), "{error}");
-    };
-    refused(&at);
-    assert_eq!(file.metadata().unwrap().len(), size - 1);
-    file::remove(&path).unwrap();
-    refused(&at);
 }
 
 #[test]

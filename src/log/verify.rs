@@ -15,6 +15,7 @@ pub use finding::{Fault, Finding, Severity};
 use super::batch::BatchHeader;
 use super::checkpoint::{self, Checkpoint};
 use super::compact::{self, CompactionState, Manifest};
+use super::damage;
 use super::records::Records;
 use super::recovery;
 use super::scan::{Found, Scan, Step};
@@ -30,8 +31,9 @@ use uuid::Uuid;
 /// What the records of one batch may unpack to (bytes) before they are taken for a bomb.
 const UNPACKED_BYTES_MAX: usize = 512 << 20;
 /// Files of a partition's directory that belong to no segment.
-const OWN_FILES: [&str; 4] = [
+const OWN_FILES: [&str; 5] = [
     checkpoint::FILE_NAME,
+    damage::FILE_NAME,
     compact::STATE_FILE_NAME,
     compact::SWAP_FILE_NAME,
     spare::FILE_NAME,
@@ -555,7 +557,11 @@ impl Verifier<'_> {
             .collect();
         strays.sort();
         for path in strays {
-            self.note(&path, Fault::Stray);
+            let fault = match recovery::is_cut(&path) {
+                true => Fault::Cut,
+                false => Fault::Stray,
+            };
+            self.note(&path, fault);
         }
     }
 
@@ -608,6 +614,8 @@ fn faults_in_header(header: &BatchHeader, is_compacted: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     let count_max = header.last_offset_delta.saturating_add(1);
     let count_fits = match is_compacted {
+        // Repair leaves empty batches anywhere.
+        _ if header.record_count == 0 => true,
         true => header.record_count <= count_max,
         false => header.record_count == count_max,
     };
