@@ -153,7 +153,7 @@ impl DamageList {
     pub fn sound_bytes(&self, segment_base: i64, offset: i64, end: usize) -> Range<usize> {
         let mut sound = 0..end;
         for found in self.in_segment(segment_base) {
-            match found.offsets.end <= offset && !found.offsets.is_empty() {
+            match found.offsets.end <= offset {
                 true => sound.start = sound.start.max(found.bytes.end),
                 false => sound.end = sound.end.min(found.bytes.start),
             }

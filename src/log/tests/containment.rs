@@ -195,6 +195,23 @@ fn every_changed_byte_costs_the_records_of_its_batch_and_no_others() {
 }
 
 #[test]
+fn bytes_too_many_between_two_batches_cost_no_record() {
+    let mut at = stopped(25);
+    let base = at.segments()[0];
+    let mut batch_bytes = 0;
+    at.change(base, |bytes| {
+        batch_bytes = BatchHeader::parse(bytes).unwrap().size();
+        bytes.insert(3 * batch_bytes, 0xff);
+    });
+    fs::remove_file(at.path(base, "index")).unwrap();
+    at.reopen();
+    at.check_lost(0..0);
+    let found = at.log.damage().iter().next().expect("damage");
+    assert_eq!(found.offsets, 9..9);
+    assert_eq!(found.bytes, 3 * batch_bytes..3 * batch_bytes + 1);
+}
+
+#[test]
 fn a_read_that_stumbles_finds_out_where_the_damage_is() {
     let mut at = stopped(25);
     let second = at.segments()[1];
