@@ -8,7 +8,7 @@ use crate::engine::groups::messages::CommitRequest;
 use crate::engine::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
 use crate::engine::offsets_format::FormatError;
 use crate::engine::offsets_topic::{self, Record};
-use crate::engine::{Engine, PartitionKey};
+use crate::engine::{Engine, EngineError, PartitionKey};
 use crate::io::clock;
 use futures_util::future::join_all;
 use std::collections::{BTreeSet, HashMap};
@@ -264,8 +264,12 @@ impl Engine {
     }
 
     /// Forgets the offsets of a deleted topic. Returns when that is durable, so that a topic of the
-    /// same name does not inherit them; if it cannot be written, the next start tries again.
-    pub async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
+    /// same name does not inherit them.
+    ///
+    /// # Errors
+    /// When it cannot be written. The next start tries again; until then there must be no other topic
+    /// of that name.
+    pub async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) -> Result<(), EngineError> {
         let mut forgotten = Vec::new();
         let mut after = None;
         loop {
@@ -284,7 +288,14 @@ impl Engine {
             // Others have their turn. No offset of the topic is added: it is unknown by now.
             tokio::task::yield_now().await;
         }
-        join_all(forgotten).await;
+        let forgotten: Result<(), GroupError> = join_all(forgotten).await.into_iter().collect();
+        forgotten.map_err(|_| {
+            tracing::error!(
+                topic = topic.name,
+                "the offsets of a deleted topic cannot be forgotten; the next start tries again"
+            );
+            EngineError::StorageFailed
+        })
     }
 
     fn forget_offsets_in(

@@ -1,6 +1,7 @@
 //! What groups promise of the disk, at moments that a client cannot choose.
 
 use super::*;
+use crate::engine::admin::NewTopic;
 use crate::engine::groups::messages::{CommitRequest, MemberSnapshot, Protocol};
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::tests::{create, flush, key, start};
@@ -98,6 +99,29 @@ fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() 
         let again = broker(dir.path());
         again.load_groups().unwrap();
         assert_eq!(committed(&again, GROUP).await, []);
+    });
+}
+
+#[test]
+fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, disk_fails) = broker_with_disk(dir.path());
+        let old = create(&engine, "t", 1).await;
+        assert!(commit(&engine, GROUP, &[key(&old, 0)]).await.is_ok());
+        disk_fails.set(true);
+        assert!(engine.delete_topic(old.id).await.is_err());
+        assert!(engine.topic("t").is_none());
+        let new = NewTopic {
+            name: "t".into(),
+            partitions: 1,
+            configs: Default::default(),
+        };
+        let again = engine.create_topic(new, false).await;
+        assert!(
+            again.is_err(),
+            "it would have the offsets of the deleted one"
+        );
     });
 }
 
