@@ -15,8 +15,8 @@ const ENV_PREFIX: &str = "MILLSTREAM_";
 pub(super) const ENV_CONFIG: &str = "MILLSTREAM_CONFIG";
 /// Names the broker for the client commands; set in a shell, it must not keep `serve` from starting.
 const ENV_BOOTSTRAP: &str = "MILLSTREAM_BOOTSTRAP";
-/// Read by `io::sabotage`.
-const ENV_SABOTAGE: &str = "MILLSTREAM_SABOTAGE";
+/// Read by `io::sabotage` and `io::fault`.
+const ENV_SABOTAGE: [&str; 2] = ["MILLSTREAM_SABOTAGE", "MILLSTREAM_FAULT"];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +173,9 @@ fn read_env(
         .map(Knob::env)
         .chain([ENV_CONFIG.to_owned()])
         .collect();
-    let of_others =
-        |name: &str| name == ENV_BOOTSTRAP || (cfg!(feature = "sabotage") && name == ENV_SABOTAGE);
+    let of_others = |name: &str| {
+        name == ENV_BOOTSTRAP || (cfg!(feature = "sabotage") && ENV_SABOTAGE.contains(&name))
+    };
     let mut ours = BTreeMap::new();
     for (name, value) in env {
         let name = name.to_string_lossy().into_owned();
