@@ -29,7 +29,16 @@ impl Broker {
         flags: &[String],
         log: &Path,
     ) -> std::io::Result<Broker> {
-        let mut command = Command::new(binary);
+        Broker::spawn_with(Command::new(binary), data_dir, flags, log)
+    }
+
+    /// The same, by a command that has its program and environment.
+    pub fn spawn_with(
+        mut command: Command,
+        data_dir: &Path,
+        flags: &[String],
+        log: &Path,
+    ) -> std::io::Result<Broker> {
         command
             .arg("serve")
             .arg("--data-dir")

@@ -1,5 +1,6 @@
 //! Where the data directory lies, and what of it a fault leaves.
 
+use crate::torn::Torn;
 use anyhow::{Context, bail, ensure};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,6 +30,8 @@ pub enum Disk {
     Image(Image),
     /// A small file system that can be filled up: SIGKILL leaves all that was written.
     Small(Small),
+    /// An ordinary directory, of which each kill leaves many images.
+    Torn(Torn),
 }
 
 impl Disk {
@@ -37,18 +40,18 @@ impl Disk {
             Disk::Directory(dir) => dir.clone(),
             Disk::Image(image) => image.mounted.join("data"),
             Disk::Small(small) => small.mounted.join("data"),
+            Disk::Torn(torn) => torn.data.clone(),
         }
     }
 
     /// Copies the data directory as it is now, and the disk as the last cut left it.
     pub fn keep(&self, to: &Path) -> anyhow::Result<()> {
-        run(
-            "cp",
-            ["-a", "--sparse=always"]
-                .map(OsStr::new)
-                .into_iter()
-                .chain([self.data_dir().as_os_str(), to.join("data").as_os_str()]),
-        )?;
+        copy(&self.data_dir(), &to.join("data"))?;
+        if let Disk::Torn(torn) = self
+            && torn.untouched().exists()
+        {
+            copy(&torn.untouched(), &to.join("image"))?;
+        }
         if let Disk::Image(image) = self
             && image.untouched().exists()
         {
@@ -242,6 +245,16 @@ pub fn own_mounts() -> anyhow::Result<()> {
         bail!("a mount namespace: {}", std::io::Error::last_os_error());
     }
     run("mount", ["--make-rprivate", "/"].map(OsStr::new))
+}
+
+/// Copies a directory with all that is in it; the directories above `to` are made.
+pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to.parent().unwrap_or(to))?;
+    let flags = ["-a", "--sparse=always"].map(OsStr::new);
+    run(
+        "cp",
+        flags.into_iter().chain([from.as_os_str(), to.as_os_str()]),
+    )
 }
 
 fn sparse(file: &Path, bytes: u64) -> anyhow::Result<()> {

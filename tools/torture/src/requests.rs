@@ -44,16 +44,23 @@ const TIMEOUT_MS: i32 = 30_000;
 pub type Configs = BTreeMap<String, String>;
 
 pub fn produce(topic: &str, index: i32, acks: i16, batch: Bytes) -> ProduceRequest {
-    let partition = PartitionProduceData::default()
-        .with_index(index)
-        .with_records(Some(batch));
-    let topic = TopicProduceData::default()
-        .with_name(topic_name(topic))
-        .with_partition_data(vec![partition]);
+    produce_all(&[(topic, index, batch)], acks)
+}
+
+/// A batch for each of some partitions, in one request; answers come in the same order.
+pub fn produce_all(batches: &[(&str, i32, Bytes)], acks: i16) -> ProduceRequest {
+    let topic = |(topic, index, batch): &(&str, i32, Bytes)| {
+        let partition = PartitionProduceData::default()
+            .with_index(*index)
+            .with_records(Some(batch.clone()));
+        TopicProduceData::default()
+            .with_name(topic_name(topic))
+            .with_partition_data(vec![partition])
+    };
     ProduceRequest::default()
         .with_acks(acks)
         .with_timeout_ms(TIMEOUT_MS)
-        .with_topic_data(vec![topic])
+        .with_topic_data(batches.iter().map(topic).collect())
 }
 
 /// The error code and the base offset.
