@@ -10,8 +10,8 @@ use crate::engine::mailbox;
 use crate::engine::replay;
 use crate::engine::upkeep::{self, OpenReport};
 use crate::io::worker::Worker;
-use crate::io::{file, process, ring};
-use crate::log::LogError;
+use crate::io::{file, map, process, ring};
+use crate::net::addresses::Addresses;
 use crate::net::listener;
 use crate::shard::{self, Event, Order, ShardParts};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,6 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -78,8 +77,6 @@ pub enum ServeError {
         address: String,
         error: io::Error,
     },
-    #[error("a partition cannot be opened: {0}")]
-    Partition(#[from] LogError),
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
     #[error("a shard ended unexpectedly")]
@@ -114,6 +111,8 @@ pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeEr
     if let Err(error) = process::raise_open_files() {
         tracing::warn!(%error, "the limit on open files could not be raised");
     }
+    let maps = process::max_map_count().map_or(usize::MAX, |count| count / 16 * 15);
+    map::set_mapped_max(config.maps_max.min(maps));
     let data = DataDir::open(&config.data_dir)?;
     let (listeners, kafka) = listener::bind(&config.listen, config.cores)
         .map_err(|error| listen_error("--listen", &config.listen, error))?;
@@ -288,7 +287,7 @@ impl Broker {
         replay_journals(&config, &catalog)?;
         let (mailboxes, receivers) = mailbox::mailboxes(config.cores, config.mailbox_depth);
         let cores = process::allowed_cores();
-        let connections = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::new(Addresses::default());
         let (event_sender, events) = mpsc::channel();
         let mut admin = Some(Admin::new(catalog_log));
         let mut http = http;
@@ -344,7 +343,6 @@ impl Broker {
                     opened.scanned_bytes += report.scanned_bytes;
                     opened.cut_bytes += report.cut_bytes;
                 }
-                Ok(Event::Failed(error)) => return Err(error.into()),
                 Ok(Event::NotStarted(error)) => return Err(ServeError::NoRing(error)),
                 _ => return Err(ServeError::ShardGone),
             }

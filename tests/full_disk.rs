@@ -38,7 +38,7 @@ fn a_full_disk_refuses_producers_for_now_keeps_reading_and_recovers_when_there_i
             return;
         }
     }
-    let serve = command(own_address(), dir.path(), &[]);
+    let serve = command(own_address(), dir.path(), &["--free-bytes-min", "1MiB"]);
     let mut broker = Broker::from_command(with_small_disk(dir.path(), &serve));
     let mut wire = Wire::connect(broker.kafka);
     wire.create_topic("ballast", 1);
@@ -63,10 +63,17 @@ fn a_full_disk_refuses_producers_for_now_keeps_reading_and_recovers_when_there_i
         wire.produce("t", 0, large.encode()).error_code,
         KAFKA_STORAGE_ERROR
     );
+    for _ in 0..100 {
+        wire.produce("t", 0, large.encode());
+    }
+    // One line in ten seconds.
+    let lines = broker.log().matches("no room for new records").count();
+    assert!((1..=9).contains(&lines), "{}", broker.log());
     assert_eq!(wire.values("t", 0).len(), stored);
     assert_eq!(wire.values("ballast", 0).len(), 16);
     assert_eq!(broker.get("/healthz").0, 200);
     assert_eq!(wire.delete_topic("ballast"), 0, "deletes go on");
+    wire.create_topic("ballast", 1);
     let mut offset = None;
     eventually("there is room again", || {
         let response = wire.produce("t", 0, large.encode());

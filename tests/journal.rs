@@ -94,7 +94,7 @@ fn what_only_the_journal_has_is_written_back_at_the_next_start() {
     let dumped = millstream(&["dump"], &journal);
     assert!(dumped.contains("group 0  entries"), "{dumped}");
 
-    wipe_segments_behind_direct_flushes(dir.path(), &journal);
+    wipe_segments_behind_direct_flushes(dir.path(), &journal, "t", PARTITIONS as usize);
     let broker = Broker::with(dir.path(), &["--cores", "2"]);
     assert!(
         broker.log().contains("wrote the journal back"),
@@ -109,8 +109,13 @@ fn what_only_the_journal_has_is_written_back_at_the_next_start() {
     check_values(&broker, appended);
 }
 
-/// Wipes each segment from the first byte on that the journal has.
-fn wipe_segments_behind_direct_flushes(data_dir: &Path, journal: &Path) {
+/// Wipes each segment of a topic from the first byte on that the journal has.
+pub fn wipe_segments_behind_direct_flushes(
+    data_dir: &Path,
+    journal: &Path,
+    topic: &str,
+    partitions: usize,
+) {
     let dumped = millstream(&["dump", "--json"], journal);
     let entries = dumped
         .lines()
@@ -122,9 +127,9 @@ fn wipe_segments_behind_direct_flushes(data_dir: &Path, journal: &Path) {
         let position = entry["segment_position"].as_u64().unwrap();
         first.entry((partition, segment)).or_insert(position);
     }
-    assert_eq!(first.len(), PARTITIONS as usize);
+    assert_eq!(first.len(), partitions);
     for ((partition, segment), position) in first {
-        let path = data_dir.join(format!("t-{partition}/{segment:020}.log"));
+        let path = data_dir.join(format!("{topic}-{partition}/{segment:020}.log"));
         let file = fs::File::options().write(true).open(&path).unwrap();
         let length = file.metadata().unwrap().len();
         let zeros = vec![0; (length - position) as usize];
@@ -170,6 +175,27 @@ fn a_deleted_topic_is_not_brought_back_by_the_journal() {
     for index in 0..PARTITIONS {
         assert_eq!(wire.values("t", index), [b"new"]);
     }
+}
+
+#[test]
+fn a_deleted_topic_gives_its_files_back_though_the_journal_has_records_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), ONE_CORE);
+    append_by_way_of_the_journal(&broker, 3);
+    assert!(in_use(&broker, "t-0/"));
+    assert_eq!(Wire::connect(broker.kafka).delete_topic("t"), 0);
+    eventually("its files are let go of", || {
+        !in_use(&broker, "t-0/") && !in_use(&broker, "-delete/")
+    });
+}
+
+/// Whether the broker has a file open or mapped whose path contains this.
+fn in_use(broker: &Broker, path: &str) -> bool {
+    let process = format!("/proc/{}", broker.pid());
+    let maps = fs::read_to_string(format!("{process}/maps")).unwrap();
+    let open = fs::read_dir(format!("{process}/fd")).unwrap();
+    let mut targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    maps.contains(path) || targets.any(|target| target.to_string_lossy().contains(path))
 }
 
 #[test]

@@ -193,6 +193,34 @@ fn a_client_that_never_lets_go_does_not_keep_it_from_stopping() {
 }
 
 #[test]
+fn a_clean_stop_of_many_partitions_leaves_nothing_to_read_again() {
+    const PARTITIONS: i32 = 600;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", PARTITIONS);
+    let value = |index: i32| index.to_string();
+    for index in 0..PARTITIONS {
+        let batch = Batch::of([value(index)]).encode();
+        wire.send(&produce("t", index, -1, batch), PRODUCE);
+    }
+    for _ in 0..PARTITIONS {
+        let response = wire.receive::<ProduceRequest>(PRODUCE);
+        assert_eq!(partition_of(response).error_code, 0);
+    }
+    broker.stop();
+    let broker = Broker::start(dir.path());
+    let found = format!("partitions={PARTITIONS} scanned_bytes=0 cut_bytes=0");
+    eventually("all is told to be in order", || {
+        broker.log().contains(&found)
+    });
+    let mut wire = Wire::connect(broker.kafka);
+    for index in 0..PARTITIONS {
+        assert_eq!(wire.values("t", index), [value(index).into_bytes()]);
+    }
+}
+
+#[test]
 fn the_number_of_cores_changes_nothing_that_a_client_sees() {
     const PARTITIONS: i32 = 8;
     let dir = tempfile::tempdir().unwrap();

@@ -24,6 +24,7 @@ use millstream::log::batch::build::BatchBuilder;
 use millstream::log::compact::{SwapError, SwapJob};
 use millstream::log::jobs::{CheckpointJob, DeleteJob, LoadJob, Loaded, Room, RoomJob, SealJob};
 use millstream::log::recovery::Replay;
+use millstream::log::spare;
 use millstream::log::{
     AppendError, Flush, Log, LogConfig, Offsets, Read, ReadError, Retention, TimeLookup,
 };
@@ -43,21 +44,36 @@ fn a_log_agrees_with_its_model_whatever_happens_to_the_machine() {
     let number = |name| Some(std::env::var(name).ok()?.parse::<u64>().expect(name));
     let first = number("MILLSTREAM_SEED");
     let runs = number("MILLSTREAM_RUNS").unwrap_or(if first.is_some() { 1 } else { 300 });
+    let mut recycled = 0;
     for seed in (first.unwrap_or(1)..).take(runs as usize) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            eprintln!("this was seed {seed}: set MILLSTREAM_SEED={seed} to run it again");
-            resume_unwind(panic);
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok(segments) => recycled += segments,
+            Err(panic) => {
+                eprintln!("this was seed {seed}: set MILLSTREAM_SEED={seed} to run it again");
+                resume_unwind(panic);
+            }
         }
     }
+    assert!(runs < 300 || recycled > 0, "no seed met a recycled segment");
 }
 
-fn run(seed: u64) {
+/// Returns how many segments were recycled.
+fn run(seed: u64) -> usize {
     let mut driver = Driver::new(seed);
     for _ in 0..STEPS {
         driver.step();
     }
     driver.reopen_cleanly();
     driver.check_everything();
+    driver.recycled
+}
+
+fn is_recycled(result: &io::Result<Room>) -> bool {
+    let Ok(Room::Opened(opened)) = result else {
+        return false;
+    };
+    let size = opened.file.metadata().unwrap().len() as usize;
+    spare::is_marked(&opened.file, size).unwrap()
 }
 
 /// What waits for the worker thread.
@@ -101,6 +117,8 @@ struct Driver {
     /// Whether this seed makes file operations fail.
     faulty: bool,
     trace: bool,
+    /// Segments that were begun in the file of an older one.
+    recycled: usize,
 }
 
 impl Driver {
@@ -123,6 +141,7 @@ impl Driver {
             writing_back: None,
             cleaning: None,
             trace: std::env::var_os("MILLSTREAM_TRACE").is_some(),
+            recycled: 0,
         }
     }
 
@@ -254,7 +273,7 @@ impl Driver {
     }
 
     fn seal(&mut self) {
-        let job = self.log.seal_active(self.now_ms).unwrap();
+        let job = self.log.close_active(self.now_ms).unwrap();
         self.jobs.extend(job.map(Job::Seal));
     }
 
@@ -289,7 +308,11 @@ impl Driver {
         }
         self.say(format_args!("run {}", job_name(&job)));
         let done = match job {
-            Job::Room(job) => Some(Done::Room(job.run())),
+            Job::Room(job) => {
+                let result = job.run();
+                self.recycled += usize::from(is_recycled(&result));
+                Some(Done::Room(result))
+            }
             Job::Seal(job) => Some(Done::Seal(job.run())),
             Job::Checkpoint(job) => {
                 let result = job.run();

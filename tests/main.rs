@@ -2,11 +2,14 @@
 
 mod administration;
 mod clients;
+mod clock;
 mod codecs;
 mod commands;
 mod compaction;
+mod containment;
 mod durability;
 mod fetch_sessions;
+mod format;
 mod full_disk;
 mod fuzz_seeds;
 mod group_command;
@@ -15,6 +18,7 @@ mod hostile;
 mod http;
 mod journal;
 mod lifecycle;
+mod limits;
 mod log_model;
 mod perf;
 mod protocol;

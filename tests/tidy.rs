@@ -18,6 +18,8 @@ const UNSAFE_ROOM: &str = "io";
 /// The only room that prints.
 const PRINTING_ROOM: &str = "cli";
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln"];
+/// The only file that asks the wall clock; what is about timers must not jump with it.
+const CLOCK: &str = "src/io/clock.rs";
 /// What is left in by mistake.
 const UNFINISHED: &[&str] = &["dbg", "todo", "unimplemented"];
 const LINES_MAX: usize = 700;
@@ -47,6 +49,15 @@ fn unsafe_stays_in_its_room() {
         sources()
             .iter()
             .flat_map(|(path, text)| unsafe_outside(path, text)),
+    );
+}
+
+#[test]
+fn the_wall_clock_is_asked_in_one_place() {
+    assert_none(
+        sources()
+            .iter()
+            .flat_map(|(path, text)| wall_clocks(path, text)),
     );
 }
 
@@ -117,6 +128,38 @@ fn unsafe_outside(path: &str, text: &str) -> Vec<String> {
     places
         .map(|at| format!("{path}:{}: unsafe outside {UNSAFE_ROOM}", source.line(at)))
         .collect()
+}
+
+fn wall_clocks(path: &str, text: &str) -> Vec<String> {
+    if path == CLOCK {
+        return Vec::new();
+    }
+    let source = Source::new(text);
+    let mut problems = Vec::new();
+    // Of the standard library, of the C library, and of the crates for dates.
+    for name in [
+        "SystemTime",
+        "clock_gettime",
+        "gettimeofday",
+        "Zoned",
+        "Utc",
+    ] {
+        for at in source.words(name) {
+            problems.push(format!(
+                "{path}:{}: {name} outside {CLOCK}",
+                source.line(at)
+            ));
+        }
+    }
+    for at in source.words("Timestamp") {
+        if source.code[at..].starts_with("Timestamp::now") {
+            problems.push(format!(
+                "{path}:{}: the time outside {CLOCK}",
+                source.line(at)
+            ));
+        }
+    }
+    problems
 }
 
 fn left_in(path: &str, text: &str) -> Vec<String> {
@@ -318,6 +361,15 @@ fn unsafe_is_found_in_code_only() {
     // Quotes in characters, and lifetimes, do not open anything.
     let tricky = "fn f<'a>(s: &'a str) { m('\"', '\\'', 'x', b'\"'); unsafe {} }";
     assert_eq!(unsafe_outside("src/log/mod.rs", tricky).len(), 1);
+}
+
+#[test]
+fn a_clock_of_ones_own_is_found() {
+    let code = "use std::time::SystemTime;\nfn f() { jiff::Timestamp::now(); }";
+    assert_eq!(wall_clocks("src/net/mod.rs", code).len(), 2);
+    assert!(wall_clocks(CLOCK, code).is_empty());
+    let harmless = "use std::time::Instant; fn f(t: Timestamp) {} // SystemTime";
+    assert!(wall_clocks("src/net/mod.rs", harmless).is_empty());
 }
 
 #[test]

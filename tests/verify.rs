@@ -2,6 +2,7 @@
 //! every kind of file.
 
 mod foreign;
+mod repair;
 
 use millstream::config::TopicDefaults;
 use millstream::engine::catalog::{Catalog, Entry};
@@ -116,7 +117,7 @@ impl DataDir {
     }
 
     fn close(&mut self) {
-        let seal = self.log.seal_active(NOW_MS).unwrap().unwrap();
+        let seal = self.log.close_active(NOW_MS).unwrap().unwrap();
         self.log.seal_done(&seal.run());
         self.log.want_checkpoint();
         self.flush();

@@ -87,7 +87,9 @@ impl OpenLog {
         loop {
             match self.log.read(offset, max_bytes, true, true, NOW_MS) {
                 Ok(Read::Data { records, .. }) => return records,
-                Ok(Read::Load(job)) => self.log.load_done(job.run().expect("a segment"), NOW_MS),
+                Ok(Read::Load(job)) => {
+                    drop(self.log.load_done(job.run().expect("a segment"), NOW_MS))
+                }
                 Ok(Read::Empty) | Err(_) => panic!("offset {offset} is not there"),
             }
         }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::cli::partitioner::{Sticky, partition_for_key};
 use crate::cli::producer::{Acks, Origin, Producer, Settings, Totals};
 use crate::cli::records::{Header, NewRecord};
 use crate::cli::words;
+use crate::io::clock;
 
 const BATCH_BYTES_DEFAULT: &str = "524288";
 
@@ -132,7 +133,7 @@ impl Session<'_> {
     }
 
     fn add(&mut self, block: &Block) -> anyhow::Result<()> {
-        let timestamp_ms = now_ms();
+        let timestamp_ms = clock::now_ms();
         for (at, line) in block.lines.iter().enumerate() {
             let origin = Origin {
                 source: block.source.clone(),
@@ -236,13 +237,6 @@ fn progress_bar(files: &[PathBuf]) -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-}
-
-fn now_ms() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn parse_acks(text: &str) -> Result<Acks, String> {

@@ -1,5 +1,7 @@
 //! `millstream verify`: is every byte of a data directory, or of other logs, what it should be?
 
+mod repair;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -28,7 +30,13 @@ const LOCK_FILE: &str = "lock";
 #[command(after_help = "\
 Reads all that is there and changes nothing. No broker must run on it. Each finding is a line: an \
 error, or a note on what a crash leaves behind and the next start repairs. The exit status is 1 when \
-there are errors.
+there are errors, 2 when the command line makes no sense, else 0.
+
+With --repair, batches that cannot be read, and missing segments, are given up: empty batches stand for \
+their offsets, and consumers move over them. Torn tails are cut, wrong indexes made anew, journals \
+written back. Each file that is changed is first kept in `repaired.<time>` in the data directory. What was \
+done is told, a line each; then all is verified again, and the exit status is 1 only if errors are left: \
+a damaged catalog is not mended. Done again, it changes nothing.
 
 Of a log that Kafka wrote, and of a single segment, every batch must be sound, and offsets and leader \
 epochs must not go back; gaps between offsets are taken for a compaction's. Only the segments are \
@@ -41,6 +49,10 @@ pub struct Args {
     /// Decompress and read the records of every batch too
     #[arg(long)]
     records: bool,
+    /// Mend what is damaged: give up what cannot be read, so that all else can; needs the broker's data
+    /// directory
+    #[arg(long)]
+    repair: bool,
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
@@ -53,7 +65,13 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let started = Instant::now();
     args.paths.iter().try_for_each(|path| check_kind(path))?;
+    if args.repair {
+        repair::prepare(&args)?;
+    }
     let _locks = lock_all(&args.paths)?;
+    if args.repair {
+        repair::run(&args)?;
+    }
     let plan = plan(&args.paths);
     let bar = progress_bar(plan.jobs.iter().map(|job| job.bytes).sum(), args.quiet);
     let mut teller = Teller {

@@ -44,7 +44,8 @@ table! {
         /// a power cut loses what was not yet written back.
         durability: Durability = Durability::Fsync, Kind::OneOf(Durability::NAMES);
         /// Bytes appended to a partition between two checkpoints: after a crash, about this much of
-        /// each partition is checked again.
+        /// each partition is checked again. Of one that takes so much in less than a tenth of a second,
+        /// what it took in that time, and at most 32 times as much.
         checkpoint_bytes: u64 = 4 * MIB as u64, bytes(4 * KIB, GIB);
         /// The largest step by which disk space is reserved for a segment. Steps start small and double
         /// up to this, so that small partitions stay small.
@@ -53,10 +54,21 @@ table! {
         /// flush; 0 for none. Disk space is taken when it is first needed. After a crash all of it is
         /// written back to the partitions at the next start.
         journal_bytes: u64 = 128 * MIB as u64, bytes(0, 16 * GIB);
+        /// Bytes of the file system that records leave free: an append that needs more disk space than
+        /// that leaves is refused for now, as on a full disk. What is left serves the catalog, committed
+        /// offsets and checkpoints, so that topics can still be deleted.
+        free_bytes_min: u64 = 16 * MIB as u64, bytes(0, LONG_MAX);
+        /// The most segments that are mapped at once; a read or an append that needs one more is refused
+        /// for now. The kernel's own limit is for everything that the process maps, and what meets it may
+        /// be anything.
+        maps_max: usize = INT_MAX as usize, count(16, INT_MAX), shown "15 in 16 of `vm.max_map_count`";
         /// How often each partition is searched for segments that retention lets go.
         retention_check_interval_ms: u64 = 300_000, millis(1, LONG_MAX), kafka "log.retention.check.interval.ms";
         /// How long an idempotent producer may be silent before its sequence numbers are forgotten.
         producer_id_expiration_ms: u64 = 86_400_000, millis(1, INT_MAX), kafka "producer.id.expiration.ms";
+        /// Bytes of closed segments that are read from the disk in a second to find damage before a
+        /// consumer does, at most once a day each; 0 for none.
+        scrub_bytes_per_second: u64 = 0, bytes(0, LONG_MAX);
     }
 
     "Compaction" {
@@ -95,6 +107,9 @@ table! {
         group_max_session_timeout_ms: u64 = 1_800_000, millis(1, INT_MAX), kafka "group.max.session.timeout.ms";
         /// The most members that one group may have; one more is refused.
         group_max_size: usize = 10_000, count(1, 1_000_000), kafka "group.max.size";
+        /// The most bytes that the members of one group may say of themselves (their protocols and
+        /// subscriptions) together; who would make it more is refused. The leader is sent all of it.
+        group_metadata_bytes_max: usize = 64 * MIB as usize, bytes(KIB, INT_MAX);
         /// The most groups that there may be; one more is refused.
         groups_max: usize = 100_000, count(1, 10_000_000);
         /// The most bytes of the note that a client may commit with an offset.
@@ -112,6 +127,21 @@ table! {
         frame_bytes_max: usize = 100 * MIB as usize, bytes(KIB, INT_MAX), kafka "socket.request.max.bytes";
         /// The most connections; one more is closed as soon as it is accepted.
         connections_max: usize = 10_000, count(1, 1_000_000), kafka "max.connections";
+        /// The most connections from one address; one more is closed as soon as it is accepted. There
+        /// is no limit unless one is set: behind a proxy or NAT all clients have one address.
+        connections_per_address_max: usize = INT_MAX as usize, count(1, INT_MAX), kafka "max.connections.per.ip",
+            shown "no limit";
+        /// The most connections that one address may open in a second; one more is closed as soon as it
+        /// is accepted. As garbage ends its connection, it bounds the rate of garbage too. There is no
+        /// limit unless one is set, for the same reason.
+        connection_rate_per_address_max: usize = INT_MAX as usize, count(1, INT_MAX), shown "no limit";
+        /// How long a request may take to go on. A connection whose request has begun and brings less
+        /// than `frame_bytes_per_second_min` for so long is closed.
+        frame_timeout_ms: u64 = 30_000, millis(1, LONG_MAX);
+        /// Bytes a second that a request which has begun must bring, on the average of
+        /// `frame_timeout_ms`: what trickles in holds memory that others wait for. Time in which the
+        /// broker does not read is not counted. With 0 any byte will do.
+        frame_bytes_per_second_min: usize = 1024, bytes(0, INT_MAX);
         /// Bytes of requests one connection may have in memory before no more is read
         /// from it. A single request that is larger than this is still admitted, but alone.
         connection_inflight_bytes_max: usize = 64 * MIB as usize, bytes(64 * KIB, LONG_MAX);
@@ -180,6 +210,12 @@ impl Config {
     /// in `listen`.
     pub fn advertised(&self) -> &HostPort {
         self.advertise.as_ref().unwrap_or(&self.listen)
+    }
+
+    /// The fewest bytes that a request which has begun may bring in `frame_timeout_ms`.
+    pub fn frame_bytes_min(&self) -> usize {
+        let per_second = self.frame_bytes_per_second_min as u64;
+        (per_second.saturating_mul(self.frame_timeout_ms) / 1000) as usize
     }
 
     /// What no single knob's range can say. [`Config::load`] has called it.

@@ -15,8 +15,12 @@ const ENV_PREFIX: &str = "MILLSTREAM_";
 pub(super) const ENV_CONFIG: &str = "MILLSTREAM_CONFIG";
 /// Names the broker for the client commands; set in a shell, it must not keep `serve` from starting.
 const ENV_BOOTSTRAP: &str = "MILLSTREAM_BOOTSTRAP";
-/// Read by `io::sabotage` and `io::fault`.
-const ENV_SABOTAGE: [&str; 2] = ["MILLSTREAM_SABOTAGE", "MILLSTREAM_FAULT"];
+/// Read by `io::sabotage`.
+const ENV_SABOTAGE: &str = "MILLSTREAM_SABOTAGE";
+/// Read by `io::fault`.
+const ENV_FAULT: &str = "MILLSTREAM_FAULT";
+/// Read by `io::clock`.
+const ENV_CLOCK_OFFSET: &str = "MILLSTREAM_CLOCK_OFFSET";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +177,14 @@ fn read_env(
         .map(Knob::env)
         .chain([ENV_CONFIG.to_owned()])
         .collect();
-    let of_others = |name: &str| {
-        name == ENV_BOOTSTRAP || (cfg!(feature = "sabotage") && ENV_SABOTAGE.contains(&name))
+    // A name of a feature that is not compiled in is as unknown as any other.
+    let sabotages = cfg!(feature = "sabotage");
+    let jumps = cfg!(any(feature = "sabotage", feature = "faults"));
+    let of_others = |name: &str| match name {
+        ENV_BOOTSTRAP => true,
+        ENV_SABOTAGE | ENV_FAULT => sabotages,
+        ENV_CLOCK_OFFSET => jumps,
+        _ => false,
     };
     let mut ours = BTreeMap::new();
     for (name, value) in env {

@@ -3,8 +3,10 @@
 
 use super::catalog::{self, Entry, Topic, TopicNameError};
 use super::catalog_log::CatalogLog;
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, limits};
 use crate::config::{ConfigError, Kind, TopicConfig};
+use crate::io::seldom::{self, Seldom};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -21,7 +23,7 @@ const PRODUCER_ID_BLOCK: i64 = 1000;
 pub enum AdminError {
     #[error("topic {0:?} exists already")]
     TopicExists(String),
-    #[error("the files of a deleted topic {0:?} are still in the way; restart the broker")]
+    #[error("the files of a deleted topic {0:?} are still in the way; try again")]
     StillDeleting(String),
     #[error("there is no such topic")]
     UnknownTopic,
@@ -65,6 +67,8 @@ pub struct Admin {
     turn: tokio::sync::Mutex<()>,
     /// Locked by the worker thread only, while it writes.
     log: Arc<Mutex<CatalogLog>>,
+    /// Deleted topics whose files are out of the way, though the catalog does not say so yet.
+    purgeable: RefCell<Vec<Uuid>>,
 }
 
 impl Admin {
@@ -72,6 +76,7 @@ impl Admin {
         Admin {
             turn: tokio::sync::Mutex::new(()),
             log: Arc::new(Mutex::new(log)),
+            purgeable: RefCell::default(),
         }
     }
 }
@@ -124,6 +129,7 @@ impl Engine {
     ) -> Result<Arc<Topic>, AdminError> {
         self.administer(move |engine| async move {
             let _turn = engine.admin()?.turn.lock().await;
+            engine.purge().await;
             let topic = engine.check_new_topic(&new, internal)?;
             if only_check {
                 return Ok(Arc::new(topic));
@@ -202,6 +208,7 @@ impl Engine {
     fn check_limits(&self, topics: usize, partitions: usize) -> Result<(), AdminError> {
         let catalog = self.catalog.borrow();
         if catalog.topic_count() + topics > self.config.topics_max {
+            limits::TOPICS.reached("no topic was created");
             return Err(AdminError::LimitReached {
                 what: "topics",
                 limit: self.config.topics_max,
@@ -209,6 +216,7 @@ impl Engine {
             });
         }
         if catalog.partition_count().saturating_add(partitions) > self.config.partitions_max {
+            limits::PARTITIONS.reached(format_args!("no {partitions} more were created"));
             return Err(AdminError::LimitReached {
                 what: "partitions",
                 limit: self.config.partitions_max,
@@ -231,9 +239,39 @@ impl Engine {
             }
             engine.commit(Entry::TopicDeleted { id }).await?;
             tracing::info!(topic = topic.name, "deleted a topic");
-            engine.commit(Entry::TopicPurged { id }).await
+            engine.admin()?.purgeable.borrow_mut().push(id);
+            engine.purge().await;
+            Ok(())
         })
         .await
+    }
+
+    /// Frees the names of deleted topics whose files are out of the way. On a full disk that cannot be
+    /// written down, and is tried again.
+    async fn purge(self: &Rc<Self>) {
+        while let Some(id) = self.next_to_purge() {
+            if self.commit(Entry::TopicPurged { id }).await.is_err() {
+                return;
+            }
+            if let Ok(admin) = self.admin() {
+                admin.purgeable.borrow_mut().retain(|other| *other != id);
+            }
+        }
+    }
+
+    fn next_to_purge(&self) -> Option<Uuid> {
+        self.admin().ok()?.purgeable.borrow().first().copied()
+    }
+
+    /// Frees names that could not be freed when their topics were deleted.
+    pub async fn retry_purge(self: &Rc<Self>) {
+        if self.next_to_purge().is_none() {
+            return;
+        }
+        if let Ok(admin) = self.admin() {
+            let _turn = admin.turn.lock().await;
+            self.purge().await;
+        }
     }
 
     /// Gives a topic more partitions.
@@ -439,7 +477,10 @@ impl Engine {
             Ok(log.is_long())
         });
         let is_long = written.await.map_err(|error| {
-            tracing::error!(%error, "the catalog cannot be written");
+            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            if let Some(kept_back) = LINE.turn() {
+                tracing::error!(%error, kept_back, "the catalog cannot be written");
+            }
             AdminError::NotWritten(error)
         })?;
         // The entry is in force: a shard that cannot open or move its files must not keep the others
@@ -468,7 +509,10 @@ impl Engine {
             log.rewrite(&entries)
         });
         if let Err(error) = rewritten.await {
-            tracing::error!(%error, "the catalog cannot be written anew");
+            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            if let Some(kept_back) = LINE.turn() {
+                tracing::error!(%error, kept_back, "the catalog cannot be written anew");
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ impl Engine {
     }
 
     fn partitions_by_dirt(&self) -> Vec<SharedPartition> {
-        let now_ms = clock::now_ms();
+        let now_ms = clock::steady_ms();
         let mut found: Vec<(f64, SharedPartition)> = Vec::new();
         for partition in self.partitions() {
             let inner = partition.borrow();
@@ -200,6 +200,10 @@ impl Engine {
             Err(error) => {
                 tracing::error!(dir = %dir.display(), %error,
                     "compaction failed; the log is whole, and it is tried again later");
+                if let CompactError::Damaged { base, .. } = error {
+                    // The next round checks all of it, and tells where.
+                    partition.borrow_mut().log.doubt(*base);
+                }
                 self.note_failure(partition);
             }
         }
@@ -221,6 +225,6 @@ impl Engine {
             .saturating_mul(1 << cleaning.failures.min(20))
             .min(REST_MS_MAX.max(self.config.log_cleaner_backoff_ms as i64));
         cleaning.failures += 1;
-        cleaning.retry_at_ms = clock::now_ms().saturating_add(rest_ms);
+        cleaning.retry_at_ms = clock::steady_ms().saturating_add(rest_ms);
     }
 }

@@ -4,6 +4,7 @@
 //! owns that partition. All that must survive is written there, in Kafka's record format
 //! (`offsets_topic`), and is durable before it is answered.
 
+mod loading;
 mod offsets;
 #[cfg(test)]
 mod tests;
@@ -20,14 +21,13 @@ use super::groups::{GroupConfig, GroupError};
 use super::offsets_format::FormatError;
 use super::offsets_topic::{self, Record};
 use super::partition::{AckWhen, Append};
-use super::{Engine, EngineError, PartitionKey};
+use super::{Engine, EngineError, PartitionKey, limits};
 use crate::config::Config;
 use crate::io::clock;
 use crate::log::batch::BatchHeader;
-use crate::log::{LogError, LogErrorKind};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub struct Coordinator {
     config: Arc<GroupConfig>,
     /// By name, in whose order lag is measured.
     groups: RefCell<BTreeMap<String, Slot>>,
+    /// Partitions of `__consumer_offsets` that could not be read.
+    unread: RefCell<HashSet<PartitionKey>>,
     parked: RefCell<HashMap<Token, oneshot::Sender<Reply>>>,
     next_token: Cell<u64>,
     /// When a group wants its timers looked at, soonest first; stale entries are harmless.
@@ -76,11 +78,13 @@ impl Coordinator {
                 session_timeout_min_ms: config.group_min_session_timeout_ms as i64,
                 session_timeout_max_ms: config.group_max_session_timeout_ms as i64,
                 group_max_size: config.group_max_size,
+                group_metadata_bytes_max: config.group_metadata_bytes_max,
                 offset_metadata_bytes_max: config.offset_metadata_bytes_max,
                 offset_retention_ms: config.offsets_retention_ms as i64,
                 ..GroupConfig::default()
             }),
             groups: RefCell::default(),
+            unread: RefCell::default(),
             parked: RefCell::default(),
             next_token: Cell::new(0),
             timers: RefCell::default(),
@@ -183,16 +187,16 @@ impl Engine {
         F: Future<Output = Result<T, GroupError>> + 'static,
     {
         let answer = self.call(self.owner_of(home), move |engine| async move {
-            engine.check_coordinates()?;
+            engine.check_coordinates(home)?;
             act(engine, home).await
         });
         answer.await.unwrap_or(Err(GroupError::NotCoordinator))
     }
 
     /// When the broker stops, its groups are unloaded: a member is not unknown because of that, and
-    /// a join would wait for nobody.
-    fn check_coordinates(&self) -> Result<(), GroupError> {
-        match self.is_stopping() {
+    /// a join would wait for nobody. Nothing is known of groups whose partition could not be read.
+    fn check_coordinates(&self, home: PartitionKey) -> Result<(), GroupError> {
+        match self.is_stopping() || self.groups.unread.borrow().contains(&home) {
             true => Err(GroupError::NotCoordinator),
             false => Ok(()),
         }
@@ -201,7 +205,7 @@ impl Engine {
     /// The partition that a group is to be stored in, made when there is none yet.
     async fn find_home(self: &Rc<Self>, group_id: &str) -> Result<PartitionKey, GroupError> {
         let topic = self.ensure_offsets_topic().await.map_err(|error| {
-            tracing::error!(%error, "{OFFSETS_TOPIC} cannot be created; groups cannot be served");
+            offsets_topic::tell_not_written(&error, "cannot be created; groups cannot be served");
             GroupError::CoordinatorNotAvailable
         })?;
         Ok(home_in(&topic, group_id))
@@ -219,7 +223,7 @@ impl Engine {
         check_group_id(&group_id)?;
         let home = self.find_home(&group_id).await?;
         let answer = self.call_while_wanted(self.owner_of(home), move |engine| async move {
-            engine.check_coordinates()?;
+            engine.check_coordinates(home)?;
             let (token, reply) = engine.groups.park();
             let parked = Parked {
                 engine: Rc::clone(&engine),
@@ -261,10 +265,11 @@ impl Engine {
             .config
             .groups_max
             .div_ceil(self.mailboxes.shard_count());
-        match groups.contains_key(group_id) || groups.len() < most {
-            true => Ok(()),
-            false => Err(GroupError::GroupMaxSizeReached),
+        if groups.contains_key(group_id) || groups.len() < most {
+            return Ok(());
         }
+        limits::GROUPS.reached(format_args!("{group_id:?}"));
+        Err(GroupError::GroupMaxSizeReached)
     }
 
     /// A member asks for its assignment; answered when the leader's is durable.
@@ -494,7 +499,7 @@ impl Engine {
         let records = match records {
             Ok(records) => records,
             Err(error) => {
-                tracing::error!(%error, "{OFFSETS_TOPIC} has no room for a record");
+                offsets_topic::tell_not_written(&error, "has no room for a record");
                 let _ = done.send(false);
                 return written;
             }
@@ -519,7 +524,7 @@ impl Engine {
         tokio::task::spawn_local(async move {
             let result = appended.await.unwrap_or(Err(EngineError::Stopping));
             if let Err(error) = &result {
-                tracing::error!(%error, "{OFFSETS_TOPIC} cannot be written");
+                offsets_topic::tell_not_written(&error, "cannot be written");
             }
             let _ = done.send(result.is_ok());
         });
@@ -555,33 +560,6 @@ impl Engine {
         for group_id in ids {
             self.with_known_group(&group_id, |slot, _, out| slot.group.unload(out));
         }
-    }
-
-    /// Reads this shard's part of `__consumer_offsets`. Blocks: at start only.
-    ///
-    /// # Errors
-    /// When a segment cannot be read.
-    pub fn load_groups(self: &Rc<Self>) -> Result<(), LogError> {
-        let Some(topic) = self.topic(OFFSETS_TOPIC) else {
-            return Ok(());
-        };
-        for index in 0..topic.partitions {
-            let key = PartitionKey {
-                topic_id: topic.id,
-                index,
-            };
-            if let Some(partition) = self.partition(key) {
-                let mut loaded = offsets_topic::Loaded::default();
-                offsets_topic::load(&mut partition.borrow_mut().log, &mut loaded).map_err(
-                    |error| {
-                        let dir = self.config.data_dir.join(topic.dir_name(index));
-                        LogError::new(&dir, LogErrorKind::Io(error))
-                    },
-                )?;
-                self.adopt_groups(key, loaded);
-            }
-        }
-        Ok(())
     }
 
     /// Lets the sessions of all members begin: from now on clients can reach the broker. Another

@@ -1,9 +1,10 @@
 //! Reading from many partitions at once, and parking until there is something to read.
 
-use super::{Engine, EngineError, PartitionKey, SharedPartition};
+use super::{Engine, EngineError, PartitionKey, SharedPartition, limits};
 use crate::io::clock;
 use crate::log::Read;
 use crate::log::batch;
+use crate::log::damage::is_of_medium;
 use crate::log::jobs::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -212,7 +213,14 @@ impl Engine {
                     // Read again whether the pages are still there or not: under memory pressure
                     // one stall beats going in circles.
                     assume_resident = matches!(job, LoadJob::Populate { .. });
-                    self.load(partition, job).await?;
+                    if let Err(error) = self.load(partition, job).await {
+                        // Pages that cannot be read: all of the segment is checked, once, to tell which.
+                        let is_news = assume_resident && partition.borrow_mut().log.doubt(offset);
+                        if !is_news {
+                            return Err(error);
+                        }
+                        assume_resident = false;
+                    }
                 }
             }
         }
@@ -234,8 +242,19 @@ impl Engine {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there => Ok(()),
             Ok(Loaded::Pages) => Ok(()),
             Ok(loaded) => {
-                inner.log.load_done(loaded, clock::now_ms());
+                let found = inner.log.load_done(loaded, clock::now_ms());
+                drop(inner);
+                self.note_damage(partition, &found);
                 Ok(())
+            }
+            Err(error)
+                if is_of_medium(&error) && base.is_some_and(|base| inner.log.doubt(base)) =>
+            {
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                limits::MAPS.reached(error);
+                Err(EngineError::StorageFailed)
             }
             Err(error) => {
                 tracing::error!(dir = %inner.log.dir().display(), %error, "a segment cannot be read");

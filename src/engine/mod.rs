@@ -6,20 +6,25 @@
 pub mod admin;
 pub mod catalog;
 pub mod catalog_log;
+pub mod closing;
 pub mod compaction;
 pub mod coordinator;
+pub mod damage;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
 pub mod lag;
+pub mod limits;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
 pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
+pub mod repair;
 pub mod replay;
+pub mod scrub;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
@@ -87,7 +92,10 @@ impl From<ReadError> for EngineError {
             ReadError::OutOfRange { asked, start, end } => {
                 EngineError::OffsetOutOfRange { asked, start, end }
             }
-            ReadError::Corrupt { asked, .. } => EngineError::Corrupt { asked },
+            ReadError::Corrupt { asked, .. } | ReadError::EndLost { asked } => {
+                EngineError::Corrupt { asked }
+            }
+            ReadError::Unreadable { .. } | ReadError::Offline => EngineError::StorageFailed,
         }
     }
 }
@@ -119,6 +127,8 @@ pub struct Engine {
     pub mailboxes: Mailboxes,
     /// Runs what may block. One for each shard, so that the jobs of one log run in order.
     pub worker: Worker,
+    /// Run its jobs while the broker stops.
+    closers: closing::Closers,
     /// Removes files, which can take long; shared by all shards.
     pub janitor: Worker,
     /// Compacts; shared by all shards.
@@ -136,6 +146,8 @@ pub struct Engine {
     pub fetch_sessions: RefCell<FetchSessions>,
     /// How far they are behind, as the last round found.
     lag: RefCell<Arc<LagReport>>,
+    /// Notified when requests have to wait for memory that parked fetches hold.
+    pub memory_pressed: Rc<Notify>,
     stopping: Cell<bool>,
     stopped_wake: Notify,
 }
@@ -165,6 +177,7 @@ impl Engine {
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
             worker: parts.worker,
+            closers: closing::Closers::default(),
             janitor: parts.janitor,
             cleaner: parts.cleaner,
             catalog: RefCell::new(parts.catalog),
@@ -174,6 +187,7 @@ impl Engine {
             admin: parts.admin,
             producer_ids: RefCell::default(),
             lag: RefCell::default(),
+            memory_pressed: Rc::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
         })
@@ -333,7 +347,17 @@ impl Engine {
     pub fn make_room(self: &Rc<Self>, partition: &SharedPartition, job: RoomJob) {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
-        let result = self.run_blocking(move || job.run());
+        let floor = self.free_bytes_min(&partition);
+        let result = self.run_blocking(move || {
+            let is_enough = job.leaves_free(floor)?;
+            match is_enough {
+                true => job.run(),
+                false => {
+                    limits::FREE_BYTES.reached("an append that needs disk space is refused");
+                    Err(std::io::ErrorKind::StorageFull.into())
+                }
+            }
+        });
         tokio::task::spawn_local(async move {
             let result = result.await;
             if partition.borrow().is_closed() {
@@ -342,11 +366,23 @@ impl Engine {
             }
             let now_ms = clock::now_ms();
             let (seal, due) = partition.borrow_mut().room_done(result, now_ms);
+            let is_rolled = seal.is_some();
             if let Some(seal) = seal {
                 engine.seal(&partition, seal);
             }
             engine.attend(&partition, due);
+            if is_rolled && partition.borrow().log.is_over_size() {
+                engine.enforce_retention(&partition).await;
+            }
         });
+    }
+
+    /// What an append must leave free on the disk. The broker's own topics may use that.
+    fn free_bytes_min(&self, partition: &SharedPartition) -> u64 {
+        match partition.borrow().topic.is_internal() {
+            true => 0,
+            false => self.config.free_bytes_min,
+        }
     }
 
     /// Runs the job that puts a sealed segment into its final form.
@@ -378,7 +414,19 @@ impl Engine {
         T: Send + 'static,
         J: FnOnce() -> std::io::Result<T> + Send + 'static,
     {
-        let result = self.worker.run(job);
+        self.run_on(&self.worker, job)
+    }
+
+    fn run_on<T, J>(
+        &self,
+        worker: &Worker,
+        job: J,
+    ) -> impl Future<Output = std::io::Result<T>> + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce() -> std::io::Result<T> + Send + 'static,
+    {
+        let result = worker.run(job);
         async move {
             let result = result.await;
             result.unwrap_or_else(|| Err(std::io::Error::other("the worker thread failed")))
@@ -432,6 +480,12 @@ impl Engine {
             topic.add(&TopicReport {
                 partitions: 1,
                 poisoned_partitions: u64::from(partition.log.is_poisoned()),
+                offline_partitions: u64::from(partition.log.is_offline()),
+                damaged_partitions: u64::from(partition.damaged_offsets() > 0),
+                damaged_offsets: partition
+                    .log
+                    .damage()
+                    .offset_count(partition.offsets().start),
                 appended_records: counters.appended_records,
                 appended_batches: counters.appended_batches,
                 appended_bytes: counters.appended_bytes,
@@ -460,6 +514,13 @@ impl Engine {
             // One that has stopped is not expected to answer.
             let _ = self.call(shard, |_| async {}).await;
         }
+    }
+
+    /// Whether requests take so much of the shard's part of `inflight_bytes_max` that nobody may wait
+    /// at leisure.
+    pub fn memory_is_short(&self) -> bool {
+        let most = self.config.inflight_bytes_max / self.mailboxes.shard_count();
+        self.stats.inflight_bytes.get() > (most / 4 * 3) as u64
     }
 
     // ---- stopping ----

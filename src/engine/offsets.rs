@@ -70,6 +70,9 @@ impl Engine {
         let partition = self
             .partition(key)
             .ok_or(EngineError::UnknownTopicOrPartition)?;
+        if partition.borrow().log.is_offline() {
+            return Err(EngineError::StorageFailed);
+        }
         let offsets = partition.borrow().offsets();
         match spec {
             OffsetSpec::Earliest => Ok(FoundOffset::end(offsets.start)),

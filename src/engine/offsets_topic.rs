@@ -1,17 +1,21 @@
 //! `__consumer_offsets`: groups and their offsets as records in Kafka's own format, so that tools
 //! that read that topic work.
 
+use super::catalog::OFFSETS_TOPIC;
 use super::groups::messages::{GroupSnapshot, MemberSnapshot, Protocol};
 use super::groups::offsets::CommittedOffset;
 use super::offsets_format::{
     FormatError, GroupKey, GroupValue, Key, MemberValue, OffsetKey, OffsetValue,
 };
+use crate::io::seldom::{self, Seldom};
 use crate::log::batch::build::BatchBuilder;
-use crate::log::batch::{BatchHeader, Codec};
+use crate::log::batch::{self, BatchHeader, Codec};
+use crate::log::damage::is_of_medium;
 use crate::log::records::Records;
 use crate::log::{Log, Read};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::io;
 
 /// What Kafka 4 writes.
@@ -224,7 +228,7 @@ fn snapshot_of(value: &GroupValue<'_>) -> GroupSnapshot {
 /// Reads a whole partition of the topic. Blocks: at start only.
 ///
 /// # Errors
-/// When a segment cannot be read. Records that make no sense are told and skipped.
+/// When a segment cannot be read, or is damaged. Records that make no sense are told and skipped.
 pub fn load(log: &mut Log, loaded: &mut Loaded) -> io::Result<()> {
     let mut offset = log.offsets().start;
     let mut assume_resident = false;
@@ -232,9 +236,19 @@ pub fn load(log: &mut Log, loaded: &mut Loaded) -> io::Result<()> {
         let read = log.read(offset, LOAD_BYTES, true, assume_resident, 0);
         match read.map_err(io::Error::other)? {
             Read::Empty => return Ok(()),
-            Read::Load(job) => {
-                log.load_done(job.run()?, 0);
-                assume_resident = true;
+            Read::Load(job) => match job.run() {
+                Ok(loaded) => {
+                    log.load_done(loaded, 0);
+                    assume_resident = true;
+                }
+                Err(error) if is_of_medium(&error) && log.doubt(offset) => assume_resident = false,
+                Err(error) => return Err(error),
+            },
+            Read::Data { records, .. } if !batch::all_crcs_match(&records) => {
+                assume_resident = false;
+                if !log.doubt(offset) {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
             }
             Read::Data { records, .. } => {
                 assume_resident = false;
@@ -273,6 +287,14 @@ fn apply_batches(mut batches: &[u8], loaded: &mut Loaded) -> Option<i64> {
         }
     }
     next_offset
+}
+
+/// Says why a record of the topic was not written. With a full disk each commit would say so.
+pub fn tell_not_written(error: &impl Display, what: &str) {
+    static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+    if let Some(kept_back) = LINE.turn() {
+        tracing::error!(%error, kept_back, "{OFFSETS_TOPIC} {what}");
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@
 use super::catalog::Topic;
 use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
-use super::{EngineError, PartitionKey};
+use super::{EngineError, PartitionKey, limits};
 use crate::config::TimestampType;
+use crate::io::clock;
 use crate::io::sabotage::{self, Sabotage};
+use crate::io::seldom::{self, Seldom};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
@@ -114,7 +116,6 @@ impl Partition {
         dir: PathBuf,
         config: LogConfig,
         producers_max: usize,
-        now_ms: i64,
     ) -> Result<(Partition, Recovered), LogError> {
         let mut producers = Producers::default().limited_to(producers_max);
         let dir_shown = dir.clone();
@@ -127,12 +128,22 @@ impl Partition {
                 });
                 producers = decoded.limited_to(producers_max);
             }
-            Replay::Batch(header) => note_producer(&mut producers, header, now_ms),
+            Replay::Batch(header) => note_producer(&mut producers, header, clock::stamp_ms()),
         })?;
         if sabotage::is_done(Sabotage::ForgetProducer) {
             producers.forget_last_batches();
         }
-        let partition = Partition {
+        Ok((Partition::of(topic, index, log, producers), recovered))
+    }
+
+    /// A partition whose log could not be opened: all that is asked of it is refused.
+    pub fn offline(topic: Arc<Topic>, index: u32, dir: PathBuf, config: LogConfig) -> Partition {
+        let log = Log::offline(dir, topic.id, config);
+        Partition::of(topic, index, log, Producers::default())
+    }
+
+    fn of(topic: Arc<Topic>, index: u32, log: Log, producers: Producers) -> Partition {
+        Partition {
             topic,
             index,
             log,
@@ -148,8 +159,7 @@ impl Partition {
             closed: false,
             damage_told: false,
             removals: 0,
-        };
-        Ok((partition, recovered))
+        }
     }
 
     pub fn key(&self) -> PartitionKey {
@@ -181,6 +191,7 @@ impl Partition {
             .read(offset, max_bytes, at_least_one, assume_resident, now_ms);
         if let Err(error @ ReadError::Corrupt { .. }) = &read
             && !self.damage_told
+            && self.log.damage().at(offset).is_none()
         {
             self.damage_told = true;
             let dir = self.log.dir().display();
@@ -205,8 +216,9 @@ impl Partition {
         self.producers.states()
     }
 
-    pub fn expire_producers(&mut self, now_ms: i64, idle_ms: i64) {
-        self.producers.expire(now_ms, idle_ms);
+    /// Forgets producers that appended nothing for `idle_ms`.
+    pub fn expire_producers(&mut self, idle_ms: i64) {
+        self.producers.expire(clock::cautious_ms(), idle_ms);
     }
 
     // ---- append ----
@@ -277,8 +289,10 @@ impl Partition {
         let append_time_ms = stamp.unwrap_or(-1);
         if let Some(mark) = &mark {
             let count = header.record_count;
+            // A jump of the wall clock must not make them old.
+            let stamp_ms = clock::stamp_ms();
             self.producers
-                .record(mark, count, base_offset, append_time_ms, now_ms);
+                .record(mark, count, base_offset, append_time_ms, stamp_ms);
         }
         self.counters.appended_batches += 1;
         self.counters.appended_records += header.record_count as u64;
@@ -323,10 +337,7 @@ impl Partition {
                 let full = error.kind() == io::ErrorKind::StorageFull
                     || error.kind() == io::ErrorKind::QuotaExceeded;
                 if !self.pending.is_empty() {
-                    tracing::error!(
-                        topic = self.topic.name, partition = self.index, %error,
-                        "no room for new records; producers are told to try again"
-                    );
+                    self.tell_of_no_room(&error);
                 }
                 for append in self.pending.drain(..) {
                     let _ = append.reply.send(Err(match full {
@@ -336,6 +347,20 @@ impl Partition {
                 }
                 (None, Due::default())
             }
+        }
+    }
+
+    /// With a full disk, each partition that is written to asks again and again.
+    fn tell_of_no_room(&self, error: &io::Error) {
+        static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+        if error.kind() == io::ErrorKind::OutOfMemory {
+            limits::MAPS.reached(error);
+        }
+        if let Some(kept_back) = LINE.turn() {
+            tracing::error!(
+                topic = self.topic.name, partition = self.index, %error, kept_back,
+                "no room for new records; producers are told to try again"
+            );
         }
     }
 

@@ -51,7 +51,7 @@ pub struct KeptBatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producer {
     pub epoch: i16,
-    /// When it last appended (ms), for expiry.
+    /// When it last appended (ms, by the later of the clocks), for expiry.
     pub last_ms: i64,
     /// Oldest first, at most [`BATCHES_KEPT`].
     pub batches: VecDeque<KeptBatch>,

@@ -4,6 +4,7 @@
 use super::lag::LagReport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,10 @@ pub struct Stats {
     pub received_bytes: Cell<u64>,
     pub sent_bytes: Cell<u64>,
     pub parked_fetches: Cell<u64>,
-    pub inflight_bytes: Cell<u64>,
+    /// Requests that are not answered yet.
+    pub inflight_requests: Cell<u64>,
+    /// Shared with the budget that it shows.
+    pub inflight_bytes: Rc<Cell<u64>>,
     pub flushes: Cell<u64>,
     pub flush_errors: Cell<u64>,
     pub flush_latency: RefCell<Histogram>,
@@ -65,6 +69,12 @@ pub struct Stats {
     /// Replies with an error code, by its name.
     pub errors: RefCell<BTreeMap<&'static str, u64>>,
     pub compaction: RefCell<CompactionStats>,
+    pub scrub_read_bytes: Cell<u64>,
+    /// Segments in which a scrub found damage.
+    pub scrub_findings: Cell<u64>,
+    pub scrub_rounds: Cell<u64>,
+    /// When the last round ended (ms since the epoch); 0 before the first.
+    pub scrub_last_round_ms: Cell<u64>,
 }
 
 /// Adds to a counter.
@@ -90,6 +100,7 @@ pub struct ShardReport {
     pub fetch_sessions: u64,
     pub fetch_session_partitions: u64,
     pub fetch_session_evictions: u64,
+    pub inflight_requests: u64,
     pub inflight_bytes: u64,
     pub mailbox_depth: u64,
     pub flushes: u64,
@@ -102,6 +113,10 @@ pub struct ShardReport {
     pub request_latency: BTreeMap<&'static str, Histogram>,
     pub errors: BTreeMap<&'static str, u64>,
     pub compaction: CompactionStats,
+    pub scrub_read_bytes: u64,
+    pub scrub_findings: u64,
+    pub scrub_rounds: u64,
+    pub scrub_last_round_ms: u64,
     pub lag: Arc<LagReport>,
     /// By topic name.
     pub topics: BTreeMap<String, TopicReport>,
@@ -131,6 +146,11 @@ pub struct CompactionStats {
 pub struct TopicReport {
     pub partitions: u64,
     pub poisoned_partitions: u64,
+    /// Partitions that could not be opened.
+    pub offline_partitions: u64,
+    pub damaged_partitions: u64,
+    /// Offsets that readers are refused.
+    pub damaged_offsets: u64,
     pub appended_records: u64,
     pub appended_batches: u64,
     pub appended_bytes: u64,
@@ -144,6 +164,9 @@ impl TopicReport {
     pub fn add(&mut self, other: &TopicReport) {
         self.partitions += other.partitions;
         self.poisoned_partitions += other.poisoned_partitions;
+        self.offline_partitions += other.offline_partitions;
+        self.damaged_partitions += other.damaged_partitions;
+        self.damaged_offsets += other.damaged_offsets;
         self.appended_records += other.appended_records;
         self.appended_batches += other.appended_batches;
         self.appended_bytes += other.appended_bytes;
@@ -188,6 +211,7 @@ impl Stats {
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
             parked_fetches: self.parked_fetches.get(),
+            inflight_requests: self.inflight_requests.get(),
             inflight_bytes: self.inflight_bytes.get(),
             flushes: self.flushes.get(),
             flush_errors: self.flush_errors.get(),
@@ -199,6 +223,10 @@ impl Stats {
             request_latency: self.request_latency.borrow().clone(),
             errors: self.errors.borrow().clone(),
             compaction: *self.compaction.borrow(),
+            scrub_read_bytes: self.scrub_read_bytes.get(),
+            scrub_findings: self.scrub_findings.get(),
+            scrub_rounds: self.scrub_rounds.get(),
+            scrub_last_round_ms: self.scrub_last_round_ms.get(),
             ..ShardReport::default()
         }
     }

@@ -53,7 +53,7 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 catalog: catalog.clone(),
                 admin: admin.take(),
             });
-            engine.open_partitions().unwrap();
+            engine.open_partitions();
             let receiver = Rc::clone(&engine);
             tokio_uring::spawn(async move {
                 while let Some(call) = mailbox.recv().await {
@@ -501,6 +501,28 @@ fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_k
         let again = &start(dir.path(), 1)[0];
         let topic = create(again, "t", 1).await;
         assert_eq!(append_one(again, key(&topic, 0), "b").await, 0);
+    });
+}
+
+#[test]
+fn the_name_of_a_topic_that_was_deleted_on_a_full_disk_is_free_once_there_is_room() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let topic = create(engine, "t", 1).await;
+        append_one(engine, key(&topic, 0), "a").await;
+        // The first entry of the deletion can be written, the second cannot.
+        let worker = &engine.worker;
+        worker
+            .run(|| fault::inject(Op::Write, 1, libc::ENOSPC, false))
+            .await;
+        engine.delete_topic(topic.id).await.unwrap();
+        let deleting = || engine.with_catalog(|catalog| catalog.deleting().count());
+        assert_eq!(deleting(), 1);
+        engine.retry_purge().await;
+        assert_eq!(deleting(), 0);
+        let topic = create(engine, "t", 1).await;
+        assert_eq!(append_one(engine, key(&topic, 0), "b").await, 0);
     });
 }
 

@@ -20,6 +20,8 @@ use uuid::Uuid;
 const IDLE_MS: i64 = 60_000;
 /// Directories that are synced side by side at start.
 const DIR_SYNCS_AT_ONCE: usize = 16;
+/// New partitions that are opened without a pause.
+const OPENED_AT_ONCE: u32 = 64;
 /// How the name of a directory ends whose removal is under way.
 const DOOMED_SUFFIX: &str = "-delete";
 
@@ -36,21 +38,43 @@ pub struct OpenReport {
 }
 
 impl Engine {
-    /// Opens all partitions that this shard owns. Blocks: at start only.
-    ///
-    /// # Errors
-    /// When a partition's log cannot be opened; nothing on disk is changed by that.
-    pub fn open_partitions(self: &Rc<Self>) -> Result<OpenReport, LogError> {
+    /// Opens all partitions that this shard owns. Blocks: at start only. One that cannot be opened is
+    /// taken offline: the others are served.
+    pub fn open_partitions(self: &Rc<Self>) -> OpenReport {
         let topics: Vec<Arc<Topic>> =
             self.with_catalog(|catalog| catalog.topics().cloned().collect());
         let mut report = OpenReport::default();
         for topic in topics {
             for index in 0..topic.partitions {
-                self.open_partition(&topic, index, &mut report)?;
+                if let Err(error) = self.open_partition(&topic, index, &mut report) {
+                    self.take_offline(&topic, index, &error);
+                }
             }
         }
-        sync_dirs(&std::mem::take(&mut report.dirs))?;
-        Ok(report)
+        for error in sync_dirs(&std::mem::take(&mut report.dirs)) {
+            for partition in self.partitions() {
+                let (topic, index) = match partition.borrow() {
+                    inner if inner.log.dir() == error.dir => {
+                        (Arc::clone(&inner.topic), inner.index)
+                    }
+                    _ => continue,
+                };
+                self.take_offline(&topic, index, &error);
+            }
+        }
+        report
+    }
+
+    fn take_offline(&self, topic: &Arc<Topic>, index: u32, error: &LogError) {
+        tracing::error!(topic = topic.name, partition = index, %error,
+            "this partition cannot be opened and is offline; the others are served. Mend it, then restart");
+        let config = log_config(&self.config, &topic.config);
+        let dir = self.partition_dir(topic, index);
+        let partition = Partition::offline(Arc::clone(topic), index, dir, config);
+        let key = partition.key();
+        self.partitions
+            .borrow_mut()
+            .insert(key, Rc::new(RefCell::new(partition)));
     }
 
     fn open_partition(
@@ -68,7 +92,6 @@ impl Engine {
         }
         let dir = self.partition_dir(topic, index);
         let config = log_config(&self.config, &topic.config);
-        let now_ms = clock::now_ms();
         let open = || {
             Partition::open(
                 Arc::clone(topic),
@@ -76,7 +99,6 @@ impl Engine {
                 dir.clone(),
                 config.clone(),
                 self.config.partition_producers_max,
-                now_ms,
             )
         };
         let (mut partition, mut recovered) = open()?;
@@ -90,12 +112,7 @@ impl Engine {
         report.dirs.extend(recovered.has_dir.then_some(dir.clone()));
         report.scanned_bytes += recovered.scanned_bytes;
         report.cut_bytes += recovered.cut_bytes;
-        if recovered.cut_bytes > 0 {
-            tracing::warn!(
-                dir = %dir.display(), bytes = recovered.cut_bytes, end_offset = recovered.end_offset,
-                "cut a torn tail that was never acknowledged"
-            );
-        }
+        partition.tell_recovered(&recovered);
         let partition = Rc::new(RefCell::new(partition));
         if partition.borrow().log.needs_flush() {
             self.queue_flush(&partition);
@@ -123,7 +140,10 @@ impl Engine {
         match &*entry {
             Entry::TopicCreated { id, .. } | Entry::PartitionsSet { id, .. } => {
                 let topic = self.topic_by_id(*id);
-                topic.map_or(Ok(()), |topic| self.add_partitions(&topic))
+                match topic {
+                    Some(topic) => self.add_partitions(&topic).await,
+                    None => Ok(()),
+                }
             }
             Entry::ConfigsSet { id, .. } => {
                 if let Some(topic) = self.topic_by_id(*id) {
@@ -143,17 +163,20 @@ impl Engine {
     }
 
     /// A new partition has no directory until its first append, so opening one here costs a look
-    /// into the data directory and no more.
-    fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
+    /// into the data directory and no more. With very many of them, requests pass in between.
+    async fn add_partitions(self: &Rc<Self>, topic: &Arc<Topic>) -> Result<(), EngineError> {
         self.reconfigure(topic);
         for index in 0..topic.partitions {
             let mut report = OpenReport::default();
             let opened = self.open_partition(topic, index, &mut report);
-            let opened = opened.and_then(|()| sync_dirs(&report.dirs));
+            let opened = opened.and_then(|()| sync_dirs(&report.dirs).pop().map_or(Ok(()), Err));
             opened.map_err(|error| {
                 tracing::error!(%error, "a new partition cannot be opened");
                 EngineError::StorageFailed
             })?;
+            if index % OPENED_AT_ONCE == OPENED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -224,9 +247,7 @@ impl Engine {
     pub async fn upkeep(self: &Rc<Self>) {
         let producer_idle_ms = self.config.producer_id_expiration_ms as i64;
         for partition in self.partitions() {
-            partition
-                .borrow_mut()
-                .expire_producers(clock::now_ms(), producer_idle_ms);
+            partition.borrow_mut().expire_producers(producer_idle_ms);
             self.enforce_retention(&partition).await;
             // With very many partitions a round is long: let requests pass in between.
             tokio::task::yield_now().await;
@@ -289,41 +310,29 @@ impl Engine {
             self.queue_flush(partition);
         }
     }
-
-    /// Closes all active segments for a clean stop, after the last flush. What cannot be completed
-    /// is read again at the next start.
-    pub async fn close_logs(self: &Rc<Self>) {
-        for partition in self.partitions() {
-            let job = partition.borrow_mut().log.seal_active(clock::now_ms());
-            if let Ok(Some(job)) = job {
-                let result = self.run_blocking(move || job.run()).await;
-                partition.borrow_mut().seal_done(&result);
-                partition.borrow_mut().log.want_checkpoint();
-            }
-            if partition.borrow().log.needs_flush() {
-                self.queue_flush(&partition);
-            }
-        }
-    }
 }
 
-/// Makes the names in directories durable. One sync waits for the disk and for nothing else, so many at
-/// once take little longer than one.
-fn sync_dirs(dirs: &[PathBuf]) -> Result<(), LogError> {
+/// Makes the names in directories durable; returns what failed. One sync waits for the disk and for
+/// nothing else, so many at once take little longer than one.
+fn sync_dirs(dirs: &[PathBuf]) -> Vec<LogError> {
     let sync = |dir: &PathBuf| {
-        file::sync_dir(dir).map_err(|error| LogError::new(dir, LogErrorKind::Io(error)))
+        let synced = file::sync_dir(dir);
+        synced
+            .err()
+            .map(|error| LogError::new(dir, LogErrorKind::Io(error)))
     };
     if dirs.len() < DIR_SYNCS_AT_ONCE {
-        return dirs.iter().try_for_each(sync);
+        return dirs.iter().filter_map(sync).collect();
     }
     std::thread::scope(|scope| {
         let parts = dirs.chunks(dirs.len().div_ceil(DIR_SYNCS_AT_ONCE));
         let threads: Vec<_> = parts
-            .map(|part| scope.spawn(move || part.iter().try_for_each(sync)))
+            .map(|part| scope.spawn(move || part.iter().filter_map(sync).collect::<Vec<_>>()))
             .collect();
-        let mut results = threads.into_iter().map(|thread| thread.join());
+        let results = threads.into_iter().map(|thread| thread.join());
         results
-            .try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }
 

@@ -7,7 +7,7 @@ mod loose;
 use super::catalog::{Catalog, Entry, check_topic_name};
 use super::catalog_log::{self, Piece};
 use super::producers::Producers;
-use super::replay;
+use super::{repair, replay};
 use crate::io::file;
 use crate::log::segment;
 use crate::log::verify::{self as log, Severity, Totals, Whose};
@@ -219,6 +219,14 @@ fn check_format(data_dir: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
+/// The catalog of a data directory, when nothing is wrong with it.
+pub fn sound_catalog(data_dir: &Path) -> Option<Catalog> {
+    let mut findings = Vec::new();
+    let catalog = read_catalog(data_dir, &mut findings);
+    let is_sound = |finding: &Finding| finding.fault.severity() == Severity::Note;
+    findings.iter().all(is_sound).then_some(catalog)
+}
+
 fn read_catalog(data_dir: &Path, findings: &mut Vec<Finding>) -> Catalog {
     let path = data_dir.join(catalog_log::FILE_NAME);
     let mut catalog = Catalog::default();
@@ -321,7 +329,7 @@ fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) 
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.is_dir() && !owned.contains(path.as_path()))
-        .filter(|path| *path != data_dir.join(replay::DIR_NAME))
+        .filter(|path| *path != data_dir.join(replay::DIR_NAME) && !repair::is_copies(path))
         .collect();
     strays.sort();
     let fault = |path: &PathBuf| match deleted.contains(path) || super::upkeep::is_doomed(path) {

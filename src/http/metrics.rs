@@ -3,8 +3,9 @@
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::lag::{self, Lag};
+use crate::engine::limits::LIMITS;
 use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
-use crate::io::process;
+use crate::io::{map, process};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use tokio::task::yield_now;
@@ -21,6 +22,7 @@ pub async fn render(engine: &Engine, reports: &[ShardReport]) -> String {
     process_metrics(&mut page, engine);
     shard_metrics(&mut page, reports);
     compaction_metrics(&mut page, reports);
+    scrub_metrics(&mut page, reports);
     request_metrics(&mut page, reports);
     topic_metrics(&mut page, engine, reports);
     lag_metrics(&mut page, engine, reports).await;
@@ -45,6 +47,16 @@ fn process_metrics(page: &mut Page, engine: &Engine) {
         "Resident memory, mapped segments included.",
     );
     page.sample("", &[], process::resident_bytes());
+    page.family(
+        "millstream_limit_reached_total",
+        "counter",
+        "How often something did not fit into a limit, by its knob.",
+    );
+    for limit in LIMITS {
+        page.sample("", &[("limit", &limit.knob)], limit.count());
+    }
+    page.family("millstream_maps", "gauge", "Segments that are mapped.");
+    page.sample("", &[], map::mapped());
     page.family("millstream_topics", "gauge", "Topics.");
     page.sample("", &[], engine.with_catalog(|all| all.topic_count()));
     page.family("millstream_partitions", "gauge", "Partitions.");
@@ -85,9 +97,15 @@ const SHARD_FAMILIES: &[ShardFamily] = &[
         |r| r.sent_bytes,
     ),
     (
+        "millstream_inflight_requests",
+        "gauge",
+        "Requests that are not answered yet.",
+        |r| r.inflight_requests,
+    ),
+    (
         "millstream_inflight_bytes",
         "gauge",
-        "Bytes of requests that are not answered yet.",
+        "Bytes that requests take of inflight_bytes_max.",
         |r| r.inflight_bytes,
     ),
     (
@@ -330,10 +348,59 @@ const TOPIC_FAMILIES: &[TopicFamily] = &[
     (
         "millstream_topic_stopped_partitions",
         "gauge",
-        "Partitions that take no writes since a flush failed.",
+        "Partitions that take no writes: a flush failed, or the log's end is lost.",
         |t| t.poisoned_partitions,
     ),
+    (
+        "millstream_topic_offline_partitions",
+        "gauge",
+        "Partitions that could not be opened.",
+        |t| t.offline_partitions,
+    ),
+    (
+        "millstream_topic_damaged_partitions",
+        "gauge",
+        "Partitions in whose log damage was found.",
+        |t| t.damaged_partitions,
+    ),
+    (
+        "millstream_topic_damaged_offsets",
+        "gauge",
+        "Offsets that cannot be read because of damage.",
+        |t| t.damaged_offsets,
+    ),
 ];
+
+fn scrub_metrics(page: &mut Page, reports: &[ShardReport]) {
+    page.shard_family(
+        "millstream_scrub_read_bytes_total",
+        "counter",
+        "Bytes of segments that scrubs read.",
+        reports,
+        |r| r.scrub_read_bytes,
+    );
+    page.shard_family(
+        "millstream_scrub_findings_total",
+        "counter",
+        "Segments in which scrubs found damage.",
+        reports,
+        |r| r.scrub_findings,
+    );
+    page.shard_family(
+        "millstream_scrub_rounds_total",
+        "counter",
+        "Scrubs of all segments that came to their end.",
+        reports,
+        |r| r.scrub_rounds,
+    );
+    page.shard_family(
+        "millstream_scrub_last_round_timestamp_seconds",
+        "gauge",
+        "When the last scrub of all segments ended; 0 before the first.",
+        reports,
+        |r| r.scrub_last_round_ms as f64 / 1e3,
+    );
+}
 
 fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
     let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();

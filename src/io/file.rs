@@ -35,6 +35,63 @@ pub fn open_for_reading(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Opens `path` for reading past the page cache, where the file system lets that be.
+pub fn open_direct(path: &Path) -> io::Result<File> {
+    fault::check(Op::Open)?;
+    let direct = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path);
+    match direct {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => File::open(path),
+        direct => direct,
+    }
+}
+
+/// Memory that files opened with [`open_direct`] can be read into.
+pub struct AlignedBuffer {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl AlignedBuffer {
+    /// What devices ask for at most.
+    const ALIGNMENT: usize = 4096;
+
+    /// `bytes` is a multiple of 4,096.
+    pub fn new(bytes: usize) -> AlignedBuffer {
+        let memory = vec![0; bytes + Self::ALIGNMENT];
+        let start = memory.as_ptr().align_offset(Self::ALIGNMENT);
+        AlignedBuffer {
+            memory,
+            start,
+            bytes,
+        }
+    }
+
+    /// Reads as much as fits, or less at the end of the file. `at` is a multiple of 4,096.
+    pub fn read_at(&mut self, file: &File, at: u64) -> io::Result<&[u8]> {
+        let buffer = &mut self.memory[self.start..][..self.bytes];
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match file.read_at(&mut buffer[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // An odd count was the end of the file: nothing aligned is behind it.
+                Err(error) if filled % Self::ALIGNMENT != 0 && is_misaligned(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(&buffer[..filled])
+    }
+}
+
+fn is_misaligned(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
+}
+
 /// Reserves disk space so that the file has at least `bytes` bytes, all of them backed by blocks.
 ///
 /// # Errors
@@ -233,6 +290,34 @@ pub fn lock(file: &File) -> io::Result<()> {
     file.try_lock().map_err(io::Error::from)
 }
 
+/// fcntl(2): which signal says that a lease is to be given up. libc does not name it.
+const F_SETSIG: libc::c_int = 10;
+
+/// Whether nobody else, in this process or another, has the file open or mapped, and it has no second
+/// name: nobody would notice that it is overwritten.
+///
+/// The kernel says so: it grants a lease for writing (fcntl(2), `F_SETLEASE`) to the only one who has a
+/// file open. Where a file system has no leases, the answer is no.
+pub fn is_mine_alone(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    if file.metadata()?.nlink() != 1 {
+        return Ok(false);
+    }
+    let descriptor = file.as_raw_fd();
+    // SAFETY: these commands take numbers only; the descriptor is open for as long as `file` lives.
+    // Whoever opens the file in between has the kernel send a signal, by default one that would end
+    // the process: SIGURG is ignored by default, and used for nothing else here.
+    let granted = unsafe {
+        libc::fcntl(descriptor, F_SETSIG, libc::SIGURG) == 0
+            && libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_WRLCK) == 0
+    };
+    if granted {
+        // SAFETY: as above.
+        unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK) };
+    }
+    Ok(granted)
+}
+
 /// The size of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Volume {
@@ -244,6 +329,18 @@ pub struct Volume {
 /// Bytes free for this process on the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(volume(path)?.free_bytes)
+}
+
+/// Bytes free for this process on the file system that holds an open file.
+pub fn free_bytes_of(file: &File) -> io::Result<u64> {
+    let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the descriptor is open for as long as `file` lives, and `stats` is large enough.
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), stats.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fstatvfs returned 0, so it filled the struct.
+    let stats = unsafe { stats.assume_init() };
+    Ok(stats.f_bavail * stats.f_frsize)
 }
 
 /// How large the file system is that holds `path`, and how much of it is free.

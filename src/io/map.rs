@@ -24,12 +24,50 @@ const PAGE: usize = 4096;
 /// Pages that one mincore(2) asks about.
 const PAGES_AT_ONCE: usize = 1024;
 
+/// Segments that are mapped now, and the most that may be.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+static MAPPED_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// How many segments are mapped.
+pub fn mapped() -> usize {
+    MAPPED.load(Ordering::Relaxed)
+}
+
+/// From now on no more than `most` segments are mapped at once.
+pub fn set_mapped_max(most: usize) {
+    MAPPED_MAX.store(most, Ordering::Relaxed);
+}
+
+/// Counts a mapping for as long as it lives.
+struct Counted(());
+
+impl Counted {
+    fn new() -> io::Result<Counted> {
+        let before = MAPPED.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(());
+        match before < MAPPED_MAX.load(Ordering::Relaxed) {
+            true => Ok(counted),
+            false => Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "too many segments are mapped",
+            )),
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        MAPPED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 struct Region {
     map: UnsafeCell<MmapRaw>,
     /// Start of the mapping; it never moves (`remap` is asked to stay in place).
     start: *mut u8,
     /// Bytes that are written for good: nobody stores below this again.
     published: AtomicUsize,
+    _counted: Counted,
 }
 
 // SAFETY: bytes below `published` are immutable and may be read from any thread; bytes at and above
@@ -57,7 +95,7 @@ pub struct MapReader {
 /// `published` how much of the file is already written for good.
 ///
 /// # Errors
-/// ENOMEM when addresses or maps (`vm.max_map_count`) run out; `InvalidInput` when `published` is
+/// `OutOfMemory` when addresses or maps (`vm.max_map_count`) run out; `InvalidInput` when `published` is
 /// beyond what is reserved or beyond `capacity`.
 pub fn map_for_append(
     file: &Arc<File>,
@@ -70,11 +108,12 @@ pub fn map_for_append(
         let message = "published bytes lie beyond the reserved ones";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
+    let counted = Counted::new()?;
     let map = MmapOptions::new()
         .len(capacity.max(1))
         .map_raw_read_only(&**file)?;
     Ok(MapWriter {
-        region: Region::new(map, published),
+        region: Region::new(map, published, counted),
         file: Arc::clone(file),
         reserved: usable,
         capacity,
@@ -90,21 +129,23 @@ pub fn map_for_reading(file: &File, length: usize) -> io::Result<MapReader> {
         let message = "the file is shorter than the bytes to map";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
     }
+    let counted = Counted::new()?;
     let map = MmapOptions::new()
         .len(length.max(1))
         .map_raw_read_only(file)?;
     Ok(MapReader {
-        region: Region::new(map, length),
+        region: Region::new(map, length, counted),
     })
 }
 
 impl Region {
-    fn new(map: MmapRaw, published: usize) -> Arc<Region> {
+    fn new(map: MmapRaw, published: usize, counted: Counted) -> Arc<Region> {
         let start = map.as_mut_ptr();
         Arc::new(Region {
             map: UnsafeCell::new(map),
             start,
             published: AtomicUsize::new(published),
+            _counted: counted,
         })
     }
 

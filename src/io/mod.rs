@@ -7,4 +7,5 @@ pub mod map;
 pub mod process;
 pub mod ring;
 pub mod sabotage;
+pub mod seldom;
 pub mod worker;

@@ -55,6 +55,12 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How many mappings the kernel allows the process (`vm.max_map_count`); `None` when it does not say.
+pub fn max_map_count() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?;
+    text.trim().parse().ok()
+}
+
 /// Restores the default action of SIGPIPE, so that `| head` ends a command quietly.
 pub fn end_quietly_on_closed_pipe() {
     // SAFETY: SIG_DFL is a valid disposition; called before other threads start.

@@ -17,6 +17,8 @@ pub enum Sabotage {
     ForgetProducer,
     /// `skip-crc`: recovery takes a batch by its header alone.
     SkipCrc,
+    /// `wall-timers`: the steady clock is the wall clock.
+    WallTimers,
 }
 
 /// Whether this mistake is to be made.
@@ -46,6 +48,7 @@ fn chosen() -> Option<Sabotage> {
             "answer-early" => Some(Sabotage::AnswerEarly),
             "forget-producer" => Some(Sabotage::ForgetProducer),
             "skip-crc" => Some(Sabotage::SkipCrc),
+            "wall-timers" => Some(Sabotage::WallTimers),
             _ => panic!("MILLSTREAM_SABOTAGE={name} is no sabotage"),
         }
     })

@@ -18,7 +18,9 @@ impl From<&EngineError> for ErrorCode {
             EngineError::OutOfOrderSequence(_) => ErrorCode::OutOfOrderSequenceNumber,
             EngineError::StaleProducerEpoch(_) => ErrorCode::InvalidProducerEpoch,
             EngineError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-            EngineError::Corrupt { .. } => ErrorCode::KafkaStorageError,
+            // Consumers tell their program of this one, and stay where they are; the other they would
+            // try again for ever in silence.
+            EngineError::Corrupt { .. } => ErrorCode::CorruptMessage,
             EngineError::Stopping => ErrorCode::NotLeaderOrFollower,
         }
     }

@@ -6,6 +6,7 @@
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 use crate::engine::Engine;
+use crate::io::seldom::{self, Seldom};
 use std::rc::Rc;
 
 const FIRST_VERSION_WITH_PRESENT_ID: i16 = 3;
@@ -83,7 +84,10 @@ pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -
             producer_epoch: 0,
         },
         Err(error) => {
-            tracing::error!(%error, "no producer id can be given out");
+            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            if let Some(kept_back) = LINE.turn() {
+                tracing::error!(%error, kept_back, "no producer id can be given out");
+            }
             refused(ErrorCode::CoordinatorNotAvailable)
         }
     }

@@ -209,7 +209,7 @@ fn take(
 ) -> Result<(PartitionKey, CommittedOffset), ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
     let key = engine.key_of(topic, partition.index).ok_or(unknown)?;
-    let now_ms = clock::steady_ms();
+    let now_ms = clock::stamp_ms();
     let note = partition.committed_metadata.unwrap_or_default().to_owned();
     let mut offset = engine
         .new_committed_offset(

@@ -10,6 +10,7 @@ use super::jobs::Room;
 use super::jobs::RoomJob;
 use super::jobs::SealJob;
 use super::segment::ActiveSegment;
+use super::segment::Health;
 use super::segment::LoadedSegment;
 use super::segment::SealedSegment;
 use super::segment::SegmentView;
@@ -58,6 +59,9 @@ impl Log {
         }
         active.appended_ms = now_ms;
         self.offsets.end = positioned.next_offset();
+        if self.bytes_since_checkpoint == 0 {
+            self.since_checkpoint_ms = now_ms;
+        }
         self.bytes_since_checkpoint += bytes.len() as u64;
         self.offsets.check();
         Ok(base_offset)
@@ -120,6 +124,7 @@ impl Log {
             max_timestamp: Some(-1),
             first_timestamp: Some(-1),
             modified_ms: active.appended_ms,
+            health: Health::default(),
         });
     }
 
@@ -160,7 +165,7 @@ impl Log {
 
     fn reopen_or_create(&mut self, bytes: usize) -> RoomJob {
         match self.sealed.back() {
-            Some(last) if last.size + bytes <= self.config.segment_bytes => RoomJob::Reopen {
+            Some(last) if self.may_reopen(last, bytes) => RoomJob::Reopen {
                 dir: self.dir.clone(),
                 base: last.base,
                 size: last.size,
@@ -170,6 +175,12 @@ impl Log {
             },
             _ => self.create_job(bytes),
         }
+    }
+
+    /// Nothing is appended to what is damaged.
+    fn may_reopen(&self, last: &SealedSegment, bytes: usize) -> bool {
+        let is_sound = last.health != Health::Suspect && !self.damage.is_in(last.base);
+        is_sound && last.size + bytes <= self.config.segment_bytes
     }
 
     /// Takes in what a [`RoomJob`] brought. When a segment was rolled, the job that puts the old one
@@ -222,8 +233,17 @@ impl Log {
         });
     }
 
-    /// Closes the active segment; its file gets its final form by the job returned.
-    pub fn seal_active(&mut self, now_ms: i64) -> io::Result<Option<SealJob>> {
+    /// Closes the active segment, without another one to take its place; its file gets its final form
+    /// by the job returned.
+    pub fn close_active(&mut self, now_ms: i64) -> io::Result<Option<SealJob>> {
+        let job = self.seal_active(now_ms)?;
+        Ok(job.map(|job| SealJob {
+            is_last: true,
+            ..job
+        }))
+    }
+
+    fn seal_active(&mut self, now_ms: i64) -> io::Result<Option<SealJob>> {
         let Some(active) = self.active.take() else {
             return Ok(None);
         };
@@ -238,6 +258,8 @@ impl Log {
                 .index
                 .encode(active.index_flushed..active.index.index.len(), active.base),
             index_at: (active.index_flushed * index::ENTRY_BYTES) as u64,
+            is_last: false,
+            sync: true,
         };
         if self.synced.offset < self.offsets.end {
             self.unsynced.push(active.file);
@@ -250,6 +272,7 @@ impl Log {
             max_timestamp: Some(active.index.max_timestamp),
             first_timestamp: None,
             modified_ms: active.appended_ms,
+            health: Health::default(),
             loaded: Some(LoadedSegment {
                 view: SegmentView {
                     base: active.base,

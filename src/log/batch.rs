@@ -249,6 +249,20 @@ pub fn crc_matches(batch: &[u8]) -> bool {
         && crc_fast::crc32_iscsi(&batch[CRC_FROM..]) == i32_at(batch, CRC_AT) as u32
 }
 
+/// Whether the checksums of all whole batches match.
+pub fn all_crcs_match(mut batches: &[u8]) -> bool {
+    while let Ok(header) = BatchHeader::parse(batches) {
+        let Some((batch, rest)) = batches.split_at_checked(header.size()) else {
+            break;
+        };
+        if !crc_matches(batch) {
+            return false;
+        }
+        batches = rest;
+    }
+    true
+}
+
 /// Checks what a producer sent for one partition: exactly one sound batch, as Kafka's
 /// `LogValidator` asks for (the records inside are the producer's own affair).
 ///

@@ -1,5 +1,7 @@
 //! Flushing: what becomes durable, and the checkpoints that say so.
 
+use super::CHECKPOINT_BYTES_TIMES;
+use super::CHECKPOINT_INTERVAL_MS;
 use super::Flush;
 use super::Log;
 use super::Mark;
@@ -37,9 +39,18 @@ impl Log {
     }
 
     fn checkpoint_due(&self) -> bool {
-        let due =
-            self.checkpoint_wanted || self.bytes_since_checkpoint >= self.config.checkpoint_bytes;
+        let due = self.checkpoint_wanted || self.enough_since_checkpoint();
         due && self.sealing == 0 && !self.checkpointing && self.segment_count() > 0
+    }
+
+    /// A checkpoint takes two syncs of its own, so a log that takes a gigabyte a second does not make
+    /// one for each few megabytes.
+    fn enough_since_checkpoint(&self) -> bool {
+        let (bytes, enough) = (self.bytes_since_checkpoint, self.config.checkpoint_bytes);
+        let active = self.active.as_ref();
+        let last_ms = active.map_or(i64::MAX, |active| active.appended_ms);
+        let is_slow = last_ms.saturating_sub(self.since_checkpoint_ms) >= CHECKPOINT_INTERVAL_MS;
+        bytes >= enough && (is_slow || bytes / CHECKPOINT_BYTES_TIMES >= enough)
     }
 
     fn end_mark(&self) -> Mark {
@@ -65,10 +76,10 @@ impl Log {
         }
         self.synced = flush.mark;
         self.set_durable(flush.mark);
-        // A roll during the flush leaves a segment whose final form is not on disk yet; the next
-        // flush makes the checkpoint then.
-        let snapshot = flush.snapshot.filter(|_| self.sealing == 0)?;
-        Some(self.checkpoint_job(flush.mark, snapshot))
+        // A roll during the flush leaves a segment whose final form is not on disk yet. That is the one
+        // the checkpoint points into, which is read again from there; those before it were in theirs
+        // when the flush began.
+        Some(self.checkpoint_job(flush.mark, flush.snapshot?))
     }
 
     fn set_durable(&mut self, mark: Mark) {

@@ -1,12 +1,16 @@
 //! What a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
 //! a worker thread and brings the result back; nothing here touches the log itself.
 
+use super::batch::{self, BatchError};
 use super::checkpoint::Checkpoint;
+use super::damage::{self, Expected, Surveyed};
 use super::index::Index;
 use super::recovery::list_segments;
 use super::segment::{self, IndexBuilder, SegmentView, Walk};
+use super::spare;
 use crate::io::file::{self, Reserved};
 use crate::io::map::{self, MapReader, MapWriter};
+use crate::io::seldom::{self, Seldom};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -17,6 +21,9 @@ use uuid::Uuid;
 
 /// An index file can have an entry for every batch of the largest segment, not more.
 pub const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// With a full disk each segment would say so.
+static NO_INDEX: Seldom = Seldom::new(seldom::WHILE_FULL);
 
 /// Makes room for appends.
 pub enum RoomJob {
@@ -58,6 +65,27 @@ pub struct OpenedSegment {
 }
 
 impl RoomJob {
+    /// Whether the file system has `floor` bytes free when this is done. Always, for a floor of 0.
+    ///
+    /// # Errors
+    /// Whatever the file system reports.
+    pub fn leaves_free(&self, floor: u64) -> io::Result<bool> {
+        if floor == 0 {
+            return Ok(true);
+        }
+        let (wanted, free) = match self {
+            RoomJob::Grow { file, bytes } => {
+                let has = file.metadata()?.len();
+                (bytes.saturating_sub(has), file::free_bytes_of(file)?)
+            }
+            RoomJob::Create { dir, bytes, .. } => (*bytes, free_bytes_at(dir)?),
+            RoomJob::Reopen {
+                dir, bytes, size, ..
+            } => (bytes.saturating_sub(*size as u64), free_bytes_at(dir)?),
+        };
+        Ok(free >= floor.saturating_add(wanted))
+    }
+
     /// # Errors
     /// ENOSPC on a full disk; whatever else the file system reports.
     pub fn run(self) -> io::Result<Room> {
@@ -95,6 +123,11 @@ impl RoomJob {
     }
 }
 
+/// A partition has no directory before its first segment.
+fn free_bytes_at(dir: &Path) -> io::Result<u64> {
+    file::free_bytes(dir.parent().unwrap_or(dir))
+}
+
 fn reopen(
     dir: &Path,
     index: IndexBuilder,
@@ -108,7 +141,7 @@ fn reopen(
     file::truncate(&file, size as u64)?;
     let reserved = file::reserve(&file, bytes)?;
     let writer = map::map_for_append(&file, capacity, size, reserved)?;
-    let (index, index_flushed) = open_index(dir, index, &writer.reader())?;
+    let (index, index_flushed, _) = open_index(dir, index, &writer.reader())?;
     Ok(OpenedSegment {
         base: index.base(),
         file,
@@ -167,9 +200,10 @@ fn create_file(
     capacity: usize,
     base: i64,
 ) -> io::Result<OpenedSegment> {
-    let file = Arc::new(file::open(&segment::file_path(dir, base, "log"), true)?);
-    file::truncate(&file, 0)?;
-    let reserved = file::reserve(&file, bytes)?;
+    let (file, reserved) = match spare::take(dir, base, capacity as u64)? {
+        Some(recycled) => recycled,
+        None => new_file(&segment::file_path(dir, base, "log"), bytes)?,
+    };
     file::remove(&segment::file_path(dir, base, "index"))?;
     let writer = map::map_for_append(&file, capacity, 0, reserved)?;
     file::sync_data(&file)?;
@@ -183,13 +217,21 @@ fn create_file(
     })
 }
 
+fn new_file(path: &Path, bytes: u64) -> io::Result<(Arc<File>, Reserved)> {
+    let file = Arc::new(file::open(path, true)?);
+    file::truncate(&file, 0)?;
+    let reserved = file::reserve(&file, bytes)?;
+    Ok((file, reserved))
+}
+
 /// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
-/// how many entries at the start of the file are good.
+/// how many entries at the start of the file are good; the third, where the batches end that could be
+/// walked, and the offset after them.
 fn open_index(
     dir: &Path,
     empty: IndexBuilder,
     reader: &MapReader,
-) -> io::Result<(IndexBuilder, usize)> {
+) -> io::Result<(IndexBuilder, usize, (usize, i64))> {
     let (size, base) = (reader.len(), empty.base());
     let content = file::read(
         &segment::file_path(dir, base, "index"),
@@ -203,7 +245,7 @@ fn open_index(
     };
     let good = known.len();
     let from = known.last().map_or(0, |last| last.position as usize);
-    let mut next_offset = base;
+    let (mut end, mut next_offset) = (from, base);
     let mut builder = empty.resume(known);
     let mut walk = Walk::new(reader, from, size);
     while let Ok((at, header)) = walk.step() {
@@ -212,9 +254,10 @@ fn open_index(
             break;
         }
         next_offset = header.next_offset();
+        end = walk.position();
         builder.note(at, &header);
     }
-    Ok((builder, good))
+    Ok((builder, good, (end, next_offset)))
 }
 
 /// Whether the last entry is of the batch that lies where it says. One that was written for a batch
@@ -229,15 +272,17 @@ fn ends_at_a_batch(index: &Index, base: i64, reader: &MapReader) -> bool {
 
 /// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
 /// cache: where it cannot be written, nothing is lost.
-fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
+pub(super) fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
     let (index, base) = (&builder.index, builder.base());
     if good == index.len() {
         return;
     }
     let bytes = index.encode(good..index.len(), base);
     let at = (good * super::index::ENTRY_BYTES) as u64;
-    if let Err(error) = write_index(dir, base, &bytes, at) {
-        tracing::warn!(dir = %dir.display(), base, %error, "an index could not be completed");
+    if let Err(error) = write_index(dir, base, &bytes, at)
+        && let Some(kept_back) = NO_INDEX.turn()
+    {
+        tracing::warn!(dir = %dir.display(), base, %error, kept_back, "an index could not be completed");
     }
 }
 
@@ -250,6 +295,10 @@ pub struct SealJob {
     /// Index entries to write, and where in the index file.
     pub index_bytes: Vec<u8>,
     pub index_at: u64,
+    /// No other segment is appended to in its place: a spare is of no use any more.
+    pub is_last: bool,
+    /// Whether to make the data durable. If not, the log's next flush does.
+    pub sync: bool,
 }
 
 impl SealJob {
@@ -259,10 +308,20 @@ impl SealJob {
     /// Only when the data is concerned: an index that cannot be written is built again when needed.
     pub fn run(self) -> io::Result<()> {
         file::truncate(&self.file, self.size)?;
-        file::sync_data(&self.own_handle())?;
+        if self.sync {
+            file::sync_data(&self.own_handle())?;
+        }
         let written = write_index(&self.dir, self.base, &self.index_bytes, self.index_at);
-        if let Err(error) = written {
-            tracing::warn!(dir = %self.dir.display(), base = self.base, %error, "index not written");
+        if let Err(error) = written
+            && let Some(kept_back) = NO_INDEX.turn()
+        {
+            let (dir, base) = (self.dir.display(), self.base);
+            tracing::warn!(%dir, base, %error, kept_back, "index not written");
+        }
+        if self.is_last
+            && let Err(error) = spare::remove(&self.dir)
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "a spare file cannot be removed");
         }
         Ok(())
     }
@@ -313,6 +372,13 @@ pub enum LoadJob {
         /// How many swaps the log had seen.
         era: u64,
     },
+    /// Check all of a segment in which something is wrong, and map it.
+    Survey {
+        dir: PathBuf,
+        expected: Expected,
+        /// As above.
+        era: u64,
+    },
     /// The segment's files are being replaced, by a job that runs before this one: try again.
     Wait,
     /// Read pages that are not in the page cache.
@@ -332,8 +398,11 @@ pub enum Loaded {
         first_timestamp: i64,
         /// The file's modification time in milliseconds.
         modified_ms: i64,
+        /// Where its batches end, and the offset after them.
+        ends_at: (usize, i64),
         era: u64,
     },
+    Surveyed(Surveyed),
     Pages,
     Nothing,
 }
@@ -343,16 +412,23 @@ impl LoadJob {
     pub fn opens(&self) -> Option<i64> {
         match self {
             LoadJob::Open { base, .. } => Some(*base),
-            LoadJob::Wait | LoadJob::Populate { .. } => None,
+            LoadJob::Wait | LoadJob::Populate { .. } | LoadJob::Survey { .. } => None,
         }
     }
 
     /// # Errors
-    /// Whatever the file system reports; EFAULT for pages that the medium cannot read.
+    /// Whatever the file system reports; EFAULT for pages that the medium cannot read, `InvalidData` for
+    /// those that have other bytes than were written.
     pub fn run(self) -> io::Result<Loaded> {
         match self {
             LoadJob::Wait => Ok(Loaded::Nothing),
-            LoadJob::Populate { reader, range } => reader.populate(range).map(|()| Loaded::Pages),
+            LoadJob::Survey { dir, expected, era } => {
+                damage::load(&dir, expected, era).map(Loaded::Surveyed)
+            }
+            LoadJob::Populate { reader, range } => {
+                reader.populate(range.clone())?;
+                check_batches(&reader, range).map(|()| Loaded::Pages)
+            }
             LoadJob::Open {
                 dir,
                 base,
@@ -363,11 +439,12 @@ impl LoadJob {
                 let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
                 let reader = map::map_for_reading(&file, size)?;
                 let index = IndexBuilder::new(base, index_interval_bytes);
-                let (builder, good) = open_index(&dir, index, &reader)?;
+                let (builder, good, ends_at) = open_index(&dir, index, &reader)?;
                 complete_index(&dir, &builder, good);
                 let first = Walk::new(&reader, 0, size).step();
                 Ok(Loaded::Segment {
                     era,
+                    ends_at,
                     first_timestamp: first.map_or(-1, |(_, header)| header.base_timestamp),
                     view: SegmentView {
                         base,
@@ -382,7 +459,20 @@ impl LoadJob {
     }
 }
 
-fn modified_ms(file: &File) -> io::Result<i64> {
+/// What comes from the medium is checked when it comes: later reads find it in memory, unchanged. The
+/// first batch begins where `range` does; what of the last is cut off is not looked at.
+fn check_batches(reader: &MapReader, range: Range<usize>) -> io::Result<()> {
+    let mut walk = Walk::new(reader, range.start, range.end);
+    loop {
+        match walk.step() {
+            Err(BatchError::Truncated) => return Ok(()),
+            Ok((at, header)) if batch::crc_matches(reader.bytes(at..at + header.size())) => {}
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+pub(super) fn modified_ms(file: &File) -> io::Result<i64> {
     let modified = file.metadata()?.modified()?;
     Ok(modified
         .duration_since(UNIX_EPOCH)
@@ -395,6 +485,8 @@ pub struct DeleteJob {
     pub bases: Vec<i64>,
     /// The offset after the last that goes.
     pub end: i64,
+    /// The last one's file, when it has this many bytes, is kept as the spare.
+    pub spare_bytes_min: Option<u64>,
 }
 
 impl DeleteJob {
@@ -412,8 +504,19 @@ impl DeleteJob {
             // The index first: an index without its segment is nothing, a segment without its index
             // is whole.
             file::remove(&segment::file_path(&self.dir, base, "index"))?;
-            file::remove(&segment::file_path(&self.dir, base, "log"))?;
+            if !self.keeps(base)? {
+                file::remove(&segment::file_path(&self.dir, base, "log"))?;
+            }
         }
         Ok(())
+    }
+
+    fn keeps(&self, base: i64) -> io::Result<bool> {
+        match self.spare_bytes_min {
+            Some(bytes_min) if self.bases.last() == Some(&base) => {
+                spare::keep(&self.dir, base, bytes_min)
+            }
+            _ => Ok(false),
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod compact;
 pub mod compress;
+pub mod damage;
 mod flush;
 pub mod index;
 pub mod jobs;
@@ -17,15 +18,19 @@ pub mod journal;
 mod read;
 pub mod records;
 pub mod recovery;
+pub mod repair;
 mod retention;
 pub mod scan;
+pub mod scrub;
 pub mod segment;
+pub mod spare;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 
 use bytes::Bytes;
 use compact::{CompactionConfig, Progress};
+use damage::DamageList;
 use jobs::{DeleteJob, LoadJob, RoomJob};
 use recovery::{Recovered, Replay};
 use segment::{ActiveSegment, SealedSegment};
@@ -41,6 +46,10 @@ use uuid::Uuid;
 const FIRST_RESERVE_BYTES: u64 = 16 << 10;
 /// What was appended this recently is taken to be in the page cache without asking.
 const HOT_BYTES: usize = 64 << 20;
+/// Checkpoints of a log that takes a great deal keep this distance in time, ...
+const CHECKPOINT_INTERVAL_MS: i64 = 100;
+/// ... up to this many times the bytes that there would be between two.
+const CHECKPOINT_BYTES_TIMES: u64 = 32;
 /// The most that one read returns: it bounds what is checked for and read into memory at once.
 pub const READ_BYTES_MAX: usize = 16 << 20;
 
@@ -56,8 +65,6 @@ pub struct LogError {
 pub enum LogErrorKind {
     #[error("{0}")]
     Io(io::Error),
-    #[error("data that was durable is missing: {0}")]
-    Missing(String),
 }
 
 impl LogError {
@@ -93,6 +100,12 @@ pub enum ReadError {
     OutOfRange { asked: i64, start: i64, end: i64 },
     #[error("the segment that starts at offset {segment_base} is damaged near offset {asked}")]
     Corrupt { asked: i64, segment_base: i64 },
+    #[error("the medium cannot read offset {asked}")]
+    Unreadable { asked: i64 },
+    #[error("the end of the log is lost, and offset {asked} may have been behind it")]
+    EndLost { asked: i64 },
+    #[error("the log could not be opened")]
+    Offline,
 }
 
 /// What a log needs to know of its topic's configuration.
@@ -110,7 +123,7 @@ pub struct LogConfig {
     pub compaction: Option<CompactionConfig>,
     /// The largest step in which disk space is reserved.
     pub reserve_step_bytes_max: u64,
-    /// Bytes appended between two checkpoints.
+    /// Bytes appended between two checkpoints; more where that would be many a second.
     pub checkpoint_bytes: u64,
 }
 
@@ -226,12 +239,20 @@ pub struct Log {
     checkpointing: bool,
     checkpoint_wanted: bool,
     bytes_since_checkpoint: u64,
+    /// When the first of them was appended (ms).
+    since_checkpoint_ms: i64,
     /// The log start offset that the checkpoint on disk has.
     durable_start: i64,
     /// The segment that the checkpoint on disk points into: it and all after it must stay.
     checkpoint_base: i64,
     compaction: Progress,
     poisoned: bool,
+    /// What is refused to readers.
+    damage: DamageList,
+    /// It could not be told where the log ends, so nothing is appended.
+    is_end_lost: bool,
+    /// It could not be opened: nothing is known of it.
+    is_offline: bool,
 }
 
 impl Log {
@@ -246,6 +267,11 @@ impl Log {
         replay: &mut dyn FnMut(Replay<'_>),
     ) -> Result<(Log, Recovered), LogError> {
         let mut recovered = recovery::recover(&dir, topic_id, replay)?;
+        let log = Log::of(dir, topic_id, config, &mut recovered);
+        Ok((log, recovered))
+    }
+
+    fn of(dir: PathBuf, topic_id: Uuid, config: LogConfig, recovered: &mut Recovered) -> Log {
         let offsets = Offsets {
             start: recovered.log_start_offset,
             durable: recovered.end_offset,
@@ -257,7 +283,7 @@ impl Log {
             segment_base: recovered.end_segment,
             position: recovered.end_position,
         };
-        let log = Log {
+        Log {
             dir,
             topic_id,
             config,
@@ -274,15 +300,26 @@ impl Log {
             checkpointing: false,
             checkpoint_wanted: recovered.scanned_bytes > 0,
             bytes_since_checkpoint: recovered.scanned_bytes,
+            since_checkpoint_ms: 0,
             durable_start: recovered.log_start_offset,
             checkpoint_base: recovered.checkpoint_base,
             compaction: Progress {
                 state: recovered.compaction,
                 ..Progress::default()
             },
-            poisoned: false,
-        };
-        Ok((log, recovered))
+            poisoned: recovered.read_only.is_some(),
+            damage: std::mem::take(&mut recovered.damage),
+            is_end_lost: recovered.read_only.is_some(),
+            is_offline: false,
+        }
+    }
+
+    /// A log in whose place there is nothing that can be read or written: it could not be opened.
+    pub fn offline(dir: PathBuf, topic_id: Uuid, config: LogConfig) -> Log {
+        let mut log = Log::of(dir, topic_id, config, &mut Recovered::default());
+        log.poisoned = true;
+        log.is_offline = true;
+        log
     }
 
     pub fn dir(&self) -> &Path {
@@ -300,6 +337,16 @@ impl Log {
 
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
+    }
+
+    /// Whether the log could not be opened.
+    pub fn is_offline(&self) -> bool {
+        self.is_offline
+    }
+
+    /// What is known to be damaged.
+    pub fn damage(&self) -> &DamageList {
+        &self.damage
     }
 
     pub fn config(&self) -> &LogConfig {

@@ -8,17 +8,19 @@ use super::READ_BYTES_MAX;
 use super::Read;
 use super::ReadError;
 use super::TimeLookup;
-use super::compact::Progress;
+use super::damage::Damage;
+use super::damage::Expected;
+use super::damage::Surveyed;
 use super::index;
 use super::jobs::LoadJob;
 use super::jobs::Loaded;
 use super::segment;
+use super::segment::Health;
 use super::segment::LoadedSegment;
 use super::segment::ReadLimit;
 use super::segment::SealedSegment;
 use super::segment::SegmentView;
 use crate::io::map::MapReader;
-use std::path::Path;
 
 impl Log {
     /// Reads whole batches from the one that holds `offset` on, durable ones only, at most
@@ -41,12 +43,22 @@ impl Log {
             durable,
             end,
         } = self.offsets;
+        if self.is_offline {
+            return Err(ReadError::Offline);
+        }
+        if offset > end && self.is_end_lost {
+            // Told that it is out of range, a consumer would go somewhere else.
+            return Err(ReadError::EndLost { asked: offset });
+        }
         if offset < start || offset > end {
             return Err(ReadError::OutOfRange {
                 asked: offset,
                 start,
                 end,
             });
+        }
+        if let Some(found) = self.damage.at(offset) {
+            return Err(found.refuse(offset));
         }
         if offset >= durable {
             return Ok(Read::Empty);
@@ -69,37 +81,50 @@ impl Log {
                 index,
                 active.base,
                 offset,
-                limit,
+                (0, limit),
                 &durable_mark,
                 resident,
             );
         }
-        let dir = &self.dir;
-        let interval = self.config.index_interval_bytes;
         let at = self.sealed.partition_point(|segment| segment.end <= offset);
         let Some(segment) = self.sealed.get_mut(at) else {
             return Ok(Read::Empty);
         };
         let Some(loaded) = &mut segment.loaded else {
-            return Ok(Read::Load(open_job(
-                dir,
-                interval,
-                &self.compaction,
-                segment,
-            )));
+            return Ok(Read::Load(self.load_job(&self.sealed[at])));
         };
         loaded.used_ms = now_ms;
-        let limit = limit(durable_position(&durable_mark, segment.base, segment.size));
+        let end = durable_position(&durable_mark, segment.base, segment.size);
+        let sound = self.damage.sound_bytes(segment.base, offset, end);
         let view = &loaded.view;
-        slice(
+        let found = slice(
             &view.reader,
             &view.index,
             view.base,
             offset,
-            limit,
+            (sound.start, limit(sound.end)),
             &durable_mark,
             assume_resident,
-        )
+        );
+        match found {
+            Err(ReadError::Corrupt { .. }) if self.doubt(offset) => {
+                Ok(Read::Load(self.load_job(&self.sealed[at])))
+            }
+            found => found,
+        }
+    }
+
+    /// Takes note that the sealed segment with this offset could not be read as it should: before it is
+    /// read again all of it is checked. False when that was done before.
+    pub fn doubt(&mut self, offset: i64) -> bool {
+        let at = self.sealed.partition_point(|segment| segment.end <= offset);
+        let segment = self.sealed.get_mut(at);
+        let Some(segment) = segment.filter(|found| found.health != Health::Surveyed) else {
+            return false;
+        };
+        segment.health = Health::Suspect;
+        segment.loaded = None;
+        true
     }
 
     /// Whether the log has a sealed segment that begins at this offset.
@@ -107,35 +132,71 @@ impl Log {
         self.sealed.iter().any(|segment| segment.base == base)
     }
 
-    /// Takes in what a [`LoadJob`] brought.
-    pub fn load_done(&mut self, loaded: Loaded, now_ms: i64) {
+    /// Takes in what a [`LoadJob`] brought. Returns the damage that was found and not known before.
+    pub fn load_done(&mut self, loaded: Loaded, now_ms: i64) -> Vec<Damage> {
+        // It may be of a segment that was replaced in the meantime; whoever wants it asks again.
+        match loaded {
+            Loaded::Segment { era, .. } if era != self.compaction.era => {}
+            Loaded::Surveyed(surveyed) if surveyed.era != self.compaction.era => {}
+            Loaded::Surveyed(surveyed) => return self.survey_done(surveyed, now_ms),
+            loaded => self.open_done(loaded, now_ms),
+        }
+        Vec::new()
+    }
+
+    fn open_done(&mut self, loaded: Loaded, now_ms: i64) {
         let Loaded::Segment {
             view,
             max_timestamp,
             first_timestamp,
             modified_ms,
-            era,
+            ends_at,
+            ..
         } = loaded
         else {
             return;
         };
-        if era != self.compaction.era {
-            // It may be of a segment that was replaced in the meantime; whoever wants it asks again.
-            return;
-        }
         let segment = self
             .sealed
             .iter_mut()
             .find(|segment| segment.base == view.base && segment.size == view.reader.len());
-        if let Some(segment) = segment {
-            segment.max_timestamp = Some(max_timestamp);
-            segment.first_timestamp = Some(first_timestamp);
-            segment.modified_ms = modified_ms;
-            segment.loaded = Some(LoadedSegment {
-                view,
-                used_ms: now_ms,
-            });
+        let Some(segment) = segment else {
+            return;
+        };
+        let is_whole = ends_at == (segment.size, segment.end)
+            || self
+                .damage
+                .is_last_from(segment.base, ends_at.0, segment.size);
+        if !is_whole && segment.health != Health::Surveyed {
+            segment.health = Health::Suspect;
+            return;
         }
+        segment.max_timestamp = Some(max_timestamp);
+        segment.first_timestamp = Some(first_timestamp);
+        segment.modified_ms = modified_ms;
+        segment.loaded = Some(LoadedSegment {
+            view,
+            used_ms: now_ms,
+        });
+    }
+
+    fn survey_done(&mut self, surveyed: Surveyed, now_ms: i64) -> Vec<Damage> {
+        let base = surveyed.base;
+        let Some(segment) = self.sealed.iter_mut().find(|found| found.base == base) else {
+            return Vec::new();
+        };
+        segment.health = Health::Surveyed;
+        segment.size = surveyed.size;
+        segment.max_timestamp = Some(surveyed.max_timestamp);
+        segment.first_timestamp = Some(surveyed.first_timestamp);
+        // What cannot be read ages from now on.
+        segment.modified_ms = surveyed.modified_ms.unwrap_or(now_ms);
+        segment.loaded = surveyed.view.map(|view| LoadedSegment {
+            view,
+            used_ms: now_ms,
+        });
+        self.damage.forget_below(self.offsets.start);
+        self.damage.add(surveyed.damage)
     }
 
     /// The first batch at or after `from_offset` that may hold a record as late as `timestamp` (ms).
@@ -150,9 +211,12 @@ impl Log {
                 Some(max) if max < timestamp => continue,
                 _ => {}
             }
+            if segment.size == 0 {
+                continue;
+            }
             let Some(loaded) = &mut segment.loaded else {
-                let interval = self.config.index_interval_bytes;
-                return TimeLookup::Load(open_job(&self.dir, interval, &self.compaction, segment));
+                let base = segment.base;
+                return self.load_for_lookup(base);
             };
             loaded.used_ms = now_ms;
             let end = durable_position(&durable, segment.base, segment.size);
@@ -161,10 +225,13 @@ impl Log {
                 reader,
                 index,
             } = &loaded.view;
-            let found =
-                segment::locate_timestamp(reader, index, *base, timestamp, from_offset, end);
-            if let Some(batch) = found {
-                return TimeLookup::Batch(batch);
+            for piece in self.damage.sound_pieces(*base, end) {
+                let from = (piece.start, from_offset);
+                let found =
+                    segment::locate_timestamp(reader, index, *base, timestamp, from, piece.end);
+                if let Some(batch) = found {
+                    return TimeLookup::Batch(batch);
+                }
             }
         }
         let Some(active) = &self.active else {
@@ -172,7 +239,8 @@ impl Log {
         };
         let end = durable_position(&durable, active.base, active.size());
         let (reader, index) = (active.writer.reader(), &active.index.index);
-        segment::locate_timestamp(&reader, index, active.base, timestamp, from_offset, end)
+        let from = (0, from_offset);
+        segment::locate_timestamp(&reader, index, active.base, timestamp, from, end)
             .map_or(TimeLookup::NotFound, TimeLookup::Batch)
     }
 
@@ -192,10 +260,45 @@ impl Log {
         Ok(max)
     }
 
+    fn load_for_lookup(&self, base: i64) -> TimeLookup {
+        let segment = self.sealed.iter().find(|segment| segment.base == base);
+        segment.map_or(TimeLookup::NotFound, |segment| {
+            TimeLookup::Load(self.load_job(segment))
+        })
+    }
+
     /// The job that maps a sealed segment and tells its timestamps.
     pub(super) fn load_job(&self, segment: &SealedSegment) -> LoadJob {
-        let interval = self.config.index_interval_bytes;
-        open_job(&self.dir, interval, &self.compaction, segment)
+        if self.compaction.is_swapping(segment.base) {
+            return LoadJob::Wait;
+        }
+        let (dir, era) = (self.dir.clone(), self.compaction.era);
+        match segment.health {
+            Health::Suspect => LoadJob::Survey {
+                dir,
+                expected: self.expected_of(segment),
+                era,
+            },
+            Health::Unknown | Health::Surveyed => LoadJob::Open {
+                dir,
+                base: segment.base,
+                size: segment.size,
+                index_interval_bytes: self.config.index_interval_bytes,
+                era,
+            },
+        }
+    }
+
+    pub(super) fn expected_of(&self, segment: &SealedSegment) -> Expected {
+        Expected {
+            base: segment.base,
+            end: segment.end,
+            gaps_end: match &self.config.compaction {
+                Some(_) => self.compaction.known_gaps_end(),
+                None => self.compaction.state.gaps_end,
+            },
+            index_interval_bytes: self.config.index_interval_bytes,
+        }
     }
 }
 
@@ -207,35 +310,17 @@ fn durable_position(durable: &Mark, segment_base: i64, size: usize) -> usize {
     }
 }
 
-fn open_job(
-    dir: &Path,
-    index_interval_bytes: usize,
-    compaction: &Progress,
-    segment: &SealedSegment,
-) -> LoadJob {
-    if compaction.is_swapping(segment.base) {
-        return LoadJob::Wait;
-    }
-    LoadJob::Open {
-        era: compaction.era,
-        dir: dir.to_owned(),
-        base: segment.base,
-        size: segment.size,
-        index_interval_bytes,
-    }
-}
-
 fn slice(
     reader: &MapReader,
     index: &index::Index,
     segment_base: i64,
     offset: i64,
-    limit: ReadLimit,
+    (from_min, limit): (usize, ReadLimit),
     durable: &Mark,
     resident: bool,
 ) -> Result<Read, ReadError> {
     let relative = (offset - segment_base) as u32;
-    let from = index.position_of_offset(relative) as usize;
+    let from = (index.position_of_offset(relative) as usize).max(from_min);
     let to = from.saturating_add(limit.max_bytes).min(limit.end);
     if !resident && from < to && !reader.is_resident(from..to) {
         return Ok(Read::Load(LoadJob::Populate {
@@ -243,7 +328,7 @@ fn slice(
             range: from..to,
         }));
     }
-    match segment::locate(reader, index, offset, relative, limit) {
+    match segment::locate(reader, index, offset, from, limit) {
         Ok(range) if range.is_empty() => Ok(Read::Empty),
         Ok(range) => Ok(Read::Data {
             reaches_end: range.end == durable.position && segment_base == durable.segment_base,

@@ -8,6 +8,10 @@ use std::borrow::Cow;
 use std::io::{self, Read};
 use thiserror::Error;
 
+/// The largest window that a zstd frame may ask its reader to keep, as a power of two: 128 MiB, which
+/// the highest level asks for and clients take. A frame can ask for terabytes.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
 /// Why a batch's records cannot be read.
 #[derive(Debug, Error)]
 pub enum RecordsError {
@@ -54,8 +58,10 @@ impl<'a> Records<'a> {
             Codec::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(packed), limit)?,
             Codec::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(packed), limit)?,
             Codec::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(packed)
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)
                     .map_err(RecordsError::Decompress)?;
+                let bounded = decoder.window_log_max(ZSTD_WINDOW_LOG_MAX);
+                bounded.map_err(RecordsError::Decompress)?;
                 read_bounded(decoder, limit)?
             }
             Codec::Snappy => unpack_snappy(packed, limit)?,
@@ -319,6 +325,24 @@ mod tests {
                 first_at_or_after(&batch, 5000, 0, 1 << 20).unwrap(),
                 Option::None
             );
+        }
+    }
+
+    #[test]
+    fn a_zstd_frame_that_asks_for_a_huge_window_is_refused() {
+        let plain = encoded(oracle::Compression::Zstd);
+        let header = BatchHeader::parse(&plain).unwrap();
+        // A frame header without a content size: magic, descriptor, window (2^(10 + n)); then one last
+        // raw block of one byte.
+        let with_window = |log: u8| {
+            let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3, 9, 0, 0, b'x'];
+            let mut batch = plain[..HEADER_BYTES].to_vec();
+            batch.extend(frame);
+            Records::unpack(header, &batch, 1 << 20).map(|records| records.bytes.len())
+        };
+        assert!(matches!(with_window(27), Ok(1)));
+        for log in [28, 31, 41] {
+            assert!(matches!(with_window(log), Err(RecordsError::Decompress(_))));
         }
     }
 

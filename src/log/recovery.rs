@@ -4,18 +4,34 @@
 //! header, offset, CRC. The first that fails is where the log ends; what lies behind was never
 //! acknowledged and is cut. Segments before the checkpoint's are not read at all. A compaction that a
 //! crash interrupted is settled first.
+//!
+//! What a crash cannot have done is damage. It is contained: see [`damage`](super::damage).
 
-use super::batch::{self, BatchHeader};
+use super::batch::BatchHeader;
 use super::checkpoint::Checkpoint;
 use super::compact::{self, CompactionState};
-use super::segment::{self, SealedSegment, Walk};
+use super::damage::{self, Damage, DamageList, Expected, Why};
+use super::scan::{self, Scan, Step};
+use super::segment::{self, Health, SealedSegment};
+use super::spare;
 use super::{LogError, LogErrorKind};
 use crate::io::file;
-use crate::io::map;
-use crate::io::sabotage::{self, Sabotage};
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
+
+/// A crash does not tear more than this of what was sound: flushes are never that far behind.
+const CUT_BYTES_MAX: u64 = 64 << 20;
+/// How far a recycled segment is searched for a sound batch behind one that is not: all of what an older
+/// segment left there would make a start long. A batch is hardly ever larger.
+const RECYCLED_SEARCH_BYTES: usize = 1 << 20;
+/// How the name of a file goes on that keeps what was cut.
+const CUT_INFIX: &str = ".cut-";
+const READ_ONLY_LOST: &str = "the end of the log is lost, and with it where it was";
+const READ_ONLY_UNREADABLE: &str = "the end of the log cannot be read";
 
 /// What opening a log tells the layer above, in order: the state at the checkpoint, then every
 /// batch after it.
@@ -25,6 +41,7 @@ pub enum Replay<'a> {
 }
 
 /// What was found in a partition's directory.
+#[derive(Default)]
 pub struct Recovered {
     /// There is a directory.
     pub has_dir: bool,
@@ -40,41 +57,36 @@ pub struct Recovered {
     pub scanned_bytes: u64,
     /// Bytes of a torn tail that were cut.
     pub cut_bytes: u64,
+    /// The file that keeps what was cut, where sound batches were among it.
+    pub cut_kept: Option<PathBuf>,
+    /// All that is known to be damaged.
+    pub damage: DamageList,
+    /// What of it was not known before.
+    pub new_damage: Vec<Damage>,
+    /// Why nothing may be appended: an offset that was given away could be given away again.
+    pub read_only: Option<&'static str>,
     pub compaction: CompactionState,
     /// The directory belonged to a deleted topic of the same name; nothing else is set.
     pub foreign: bool,
 }
 
 /// Reads the directory of a partition that belongs to `topic_id`. A directory that is not there is
-/// an empty log.
+/// an empty log. Damage is contained: see [`Recovered::damage`] and [`Recovered::read_only`].
 ///
 /// The caller syncs the directory before it serves anything: the checkpoint that was read here, or a
 /// removal that was seen, may not have been made durable by the process before.
 ///
 /// # Errors
-/// When the medium fails, or when data from before the checkpoint is missing: such a log is not
-/// opened, and nothing in it is changed.
+/// When the directory itself or the checkpoint cannot be read, or what was found cannot be made durable.
 pub fn recover(
     dir: &Path,
     topic_id: Uuid,
     replay: &mut dyn FnMut(Replay<'_>),
 ) -> Result<Recovered, LogError> {
     let at = |error| LogError::new(dir, LogErrorKind::Io(error));
-    let mut recovered = Recovered {
-        has_dir: false,
-        segments: Vec::new(),
-        log_start_offset: 0,
-        end_offset: 0,
-        end_segment: 0,
-        end_position: 0,
-        checkpoint_base: 0,
-        scanned_bytes: 0,
-        cut_bytes: 0,
-        compaction: CompactionState::default(),
-        foreign: false,
-    };
+    let mut recovered = Recovered::default();
     match fs::metadata(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(recovered),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(recovered),
         other => other.map_err(at)?,
     };
     recovered.has_dir = true;
@@ -87,74 +99,346 @@ pub fn recover(
         return Ok(recovered);
     }
     compact::recover_swap(dir).map_err(at)?;
+    spare::remove(dir).map_err(at)?;
     let bases = list_segments(dir).map_err(at)?;
     // Compaction was at work only below the checkpoint; beyond it, offsets follow one another.
     let may_have_gaps = checkpoint.is_none();
     let start = checkpoint.unwrap_or_else(|| from_the_beginning(dir, topic_id, &bases));
-    check_nothing_is_missing(dir, &start, &bases)?;
     replay(Replay::Snapshot(&start.snapshot));
-    for (at_index, base) in bases.iter().enumerate() {
-        let next = bases.get(at_index + 1).copied();
-        if *base < start.segment_base {
-            let size = segment_size(dir, *base).map_err(at)?;
-            let end = next.unwrap_or(start.segment_base);
-            recovered.segments.push(sealed(*base, end, size));
-            continue;
-        }
-        let (position, offset) = match *base == start.segment_base {
-            true => (start.position as usize, start.durable_offset),
-            false => (0, *base),
-        };
-        let scan = scan(dir, *base, (position, offset), may_have_gaps, replay)?;
-        if scan.rest_bytes > 0 {
-            // It may know of batches that are cut now, and other ones will take their place.
-            file::remove(&segment::file_path(dir, *base, "index")).map_err(at)?;
-        }
-        recovered.scanned_bytes += (scan.end_position - position) as u64;
-        recovered.cut_bytes += scan.rest_bytes;
-        recovered
-            .segments
-            .push(sealed(*base, scan.next_offset, scan.end_position));
-        if next.is_some_and(|next| next != scan.next_offset) {
-            let later = &bases[at_index + 1..];
-            recovered.cut_bytes += discard(dir, later).map_err(at)?;
-            break;
-        }
-    }
-    let mut recovered = finish(dir, start, recovered)?;
-    recovered.compaction = CompactionState::read(dir).map_err(at)?;
-    if recovered.compaction.first_dirty > recovered.end_offset {
-        // Records that were cut can be followed by others in their place.
-        file::remove(&dir.join(compact::STATE_FILE_NAME)).map_err(at)?;
-        recovered.compaction = CompactionState::default();
-    }
-    Ok(recovered)
+    let mut recovery = Recovery {
+        dir,
+        start,
+        may_have_gaps,
+        known: DamageList::read(dir).map_err(at)?,
+        compaction: CompactionState::read(dir).map_err(at)?,
+        replay,
+        recovered,
+    };
+    recovery.read_segments(&bases).map_err(at)?;
+    recovery.finish().map_err(at)
 }
 
-/// Sets the ends and makes what was accepted durable, so that it can be shown to consumers.
-fn finish(dir: &Path, start: Checkpoint, mut recovered: Recovered) -> Result<Recovered, LogError> {
-    let at = |error| LogError::new(dir, LogErrorKind::Io(error));
-    let first = recovered.segments.first().map_or(0, |segment| segment.base);
-    recovered.end_offset = start.durable_offset;
-    recovered.checkpoint_base = start.segment_base;
-    if let Some(last) = recovered.segments.last() {
-        recovered.end_offset = last.end;
-        recovered.end_segment = last.base;
-        recovered.end_position = last.size;
-    }
-    recovered.log_start_offset = start.log_start_offset.max(first).min(recovered.end_offset);
-    let changed = recovered.scanned_bytes > 0 || recovered.cut_bytes > 0;
-    for segment in recovered.segments.iter().rev() {
-        if segment.base < start.segment_base {
-            break;
+struct Recovery<'a> {
+    dir: &'a Path,
+    /// The checkpoint.
+    start: Checkpoint,
+    may_have_gaps: bool,
+    /// What was found before.
+    known: DamageList,
+    compaction: CompactionState,
+    replay: &'a mut dyn FnMut(Replay<'_>),
+    recovered: Recovered,
+}
+
+/// Where the batches of a segment end that follow one another.
+struct Stop {
+    position: usize,
+    offset: i64,
+    /// Something else than the zeros of reserved space lies there.
+    has_rest: bool,
+    /// What an older segment left in the file may lie there.
+    is_recycled: bool,
+}
+
+/// What lies behind the first batch that is not sound.
+#[derive(Default)]
+struct Tail {
+    sound_bytes: u64,
+}
+
+impl Recovery<'_> {
+    fn read_segments(&mut self, bases: &[i64]) -> io::Result<()> {
+        let split = bases.partition_point(|base| *base < self.start.segment_base);
+        let (before, from) = bases.split_at(split);
+        for (at, base) in before.iter().enumerate() {
+            let next = before.get(at + 1).copied();
+            let end = next.unwrap_or(self.start.segment_base);
+            self.take_sealed(*base, end)?;
         }
-        trim(dir, segment, changed).map_err(at)?;
+        if from.first() != Some(&self.start.segment_base) {
+            self.miss_checkpoint_segment(from.first().copied());
+        }
+        for (at, base) in from.iter().enumerate() {
+            if !self.read_segment(*base, &from[at + 1..])? {
+                break;
+            }
+        }
+        Ok(())
     }
-    Ok(recovered)
+
+    /// Segments before the checkpoint's are not read; what is wrong in them is found when they are.
+    fn take_sealed(&mut self, base: i64, end: i64) -> io::Result<()> {
+        let size = match segment_size(self.dir, base) {
+            Err(error) if damage::is_of_medium(&error) => {
+                self.lose(base, base..end, 0..0, Why::Unreadable);
+                0
+            }
+            size => size?,
+        };
+        self.recovered.segments.push(sealed(base, end, size));
+        Ok(())
+    }
+
+    /// The segment that the checkpoint points into is not there. Where the log ended is known only when
+    /// others follow.
+    fn miss_checkpoint_segment(&mut self, next: Option<i64>) {
+        let start = &self.start;
+        let is_new = start.durable_offset == start.log_start_offset && start.position == 0;
+        if self.recovered.segments.is_empty() && next.is_none() && is_new {
+            return;
+        }
+        let base = start.segment_base;
+        let from = match self.recovered.segments.is_empty() {
+            true => start.log_start_offset.min(base),
+            false => base,
+        };
+        let to = next.unwrap_or(start.durable_offset);
+        self.lose(base, from..to, 0..0, Why::Missing);
+        if next.is_none() {
+            self.recovered.read_only = Some(READ_ONLY_LOST);
+        }
+    }
+
+    /// Returns whether the log goes on in the next segment.
+    fn read_segment(&mut self, base: i64, later: &[i64]) -> io::Result<bool> {
+        let from = match base == self.start.segment_base {
+            true => (self.start.position as usize, self.start.durable_offset),
+            false => (0, base),
+        };
+        let mut stop = Stop {
+            position: from.0,
+            offset: from.1,
+            has_rest: false,
+            is_recycled: false,
+        };
+        let read = self.read_sound(base, &mut stop);
+        self.recovered.scanned_bytes += (stop.position - from.0) as u64;
+        match read {
+            Err(error) if damage::is_of_medium(&error) => return self.lose_rest(base, stop, later),
+            read => read?,
+        }
+        let next = later.first().copied();
+        let goes_on = next == Some(stop.offset);
+        let is_whole = match stop.has_rest {
+            true => stop.is_recycled && goes_on,
+            false => goes_on || next.is_none(),
+        };
+        if is_whole {
+            let segment = sealed(base, stop.offset, stop.position);
+            self.recovered.segments.push(segment);
+            return Ok(true);
+        }
+        self.meet_damage(base, stop, later)
+    }
+
+    fn read_sound(&mut self, base: i64, stop: &mut Stop) -> io::Result<()> {
+        let path = segment::file_path(self.dir, base, "log");
+        let mut scan = Scan::open_at(&path, (stop.position, stop.offset))?;
+        while let Some(found) = scan.step_sound()? {
+            let header = &found.header;
+            let follows = header.base_offset == stop.offset
+                || (self.may_have_gaps && header.base_offset > stop.offset);
+            if !follows {
+                break;
+            }
+            stop.position = found.end;
+            stop.offset = header.next_offset();
+            (self.replay)(Replay::Batch(header));
+        }
+        // A look at the first page tells: reading all of a large reservation would cost what it saves.
+        stop.has_rest = !scan.is_blank(stop.position)?;
+        stop.is_recycled = scan.is_recycled();
+        Ok(())
+    }
+
+    /// The segment is shorter than what was durable of it, or cannot be read from here on.
+    fn lose_rest(&mut self, base: i64, stop: Stop, later: &[i64]) -> io::Result<bool> {
+        let is_short = segment_size(self.dir, base).is_ok_and(|size| size < stop.position);
+        match is_short {
+            true => {
+                let end = later.first().copied().unwrap_or(stop.offset);
+                self.survey(base, end, (0, base), stop.position)?;
+            }
+            false => self.survey_behind(base, &stop, later)?,
+        }
+        let found = self.recovered.new_damage.iter();
+        let is_unreadable = found.rev().any(|found| found.why == Why::Unreadable);
+        self.recovered.read_only = match later.is_empty() {
+            true if is_short => Some(READ_ONLY_LOST),
+            true if is_unreadable => Some(READ_ONLY_UNREADABLE),
+            _ => None,
+        };
+        Ok(true)
+    }
+
+    /// The bytes here are not the batch that should follow. Beyond the checkpoint a crash leaves that
+    /// too, with sound batches behind it: pages reach the disk in any order. Which of the two it is
+    /// cannot be known, so what is cut is kept beside the log, unless a crash cannot have torn as much.
+    fn meet_damage(&mut self, base: i64, stop: Stop, later: &[i64]) -> io::Result<bool> {
+        let is_known = self.known.begins_at(base, stop.position);
+        let tail = match self.look_behind(base, &stop, later) {
+            Err(error) if damage::is_of_medium(&error) => None,
+            tail => Some(tail?),
+        };
+        let Some(tail) = tail.filter(|tail| !is_known && tail.sound_bytes <= CUT_BYTES_MAX) else {
+            self.survey_behind(base, &stop, later)?;
+            return Ok(true);
+        };
+        if tail.sound_bytes > 0 {
+            let kept = keep_tail(self.dir, base, stop.position, later)?;
+            self.recovered.cut_kept = Some(kept);
+        }
+        let is_clean = stop.is_recycled && tail.sound_bytes == 0;
+        self.cut(base, &stop, later, is_clean)?;
+        Ok(false)
+    }
+
+    fn look_behind(&self, base: i64, stop: &Stop, later: &[i64]) -> io::Result<Tail> {
+        let mut tail = Tail::default();
+        let here = (base, (stop.position, stop.offset));
+        let behind = later.iter().map(|base| (*base, (0, *base)));
+        for (base, from) in std::iter::once(here).chain(behind) {
+            let mut scan = Scan::open_at(&segment::file_path(self.dir, base, "log"), from)?;
+            scan.search_recycled_at_most(RECYCLED_SEARCH_BYTES);
+            while let Some(step) = scan.step()? {
+                if let Step::Batch(found) = step
+                    && found.crc_matches
+                    && found.header.base_offset >= stop.offset
+                {
+                    tail.sound_bytes += found.header.size() as u64;
+                }
+            }
+        }
+        Ok(tail)
+    }
+
+    /// With `is_clean`, nothing is known to be torn: the segment's rest is an older segment's.
+    fn cut(&mut self, base: i64, stop: &Stop, later: &[i64], is_clean: bool) -> io::Result<()> {
+        if stop.has_rest {
+            if !is_clean {
+                self.recovered.cut_bytes += (segment_size(self.dir, base)? - stop.position) as u64;
+            }
+            // It may know of batches that are cut now, and other ones will take their place.
+            file::remove(&segment::file_path(self.dir, base, "index"))?;
+        }
+        self.recovered.cut_bytes += discard(self.dir, later)?;
+        let segment = sealed(base, stop.offset, stop.position);
+        self.recovered.segments.push(segment);
+        Ok(())
+    }
+
+    fn survey_behind(&mut self, base: i64, stop: &Stop, later: &[i64]) -> io::Result<()> {
+        let end = later.first().copied().unwrap_or(i64::MAX);
+        self.survey(base, end, (stop.position, stop.offset), stop.position)
+    }
+
+    /// Takes a segment as it is, with what is damaged in it, from `from` on. Batches behind `replay_from`
+    /// are told.
+    fn survey(
+        &mut self,
+        base: i64,
+        end: i64,
+        from: (usize, i64),
+        replay_from: usize,
+    ) -> io::Result<()> {
+        let expected = Expected {
+            base,
+            end,
+            gaps_end: match self.may_have_gaps {
+                true => i64::MAX,
+                false => self.compaction.gaps_end,
+            },
+            index_interval_bytes: u32::MAX as usize,
+        };
+        let replay = &mut self.replay;
+        let survey = damage::survey(self.dir, expected, from, &mut |found, _| {
+            if found.position >= replay_from {
+                replay(Replay::Batch(&found.header));
+            }
+        })?;
+        let end = match end {
+            i64::MAX => survey.next_offset,
+            end => end,
+        };
+        self.recovered.new_damage.extend(survey.damage);
+        self.recovered.segments.push(sealed(base, end, survey.size));
+        Ok(())
+    }
+
+    fn lose(&mut self, base: i64, offsets: Range<i64>, bytes: Range<usize>, why: Why) {
+        self.recovered.new_damage.push(Damage {
+            offsets,
+            segment_base: base,
+            bytes,
+            why,
+        });
+    }
+
+    /// Sets the ends and makes what was accepted durable, so that it can be shown to consumers.
+    fn finish(self) -> io::Result<Recovered> {
+        let Recovery {
+            dir,
+            start,
+            known,
+            compaction,
+            mut recovered,
+            ..
+        } = self;
+        let bases = recovered.segments.iter().map(|segment| segment.base);
+        let lost = recovered.new_damage.iter().map(|found| found.offsets.start);
+        let first = bases.chain(lost).min().unwrap_or(0);
+        recovered.end_offset = start.durable_offset;
+        recovered.checkpoint_base = start.segment_base;
+        if let Some(last) = recovered.segments.last() {
+            recovered.end_offset = last.end.max(match recovered.read_only {
+                Some(_) => start.durable_offset,
+                None => 0,
+            });
+            recovered.end_segment = last.base;
+            recovered.end_position = last.size;
+        }
+        recovered.log_start_offset = start.log_start_offset.max(first).min(recovered.end_offset);
+        let mut all = known;
+        let found = std::mem::take(&mut recovered.new_damage);
+        recovered.new_damage = all.add(found);
+        all.forget_below(recovered.log_start_offset);
+        if recovered
+            .new_damage
+            .iter()
+            .any(|found| found.why.is_lasting())
+        {
+            all.write(dir)?;
+        }
+        trim_all(dir, &start, &recovered, &all)?;
+        recovered.damage = all;
+        recovered.compaction = compaction;
+        if compaction.first_dirty > recovered.end_offset {
+            // Records that were cut can be followed by others in their place.
+            file::remove(&dir.join(compact::STATE_FILE_NAME))?;
+            recovered.compaction = CompactionState::default();
+        }
+        Ok(recovered)
+    }
+}
+
+fn trim_all(
+    dir: &Path,
+    start: &Checkpoint,
+    recovered: &Recovered,
+    damage: &DamageList,
+) -> io::Result<()> {
+    let changed = recovered.scanned_bytes > 0 || recovered.cut_bytes > 0;
+    let read = recovered.segments.iter().rev();
+    for segment in read.take_while(|segment| segment.base >= start.segment_base) {
+        if !damage.is_in(segment.base) {
+            trim(dir, segment, changed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Cuts what was reserved, or torn, behind the last batch of a segment that was read, for good.
-fn trim(dir: &Path, segment: &SealedSegment, sync: bool) -> std::io::Result<()> {
+fn trim(dir: &Path, segment: &SealedSegment, sync: bool) -> io::Result<()> {
     let too_long = segment_size(dir, segment.base)? > segment.size;
     if !too_long && !sync {
         return Ok(());
@@ -166,6 +450,54 @@ fn trim(dir: &Path, segment: &SealedSegment, sync: bool) -> std::io::Result<()> 
     file::sync_data(&file)
 }
 
+/// Copies what is to be cut: the rest of a segment, and those behind it as a whole. Returns the first
+/// file that has it.
+fn keep_tail(dir: &Path, base: i64, from: usize, later: &[i64]) -> io::Result<PathBuf> {
+    let path = segment::file_path(dir, base, "log");
+    let kept = free_name(&path, from);
+    let source = file::open_for_reading(&path)?;
+    let size = source.metadata()?.len();
+    let copy = file::open(&kept, true)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = from as u64;
+    while at < size {
+        let take = buffer.len().min((size - at) as usize);
+        source.read_exact_at(&mut buffer[..take], at)?;
+        // Reserved space stays a hole.
+        if !scan::is_zero(&buffer[..take]) {
+            file::write_at(&copy, &buffer[..take], at - from as u64)?;
+        }
+        at += take as u64;
+    }
+    file::sync_data(&copy)?;
+    for base in later {
+        let path = segment::file_path(dir, *base, "log");
+        file::rename(&path, &free_name(&path, 0))?;
+    }
+    file::sync_dir(dir)?;
+    Ok(kept)
+}
+
+/// `<base>.log.cut-<position>`, or with a number behind it where there is one already.
+fn free_name(segment: &Path, position: usize) -> PathBuf {
+    let name = |number: u32| {
+        let suffix = match number {
+            1 => String::new(),
+            number => format!(".{number}"),
+        };
+        segment.with_extension(format!("log{CUT_INFIX}{position}{suffix}"))
+    };
+    let mut names = (1..).map(name);
+    // There is always a number that is free.
+    names.find(|name| !name.exists()).unwrap_or_default()
+}
+
+/// Whether it is a file that keeps what a start has cut.
+pub fn is_cut(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.contains(".log.cut-")
+}
+
 fn sealed(base: i64, end: i64, size: usize) -> SealedSegment {
     SealedSegment {
         base,
@@ -175,6 +507,7 @@ fn sealed(base: i64, end: i64, size: usize) -> SealedSegment {
         max_timestamp: None,
         first_timestamp: None,
         modified_ms: 0,
+        health: Health::default(),
     }
 }
 
@@ -196,85 +529,18 @@ fn from_the_beginning(dir: &Path, topic_id: Uuid, bases: &[i64]) -> Checkpoint {
     }
 }
 
-fn check_nothing_is_missing(dir: &Path, start: &Checkpoint, bases: &[i64]) -> Result<(), LogError> {
-    let missing = |what: String| Err(LogError::new(dir, LogErrorKind::Missing(what)));
-    if bases.is_empty() && start.durable_offset == start.log_start_offset && start.position == 0 {
-        return Ok(());
-    }
-    let name = segment::file_path(dir, start.segment_base, "log");
-    if !bases.contains(&start.segment_base) {
-        return missing(format!("{} is not there", name.display()));
-    }
-    let size = segment_size(dir, start.segment_base)
-        .map_err(|error| LogError::new(dir, LogErrorKind::Io(error)))?;
-    if (size as u64) < start.position {
-        return missing(format!(
-            "{} has {size} bytes, but {} of them were durable",
-            name.display(),
-            start.position
-        ));
-    }
-    Ok(())
-}
-
-struct Scan {
-    end_position: usize,
-    next_offset: i64,
-    /// Bytes behind the end, when they begin with something else than the zeros of reserved space.
-    rest_bytes: u64,
-}
-
-fn scan(
-    dir: &Path,
-    base: i64,
-    (position, offset): (usize, i64),
-    may_have_gaps: bool,
-    replay: &mut dyn FnMut(Replay<'_>),
-) -> Result<Scan, LogError> {
-    let at = |error| LogError::new(dir, LogErrorKind::Io(error));
-    let size = segment_size(dir, base).map_err(at)?;
-    let mut found = Scan {
-        end_position: position,
-        next_offset: offset,
-        rest_bytes: 0,
-    };
-    if size == position {
-        return Ok(found);
-    }
-    let file = file::open(&segment::file_path(dir, base, "log"), false).map_err(at)?;
-    let reader = map::map_for_reading(&file, size).map_err(at)?;
-    let mut walk = Walk::new(&reader, position, size);
-    while let Ok((start, header)) = walk.step() {
-        let bytes = reader.bytes(start..start + header.size());
-        let follows = header.base_offset == found.next_offset
-            || (may_have_gaps && header.base_offset > found.next_offset);
-        let sound = batch::crc_matches(bytes) || sabotage::is_done(Sabotage::SkipCrc);
-        if !follows || !sound {
-            break;
-        }
-        found.end_position = walk.position();
-        found.next_offset = header.next_offset();
-        replay(Replay::Batch(&header));
-    }
-    // A look at the first page tells: reading all of a large reservation would cost what it saves.
-    let rest = reader.bytes(found.end_position..size.min(found.end_position + 4096));
-    if rest.iter().any(|byte| *byte != 0) {
-        found.rest_bytes = (size - found.end_position) as u64;
-    }
-    Ok(found)
-}
-
-fn discard(dir: &Path, bases: &[i64]) -> std::io::Result<u64> {
+fn discard(dir: &Path, bases: &[i64]) -> io::Result<u64> {
     let mut bytes = 0;
     for base in bases {
-        bytes += segment_size(dir, *base)? as u64;
+        // Not there when it was kept under another name.
+        bytes += segment_size(dir, *base).unwrap_or(0) as u64;
         file::remove(&segment::file_path(dir, *base, "index"))?;
         file::remove(&segment::file_path(dir, *base, "log"))?;
     }
     Ok(bytes)
 }
 
-fn segment_size(dir: &Path, base: i64) -> std::io::Result<usize> {
+fn segment_size(dir: &Path, base: i64) -> io::Result<usize> {
     Ok(fs::metadata(segment::file_path(dir, base, "log"))?.len() as usize)
 }
 
@@ -282,7 +548,7 @@ fn segment_size(dir: &Path, base: i64) -> std::io::Result<usize> {
 ///
 /// # Errors
 /// `NotFound` when there is no such directory.
-pub fn list_segments(dir: &Path) -> std::io::Result<Vec<i64>> {
+pub fn list_segments(dir: &Path) -> io::Result<Vec<i64>> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(dir)? {
         bases.extend(segment::base_of(&entry?.path(), "log"));

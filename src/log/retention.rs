@@ -36,7 +36,7 @@ impl Log {
     /// The next thing to do for retention by time, size and log start offset.
     pub fn retention(&mut self, now_ms: i64) -> Retention {
         // A compaction works on the segments that would go; it ends in its time.
-        if self.poisoned || self.making_room || self.compaction.is_running {
+        if self.poisoned || self.compaction.is_running {
             return Retention::Nothing;
         }
         let mut excess = match self.config.retention_bytes {
@@ -47,10 +47,11 @@ impl Log {
         let mut end = 0;
         while let Some(segment) = self.sealed.front() {
             let is_last = self.sealed.len() == 1 && self.active.is_none();
-            if segment.end > self.durable.offset {
+            // The last one may just be opened again.
+            if segment.end > self.durable.offset || (is_last && self.making_room) {
                 break;
             }
-            let below_start = segment.end <= self.offsets.start && segment.size > 0;
+            let below_start = segment.end <= self.offsets.start && !segment.is_empty();
             let too_much = excess > 0 && excess >= segment.size as u64;
             let old = match self.is_old(segment, now_ms) {
                 _ if below_start || too_much => false,
@@ -82,6 +83,11 @@ impl Log {
                 dir: self.dir.clone(),
                 bases,
                 end,
+                // Only where it will be used soon, and is about as large as the next segment.
+                spare_bytes_min: self
+                    .active
+                    .is_some()
+                    .then_some(self.config.segment_bytes as u64 / 2),
             });
         }
         self.retention_of_active(now_ms)
@@ -95,6 +101,7 @@ impl Log {
                 timestamp => timestamp,
             };
             active.size() > 0
+                && !self.making_room
                 && self.durable.offset == self.offsets.end
                 && (self.is_expired(newest, now_ms) || self.offsets.start == self.offsets.end)
         });
@@ -106,7 +113,7 @@ impl Log {
     }
 
     fn is_old(&self, segment: &SealedSegment, now_ms: i64) -> Result<bool, LoadJob> {
-        if self.config.retention_ms < 0 || segment.size == 0 {
+        if self.config.retention_ms < 0 || segment.is_empty() {
             return Ok(false);
         }
         match segment.max_timestamp {
@@ -124,6 +131,7 @@ impl Log {
     /// Unmaps sealed segments that nobody read for `idle_ms`, and closes an active segment that
     /// nobody appended to for as long, so that idle partitions hold neither maps nor descriptors.
     pub fn close_idle(&mut self, now_ms: i64, idle_ms: i64) -> io::Result<Option<SealJob>> {
+        self.count_from(now_ms);
         for segment in &mut self.sealed {
             let used = segment.loaded.as_ref().map(|loaded| loaded.used_ms);
             if used.is_some_and(|used_ms| now_ms.saturating_sub(used_ms) > idle_ms) {
@@ -138,6 +146,28 @@ impl Log {
             return Ok(None);
         }
         self.want_checkpoint();
-        self.seal_active(now_ms)
+        self.close_active(now_ms)
+    }
+
+    /// Whether retention by size may have something to do: a segment is rolled, and another goes.
+    pub fn is_over_size(&self) -> bool {
+        let limit = self.config.retention_bytes;
+        limit >= 0 && self.size_bytes() > limit as u64
+    }
+
+    /// What happened at a time that is yet to come happened before the clock was set back: its age
+    /// counts from now on.
+    fn count_from(&mut self, now_ms: i64) {
+        for loaded in self
+            .sealed
+            .iter_mut()
+            .flat_map(|segment| &mut segment.loaded)
+        {
+            loaded.used_ms = loaded.used_ms.min(now_ms);
+        }
+        if let Some(active) = &mut self.active {
+            active.started_ms = active.started_ms.min(now_ms);
+            active.appended_ms = active.appended_ms.min(now_ms);
+        }
     }
 }

@@ -6,8 +6,10 @@
 
 use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
 use super::segment;
+use super::spare;
 use crate::io::file;
 use crate::io::map::{self, MapReader};
+use crate::io::sabotage::{self, Sabotage};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -25,6 +27,10 @@ pub struct Scan {
     loaded: usize,
     /// Batches that come now have no lower offset, as far as is known.
     offset_min: i64,
+    /// The file was another segment's before.
+    is_recycled: bool,
+    /// How far a recycled file is searched for the next sound batch.
+    search_bytes_max: usize,
 }
 
 /// What comes next in the file.
@@ -39,6 +45,11 @@ pub enum Step {
     },
     /// All the rest is zeros.
     Zeros {
+        position: usize,
+        bytes: usize,
+    },
+    /// All the rest is what the file had when it was another segment's.
+    Recycled {
         position: usize,
         bytes: usize,
     },
@@ -57,18 +68,43 @@ pub struct Found {
 impl Scan {
     /// Opens the file at `path`; what is appended later is not seen.
     pub fn open(path: &Path) -> io::Result<Scan> {
+        // Where the first batch is damaged, the name tells which offsets may follow.
+        let base = segment::base_of(path, "log").unwrap_or(0);
+        Scan::open_at(path, (0, base))
+    }
+
+    /// As [`open`](Self::open), from a position on where a batch with this offset should begin.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends before that position.
+    pub fn open_at(path: &Path, (position, offset): (usize, i64)) -> io::Result<Scan> {
         let file = file::open_for_reading(path)?;
         let size = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        if size < position {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let reader = map::map_for_reading(&file, size)?;
-        file::will_need(&file, 0, WINDOW_BYTES as u64);
+        file::will_need(&file, position as u64, WINDOW_BYTES as u64);
         Ok(Scan {
+            is_recycled: spare::is_marked(&file, size)?,
+            search_bytes_max: usize::MAX,
             file,
             reader,
-            position: 0,
-            loaded: 0,
-            // Where the first batch is damaged, the name tells which offsets may follow.
-            offset_min: segment::base_of(path, "log").unwrap_or(0),
+            position,
+            loaded: position,
+            offset_min: offset,
         })
+    }
+
+    /// Of a file that was another segment's before, only so many bytes are searched for the next sound
+    /// batch; when there is none among them, the rest is taken for the other segment's.
+    pub fn search_recycled_at_most(&mut self, bytes: usize) {
+        self.search_bytes_max = bytes;
+    }
+
+    /// Whether the file was another segment's before.
+    pub fn is_recycled(&self) -> bool {
+        self.is_recycled
     }
 
     /// Bytes of the file.
@@ -120,6 +156,44 @@ impl Scan {
         Ok(Some(step))
     }
 
+    /// The next batch if it is sound; else the scan stays where it is. So a start need not look through
+    /// what lies behind the last one.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn step_sound(&mut self) -> io::Result<Option<Found>> {
+        let position = self.position;
+        self.load(position + HEADER_BYTES)?;
+        let Ok(header) = self.header_at(position) else {
+            return Ok(None);
+        };
+        let end = position + header.size();
+        self.load(end)?;
+        let found = Found {
+            position,
+            header,
+            crc_matches: true,
+            end,
+        };
+        if !batch::crc_matches(self.bytes(&found)) && !sabotage::is_done(Sabotage::SkipCrc) {
+            return Ok(None);
+        }
+        self.position = end;
+        self.offset_min = header.next_offset();
+        Ok(Some(found))
+    }
+
+    /// Whether a whole page from here on, or the rest of the file, is zeros: all of a large reservation
+    /// is not looked through.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn is_blank(&mut self, position: usize) -> io::Result<bool> {
+        let end = self.size().min(position + 4096);
+        self.load(end)?;
+        Ok(is_zero(self.reader.bytes(position..end)))
+    }
+
     fn batch(&mut self, position: usize, header: BatchHeader) -> io::Result<Step> {
         let mut found = Found {
             position,
@@ -129,6 +203,13 @@ impl Scan {
         };
         self.load(found.end + HEADER_BYTES)?;
         found.crc_matches = batch::crc_matches(self.bytes(&found));
+        let is_older = header.base_offset < self.offset_min;
+        if self.is_recycled
+            && (is_older || !found.crc_matches)
+            && self.next_sound_batch(position + 1)? == self.size()
+        {
+            return Ok(self.recycled(position));
+        }
         if found.crc_matches || self.continues_at(found.end, header.next_offset())? {
             self.offset_min = header.next_offset();
         } else {
@@ -147,11 +228,22 @@ impl Scan {
             });
         }
         self.position = self.next_sound_batch(position + 1)?;
+        if self.is_recycled && self.position == self.size() {
+            return Ok(self.recycled(position));
+        }
         Ok(Step::Damage {
             position,
             bytes: self.position - position,
             why,
         })
+    }
+
+    fn recycled(&mut self, position: usize) -> Step {
+        self.position = self.size();
+        Step::Recycled {
+            position,
+            bytes: self.size() - position,
+        }
     }
 
     fn header_at(&self, position: usize) -> Result<BatchHeader, BatchError> {
@@ -177,7 +269,11 @@ impl Scan {
     /// Where a sound batch begins at or after `from`, or the end of the file.
     fn next_sound_batch(&mut self, from: usize) -> io::Result<usize> {
         let size = self.size();
-        for position in from..size {
+        let end = match self.is_recycled {
+            true => size.min(from.saturating_add(self.search_bytes_max)),
+            false => size,
+        };
+        for position in from..end {
             self.load(position + HEADER_BYTES)?;
             let magic_at = position + MAGIC_AT;
             if magic_at >= size {
@@ -278,7 +374,8 @@ mod tests {
             Step::Damage {
                 position, bytes, ..
             }
-            | Step::Zeros { position, bytes } => Some((*position, position + bytes)),
+            | Step::Zeros { position, bytes }
+            | Step::Recycled { position, bytes } => Some((*position, position + bytes)),
         };
         steps.iter().filter_map(stretch).collect()
     }
@@ -299,6 +396,40 @@ mod tests {
                 let found = unsound(&steps(&flipped));
                 assert_eq!(found, [(starts[1], starts[2])], "byte {in_batch} bit {bit}");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_recycled_file_had_before_is_told_from_damage() {
+        let (old, _) = segment(6);
+        let offset = 100;
+        let (mut new, starts) = segment(3);
+        for (index, start) in starts.iter().enumerate() {
+            batch::patch_position(&mut new[*start..], offset + index as i64 * 2, 0);
+        }
+        // Once the old batches begin where the new ones end, and once they do not.
+        for cut in [new.len(), new.len() - 3] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = segment::file_path(dir.path(), offset, "log");
+            let content = [&new[..], &old[cut..], b"recycled segment"].concat();
+            std::fs::write(&path, &content).unwrap();
+            let scan = |content: &[u8]| -> Vec<Step> {
+                std::fs::write(&path, content).unwrap();
+                let mut scan = Scan::open(&path).unwrap();
+                std::iter::from_fn(|| scan.step().unwrap()).collect()
+            };
+            let rest = Step::Recycled {
+                position: new.len(),
+                bytes: content.len() - new.len(),
+            };
+            let found = scan(&content);
+            assert_eq!((found.len(), found.last()), (4, Some(&rest)));
+            let mut damaged = content.clone();
+            damaged[starts[1] + 40] ^= 1;
+            assert_eq!(
+                unsound(&scan(&damaged)),
+                [(starts[1], starts[2]), (new.len(), content.len())]
+            );
         }
     }
 

@@ -82,15 +82,14 @@ pub struct ReadLimit {
 
 /// Where `offset` lies in the segment and how far a read may go: whole batches only.
 ///
-/// `relative_offset` counts from the segment's base. An empty range means that nothing fits.
+/// `from` is a batch's start at or before it. An empty range means that nothing fits.
 pub fn locate(
     reader: &MapReader,
     index: &Index,
     offset: i64,
-    relative_offset: u32,
+    from: usize,
     limit: ReadLimit,
 ) -> Result<Range<usize>, BatchError> {
-    let from = index.position_of_offset(relative_offset) as usize;
     let mut walk = Walk::new(reader, from, limit.end);
     let (start, first) = loop {
         let (at, header) = walk.step()?;
@@ -119,19 +118,24 @@ pub fn locate(
     Ok(start..end)
 }
 
-/// The first batch at or after `from_offset` whose max timestamp is at least `timestamp`.
+/// The first batch at or after `from_offset` whose max timestamp is at least `timestamp`, in the bytes
+/// from `from_min` (a batch's start) to `end`.
 pub fn locate_timestamp(
     reader: &MapReader,
     index: &Index,
     base: i64,
     timestamp: i64,
-    from_offset: i64,
+    (from_min, from_offset): (usize, i64),
     end: usize,
 ) -> Option<Bytes> {
     let relative = (from_offset - base).clamp(0, i64::from(u32::MAX)) as u32;
     let by_time = index.position_of_timestamp(timestamp) as usize;
     let by_offset = index.position_of_offset(relative) as usize;
-    let mut walk = Walk::new(reader, by_time.max(by_offset), end);
+    let from = by_time.max(by_offset).max(from_min);
+    if from >= end {
+        return None;
+    }
+    let mut walk = Walk::new(reader, from, end);
     while let Ok((at, header)) = walk.step() {
         if header.max_timestamp >= timestamp && header.last_offset() >= from_offset {
             return Some(reader.slice(at..at + header.size()));
@@ -242,6 +246,26 @@ pub struct SealedSegment {
     pub first_timestamp: Option<i64>,
     /// When it was last appended to (ms), as far as `max_timestamp` is known.
     pub modified_ms: i64,
+    pub health: Health,
+}
+
+impl SealedSegment {
+    /// Whether it never had a record. One that lost its bytes did.
+    pub fn is_empty(&self) -> bool {
+        self.base == self.end
+    }
+}
+
+/// What is known of a sealed segment's batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing is known to be wrong.
+    #[default]
+    Unknown,
+    /// Something is wrong: all of it must be checked before it is read again.
+    Suspect,
+    /// All of it was checked: what is wrong is known.
+    Surveyed,
 }
 
 /// What is in memory of a sealed segment that somebody reads.

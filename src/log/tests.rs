@@ -6,6 +6,8 @@ use super::*;
 use crate::io::fault::{self, Op};
 use crate::io::file;
 
+mod containment;
+
 const TOPIC: Uuid = Uuid::from_u128(42);
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -109,7 +111,7 @@ impl Fixture {
             match read.unwrap() {
                 Read::Data { records, .. } => return records,
                 Read::Empty => return Bytes::new(),
-                Read::Load(job) => self.log.load_done(job.run().unwrap(), now_ms),
+                Read::Load(job) => drop(self.log.load_done(job.run().unwrap(), now_ms)),
             }
         }
     }
@@ -121,7 +123,7 @@ impl Fixture {
                 Retention::Nothing if !self.log.needs_flush() => return,
                 Retention::Nothing => {}
                 Retention::Delete(job) => job.run().unwrap(),
-                Retention::Load(job) => self.log.load_done(job.run().unwrap(), self.now_ms),
+                Retention::Load(job) => drop(self.log.load_done(job.run().unwrap(), self.now_ms)),
                 Retention::Roll(job) => self.make_room(job).unwrap(),
             }
             self.flush();
@@ -170,6 +172,24 @@ fn a_segment_is_rolled_when_it_is_old() {
     at.now_ms += 1;
     at.append(1);
     assert_eq!(at.segments(), [0, 6]);
+}
+
+#[test]
+fn after_the_clock_was_set_back_ages_count_from_then() {
+    let mut at = fixture(LogConfig {
+        segment_ms: 1000,
+        ..config()
+    });
+    at.append(1);
+    at.flush();
+    at.now_ms -= 1_000_000;
+    assert!(at.log.close_idle(at.now_ms, 500).unwrap().is_none());
+    at.now_ms += 1001;
+    at.append(1);
+    assert_eq!(at.segments(), [0, 3], "rolled by its age");
+    at.flush();
+    at.now_ms += 501;
+    assert!(at.log.close_idle(at.now_ms, 500).unwrap().is_some());
 }
 
 #[test]
@@ -368,7 +388,7 @@ fn a_failed_sync_poisons_the_log_and_reads_go_on() {
 fn a_failed_sync_of_a_rolled_segment_poisons_the_log_too() {
     let mut at = fixture(config());
     at.append(3);
-    let seal = at.log.seal_active(START_MS).unwrap().unwrap();
+    let seal = at.log.close_active(START_MS).unwrap().unwrap();
     fault::inject(Op::Sync, 0, libc::EIO, false);
     let result = seal.run();
     assert!(fault::clear());
@@ -402,7 +422,7 @@ fn an_index_that_cannot_be_written_holds_nothing_up() {
     let mut at = fixture(config());
     at.append(9);
     at.flush();
-    let seal = at.log.seal_active(START_MS).unwrap().unwrap();
+    let seal = at.log.close_active(START_MS).unwrap().unwrap();
     fault::inject(Op::Write, 1, libc::ENOSPC, false);
     at.log.seal_done(&seal.run());
     assert!(fault::clear());
@@ -461,27 +481,6 @@ fn a_roll_after_the_checkpoint_was_lost_deletes_nothing() {
     at.reopen();
     assert_eq!(at.log.offsets().start, 0);
     assert_eq!(at.log.offsets().end, 28);
-}
-
-#[test]
-fn a_durable_tail_that_is_missing_is_refused_and_nothing_is_changed() {
-    let mut at = fixture(config());
-    at.append(5);
-    at.flush();
-    at.checkpoint();
-    let path = at.path(0, "log");
-    let size = at.log.size_bytes();
-    let file = file::open(&path, false).unwrap();
-    drop(at.log.seal_active(START_MS).unwrap());
-    file::truncate(&file, size - 1).unwrap();
-    let refused = |at: &Fixture| {
-        let error = open_at(at.dir.path(), config()).err().unwrap();
-        assert!(matches!(error.kind, LogErrorKind::Missing(_)), "{error}");
-    };
-    refused(&at);
-    assert_eq!(file.metadata().unwrap().len(), size - 1);
-    file::remove(&path).unwrap();
-    refused(&at);
 }
 
 #[test]

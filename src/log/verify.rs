@@ -15,10 +15,12 @@ pub use finding::{Fault, Finding, Severity};
 use super::batch::BatchHeader;
 use super::checkpoint::{self, Checkpoint};
 use super::compact::{self, CompactionState, Manifest};
+use super::damage;
 use super::records::Records;
 use super::recovery;
 use super::scan::{Found, Scan, Step};
 use super::segment;
+use super::spare;
 use crate::io::file;
 use index::IndexCheck;
 use std::io;
@@ -29,10 +31,12 @@ use uuid::Uuid;
 /// What the records of one batch may unpack to (bytes) before they are taken for a bomb.
 const UNPACKED_BYTES_MAX: usize = 512 << 20;
 /// Files of a partition's directory that belong to no segment.
-const OWN_FILES: [&str; 3] = [
+const OWN_FILES: [&str; 5] = [
     checkpoint::FILE_NAME,
+    damage::FILE_NAME,
     compact::STATE_FILE_NAME,
     compact::SWAP_FILE_NAME,
+    spare::FILE_NAME,
 ];
 /// What a batch has for a leader epoch that is not known.
 const NO_LEADER_EPOCH: i32 = -1;
@@ -372,9 +376,11 @@ impl Verifier<'_> {
                     return (true, end);
                 }
                 Ok(None) => break,
-                Ok(Some(Step::Zeros { bytes, .. })) if self.may_be_reserved(segment, position) => {
+                Ok(Some(step @ (Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. })))
+                    if self.may_be_reserved(segment, position) =>
+                {
                     self.report.totals.reserved_bytes += bytes as u64;
-                    if self.is_foreign {
+                    if self.is_foreign && matches!(step, Step::Zeros { .. }) {
                         let fault = Fault::ZerosAtEnd { bytes };
                         self.find(&segment.path, position, self.expected, fault);
                     }
@@ -432,6 +438,7 @@ impl Verifier<'_> {
     ) -> Option<Fault> {
         match *step {
             Step::Zeros { bytes, .. } => Some(Fault::Zeros { bytes }),
+            Step::Recycled { bytes, .. } => Some(Fault::Recycled { bytes }),
             Step::Damage { why, bytes, .. } => Some(Fault::NoBatch { why, bytes }),
             Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
                 bytes: found.end - found.position,
@@ -550,7 +557,11 @@ impl Verifier<'_> {
             .collect();
         strays.sort();
         for path in strays {
-            self.note(&path, Fault::Stray);
+            let fault = match recovery::is_cut(&path) {
+                true => Fault::Cut,
+                false => Fault::Stray,
+            };
+            self.note(&path, fault);
         }
     }
 
@@ -603,6 +614,8 @@ fn faults_in_header(header: &BatchHeader, is_compacted: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     let count_max = header.last_offset_delta.saturating_add(1);
     let count_fits = match is_compacted {
+        // Repair leaves empty batches anywhere.
+        _ if header.record_count == 0 => true,
         true => header.record_count <= count_max,
         false => header.record_count == count_max,
     };

@@ -4,7 +4,8 @@
 //! records) waits in the queue of replies, which leave in the order of the requests.
 
 use super::limits::{Budget, Net, Peer, Share};
-use crate::engine::stats;
+use crate::engine::{limits, stats};
+use crate::kafka::api::ApiKey;
 use crate::kafka::dispatch::{self, Answer, LaterAnswer, Outcome};
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::Shutdown;
@@ -17,12 +18,20 @@ use tokio_uring::buf::BoundedBuf;
 const PREFIX_BYTES: usize = 4;
 /// The room for the first read, so that idle connections cost little.
 const READ_BYTES_MIN: usize = 4 << 10;
-/// The room for a read while frames follow one another: small enough to stay in the cache.
+/// The room for a read while frames follow one another: small enough to stay in the cache. So much each
+/// connection may have beside the budgets; a larger buffer is paid for before it is filled, and given
+/// back after the frame that needed it.
 const READ_BYTES_BUSY: usize = 64 << 10;
-/// The room that is made for a request on the strength of its announcement alone.
+/// The room that is made for a request on the strength of its announcement alone, while there is plenty.
 const ROOM_BYTES_TRUSTED: usize = 1 << 20;
-/// A larger buffer is given back after the frame that needed it.
-const KEEP_BYTES_MAX: usize = 1 << 20;
+/// What the bookkeeping of a request takes, however small it is: its place in the queue, and what
+/// remembers where it waits.
+const REQUEST_BYTES: usize = 3 << 10;
+/// So much a connection's only request may take beside the budget of all connections.
+const REQUEST_BYTES_FREE: usize = 24 << 10;
+/// What a request that is no Produce may unfold to, beside its frame: no decoder takes more, and what a
+/// fetch remembers while it waits is as much.
+const UNFOLDED_TIMES: usize = 4;
 /// The most parts that one write gathers (IOV_MAX).
 const PARTS_MAX: usize = 1024;
 /// A reply of up to this many bytes is covered by its request's share of the budgets.
@@ -49,7 +58,7 @@ struct Held {
 impl Held {
     fn new(net: &Rc<Net>, peer: &Rc<Peer>, bytes: usize, shares: Shares) -> Held {
         peer.unanswered.set(peer.unanswered.get() + 1);
-        stats::add(&net.engine.stats.inflight_bytes, bytes as u64);
+        stats::add(&net.engine.stats.inflight_requests, 1);
         Held {
             net: Rc::clone(net),
             peer: Rc::clone(peer),
@@ -63,7 +72,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let peer = &self.peer;
         peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
-        stats::sub(&self.net.engine.stats.inflight_bytes, self.bytes as u64);
+        stats::sub(&self.net.engine.stats.inflight_requests, 1);
     }
 }
 
@@ -88,7 +97,8 @@ pub async fn serve(net: &Rc<Net>, peer: &Rc<Peer>) {
 }
 
 async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) {
-    let budget = Budget::new(net.config().connection_inflight_bytes_max);
+    let bytes_max = net.config().connection_inflight_bytes_max;
+    let budget = Budget::new(bytes_max, &limits::CONNECTION_INFLIGHT_BYTES);
     let mut buffer = BytesMut::new();
     let mut room = READ_BYTES_MIN;
     // A socket that is shut for reading still brings what a busy client goes on sending.
@@ -98,40 +108,80 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
             Err(()) => return,
         };
         let Some(size) = size else {
+            if !buffer.is_empty() {
+                peer.await_rest();
+            }
             buffer = match fill(net, peer, buffer, room).await {
                 Some(buffer) => buffer,
                 None => return,
             };
             continue;
         };
+        peer.in_frame.set(None);
         let whole = PREFIX_BYTES + size;
         let own = budget.take(size).await;
         let mut shared = net.inflight.share();
-        shared.grow(buffer.len().min(whole)).await;
         while buffer.len() < whole {
-            let missing = whole - buffer.len();
-            // No more room than what has arrived gives reason for.
-            let room = missing.min(buffer.len().max(ROOM_BYTES_TRUSTED));
-            // Now it is the client that is waited for.
-            peer.touch();
-            peer.in_frame.set(true);
+            let room = room_for(net, whole, buffer.len());
+            let paid_bytes = if room > READ_BYTES_BUSY {
+                buffer.len() + room
+            } else {
+                buffer.len()
+            };
+            pay(peer, &mut shared, paid_bytes).await;
+            peer.await_rest();
             buffer = match fill(net, peer, buffer, room).await {
                 Some(buffer) => buffer,
                 None => return,
             };
-            peer.in_frame.set(false);
-            shared.grow(buffer.len().min(whole)).await;
         }
+        peer.in_frame.set(None);
         room = READ_BYTES_BUSY;
         let mut frame = buffer.split_to(whole).freeze();
         frame.advance(PREFIX_BYTES);
-        if buffer.is_empty() && whole > KEEP_BYTES_MAX {
+        if let Some(cost) = cost(peer, &frame) {
+            shared.grow(cost).await;
+        }
+        if buffer.is_empty() && whole > READ_BYTES_BUSY {
             buffer = BytesMut::new();
         }
         if !take_in(net, peer, &slots, frame, &budget, (own, shared)).await {
             return;
         }
     }
+}
+
+/// Bytes to make room for in the next read of a frame. While there is plenty, its announcement is
+/// trusted; else no more than what has arrived gives reason for.
+fn room_for(net: &Net, whole: usize, arrived: usize) -> usize {
+    let trusted = match net.inflight.is_ample() {
+        true => ROOM_BYTES_TRUSTED,
+        false => READ_BYTES_BUSY,
+    };
+    (whole - arrived).min(arrived.max(trusted))
+}
+
+/// Grows a share. The client is not to blame for the time that it takes.
+async fn pay(peer: &Peer, shared: &mut Share, bytes: usize) {
+    let started = Instant::now();
+    shared.grow(bytes).await;
+    let waited = started.elapsed();
+    peer.touch();
+    let later = |(since, bytes)| (since + waited, bytes);
+    peer.in_frame.set(peer.in_frame.get().map(later));
+}
+
+/// Bytes that a request takes of the budget of all connections. `None` for a small one that is its
+/// connection's only one: who waits for each reply goes on even when others have taken all there is.
+fn cost(peer: &Peer, frame: &[u8]) -> Option<usize> {
+    let times = match frame.first_chunk() {
+        Some(key) if i16::from_be_bytes(*key) == ApiKey::Produce.code() => 0,
+        _ => UNFOLDED_TIMES,
+    };
+    let bytes = frame.len() * (1 + times) + REQUEST_BYTES;
+    // The reply to the one before may have left without our having noticed.
+    let is_free = peer.unanswered.get() <= 1 && bytes <= REQUEST_BYTES_FREE;
+    (!is_free).then_some(bytes)
 }
 
 /// The size of the frame at the buffer's start, once its length field is there. A length that
@@ -146,7 +196,7 @@ fn frame_size(net: &Net, peer: &Peer, buffer: &BytesMut) -> Result<Option<usize>
         Ok(bytes) if bytes <= most => Ok(Some(bytes)),
         _ => {
             let why = format!("a frame of {size} bytes; frame_bytes_max is {most}");
-            net.complain(peer.address, "frame_size", &why);
+            net.refuse(peer.address, "frame_size", &limits::FRAME_BYTES, &why);
             Err(())
         }
     }
@@ -160,7 +210,7 @@ async fn fill(net: &Net, peer: &Peer, mut buffer: BytesMut, room: usize) -> Opti
     let buffer = slice.into_inner();
     match result {
         Ok(read) if read > 0 => {
-            peer.touch();
+            peer.took(read);
             stats::add(&net.engine.stats.received_bytes, read as u64);
             Some(buffer)
         }
@@ -209,6 +259,9 @@ async fn take_in(
         answer,
         held,
     };
+    if slots.capacity() == 0 {
+        limits::CONNECTION_INFLIGHT_REQUESTS.waited_for(peer.address);
+    }
     slots.send(slot).await.is_ok()
 }
 

@@ -1,23 +1,25 @@
 //! What one shard's connections share: budgets, counts, and who is connected.
 
+use super::addresses::Addresses;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::engine::limits::{self, Limit};
 use crate::engine::stats;
+use crate::io::seldom::Seldom;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_uring::net::TcpStream;
 
 /// Budgets count in these, for a semaphore counts in 32 bits.
 const PERMIT_BYTES: usize = 1024;
-/// A frame that has begun must go on at least this often.
-const STALLED_FRAME: Duration = Duration::from_secs(30);
-/// At most one line a second about connections that were closed by us.
+/// While requests wait for memory, a reply must be taken at least this fast.
+const REPLY_TIME_PRESSED: Duration = Duration::from_secs(5);
+/// At most one line a second about connections that were closed by us, for each shard.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes that may be in use at once; who wants more waits.
@@ -27,26 +29,56 @@ pub struct Budget {
     most: u32,
     /// Held by the one share that may grow beyond the budget.
     overdraft: Arc<Mutex<()>>,
+    /// Told when somebody has to wait.
+    limit: &'static Limit,
+    /// Shows how many bytes are taken by shares.
+    used: Rc<Cell<u64>>,
+    /// Wakes who could give something back.
+    pressed: Rc<Notify>,
 }
 
 impl Budget {
-    pub fn new(bytes: usize) -> Budget {
+    pub fn new(bytes: usize, limit: &'static Limit) -> Budget {
         let most = (bytes / PERMIT_BYTES).clamp(1, u32::MAX as usize / 2) as u32;
         Budget {
             permits: Arc::new(Semaphore::new(most as usize)),
             most,
             overdraft: Arc::default(),
+            limit,
+            used: Rc::default(),
+            pressed: Rc::default(),
         }
+    }
+
+    /// A budget whose use `used` shows, and that notifies `pressed` when somebody has to wait.
+    pub fn with(self, used: &Rc<Cell<u64>>, pressed: &Rc<Notify>) -> Budget {
+        Budget {
+            used: Rc::clone(used),
+            pressed: Rc::clone(pressed),
+            ..self
+        }
+    }
+
+    fn show(&self) {
+        let used = (self.most as usize).saturating_sub(self.permits.available_permits());
+        self.used.set((used * PERMIT_BYTES) as u64);
+    }
+
+    /// Whether less than half of it is taken.
+    pub fn is_ample(&self) -> bool {
+        self.permits.available_permits() > self.most as usize / 2
     }
 
     /// Takes `bytes` out of the budget until the permit is dropped. What is larger than the whole
     /// budget takes all of it, and so is alone.
     pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let wanted = self.permits_for(bytes);
         let permits = Arc::clone(&self.permits);
-        permits
-            .acquire_many_owned(self.permits_for(bytes))
-            .await
-            .ok()
+        if let Ok(taken) = Arc::clone(&permits).try_acquire_many_owned(wanted) {
+            return Some(taken);
+        }
+        self.limit.waited_for("a connection");
+        permits.acquire_many_owned(wanted).await.ok()
     }
 
     /// A share of nothing yet.
@@ -84,6 +116,10 @@ impl Share {
             return;
         }
         let permits = Arc::clone(&self.budget.permits);
+        if self.budget.permits.available_permits() < missing as usize {
+            self.budget.limit.waited_for("connections");
+            self.budget.pressed.notify_waiters();
+        }
         tokio::select! {
             biased;
             more = permits.acquire_many_owned(missing) => match (&mut self.permit, more) {
@@ -94,6 +130,14 @@ impl Share {
                 self.overdraft = Some(overdraft);
             }
         }
+        self.budget.show();
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.budget.show();
     }
 }
 
@@ -102,8 +146,9 @@ pub struct Peer {
     pub address: SocketAddr,
     pub stream: TcpStream,
     pub last_active: Cell<Instant>,
-    /// A frame has begun and is not whole yet.
-    pub in_frame: Cell<bool>,
+    /// Of a frame that has begun and is not whole yet: since when its bytes are counted, and how many
+    /// have come. `None` too while it is not read.
+    pub in_frame: Cell<Option<(Instant, usize)>>,
     /// Requests that are not answered yet.
     pub unanswered: Cell<usize>,
     /// Since when a write waits for the client to read.
@@ -119,7 +164,7 @@ impl Peer {
             address,
             stream,
             last_active: Cell::new(Instant::now()),
-            in_frame: Cell::new(false),
+            in_frame: Cell::new(None),
             unanswered: Cell::new(0),
             writing_since: Cell::new(None),
             finished: Cell::new(false),
@@ -129,6 +174,39 @@ impl Peer {
 
     pub fn touch(&self) {
         self.last_active.set(Instant::now());
+    }
+
+    /// The client is waited for in the middle of a frame.
+    pub fn await_rest(&self) {
+        if self.in_frame.get().is_none() {
+            self.in_frame.set(Some((Instant::now(), 0)));
+        }
+    }
+
+    /// Some of what was waited for has come.
+    pub fn took(&self, bytes: usize) {
+        self.touch();
+        let count = |(since, before)| (since, before + bytes);
+        self.in_frame.set(self.in_frame.get().map(count));
+    }
+
+    /// Whether the frame that has begun brought less than `bytes` in the last `time`. Each such time is
+    /// looked at on its own.
+    fn is_stalled(&self, time: Duration, bytes: usize) -> bool {
+        let Some((since, came)) = self.in_frame.get() else {
+            return false;
+        };
+        if since.elapsed() < time {
+            return false;
+        }
+        self.in_frame.set(Some((Instant::now(), 0)));
+        came < bytes.max(1)
+    }
+
+    /// Whether a write has waited for so long.
+    fn is_not_reading(&self, time: Duration) -> bool {
+        let since = self.writing_since.get();
+        since.is_some_and(|since| since.elapsed() > time)
     }
 
     /// Ends the connection; reads and writes under way return. The socket may be gone already.
@@ -142,32 +220,26 @@ pub struct Net {
     pub engine: Rc<Engine>,
     pub inflight: Budget,
     /// Connections of all shards together.
-    total: Arc<AtomicUsize>,
+    addresses: Arc<Addresses>,
     peers: RefCell<HashMap<u64, Rc<Peer>>>,
     next_id: Cell<u64>,
     none_left: Notify,
-    complaints: RefCell<Complaints>,
-}
-
-struct Complaints {
-    last: Option<Instant>,
-    kept_back: u64,
+    complaints: Seldom,
 }
 
 impl Net {
-    pub fn new(engine: Rc<Engine>, total: Arc<AtomicUsize>) -> Rc<Net> {
+    pub fn new(engine: Rc<Engine>, addresses: Arc<Addresses>) -> Rc<Net> {
         let shards = engine.mailboxes.shard_count();
+        let inflight_bytes = engine.config.inflight_bytes_max / shards;
         Rc::new(Net {
-            inflight: Budget::new(engine.config.inflight_bytes_max / shards),
+            inflight: Budget::new(inflight_bytes, &limits::INFLIGHT_BYTES)
+                .with(&engine.stats.inflight_bytes, &engine.memory_pressed),
             engine,
-            total,
+            addresses,
             peers: RefCell::default(),
             next_id: Cell::new(0),
             none_left: Notify::new(),
-            complaints: RefCell::new(Complaints {
-                last: None,
-                kept_back: 0,
-            }),
+            complaints: Seldom::new(COMPLAINT_INTERVAL),
         })
     }
 
@@ -177,9 +249,10 @@ impl Net {
 
     /// Takes a connection in, unless there are too many.
     pub fn admit(&self, peer: &Rc<Peer>) -> Option<u64> {
-        let before = self.total.fetch_add(1, Ordering::Relaxed);
-        if before >= self.config().connections_max {
-            self.total.fetch_sub(1, Ordering::Relaxed);
+        let admitted = self.addresses.admit(peer.address.ip(), self.config());
+        if let Err(limit) = admitted {
+            limit.reached(format_args!("{} was not let in", peer.address));
+            self.engine.stats.refuse("too_many");
             return None;
         }
         let id = self.next_id.get();
@@ -192,8 +265,10 @@ impl Net {
 
     /// A connection is over.
     pub fn release(&self, id: u64) {
-        self.peers.borrow_mut().remove(&id);
-        self.total.fetch_sub(1, Ordering::Relaxed);
+        let peer = self.peers.borrow_mut().remove(&id);
+        if let Some(peer) = peer {
+            self.addresses.release(peer.address.ip());
+        }
         stats::sub(&self.engine.stats.connections, 1);
         if self.peers.borrow().is_empty() {
             self.none_left.notify_waiters();
@@ -203,34 +278,36 @@ impl Net {
     /// Counts a connection that we close, and says so in the log, though not too often.
     pub fn complain(&self, address: SocketAddr, label: &'static str, why: &str) {
         self.engine.stats.refuse(label);
-        let mut complaints = self.complaints.borrow_mut();
-        let now = Instant::now();
-        if complaints
-            .last
-            .is_some_and(|last| now - last < COMPLAINT_INTERVAL)
-        {
-            complaints.kept_back += 1;
-            return;
+        if let Some(kept_back) = self.complaints.turn() {
+            tracing::warn!(peer = %address, reason = label, kept_back, "closed a connection: {why}");
         }
-        let kept_back = std::mem::take(&mut complaints.kept_back);
-        complaints.last = Some(now);
-        tracing::warn!(peer = %address, reason = label, kept_back, "closed a connection: {why}");
+    }
+
+    /// Counts a connection that we close because of a limit, in the same way.
+    pub fn refuse(&self, address: SocketAddr, label: &'static str, limit: &Limit, why: &str) {
+        self.engine.stats.refuse(label);
+        limit.reached(format_args!("closed the connection of {address}: {why}"));
     }
 
     /// Ends connections that were silent for too long.
     pub fn sweep(&self) {
         let idle = Duration::from_millis(self.config().connection_idle_ms);
+        let frame_time = Duration::from_millis(self.config().frame_timeout_ms);
+        let frame_bytes = self.config().frame_bytes_min();
+        // Who does not take replies keeps the memory of all requests behind them.
+        let reply_time = match self.engine.memory_is_short() {
+            true => idle.min(REPLY_TIME_PRESSED),
+            false => idle,
+        };
         let peers: Vec<_> = self.peers.borrow().values().cloned().collect();
         for peer in peers {
             let silent = peer.last_active.get().elapsed();
-            if peer.in_frame.get() && silent > STALLED_FRAME {
-                self.complain(peer.address, "stalled_frame", "a request stopped half way");
+            if peer.is_stalled(frame_time, frame_bytes) {
+                let why = "a request stopped half way, or came too slowly";
+                let limit = &limits::FRAME_RATE;
+                self.refuse(peer.address, "stalled_frame", limit, why);
                 peer.hang_up(Shutdown::Both);
-            } else if peer
-                .writing_since
-                .get()
-                .is_some_and(|since| since.elapsed() > idle)
-            {
+            } else if peer.is_not_reading(reply_time) {
                 self.complain(peer.address, "stalled_reply", "a reply was not taken");
                 peer.hang_up(Shutdown::Both);
             } else if silent > idle && peer.unanswered.get() == 0 {
@@ -269,7 +346,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_larger_than_the_budget_is_admitted_alone() {
-        let budget = Budget::new(10 * PERMIT_BYTES);
+        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
         let all = budget.take(1 << 30).await.unwrap();
         let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
         assert!(waits.await.is_err());
@@ -286,7 +363,7 @@ mod tests {
             let grow = share.grow(bytes);
             futures_util::future::FutureExt::now_or_never(grow).is_none()
         };
-        let budget = Budget::new(10 * PERMIT_BYTES);
+        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
         let mut shares: Vec<Share> = (0..4).map(|_| budget.share()).collect();
         for share in &mut shares {
             assert!(!waits(share, 2 * PERMIT_BYTES));

@@ -4,7 +4,7 @@
 use super::connection;
 use super::limits::{Net, Peer};
 use crate::config::HostPort;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
@@ -14,6 +14,11 @@ use tokio_uring::net::TcpStream;
 const BACKLOG: i32 = 1024;
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A connection that was silent for so long is asked whether the other host is still there, and asked
+/// again after each interval; the kernel gives up after nine.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Binds one listening socket for each of `count` shards and returns them with their address.
 ///
@@ -100,14 +105,17 @@ fn into_ring(stream: tokio::net::TcpStream) -> io::Result<TcpStream> {
     stream.set_nonblocking(false)?;
     // Small replies must not wait for each other's acknowledgement.
     stream.set_nodelay(true)?;
+    // A client whose host is gone says nothing, and one that waits for records need not.
+    let probes = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(&stream).set_tcp_keepalive(&probes)?;
     Ok(TcpStream::from_std(stream))
 }
 
 fn take_in(net: &Rc<Net>, stream: TcpStream, address: SocketAddr) {
     let peer = Rc::new(Peer::new(address, stream));
     let Some(id) = net.admit(&peer) else {
-        let why = "there are connections_max connections already";
-        net.complain(address, "too_many", why);
         return;
     };
     let net = Rc::clone(net);

@@ -10,6 +10,7 @@ use crate::config::Durability;
 use crate::engine::stats;
 use crate::engine::{Engine, SharedPartition};
 use crate::io::ring;
+use crate::io::seldom::{self, Seldom};
 use crate::log::Flush;
 use crate::log::jobs::CheckpointJob;
 use futures_util::future::join_all;
@@ -24,6 +25,8 @@ use tokio::sync::Semaphore;
 const SYNCS_AT_ONCE: usize = 128;
 /// Partitions with little to flush that are worth a write to the journal.
 const JOURNAL_PARTITIONS_MIN: usize = 2;
+/// With a full disk each flush of each partition would say so.
+static NO_CHECKPOINT: Seldom = Seldom::new(seldom::WHILE_FULL);
 /// How often a stop looks whether all is settled.
 const SETTLE_EVERY: Duration = Duration::from_millis(1);
 
@@ -115,7 +118,7 @@ pub async fn sync_all(files: &[Arc<File>]) -> io::Result<()> {
 }
 
 fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: CheckpointJob) {
-    let written = engine.run_blocking(move || {
+    let written = engine.run_for(partition, move || {
         let result = job.run();
         Ok((job, result))
     });
@@ -125,8 +128,10 @@ fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: Check
         let Ok((job, result)) = written.await else {
             return;
         };
-        if let Err(error) = &result {
-            tracing::error!(dir = %job.dir.display(), %error,
+        if let Err(error) = &result
+            && let Some(kept_back) = NO_CHECKPOINT.turn()
+        {
+            tracing::error!(dir = %job.dir.display(), %error, kept_back,
                 "a checkpoint could not be written; the next start will read more of the log");
         }
         partition.borrow_mut().checkpoint_done(&job, &result);

@@ -10,6 +10,7 @@
 //! (`engine::replay`).
 
 use super::commit;
+use crate::engine::partition::Partition;
 use crate::engine::stats;
 use crate::engine::{Engine, SharedPartition, replay};
 use crate::io::{file, process, ring};
@@ -19,7 +20,7 @@ use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,8 +65,8 @@ struct Halves {
 struct Half {
     file: Arc<File>,
     used: u64,
-    /// Partitions that have entries in it.
-    pins: Vec<SharedPartition>,
+    /// Partitions that have entries in it. One that is deleted meanwhile goes, with its files.
+    pins: Vec<Weak<RefCell<Partition>>>,
     /// Nothing in it is needed any more.
     is_free: Rc<Cell<bool>>,
 }
@@ -254,7 +255,7 @@ impl State {
         let mut inner = partition.borrow_mut();
         if inner.journal_turn != halves.turn {
             inner.journal_turn = halves.turn;
-            halves.halves[0].pins.push(Rc::clone(partition));
+            halves.halves[0].pins.push(Rc::downgrade(partition));
         }
     }
 }
@@ -292,11 +293,16 @@ impl Halves {
 
 /// Brings what the journal has of partitions to stable storage in their segments. A half that has
 /// anything of a partition whose storage failed is never free again: the next start restores it.
-async fn write_back(engine: Rc<Engine>, pins: Vec<SharedPartition>, is_free: Rc<Cell<bool>>) {
+async fn write_back(
+    engine: Rc<Engine>,
+    pins: Vec<Weak<RefCell<Partition>>>,
+    is_free: Rc<Cell<bool>>,
+) {
     let mut all = true;
     for chunk in pins.chunks(WRITE_BACKS_AT_ONCE) {
+        let there: Vec<SharedPartition> = chunk.iter().filter_map(Weak::upgrade).collect();
         let done = join_all(
-            chunk
+            there
                 .iter()
                 .map(|partition| write_back_one(&engine, partition)),
         );

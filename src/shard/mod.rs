@@ -9,14 +9,13 @@ use crate::engine::upkeep::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
 use crate::io::process;
-use crate::log::LogError;
+use crate::net::addresses::Addresses;
 use crate::net::limits::Net;
 use crate::net::listener;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc as async_mpsc;
@@ -44,7 +43,6 @@ pub enum Order {
 #[derive(Debug)]
 pub enum Event {
     Opened(OpenReport),
-    Failed(LogError),
     NotStarted(io::Error),
     Drained,
     Closed,
@@ -60,7 +58,7 @@ pub struct ShardParts {
     /// The core to run on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
     /// Connections of all shards together.
-    pub connections: Arc<AtomicUsize>,
+    pub connections: Arc<Addresses>,
     pub orders: async_mpsc::UnboundedReceiver<Order>,
     pub events: mpsc::Sender<Event>,
 }
@@ -102,13 +100,9 @@ async fn serve(parts: ShardParts) {
     } = parts;
     let engine = Engine::new(engine);
     let opened = engine.open_partitions();
-    let opened = opened.and_then(|report| engine.load_groups().map(|()| report));
-    let opened = match opened {
-        Ok(report) => Event::Opened(report),
-        Err(error) => Event::Failed(error),
-    };
+    engine.load_groups();
     // The server is gone only when the process is on its way out.
-    let _ = events.send(opened);
+    let _ = events.send(Event::Opened(opened));
     let net = Net::new(Rc::clone(&engine), connections);
     // When the server gave up, because another shard could not start, there is nothing to serve.
     if orders.recv().await != Some(Order::Serve) {

@@ -25,6 +25,7 @@ pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
         loop {
             ticks.tick().await;
             closer.close_idle().await;
+            closer.retry_purge().await;
         }
     });
     tokio_uring::spawn(Rc::clone(engine).run_group_timers());
@@ -39,6 +40,7 @@ pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
     });
     start_compaction(engine);
     start_lag(engine);
+    tokio_uring::spawn(Rc::clone(engine).run_scrub());
     let keeper = Rc::clone(engine);
     tokio_uring::spawn(async move {
         let every = Duration::from_millis(keeper.config.retention_check_interval_ms);

@@ -272,7 +272,7 @@ fn a_stop_answers_who_waits_for_a_group_and_is_not_held_up() {
         let is_follower = |member: &&mut Member| member.id != member.leader;
         let follower = syncing.iter_mut().find(is_follower).unwrap();
         let request = sync("syncing", &follower.id, follower.generation, &[]);
-        let held = || broker.metric("millstream_inflight_bytes", "");
+        let held = || broker.metric("millstream_inflight_requests", "");
         let before = held();
         follower.wire.send(&request, SYNC_GROUP);
         eventually("the broker has it", || held() > before);
@@ -322,6 +322,10 @@ fn a_full_group_and_a_full_broker_turn_newcomers_away() {
     }
     for member in &mut members {
         assert_eq!(member.heartbeat(), NONE);
+    }
+    for knob in ["group_max_size", "groups_max"] {
+        let reached = broker.metric("millstream_limit_reached_total", knob);
+        assert!(reached >= 1.0, "{knob}");
     }
 }
 

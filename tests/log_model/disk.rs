@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,7 +23,7 @@ pub struct Disk {
 /// What is certain.
 #[derive(Default)]
 struct State {
-    /// Content by inode number. The open file keeps the number from being used again.
+    /// Content by inode number. The handle keeps the number from being used again.
     files: BTreeMap<u64, (File, Vec<u8>)>,
     /// Names in the log's directory.
     names: BTreeMap<String, u64>,
@@ -79,7 +79,7 @@ impl Disk {
             for (name, content) in image {
                 let path = self.log_dir().join(&name);
                 fs::write(&path, &content).unwrap();
-                let inode = state.keep(File::open(&path).unwrap());
+                let inode = state.keep(handle(&path));
                 state.names.insert(name, inode);
             }
         }
@@ -114,9 +114,7 @@ impl State {
     fn note(&mut self, log_dir: &Path, what: Synced<'_>) {
         match what {
             Synced::File(file) => {
-                // Opened anew, for it may be open for writing only.
-                let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-                self.keep(File::open(path).unwrap());
+                self.keep(handle(&opened_path(file)));
             }
             Synced::Dir(dir) if dir == log_dir => {
                 self.names.clear();
@@ -187,15 +185,24 @@ fn list(dir: &Path) -> BTreeMap<String, (u64, File)> {
     let mut names = BTreeMap::new();
     for entry in fs::read_dir(dir).into_iter().flatten() {
         let path = entry.unwrap().path();
-        let file = File::open(&path).unwrap();
+        let file = handle(&path);
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         names.insert(name, (file.metadata().unwrap().ino(), file));
     }
     names
 }
 
-fn read(file: &File) -> Vec<u8> {
-    let mut content = vec![0; file.metadata().unwrap().len() as usize];
-    file.read_exact_at(&mut content, 0).unwrap();
-    content
+/// Holds on to a file without having it open, which would keep the log from recycling it.
+fn handle(path: &Path) -> File {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_PATH);
+    options.open(path).unwrap()
+}
+
+fn opened_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn read(handle: &File) -> Vec<u8> {
+    fs::read(opened_path(handle)).unwrap()
 }

@@ -28,6 +28,13 @@ pub fn dump(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
                 dump.object("zeros", json!({ "position": position, "bytes": bytes }))?;
                 true
             }
+            Step::Recycled { position, bytes } => {
+                dump.text(&format!(
+                    "{position:>8}  {bytes} bytes of the segment that the file was before: reserved space"
+                ))?;
+                dump.object("recycled", json!({ "position": position, "bytes": bytes }))?;
+                true
+            }
             Step::Damage {
                 position,
                 bytes,

@@ -13,6 +13,7 @@ use crate::cli::output::{Output, all_or_nothing_failed};
 use crate::cli::table::{Align, Table};
 use crate::cli::words::{self, kafka_error};
 use crate::engine::lag::{age_seconds, records_behind};
+use crate::io::clock;
 use crate::kafka::consumer_protocol::{self, decode_assignment};
 
 /// `millstream group describe …`
@@ -204,7 +205,7 @@ fn seconds_behind(
     let from = committed.max(bounds.start);
     match lag::first_timestamp(client, topic, partition, from, bounds.end) {
         Ok(None) => Some(0.0),
-        Ok(Some(timestamp)) => age_seconds(timestamp, jiff::Timestamp::now().as_millisecond()),
+        Ok(Some(timestamp)) => age_seconds(timestamp, clock::now_ms()),
         Err(_) => None,
     }
 }

@@ -244,10 +244,10 @@ impl Engine {
 
     /// `names` has all topics, but for those that are quite new.
     async fn expire_offsets_of(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
-        let begun = self.with_known_group(group_id, |slot, now_ms, _| {
+        let begun = self.with_known_group(group_id, |slot, _, _| {
             let name = |id: Uuid| names.get(&id).map(String::as_str);
             let retention = slot.group.retention();
-            let config = &self.groups.config;
+            let (config, now_ms) = (&self.groups.config, clock::cautious_ms());
             let mut keys = slot.offsets.expired(config, &retention, now_ms, name);
             // Offsets of deleted topics have nobody to read them.
             keys.retain(|key| names.contains_key(&key.topic_id));

@@ -10,11 +10,12 @@
 //! - The generation only grows. Over a restart too, unless the broker dies twice with no generation
 //!   made durable in between.
 
-use super::member::{Member, Members};
+use super::member::{Member, Members, metadata_bytes};
 use super::messages::*;
 use super::offsets::Retention;
 use super::subscription::{self, CONSUMER_PROTOCOL_TYPE};
 use super::{GroupConfig, GroupError};
+use crate::engine::limits::{self, Limit};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -279,7 +280,11 @@ impl Group {
     ) -> Result<(), GroupError> {
         self.check_alive()?;
         self.check_session_timeout(&request)?;
-        if !self.has_room_for(&request) {
+        if let Some(limit) = self.limit_met_by(&request) {
+            limit.reached(format_args!(
+                "{:?} was not let into a group",
+                request.client_id
+            ));
             self.turn_away(&request.member_id, now_ms, out);
             return Err(GroupError::GroupMaxSizeReached);
         }
@@ -303,6 +308,21 @@ impl Group {
             true => Ok(()),
             false => Err(GroupError::InvalidSessionTimeout),
         }
+    }
+
+    fn limit_met_by(&self, request: &JoinRequest) -> Option<&'static Limit> {
+        if !self.has_room_for(request) {
+            return Some(&limits::GROUP_SIZE);
+        }
+        // A static member that comes back replaces itself, but is not known by this id.
+        let others = self.members.iter().filter(|member| {
+            let same = member.instance_id.is_some() && member.instance_id == request.instance_id;
+            member.id != request.member_id && !same
+        });
+        let others: usize = others.map(|member| member.metadata_bytes()).sum();
+        let own = metadata_bytes(&request.protocols);
+        let most = self.config.group_metadata_bytes_max;
+        (others + own > most).then_some(&limits::GROUP_METADATA_BYTES)
     }
 
     /// KIP-389. While the group prepares, those that have joined count: if the limit was lowered, the

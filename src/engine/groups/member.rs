@@ -6,6 +6,9 @@ use super::messages::{
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// What a protocol takes beside its name and what is said for it.
+const PROTOCOL_BYTES: usize = 64;
+
 pub(super) struct Member {
     pub id: String,
     pub instance_id: Option<String>,
@@ -104,6 +107,11 @@ impl Member {
         }
     }
 
+    /// Bytes of what it says of itself, for all protocols.
+    pub fn metadata_bytes(&self) -> usize {
+        metadata_bytes(&self.protocols)
+    }
+
     pub fn supports(&self, protocol: &str) -> bool {
         self.protocols.iter().any(|own| own.name == protocol)
     }
@@ -127,6 +135,14 @@ impl Member {
             },
         }
     }
+}
+
+/// Bytes that protocols and what is said for them take.
+pub(super) fn metadata_bytes(protocols: &[Protocol]) -> usize {
+    let bytes = protocols
+        .iter()
+        .map(|protocol| protocol.name.len() + protocol.metadata.len() + PROTOCOL_BYTES);
+    bytes.sum()
 }
 
 /// The members of a group, by id.

@@ -60,6 +60,8 @@ pub struct GroupConfig {
     pub new_member_join_timeout_ms: i64,
     /// Members of one group, and as many pending ones (`group.max.size`; unlimited in Kafka).
     pub group_max_size: usize,
+    /// Bytes that the members of one group may say of themselves, together.
+    pub group_metadata_bytes_max: usize,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_bytes_max: usize,
     /// `offsets.retention.minutes`, in milliseconds.
@@ -74,6 +76,7 @@ impl Default for GroupConfig {
             session_timeout_max_ms: 30 * 60 * 1_000,
             new_member_join_timeout_ms: 5 * 60 * 1_000,
             group_max_size: 10_000,
+            group_metadata_bytes_max: 64 << 20,
             offset_metadata_bytes_max: 4_096,
             offset_retention_ms: 7 * 24 * 60 * 60 * 1_000,
         }

@@ -5,7 +5,7 @@ use super::respond::respond;
 use super::{Request, Response};
 use crate::engine::Engine;
 use crate::engine::fetch::PartitionData;
-use crate::engine::stats;
+use crate::engine::{limits, stats};
 use crate::kafka::dispatch::{Answer, Outcome};
 use crate::kafka::header::RequestHeader;
 use std::future::pending;
@@ -65,6 +65,7 @@ async fn read(engine: &Rc<Engine>, plan: &mut Plan) -> Vec<PartitionData> {
         tokio::select! {
             () = wake.notified() => {}
             () = engine.stopped() => {}
+            () = engine.memory_pressed.notified() => return data,
             () = over(plan.scope.turn_is_over()) => return data,
             () = sleep_until(deadline) => return data,
         }
@@ -80,9 +81,14 @@ async fn over(turn_is_over: Option<&mut oneshot::Receiver<()>>) {
     }
 }
 
-/// Over the limit a fetch is answered with what there is; the client asks again.
+/// Over the limit, or while memory is short, a fetch is answered with what there is; the client asks
+/// again.
 fn may_park(engine: &Engine) -> bool {
-    (engine.stats.parked_fetches.get() as usize) < engine.config.parked_fetches_max
+    if engine.stats.parked_fetches.get() as usize >= engine.config.parked_fetches_max {
+        limits::PARKED_FETCHES.reached("a fetch is answered at once");
+        return false;
+    }
+    !engine.memory_is_short()
 }
 
 /// Counts a parked fetch for as long as it lives.

@@ -4,6 +4,7 @@ use super::{Broker, Partition, Request, Response, Topic, TopicRequest};
 use crate::engine::Engine;
 use crate::engine::admin::{AdminError, NewTopic};
 use crate::engine::catalog;
+use crate::io::seldom::{self, Seldom};
 use crate::kafka::error::ErrorCode;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -108,7 +109,10 @@ async fn auto_create(engine: &Rc<Engine>, name: &str) -> Result<Arc<catalog::Top
         // Whoever asks for many could fill the log.
         Err(error @ AdminError::LimitReached { .. }) => Err((&error).into()),
         Err(error) => {
-            tracing::warn!(topic = name, %error, "a topic could not be created on demand");
+            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            if let Some(kept_back) = LINE.turn() {
+                tracing::warn!(topic = name, %error, kept_back, "a topic could not be created on demand");
+            }
             Err((&error).into())
         }
     }

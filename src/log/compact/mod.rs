@@ -24,6 +24,7 @@ pub use select::{Compaction, Debt};
 pub use state::{CompactionState, FILE_NAME as STATE_FILE_NAME};
 pub(super) use swap::recover as recover_swap;
 pub use swap::{CLEANED_SUFFIX, FILE_NAME as SWAP_FILE_NAME, Manifest, SwapError, SwapJob};
+pub use throttle::Throttle;
 
 use clean::{Batches, Cleaning};
 use map::OffsetMap;
@@ -35,7 +36,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
-use throttle::Throttle;
 
 /// What compaction needs to know of the topic's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -272,6 +272,14 @@ fn group(segments: &[Place], segment_bytes: usize) -> VecDeque<Vec<Place>> {
 }
 
 impl Progress {
+    /// Below this offset records may be missing. Of a log whose state was lost nothing is known.
+    pub fn known_gaps_end(&self) -> i64 {
+        match self.state.gaps_end {
+            0 => i64::MAX,
+            known => known,
+        }
+    }
+
     /// Whether the files of the segment that starts at `base` are being replaced.
     pub fn is_swapping(&self, base: i64) -> bool {
         self.swapping

@@ -5,7 +5,7 @@ use super::throttle::Throttle;
 use super::{CompactError, CompactJob, CompactLimits, CompactReport, CompactionConfig, Place};
 use crate::log::Log;
 use crate::log::jobs::LoadJob;
-use crate::log::segment::SealedSegment;
+use crate::log::segment::{Health, SealedSegment};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
@@ -89,6 +89,12 @@ impl Log {
             if segment.base >= self.checkpoint_base || segment.end > self.checkpoint_base {
                 break;
             }
+            match segment.health {
+                Health::Suspect => return Err(self.load_job(segment)),
+                // What is damaged is evidence, and what compaction leaves is whole.
+                _ if self.damage.is_in(segment.base) => break,
+                _ => {}
+            }
             let is_dirty = segment.end > self.compaction.state.first_dirty;
             if is_dirty && config.min_lag_ms > 0 {
                 let newest = match segment.max_timestamp {
@@ -158,11 +164,7 @@ impl Log {
             map_bytes: limits.map_bytes,
             segments: self.sealed.iter().take(count).map(place).collect(),
             state: self.compaction.state,
-            // Of a log whose state was lost nothing is known.
-            gaps_end: match self.compaction.state.gaps_end {
-                0 => i64::MAX,
-                known => known,
-            },
+            gaps_end: self.compaction.known_gaps_end(),
             throttle: Throttle::new(limits.io_bytes_per_second, cancelled),
             producers: HashMap::new(),
             map: None,
@@ -206,6 +208,7 @@ impl Log {
             max_timestamp: Some(swap.max_timestamp),
             first_timestamp: None,
             modified_ms: old.map(|segment| segment.modified_ms).max().unwrap_or(0),
+            health: Health::default(),
         };
         self.sealed.drain(first + 1..first + count);
         self.sealed[first] = new;

@@ -119,7 +119,9 @@ impl Fixture {
             match self.log.compaction(self.now_ms, LIMITS) {
                 Compaction::Nothing => return None,
                 Compaction::Clean(job) => return Some(*job),
-                Compaction::Load(job) => self.log.load_done(job.run().unwrap(), self.now_ms),
+                Compaction::Load(job) => {
+                    self.log.load_done(job.run().unwrap(), self.now_ms);
+                }
             }
         }
     }

@@ -36,6 +36,10 @@ pub enum Fault {
     NoBatch { why: BatchError, bytes: usize },
     #[error("{bytes} bytes of zeros where records were durable")]
     Zeros { bytes: usize },
+    #[error(
+        "{bytes} bytes of another segment, whose file this was before, where records were durable"
+    )]
+    Recycled { bytes: usize },
     #[error("the batch here says it has offset {found}")]
     WrongOffset {
         found: i64,
@@ -99,6 +103,8 @@ pub enum Fault {
     IndexMissing,
     #[error("a compaction was stopped while it replaced segments")]
     SwapInterrupted,
+    #[error("a start cut these bytes from the log")]
+    Cut,
     #[error("the file belongs to nothing")]
     Stray,
 }
@@ -114,6 +120,7 @@ impl Fault {
             | Fault::IndexStale { .. }
             | Fault::IndexMissing
             | Fault::SwapInterrupted
+            | Fault::Cut
             | Fault::Stray => Severity::Note,
             _ => Severity::Error,
         }
@@ -126,6 +133,7 @@ impl Fault {
             Fault::BadCrc { .. } => "bad_crc",
             Fault::NoBatch { .. } => "no_batch",
             Fault::Zeros { .. } => "zeros",
+            Fault::Recycled { .. } => "recycled",
             Fault::WrongOffset { .. } => "wrong_offset",
             Fault::WrongLeaderEpoch(_) => "wrong_leader_epoch",
             Fault::LeaderEpochBack { .. } => "leader_epoch_back",
@@ -151,6 +159,7 @@ impl Fault {
             Fault::IndexStale { .. } => "index_stale",
             Fault::IndexMissing => "index_missing",
             Fault::SwapInterrupted => "swap_interrupted",
+            Fault::Cut => "cut_tail",
             Fault::Stray => "stray_file",
         }
     }
@@ -172,7 +181,9 @@ impl Fault {
                  which are not read"
             }
             Fault::NoBatch { .. } => "records that were acknowledged cannot be read here",
-            Fault::Zeros { .. } => "records that were acknowledged are gone",
+            Fault::Zeros { .. } | Fault::Recycled { .. } => {
+                "records that were acknowledged are gone"
+            }
             Fault::WrongOffset { lone: true, .. } => {
                 "only the offset in its header changed, which no checksum covers; consumers would \
                  see its records at wrong offsets"
@@ -199,8 +210,8 @@ impl Fault {
                 "space that was reserved for records, or records that a crash kept from the disk"
             }
             Fault::TornTail { .. } => {
-                "beyond the checkpoint, as a crash leaves it: the next start cuts the log here; \
-                 keep a copy of the directory if the broker was stopped in order"
+                "beyond the checkpoint, as a crash leaves it: the next start cuts the log here, and keeps \
+                 what is sound of it beside"
             }
             Fault::CheckpointDamaged(_) => {
                 "the next start reads the whole log, forgets where it started and which producers \
@@ -212,7 +223,8 @@ impl Fault {
                  it"
             }
             Fault::CheckpointSegmentMissing | Fault::DurableMissing { .. } => {
-                "records that were acknowledged are gone; the broker will not open this partition"
+                "records that were acknowledged are gone; the broker refuses them, and takes no writes where \
+                 the log's end is lost"
             }
             Fault::CheckpointOffBoundary { .. } | Fault::CheckpointOffset { .. } => {
                 "the next start would cut the log there, or go on with wrong offsets"
@@ -234,6 +246,9 @@ impl Fault {
             }
             Fault::IndexStale { .. } => "left from before a crash; the broker does not use them",
             Fault::SwapInterrupted => "nothing is lost: the next start finishes or undoes it",
+            Fault::Cut => {
+                "kept because sound batches were among them; the broker neither reads nor removes it"
+            }
             Fault::Stray => "the broker neither reads nor removes it",
         }
     }

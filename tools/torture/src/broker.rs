@@ -22,14 +22,18 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker that is not waited for. Its log goes to `log`.
+    /// Starts a broker that is not waited for. Its log goes to `log`; `clock` is the file that says
+    /// how far its clock is off.
     pub fn spawn(
         binary: &Path,
         data_dir: &Path,
         flags: &[String],
         log: &Path,
+        clock: Option<&PathBuf>,
     ) -> std::io::Result<Broker> {
-        Broker::spawn_with(Command::new(binary), data_dir, flags, log)
+        let mut command = Command::new(binary);
+        command.envs(clock.map(|file| ("MILLSTREAM_CLOCK_OFFSET", file)));
+        Broker::spawn_with(command, data_dir, flags, log)
     }
 
     /// The same, by a command that has its program and environment.
@@ -101,6 +105,10 @@ impl Broker {
                 self.last_words()
             ),
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Memory that is its own: mapped files are not counted. 0 when it has ended.

@@ -1,6 +1,6 @@
 //! Holds a broker that has come back against everything that was promised.
 
-use crate::ledger::{Found, Upkeep};
+use crate::ledger::Found;
 use crate::model::{Model, Topic, TopicState, add, lock};
 use crate::record;
 use crate::requests::{self, NONE, OFFSET_OUT_OF_RANGE};
@@ -15,17 +15,26 @@ use std::net::SocketAddr;
 pub fn check(model: &Model, broker: SocketAddr, cut: Option<u64>) -> Result<(), Violation> {
     let wire = &mut Wire::connect(broker).map_err(failed)?;
     check_catalog(model, wire, cut)?;
+    check_topics(model, wire, cut)?;
+    model.clock.forget_latest();
+    check_commits(model, wire, cut)
+}
+
+fn check_topics(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result<(), Violation> {
     for topic in model.topics() {
         for (index, ledger) in (0..).zip(topic.ledgers()) {
             let at = format!("{}-{index} ({:?})", topic.name, topic.upkeep);
-            let found = read(wire, &topic, index).map_err(|violation| violation.at(&at))?;
+            let mut found = read(wire, &topic, index).map_err(|violation| violation.at(&at))?;
+            found.now_ms = model.clock.latest_ms();
+            let timely = model.clock.check(&found.batches);
+            timely.map_err(|violation| violation.at(&at))?;
             let checked = lock(&ledger).check(&found, cut);
             checked.map_err(|violation| violation.at(&at))?;
             let records = found.batches.iter().map(|batch| batch.records.len() as u64);
             add(&model.tally.checked, records.sum());
         }
     }
-    check_commits(model, wire, cut)
+    Ok(())
 }
 
 /// The topics that may be there are, and no others. Forgets those that are gone.
@@ -106,6 +115,7 @@ fn read_from(
         start,
         end,
         batches: Vec::new(),
+        now_ms: 0,
     };
     let mut next = start;
     while next < end {
@@ -114,9 +124,7 @@ fn read_from(
         let data = &response.responses[0].partitions[0];
         match data.error_code {
             NONE => {}
-            OFFSET_OUT_OF_RANGE if matches!(topic.upkeep, Upkeep::Retain { .. }) => {
-                return Ok(None);
-            }
+            OFFSET_OUT_OF_RANGE if topic.upkeep.moves_start() => return Ok(None),
             error => violated!(
                 Broker,
                 "a fetch from offset {next} (of {start} to {end}) is answered with error {error}"

@@ -2,12 +2,15 @@
 
 use crate::broker::Broker;
 use crate::checker;
+use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::hostile::Hostile;
+use crate::jumps;
 use crate::load::{self, Context, Load, Scale};
 use crate::model::{Model, count};
 use crate::moment::Moment;
 use crate::rng::Rng;
+use crate::soak::Soak;
 use crate::squeeze;
 use crate::torn::Kill;
 use crate::violation::{Kind, Violation, violated};
@@ -47,6 +50,10 @@ pub struct Cycles {
     pub hostile_met: Arc<AtomicU64>,
     /// Of the broker's own memory, while they did.
     pub memory_bytes_max: u64,
+    /// What a soak measured before the first cycle.
+    pub soak: Soak,
+    /// The longest that load runs.
+    pub load_max: Duration,
     load: Option<Load>,
     /// The first cut since the last check.
     cut: Option<u64>,
@@ -62,6 +69,7 @@ pub struct Counts {
     pub clean_stops: u64,
     pub times_full: u64,
     pub starts_full: u64,
+    pub jumps: u64,
 }
 
 /// What one cycle does; the seed and the cycle's number determine it.
@@ -95,8 +103,8 @@ enum Ending {
 }
 
 impl Cycles {
-    pub fn new(binary: PathBuf, seed: u64, disk: Disk, log: PathBuf) -> Cycles {
-        let model = Arc::new(Model::default());
+    pub fn new(binary: PathBuf, seed: u64, disk: Disk, log: PathBuf, clock: Clock) -> Cycles {
+        let model = Arc::new(Model::new(clock));
         Cycles {
             binary,
             seed,
@@ -108,6 +116,8 @@ impl Cycles {
             hostile: 0,
             hostile_met: Arc::default(),
             memory_bytes_max: 0,
+            soak: Soak::default(),
+            load_max: LOAD_MAX,
             cut: None,
         }
     }
@@ -120,7 +130,7 @@ impl Cycles {
         let number = self.counts.cycles;
         self.counts.cycles += 1;
         let mut rng = Rng::fork(self.seed, number);
-        let mut plan = Plan::draw(&mut rng);
+        let mut plan = Plan::draw(&mut rng, self.load_max);
         if let Disk::Torn(_) = &self.disk {
             // What is written many times should be small.
             plan.flags.push("--journal-bytes=4MiB".to_owned());
@@ -128,6 +138,9 @@ impl Cycles {
         }
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));
+        }
+        if self.model.clock.jumps() {
+            jumps::before_start(&self.model.clock, &mut rng)?;
         }
         self.start_on_full_disk(&plan)?;
         for moment in &plan.at_start {
@@ -144,6 +157,15 @@ impl Cycles {
         let prepared = load::prepare(&self.model, address, self.scale(), &mut rng);
         prepared.map_err(|violation| or_died(violation, &mut broker))?;
         self.load_until_fault(&plan, broker, address, &mut rng)
+    }
+
+    /// The load, for who runs it outside of a cycle and gives it back.
+    pub fn take_load(&mut self) -> Load {
+        self.load.take().expect("the load of the cycle before")
+    }
+
+    pub fn give_load(&mut self, load: Load) {
+        self.load = Some(load);
     }
 
     fn scale(&self) -> Scale {
@@ -172,6 +194,7 @@ impl Cycles {
             ("faults at start", counts.faults_at_start),
             ("faults in a clean stop", counts.faults_in_stop),
             ("clean stops", counts.clean_stops),
+            ("jumps of the clock", counts.jumps),
             ("times full", counts.times_full),
             ("starts on a full disk", counts.starts_full),
             ("records sent", count(&tally.sent)),
@@ -198,6 +221,7 @@ impl Cycles {
             &data_dir,
             &plan.flags,
             &self.log,
+            self.model.clock.file(),
         )?)
     }
 
@@ -212,24 +236,26 @@ impl Cycles {
             model: Arc::clone(&self.model),
             broker: address,
         };
-        let load = self.load.take().expect("the load of the cycle before");
-        let running = load.start(&context, rng, self.cut.take());
+        let cut = self.cut.take();
+        let running = self.take_load().start(&context, rng, cut);
         let data_dir = self.disk.data_dir();
         let squeezed = self.squeeze(plan, address);
         let besieged = self.besiege(&broker, address, rng);
+        let jumped = self.jump(address, rng);
         plan.load
             .wait(&data_dir, || self.model.violation().is_some());
         let died = broker.check_running();
         let ended = match (died, self.model.violation()) {
             (Err(died), _) => Err(died.into()),
             _ if squeezed.is_err() => squeezed,
+            (_, None) if jumped.is_err() => jumped,
             (_, None) if besieged.is_err() => besieged.map_err(Into::into),
             (_, Some(violation)) => Err(violation.into()),
             _ => self.end(plan, broker),
         };
         self.model.strike(true);
         if ended.is_ok() {
-            self.load = Some(running.join());
+            self.give_load(running.join());
         }
         match self.model.violation() {
             Some(violation) if ended.is_ok() => Err(violation.into()),
@@ -260,6 +286,14 @@ impl Cycles {
             }
         }
         drop(hostile);
+        Ok(())
+    }
+
+    /// Lets the broker's clock jump, if it can.
+    fn jump(&mut self, address: SocketAddr, rng: &mut Rng) -> anyhow::Result<()> {
+        if self.model.clock.jumps() {
+            self.counts.jumps += jumps::run(&self.model, address, rng)?;
+        }
         Ok(())
     }
 
@@ -352,13 +386,13 @@ impl Cycles {
 }
 
 impl Plan {
-    fn draw(rng: &mut Rng) -> Plan {
+    fn draw(rng: &mut Rng, load_max: Duration) -> Plan {
         let at_start = [0, 0, 0, 1, 1, 2][rng.below(6)];
         let at_start = (0..at_start)
             .map(|_| Moment::draw(rng, START_MAX))
             .collect();
         let flags = draw_flags(rng);
-        let load = Moment::draw(rng, LOAD_MAX);
+        let load = Moment::draw(rng, load_max);
         let ending = match rng.below(10) {
             0 => Ending::CleanStop,
             1 | 2 => Ending::FaultInStop(rng.time(STOP_MAX)),
@@ -405,7 +439,7 @@ fn flags_for_images(flags: &[String]) -> Vec<String> {
 }
 
 /// Settings that make everything happen often, and that differ from start to start.
-fn draw_flags(rng: &mut Rng) -> Vec<String> {
+pub fn draw_flags(rng: &mut Rng) -> Vec<String> {
     let flags = [
         ("--cores", *rng.pick(&["1", "2", "2", "3"])),
         ("--checkpoint-bytes", *rng.pick(&["4KiB", "64KiB", "1MiB"])),

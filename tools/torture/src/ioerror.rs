@@ -6,6 +6,7 @@ mod script;
 
 use crate::broker::Broker;
 use crate::checker;
+use crate::clock::Clock;
 use crate::disk;
 use crate::load::{Context, judge};
 use crate::model::{Model, add, count};
@@ -197,7 +198,7 @@ impl IoErrors {
 
 impl<'a> Run<'a> {
     fn new(errors: &'a IoErrors, dir: &'a Path) -> Run<'a> {
-        let model = Arc::new(Model::default());
+        let model = Arc::new(Model::new(Clock::default()));
         Run {
             errors,
             dir,

@@ -19,8 +19,31 @@ pub enum Upkeep {
     Trim,
     /// Old segments go, down to so many bytes.
     Retain { bytes: u64 },
-    /// Of each of so many keys the newest stays; tombstones go too if `tombstones_go`.
-    Compact { keys: u32, tombstones_go: bool },
+    /// Segments go once all their records are older than so long.
+    Expire { ms: i64 },
+    /// Of each of so many keys the newest stays; tombstones go too if `tombstones_go`. With
+    /// `expires_ms`, segments go by their age too.
+    Compact {
+        keys: u32,
+        tombstones_go: bool,
+        expires_ms: Option<i64>,
+    },
+}
+
+impl Upkeep {
+    /// How old a segment must be at least to go.
+    pub fn expires_ms(self) -> Option<i64> {
+        match self {
+            Upkeep::Expire { ms } => Some(ms),
+            Upkeep::Compact { expires_ms, .. } => expires_ms,
+            _ => None,
+        }
+    }
+
+    /// Whether the log start offset moves by itself.
+    pub fn moves_start(self) -> bool {
+        matches!(self, Upkeep::Retain { .. }) || self.expires_ms().is_some()
+    }
 }
 
 /// Why a record must be there.
@@ -40,6 +63,8 @@ struct Entry {
     proof: Proof,
     /// How many cuts there had been when that became known.
     cuts: u64,
+    /// The time of the newest record of its batch, if it is known.
+    time_ms: Option<i64>,
 }
 
 impl Entry {
@@ -59,6 +84,8 @@ pub struct Found {
     /// The high watermark.
     pub end: i64,
     pub batches: Vec<Batch>,
+    /// The latest that the broker's clock has shown since the check before.
+    pub now_ms: i64,
 }
 
 /// What is known of one partition.
@@ -105,7 +132,12 @@ impl Ledger {
         cuts: u64,
     ) -> Result<(), Violation> {
         for (delta, &id) in (0..).zip(ids) {
-            let entry = Entry { id, proof, cuts };
+            let entry = Entry {
+                id,
+                proof,
+                cuts,
+                time_ms: None,
+            };
             match base {
                 -1 if self.places.contains_key(&id) => {}
                 -1 => {
@@ -117,15 +149,34 @@ impl Ledger {
         Ok(())
     }
 
+    /// The records, which were acknowledged, are in a batch of this time.
+    pub fn dated(&mut self, ids: &[Id], time_ms: i64) {
+        for id in ids {
+            let place = self.places.get(id);
+            if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
+                entry.time_ms.get_or_insert(time_ms);
+            }
+        }
+    }
+
     /// A consumer has read the batches, after so many cuts. Returns how many records were new to
     /// all consumers.
     pub fn seen(&mut self, batches: &[Batch], cuts: u64) -> Result<u64, Violation> {
         let mut new = 0;
         let proof = Proof::Seen;
-        for &(offset, id) in batches.iter().flat_map(|batch| &batch.records) {
-            let known = self.entries.get(&offset).map(|entry| entry.proof);
-            new += u64::from(known != Some(Proof::Seen));
-            self.place(offset, Entry { id, proof, cuts })?;
+        for batch in batches {
+            let time_ms = Some(batch.time_ms);
+            for &(offset, id) in &batch.records {
+                let known = self.entries.get(&offset).map(|entry| entry.proof);
+                new += u64::from(known != Some(Proof::Seen));
+                let entry = Entry {
+                    id,
+                    proof,
+                    cuts,
+                    time_ms,
+                };
+                self.place(offset, entry)?;
+            }
         }
         Ok(new)
     }
@@ -180,9 +231,11 @@ impl Ledger {
         self.unplaced.remove(&id);
         self.places.insert(id, offset);
         let known = self.entries.entry(offset).or_insert(entry);
+        let time_ms = entry.time_ms.or(known.time_ms);
         if known.proof < entry.proof {
             *known = entry;
         }
+        known.time_ms = time_ms;
         Ok(())
     }
 

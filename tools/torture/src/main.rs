@@ -2,11 +2,13 @@
 
 mod broker;
 mod checker;
+mod clock;
 mod cycle;
 mod disk;
 mod history;
 mod hostile;
 mod ioerror;
+mod jumps;
 mod ledger;
 mod load;
 mod model;
@@ -15,6 +17,7 @@ mod record;
 mod report;
 mod requests;
 mod rng;
+mod soak;
 mod squeeze;
 mod torn;
 mod violation;
@@ -22,6 +25,7 @@ mod wire;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use clock::Clock;
 use cycle::Cycles;
 use disk::{Disk, FileSystem, Image, Small};
 use ioerror::IoErrors;
@@ -57,6 +61,11 @@ enum Fault {
         #[command(flatten)]
         options: Options,
     },
+    /// A wall clock that jumps back and forth. Needs a broker with the feature `sabotage`
+    Clock(Options),
+    /// One broker under load for long, whose memory, files, maps and threads must not grow; SIGKILL
+    /// every few seconds near the end
+    Soak(Options),
     /// Clients that stall, read slowly or never, send garbage, claim huge sizes and vanish
     Clients {
         /// How many at once
@@ -140,6 +149,8 @@ impl Options {
 
 /// How long cycles go on.
 const SECONDS: u64 = 60;
+/// A kill comes every few seconds in a soak.
+const SOAK_LOAD_MAX: Duration = Duration::from_secs(6);
 /// How often the progress of workers is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -164,6 +175,16 @@ impl Cli {
                 let scratch = scratch(&options)?;
                 let disk = Disk::Directory(scratch.path().join("data"));
                 cycles("kill", options, scratch.path(), disk, 0)
+            }
+            Fault::Clock(options) => {
+                let scratch = scratch(&options)?;
+                let disk = Disk::Directory(scratch.path().join("data"));
+                cycles("clock", options, scratch.path(), disk, 0)
+            }
+            Fault::Soak(options) => {
+                let scratch = scratch(&options)?;
+                let disk = Disk::Directory(scratch.path().join("data"));
+                cycles("soak", options, scratch.path(), disk, 0)
             }
             Fault::Clients {
                 connections,
@@ -242,7 +263,12 @@ fn cycles(
     hostile: usize,
 ) -> anyhow::Result<ExitCode> {
     let seed = options.seed.unwrap_or_else(random_seed);
-    let mut cycles = Cycles::new(options.binary()?, seed, disk, scratch.join("broker.log"));
+    let clock = match fault {
+        "clock" => Clock::jumping(scratch.join("clock"))?,
+        _ => Clock::default(),
+    };
+    let log = scratch.join("broker.log");
+    let mut cycles = Cycles::new(options.binary()?, seed, disk, log, clock);
     cycles.hostile = hostile;
     let mut report = Report::new(fault, seed, options.limit(SECONDS));
     let limit = options.cycles.unwrap_or(u64::MAX);
@@ -251,6 +277,10 @@ fn cycles(
         Disk::Torn(torn) => torn.images() >= torn.images_max,
         _ => false,
     };
+    if fault == "soak" {
+        cycles.load_max = SOAK_LOAD_MAX;
+        result = soak::run(&mut cycles, &mut report);
+    }
     while result.is_ok()
         && cycles.counts.cycles < limit
         && !is_done(&cycles)
@@ -270,6 +300,9 @@ fn cycles(
         }),
     };
     report.finish(cycles.rows(), violation.as_ref(), options.json);
+    if !options.json {
+        print!("{}", cycles.soak.table());
+    }
     let Some(_) = violation else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -337,7 +370,10 @@ fn ioerrors(
 
 /// Copies what there is to look at.
 fn keep(cycles: &Cycles, to: &Path, seed: u64) -> anyhow::Result<PathBuf> {
-    let to = to.join(format!("seed-{seed}-cycle-{}", cycles.counts.cycles - 1));
+    let to = to.join(format!(
+        "seed-{seed}-cycle-{}",
+        cycles.counts.cycles.saturating_sub(1)
+    ));
     std::fs::create_dir_all(&to)?;
     for log in [cycles.log.clone(), cycles.log.with_extension("before")] {
         if let Some(name) = log.file_name() {

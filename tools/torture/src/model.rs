@@ -1,5 +1,6 @@
 //! What the broker has promised so far: shared by all workers, and the measure of every check.
 
+use crate::clock::Clock;
 use crate::history::History;
 use crate::ledger::{Ledger, Upkeep};
 use crate::record::Shape;
@@ -7,6 +8,7 @@ use crate::violation::{Violation, violated};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A topic as the catalog has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,7 @@ pub struct TopicState {
 #[derive(Debug)]
 pub struct Topic {
     pub name: String,
+    pub created: Instant,
     pub upkeep: Upkeep,
     pub shape: Shape,
     pub partitions: Mutex<Vec<Arc<Mutex<Ledger>>>>,
@@ -31,6 +34,7 @@ impl Topic {
     pub fn new(name: &str, upkeep: Upkeep, shape: Shape, partitions: i32) -> Topic {
         let topic = Topic {
             name: name.to_owned(),
+            created: Instant::now(),
             upkeep,
             shape,
             partitions: Mutex::default(),
@@ -52,6 +56,7 @@ impl Topic {
         let ledger = |ledger: &Arc<Mutex<Ledger>>| Arc::new(Mutex::new(lock(ledger).clone()));
         Topic {
             name: self.name.clone(),
+            created: self.created,
             upkeep: self.upkeep,
             shape: self.shape,
             partitions: Mutex::new(lock(&self.partitions).iter().map(ledger).collect()),
@@ -79,11 +84,13 @@ pub struct Model {
     pub catalog: Mutex<BTreeMap<String, History<Option<TopicState>>>>,
     /// Committed offsets; -1 for none.
     pub commits: Mutex<BTreeMap<CommitKey, History<i64>>>,
+    pub clock: Clock,
     producer_ids: Mutex<HashSet<i64>>,
     next_worker: AtomicU32,
     cuts: AtomicU64,
     struck: AtomicBool,
     may_refuse: AtomicBool,
+    resting: AtomicBool,
     violation: Mutex<Option<Violation>>,
     pub tally: Tally,
 }
@@ -99,24 +106,24 @@ pub struct Tally {
     pub catalog_changes: AtomicU64,
 }
 
-impl Default for Model {
-    fn default() -> Model {
+impl Model {
+    pub fn new(clock: Clock) -> Model {
         Model {
             topics: Mutex::default(),
             catalog: Mutex::default(),
             commits: Mutex::default(),
+            clock,
             producer_ids: Mutex::default(),
             next_worker: AtomicU32::new(1),
             cuts: AtomicU64::new(0),
             struck: AtomicBool::new(false),
             may_refuse: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             violation: Mutex::default(),
             tally: Tally::default(),
         }
     }
-}
 
-impl Model {
     /// The same promises, which from now on change apart from these. Counts begin anew.
     pub fn fork(&self) -> Model {
         let topics = lock(&self.topics);
@@ -129,7 +136,7 @@ impl Model {
             producer_ids: Mutex::new(lock(&self.producer_ids).clone()),
             next_worker: AtomicU32::new(self.next_worker.load(Ordering::SeqCst)),
             cuts: AtomicU64::new(self.cuts()),
-            ..Model::default()
+            ..Model::new(self.clock.fork())
         }
     }
 
@@ -164,6 +171,16 @@ impl Model {
 
     pub fn may_refuse(&self) -> bool {
         self.may_refuse.load(Ordering::SeqCst)
+    }
+
+    /// From now on workers end what they do and nothing is under way (or, from `false` on, they may
+    /// work).
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, Ordering::SeqCst);
+    }
+
+    pub fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::SeqCst)
     }
 
     /// Keeps the first violation.

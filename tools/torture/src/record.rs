@@ -13,6 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const HEADER: &str = "id";
 const NOT_AS_SENT: &str = "is not as it was sent here";
 const BATCH_HEADER_BYTES: usize = 61;
+/// Among a batch's attributes.
+const APPEND_TIME: i16 = 1 << 3;
 /// One record in so many of a compacted topic is a tombstone.
 const TOMBSTONE_IN: u64 = 8;
 
@@ -158,6 +160,10 @@ pub struct Batch {
     pub producer_id: i64,
     pub base_sequence: i32,
     pub bytes: usize,
+    /// Whether the broker set its time, and not the producer.
+    pub append_time: bool,
+    /// Of its newest record.
+    pub time_ms: i64,
     /// With their offsets.
     pub records: Vec<(i64, Id)>,
 }
@@ -223,8 +229,15 @@ fn decode_batch(place: Place<'_>, bytes: Bytes) -> Result<Batch, String> {
         producer_id: (&bytes[43..51]).get_i64(),
         base_sequence: (&bytes[53..57]).get_i32(),
         bytes: bytes.len(),
+        append_time: (&bytes[21..23]).get_i16() & APPEND_TIME != 0,
+        time_ms: time_of(&bytes),
         records: identified.collect::<Result<_, String>>()?,
     })
+}
+
+/// The time of a batch's newest record, from its header.
+pub fn time_of(batch: &[u8]) -> i64 {
+    (&batch[35..43]).get_i64()
 }
 
 /// The id of a record that is as it was sent to `place`.
@@ -244,7 +257,7 @@ fn identify(place: Place<'_>, record: &Record) -> Option<Id> {
     (sound && same_time).then_some(id)
 }
 
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.expect("a clock after 1970").as_millis() as i64
 }

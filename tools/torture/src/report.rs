@@ -45,6 +45,11 @@ impl Report {
         self.started.elapsed() >= self.limit
     }
 
+    /// How much of the time is up.
+    pub fn share(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() / self.limit.as_secs_f64()
+    }
+
     /// When it is; `None` for never.
     pub fn deadline(&self) -> Option<Instant> {
         self.started.checked_add(self.limit)

@@ -63,6 +63,12 @@ pub fn produce_all(batches: &[(&str, i32, Bytes)], acks: i16) -> ProduceRequest 
         .with_topic_data(batches.iter().map(topic).collect())
 }
 
+/// The time that the broker gave the records, if it is the broker that does.
+pub fn append_time(response: &ProduceResponse) -> Option<i64> {
+    let time_ms = response.responses[0].partition_responses[0].log_append_time_ms;
+    (time_ms >= 0).then_some(time_ms)
+}
+
 /// The error code and the base offset.
 pub fn produced(response: &ProduceResponse) -> (i16, i64) {
     let partition = &response.responses[0].partition_responses[0];

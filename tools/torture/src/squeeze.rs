@@ -68,7 +68,7 @@ fn eventually(
 fn refused(what: &str, error: i16) -> Result<(), Violation> {
     violated!(
         Broker,
-        "there is space again, and {what} is refused with error {error}"
+        "nothing is in the way any more, and {what} is refused with error {error}"
     )
 }
 

@@ -4,6 +4,7 @@ use crate::history::History;
 use crate::ledger::{Proof, Upkeep};
 use crate::load::admin::change;
 use crate::load::consumer::{Position, poll};
+use crate::load::session::Session;
 use crate::load::{Context, End, WHEN_FULL};
 use crate::model::{Model, Topic, TopicState, add, lock};
 use crate::record::{self, Id, Shape};
@@ -44,6 +45,7 @@ const KEYS: u32 = 10;
 const COMPACT: Upkeep = Upkeep::Compact {
     keys: KEYS,
     tombstones_go: false,
+    expires_ms: None,
 };
 
 /// What goes on from one life of the broker to the next.
@@ -468,7 +470,7 @@ fn read_to_end(
             {
                 return Ok(());
             }
-            Ok(_) => poll(context, wire, &mut positions, 0),
+            Ok(_) => poll(context, wire, &mut Session::none(), &mut positions, 0),
             Err(UNKNOWN_TOPIC_OR_PARTITION) if topic.doomed.load(Ordering::SeqCst) => return Ok(()),
             Err(error) => Err(End::Refused(
                 error,

@@ -18,6 +18,7 @@ impl Ledger {
             Upkeep::Compact {
                 keys,
                 tombstones_go,
+                ..
             } => self.check_keys(found, cut, keys, tombstones_go)?,
             _ => self.check_all_there(found, cut)?,
         }
@@ -60,6 +61,9 @@ impl Ledger {
 
     fn check_start(&self, found: &Found, cut: Option<u64>) -> Result<(), Violation> {
         let (start, end) = (found.start, found.end);
+        if let Some(ms) = self.upkeep.expires_ms() {
+            return self.check_expired(found, cut, ms);
+        }
         match self.upkeep {
             Upkeep::Retain { bytes } => {
                 let kept: usize = found.batches.iter().map(|batch| batch.bytes).sum();
@@ -84,6 +88,45 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// What retention took was older than so long by the broker's clock. What stood in the place of
+    /// a compacted record may have been older than that.
+    fn check_expired(&self, found: &Found, cut: Option<u64>, ms: i64) -> Result<(), Violation> {
+        let known = *self.starts.newest();
+        if cut.is_none() && found.start < known {
+            let start = found.start;
+            violated!(Start, "the log starts at {start}, and started at {known}");
+        }
+        let gone = self.entries.range(known.min(found.start)..found.start);
+        for (offset, entry) in gone.filter(|(_, entry)| entry.must_be_there(cut)) {
+            let Some(time_ms) = entry.time_ms else {
+                continue;
+            };
+            if time_ms + ms >= found.now_ms && !self.may_be_replaced(found, *offset, entry.id) {
+                let (id, start) = (entry.id, found.start);
+                let age_ms = found.now_ms - time_ms;
+                violated!(
+                    Start,
+                    "{id} at offset {offset} was {age_ms} ms old at most, and is to stay for {ms} ms; \
+                     the log starts at {start}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether compaction may have taken the record at the offset for a newer one of its key, or for
+    /// being a tombstone.
+    fn may_be_replaced(&self, found: &Found, offset: i64, id: Id) -> bool {
+        let Upkeep::Compact { keys, .. } = self.upkeep else {
+            return false;
+        };
+        let key = id.key(keys);
+        let known = self.entries.range(offset + 1..).map(|(_, entry)| entry.id);
+        let found = records(found).map(|(_, id)| id);
+        let mut newer = known.chain(found).chain(self.doubt.iter().copied());
+        id.is_tombstone() || newer.any(|id| id.key(keys) == key)
     }
 
     /// What one worker sent is there in its order, and what one producer sent without a gap.
@@ -179,6 +222,8 @@ impl Ledger {
                 due.insert(entry.id.key(keys), (*offset, entry));
             }
         }
+        // Those below the start went by their age.
+        due.retain(|_, (offset, _)| *offset >= found.start);
         for (key, (offset, entry)) in due {
             let there = newest.get(&key).copied();
             let gone = there.is_none() && tombstones_go && self.may_be_deleted(key, keys, offset);
@@ -210,13 +255,16 @@ impl Ledger {
             _ => BTreeMap::new(),
         };
         self.places.clear();
-        for (offset, id) in records(found) {
-            let entry = Entry {
-                id,
-                proof: Proof::Seen,
-                cuts: 0,
-            };
-            self.entries.insert(offset, entry);
+        for batch in &found.batches {
+            for &(offset, id) in &batch.records {
+                let entry = Entry {
+                    id,
+                    proof: Proof::Seen,
+                    cuts: 0,
+                    time_ms: Some(batch.time_ms),
+                };
+                self.entries.insert(offset, entry);
+            }
         }
         let places = self
             .entries

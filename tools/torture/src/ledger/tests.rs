@@ -19,6 +19,8 @@ fn batch(base: i64, numbers: &[u32]) -> Batch {
         producer_id: 9,
         base_sequence: base as i32,
         bytes: 100,
+        append_time: false,
+        time_ms: 1_000,
         records,
     }
 }
@@ -31,6 +33,7 @@ fn log(batches: Vec<Batch>) -> Found {
         start,
         end,
         batches,
+        now_ms: 0,
     }
 }
 
@@ -209,6 +212,61 @@ fn retention_that_takes_too_much_is_found() {
     assert_eq!(ledger.check(&less, None).unwrap_err().kind, Kind::Start);
 }
 
+/// Records 0 to 5 of one second, of which only the last two are found by a clock that shows `now_ms`.
+fn expired(upkeep: Upkeep, now_ms: i64) -> Option<Kind> {
+    let mut ledger = Ledger::new(upkeep);
+    let ids: Vec<Id> = (0..6).map(id).collect();
+    ledger.sent(&ids);
+    ledger.acknowledged(&ids, 0, Proof::AcksAll, 0).unwrap();
+    ledger.dated(&ids, 1_000);
+    let rest = Found {
+        now_ms,
+        ..log(vec![batch(4, &[4, 5])])
+    };
+    let result = ledger.check(&rest, None);
+    result.err().map(|violation| violation.kind)
+}
+
+#[test]
+fn a_record_that_goes_before_its_time_is_found() {
+    let upkeep = Upkeep::Expire { ms: 500 };
+    assert_eq!(expired(upkeep, 1_501), None);
+    assert_eq!(expired(upkeep, 1_500), Some(Kind::Start));
+    let upkeep = Upkeep::Compact {
+        keys: 1_000_000,
+        tombstones_go: true,
+        expires_ms: Some(500),
+    };
+    assert_eq!(expired(upkeep, 1_501), None);
+    assert_eq!(expired(upkeep, 1_500), Some(Kind::Start));
+}
+
+#[test]
+fn the_newest_of_a_key_may_go_by_its_age_and_only_by_that() {
+    let (_, values) = of_key(0);
+    let upkeep = Upkeep::Compact {
+        keys: 2,
+        tombstones_go: false,
+        expires_ms: Some(500),
+    };
+    let mut ledger = Ledger::new(upkeep);
+    let ids: Vec<Id> = values[..2].iter().copied().map(id).collect();
+    ledger.sent(&ids);
+    ledger.acknowledged(&ids, 0, Proof::AcksAll, 0).unwrap();
+    ledger.dated(&ids, 1_000);
+    let empty = |start, now_ms| Found {
+        start,
+        end: 2,
+        batches: Vec::new(),
+        now_ms,
+    };
+    assert_eq!(ledger.clone().check(&empty(2, 1_501), None), Ok(()));
+    let young = ledger.clone().check(&empty(2, 1_400), None).unwrap_err();
+    assert_eq!(young.kind, Kind::Start);
+    let lost = ledger.check(&empty(0, 1_501), None).unwrap_err();
+    assert_eq!(lost.kind, Kind::Lost);
+}
+
 /// Ids of one key of two, those that are tombstones and those that are not.
 fn of_key(key: u32) -> (Vec<u32>, Vec<u32>) {
     let own = (0..200).filter(|number| id(*number).key(2) == key);
@@ -219,6 +277,7 @@ fn compacted(tombstones_go: bool, numbers: &[u32]) -> Ledger {
     let mut ledger = Ledger::new(Upkeep::Compact {
         keys: 2,
         tombstones_go,
+        expires_ms: None,
     });
     let ids: Vec<Id> = numbers.iter().copied().map(id).collect();
     ledger.sent(&ids);
@@ -239,6 +298,7 @@ fn compacted_log(end: i64, records: &[(i64, u32)]) -> Found {
         start: 0,
         end,
         batches: vec![all],
+        now_ms: 0,
     }
 }
 

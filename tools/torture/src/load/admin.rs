@@ -35,7 +35,7 @@ impl Admin {
             true => checker::check_catalog(model, &mut wire, None)?,
             false => self.not_free.clear(),
         }
-        loop {
+        while !model.is_resting() {
             std::thread::sleep(rng.time(PAUSE));
             match rng.below(4) {
                 0 => trim(model, &mut wire, rng)?,
@@ -46,6 +46,7 @@ impl Admin {
                 delete_load(model, &mut wire, rng)?;
             }
         }
+        Ok(())
     }
 
     /// Creates, changes or deletes one of the small topics.
@@ -84,17 +85,70 @@ impl Admin {
                     requests::set_partitions(wire, &name, count)
                 })
             }
-            _ => set_config(model, wire, &name, state, "retention.ms", rng),
+            _ => set_config(model, wire, &name, state, "retention.ms", millions(rng)),
         }
     }
 }
 
-/// Changes a config of a topic under load that changes nothing of what must be there.
+/// Adds a partition to a topic under load, or changes a config of it that changes nothing of what
+/// must be there.
 fn alter_load(model: &Model, wire: &mut Wire, rng: &mut Rng) -> Result<(), End> {
     let Some((topic, state)) = pick(model, rng, |_| true) else {
         return Ok(());
     };
-    set_config(model, wire, &topic.name, state, "max.message.bytes", rng)
+    if rng.one_in(4) && state.partitions < PARTITIONS_MAX {
+        return grow_load(model, wire, &topic, state);
+    }
+    let (name, value) = draw_config(topic.upkeep, rng);
+    set_config(model, wire, &topic.name, state, name, value)
+}
+
+fn grow_load(
+    model: &Model,
+    wire: &mut Wire,
+    topic: &Topic,
+    mut state: TopicState,
+) -> Result<(), End> {
+    state.partitions += 1;
+    let count = state.partitions;
+    change(model, &topic.name, Some(state), "CreatePartitions", || {
+        requests::set_partitions(wire, &topic.name, count)
+    })?;
+    // From now on it is produced to and read.
+    topic.grow(count);
+    Ok(())
+}
+
+fn draw_config(upkeep: Upkeep, rng: &mut Rng) -> (&'static str, String) {
+    let mut configs = vec![
+        ("max.message.bytes", millions(rng)),
+        ("segment.ms", rng.pick(&[40, 150, 600, 10_000]).to_string()),
+        (
+            "index.interval.bytes",
+            rng.pick(&[0, 512, 4096]).to_string(),
+        ),
+    ];
+    let by = rng.pick(&["CreateTime", "LogAppendTime"]).to_string();
+    configs.push(("message.timestamp.type", by));
+    if let Some(ms) = upkeep.expires_ms() {
+        let longer = rng.pick(&[ms, 2 * ms, -1]).to_string();
+        configs.push(("retention.ms", longer));
+    }
+    if let Upkeep::Compact { expires_ms, .. } = upkeep {
+        let dirty = rng.pick(&["0.0", "0.1", "0.5"]).to_string();
+        configs.push(("min.cleanable.dirty.ratio", dirty));
+        let policies: &[&str] = match expires_ms {
+            Some(_) => &["compact", "compact,delete", "delete"],
+            None => &["compact", "delete"],
+        };
+        configs.push(("cleanup.policy", rng.pick(policies).to_string()));
+    }
+    let at = rng.below(configs.len());
+    configs.swap_remove(at)
+}
+
+fn millions(rng: &mut Rng) -> String {
+    rng.between(1_000_000..2_000_000).to_string()
 }
 
 fn set_config(
@@ -103,9 +157,8 @@ fn set_config(
     topic: &str,
     mut state: TopicState,
     name: &str,
-    rng: &mut Rng,
+    value: String,
 ) -> Result<(), End> {
-    let value = rng.between(1_000_000..2_000_000).to_string();
     state.configs.insert(name.to_owned(), value.clone());
     change(model, topic, Some(state), "IncrementalAlterConfigs", || {
         requests::set_config(wire, topic, name, &value)

@@ -1,6 +1,8 @@
 //! What all consumers do: fetch from where they are, and hold what comes against what is known.
 
+use super::session::Session;
 use super::{Context, End};
+use crate::clock::Clock;
 use crate::ledger::{Ledger, Upkeep};
 use crate::model::{Topic, add, lock};
 use crate::record::{self, Batch};
@@ -8,6 +10,7 @@ use crate::requests::{self, FETCH, NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_OR_P
 use crate::violation::{Violation, violated};
 use crate::wire::Wire;
 use bytes::Bytes;
+use kafka_protocol::messages::FetchResponse;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -29,6 +32,18 @@ impl Position {
         })
     }
 
+    pub fn key(&self) -> (String, i32) {
+        (self.topic.name.clone(), self.index)
+    }
+
+    /// Its key, if somebody has read further: then there is something to fetch. Of a compacted topic
+    /// it may be gone.
+    fn due(&self) -> Option<(String, i32)> {
+        let stays = !matches!(self.topic.upkeep, Upkeep::Compact { .. });
+        let is_due = stays && lock(&self.ledger).seen_end() > self.next;
+        is_due.then(|| self.key())
+    }
+
     /// Where it is, for messages.
     fn place(&self) -> String {
         format!(
@@ -42,14 +57,14 @@ impl Position {
 pub fn poll(
     context: &Context,
     wire: &mut Wire,
+    session: &mut Session,
     positions: &mut Vec<Position>,
     max_wait_ms: i32,
 ) -> Result<(), End> {
-    let wanted: Vec<(&str, i32, i64)> = positions
-        .iter()
-        .map(|position| (position.topic.name.as_str(), position.index, position.next))
-        .collect();
-    let response = wire.call(&requests::fetch(&wanted, max_wait_ms), FETCH)?;
+    let due: Vec<(String, i32)> = positions.iter().filter_map(Position::due).collect();
+    let response = wire.call(&session.request(positions, max_wait_ms), FETCH)?;
+    session.answered(&response)?;
+    check_due(&due, &response)?;
     let cuts = context.model.cuts();
     let mut gone = Vec::new();
     for topic in response.responses {
@@ -63,7 +78,7 @@ pub fn poll(
             match data.error_code {
                 NONE => {
                     let records = data.records.unwrap_or_default();
-                    let new = advance(position, records, cuts)
+                    let new = advance(position, records, cuts, &context.model.clock)
                         .map_err(|violation| violation.at(position.place()))?;
                     add(&context.model.tally.seen, new);
                 }
@@ -84,10 +99,38 @@ pub fn poll(
     Ok(())
 }
 
+/// Where there is something to fetch, the answer has it, or says why not.
+fn check_due(due: &[(String, i32)], response: &FetchResponse) -> Result<(), Violation> {
+    for (topic, index) in due {
+        let of_topic = response
+            .responses
+            .iter()
+            .filter(|of| *of.topic.0 == **topic);
+        let mut answers = of_topic.flat_map(|of| &of.partitions);
+        let told = answers.any(|data| {
+            let records = data.records.as_ref().map_or(0, Bytes::len);
+            data.partition_index == *index && (data.error_code != NONE || records > 0)
+        });
+        if !told {
+            violated!(
+                Gap,
+                "a fetch brings nothing of {topic}-{index}, of which others have read more"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Returns how many records no consumer had seen before.
-fn advance(position: &mut Position, records: Bytes, cuts: u64) -> Result<u64, Violation> {
+fn advance(
+    position: &mut Position,
+    records: Bytes,
+    cuts: u64,
+    clock: &Clock,
+) -> Result<u64, Violation> {
     let place = (position.topic.name.as_str(), position.index);
     let batches = record::decode(place, records).or_else(|what| violated!(Changed, "{what}"))?;
+    clock.check(&batches)?;
     check_order(position, &batches)?;
     let new = lock(&position.ledger).seen(&batches, cuts)?;
     if let Some(last) = batches.last() {

@@ -1,6 +1,7 @@
 //! Members of consumer groups, which commit what they have read.
 
 use super::consumer::{Position, poll};
+use super::session::Session;
 use super::{Context, End};
 use crate::history::History;
 use crate::model::{CommitKey, Model, add, lock};
@@ -20,7 +21,8 @@ use kafka_protocol::messages::{
 const MEMBER_ID_REQUIRED: i16 = 79;
 /// Longer than a broker is away between two cycles.
 const SESSION_TIMEOUT_MS: i32 = 3_000;
-const REBALANCE_TIMEOUT_MS: i32 = 3_000;
+/// Longer than a member can be held up, so that none may be thrown out.
+const PATIENT_TIMEOUT_MS: i32 = 30_000;
 const FETCH_WAIT_MS: i32 = 10;
 /// A member commits after one poll in so many.
 const COMMIT_IN: usize = 3;
@@ -32,6 +34,9 @@ pub struct Member {
     generation: i32,
     /// What it was assigned in this generation.
     assigned: Vec<(String, i32)>,
+    /// Whether it must not be thrown out, once it has joined at a broker.
+    stays: bool,
+    has_joined: bool,
 }
 
 /// Whether to go on in this generation.
@@ -42,8 +47,11 @@ enum Standing {
 }
 
 impl Member {
-    pub fn new(group: &'static str) -> Member {
+    /// One that `stays` has so much patience that its broker may not throw it out.
+    pub fn new(group: &'static str, stays: bool) -> Member {
         Member {
+            stays,
+            has_joined: false,
             group,
             id: String::new(),
             generation: -1,
@@ -53,25 +61,30 @@ impl Member {
 
     pub fn run(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
+        self.has_joined = false;
         // Sometimes it goes on as if the broker had never been away.
         let mut joined = self.generation >= 0 && rng.one_in(2);
-        loop {
+        while !context.model.is_resting() {
             if joined && self.heartbeat(&mut wire)? == Standing::Stays {
                 self.consume(context, &mut wire, rng)?;
             }
-            self.join(context, &mut wire)?;
+            if !context.model.is_resting() {
+                self.join(context, &mut wire)?;
+            }
             joined = true;
         }
+        Ok(())
     }
 
     /// Reads and commits until it has to join again.
     fn consume(&mut self, context: &Context, wire: &mut Wire, rng: &mut Rng) -> Result<(), End> {
         let mut positions = self.positions(context, wire)?;
-        loop {
+        let mut session = Session::draw(rng);
+        while !context.model.is_resting() {
             if positions.is_empty() {
                 std::thread::sleep(std::time::Duration::from_millis(FETCH_WAIT_MS as u64));
             } else {
-                poll(context, wire, &mut positions, FETCH_WAIT_MS)?;
+                poll(context, wire, &mut session, &mut positions, FETCH_WAIT_MS)?;
             }
             let commits = rng.one_in(COMMIT_IN) && !positions.is_empty();
             if commits && self.commit(context, wire, &positions)? == Standing::Rejoins {
@@ -81,6 +94,7 @@ impl Member {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     /// From the committed offsets, or the start.
@@ -161,6 +175,13 @@ impl Member {
     fn fenced(&mut self, api: &str, error: i16) -> Result<Standing, End> {
         match error {
             REBALANCE_IN_PROGRESS | ILLEGAL_GENERATION => {}
+            UNKNOWN_MEMBER_ID if self.stays && self.has_joined => {
+                let what = format!(
+                    "{api} of `{}`, whose member was heard of all the time,",
+                    self.group
+                );
+                return Err(End::Refused(error, what));
+            }
             UNKNOWN_MEMBER_ID => self.id.clear(),
             error => {
                 return Err(End::Refused(error, format!("{api} of `{}`", self.group)));
@@ -190,6 +211,7 @@ impl Member {
             match synced.error_code {
                 NONE => {
                     self.assigned = decode_assignment(synced.assignment);
+                    self.has_joined = true;
                     return Ok(());
                 }
                 error => self.fenced("SyncGroup", error)?,
@@ -198,14 +220,18 @@ impl Member {
     }
 
     fn join_request(&self) -> JoinGroupRequest {
+        let timeout_ms = match self.stays {
+            true => PATIENT_TIMEOUT_MS,
+            false => SESSION_TIMEOUT_MS,
+        };
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text("range"))
             .with_metadata(Bytes::from_static(&[0, 0, 0, 0, 0, 0, 255, 255, 255, 255]));
         JoinGroupRequest::default()
             .with_group_id(GroupId(text(self.group)))
             .with_member_id(text(&self.id))
-            .with_session_timeout_ms(SESSION_TIMEOUT_MS)
-            .with_rebalance_timeout_ms(REBALANCE_TIMEOUT_MS)
+            .with_session_timeout_ms(timeout_ms)
+            .with_rebalance_timeout_ms(timeout_ms)
             .with_protocol_type(text("consumer"))
             .with_protocols(vec![protocol])
     }

@@ -6,16 +6,17 @@ pub mod consumer;
 mod member;
 mod producer;
 mod reader;
+pub mod session;
 mod topics;
 
-pub use topics::{LARGE, SMALL, Scale, prepare};
+pub use topics::{LARGE, SMALL, Scale, prepare, replace};
 
 use crate::model::Model;
 use crate::rng::Rng;
 use crate::violation::{Kind, Violation};
 use admin::Admin;
 use member::Member;
-use producer::{Mode, Producer};
+use producer::{Mode, PARTITIONS_MAX, Producer};
 use reader::Reader;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -77,8 +78,10 @@ pub struct Running {
 impl Load {
     pub fn new(model: &Model) -> Load {
         let producer = |_| Producer::new(model.new_worker(), Mode::Idempotent);
-        let member =
-            |(group, members): (&'static str, usize)| (0..members).map(move |_| Member::new(group));
+        let stays = model.clock.jumps();
+        let member = |(group, members): (&'static str, usize)| {
+            (0..members).map(move |_| Member::new(group, stays))
+        };
         Load {
             producers: (0..IDEMPOTENT_PRODUCERS).map(producer).collect(),
             members: GROUPS.into_iter().flat_map(member).collect(),
@@ -98,7 +101,7 @@ impl Load {
                 .push(Producer::new(worker, Mode::Plain { acks }));
         }
         for producer in &mut self.producers {
-            producer.take_partitions(&context.model, rng);
+            producer.take_partitions(&context.model, rng, PARTITIONS_MAX);
         }
         Running {
             producers: spawn_all("producer", self.producers, context, rng, Producer::run),

@@ -16,7 +16,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const PARTITIONS_MAX: usize = 4;
+/// How many partitions it has at first; new ones come to it later.
+pub const PARTITIONS_MAX: usize = 4;
+/// A producer looks for new partitions before one batch in so many.
+const ADOPT_IN: usize = 60;
 const BATCH_RECORDS_MAX: usize = 20;
 /// As many as an idempotent producer may have in flight to a partition.
 const IN_FLIGHT_MAX: usize = 5;
@@ -93,8 +96,8 @@ impl Producer {
         }
     }
 
-    /// Takes some partitions more, up to a limit.
-    pub fn take_partitions(&mut self, model: &Model, rng: &mut Rng) {
+    /// Takes some partitions more, up to so many.
+    pub fn take_partitions(&mut self, model: &Model, rng: &mut Rng, most: usize) {
         let mut free = Vec::new();
         for topic in model.topics() {
             for (index, ledger) in (0..).zip(topic.ledgers()) {
@@ -104,7 +107,7 @@ impl Producer {
                 }
             }
         }
-        while self.parts.len() < PARTITIONS_MAX && !free.is_empty() {
+        while self.parts.len() < most && !free.is_empty() {
             let (topic, index, ledger) = free.swap_remove(rng.below(free.len()));
             self.parts.push(Part::new(topic, index, ledger));
         }
@@ -163,6 +166,12 @@ impl Producer {
         let window = 1 + rng.below(IN_FLIGHT_MAX);
         let pause = *rng.pick(&[200, 1000, 4000]);
         while let Some(part) = self.pick(rng) {
+            if context.model.is_resting() {
+                return self.rest(wire, in_flight, &context.model, rng);
+            }
+            if rng.one_in(ADOPT_IN) {
+                self.take_partitions(&context.model, rng, PARTITIONS_MAX + 2);
+            }
             self.send(wire, part, &context.model, rng)?;
             std::thread::sleep(rng.time(Duration::from_micros(pause)));
             if self.mode != (Mode::Plain { acks: 0 }) {
@@ -173,6 +182,32 @@ impl Producer {
             {
                 self.receive(wire, part, &context.model)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is under way.
+    fn rest(
+        &mut self,
+        wire: &mut Wire,
+        in_flight: &mut VecDeque<usize>,
+        model: &Model,
+        rng: &mut Rng,
+    ) -> Result<(), End> {
+        while let Some(part) = in_flight.pop_front() {
+            self.receive(wire, part, model)?;
+        }
+        let mode = self.mode;
+        if mode.acks() == 0 {
+            // What has no answer came before what has.
+            self.mode = Mode::Plain { acks: -1 };
+            for part in 0..self.parts.len() {
+                if !self.parts[part].gone {
+                    self.send(wire, part, model, rng)?;
+                    self.receive(wire, part, model)?;
+                }
+            }
+            self.mode = mode;
         }
         Ok(())
     }
@@ -258,7 +293,7 @@ impl Producer {
             "worker {worker} ({mode:?}, producer id {id:?}) at {}-{}",
             part.topic.name, part.index
         );
-        match part.take_answer(error, base, proof, cuts) {
+        match part.take_answer(error, base, proof, cuts, requests::append_time(&response)) {
             Ok(acknowledged) => add(&model.tally.acknowledged, acknowledged),
             Err(End::Violated(violation)) => return Err(violation.at(place).into()),
             Err(End::Refused(error, what)) => {
@@ -294,7 +329,14 @@ impl Part {
     }
 
     /// The answer to the oldest batch that has none; returns how many records are acknowledged.
-    fn take_answer(&mut self, error: i16, base: i64, proof: Proof, cuts: u64) -> Result<u64, End> {
+    fn take_answer(
+        &mut self,
+        error: i16,
+        base: i64,
+        proof: Proof,
+        cuts: u64,
+        append_time_ms: Option<i64>,
+    ) -> Result<u64, End> {
         let sent = &mut self.batches[self.answered];
         self.answered += 1;
         match error {
@@ -309,7 +351,10 @@ impl Part {
             }
         }
         sent.answered = Some(cuts);
-        lock(&self.ledger).acknowledged(&sent.ids, base, proof, cuts)?;
+        let time_ms = append_time_ms.unwrap_or_else(|| record::time_of(&sent.batch));
+        let mut ledger = lock(&self.ledger);
+        ledger.acknowledged(&sent.ids, base, proof, cuts)?;
+        ledger.dated(&sent.ids, time_ms);
         Ok(sent.ids.len() as u64)
     }
 }

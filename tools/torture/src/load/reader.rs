@@ -1,8 +1,10 @@
 //! A consumer without a group: reads from anywhere to the end, and waits there.
 
 use super::consumer::{Position, poll};
+use super::session::Session;
 use super::{Context, End};
 use crate::model::lock;
+use crate::requests::FETCH;
 use crate::rng::Rng;
 use crate::wire::Wire;
 use std::sync::Arc;
@@ -15,19 +17,30 @@ pub struct Reader;
 impl Reader {
     pub fn run(context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
-        loop {
+        while !context.model.is_resting() {
             let mut positions = draw(context, rng);
+            let mut session = Session::draw(rng);
             for _ in 0..=rng.below(POLLS_MAX) {
                 if positions.is_empty() {
                     break;
                 }
                 let max_wait_ms = rng.between(0..50) as i32;
-                poll(context, &mut wire, &mut positions, max_wait_ms)?;
+                poll(
+                    context,
+                    &mut wire,
+                    &mut session,
+                    &mut positions,
+                    max_wait_ms,
+                )?;
             }
             if positions.is_empty() {
                 return Ok(());
             }
+            if let Some(end) = session.end().filter(|_| rng.one_in(2)) {
+                wire.call(&end, FETCH)?;
+            }
         }
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ pub const SMALL: Scale = Scale {
 };
 const PARTITIONS_MAX: usize = 4;
 const SEGMENT_BYTES: &str = "1048576";
+const DAY_MS: i64 = 86_400_000;
 
 /// Before the load of a cycle: deletes topics that have grown large, creates new ones in their
 /// place, often by the same name.
@@ -61,6 +62,22 @@ pub fn prepare(
     change().unwrap_or_else(|error| violated!(Broker, "no answer to a change of topics: {error}"))
 }
 
+/// Deletes the topics that have been there for longest, as many as that.
+pub fn replace(model: &Model, broker: SocketAddr, count: usize) -> Result<(), Violation> {
+    let mut topics = model.topics();
+    topics.sort_by_key(|topic| topic.created);
+    let deleted = || -> io::Result<Result<(), Violation>> {
+        let mut wire = Wire::connect(broker)?;
+        for topic in topics.iter().take(count) {
+            if let Err(violation) = delete(model, &mut wire, topic)? {
+                return Ok(Err(violation));
+            }
+        }
+        Ok(Ok(()))
+    };
+    deleted().unwrap_or_else(|error| violated!(Broker, "no answer to a deletion: {error}"))
+}
+
 fn delete(model: &Model, wire: &mut Wire, topic: &Topic) -> io::Result<Result<(), Violation>> {
     let error = requests::delete_topic(wire, &topic.name)?;
     if error != NONE {
@@ -75,7 +92,7 @@ fn delete(model: &Model, wire: &mut Wire, topic: &Topic) -> io::Result<Result<()
 fn create(model: &Model, wire: &mut Wire, rng: &mut Rng) -> io::Result<Result<(), Violation>> {
     let free = |number: &usize| !lock(&model.topics).contains_key(&name(*number));
     let number = (0..).find(free).unwrap_or_default();
-    let (topic, configs) = draw(&name(number), rng);
+    let (topic, configs) = draw(&name(number), rng, model.clock.jumps());
     let partitions = topic.ledgers().len() as i32;
     let error = requests::create_topic(wire, &topic.name, partitions, &configs)?;
     if error != NONE {
@@ -100,7 +117,7 @@ fn refused(api: &str, topic: &str, error: i16) -> Result<(), Violation> {
 }
 
 /// A topic of some kind, with configs that make rolls, retention and compaction frequent.
-fn draw(name: &str, rng: &mut Rng) -> (Topic, Configs) {
+fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
     let segment_ms = rng.pick(&[40, 150, 600, 10_000]).to_string();
     let mut configs = vec![
         ("segment.bytes", SEGMENT_BYTES.to_owned()),
@@ -110,8 +127,15 @@ fn draw(name: &str, rng: &mut Rng) -> (Topic, Configs) {
             rng.pick(&[0, 512, 4096]).to_string(),
         ),
     ];
+    // Old soon, after a jump of the clock at most, or never in a run.
+    let ages_ms: &[i64] = &[300, 2_000, DAY_MS / 24, 10 * DAY_MS];
+    if jumps {
+        // The producers' clocks are right: their records are of the future when the broker's is slow.
+        let any = i64::MAX.to_string();
+        configs.push(("message.timestamp.after.max.ms", any));
+    }
     let mut keys = None;
-    let upkeep = match rng.below(6) {
+    let upkeep = match rng.below(8) {
         0 => Upkeep::Trim,
         1 => {
             let bytes = *rng.pick(&[20_000, 100_000]);
@@ -120,24 +144,35 @@ fn draw(name: &str, rng: &mut Rng) -> (Topic, Configs) {
         }
         2 | 3 => {
             let tombstones_go = rng.one_in(2);
-            let kept_ms = if tombstones_go { 0 } else { 86_400_000 };
-            configs.push(("cleanup.policy", "compact".to_owned()));
+            // Longer than any jump of the clock.
+            let kept_ms = if tombstones_go { 0 } else { 30 * DAY_MS };
+            let expires_ms = rng.one_in(3).then(|| *rng.pick(ages_ms));
+            let policy = match expires_ms {
+                Some(_) => "compact,delete",
+                None => "compact",
+            };
+            configs.extend(expires_ms.map(|ms| ("retention.ms", ms.to_string())));
+            configs.push(("cleanup.policy", policy.to_owned()));
             configs.push(("min.cleanable.dirty.ratio", "0.1".to_owned()));
             configs.push(("delete.retention.ms", kept_ms.to_string()));
             let keys = *keys.insert(*rng.pick(&[10, 200]));
             Upkeep::Compact {
                 keys,
                 tombstones_go,
+                expires_ms,
             }
         }
-        _ => {
-            if rng.one_in(3) {
-                let by_append = "LogAppendTime".to_owned();
-                configs.push(("message.timestamp.type", by_append));
-            }
-            Upkeep::Keep
+        4 | 5 => {
+            let ms = *rng.pick(ages_ms);
+            configs.push(("retention.ms", ms.to_string()));
+            Upkeep::Expire { ms }
         }
+        _ => Upkeep::Keep,
     };
+    if rng.one_in(4) {
+        let by_append = "LogAppendTime".to_owned();
+        configs.push(("message.timestamp.type", by_append));
+    }
     let value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
     let shape = Shape {
         keys,

@@ -3,6 +3,7 @@
 use super::damage;
 use super::durable::{self, Parts};
 use super::image::{Content, Image};
+use crate::clock::Clock;
 use crate::ledger::{Proof, Upkeep};
 use crate::model::{Model, Topic, lock};
 use crate::record::{self, Id, Shape};
@@ -70,7 +71,7 @@ fn journal() -> PathBuf {
 
 /// Four batches, of which the first is below the checkpoint; all up to `acknowledged` are promised.
 fn model(acknowledged: i64) -> Model {
-    let model = Model::default();
+    let model = Model::new(Clock::default());
     let topic = Topic::new("t", Upkeep::Keep, SHAPE, 1);
     let ids: Vec<Id> = (0..12).map(|number| Id { worker: 1, number }).collect();
     let ledger = topic.ledger(0).unwrap();

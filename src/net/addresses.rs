@@ -1,0 +1,153 @@
+//! Who is connected, from where: the connections of all shards, counted.
+
+use crate::config::Config;
+use crate::engine::limits::{self, Limit};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// Over so long the rate of new connections is counted.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
+/// Addresses without a connection are forgotten when there are twice as many as were left last time,
+/// and so many at least.
+const FORGET_AT_MIN: usize = 1024;
+
+/// The connections of the whole broker. It is asked once for each connection and once at its end.
+pub struct Addresses(Mutex<State>);
+
+struct State {
+    total: usize,
+    by_address: HashMap<IpAddr, Address>,
+    forget_at: usize,
+}
+
+struct Address {
+    open: usize,
+    /// When the running second began, and how many connections were opened in it.
+    since: Instant,
+    opened: usize,
+}
+
+impl Default for Addresses {
+    fn default() -> Addresses {
+        Addresses(Mutex::new(State {
+            total: 0,
+            by_address: HashMap::new(),
+            forget_at: FORGET_AT_MIN,
+        }))
+    }
+}
+
+impl Addresses {
+    /// Counts a connection.
+    ///
+    /// # Errors
+    /// The limit that it would go beyond; it is not counted then.
+    pub fn admit(&self, from: IpAddr, config: &Config) -> Result<(), &'static Limit> {
+        self.admit_at(from, config, Instant::now())
+    }
+
+    fn admit_at(&self, from: IpAddr, config: &Config, now: Instant) -> Result<(), &'static Limit> {
+        let mut state = self.state();
+        if state.total >= config.connections_max {
+            return Err(&limits::CONNECTIONS);
+        }
+        state.forget(now);
+        let address = state.by_address.entry(from).or_insert(Address {
+            open: 0,
+            since: now,
+            opened: 0,
+        });
+        if address.open >= config.connections_per_address_max {
+            return Err(&limits::ADDRESS_CONNECTIONS);
+        }
+        if now.saturating_duration_since(address.since) >= RATE_WINDOW {
+            (address.since, address.opened) = (now, 0);
+        }
+        if address.opened >= config.connection_rate_per_address_max {
+            return Err(&limits::ADDRESS_CONNECTION_RATE);
+        }
+        address.opened += 1;
+        address.open += 1;
+        state.total += 1;
+        Ok(())
+    }
+
+    /// A connection that was counted is over.
+    pub fn release(&self, from: IpAddr) {
+        let mut state = self.state();
+        state.total = state.total.saturating_sub(1);
+        if let Some(address) = state.by_address.get_mut(&from) {
+            address.open = address.open.saturating_sub(1);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    fn forget(&mut self, now: Instant) {
+        if self.by_address.len() < self.forget_at {
+            return;
+        }
+        self.by_address.retain(|_, address| {
+            address.open > 0 || now.saturating_duration_since(address.since) < RATE_WINDOW
+        });
+        self.forget_at = (2 * self.by_address.len()).max(FORGET_AT_MIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(result: Result<(), &'static Limit>) -> &'static str {
+        result.map_or_else(|limit| limit.knob, |()| "admitted")
+    }
+
+    #[test]
+    fn each_address_has_its_own_number_and_rate_and_all_have_one_together() {
+        let config = Config {
+            connections_max: 5,
+            connections_per_address_max: 3,
+            connection_rate_per_address_max: 2,
+            ..Config::default()
+        };
+        let addresses = Addresses::default();
+        let start = Instant::now();
+        let one = IpAddr::from([127, 0, 0, 1]);
+        let other = IpAddr::from([127, 0, 0, 2]);
+        let at = |from, ms| {
+            refused(addresses.admit_at(from, &config, start + Duration::from_millis(ms)))
+        };
+        assert_eq!(at(one, 0), "admitted");
+        assert_eq!(at(one, 1), "admitted");
+        assert_eq!(at(one, 999), "connection_rate_per_address_max");
+        assert_eq!(at(other, 999), "admitted");
+        assert_eq!(at(one, 1000), "admitted");
+        assert_eq!(at(one, 1001), "connections_per_address_max");
+        assert_eq!(at(other, 1002), "admitted");
+        assert_eq!(at(other, 3000), "connections_max");
+        addresses.release(one);
+        assert_eq!(at(one, 3001), "admitted");
+    }
+
+    #[test]
+    fn addresses_that_are_gone_are_forgotten() {
+        let addresses = Addresses::default();
+        let config = Config::default();
+        let start = Instant::now();
+        for number in 0..5000_u32 {
+            let from = IpAddr::from(number.to_be_bytes());
+            let now = start + RATE_WINDOW * number;
+            addresses.admit_at(from, &config, now).unwrap_or_default();
+            addresses.release(from);
+        }
+        assert!(addresses.state().by_address.len() <= FORGET_AT_MIN);
+    }
+}

@@ -1,0 +1,288 @@
+//! The limits of docs/operating.md, reached: the protocol's error or a closed connection, a counter, a
+//! line in the log; and nobody else notices.
+
+use crate::support::batch::Batch;
+use crate::support::group;
+use crate::support::wire::*;
+use crate::support::{Broker, eventually};
+use kafka_protocol::messages::*;
+use std::io::Write;
+use std::net::TcpStream;
+
+const POLICY_VIOLATION: i16 = 44;
+const KAFKA_STORAGE_ERROR: i16 = 56;
+const GROUP_MAX_SIZE_REACHED: i16 = 81;
+
+fn reached(broker: &Broker, knob: &str) -> f64 {
+    let label = format!("limit=\"{knob}\"");
+    broker.metric("millstream_limit_reached_total", &label)
+}
+
+/// It was counted, and told of in one line, however often it was reached.
+fn is_told_of(broker: &Broker, knob: &str) {
+    assert!(reached(broker, knob) >= 1.0, "{knob} was not counted");
+    let named = format!("limit=\"{knob}\"");
+    let lines = |log: &str| log.lines().filter(|line| line.contains(&named)).count();
+    eventually("the operator is told", || lines(&broker.log()) > 0);
+    // One in ten seconds: a test that took longer than a minute would be stuck.
+    assert!(lines(&broker.log()) <= 9, "{}", broker.log());
+}
+
+#[test]
+fn one_address_may_have_so_many_connections_and_open_so_many_in_a_second() {
+    for (knob, flag) in [
+        (
+            "connections_per_address_max",
+            "--connections-per-address-max",
+        ),
+        (
+            "connection_rate_per_address_max",
+            "--connection-rate-per-address-max",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::with(dir.path(), &[flag, "3"]);
+        let mut wires = Vec::new();
+        eventually("one is too many", || {
+            wires.push(Wire::connect(broker.kafka));
+            let wire = wires.last_mut().unwrap();
+            wire.send(&MetadataRequest::default(), METADATA);
+            wire.try_receive::<MetadataRequest>(METADATA).is_none()
+        });
+        assert!(wires.len() > 3, "{knob}");
+        is_told_of(&broker, knob);
+        let closed = broker.metric("millstream_connections_closed_total", "too_many");
+        assert!(closed >= 1.0);
+        assert!(wires[0].topics().is_empty(), "the first one is served");
+    }
+}
+
+#[test]
+fn a_request_that_trickles_in_is_given_up_and_one_that_comes_in_pieces_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--frame-timeout-ms",
+        "2000",
+        "--frame-bytes-per-second-min",
+        "1000",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let mut dripping = TcpStream::connect(broker.kafka).unwrap();
+    dripping.write_all(&1_000_000_i32.to_be_bytes()).unwrap();
+    let mut half = TcpStream::connect(broker.kafka).unwrap();
+    half.write_all(&[0, 0]).unwrap();
+    let mut pieces = Wire::connect(broker.kafka);
+    let batch = Batch::of([vec![b'x'; 1_000_000]]).encode();
+    let whole = frame(&produce("t", 0, -1, batch), PRODUCE, 1);
+    let mut sent = whole.chunks(whole.len() / 100);
+    eventually("both are closed", || {
+        let _ = dripping.write_all(&[0]);
+        if let Some(piece) = sent.next() {
+            pieces.stream.write_all(piece).unwrap();
+        }
+        broker.metric("millstream_connections_closed_total", "stalled_frame") >= 2.0
+    });
+    for piece in sent {
+        pieces.stream.write_all(piece).unwrap();
+    }
+    assert!(pieces.receive_frame().is_some(), "it came fast enough");
+    is_told_of(&broker, "frame_bytes_per_second_min");
+}
+
+#[test]
+fn a_frame_that_is_too_large_is_counted_under_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--frame-bytes-max", "64KiB"]);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.stream.write_all(&65_537_i32.to_be_bytes()).unwrap();
+    assert!(wire.is_closed_by_broker());
+    is_told_of(&broker, "frame_bytes_max");
+}
+
+#[test]
+fn connections_that_sent_large_requests_do_not_keep_their_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let before = broker.own_memory_bytes();
+    let batch = Batch::of([vec![b'x'; 900_000]]).encode();
+    let mut wires = Vec::new();
+    for _ in 0..200 {
+        let mut wire = Wire::connect(broker.kafka);
+        assert_eq!(wire.produce("t", 0, batch.clone()).error_code, 0);
+        wires.push(wire);
+    }
+    let grown = broker.own_memory_bytes().saturating_sub(before);
+    assert!(
+        grown < 48 << 20,
+        "{} connections hold {grown} bytes",
+        wires.len()
+    );
+}
+
+/// Each of many connections asks for much and reads nothing, or waits for what does not come.
+#[test]
+fn memory_that_hostile_requests_fill_is_bounded_and_who_waits_for_replies_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--inflight-bytes-max", "4MiB", "--frame-bytes-max", "2MiB"];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    for _ in 0..4 {
+        wire.append("t", 0, &Batch::of([vec![b'x'; 900_000]]));
+    }
+    let before = broker.own_memory_bytes();
+    let hostile = |offset: i64, wait_ms: i32| {
+        let request = fetch("t", &[(0, offset)]).with_max_wait_ms(wait_ms);
+        let frames = frame(&request, FETCH, 1).repeat(64);
+        let mut stream = TcpStream::connect(broker.kafka).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let _ = stream.write(&frames);
+        stream
+    };
+    let never_read: Vec<TcpStream> = (0..60).map(|_| hostile(0, 0)).collect();
+    let parked: Vec<TcpStream> = (0..60).map(|_| hostile(4, 3_600_000)).collect();
+    eventually("there is no memory left for them", || {
+        reached(&broker, "inflight_bytes_max") > 0.0
+    });
+    for _ in 0..20 {
+        let offset = wire.append("t", 0, &Batch::of(["x"]));
+        assert!(wire.fetch("t", 0, offset).records.is_some());
+    }
+    is_told_of(&broker, "inflight_bytes_max");
+    let used = broker.metric("millstream_inflight_bytes", "");
+    assert!(used <= f64::from(4 << 20), "{used}");
+    // Beside the budget: what each connection may have.
+    let most = (4 << 20) + (never_read.len() + parked.len()) as u64 * (200 << 10);
+    let grown = broker.own_memory_bytes().saturating_sub(before);
+    assert!(grown < most, "it holds {grown} bytes more, not {most}");
+    eventually("who reads nothing is closed while memory is short", || {
+        broker.metric("millstream_connections_closed_total", "stalled_reply") > 0.0
+    });
+}
+
+#[test]
+fn a_connection_is_held_back_by_its_own_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--connection-inflight-requests-max", "2"];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let waits = fetch("t", &[(0, 0)]).with_max_wait_ms(3_600_000);
+    for _ in 0..10 {
+        wire.send(&waits, FETCH);
+    }
+    eventually("it is held back", || {
+        reached(&broker, "connection_inflight_requests_max") > 0.0
+    });
+    is_told_of(&broker, "connection_inflight_requests_max");
+    Wire::connect(broker.kafka).append("t", 0, &Batch::of(["a"]));
+    for _ in 0..10 {
+        assert!(
+            fetched_partition(wire.receive::<FetchRequest>(FETCH))
+                .records
+                .is_some()
+        );
+    }
+}
+
+#[test]
+fn one_parked_fetch_too_many_is_answered_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--parked-fetches-max", "1", "--cores", "1"]);
+    let mut parked = Wire::connect(broker.kafka);
+    parked.create_topic("t", 1);
+    let waits = fetch("t", &[(0, 0)]).with_max_wait_ms(3_600_000);
+    parked.send(&waits, FETCH);
+    eventually("the first is parked", || {
+        broker.metric("millstream_parked_fetches", "") == 1.0
+    });
+    let data = fetched_partition(Wire::connect(broker.kafka).call(&waits, FETCH));
+    assert_eq!(data.error_code, 0);
+    is_told_of(&broker, "parked_fetches_max");
+}
+
+#[test]
+fn one_topic_and_one_partition_too_many_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--topics-max", "2", "--partitions-max", "5"]);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("a", 3);
+    let refused = wire.try_create_topic("b", 3, &[]);
+    assert_eq!(refused.error_code, POLICY_VIOLATION);
+    is_told_of(&broker, "partitions_max");
+    wire.create_topic("b", 1);
+    let refused = wire.try_create_topic("c", 1, &[]);
+    assert_eq!(refused.error_code, POLICY_VIOLATION);
+    is_told_of(&broker, "topics_max");
+}
+
+#[test]
+fn one_group_one_member_and_one_byte_too_many_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--groups-max",
+        "2",
+        "--group-metadata-bytes-max",
+        "8KiB",
+        "--group-initial-rebalance-delay-ms",
+        "0",
+        "--cores",
+        "1",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    let mut join = |group: &str, bytes: usize| {
+        let range = group::protocol("range", vec![0; bytes].into());
+        let request = group::join(group, "").with_protocols(vec![range]);
+        // Version 3: nobody is asked to come back with an id.
+        wire.call(&request, 3).error_code
+    };
+    assert_eq!(join("g", 9000), GROUP_MAX_SIZE_REACHED);
+    is_told_of(&broker, "group_metadata_bytes_max");
+    assert_eq!(join("g", 4000), 0);
+    assert_eq!(join("second", 10), 0);
+    assert_eq!(join("third", 10), GROUP_MAX_SIZE_REACHED);
+    is_told_of(&broker, "groups_max");
+}
+
+#[test]
+fn a_disk_with_less_than_what_is_to_stay_free_takes_no_records_but_still_offsets_and_deletions() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--free-bytes-min", "1000000GiB"]);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    for _ in 0..50 {
+        let refused = wire.produce("t", 0, Batch::of(["a"]).encode());
+        assert_eq!(refused.error_code, KAFKA_STORAGE_ERROR);
+    }
+    is_told_of(&broker, "free_bytes_min");
+    assert!(broker.log().matches("no room for new records").count() <= 9);
+    let committed = wire.call(&group::commit("g", "t", &[(0, 1)]), 8);
+    assert_eq!(group::commit_error(&committed), 0);
+    assert_eq!(wire.delete_topic("t"), 0);
+    wire.create_topic("t", 1);
+}
+
+#[test]
+fn one_segment_too_many_is_not_mapped_and_those_that_are_take_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--maps-max", "16"]);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 20);
+    let mut codes = Vec::new();
+    for index in 0..20 {
+        codes.push(
+            wire.produce("t", index, Batch::of(["a"]).encode())
+                .error_code,
+        );
+    }
+    assert_eq!(codes[..16], [0; 16]);
+    assert_eq!(codes[16..], [KAFKA_STORAGE_ERROR; 4]);
+    assert_eq!(broker.metric("millstream_maps", ""), 16.0);
+    is_told_of(&broker, "maps_max");
+    assert_eq!(wire.append("t", 3, &Batch::of(["b"])), 1);
+}
