@@ -116,7 +116,11 @@ impl Engine {
         written: oneshot::Receiver<bool>,
     ) -> Result<(), GroupError> {
         let ok = written.await.unwrap_or(false);
-        self.with_known_group(group_id, |slot, _, _| slot.offsets.commit_done(commit, ok));
+        self.with_known_group(group_id, |slot, _, _| {
+            let failed = slot.offsets.commit_done(commit, ok).into_iter();
+            let failed = failed.map(|topic_id| (slot.home, topic_id));
+            self.groups.failed.borrow_mut().extend(failed);
+        });
         match ok {
             true => Ok(()),
             false => Err(GroupError::NotCoordinator),
@@ -289,13 +293,28 @@ impl Engine {
             tokio::task::yield_now().await;
         }
         let forgotten: Result<(), GroupError> = join_all(forgotten).await.into_iter().collect();
-        forgotten.map_err(|_| {
+        if forgotten.is_err() || self.may_come_back(topic) {
             tracing::error!(
                 topic = topic.name,
                 "the offsets of a deleted topic cannot be forgotten; the next start tries again"
             );
-            EngineError::StorageFailed
-        })
+            return Err(EngineError::StorageFailed);
+        }
+        Ok(())
+    }
+
+    /// Whether the next start may find an offset of the topic that was refused: a flush that fails
+    /// leaves its records in the file, and nothing that ends them can be written any more.
+    fn may_come_back(&self, topic: &Topic) -> bool {
+        let mut failed = self.groups.failed.borrow_mut();
+        let is_poisoned = |home: PartitionKey| {
+            let partition = self.partition(home);
+            partition.is_some_and(|partition| partition.borrow().log.is_poisoned())
+        };
+        let mut own = failed.iter().filter(|(_, id)| *id == topic.id);
+        let may_come_back = own.any(|(home, _)| is_poisoned(*home));
+        failed.retain(|(_, id)| *id != topic.id);
+        may_come_back
     }
 
     fn forget_offsets_in(

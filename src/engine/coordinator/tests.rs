@@ -126,6 +126,30 @@ fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
 }
 
 #[test]
+fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, disk_fails) = broker_with_disk(dir.path());
+        let (old, other) = (create(&engine, "t", 1).await, create(&engine, "u", 1).await);
+        engine.ensure_offsets_topic().await.unwrap();
+        disk_fails.set(true);
+        let refused = commit(&engine, GROUP, &[key(&old, 0)]).await;
+        assert_eq!(refused, Err(GroupError::NotCoordinator));
+        assert_eq!(committed(&engine, GROUP).await, []);
+        // Its record is in the file, and no end of it can be written.
+        assert!(engine.delete_topic(old.id).await.is_err());
+        assert_eq!(engine.delete_topic(other.id).await.ok(), Some(()));
+        let again = |name: &str| NewTopic {
+            name: name.into(),
+            partitions: 1,
+            configs: Default::default(),
+        };
+        assert!(engine.create_topic(again("t"), false).await.is_err());
+        assert!(engine.create_topic(again("u"), false).await.is_ok());
+    });
+}
+
+#[test]
 fn a_group_whose_deletion_fails_is_there_as_before() {
     tokio_uring::start(async {
         let dir = tempfile::tempdir().unwrap();

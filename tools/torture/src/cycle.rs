@@ -3,7 +3,7 @@
 use crate::broker::Broker;
 use crate::checker;
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::hostile::Hostile;
 use crate::jumps;
 use crate::load::{self, Context, Load, Scale};
@@ -70,6 +70,8 @@ pub struct Counts {
     pub times_full: u64,
     pub starts_full: u64,
     pub jumps: u64,
+    /// Segments that were written over an older one, as faults found them.
+    pub recycled: u64,
 }
 
 /// What one cycle does; the seed and the cycle's number determine it.
@@ -197,6 +199,7 @@ impl Cycles {
             ("jumps of the clock", counts.jumps),
             ("times full", counts.times_full),
             ("starts on a full disk", counts.starts_full),
+            ("recycled segments", counts.recycled),
             ("records sent", count(&tally.sent)),
             ("records acknowledged", count(&tally.acknowledged)),
             ("records read", count(&tally.seen)),
@@ -371,6 +374,7 @@ impl Cycles {
             Disk::Torn(torn) => {
                 let cut = self.model.cut();
                 broker.kill();
+                self.counts.recycled += disk::recycled(&torn.data);
                 let kill = Kill {
                     binary: &self.binary,
                     flags: &flags_for_images(&plan.flags),
@@ -378,9 +382,10 @@ impl Cycles {
                     cut: *self.cut.get_or_insert(cut),
                 };
                 // Of every kill another one.
-                torn.strike(&kill, &mut Rng::fork(self.seed, u64::MAX - cut))?;
+                return torn.strike(&kill, &mut Rng::fork(self.seed, u64::MAX - cut));
             }
         }
+        self.counts.recycled += disk::recycled(&self.disk.data_dir());
         Ok(())
     }
 }

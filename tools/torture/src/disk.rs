@@ -13,6 +13,8 @@ const IMAGE_BYTES: u64 = 1 << 30;
 const SMALL_BYTES: u64 = 512 << 20;
 const FILL_STEP_MIN: u64 = 4096;
 const HOST_BYTES: u64 = 6 << 30;
+/// What a segment's file ends with that was another one's before.
+pub const RECYCLED: &[u8; 16] = b"recycled segment";
 const UNMOUNT_MAX: Duration = Duration::from_secs(20);
 
 /// The file systems whose behaviour in a power cut is tried.
@@ -255,6 +257,26 @@ pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         "cp",
         flags.into_iter().chain([from.as_os_str(), to.as_os_str()]),
     )
+}
+
+/// How many segments of a data directory were written over an older one: their files end with a mark
+/// until they are cut to their own data (docs/format.md).
+pub fn recycled(data: &Path) -> u64 {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = entries(data).flat_map(|dir| entries(&dir.path()));
+    let logs = files.map(|file| file.path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "log"));
+    logs.filter(|path| is_recycled(path).unwrap_or(false))
+        .count() as u64
+}
+
+fn is_recycled(path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let mut end = [0; RECYCLED.len()];
+    let file = File::open(path)?;
+    let at = file.metadata()?.len().saturating_sub(end.len() as u64);
+    file.read_exact_at(&mut end, at)?;
+    Ok(&end == RECYCLED)
 }
 
 fn sparse(file: &Path, bytes: u64) -> anyhow::Result<()> {

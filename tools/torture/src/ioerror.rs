@@ -44,10 +44,18 @@ const FLAGS: [&str; 12] = [
 const MORE_IN: usize = 8;
 /// The loss of pages is like the first cut of the power.
 const CUT: u64 = 1;
-const WITHOUT_FAULTS: Leave = Leave {
+const WITHOUT_FAULTS: Leave<'static> = Leave {
     to_refuse: false,
-    to_refuse_reads: false,
+    to_refuse_reads: &|| false,
 };
+/// So a broker tells of what it contains until the next start: a partition that it could not open or
+/// read, and serves all others.
+const CONTAINED: [&str; 4] = [
+    "this partition cannot be opened and is offline",
+    "this partition takes no writes",
+    "this partition cannot be read",
+    "the log is damaged",
+];
 
 /// How often what happened.
 #[derive(Debug, Default)]
@@ -275,12 +283,14 @@ impl<'a> Run<'a> {
             Err(violation) if says_why(&violation, case) => return Ok(Ended::RefusedToStart),
             Err(violation) => return Err(violation.into()),
         };
+        let log = self.log();
+        let contains = || contains_something(&log);
         let leave = Leave {
             to_refuse: !case.is_harmless(),
-            to_refuse_reads: case.may_keep_from_reading(),
+            to_refuse_reads: &|| case.may_keep_from_reading() || contains(),
         };
         self.serve(address, leave)?;
-        if case.heals() {
+        if case.heals() && !contains() {
             squeeze::wait_until_writable(&self.model, address)?;
         }
         broker.check_running()?;
@@ -311,7 +321,7 @@ impl<'a> Run<'a> {
         Ok(broker.wait_stopped()?)
     }
 
-    fn serve(&mut self, broker: SocketAddr, leave: Leave) -> Result<(), Violation> {
+    fn serve(&mut self, broker: SocketAddr, leave: Leave<'_>) -> Result<(), Violation> {
         let model = Arc::clone(&self.model);
         let ended = self.script.run(&Context { model, broker }, leave);
         let found = ended.err().and_then(|end| judge(end, &self.model));
@@ -355,6 +365,11 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+fn contains_something(log: &Path) -> bool {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    CONTAINED.iter().any(|line| log.contains(line))
 }
 
 /// Whether a broker that did not start named the error that it met.

@@ -12,13 +12,15 @@ use crate::checker;
 use crate::ledger::Proof;
 use crate::model::{Model, Topic, add, count, lock};
 use crate::record::{self, Id};
-use crate::requests::{self, FETCH, NONE, PRODUCE};
+use crate::requests::{self, CORRUPT_MESSAGE, FETCH, NONE, OFFSET_OUT_OF_RANGE, PRODUCE};
 use crate::rng::Rng;
 use crate::violation::{Kind, Violation, violated};
 use crate::wire::Wire;
-use damage::Damaged;
+use damage::{Damaged, Flipped};
 use image::Image;
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::records::Compression;
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,8 +32,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const JOBS: usize = 2;
 /// One image in so many has bits flipped before its durable point.
 const FLIP_IN: u64 = 5;
-/// More than a topic's partitions.
-const PARTITIONS_MAX: u32 = 100;
 /// One image in so many is opened a second time.
 const AGAIN_IN: u64 = 8;
 
@@ -50,9 +50,7 @@ pub struct Torn {
 struct Counts {
     images: AtomicU64,
     flipped: AtomicU64,
-    /// Flipped images on which the broker refused to start, with a reason.
-    refused: AtomicU64,
-    /// Batches whose checksum told of the damage.
+    /// Batches whose checksum told of the damage, or that were refused.
     unsound: AtomicU64,
     records: AtomicU64,
 }
@@ -86,7 +84,6 @@ impl Torn {
         vec![
             ("images", self.images()),
             ("images with flipped bits", count(&self.counts.flipped)),
-            ("of them refused at start", count(&self.counts.refused)),
             ("unsound batches told", count(&self.counts.unsound)),
             ("records of images", count(&self.counts.records)),
         ]
@@ -153,39 +150,15 @@ impl Torn {
         let log = dir.with_extension("log");
         let _ = std::fs::remove_file(&log);
         let model = kill.model.fork();
-        let is_flipped = !damaged.partitions.is_empty();
         add(&self.counts.images, 1);
-        add(&self.counts.flipped, u64::from(is_flipped));
-        let spawn = || Broker::spawn_with(Command::new(kill.binary), dir, kill.flags, &log);
-        let mut broker = spawn()?;
-        let address = match broker.wait_until_ready() {
-            Ok(address) => address,
-            Err(violation) if is_flipped && refuses(&violation) => {
-                add(&self.counts.refused, 1);
-                return Ok(());
-            }
-            Err(violation) => return Err(violation.into()),
-        };
-        match is_flipped {
-            true => {
-                let found = check_damaged(&model, address, kill.cut, damaged);
-                let unsound =
-                    found.map_err(|violation| crate::cycle::or_died(violation, &mut broker))?;
-                add(&self.counts.unsound, unsound);
-            }
-            false => {
-                let checked = checker::check(&model, address, Some(kill.cut));
-                checked.map_err(|violation| crate::cycle::or_died(violation, &mut broker))?;
-                let worked = write_and_read(&model, address);
-                worked.map_err(|violation| crate::cycle::or_died(violation, &mut broker))?;
-            }
-        }
-        broker.check_running()?;
-        broker.kill();
-        if again && !is_flipped {
-            let mut broker = spawn()?;
+        add(&self.counts.flipped, u64::from(damaged.flipped.is_some()));
+        for _ in 0..1 + usize::from(again) {
+            let command = Command::new(kill.binary);
+            let mut broker = Broker::spawn_with(command, dir, kill.flags, &log)?;
             let address = broker.wait_until_ready()?;
-            checker::check(&model, address, Some(kill.cut))?;
+            let judged = self.judge(kill, &model, address, damaged);
+            judged.map_err(|violation| crate::cycle::or_died(violation, &mut broker))?;
+            broker.check_running()?;
             broker.kill();
         }
         add(&self.counts.records, count(&model.tally.checked));
@@ -194,6 +167,22 @@ impl Torn {
             Some(line) => Err(Violation::new(Kind::Broker, line).into()),
             None => Ok(()),
         }
+    }
+
+    fn judge(
+        &self,
+        kill: &Kill<'_>,
+        model: &Model,
+        broker: SocketAddr,
+        damaged: &Damaged,
+    ) -> Result<(), Violation> {
+        if let Some(flipped) = &damaged.flipped {
+            let unsound = check_damaged(model, broker, kill.cut, flipped)?;
+            add(&self.counts.unsound, unsound);
+            return Ok(());
+        }
+        checker::check(model, broker, Some(kill.cut))?;
+        write_and_read(model, broker)
     }
 }
 
@@ -205,144 +194,209 @@ fn explained(error: anyhow::Error, damaged: &Damaged) -> anyhow::Error {
     }
 }
 
-/// Whether a broker that did not start ended in order, with a reason.
-fn refuses(violation: &Violation) -> bool {
-    violation.text.contains("unix_wait_status(256)") && !violation.text.contains("panicked")
-}
-
 /// The log works: every partition takes a record, which can be read where it was told to be.
 fn write_and_read(model: &Model, broker: SocketAddr) -> Result<(), Violation> {
-    let written = || -> io::Result<Result<(), Violation>> {
-        let wire = &mut Wire::connect(broker)?;
-        let worker = model.new_worker();
-        for (number, topic) in (0..).zip(model.topics()) {
-            for (index, ledger) in (0..).zip(topic.ledgers()) {
-                let number = number * PARTITIONS_MAX + index as u32;
-                let id = Id { worker, number };
+    let wire = &mut Wire::connect(broker).map_err(failed)?;
+    for topic in model.topics() {
+        for (index, ledger) in (0..).zip(topic.ledgers()) {
+            let mut written = || {
                 let end = lock(&ledger).end();
-                lock(&ledger).sent(&[id]);
-                let place = (topic.name.as_str(), index);
-                let batch = record::encode(place, topic.shape, &[id], None, Compression::None);
-                let request = requests::produce(&topic.name, index, -1, batch);
-                let (error, base) = requests::produced(&wire.call(&request, PRODUCE)?);
-                let answered = take_answer(error, base, end, &topic, index, id);
-                let read = answered.and_then(|()| read_back(wire, &topic, index, base));
-                if let Err(violation) = read {
-                    return Ok(Err(
-                        violation.at(format!("a new record in {}-{index}", topic.name))
-                    ));
-                }
-            }
+                let (id, base) = write(wire, model, &topic, index)?;
+                check_new(base, end)?;
+                read_back(wire, &topic, index, (id, base))?;
+                lock(&ledger).acknowledged(&[id], base, Proof::AcksAll, 0)
+            };
+            let at = format!("a new record in {}-{index}", topic.name);
+            written().map_err(|violation| violation.at(at))?;
         }
-        Ok(Ok(()))
-    };
-    written().unwrap_or_else(|error| violated!(Broker, "no answer to a write: {error}"))
+    }
+    Ok(())
 }
 
-fn take_answer(
-    error: i16,
-    base: i64,
-    end: i64,
+/// Writes a record, which must succeed; returns where it is.
+fn write(
+    wire: &mut Wire,
+    model: &Model,
     topic: &Topic,
     index: i32,
-    id: Id,
-) -> Result<(), Violation> {
-    if error != NONE {
-        violated!(Broker, "it is answered with error {error}");
+) -> Result<(Id, i64), Violation> {
+    let id = Id {
+        worker: model.new_worker(),
+        number: 0,
+    };
+    if let Some(ledger) = topic.ledger(index) {
+        lock(&ledger).sent(&[id]);
     }
+    let place = (topic.name.as_str(), index);
+    let batch = record::encode(place, topic.shape, &[id], None, Compression::None);
+    let request = requests::produce(&topic.name, index, -1, batch);
+    match requests::produced(&wire.call(&request, PRODUCE).map_err(failed)?) {
+        (NONE, base) => Ok((id, base)),
+        (error, _) => violated!(Broker, "it is answered with error {error}"),
+    }
+}
+
+/// No offset is given away twice.
+fn check_new(base: i64, end: i64) -> Result<(), Violation> {
     if base < end {
         violated!(Doubled, "it is at offset {base}, and the log ends at {end}");
     }
-    let ledger = topic.ledger(index);
-    let noted = ledger.map(|ledger| lock(&ledger).acknowledged(&[id], base, Proof::AcksAll, 0));
-    noted.unwrap_or(Ok(()))
+    Ok(())
 }
 
-fn read_back(wire: &mut Wire, topic: &Topic, index: i32, base: i64) -> Result<(), Violation> {
-    let failed = |error: io::Error| Violation::new(Kind::Broker, format!("no answer: {error}"));
-    let request = requests::fetch(&[(&topic.name, index, base)], 0);
-    let response = wire.call(&request, FETCH).map_err(failed)?;
-    let data = &response.responses[0].partitions[0];
-    let records = data.records.clone().unwrap_or_default();
+fn read_back(
+    wire: &mut Wire,
+    topic: &Topic,
+    index: i32,
+    (id, base): (Id, i64),
+) -> Result<(), Violation> {
+    let data = fetch(wire, topic, index, base)?;
+    let records = data.records.unwrap_or_default();
     let batches = record::decode((&topic.name, index), records);
     let batches = batches.or_else(|what| violated!(Changed, "{what}"))?;
-    let Some(ledger) = topic.ledger(index) else {
-        return Ok(());
-    };
-    lock(&ledger).seen(&batches, 0)?;
-    match batches.first() {
-        Some(batch) if batch.base == base => Ok(()),
-        _ => violated!(
+    let found = batches.first().map(|batch| batch.records.as_slice());
+    let has_expired = data.error_code == OFFSET_OUT_OF_RANGE && topic.upkeep.expires_ms().is_some();
+    if found != Some([(base, id)].as_slice()) && !has_expired {
+        violated!(
             Lost,
-            "a fetch from its offset {base} brings error {} and {} batches",
-            data.error_code,
-            batches.len()
-        ),
+            "a fetch from its offset {base} brings error {} and {found:?}",
+            data.error_code
+        );
     }
+    Ok(())
 }
 
-/// A broker whose durable bytes were changed: all partitions but the damaged ones are as promised,
-/// and of those no changed record is delivered as a sound one. Returns how many batches were
-/// delivered whose checksum is wrong, or refused.
-///
-/// What it must do with the sound part of a damaged partition is not asked for here.
+fn fetch(
+    wire: &mut Wire,
+    topic: &Topic,
+    index: i32,
+    offset: i64,
+) -> Result<PartitionData, Violation> {
+    let request = requests::fetch(&[(&topic.name, index, offset)], 0);
+    let mut response = wire.call(&request, FETCH).map_err(failed)?;
+    Ok(response.responses.swap_remove(0).partitions.swap_remove(0))
+}
+
+fn failed(error: io::Error) -> Violation {
+    Violation::new(Kind::Broker, format!("no answer: {error}"))
+}
+
+/// A broker whose durable bytes were changed: all is as promised but for the damaged partition. Of that
+/// one no changed record is delivered as a sound one, what is not damaged is served, and it takes
+/// records. Returns how many batches were delivered whose checksum is wrong, or refused.
 fn check_damaged(
     model: &Model,
     broker: SocketAddr,
     cut: u64,
-    damaged: &Damaged,
+    flipped: &Flipped,
 ) -> Result<u64, Violation> {
-    let failed = |error: io::Error| Violation::new(Kind::Broker, format!("no answer: {error}"));
     let wire = &mut Wire::connect(broker).map_err(failed)?;
+    checker::check_catalog(model, wire, Some(cut))?;
     let mut unsound = 0;
     for topic in model.topics() {
-        for (index, ledger) in (0..).zip(topic.ledgers()) {
-            let place = (topic.name.clone(), index);
+        for index in 0..topic.ledgers().len() as i32 {
+            let checked =
+                match (topic.name.as_str(), index) == (flipped.topic.as_str(), flipped.index) {
+                    true => check_flipped(wire, model, &topic, cut, flipped),
+                    false => {
+                        checker::check_partition(model, wire, &topic, index, Some(cut)).map(|()| 0)
+                    }
+                };
             let at = format!("{}-{index} ({:?})", topic.name, topic.upkeep);
-            if damaged.partitions.contains(&place) {
-                let delivered = read_damaged(wire, &topic, index);
-                unsound += delivered
-                    .map_err(failed)?
-                    .map_err(|violation| violation.at(&at))?;
-                continue;
-            }
-            let found =
-                checker::read(wire, &topic, index).map_err(|violation| violation.at(&at))?;
-            let checked = lock(&ledger).check(&found, Some(cut));
-            checked.map_err(|violation| violation.at(&at))?;
+            unsound += checked.map_err(|violation| violation.at(at))?;
         }
     }
+    model.clock.forget_latest();
+    checker::check_commits(model, wire, Some(cut))?;
     Ok(unsound)
 }
 
-/// Fetches from every offset that is known, one after the other, whatever is answered.
-fn read_damaged(wire: &mut Wire, topic: &Topic, index: i32) -> io::Result<Result<u64, Violation>> {
+fn check_flipped(
+    wire: &mut Wire,
+    model: &Model,
+    topic: &Topic,
+    cut: u64,
+    flipped: &Flipped,
+) -> Result<u64, Violation> {
+    let index = flipped.index;
     let Some(ledger) = topic.ledger(index) else {
-        return Ok(Ok(0));
+        return Ok(0);
     };
-    let mut unsound = 0;
-    let mut next = 0;
-    let end = lock(&ledger).end();
-    while next < end {
-        let request = requests::fetch(&[(&topic.name, index, next)], 0);
-        let response = wire.call(&request, FETCH)?;
-        let data = &response.responses[0].partitions[0];
-        let records = data.records.clone().unwrap_or_default();
-        let decoded = record::decode_sound((&topic.name, index), records);
-        let (batches, bad) = match decoded {
-            Ok(decoded) => decoded,
-            Err(what) => return Ok(Err(Violation::new(Kind::Changed, what))),
-        };
-        unsound += u64::from(bad) + u64::from(data.error_code != NONE);
-        for batch in batches {
-            let known = lock(&ledger).knows(&batch);
-            if known.is_err() {
-                return Ok(known.map(|()| 0));
-            }
-            next = next.max(batch.last + 1);
-        }
-        // Damage is in the way: behind it, perhaps, is something sound.
-        next += 1;
+    let delivered = read_damaged(wire, topic, index)?;
+    // Retention may go on meanwhile.
+    let start = checker::offset(wire, topic, index, false)?;
+    let is_lost = |offset: i64| flipped.lost.iter().any(|lost| lost.contains(&offset));
+    let is_served = |offset, id| is_lost(offset) || delivered.records.contains(&(offset, id));
+    lock(&ledger).check_served(start, Some(cut), is_served)?;
+    let new = write(wire, model, topic, index)?;
+    let durable = lock(&ledger).durable_end();
+    if let Some(end) = durable.filter(|end| !is_lost(*end)) {
+        check_new(new.1, end)?;
     }
-    Ok(Ok(unsound))
+    read_back(wire, topic, index, new)?;
+    Ok(delivered.unsound)
+}
+
+/// What a damaged partition has brought.
+#[derive(Default)]
+struct Delivered {
+    records: HashSet<(i64, Id)>,
+    unsound: u64,
+}
+
+/// Fetches from every offset that is known, one after the other: each is answered, or refused as
+/// damaged.
+fn read_damaged(wire: &mut Wire, topic: &Topic, index: i32) -> Result<Delivered, Violation> {
+    let mut delivered = Delivered::default();
+    let Some(ledger) = topic.ledger(index) else {
+        return Ok(delivered);
+    };
+    let start = checker::offset(wire, topic, index, false)?;
+    let (mut next, end) = (start, lock(&ledger).end());
+    while next < end {
+        let asked = next;
+        let data = fetch(wire, topic, index, asked)?;
+        match data.error_code {
+            NONE | CORRUPT_MESSAGE => {}
+            OFFSET_OUT_OF_RANGE => check_out_of_range(wire, topic, index, asked)?,
+            error => violated!(
+                Broker,
+                "a fetch from {asked} is answered with error {error}"
+            ),
+        }
+        let records = data.records.unwrap_or_default();
+        let decoded = record::decode_sound((&topic.name, index), records);
+        let (batches, bad) = decoded.or_else(|what| violated!(Changed, "{what}"))?;
+        delivered.unsound += u64::from(bad) + u64::from(data.error_code == CORRUPT_MESSAGE);
+        for batch in batches {
+            lock(&ledger).knows(&batch)?;
+            // No checksum covers the base offset.
+            if (batch.base..=batch.last).contains(&next) {
+                next = batch.last + 1;
+            }
+            delivered.records.extend(batch.records);
+        }
+        if next == asked {
+            // Damage is in the way: behind it, perhaps, is something sound.
+            next += 1;
+        }
+    }
+    Ok(delivered)
+}
+
+fn check_out_of_range(
+    wire: &mut Wire,
+    topic: &Topic,
+    index: i32,
+    asked: i64,
+) -> Result<(), Violation> {
+    let end = checker::offset(wire, topic, index, true)?;
+    let start = checker::offset(wire, topic, index, false)?;
+    if (start..end).contains(&asked) {
+        violated!(
+            Broker,
+            "{asked} is out of range; the log has {start} to {end}"
+        );
+    }
+    Ok(())
 }

@@ -28,6 +28,8 @@ const TRIES: usize = 3;
 const READ_TRIES: usize = 20;
 const READ_PAUSE: Duration = Duration::from_millis(5);
 const BATCH_RECORDS: u32 = 8;
+/// Of these values so many are half a segment or more: what retention takes is written over.
+const LARGE_BATCH_RECORDS: u32 = 16;
 const GROUP: &str = "script";
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const DOOMED: &str = "doomed";
@@ -37,7 +39,7 @@ const TOPICS: [(&str, i32, u32, Upkeep); 6] = [
     ("keep", 1, 60, Upkeep::Keep),
     ("bulk", 3, 4_000, Upkeep::Keep),
     ("trim", 1, 60, Upkeep::Trim),
-    ("retain", 1, 8_000, Upkeep::Retain { bytes: 20_000 }),
+    ("retain", 1, 65_000, Upkeep::Retain { bytes: 20_000 }),
     ("compact", 1, 60, COMPACT),
     (DOOMED, 1, 60, Upkeep::Keep),
 ];
@@ -73,11 +75,11 @@ enum Mode {
 
 /// What the fault allows.
 #[derive(Clone, Copy)]
-pub struct Leave {
+pub struct Leave<'a> {
     /// Requests may be refused.
     pub to_refuse: bool,
-    /// Reads may be, however often they are tried.
-    pub to_refuse_reads: bool,
+    /// Whether reads may be, however often they are tried.
+    pub to_refuse_reads: &'a dyn Fn() -> bool,
 }
 
 impl Script {
@@ -109,7 +111,7 @@ impl Script {
     }
 
     /// Runs the load once, from the topics' creation (of those that are not there) to the end.
-    pub fn run(&mut self, context: &Context, leave: Leave) -> Result<(), End> {
+    pub fn run(&mut self, context: &Context, leave: Leave<'_>) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
         for round in 0..ROUNDS {
             self.create_topics(&mut wire, leave)?;
@@ -127,7 +129,7 @@ impl Script {
         self.read(context, &mut wire, leave)
     }
 
-    fn create_topics(&mut self, wire: &mut Wire, leave: Leave) -> Result<(), End> {
+    fn create_topics(&mut self, wire: &mut Wire, leave: Leave<'_>) -> Result<(), End> {
         for (name, partitions, value_bytes_max, upkeep) in TOPICS {
             if lock(&self.model.topics).contains_key(name) {
                 continue;
@@ -164,7 +166,7 @@ impl Script {
     }
 
     /// A batch to every partition, all with acks=all in one request.
-    fn produce(&mut self, wire: &mut Wire, leave: Leave) -> Result<(), End> {
+    fn produce(&mut self, wire: &mut Wire, leave: Leave<'_>) -> Result<(), End> {
         self.senders
             .retain(|_, sender| !sender.topic.doomed.load(Ordering::SeqCst));
         for sender in self.senders.values_mut() {
@@ -187,7 +189,7 @@ impl Script {
     }
 
     /// Everything that can be read, from where each partition was read to before.
-    fn read(&self, context: &Context, wire: &mut Wire, leave: Leave) -> Result<(), End> {
+    fn read(&self, context: &Context, wire: &mut Wire, leave: Leave<'_>) -> Result<(), End> {
         for topic in self.model.topics() {
             for (index, ledger) in (0..).zip(topic.ledgers()) {
                 let next = lock(&ledger).seen_end();
@@ -317,11 +319,15 @@ impl Sender {
         }
         let worker = self.worker;
         if self.pending.is_none() {
-            let numbers = self.next_number..self.next_number + BATCH_RECORDS;
+            let count = match self.topic.upkeep {
+                Upkeep::Retain { .. } => LARGE_BATCH_RECORDS,
+                _ => BATCH_RECORDS,
+            };
+            let numbers = self.next_number..self.next_number + count;
             let ids: Vec<Id> = numbers.map(|number| Id { worker, number }).collect();
-            self.next_number += BATCH_RECORDS;
+            self.next_number += count;
             let place = (self.topic.name.as_str(), self.index);
-            let producer = self.mode.next(BATCH_RECORDS as i32);
+            let producer = self.mode.next(count as i32);
             let batch = record::encode(place, self.topic.shape, &ids, producer, Compression::None);
             self.pending = Some((ids, batch));
         }
@@ -431,7 +437,7 @@ fn configs(name: &str, upkeep: Upkeep) -> Configs {
             ("min.cleanable.dirty.ratio", "0.1"),
             ("delete.retention.ms", "86400000"),
         ]),
-        Upkeep::Keep | Upkeep::Trim => {}
+        Upkeep::Keep | Upkeep::Trim | Upkeep::Expire { .. } => {}
     }
     let configs = configs.into_iter();
     configs
@@ -456,7 +462,7 @@ fn read_to_end(
     context: &Context,
     wire: &mut Wire,
     position: Position,
-    leave: Leave,
+    leave: Leave<'_>,
 ) -> Result<(), End> {
     let (topic, index) = (Arc::clone(&position.topic), position.index);
     let mut positions = vec![position];
@@ -481,7 +487,7 @@ fn read_to_end(
             Err(End::Refused(error, _)) if leave.to_refuse && WHEN_FULL.contains(&error) => {
                 tries += 1;
                 std::thread::sleep(READ_PAUSE);
-                match leave.to_refuse_reads {
+                match (leave.to_refuse_reads)() {
                     true => return Ok(()),
                     false if tries == READ_TRIES => return read,
                     false => {}
@@ -493,7 +499,7 @@ fn read_to_end(
 }
 
 /// Whether it was done within a few tries.
-fn tried(mut ask: impl FnMut() -> Result<(), End>, leave: Leave) -> Result<bool, End> {
+fn tried(mut ask: impl FnMut() -> Result<(), End>, leave: Leave<'_>) -> Result<bool, End> {
     for _ in 0..TRIES {
         match ask() {
             Err(End::Refused(error, _)) if leave.to_refuse && WHEN_FULL.contains(&error) => {}
@@ -504,7 +510,7 @@ fn tried(mut ask: impl FnMut() -> Result<(), End>, leave: Leave) -> Result<bool,
 }
 
 /// A refusal that the fault allows is as good as an answer.
-fn allowed(answer: Result<(), End>, leave: Leave) -> Result<(), End> {
+fn allowed(answer: Result<(), End>, leave: Leave<'_>) -> Result<(), End> {
     match answer {
         Err(End::Refused(error, _)) if leave.to_refuse && WHEN_FULL.contains(&error) => Ok(()),
         answer => answer,

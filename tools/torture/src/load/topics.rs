@@ -31,6 +31,8 @@ pub const SMALL: Scale = Scale {
 };
 const PARTITIONS_MAX: usize = 4;
 const SEGMENT_BYTES: &str = "1048576";
+/// A few batches of such values fill a segment.
+const FILLING_VALUE_BYTES: u32 = 30_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Before the load of a cycle: deletes topics that have grown large, creates new ones in their
@@ -135,11 +137,17 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
         configs.push(("message.timestamp.after.max.ms", any));
     }
     let mut keys = None;
+    let mut value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
     let upkeep = match rng.below(8) {
         0 => Upkeep::Trim,
         1 => {
             let bytes = *rng.pick(&[20_000, 100_000]);
             configs.push(("retention.bytes", bytes.to_string()));
+            if rng.below(3) > 0 {
+                // Segments fill up, so that the next is written over what retention has taken.
+                configs.push(("segment.ms", "10000".to_owned()));
+                value_bytes_max = FILLING_VALUE_BYTES;
+            }
             Upkeep::Retain { bytes }
         }
         2 | 3 => {
@@ -173,7 +181,6 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
         let by_append = "LogAppendTime".to_owned();
         configs.push(("message.timestamp.type", by_append));
     }
-    let value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
     let shape = Shape {
         keys,
         value_bytes_max,

@@ -1,9 +1,9 @@
 //! What a crash, or a bad medium, makes of a file.
 
-use super::durable::{Free, Parts};
+use super::durable::{Batch, Durable, Free, Parts};
 use super::image::Image;
+use crate::disk::RECYCLED;
 use crate::rng::Rng;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 const BLOCKS: [usize; 2] = [512, 4096];
@@ -12,14 +12,24 @@ const FEW: usize = 3;
 /// Blocks that are zeroed, repeated or swapped at once.
 const BLOCKS_MAX: usize = 4;
 const FLIPS_MAX: usize = 4;
+/// The most blocks that are told one by one.
+const TOLD_MAX: usize = 40;
 
 /// An image to be tried.
 pub struct Damaged {
     pub image: Image,
     /// In words.
     pub what: String,
-    /// Partitions whose durable bytes were changed.
-    pub partitions: BTreeSet<(String, i32)>,
+    /// The partition whose durable bytes were changed, if it is one.
+    pub flipped: Option<Flipped>,
+}
+
+/// A partition with wrong bits below its durable point.
+pub struct Flipped {
+    pub topic: String,
+    pub index: i32,
+    /// Offsets that need not be served.
+    pub lost: Vec<Range<i64>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +60,7 @@ pub fn tear(image: &Image, parts: &Parts, rng: &mut Rng) -> Damaged {
     Damaged {
         image: torn,
         what: what.join("; "),
-        partitions: BTreeSet::new(),
+        flipped: None,
     }
 }
 
@@ -59,20 +69,40 @@ pub fn flip(image: &Image, parts: &Parts, rng: &mut Rng) -> Option<Damaged> {
     if parts.durable.is_empty() {
         return None;
     }
-    let (path, range, topic, index) = rng.pick(&parts.durable);
+    let durable = rng.pick(&parts.durable);
     let mut flipped = image.clone();
-    let content = flipped.files.get_mut(path)?;
-    let mut what = Vec::new();
+    let content = flipped.files.get_mut(&durable.path)?;
+    let (mut what, mut lost) = (Vec::new(), Vec::new());
     for _ in 0..1 + rng.below(FLIPS_MAX) {
-        let (at, bit) = (range.start + rng.below(range.len().max(1)), rng.below(8));
+        let (at, bit) = (rng.below(durable.range.len()), rng.below(8));
         *content.bytes.get_mut(at)? ^= 1 << bit;
         what.push(format!("bit {bit} of byte {at}"));
+        let mut batches = durable.batches.iter();
+        let batch = batches.find(|batch| batch.range.contains(&at))?;
+        lost.push(lost_by(durable, batch, at));
     }
     Some(Damaged {
         image: flipped,
-        what: format!("{}: flipped {}", path.display(), what.join(", ")),
-        partitions: BTreeSet::from([(topic.clone(), *index)]),
+        what: format!("{}: flipped {}", durable.path.display(), what.join(", ")),
+        flipped: Some(Flipped {
+            topic: durable.topic.clone(),
+            index: durable.index,
+            lost,
+        }),
     })
+}
+
+/// The offsets that a wrong byte of a batch may cost. Where a start checks batches it takes the first
+/// that is wrong for the log's end. Elsewhere what is wrong is refused once it is found: what says where
+/// the next batch is and which offsets it has may hide those behind it until then.
+fn lost_by(durable: &Durable, batch: &Batch, at: usize) -> Range<i64> {
+    let end = match at - batch.range.start {
+        _ if at >= durable.cut_from => i64::MAX,
+        // Base offset, length, magic and last offset delta.
+        0..12 | 16 | 23..27 => durable.batches.last().unwrap_or(batch).offsets.end,
+        _ => batch.offsets.end,
+    };
+    batch.offsets.start..end
 }
 
 fn tear_one(image: &mut Image, free: &Free, kind: Kind, rng: &mut Rng) -> Option<String> {
@@ -92,11 +122,13 @@ fn tear_one(image: &mut Image, free: &Free, kind: Kind, rng: &mut Rng) -> Option
         return said(format!("cut at {at}"));
     }
     content.reach(range.end);
+    let older = !free.older.is_empty() && rng.one_in(2);
     let bytes = &mut content.bytes;
     let blocks: Vec<usize> = (range.start / block..range.end.div_ceil(block)).collect();
     let stretch =
         |number: usize| (number * block).max(range.start)..((number + 1) * block).min(range.end);
     let picked: Vec<usize> = match kind {
+        Kind::Order | Kind::Cut if older && rng.one_in(3) => blocks,
         Kind::Order | Kind::Cut => blocks.into_iter().filter(|_| rng.one_in(2)).collect(),
         _ => (0..1 + rng.below(BLOCKS_MAX))
             .map(|_| *rng.pick(&blocks))
@@ -105,6 +137,7 @@ fn tear_one(image: &mut Image, free: &Free, kind: Kind, rng: &mut Rng) -> Option
     for &number in &picked {
         let to = stretch(number);
         match kind {
+            Kind::Order | Kind::Cut | Kind::Zero if older => leave_older(bytes, free, to),
             Kind::Order | Kind::Cut | Kind::Zero => bytes[to].fill(0),
             Kind::Repeat => {
                 let from = rng.below(bytes.len() / block + 1) * block;
@@ -113,9 +146,26 @@ fn tear_one(image: &mut Image, free: &Free, kind: Kind, rng: &mut Rng) -> Option
             Kind::Swap => swap_blocks(bytes, to, stretch(*rng.pick(&picked))),
         }
     }
+    let told = match picked.len() {
+        ..=TOLD_MAX => format!("{picked:?}"),
+        count => format!("({count})"),
+    };
+    let left = if older {
+        ", an older segment's left"
+    } else {
+        ""
+    };
     said(format!(
-        "{kind:?} of {block}-byte blocks {picked:?} in {range:?}"
+        "{kind:?} of {block}-byte blocks {told} in {range:?}{left}"
     ))
+}
+
+/// What an older segment had in the file, but for the mark at its end, which is synced before use.
+fn leave_older(bytes: &mut [u8], free: &Free, to: Range<usize>) {
+    let end = to.end.min(bytes.len() - RECYCLED.len());
+    for at in to.start..end {
+        bytes[at] = free.older[(at - free.range.start) % free.older.len()];
+    }
 }
 
 /// As much of it as there is at `from`.

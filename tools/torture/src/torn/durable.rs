@@ -2,10 +2,13 @@
 //!
 //! What was acknowledged with acks=all, or seen by a consumer, was synced: in the segment, or in a
 //! journal. Checkpoints say how far segments were. All behind that may have reached the disk or not.
+//! What did not is zeros, or, in a file that was another segment's before, that one's batches.
 //! This reads the files by `docs/format.md`, and takes nothing from the broker's own code.
 
 use super::image::{Content, Image};
+use crate::disk::RECYCLED;
 use crate::model::{Model, lock};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,14 +22,36 @@ pub struct Free {
     pub range: Range<usize>,
     /// Whether the file may end anywhere in it.
     pub may_end: bool,
+    /// What an older segment has left where nothing was written: batches, the first of which begins
+    /// where the stretch does. Empty where that is zeros.
+    pub older: Vec<u8>,
 }
 
 /// What is certain, and what is not.
 #[derive(Debug, Default)]
 pub struct Parts {
     pub free: Vec<Free>,
-    /// Stretches that hold what was acknowledged, with the partition's topic and index.
-    pub durable: Vec<(PathBuf, Range<usize>, String, i32)>,
+    /// Stretches that hold what was acknowledged.
+    pub durable: Vec<Durable>,
+}
+
+/// A segment's bytes below the durable point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durable {
+    pub path: PathBuf,
+    pub range: Range<usize>,
+    pub topic: String,
+    pub index: i32,
+    /// From here on a start checks every batch, and takes what is wrong for the end of the log.
+    pub cut_from: usize,
+    pub batches: Vec<Batch>,
+}
+
+/// Where a batch lies, and which offsets it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub range: Range<usize>,
+    pub offsets: Range<i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +107,7 @@ pub fn parts(image: &Image, model: &Model) -> Parts {
                 continue;
             };
             ends.insert((checkpoint.topic, index as u32), end);
-            add_segments(image, &dir, end, (&topic.name, index), &mut parts);
+            add_segments(image, checkpoint, end, (&topic.name, index), &mut parts);
         }
     }
     for (path, groups) in &journals {
@@ -93,6 +118,7 @@ pub fn parts(image: &Image, model: &Model) -> Parts {
             path: path.clone(),
             range: end..image.files[path].length,
             may_end: groups.is_empty(),
+            older: Vec::new(),
         });
         for entry in groups[..durable].iter().flat_map(|group| &group.entries) {
             parts.free.extend(covered(image, model, entry));
@@ -103,33 +129,67 @@ pub fn parts(image: &Image, model: &Model) -> Parts {
     parts
 }
 
-/// What lies behind the durable end may be anything, and indexes too.
+/// What lies behind the durable end may be anything.
 fn add_segments(
     image: &Image,
-    dir: &Path,
+    checkpoint: Checkpoint,
     (base, position): (i64, usize),
     (topic, index): (&str, i32),
     parts: &mut Parts,
 ) {
-    for (own, path) in segments(image, dir) {
+    for (own, path) in segments(image, Path::new(&format!("{topic}-{index}"))) {
         let content = &image.files[&path];
-        let durable = match own {
-            own if own < base => content.length,
-            own if own == base => position.min(content.length),
-            _ => 0,
+        let end = match own.cmp(&base) {
+            Ordering::Less => content.length,
+            Ordering::Equal => position.min(content.length),
+            Ordering::Greater => 0,
         };
-        if durable > 0 {
-            let bytes = 0..durable.min(content.bytes.len());
-            parts
-                .durable
-                .push((path.clone(), bytes, topic.to_owned(), index));
+        let batches = batches(&content.bytes[..end.min(content.bytes.len())], own);
+        if let Some(last) = batches.last() {
+            parts.durable.push(Durable {
+                path: path.clone(),
+                range: 0..last.range.end,
+                topic: topic.to_owned(),
+                index,
+                cut_from: match own.cmp(&checkpoint.base) {
+                    Ordering::Less => usize::MAX,
+                    Ordering::Equal => checkpoint.position,
+                    Ordering::Greater => 0,
+                },
+                batches,
+            });
         }
         parts.free.push(Free {
-            range: durable..content.length,
+            range: end..content.length,
             may_end: true,
+            older: older(content, own),
             path,
         });
     }
+}
+
+/// What a segment that was written over another one may have where nothing reached the disk: batches
+/// like its own, with offsets below its own.
+fn older(content: &Content, base: i64) -> Vec<u8> {
+    if !is_recycled(content) {
+        return Vec::new();
+    }
+    let own = batches(&content.bytes, base);
+    let Some(end) = own.last().map(|last| last.range.end) else {
+        return content.bytes[..content.length - RECYCLED.len()].to_vec();
+    };
+    let mut bytes = content.bytes[..end].to_vec();
+    let mut next = base;
+    for Batch { range, offsets } in own.iter().rev() {
+        next -= offsets.end - offsets.start;
+        bytes[range.start..range.start + 8].copy_from_slice(&next.max(0).to_be_bytes());
+    }
+    bytes
+}
+
+/// Whether a segment's file was another one's before, and is not cut to its own data yet.
+pub fn is_recycled(content: &Content) -> bool {
+    content.bytes.len() == content.length && content.bytes.ends_with(RECYCLED)
 }
 
 /// The stretch of a segment that a journal's durable group has: it may not be in the segment yet.
@@ -147,15 +207,17 @@ fn covered(image: &Image, model: &Model, entry: &Entry) -> Option<Free> {
         _ => entry.position,
     };
     let path = dir.join(format!("{:020}.log", entry.base));
-    let length = image.files.get(&path)?.length;
+    let content = image.files.get(&path)?;
     Some(Free {
-        path,
-        range: from..end.min(length).max(from),
+        range: from..end.min(content.length).max(from),
         may_end: false,
+        older: older(content, entry.base),
+        path,
     })
 }
 
-/// Indexes, and replacements that were being written: nothing of them was synced for good.
+/// Indexes, replacements that were being written, and files that wait to be written over: nothing of
+/// them is needed.
 fn unsynced_files(image: &Image) -> impl Iterator<Item = Free> {
     let swapping = |path: &Path| {
         let swap = path.parent().map(|dir| dir.join("swap"));
@@ -164,13 +226,15 @@ fn unsynced_files(image: &Image) -> impl Iterator<Item = Free> {
     let unsynced = |path: &&PathBuf| {
         let name = path.to_string_lossy();
         let replaced = name.ends_with(".cleaned") && !swapping(path);
-        replaced || name.ends_with(".tmp") || name.ends_with(".index")
+        let spare = path.file_name().is_some_and(|name| name == "spare");
+        replaced || spare || name.ends_with(".tmp") || name.ends_with(".index")
     };
     let paths = image.files.keys().filter(unsynced);
     let free = |path: &PathBuf| Free {
         path: path.clone(),
         range: 0..image.files[path].length,
         may_end: true,
+        older: Vec::new(),
     };
     paths.map(free).collect::<Vec<_>>().into_iter()
 }
@@ -199,8 +263,12 @@ fn find(
             false => (0, *base),
         };
         while reached < offset {
-            let (length, next) = batch_at(&content, position)?;
-            (position, reached) = (position + length, next);
+            let batch = batch_at(&content, position)?;
+            // What an older segment left there is not what is sought.
+            if batch.offsets.start < reached {
+                return None;
+            }
+            (position, reached) = (batch.range.end, batch.offsets.end);
         }
         return Some((*base, position));
     }
@@ -225,13 +293,27 @@ fn restored_bytes<'a>(
     bytes
 }
 
-/// Length of the batch at a position, and the offset after it.
-fn batch_at(bytes: &[u8], at: usize) -> Option<(usize, i64)> {
+/// The batches of a segment, up to what is none or an older segment's.
+pub fn batches(bytes: &[u8], base: i64) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut next = (0, base);
+    while let Some(batch) = batch_at(bytes, next.0).filter(|found| found.offsets.start >= next.1) {
+        next = (batch.range.end, batch.offsets.end);
+        batches.push(batch);
+    }
+    batches
+}
+
+fn batch_at(bytes: &[u8], at: usize) -> Option<Batch> {
     let header = bytes.get(at..at + 61)?;
     let length = 12 + usize::try_from(i32::from_be_bytes(header[8..12].try_into().ok()?)).ok()?;
     let sound = header[16] == 2 && length >= 61 && at + length <= bytes.len();
-    let last = i64_at(header, 0)? + i64::from(u32_at(header, 23)?);
-    sound.then_some((length, last + 1))
+    let first = i64_at(header, 0)?;
+    let last = first + i64::from(u32_at(header, 23)?);
+    sound.then_some(Batch {
+        range: at..at + length,
+        offsets: first..last + 1,
+    })
 }
 
 fn segments(image: &Image, dir: &Path) -> Vec<(i64, PathBuf)> {

@@ -30,11 +30,11 @@ fn batch(base: i64) -> Vec<u8> {
     batch
 }
 
-/// All below offset 3 is durable.
-fn checkpoint(position: usize) -> Vec<u8> {
+/// All below this offset is durable, which is at a position of the segment with this base.
+fn checkpoint(offset: i64, base: i64, position: usize) -> Vec<u8> {
     let mut bytes = b"MSCP\0\x01".to_vec();
     bytes.extend(TOPIC_ID);
-    for number in [0, 3, 0, position as i64] {
+    for number in [base, offset, base, position as i64] {
         bytes.extend(number.to_be_bytes());
     }
     bytes.extend([0; 8]);
@@ -71,6 +71,10 @@ fn journal() -> PathBuf {
 
 /// Four batches, of which the first is below the checkpoint; all up to `acknowledged` are promised.
 fn model(acknowledged: i64) -> Model {
+    model_from(0, acknowledged)
+}
+
+fn model_from(base: i64, acknowledged: i64) -> Model {
     let model = Model::new(Clock::default());
     let topic = Topic::new("t", Upkeep::Keep, SHAPE, 1);
     let ids: Vec<Id> = (0..12).map(|number| Id { worker: 1, number }).collect();
@@ -78,7 +82,7 @@ fn model(acknowledged: i64) -> Model {
     lock(&ledger).sent(&ids);
     let known = &ids[..acknowledged as usize];
     lock(&ledger)
-        .acknowledged(known, 0, Proof::AcksAll, 0)
+        .acknowledged(known, base, Proof::AcksAll, 0)
         .unwrap();
     lock(&model.topics).insert("t".to_owned(), Arc::new(topic));
     model
@@ -96,7 +100,7 @@ fn image(journaled: bool) -> (Image, Vec<usize>) {
     let at = ends[0];
     bytes.resize(16 << 10, 0);
     image.files.insert(segment(), Content::new(bytes));
-    let checkpoint = Content::new(checkpoint(ends[0]));
+    let checkpoint = Content::new(checkpoint(3, 0, ends[0]));
     image.files.insert("t-0/checkpoint".into(), checkpoint);
     if journaled {
         let mut bytes = group(at, &second);
@@ -104,6 +108,25 @@ fn image(journaled: bool) -> (Image, Vec<usize>) {
         image.files.insert(journal(), Content::new(bytes));
     }
     (image, ends)
+}
+
+/// A segment that begins with offset 50, in the file of an older one.
+fn recycled() -> (Image, PathBuf, Vec<usize>) {
+    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+    for base in [50, 53, 56, 20, 23] {
+        bytes.extend(batch(base));
+        ends.push(bytes.len());
+    }
+    bytes.resize(16 << 10, 7);
+    bytes.extend(b"recycled segment");
+    let mut image = Image::default();
+    let path = PathBuf::from("t-0/00000000000000000050.log");
+    image.files.insert(path.clone(), Content::new(bytes));
+    let checkpoint = Content::new(checkpoint(53, 50, ends[0]));
+    image.files.insert("t-0/checkpoint".into(), checkpoint);
+    let spare = Content::new(vec![7; 5000]);
+    image.files.insert("t-0/spare".into(), spare);
+    (image, path, ends)
 }
 
 fn starts(parts: &Parts, path: &Path) -> Vec<usize> {
@@ -117,7 +140,7 @@ fn what_was_acknowledged_is_durable_and_what_follows_is_not() {
     for (acknowledged, end) in [(0, ends[0]), (3, ends[0]), (6, ends[1]), (12, ends[3])] {
         let parts = durable::parts(&image, &model(acknowledged));
         assert_eq!(starts(&parts, &segment()), [end], "{acknowledged}");
-        assert_eq!(parts.durable[0].1, 0..end);
+        assert_eq!(parts.durable[0].range, 0..end);
     }
 }
 
@@ -157,6 +180,37 @@ fn tearing_changes_nothing_before_the_durable_points() {
 }
 
 #[test]
+fn what_an_older_segment_has_left_is_not_what_was_acknowledged() {
+    let (image, path, ends) = recycled();
+    for (acknowledged, end) in [(3, ends[0]), (6, ends[1]), (9, ends[2])] {
+        let parts = durable::parts(&image, &model_from(50, acknowledged));
+        assert_eq!(starts(&parts, &path), [end], "{acknowledged}");
+        assert_eq!(parts.durable[0].range, 0..end);
+        assert_eq!(starts(&parts, Path::new("t-0/spare")), [0]);
+    }
+    // Of records that are not there, and an older segment has the place of, nothing is certain.
+    let parts = durable::parts(&image, &model_from(50, 12));
+    assert_eq!(starts(&parts, &path), []);
+}
+
+#[test]
+fn batches_of_an_older_segment_may_follow_the_durable_ones() {
+    let (image, path, ends) = recycled();
+    let parts = durable::parts(&image, &model_from(50, 6));
+    let mut followed = 0;
+    for seed in 0..500 {
+        let torn = damage::tear(&image, &parts, &mut Rng::new(seed));
+        let content = &torn.image.files[&path];
+        assert_eq!(durable::batches(&content.bytes[..ends[1]], 50).len(), 2);
+        let older = durable::batches(&content.bytes[ends[1].min(content.bytes.len())..], 0);
+        followed += usize::from(older.first().is_some_and(|batch| batch.offsets.end <= 50));
+        let left = torn.what.contains("an older segment's left");
+        assert!(!left || durable::is_recycled(content), "{}", torn.what);
+    }
+    assert!(followed > 50, "{followed}");
+}
+
+#[test]
 fn flipping_changes_some_bits_before_the_durable_point() {
     let (image, ends) = image(false);
     let parts = durable::parts(&image, &model(6));
@@ -164,7 +218,12 @@ fn flipping_changes_some_bits_before_the_durable_point() {
         let flipped = damage::flip(&image, &parts, &mut Rng::new(seed)).unwrap();
         let (before, after) = (&image.files[&segment()], &flipped.image.files[&segment()]);
         assert_eq!(before.bytes[ends[1]..], after.bytes[ends[1]..]);
-        assert!(flipped.partitions.contains(&("t".to_owned(), 0)));
+        let flipped = flipped.flipped.unwrap();
+        assert_eq!((flipped.topic.as_str(), flipped.index), ("t", 0));
+        // The first batch is below the checkpoint; with the second, the log may end.
+        for lost in flipped.lost {
+            assert!([0..3, 0..6, 3..i64::MAX].contains(&lost), "{lost:?}");
+        }
     }
 }
 
