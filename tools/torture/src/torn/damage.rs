@@ -122,7 +122,8 @@ fn tear_one(image: &mut Image, free: &Free, kind: Kind, rng: &mut Rng) -> Option
         return said(format!("cut at {at}"));
     }
     content.reach(range.end);
-    let older = !free.older.is_empty() && rng.one_in(2);
+    let is_unwritten = matches!(kind, Kind::Order | Kind::Cut | Kind::Zero);
+    let older = is_unwritten && !free.older.is_empty() && rng.one_in(2);
     let bytes = &mut content.bytes;
     let blocks: Vec<usize> = (range.start / block..range.end.div_ceil(block)).collect();
     let stretch =
@@ -137,7 +138,7 @@ fn tear_one(image: &mut Image, free: &Free, kind: Kind, rng: &mut Rng) -> Option
     for &number in &picked {
         let to = stretch(number);
         match kind {
-            Kind::Order | Kind::Cut | Kind::Zero if older => leave_older(bytes, free, to),
+            _ if older => leave_older(bytes, free, to),
             Kind::Order | Kind::Cut | Kind::Zero => bytes[to].fill(0),
             Kind::Repeat => {
                 let from = rng.below(bytes.len() / block + 1) * block;
