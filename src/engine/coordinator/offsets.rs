@@ -303,8 +303,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the next start may find an offset of the topic that was refused: a flush that fails
-    /// leaves its records in the file, and nothing that ends them can be written any more.
+    /// Whether the next start may find offsets of the topic that are not known now: those of a partition
+    /// that could not be read, and one that was refused. A flush that fails leaves its records in the
+    /// file, and nothing that ends them can be written any more.
     fn may_come_back(&self, topic: &Topic) -> bool {
         let mut failed = self.groups.failed.borrow_mut();
         let is_poisoned = |home: PartitionKey| {
@@ -312,9 +313,9 @@ impl Engine {
             partition.is_some_and(|partition| partition.borrow().log.is_poisoned())
         };
         let mut own = failed.iter().filter(|(_, id)| *id == topic.id);
-        let may_come_back = own.any(|(home, _)| is_poisoned(*home));
+        let was_refused = own.any(|(home, _)| is_poisoned(*home));
         failed.retain(|(_, id)| *id != topic.id);
-        may_come_back
+        was_refused || !self.groups.unread.borrow().is_empty()
     }
 
     fn forget_offsets_in(
