@@ -216,8 +216,8 @@ fn covered(image: &Image, model: &Model, entry: &Entry) -> Option<Free> {
     })
 }
 
-/// Indexes, replacements that were being written, and files that wait to be written over: nothing of
-/// them is needed.
+/// Indexes, replacements that were being written, files that wait to be written over, and what a start
+/// has cut: nothing of them is needed.
 fn unsynced_files(image: &Image) -> impl Iterator<Item = Free> {
     let swapping = |path: &Path| {
         let swap = path.parent().map(|dir| dir.join("swap"));
@@ -227,7 +227,9 @@ fn unsynced_files(image: &Image) -> impl Iterator<Item = Free> {
         let name = path.to_string_lossy();
         let replaced = name.ends_with(".cleaned") && !swapping(path);
         let spare = path.file_name().is_some_and(|name| name == "spare");
-        replaced || spare || name.ends_with(".tmp") || name.ends_with(".index")
+        // What a start has cut.
+        let cut = name.contains(".log.cut-");
+        replaced || spare || cut || name.ends_with(".tmp") || name.ends_with(".index")
     };
     let paths = image.files.keys().filter(unsynced);
     let free = |path: &PathBuf| Free {
