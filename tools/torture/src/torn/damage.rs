@@ -164,8 +164,10 @@ fn tear_one(image: &mut Image, free: &Free, kind: Kind, rng: &mut Rng) -> Option
 /// What an older segment had in the file, but for the mark at its end, which is synced before use.
 fn leave_older(bytes: &mut [u8], free: &Free, to: Range<usize>) {
     let end = to.end.min(bytes.len() - RECYCLED.len());
-    for at in to.start..end {
-        bytes[at] = free.older[(at - free.range.start) % free.older.len()];
+    let skipped = (to.start - free.range.start) % free.older.len();
+    let older = free.older.iter().cycle().skip(skipped);
+    for (byte, older) in bytes[to.start..end.max(to.start)].iter_mut().zip(older) {
+        *byte = *older;
     }
 }
 
