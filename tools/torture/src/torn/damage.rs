@@ -12,6 +12,8 @@ const FEW: usize = 3;
 /// Blocks that are zeroed, repeated or swapped at once.
 const BLOCKS_MAX: usize = 4;
 const FLIPS_MAX: usize = 4;
+/// Of a batch, down to its count of records.
+const HEADER_BYTES: usize = 61;
 /// The most blocks that are told one by one.
 const TOLD_MAX: usize = 40;
 
@@ -74,7 +76,7 @@ pub fn flip(image: &Image, parts: &Parts, rng: &mut Rng) -> Option<Damaged> {
     let content = flipped.files.get_mut(&durable.path)?;
     let (mut what, mut lost) = (Vec::new(), Vec::new());
     for _ in 0..1 + rng.below(FLIPS_MAX) {
-        let (at, bit) = (rng.below(durable.range.len()), rng.below(8));
+        let (at, bit) = (pick_byte(durable, rng), rng.below(8));
         *content.bytes.get_mut(at)? ^= 1 << bit;
         what.push(format!("bit {bit} of byte {at}"));
         let mut batches = durable.batches.iter();
@@ -92,14 +94,23 @@ pub fn flip(image: &Image, parts: &Parts, rng: &mut Rng) -> Option<Damaged> {
     })
 }
 
+/// Every second time one of a batch's header: most of what a reader relies on is there.
+fn pick_byte(durable: &Durable, rng: &mut Rng) -> usize {
+    match rng.one_in(2) {
+        true => rng.pick(&durable.batches).range.start + rng.below(HEADER_BYTES),
+        false => rng.below(durable.range.len()),
+    }
+}
+
 /// The offsets that a wrong byte of a batch may cost. Where a start checks batches it takes the first
-/// that is wrong for the log's end. Elsewhere what is wrong is refused once it is found: what says where
-/// the next batch is and which offsets it has may hide those behind it until then.
+/// that is wrong for the log's end. Elsewhere that batch is refused, or its checksum tells, and no more:
+/// what says where the next one is does not lead there. But which offsets it has is believed of pages
+/// that are in memory, whose checksums no fetch compares: it may hide those behind it.
 fn lost_by(durable: &Durable, batch: &Batch, at: usize) -> Range<i64> {
     let end = match at - batch.range.start {
         _ if at >= durable.cut_from => i64::MAX,
-        // Base offset, length, magic and last offset delta.
-        0..12 | 16 | 23..27 => durable.batches.last().unwrap_or(batch).offsets.end,
+        // Base offset and last offset delta.
+        0..8 | 23..27 => durable.batches.last().unwrap_or(batch).offsets.end,
         _ => batch.offsets.end,
     };
     batch.offsets.start..end

@@ -21,9 +21,12 @@ pub struct Content {
 }
 
 impl Image {
+    /// A directory that is not there has nothing: a broker may be killed before it made its own.
     pub fn read(dir: &Path) -> io::Result<Image> {
         let mut image = Image::default();
-        image.add(dir, Path::new(""))?;
+        if dir.try_exists()? {
+            image.add(dir, Path::new(""))?;
+        }
         Ok(image)
     }
 

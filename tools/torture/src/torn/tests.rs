@@ -231,6 +231,12 @@ fn flipping_changes_some_bits_before_the_durable_point() {
 fn an_image_is_written_as_it_was_read() {
     let (image, _) = image(true);
     let dir = tempfile::tempdir().unwrap();
+    assert!(
+        Image::read(&dir.path().join("one"))
+            .unwrap()
+            .files
+            .is_empty()
+    );
     std::fs::create_dir_all(dir.path().join("one/t-0")).unwrap();
     std::fs::create_dir_all(dir.path().join("one/journal")).unwrap();
     for (path, content) in &image.files {
