@@ -179,7 +179,13 @@ pub fn check_commits(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result
     let mut commits = lock(&model.commits);
     let groups: BTreeSet<String> = commits.keys().map(|(group, _, _)| group.clone()).collect();
     for group in groups {
-        let mut found = requests::committed(wire, &group).map_err(failed)?;
+        let found = requests::committed(wire, &group).map_err(failed)?;
+        let mut found = found.or_else(|error| {
+            violated!(
+                Broker,
+                "OffsetFetch of `{group}` is answered with error {error}"
+            )
+        })?;
         let own = commits.iter_mut().filter(|((of, _, _), _)| *of == group);
         for ((_, topic, partition), history) in own {
             let place = (topic.clone(), *partition);

@@ -265,11 +265,11 @@ pub fn note(offset: i64) -> String {
     format!("read up to {offset}")
 }
 
-/// All that a group has committed: offset and metadata by topic and partition.
-pub fn committed(
-    wire: &mut Wire,
-    group: &str,
-) -> io::Result<BTreeMap<(String, i32), (i64, String)>> {
+/// Offset and metadata by topic and partition.
+pub type Committed = BTreeMap<(String, i32), (i64, String)>;
+
+/// All that a group has committed, or the error code that is the answer.
+pub fn committed(wire: &mut Wire, group: &str) -> io::Result<Result<Committed, i16>> {
     let wanted = OffsetFetchRequestGroup::default()
         .with_group_id(GroupId(text(group)))
         .with_topics(None);
@@ -277,12 +277,9 @@ pub fn committed(
     let response = wire.call(&request, 9)?;
     let group = &response.groups[0];
     if group.error_code != NONE {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("OffsetFetch is answered with error {}", group.error_code),
-        ));
+        return Ok(Err(group.error_code));
     }
-    let mut offsets = BTreeMap::new();
+    let mut offsets = Committed::new();
     for topic in &group.topics {
         for partition in &topic.partitions {
             let metadata = partition
@@ -295,5 +292,5 @@ pub fn committed(
             );
         }
     }
-    Ok(offsets)
+    Ok(Ok(offsets))
 }
