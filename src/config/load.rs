@@ -17,6 +17,8 @@ pub(super) const ENV_CONFIG: &str = "MILLSTREAM_CONFIG";
 const ENV_BOOTSTRAP: &str = "MILLSTREAM_BOOTSTRAP";
 /// Read by `io::sabotage`.
 const ENV_SABOTAGE: &str = "MILLSTREAM_SABOTAGE";
+/// Read by `io::fault`.
+const ENV_FAULT: &str = "MILLSTREAM_FAULT";
 /// Read by `io::clock`.
 const ENV_CLOCK_OFFSET: &str = "MILLSTREAM_CLOCK_OFFSET";
 
@@ -180,7 +182,7 @@ fn read_env(
     let jumps = cfg!(any(feature = "sabotage", feature = "faults"));
     let of_others = |name: &str| match name {
         ENV_BOOTSTRAP => true,
-        ENV_SABOTAGE => sabotages,
+        ENV_SABOTAGE | ENV_FAULT => sabotages,
         ENV_CLOCK_OFFSET => jumps,
         _ => false,
     };

@@ -32,6 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
 
 /// Offsets of vanished topics that are ended with one batch.
 const ORPHANS_AT_ONCE: usize = 1000;
@@ -43,6 +44,8 @@ pub struct Coordinator {
     groups: RefCell<BTreeMap<String, Slot>>,
     /// Partitions of `__consumer_offsets` that could not be read.
     unread: RefCell<HashSet<PartitionKey>>,
+    /// Topics of whose offsets a change failed, and the partition that it was for: the file may have it.
+    failed: RefCell<HashSet<(PartitionKey, Uuid)>>,
     parked: RefCell<HashMap<Token, oneshot::Sender<Reply>>>,
     next_token: Cell<u64>,
     /// When a group wants its timers looked at, soonest first; stale entries are harmless.
@@ -85,6 +88,7 @@ impl Coordinator {
             }),
             groups: RefCell::default(),
             unread: RefCell::default(),
+            failed: RefCell::default(),
             parked: RefCell::default(),
             next_token: Cell::new(0),
             timers: RefCell::default(),

@@ -126,10 +126,11 @@ impl Engine {
     }
 
     /// Takes in a change of the catalog: opens, closes and reconfigures this shard's partitions.
-    /// Returns when the files of a deleted topic are out of the way of a new one.
+    /// Returns when the files and the offsets of a deleted topic are out of the way of a new one.
     ///
     /// # Errors
-    /// When a new partition's directory is there already and cannot be opened.
+    /// When a new partition's directory is there already and cannot be opened, or what is left of a
+    /// deleted topic is still in the way.
     pub async fn apply(self: &Rc<Self>, entry: Arc<Entry>) -> Result<(), EngineError> {
         let before = match &*entry {
             Entry::TopicDeleted { id } => self.topic_by_id(*id),
@@ -152,8 +153,8 @@ impl Engine {
             }
             Entry::TopicDeleted { .. } => match before {
                 Some(topic) => {
-                    self.forget_offsets_of(&topic).await;
-                    self.drop_partitions(&topic).await
+                    let forgotten = self.forget_offsets_of(&topic).await;
+                    self.drop_partitions(&topic).await.and(forgotten)
                 }
                 None => Ok(()),
             },

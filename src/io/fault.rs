@@ -1,8 +1,10 @@
 //! Faults that a test asks for: the n-th operation of a kind, on the thread that asked, fails. And
 //! what a test must see to know what a power cut would leave: every sync that succeeded.
 //!
-//! Outside tests (and without the feature `faults`) every check is a constant `Ok`, so a release
-//! build carries none of it.
+//! With the feature `sabotage` a variable asks for a fault of the whole process (`fault/process.rs`).
+//!
+//! Outside tests (and without these features) every check is a constant `Ok`, so a release build
+//! carries none of it.
 
 use std::fs::File;
 use std::io;
@@ -26,6 +28,9 @@ pub enum Op {
     Rename,
     Remove,
 }
+
+#[cfg(feature = "sabotage")]
+mod process;
 
 #[cfg(any(test, feature = "faults"))]
 mod plan {
@@ -119,9 +124,11 @@ mod plan {
 #[cfg(any(test, feature = "faults"))]
 pub use plan::{clear, inject, observe_syncs, stop_after};
 
-/// Fails when the test that runs on this thread asked for it.
+/// Fails when the test that runs on this thread asked for it, or `MILLSTREAM_FAULT` of this process.
 #[inline]
 pub fn check(op: Op) -> io::Result<()> {
+    #[cfg(feature = "sabotage")]
+    process::check(op)?;
     #[cfg(any(test, feature = "faults"))]
     return plan::check(op);
     #[cfg(not(any(test, feature = "faults")))]
@@ -129,6 +136,20 @@ pub fn check(op: Op) -> io::Result<()> {
         let _ = op;
         Ok(())
     }
+}
+
+/// How many of so many bytes the next write(2) takes: all, where no fault makes it a short one.
+///
+/// # Errors
+/// As [`check`].
+#[inline]
+pub fn check_write(bytes: usize) -> io::Result<usize> {
+    #[cfg(any(test, feature = "faults"))]
+    plan::check(Op::Write)?;
+    #[cfg(feature = "sabotage")]
+    return process::check_write(bytes);
+    #[cfg(not(feature = "sabotage"))]
+    Ok(bytes)
 }
 
 /// Tells the test that runs on this thread what was just made durable.

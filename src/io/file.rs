@@ -2,7 +2,7 @@
 
 use super::fault::{self, Op, Synced};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -178,14 +178,13 @@ pub fn create_dir(dir: &Path) -> io::Result<()> {
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     fault::check(Op::Open)?;
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o640)
         .open(&temporary)?;
-    fault::check(Op::Write)?;
-    file.write_all(content)?;
+    write_at(&file, content, 0)?;
     sync_data(&file)?;
     rename(&temporary, path)
 }
@@ -195,7 +194,35 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The kernel's; some of the bytes may have been written then.
 pub fn write_parts_at(file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<()> {
-    fault::check(Op::Write)?;
+    let [mut first, mut second] = parts;
+    let mut at = at;
+    loop {
+        let take = fault::check_write(first.len() + second.len())?;
+        let left = [first, second];
+        let written = match write_once(file, limited(left, take), at) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(0) if first.len() + second.len() > 0 => return Err(io::ErrorKind::WriteZero.into()),
+            other => other?,
+        };
+        at += written as u64;
+        first = &left[0][written.min(left[0].len())..];
+        second = &left[1][written.saturating_sub(left[0].len())..];
+        if first.is_empty() && second.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// The first `bytes` bytes of parts that follow each other.
+fn limited(parts: [&[u8]; 2], bytes: usize) -> [&[u8]; 2] {
+    let [first, second] = parts;
+    let of_first = bytes.min(first.len());
+    let of_second = (bytes - of_first).min(second.len());
+    [&first[..of_first], &second[..of_second]]
+}
+
+/// pwritev(2): how many bytes it took.
+fn write_once(file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<usize> {
     let slices = parts.map(|part| libc::iovec {
         iov_base: part.as_ptr().cast_mut().cast(),
         iov_len: part.len(),
@@ -203,28 +230,12 @@ pub fn write_parts_at(file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<()>
     let offset = libc::off_t::try_from(at).map_err(io::Error::other)?;
     // SAFETY: both slices point to live bytes, which pwritev(2) only reads.
     let written = unsafe { libc::pwritev(file.as_raw_fd(), slices.as_ptr(), 2, offset) };
-    let written = match usize::try_from(written) {
-        Ok(written) => written,
-        Err(_) => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => 0,
-            error => return Err(error),
-        },
-    };
-    let mut at = at + written as u64;
-    let mut skip = written;
-    for part in parts {
-        let rest = &part[skip.min(part.len())..];
-        skip = skip.saturating_sub(part.len());
-        file.write_all_at(rest, at)?;
-        at += rest.len() as u64;
-    }
-    Ok(())
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
-/// Appends `content` at `at`.
+/// Writes `content` at `at`.
 pub fn write_at(file: &File, content: &[u8], at: u64) -> io::Result<()> {
-    fault::check(Op::Write)?;
-    file.write_all_at(content, at)
+    write_parts_at(file, [content, &[]], at)
 }
 
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {

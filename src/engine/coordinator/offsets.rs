@@ -8,7 +8,7 @@ use crate::engine::groups::messages::CommitRequest;
 use crate::engine::groups::offsets::{CommitId, CommittedOffset, GroupOffsets};
 use crate::engine::offsets_format::FormatError;
 use crate::engine::offsets_topic::{self, Record};
-use crate::engine::{Engine, PartitionKey};
+use crate::engine::{Engine, EngineError, PartitionKey};
 use crate::io::clock;
 use futures_util::future::join_all;
 use std::collections::{BTreeSet, HashMap};
@@ -116,7 +116,11 @@ impl Engine {
         written: oneshot::Receiver<bool>,
     ) -> Result<(), GroupError> {
         let ok = written.await.unwrap_or(false);
-        self.with_known_group(group_id, |slot, _, _| slot.offsets.commit_done(commit, ok));
+        self.with_known_group(group_id, |slot, _, _| {
+            let failed = slot.offsets.commit_done(commit, ok).into_iter();
+            let failed = failed.map(|topic_id| (slot.home, topic_id));
+            self.groups.failed.borrow_mut().extend(failed);
+        });
         match ok {
             true => Ok(()),
             false => Err(GroupError::NotCoordinator),
@@ -264,8 +268,12 @@ impl Engine {
     }
 
     /// Forgets the offsets of a deleted topic. Returns when that is durable, so that a topic of the
-    /// same name does not inherit them; if it cannot be written, the next start tries again.
-    pub async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) {
+    /// same name does not inherit them.
+    ///
+    /// # Errors
+    /// When it cannot be written. The next start tries again; until then there must be no other topic
+    /// of that name.
+    pub async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) -> Result<(), EngineError> {
         let mut forgotten = Vec::new();
         let mut after = None;
         loop {
@@ -284,7 +292,30 @@ impl Engine {
             // Others have their turn. No offset of the topic is added: it is unknown by now.
             tokio::task::yield_now().await;
         }
-        join_all(forgotten).await;
+        let forgotten: Result<(), GroupError> = join_all(forgotten).await.into_iter().collect();
+        if forgotten.is_err() || self.may_come_back(topic) {
+            tracing::error!(
+                topic = topic.name,
+                "the offsets of a deleted topic cannot be forgotten; the next start tries again"
+            );
+            return Err(EngineError::StorageFailed);
+        }
+        Ok(())
+    }
+
+    /// Whether the next start may find offsets of the topic that are not known now: those of a partition
+    /// that could not be read, and one that was refused. A flush that fails leaves its records in the
+    /// file, and nothing that ends them can be written any more.
+    fn may_come_back(&self, topic: &Topic) -> bool {
+        let mut failed = self.groups.failed.borrow_mut();
+        let is_poisoned = |home: PartitionKey| {
+            let partition = self.partition(home);
+            partition.is_some_and(|partition| partition.borrow().log.is_poisoned())
+        };
+        let mut own = failed.iter().filter(|(_, id)| *id == topic.id);
+        let was_refused = own.any(|(home, _)| is_poisoned(*home));
+        failed.retain(|(_, id)| *id != topic.id);
+        was_refused || !self.groups.unread.borrow().is_empty()
     }
 
     fn forget_offsets_in(

@@ -1,6 +1,7 @@
 //! What groups promise of the disk, at moments that a client cannot choose.
 
 use super::*;
+use crate::engine::admin::NewTopic;
 use crate::engine::groups::messages::{CommitRequest, MemberSnapshot, Protocol};
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::tests::{create, flush, key, start};
@@ -99,6 +100,70 @@ fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() 
         again.load_groups();
         assert_eq!(committed(&again, GROUP).await, []);
     });
+}
+
+#[test]
+fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, disk_fails) = broker_with_disk(dir.path());
+        let old = create(&engine, "t", 1).await;
+        assert!(commit(&engine, GROUP, &[key(&old, 0)]).await.is_ok());
+        disk_fails.set(true);
+        assert!(engine.delete_topic(old.id).await.is_err());
+        assert!(engine.topic("t").is_none());
+        assert!(!is_free(&engine, "t").await);
+    });
+}
+
+#[test]
+fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, disk_fails) = broker_with_disk(dir.path());
+        let (old, other) = (create(&engine, "t", 1).await, create(&engine, "u", 1).await);
+        engine.ensure_offsets_topic().await.unwrap();
+        disk_fails.set(true);
+        let refused = commit(&engine, GROUP, &[key(&old, 0)]).await;
+        assert_eq!(refused, Err(GroupError::NotCoordinator));
+        assert_eq!(committed(&engine, GROUP).await, []);
+        // Its record is in the file, and no end of it can be written.
+        assert!(engine.delete_topic(old.id).await.is_err());
+        assert_eq!(engine.delete_topic(other.id).await.ok(), Some(()));
+        assert!(!is_free(&engine, "t").await);
+        assert!(is_free(&engine, "u").await);
+    });
+}
+
+#[test]
+fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = broker(dir.path());
+        let old = create(&engine, "t", 1).await;
+        assert!(commit(&engine, GROUP, &[key(&old, 0)]).await.is_ok());
+        let again = broker(dir.path());
+        let home = again.home_of_group(GROUP).unwrap();
+        // For this start the medium does not give what is in it.
+        again.groups.unread.borrow_mut().insert(home);
+        assert!(again.delete_topic(old.id).await.is_err());
+        assert!(!is_free(&again, "t").await);
+        // The next one can read it.
+        let third = broker(dir.path());
+        third.load_groups();
+        assert!(is_free(&third, "t").await);
+        assert_eq!(committed(&third, GROUP).await, []);
+    });
+}
+
+/// Whether a topic of this name can be created.
+async fn is_free(engine: &Rc<Engine>, name: &str) -> bool {
+    let new = NewTopic {
+        name: name.into(),
+        partitions: 1,
+        configs: Default::default(),
+    };
+    engine.create_topic(new, false).await.is_ok()
 }
 
 #[test]

@@ -106,21 +106,22 @@ impl GroupOffsets {
         id
     }
 
-    /// A change is durable, or (`!ok`) never will be.
-    pub fn commit_done(&mut self, id: CommitId, ok: bool) {
-        let Ok(index) = self.in_flight.binary_search_by_key(&id, |(id, _)| *id) else {
-            return;
-        };
-        let Some((_, changes)) = self.in_flight.remove(index) else {
-            return;
-        };
-        let applied = changes.into_iter().filter(|_| ok);
-        for (key, change) in applied {
+    /// A change is durable, or (`!ok`) is not. Then the next start may find it all the same; of which
+    /// topics is returned.
+    pub fn commit_done(&mut self, id: CommitId, ok: bool) -> BTreeSet<Uuid> {
+        let found = self.in_flight.binary_search_by_key(&id, |(id, _)| *id);
+        let removed = found.ok().and_then(|index| self.in_flight.remove(index));
+        let (_, changes) = removed.unwrap_or((id, Changes::new()));
+        if !ok {
+            return changes.iter().map(|(key, _)| key.topic_id).collect();
+        }
+        for (key, change) in changes {
             match change {
                 Some(offset) => self.durable.insert(key, offset),
                 None => self.durable.remove(&key),
             };
         }
+        BTreeSet::new()
     }
 
     /// What was committed for a partition, durably.

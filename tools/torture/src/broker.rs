@@ -33,6 +33,16 @@ impl Broker {
     ) -> std::io::Result<Broker> {
         let mut command = Command::new(binary);
         command.envs(clock.map(|file| ("MILLSTREAM_CLOCK_OFFSET", file)));
+        Broker::spawn_with(command, data_dir, flags, log)
+    }
+
+    /// The same, by a command that has its program and environment.
+    pub fn spawn_with(
+        mut command: Command,
+        data_dir: &Path,
+        flags: &[String],
+        log: &Path,
+    ) -> std::io::Result<Broker> {
         command
             .arg("serve")
             .arg("--data-dir")

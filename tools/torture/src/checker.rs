@@ -22,18 +22,32 @@ pub fn check(model: &Model, broker: SocketAddr, cut: Option<u64>) -> Result<(), 
 
 fn check_topics(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result<(), Violation> {
     for topic in model.topics() {
-        for (index, ledger) in (0..).zip(topic.ledgers()) {
+        for index in 0..topic.ledgers().len() as i32 {
             let at = format!("{}-{index} ({:?})", topic.name, topic.upkeep);
-            let mut found = read(wire, &topic, index).map_err(|violation| violation.at(&at))?;
-            found.now_ms = model.clock.latest_ms();
-            let timely = model.clock.check(&found.batches);
-            timely.map_err(|violation| violation.at(&at))?;
-            let checked = lock(&ledger).check(&found, cut);
-            checked.map_err(|violation| violation.at(&at))?;
-            let records = found.batches.iter().map(|batch| batch.records.len() as u64);
-            add(&model.tally.checked, records.sum());
+            let checked = check_partition(model, wire, &topic, index, cut);
+            checked.map_err(|violation| violation.at(at))?;
         }
     }
+    Ok(())
+}
+
+/// Reads a whole partition and holds it against what is known.
+pub fn check_partition(
+    model: &Model,
+    wire: &mut Wire,
+    topic: &Topic,
+    index: i32,
+    cut: Option<u64>,
+) -> Result<(), Violation> {
+    let Some(ledger) = topic.ledger(index) else {
+        return Ok(());
+    };
+    let mut found = read(wire, topic, index)?;
+    found.now_ms = model.clock.latest_ms();
+    model.clock.check(&found.batches)?;
+    lock(&ledger).check(&found, cut)?;
+    let records = found.batches.iter().map(|batch| batch.records.len() as u64);
+    add(&model.tally.checked, records.sum());
     Ok(())
 }
 
@@ -91,7 +105,7 @@ fn found_topics(wire: &mut Wire) -> io::Result<BTreeMap<String, TopicState>> {
 }
 
 /// Reads a whole partition. Retention may move its start meanwhile: then once more.
-pub fn read(wire: &mut Wire, topic: &Topic, index: i32) -> Result<Found, Violation> {
+fn read(wire: &mut Wire, topic: &Topic, index: i32) -> Result<Found, Violation> {
     for _ in 0..1000 {
         let start = offset(wire, topic, index, false)?;
         if let Some(found) = read_from(wire, topic, index, start)?
@@ -152,7 +166,8 @@ fn read_from(
     Ok(Some(found))
 }
 
-fn offset(wire: &mut Wire, topic: &Topic, index: i32, end: bool) -> Result<i64, Violation> {
+/// The log start offset or, with `end`, the high watermark.
+pub fn offset(wire: &mut Wire, topic: &Topic, index: i32, end: bool) -> Result<i64, Violation> {
     match requests::list_offset(wire, &topic.name, index, end).map_err(failed)? {
         Ok(offset) => Ok(offset),
         Err(error) => violated!(Broker, "ListOffsets is answered with error {error}"),
@@ -160,11 +175,17 @@ fn offset(wire: &mut Wire, topic: &Topic, index: i32, end: bool) -> Result<i64, 
 }
 
 /// Every committed offset is the last that was acknowledged, or one that was sent after it.
-fn check_commits(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result<(), Violation> {
+pub fn check_commits(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result<(), Violation> {
     let mut commits = lock(&model.commits);
     let groups: BTreeSet<String> = commits.keys().map(|(group, _, _)| group.clone()).collect();
     for group in groups {
-        let mut found = requests::committed(wire, &group).map_err(failed)?;
+        let found = requests::committed(wire, &group).map_err(failed)?;
+        let mut found = found.or_else(|error| {
+            violated!(
+                Broker,
+                "OffsetFetch of `{group}` is answered with error {error}"
+            )
+        })?;
         let own = commits.iter_mut().filter(|((of, _, _), _)| *of == group);
         for ((_, topic, partition), history) in own {
             let place = (topic.clone(), *partition);

@@ -3,15 +3,16 @@
 use crate::broker::Broker;
 use crate::checker;
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::hostile::Hostile;
 use crate::jumps;
-use crate::load::{self, Context, Load};
-use crate::model::Model;
+use crate::load::{self, Context, Load, Scale};
+use crate::model::{Model, count};
 use crate::moment::Moment;
 use crate::rng::Rng;
 use crate::soak::Soak;
 use crate::squeeze;
+use crate::torn::Kill;
 use crate::violation::{Kind, Violation, violated};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 const START_MAX: Duration = Duration::from_millis(60);
 const LOAD_MAX: Duration = Duration::from_millis(450);
+const SHORT_LOAD_MAX: Duration = Duration::from_millis(100);
 const SQUEEZE_MAX: Duration = Duration::from_millis(250);
 const STOP_MAX: Duration = Duration::from_millis(40);
 /// How long clients misbehave in a cycle.
@@ -68,6 +70,8 @@ pub struct Counts {
     pub times_full: u64,
     pub starts_full: u64,
     pub jumps: u64,
+    /// Segments that were written over an older one, as faults found them.
+    pub recycled: u64,
 }
 
 /// What one cycle does; the seed and the cycle's number determine it.
@@ -128,7 +132,12 @@ impl Cycles {
         let number = self.counts.cycles;
         self.counts.cycles += 1;
         let mut rng = Rng::fork(self.seed, number);
-        let plan = Plan::draw(&mut rng, self.load_max);
+        let mut plan = Plan::draw(&mut rng, self.load_max);
+        if let Disk::Torn(_) = &self.disk {
+            // What is written many times should be small.
+            plan.flags.push("--journal-bytes=4MiB".to_owned());
+            plan.load = Moment::draw(&mut rng, SHORT_LOAD_MAX);
+        }
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));
         }
@@ -139,7 +148,7 @@ impl Cycles {
         for moment in &plan.at_start {
             let mut broker = self.spawn(&plan)?;
             moment.wait(&self.disk.data_dir(), || broker.check_running().is_err());
-            self.strike(broker)?;
+            self.strike(broker, &plan)?;
             self.counts.faults_at_start += 1;
         }
         let mut broker = self.spawn(&plan)?;
@@ -147,7 +156,7 @@ impl Cycles {
         self.model.strike(false);
         let checked = checker::check(&self.model, address, self.cut);
         checked.map_err(|violation| or_died(violation, &mut broker))?;
-        let prepared = load::prepare(&self.model, address, &mut rng);
+        let prepared = load::prepare(&self.model, address, self.scale(), &mut rng);
         prepared.map_err(|violation| or_died(violation, &mut broker))?;
         self.load_until_fault(&plan, broker, address, &mut rng)
     }
@@ -159,6 +168,53 @@ impl Cycles {
 
     pub fn give_load(&mut self, load: Load) {
         self.load = Some(load);
+    }
+
+    fn scale(&self) -> Scale {
+        match &self.disk {
+            Disk::Torn(_) => load::SMALL,
+            _ => load::LARGE,
+        }
+    }
+
+    /// How far it has come, in a few words.
+    pub fn progress(&self) -> String {
+        let acknowledged = count(&self.model.tally.acknowledged);
+        let cycles = self.counts.cycles;
+        match &self.disk {
+            Disk::Torn(torn) => format!("{cycles} cycles, {} images", torn.images()),
+            _ => format!("{cycles} cycles, {acknowledged} acknowledged"),
+        }
+    }
+
+    /// What was done, for the summary.
+    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+        let (counts, tally) = (&self.counts, &self.model.tally);
+        let mut rows = vec![
+            ("cycles", counts.cycles),
+            ("faults under load", counts.faults_under_load),
+            ("faults at start", counts.faults_at_start),
+            ("faults in a clean stop", counts.faults_in_stop),
+            ("clean stops", counts.clean_stops),
+            ("jumps of the clock", counts.jumps),
+            ("times full", counts.times_full),
+            ("starts on a full disk", counts.starts_full),
+            ("recycled segments", counts.recycled),
+            ("records sent", count(&tally.sent)),
+            ("records acknowledged", count(&tally.acknowledged)),
+            ("records read", count(&tally.seen)),
+            ("records checked", count(&tally.checked)),
+            ("offsets committed", count(&tally.commits)),
+            ("catalog changes", count(&tally.catalog_changes)),
+        ];
+        if let Disk::Torn(torn) = &self.disk {
+            rows.extend(torn.rows());
+        }
+        if self.hostile > 0 {
+            rows.push(("hostile connections", count(&self.hostile_met)));
+            rows.push(("memory at most, KiB", self.memory_bytes_max / 1024));
+        }
+        rows
     }
 
     fn spawn(&self, plan: &Plan) -> anyhow::Result<Broker> {
@@ -198,7 +254,7 @@ impl Cycles {
             (_, None) if jumped.is_err() => jumped,
             (_, None) if besieged.is_err() => besieged.map_err(Into::into),
             (_, Some(violation)) => Err(violation.into()),
-            _ => self.end(plan.ending, broker),
+            _ => self.end(plan, broker),
         };
         self.model.strike(true);
         if ended.is_ok() {
@@ -282,18 +338,18 @@ impl Cycles {
         Ok(())
     }
 
-    fn end(&mut self, ending: Ending, broker: Broker) -> anyhow::Result<()> {
+    fn end(&mut self, plan: &Plan, broker: Broker) -> anyhow::Result<()> {
         self.model.strike(true);
-        match ending {
+        match plan.ending {
             Ending::Fault => {
                 self.counts.faults_under_load += 1;
-                self.strike(broker)
+                self.strike(broker, plan)
             }
             Ending::FaultInStop(delay) => {
                 self.counts.faults_in_stop += 1;
                 broker.terminate();
                 std::thread::sleep(delay);
-                self.strike(broker)
+                self.strike(broker, plan)
             }
             Ending::CleanStop => {
                 self.counts.clean_stops += 1;
@@ -304,7 +360,7 @@ impl Cycles {
     }
 
     /// The fault itself: SIGKILL, or a cut of the power.
-    fn strike(&mut self, broker: Broker) -> anyhow::Result<()> {
+    fn strike(&mut self, broker: Broker, plan: &Plan) -> anyhow::Result<()> {
         self.model.strike(true);
         match &mut self.disk {
             Disk::Directory(_) | Disk::Small(_) => broker.kill(),
@@ -315,7 +371,21 @@ impl Cycles {
                 image.go_on_with_clone()?;
                 self.cut.get_or_insert(cut);
             }
+            Disk::Torn(torn) => {
+                let cut = self.model.cut();
+                broker.kill();
+                self.counts.recycled += disk::recycled(&torn.data);
+                let kill = Kill {
+                    binary: &self.binary,
+                    flags: &flags_for_images(&plan.flags),
+                    model: &self.model,
+                    cut: *self.cut.get_or_insert(cut),
+                };
+                // Of every kill another one.
+                return torn.strike(&kill, &mut Rng::fork(self.seed, u64::MAX - cut));
+            }
         }
+        self.counts.recycled += disk::recycled(&self.disk.data_dir());
         Ok(())
     }
 }
@@ -366,6 +436,13 @@ fn memory_limit(connections: usize) -> u64 {
     INFLIGHT_BYTES_MAX + DEDUPE_BYTES + connections as u64 * CONNECTION_BYTES_MAX + OWN_BYTES
 }
 
+/// One shard and no journal: an image is opened for a moment only.
+fn flags_for_images(flags: &[String]) -> Vec<String> {
+    let stays = |flag: &&String| !flag.starts_with("--cores") && !flag.starts_with("--journal");
+    let own = ["--cores=1", "--journal-bytes=0"].map(str::to_owned);
+    flags.iter().filter(stays).cloned().chain(own).collect()
+}
+
 /// Settings that make everything happen often, and that differ from start to start.
 pub fn draw_flags(rng: &mut Rng) -> Vec<String> {
     let flags = [
@@ -390,7 +467,7 @@ pub fn draw_flags(rng: &mut Rng) -> Vec<String> {
 }
 
 /// A check that gets no answer because the broker is gone is better told by its last words.
-fn or_died(violation: Violation, broker: &mut Broker) -> Violation {
+pub fn or_died(violation: Violation, broker: &mut Broker) -> Violation {
     if violation.kind != Kind::Broker {
         return violation;
     }

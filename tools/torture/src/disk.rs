@@ -1,5 +1,6 @@
 //! Where the data directory lies, and what of it a fault leaves.
 
+use crate::torn::Torn;
 use anyhow::{Context, bail, ensure};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,6 +13,8 @@ const IMAGE_BYTES: u64 = 1 << 30;
 const SMALL_BYTES: u64 = 512 << 20;
 const FILL_STEP_MIN: u64 = 4096;
 const HOST_BYTES: u64 = 6 << 30;
+/// What a segment's file ends with that was another one's before.
+pub const RECYCLED: &[u8; 16] = b"recycled segment";
 const UNMOUNT_MAX: Duration = Duration::from_secs(20);
 
 /// The file systems whose behaviour in a power cut is tried.
@@ -29,6 +32,8 @@ pub enum Disk {
     Image(Image),
     /// A small file system that can be filled up: SIGKILL leaves all that was written.
     Small(Small),
+    /// An ordinary directory, of which each kill leaves many images.
+    Torn(Torn),
 }
 
 impl Disk {
@@ -37,18 +42,18 @@ impl Disk {
             Disk::Directory(dir) => dir.clone(),
             Disk::Image(image) => image.mounted.join("data"),
             Disk::Small(small) => small.mounted.join("data"),
+            Disk::Torn(torn) => torn.data.clone(),
         }
     }
 
     /// Copies the data directory as it is now, and the disk as the last cut left it.
     pub fn keep(&self, to: &Path) -> anyhow::Result<()> {
-        run(
-            "cp",
-            ["-a", "--sparse=always"]
-                .map(OsStr::new)
-                .into_iter()
-                .chain([self.data_dir().as_os_str(), to.join("data").as_os_str()]),
-        )?;
+        copy(&self.data_dir(), &to.join("data"))?;
+        if let Disk::Torn(torn) = self
+            && torn.untouched().exists()
+        {
+            copy(&torn.untouched(), &to.join("image"))?;
+        }
         if let Disk::Image(image) = self
             && image.untouched().exists()
         {
@@ -242,6 +247,36 @@ pub fn own_mounts() -> anyhow::Result<()> {
         bail!("a mount namespace: {}", std::io::Error::last_os_error());
     }
     run("mount", ["--make-rprivate", "/"].map(OsStr::new))
+}
+
+/// Copies a directory with all that is in it; the directories above `to` are made.
+pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to.parent().unwrap_or(to))?;
+    let flags = ["-a", "--sparse=always"].map(OsStr::new);
+    run(
+        "cp",
+        flags.into_iter().chain([from.as_os_str(), to.as_os_str()]),
+    )
+}
+
+/// How many segments of a data directory were written over an older one: their files end with a mark
+/// until they are cut to their own data (docs/format.md).
+pub fn recycled(data: &Path) -> u64 {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = entries(data).flat_map(|dir| entries(&dir.path()));
+    let logs = files.map(|file| file.path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "log"));
+    logs.filter(|path| is_recycled(path).unwrap_or(false))
+        .count() as u64
+}
+
+fn is_recycled(path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let mut end = [0; RECYCLED.len()];
+    let file = File::open(path)?;
+    let at = file.metadata()?.len().saturating_sub(end.len() as u64);
+    file.read_exact_at(&mut end, at)?;
+    Ok(&end == RECYCLED)
 }
 
 fn sparse(file: &Path, bytes: u64) -> anyhow::Result<()> {

@@ -186,6 +186,36 @@ impl Ledger {
         self.entries.len()
     }
 
+    /// The offset after the last record that is certain to be durable; `None` if there are some of
+    /// which it is not known where they are.
+    pub fn durable_end(&self) -> Option<i64> {
+        if !self.unplaced.is_empty() {
+            return None;
+        }
+        let mut newest = self.entries.iter().rev();
+        let durable = newest.find(|(_, entry)| entry.proof > Proof::AcksOne);
+        Some(durable.map_or(0, |(offset, _)| offset + 1))
+    }
+
+    /// The offset after the last record that is known.
+    pub fn end(&self) -> i64 {
+        self.entries
+            .last_key_value()
+            .map_or(0, |(offset, _)| offset + 1)
+    }
+
+    /// Whether every record of a batch is one that was sent here, at whatever offset it is now: no
+    /// checksum covers that.
+    pub fn knows(&self, batch: &Batch) -> Result<(), Violation> {
+        for &(offset, id) in &batch.records {
+            let sent = self.places.contains_key(&id) || self.doubt.contains(&id);
+            if !sent && !self.unplaced.contains_key(&id) {
+                violated!(Stranger, "{id} at offset {offset} was not sent here");
+            }
+        }
+        Ok(())
+    }
+
     /// The offset after the last record that a consumer has read.
     pub fn seen_end(&self) -> i64 {
         let mut newest = self.entries.iter().rev();

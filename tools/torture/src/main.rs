@@ -7,6 +7,7 @@ mod cycle;
 mod disk;
 mod history;
 mod hostile;
+mod ioerror;
 mod jumps;
 mod ledger;
 mod load;
@@ -18,6 +19,7 @@ mod requests;
 mod rng;
 mod soak;
 mod squeeze;
+mod torn;
 mod violation;
 mod wire;
 
@@ -26,11 +28,14 @@ use clap::{Args, Parser, Subcommand};
 use clock::Clock;
 use cycle::Cycles;
 use disk::{Disk, FileSystem, Image, Small};
-use report::Report;
+use ioerror::IoErrors;
+use ioerror::case::Case;
+use report::{Found, Report};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use torn::Torn;
 use violation::Violation;
 
 /// Breaks a Millstream broker on purpose while load runs, and checks that it keeps its promises.
@@ -69,6 +74,33 @@ enum Fault {
         #[command(flatten)]
         options: Options,
     },
+    /// Images of a killed broker's files: blocks behind the last durable points cut, zeroed, repeated
+    /// and swapped, and bits flipped before them
+    Torn {
+        /// How many images to try of what each kill leaves
+        #[arg(long, value_name = "N", default_value = "100")]
+        per_kill: usize,
+        /// How many images to try at most
+        #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+        images: u64,
+        /// Where images are put: in memory they are opened faster
+        #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+        images_at: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Every file operation that a small load reaches fails, one in each run. Needs a broker that is
+    /// built with the feature `sabotage`
+    Ioerror {
+        /// This case alone, as a violation names it
+        #[arg(long, value_name = "CASE")]
+        only: Option<Case>,
+        /// How many cases to run side by side
+        #[arg(long, value_name = "N", default_value = "4")]
+        jobs: usize,
+        #[command(flatten)]
+        options: Options,
+    },
     /// A file system that is full for a while, again and again, and SIGKILL. Needs root
     Full {
         /// The file system that the data directory lies on
@@ -87,10 +119,10 @@ struct Options {
     /// Determines what is done when; drawn at random without it
     #[arg(long)]
     seed: Option<u64>,
-    /// How long to go on
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
-    seconds: u64,
-    /// How many cycles to run at most
+    /// How long to go on at most; 60 without it, and `ioerror` to its end
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// How many cycles (or cases) to run at most
     #[arg(long, value_name = "N")]
     cycles: Option<u64>,
     /// Where the broker's data is put meanwhile (a directory of its own in there)
@@ -104,8 +136,23 @@ struct Options {
     json: bool,
 }
 
+impl Options {
+    fn binary(&self) -> anyhow::Result<PathBuf> {
+        let binary = self.millstream.canonicalize();
+        binary.with_context(|| format!("{}", self.millstream.display()))
+    }
+
+    fn limit(&self, seconds: u64) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(seconds))
+    }
+}
+
+/// How long cycles go on.
+const SECONDS: u64 = 60;
 /// A kill comes every few seconds in a soak.
 const SOAK_LOAD_MAX: Duration = Duration::from_secs(6);
+/// How often the progress of workers is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Set by SIGINT and SIGTERM.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -157,6 +204,26 @@ impl Cli {
                 let disk = Disk::Image(Image::new(scratch.path(), filesystem)?);
                 cycles(&name("power", filesystem), options, scratch.path(), disk, 0)
             }
+            Fault::Torn {
+                per_kill,
+                images,
+                images_at,
+                options,
+            } => {
+                let scratch = scratch(&options)?;
+                let images_at = scratch_in(&images_at)?;
+                let (data, at) = (scratch.path().join("data"), images_at.path().to_owned());
+                let disk = Disk::Torn(Torn::new(data, at, per_kill, images));
+                cycles("torn", options, scratch.path(), disk, 0)
+            }
+            Fault::Ioerror {
+                only,
+                jobs,
+                options,
+            } => {
+                let scratch = scratch(&options)?;
+                ioerrors(options, scratch.path(), only, jobs)
+            }
             Fault::Full {
                 filesystem,
                 options,
@@ -178,10 +245,14 @@ fn name(fault: &str, filesystem: FileSystem) -> String {
 }
 
 fn scratch(options: &Options) -> anyhow::Result<tempfile::TempDir> {
+    scratch_in(&options.scratch)
+}
+
+fn scratch_in(dir: &Path) -> anyhow::Result<tempfile::TempDir> {
     let made = tempfile::Builder::new()
         .prefix("millstream-torture-")
-        .tempdir_in(&options.scratch);
-    made.with_context(|| format!("a directory in {}", options.scratch.display()))
+        .tempdir_in(dir);
+    made.with_context(|| format!("a directory in {}", dir.display()))
 }
 
 fn cycles(
@@ -192,35 +263,108 @@ fn cycles(
     hostile: usize,
 ) -> anyhow::Result<ExitCode> {
     let seed = options.seed.unwrap_or_else(random_seed);
-    let binary = options.millstream.canonicalize();
-    let binary = binary.with_context(|| format!("{}", options.millstream.display()))?;
     let clock = match fault {
         "clock" => Clock::jumping(scratch.join("clock"))?,
         _ => Clock::default(),
     };
-    let mut cycles = Cycles::new(binary, seed, disk, scratch.join("broker.log"), clock);
+    let log = scratch.join("broker.log");
+    let mut cycles = Cycles::new(options.binary()?, seed, disk, log, clock);
     cycles.hostile = hostile;
-    let mut report = Report::new(fault, seed, Duration::from_secs(options.seconds));
+    let mut report = Report::new(fault, seed, options.limit(SECONDS));
     let limit = options.cycles.unwrap_or(u64::MAX);
     let mut result = Ok(());
+    let is_done = |cycles: &Cycles| match &cycles.disk {
+        Disk::Torn(torn) => torn.images() >= torn.images_max,
+        _ => false,
+    };
     if fault == "soak" {
         cycles.load_max = SOAK_LOAD_MAX;
         result = soak::run(&mut cycles, &mut report);
     }
-    while result.is_ok() && cycles.counts.cycles < limit && !report.is_over() && !interrupted() {
+    while result.is_ok()
+        && cycles.counts.cycles < limit
+        && !is_done(&cycles)
+        && !report.is_over()
+        && !interrupted()
+    {
         result = cycles.run();
-        report.progress(&cycles);
+        report.progress(&cycles.progress());
     }
+    let cycle = cycles.counts.cycles.saturating_sub(1);
     let violation = match result {
         Ok(()) => None,
-        Err(error) => Some(error.downcast::<Violation>()?),
+        Err(error) => Some(Found {
+            violation: error.downcast::<Violation>()?,
+            place: format!("cycle {cycle}"),
+            again: format!("{fault} --seed {seed} --cycles {}", cycle + 1),
+        }),
     };
-    report.finish(&cycles, violation.as_ref(), options.json);
+    report.finish(cycles.rows(), violation.as_ref(), options.json);
+    if !options.json {
+        print!("{}", cycles.soak.table());
+    }
     let Some(_) = violation else {
         return Ok(ExitCode::SUCCESS);
     };
     let kept = keep(&cycles, &options.keep, seed)?;
     eprintln!("kept: {}", kept.display());
+    Ok(ExitCode::FAILURE)
+}
+
+fn ioerrors(
+    options: Options,
+    scratch: &Path,
+    only: Option<Case>,
+    jobs: usize,
+) -> anyhow::Result<ExitCode> {
+    let seed = options.seed.unwrap_or_else(random_seed);
+    let mut report = Report::new("ioerror", seed, options.limit(u64::MAX));
+    let mut errors = match IoErrors::new(options.binary()?, scratch, seed) {
+        Ok(errors) => errors,
+        Err(error) => {
+            let found = Found {
+                violation: error.downcast::<Violation>()?,
+                place: "the runs without a fault".to_owned(),
+                again: "ioerror --cycles 0".to_owned(),
+            };
+            report.finish(Vec::new(), Some(&found), options.json);
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    match only {
+        Some(case) => errors.cases = vec![case],
+        None => errors
+            .cases
+            .truncate(options.cycles.unwrap_or(u64::MAX) as usize),
+    }
+    let deadline = report.deadline();
+    let stop = || interrupted() || deadline.is_some_and(|deadline| Instant::now() > deadline);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs)
+            .map(|_| scope.spawn(|| errors.work(stop)))
+            .collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            std::thread::sleep(LOOK_EVERY);
+            report.progress(&errors.progress());
+        }
+    });
+    let failed = errors.take_failed();
+    let kept = failed.as_ref().map(|(case, _)| errors.dir(case));
+    let found = match failed {
+        None => None,
+        Some((case, error)) => Some(Found {
+            violation: error.downcast::<Violation>()?,
+            again: format!("ioerror --only {case}"),
+            place: format!("case {case}"),
+        }),
+    };
+    report.finish(errors.rows(), found.as_ref(), options.json);
+    let Some(kept) = kept else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let to = options.keep.join(kept.file_name().unwrap_or_default());
+    disk::copy(&kept, &to)?;
+    eprintln!("kept: {}", to.canonicalize()?.display());
     Ok(ExitCode::FAILURE)
 }
 

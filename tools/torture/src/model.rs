@@ -52,6 +52,18 @@ impl Topic {
         }
     }
 
+    fn fork(&self) -> Topic {
+        let ledger = |ledger: &Arc<Mutex<Ledger>>| Arc::new(Mutex::new(lock(ledger).clone()));
+        Topic {
+            name: self.name.clone(),
+            created: self.created,
+            upkeep: self.upkeep,
+            shape: self.shape,
+            partitions: Mutex::new(lock(&self.partitions).iter().map(ledger).collect()),
+            doomed: AtomicBool::new(self.doomed.load(Ordering::SeqCst)),
+        }
+    }
+
     pub fn ledgers(&self) -> Vec<Arc<Mutex<Ledger>>> {
         lock(&self.partitions).clone()
     }
@@ -109,6 +121,22 @@ impl Model {
             resting: AtomicBool::new(false),
             violation: Mutex::default(),
             tally: Tally::default(),
+        }
+    }
+
+    /// The same promises, which from now on change apart from these. Counts begin anew.
+    pub fn fork(&self) -> Model {
+        let topics = lock(&self.topics);
+        let topics = topics.iter();
+        let topics = topics.map(|(name, topic)| (name.clone(), Arc::new(topic.fork())));
+        Model {
+            topics: Mutex::new(topics.collect()),
+            catalog: Mutex::new(lock(&self.catalog).clone()),
+            commits: Mutex::new(lock(&self.commits).clone()),
+            producer_ids: Mutex::new(lock(&self.producer_ids).clone()),
+            next_worker: AtomicU32::new(self.next_worker.load(Ordering::SeqCst)),
+            cuts: AtomicU64::new(self.cuts()),
+            ..Model::new(self.clock.fork())
         }
     }
 
@@ -186,6 +214,11 @@ impl Model {
 /// Counts one up.
 pub fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// What a counter has come to.
+pub fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 /// A worker that panicked leaves nothing half done: whatever it held is still sound.

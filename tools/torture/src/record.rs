@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The header that carries a record's id, its timestamp and a checksum over everything.
 const HEADER: &str = "id";
+const NOT_AS_SENT: &str = "is not as it was sent here";
 const BATCH_HEADER_BYTES: usize = 61;
 /// Among a batch's attributes.
 const APPEND_TIME: i16 = 1 << 3;
@@ -182,6 +183,28 @@ pub fn decode(place: Place<'_>, mut records: Bytes) -> Result<Vec<Batch>, String
     Ok(batches)
 }
 
+/// The batches of a fetch reply up to the first whose checksum is wrong or that is none, and whether
+/// there was such a one: where a consumer stops, too.
+///
+/// # Errors
+/// A record that is not as it was sent, in a batch whose checksum is right.
+pub fn decode_sound(place: Place<'_>, mut records: Bytes) -> Result<(Vec<Batch>, bool), String> {
+    let mut batches = Vec::new();
+    while !records.is_empty() {
+        let length = length_of(&records)
+            .filter(|length| (BATCH_HEADER_BYTES..=records.len()).contains(length));
+        let Some(length) = length else {
+            return Ok((batches, true));
+        };
+        match decode_batch(place, records.split_to(length)) {
+            Ok(batch) => batches.push(batch),
+            Err(what) if what.ends_with(NOT_AS_SENT) => return Err(what),
+            Err(_) => return Ok((batches, true)),
+        }
+    }
+    Ok((batches, false))
+}
+
 fn length_of(records: &Bytes) -> Option<usize> {
     let length = records.get(8..12)?.get_i32();
     usize::try_from(length).ok().map(|length| length + 12)
@@ -194,7 +217,7 @@ fn decode_batch(place: Place<'_>, bytes: Bytes) -> Result<Batch, String> {
     let identified = set.records.iter().map(|record| {
         let id = identify(place, record).ok_or_else(|| {
             wrong(&format!(
-                "the record at offset {} is not as it was sent here",
+                "the record at offset {} {NOT_AS_SENT}",
                 record.offset
             ))
         })?;

@@ -1,12 +1,9 @@
 //! What people and CI see: progress, the summary, the violation.
 
-use crate::cycle::{Counts, Cycles};
-use crate::model::Tally;
 use crate::violation::{Kind, Violation};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -18,6 +15,13 @@ pub struct Report {
     limit: Duration,
     bar: Option<ProgressBar>,
     last_line: Instant,
+}
+
+/// A violation, where it was found, and the arguments that find it again.
+pub struct Found {
+    pub violation: Violation,
+    pub place: String,
+    pub again: String,
 }
 
 impl Report {
@@ -46,15 +50,15 @@ impl Report {
         self.started.elapsed().as_secs_f64() / self.limit.as_secs_f64()
     }
 
-    pub fn progress(&mut self, cycles: &Cycles) {
-        let acknowledged = load(&cycles.model.tally.acknowledged);
-        let line = format!(
-            "{} cycles, {acknowledged} acknowledged",
-            cycles.counts.cycles
-        );
+    /// When it is; `None` for never.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.started.checked_add(self.limit)
+    }
+
+    pub fn progress(&mut self, line: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(self.started.elapsed().as_secs().min(self.limit.as_secs()));
-            bar.set_message(line);
+            bar.set_message(line.to_owned());
         } else if self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
             eprintln!("{} s: {line}", self.started.elapsed().as_secs());
@@ -62,15 +66,16 @@ impl Report {
     }
 
     /// The summary, and the violation if there is one.
-    pub fn finish(&self, cycles: &Cycles, violation: Option<&Violation>, json: bool) {
+    pub fn finish(&self, counts: Vec<(&'static str, u64)>, found: Option<&Found>, json: bool) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let mut rows = self.rows(&cycles.counts, &cycles.model.tally);
-        if cycles.hostile > 0 {
-            rows.push(("hostile connections", load(&cycles.hostile_met)));
-            rows.push(("memory at most, KiB", cycles.memory_bytes_max / 1024));
-        }
+        let violation = found.map(|found| &found.violation);
+        let mut rows = vec![
+            ("seed", self.seed),
+            ("seconds", self.started.elapsed().as_secs()),
+        ];
+        rows.extend(counts);
         rows.extend(kinds(violation));
         if json {
             let mut summary: Map<String, Value> = Map::new();
@@ -89,39 +94,11 @@ impl Report {
             for (name, value) in &rows {
                 println!("  {name:<26}{value:>12}");
             }
-            print!("{}", cycles.soak.table());
         }
-        if let Some(violation) = violation {
-            let cycle = cycles.counts.cycles.saturating_sub(1);
-            eprintln!("\nVIOLATION in cycle {cycle}: {violation}\n");
-            eprintln!(
-                "again: millstream-torture {} --seed {} --cycles {}",
-                self.fault,
-                self.seed,
-                cycle + 1
-            );
+        if let Some(found) = found {
+            eprintln!("\nVIOLATION in {}: {}\n", found.place, found.violation);
+            eprintln!("again: millstream-torture {}", found.again);
         }
-    }
-
-    fn rows(&self, counts: &Counts, tally: &Tally) -> Vec<(&'static str, u64)> {
-        vec![
-            ("seed", self.seed),
-            ("seconds", self.started.elapsed().as_secs()),
-            ("cycles", counts.cycles),
-            ("faults under load", counts.faults_under_load),
-            ("faults at start", counts.faults_at_start),
-            ("faults in a clean stop", counts.faults_in_stop),
-            ("clean stops", counts.clean_stops),
-            ("jumps of the clock", counts.jumps),
-            ("times full", counts.times_full),
-            ("starts on a full disk", counts.starts_full),
-            ("records sent", load(&tally.sent)),
-            ("records acknowledged", load(&tally.acknowledged)),
-            ("records read", load(&tally.seen)),
-            ("records checked", load(&tally.checked)),
-            ("offsets committed", load(&tally.commits)),
-            ("catalog changes", load(&tally.catalog_changes)),
-        ]
     }
 }
 
@@ -149,10 +126,6 @@ fn kinds(violation: Option<&Violation>) -> Vec<(&'static str, u64)> {
 
 fn key(name: &str) -> String {
     name.replace([' ', '-'], "_").replace(',', "")
-}
-
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
 }
 
 fn bar(limit: Duration) -> ProgressBar {

@@ -30,6 +30,7 @@ pub const OFFSET_COMMIT: i16 = 9;
 
 pub const NONE: i16 = 0;
 pub const OFFSET_OUT_OF_RANGE: i16 = 1;
+pub const CORRUPT_MESSAGE: i16 = 2;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 pub const ILLEGAL_GENERATION: i16 = 22;
 pub const UNKNOWN_MEMBER_ID: i16 = 25;
@@ -44,16 +45,23 @@ const TIMEOUT_MS: i32 = 30_000;
 pub type Configs = BTreeMap<String, String>;
 
 pub fn produce(topic: &str, index: i32, acks: i16, batch: Bytes) -> ProduceRequest {
-    let partition = PartitionProduceData::default()
-        .with_index(index)
-        .with_records(Some(batch));
-    let topic = TopicProduceData::default()
-        .with_name(topic_name(topic))
-        .with_partition_data(vec![partition]);
+    produce_all(&[(topic, index, batch)], acks)
+}
+
+/// A batch for each of some partitions, in one request; answers come in the same order.
+pub fn produce_all(batches: &[(&str, i32, Bytes)], acks: i16) -> ProduceRequest {
+    let topic = |(topic, index, batch): &(&str, i32, Bytes)| {
+        let partition = PartitionProduceData::default()
+            .with_index(*index)
+            .with_records(Some(batch.clone()));
+        TopicProduceData::default()
+            .with_name(topic_name(topic))
+            .with_partition_data(vec![partition])
+    };
     ProduceRequest::default()
         .with_acks(acks)
         .with_timeout_ms(TIMEOUT_MS)
-        .with_topic_data(vec![topic])
+        .with_topic_data(batches.iter().map(topic).collect())
 }
 
 /// The time that the broker gave the records, if it is the broker that does.
@@ -257,11 +265,11 @@ pub fn note(offset: i64) -> String {
     format!("read up to {offset}")
 }
 
-/// All that a group has committed: offset and metadata by topic and partition.
-pub fn committed(
-    wire: &mut Wire,
-    group: &str,
-) -> io::Result<BTreeMap<(String, i32), (i64, String)>> {
+/// Offset and metadata by topic and partition.
+pub type Committed = BTreeMap<(String, i32), (i64, String)>;
+
+/// All that a group has committed, or the error code that is the answer.
+pub fn committed(wire: &mut Wire, group: &str) -> io::Result<Result<Committed, i16>> {
     let wanted = OffsetFetchRequestGroup::default()
         .with_group_id(GroupId(text(group)))
         .with_topics(None);
@@ -269,12 +277,9 @@ pub fn committed(
     let response = wire.call(&request, 9)?;
     let group = &response.groups[0];
     if group.error_code != NONE {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("OffsetFetch is answered with error {}", group.error_code),
-        ));
+        return Ok(Err(group.error_code));
     }
-    let mut offsets = BTreeMap::new();
+    let mut offsets = Committed::new();
     for topic in &group.topics {
         for partition in &topic.partitions {
             let metadata = partition
@@ -287,5 +292,5 @@ pub fn committed(
             );
         }
     }
-    Ok(offsets)
+    Ok(Ok(offsets))
 }

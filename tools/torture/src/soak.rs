@@ -118,7 +118,7 @@ pub fn run(cycles: &mut Cycles, report: &mut Report) -> anyhow::Result<()> {
         round(cycles, &mut broker, address, &mut rng)?;
         let sample = FIGURES.map(|figure| figure.measure(&broker));
         cycles.soak.samples.push(sample);
-        report.progress(cycles);
+        report.progress(&cycles.progress());
     }
     cycles.model.strike(true);
     broker.kill();
@@ -133,7 +133,7 @@ fn round(
 ) -> anyhow::Result<()> {
     let model = Arc::clone(&cycles.model);
     load::replace(&model, address, TOPICS_REPLACED)?;
-    load::prepare(&model, address, rng)?;
+    load::prepare(&model, address, load::LARGE, rng)?;
     let context = Context {
         model: Arc::clone(&model),
         broker: address,

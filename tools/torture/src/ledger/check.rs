@@ -26,6 +26,29 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether all that must have survived the cut is served, from `start` on. Of a compacted log that
+    /// cannot be told.
+    pub fn check_served(
+        &self,
+        start: i64,
+        cut: Option<u64>,
+        is_served: impl Fn(i64, Id) -> bool,
+    ) -> Result<(), Violation> {
+        if matches!(self.upkeep, Upkeep::Compact { .. }) {
+            return Ok(());
+        }
+        let mut due = self.entries.range(start..);
+        let missing =
+            due.find(|(offset, entry)| entry.must_be_there(cut) && !is_served(**offset, entry.id));
+        match missing {
+            None => Ok(()),
+            Some((offset, Entry { id, proof, .. })) => violated!(
+                Lost,
+                "{id} ({proof:?}) is not damaged, and not served at offset {offset}; the log starts at {start}"
+            ),
+        }
+    }
+
     /// From the start to the end without a gap; only compaction leaves some out.
     fn check_offsets(&self, found: &Found) -> Result<(), Violation> {
         let compacted = matches!(self.upkeep, Upkeep::Compact { .. });

@@ -225,7 +225,7 @@ fn newest(model: &Model, name: &str) -> Option<TopicState> {
 }
 
 /// Asks for a change of the catalog, and takes note of the answer.
-fn change(
+pub fn change(
     model: &Model,
     name: &str,
     to: Option<TopicState>,

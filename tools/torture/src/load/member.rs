@@ -100,6 +100,7 @@ impl Member {
     /// From the committed offsets, or the start.
     fn positions(&self, context: &Context, wire: &mut Wire) -> Result<Vec<Position>, End> {
         let committed = requests::committed(wire, self.group)?;
+        let committed = committed.map_err(|error| End::Refused(error, "OffsetFetch".to_owned()))?;
         let topics = lock(&context.model.topics).clone();
         let mut positions = Vec::new();
         for (name, index) in &self.assigned {

@@ -1,15 +1,15 @@
 //! The load that runs while a fault strikes: producers, consumers in groups, readers, and whoever
 //! changes the catalog. Each worker ends when its connection does.
 
-mod admin;
-mod consumer;
+pub mod admin;
+pub mod consumer;
 mod member;
 mod producer;
 mod reader;
-mod session;
+pub mod session;
 mod topics;
 
-pub use topics::{prepare, replace};
+pub use topics::{LARGE, SMALL, Scale, prepare, replace};
 
 use crate::model::Model;
 use crate::rng::Rng;
@@ -170,7 +170,7 @@ fn spawn<W: Send + 'static>(
 }
 
 /// A connection may end when a fault strikes, and only then; and a broker that stops may say so.
-fn judge(end: End, model: &Model) -> Option<Violation> {
+pub fn judge(end: End, model: &Model) -> Option<Violation> {
     let broken = |text: String| Some(Violation::new(Kind::Broker, text));
     match end {
         End::Violated(violation) => Some(violation),

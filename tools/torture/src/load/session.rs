@@ -23,12 +23,20 @@ pub struct Session {
 }
 
 impl Session {
+    /// None: each fetch names everything.
+    pub fn none() -> Session {
+        Session {
+            id: 0,
+            epoch: NO_SESSION,
+            told: BTreeMap::new(),
+        }
+    }
+
     /// None, or one that the first fetch opens.
     pub fn draw(rng: &mut Rng) -> Session {
         Session {
-            id: 0,
             epoch: *rng.pick(&[NO_SESSION, INITIAL]),
-            told: BTreeMap::new(),
+            ..Session::none()
         }
     }
 

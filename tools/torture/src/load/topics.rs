@@ -12,28 +12,49 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-const TOPICS: usize = 8;
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    topics: usize,
+    /// Known records from which on a topic is deleted.
+    records_max: usize,
+}
+
+pub const LARGE: Scale = Scale {
+    topics: 8,
+    records_max: 12_000,
+};
+/// Where every byte is looked at a hundred times.
+pub const SMALL: Scale = Scale {
+    topics: 4,
+    records_max: 300,
+};
 const PARTITIONS_MAX: usize = 4;
-/// Known records from which on a topic is deleted.
-const RECORDS_MAX: usize = 12_000;
 const SEGMENT_BYTES: &str = "1048576";
+/// A few batches of such values fill a segment.
+const FILLING_VALUE_BYTES: u32 = 30_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Before the load of a cycle: deletes topics that have grown large, creates new ones in their
 /// place, often by the same name.
-pub fn prepare(model: &Model, broker: SocketAddr, rng: &mut Rng) -> Result<(), Violation> {
+pub fn prepare(
+    model: &Model,
+    broker: SocketAddr,
+    scale: Scale,
+    rng: &mut Rng,
+) -> Result<(), Violation> {
     let mut change = || -> io::Result<Result<(), Violation>> {
         let mut wire = Wire::connect(broker)?;
         for topic in model.topics() {
             let ledgers = topic.ledgers();
             let known: usize = ledgers.iter().map(|ledger| lock(ledger).known()).sum();
-            if known > RECORDS_MAX
+            if known > scale.records_max
                 && let Err(violation) = delete(model, &mut wire, &topic)?
             {
                 return Ok(Err(violation));
             }
         }
-        while lock(&model.topics).len() < TOPICS {
+        while lock(&model.topics).len() < scale.topics {
             if let Err(violation) = create(model, &mut wire, rng)? {
                 return Ok(Err(violation));
             }
@@ -116,11 +137,17 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
         configs.push(("message.timestamp.after.max.ms", any));
     }
     let mut keys = None;
+    let mut value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
     let upkeep = match rng.below(8) {
         0 => Upkeep::Trim,
         1 => {
             let bytes = *rng.pick(&[20_000, 100_000]);
             configs.push(("retention.bytes", bytes.to_string()));
+            if rng.below(3) > 0 {
+                // Segments fill up, so that the next is written over what retention has taken.
+                configs.push(("segment.ms", "10000".to_owned()));
+                value_bytes_max = FILLING_VALUE_BYTES;
+            }
             Upkeep::Retain { bytes }
         }
         2 | 3 => {
@@ -154,7 +181,6 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
         let by_append = "LogAppendTime".to_owned();
         configs.push(("message.timestamp.type", by_append));
     }
-    let value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
     let shape = Shape {
         keys,
         value_bytes_max,
