@@ -300,6 +300,7 @@ impl Broker {
         for (shard, (listener, mailbox)) in listeners.into_iter().zip(receivers).enumerate() {
             let (order_sender, orders) = async_mpsc::unbounded_channel();
             let worker = format!("worker-{shard}");
+            let reader = format!("reader-{shard}");
             let parts = ShardParts {
                 engine: EngineParts {
                     shard,
@@ -307,6 +308,7 @@ impl Broker {
                     cluster_id: Arc::clone(&data.cluster_id),
                     mailboxes: mailboxes.clone(),
                     worker: Worker::start(&worker).map_err(ServeError::Thread)?,
+                    reader: Worker::start_yielding(&reader).map_err(ServeError::Thread)?,
                     janitor: janitor.clone(),
                     cleaner: cleaner.clone(),
                     catalog: catalog.clone(),

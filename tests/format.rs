@@ -138,7 +138,7 @@ fn producer_in(data_dir: &Path) -> (i64, i16, i32) {
         checkpoint_bytes: 1 << 20,
     };
     let dir = data_dir.join("plain-0");
-    let opened = Partition::open(topic.clone(), 0, dir, config, 100, 0);
+    let opened = Partition::open(topic.clone(), 0, dir, config, 100);
     let (partition, _) = opened.unwrap();
     let [state] = partition.producers()[..] else {
         panic!("{:?}", partition.producers());

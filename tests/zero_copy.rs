@@ -33,6 +33,7 @@ fn engine(dir: &Path) -> Rc<Engine> {
         cluster_id: "test".into(),
         mailboxes,
         worker: Worker::start("worker").unwrap(),
+        reader: Worker::start_yielding("reader").unwrap(),
         janitor: Worker::start("janitor").unwrap(),
         cleaner: Cleaner::start().unwrap(),
         catalog,

@@ -111,6 +111,7 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
         cluster_id: "bench".into(),
         mailboxes,
         worker: Worker::start("worker").expect("a thread"),
+        reader: Worker::start_yielding("reader").expect("a thread"),
         janitor: Worker::start("janitor").expect("a thread"),
         cleaner: Cleaner::start().expect("a thread"),
         catalog,

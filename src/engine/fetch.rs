@@ -234,7 +234,12 @@ impl Engine {
         job: LoadJob,
     ) -> Result<(), EngineError> {
         let base = job.opens();
-        let loaded = self.run_blocking(move || job.run()).await;
+        // Pages are read beside other jobs of the log: that changes no file.
+        let thread = match job {
+            LoadJob::Populate { .. } => &self.reader,
+            _ => &self.worker,
+        };
+        let loaded = self.run_on(thread, move || job.run()).await;
         let mut inner = partition.borrow_mut();
         let is_there = base.is_none_or(|base| inner.log.has_sealed(base));
         match loaded {

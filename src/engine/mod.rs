@@ -127,6 +127,9 @@ pub struct Engine {
     pub mailboxes: Mailboxes,
     /// Runs what may block. One for each shard, so that the jobs of one log run in order.
     pub worker: Worker,
+    /// Reads what is not in memory. It gives way to the shard: a reader that is far behind must not slow
+    /// producers down.
+    reader: Worker,
     /// Run its jobs while the broker stops.
     closers: closing::Closers,
     /// Removes files, which can take long; shared by all shards.
@@ -159,6 +162,7 @@ pub struct EngineParts {
     pub cluster_id: Arc<str>,
     pub mailboxes: Mailboxes,
     pub worker: Worker,
+    pub reader: Worker,
     pub janitor: Worker,
     pub cleaner: Cleaner,
     pub catalog: Catalog,
@@ -177,6 +181,7 @@ impl Engine {
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
             worker: parts.worker,
+            reader: parts.reader,
             closers: closing::Closers::default(),
             janitor: parts.janitor,
             cleaner: parts.cleaner,

@@ -48,6 +48,7 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 cluster_id: "test".into(),
                 mailboxes: mailboxes.clone(),
                 worker: Worker::start("worker").unwrap(),
+                reader: Worker::start_yielding("reader").unwrap(),
                 janitor: janitor.clone(),
                 cleaner: super::compaction::Cleaner::start().unwrap(),
                 catalog: catalog.clone(),

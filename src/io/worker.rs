@@ -1,5 +1,6 @@
 //! A thread for what may block: opening, reserving, sealing, checkpoints, unlinking, cold pages.
 
+use super::process;
 use std::sync::mpsc;
 use std::thread;
 use tokio::sync::oneshot;
@@ -18,8 +19,21 @@ impl Worker {
     /// # Errors
     /// EAGAIN when the system has no thread to give.
     pub fn start(name: &str) -> std::io::Result<Worker> {
+        Worker::start_after(name, || {})
+    }
+
+    /// Starts a thread that runs when others leave it time.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_yielding(name: &str) -> std::io::Result<Worker> {
+        Worker::start_after(name, process::yield_to_others)
+    }
+
+    fn start_after(name: &str, prepare: fn()) -> std::io::Result<Worker> {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new().name(name.into()).spawn(move || {
+            prepare();
             for job in queue {
                 job();
             }

@@ -5,7 +5,7 @@
 //! acknowledged and is cut. Segments before the checkpoint's are not read at all. A compaction that a
 //! crash interrupted is settled first.
 //!
-//! What a crash cannot have done is damage. It is contained: see [`damage`](super::damage).
+//! What a crash cannot have done is damage. It is contained: see [`damage`].
 
 use super::batch::BatchHeader;
 use super::checkpoint::Checkpoint;

@@ -41,23 +41,26 @@ pub fn recover_read_append_reopen(files: &Files) {
 
     let appended_at = offsets.end;
     for round in 0..4u8 {
-        append(&mut log, round);
+        append(&mut log, round, files.is_honest);
         flush(&mut log);
     }
     let after = read_all(&mut log, files.is_honest);
-    assert!(
-        after.starts_with(&before),
-        "an append changed what was there"
-    );
-    // Where the old part is sound, the new part is all there too.
+    // Where the old part is sound, the new part is all there too. Of a directory that lies, reading may
+    // have found out more meanwhile.
     if files.is_honest {
+        assert!(
+            after.starts_with(&before),
+            "an append changed what was there"
+        );
         assert!(log.offsets().end > appended_at);
     }
     let end = log.offsets().end;
     drop(log);
 
     let mut again = open(dir.path()).expect("what was opened and closed opens again");
-    assert_eq!(again.offsets().end, end);
+    if files.is_honest {
+        assert_eq!(again.offsets().end, end);
+    }
     let reopened = read_all(&mut again, files.is_honest);
     if files.is_honest {
         assert!(reopened == after, "reopening changed the log");
@@ -83,7 +86,7 @@ fn read_all(log: &mut Log, is_honest: bool) -> Vec<u8> {
     while offset < log.offsets().durable {
         let data = match read(log, offset) {
             Ok(Some(data)) => data,
-            Ok(None) | Err(ReadError::Corrupt { .. }) => {
+            Ok(None) | Err(ReadError::Corrupt { .. } | ReadError::Unreadable { .. }) => {
                 assert!(!is_honest, "offset {offset} cannot be read");
                 return bytes;
             }
@@ -112,17 +115,24 @@ fn read_all(log: &mut Log, is_honest: bool) -> Vec<u8> {
 }
 
 fn read(log: &mut Log, offset: i64) -> Result<Option<bytes::Bytes>, ReadError> {
-    for _ in 0..3 {
-        match log.read(offset, 1000, true, true, NOW_MS)? {
+    for _ in 0..8 {
+        let job = match log.read(offset, 1000, true, true, NOW_MS)? {
             Read::Data { records, .. } => return Ok(Some(records)),
             Read::Empty => return Ok(None),
-            Read::Load(job) => log.load_done(job.run().expect("the file is there"), NOW_MS),
+            Read::Load(job) => job,
+        };
+        let base = job.opens();
+        match job.run() {
+            Ok(loaded) => drop(log.load_done(loaded, NOW_MS)),
+            // As the engine does: the whole segment is checked before it is read again.
+            Err(error) => assert!(base.is_some_and(|base| log.doubt(base)), "{error}"),
         }
     }
     panic!("offset {offset} is never loaded");
 }
 
-fn append(log: &mut Log, round: u8) {
+/// A log whose end is lost takes nothing more.
+fn append(log: &mut Log, round: u8, is_honest: bool) {
     let values = vec![vec![round; 700]; usize::from(round) * 3 + 1];
     let batch = build::BatchBuilder::default().build(&values);
     let header = batch::check_produced(&batch, usize::MAX).expect("a sound batch");
@@ -131,7 +141,7 @@ fn append(log: &mut Log, round: u8) {
         match log.append(&batch, &header, None, NOW_MS) {
             Ok(offset) => return assert_eq!(offset, base),
             Err(AppendError::NeedsRoom) => make_room(log, batch.len(), &header),
-            Err(error) => panic!("{error}"),
+            Err(error) => return assert!(!is_honest, "{error}"),
         }
     }
     panic!("room is never made");

@@ -47,6 +47,7 @@ pub async fn connections(
     for (number, (address, partitions)) in target.divide(how.connections).into_iter().enumerate() {
         let place = |partition: i32| {
             let (start, end) = target.bounds.get(&partition).copied().unwrap_or_default();
+            let start = start.max(end - how.last_records.unwrap_or(end));
             let next = if how.from == From::End { end } else { start };
             (partition, Place { start, end, next })
         };

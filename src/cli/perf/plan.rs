@@ -127,6 +127,8 @@ impl Producers {
 pub struct Consumers {
     pub connections: u32,
     pub from: From,
+    /// What lies more than so many records before a partition's end is left alone.
+    pub last_records: Option<i64>,
     pub min_bytes: i32,
     pub max_bytes: i32,
     pub partition_max_bytes: i32,
@@ -139,6 +141,7 @@ impl Consumers {
         Consumers {
             connections,
             from: From::End,
+            last_records: None,
             min_bytes: 1,
             max_bytes: 50 << 20,
             partition_max_bytes: 1 << 20,
@@ -210,6 +213,9 @@ pub struct ReadArgs {
     /// Where to read
     #[arg(long, value_enum, default_value_t = From::Beginning)]
     from: From,
+    /// Only the last so many records of each partition, as it was at the start
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    last_records: Option<i64>,
     /// The fewest bytes worth an answer
     #[arg(long, value_name = "BYTES", default_value_t = 1)]
     min_bytes: i32,
@@ -229,6 +235,7 @@ impl std::convert::From<ReadArgs> for Consumers {
         Consumers {
             connections: args.connections,
             from: args.from,
+            last_records: args.last_records,
             min_bytes: args.min_bytes,
             max_bytes: args.max_bytes,
             partition_max_bytes: args.partition_max_bytes,

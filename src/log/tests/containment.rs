@@ -15,7 +15,7 @@ fn stopped(batches: usize) -> Fixture {
     let mut at = fixture(config());
     at.append(batches);
     at.flush();
-    let seal = at.log.seal_active(START_MS).unwrap();
+    let seal = at.log.close_active(START_MS).unwrap();
     at.log.seal_done(&seal.unwrap().run());
     at.checkpoint();
     at.reopen();
@@ -219,7 +219,7 @@ fn lookups_by_time_pass_over_damage() {
         at.now_ms += 10;
     }
     at.checkpoint();
-    let seal = at.log.seal_active(START_MS).unwrap();
+    let seal = at.log.close_active(START_MS).unwrap();
     at.log.seal_done(&seal.unwrap().run());
     at.checkpoint();
     let second = at.segments()[1];

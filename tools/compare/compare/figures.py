@@ -213,11 +213,11 @@ def connections(bench, scenario, spec):
 
 
 def growth(bench, scenario, spec):
-    """The same loads with little and with much in the log."""
+    """The same loads with little and with much in the log; what is read is hot."""
     parts = {}
     seconds = min(bench.options.seconds, scenario["seconds"])
     write = {**scenario["load"], "topic": TOPIC}
-    read = {**scenario["reads"], "topic": TOPIC}
+    read = {**scenario["reads"], "topic": TOPIC, "last-records": hot_records(bench, scenario)}
     random = {**read, **scenario["random"], "from": "random"}
     with bench.broker(scenario, spec) as broker:
         for amount, nominal in scenario["sizes"].items():
@@ -227,6 +227,10 @@ def growth(bench, scenario, spec):
                 resident = {"resident_share": measure.resident_share(broker.data)} if broker.pid else {}
                 parts[f"{amount}: {part}"] = log_bytes | resident | bench.perf(broker, mode, load, seconds)
     return parts
+
+
+def hot_records(bench, scenario):
+    return max(1, int(bench.size(scenario["hot_bytes"])) // scenario["load"]["record-bytes"])
 
 
 def real_clients(bench, scenario, spec):

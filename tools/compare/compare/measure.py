@@ -161,7 +161,11 @@ def resident_share(folder):
     """Which share of the bytes in a folder's files is in the page cache."""
     resident = total = 0
     for path in files(folder):
-        pages, found = resident_pages(path)
+        try:
+            pages, found = resident_pages(path)
+        except FileNotFoundError:
+            # Checkpoints come and go while the broker runs.
+            continue
         total += pages
         resident += found
     return resident / total if total else 0.0
