@@ -33,7 +33,7 @@ const INFLIGHT: usize = 5;
 
 pub struct Machine {
     pub shards: Vec<Shard>,
-    /// Of the shards' workers, the janitor and the cleaner.
+    /// Of the shards' workers and readers, the janitor and the cleaner.
     queues: Vec<Jobs>,
 }
 
@@ -84,13 +84,15 @@ impl Machine {
         let mut queues = vec![janitor_jobs, cleaner_jobs];
         let shards = receivers.into_iter().enumerate().map(|(shard, mailbox)| {
             let (worker, jobs) = Worker::by_hand();
-            queues.push(jobs);
+            let (reader, reads) = Worker::by_hand();
+            queues.extend([jobs, reads]);
             let parts = EngineParts {
                 shard,
                 config: Arc::clone(&config),
                 cluster_id: "model".into(),
                 mailboxes: mailboxes.clone(),
                 worker,
+                reader,
                 janitor: janitor.clone(),
                 cleaner: cleaner.clone(),
                 catalog: catalog.clone(),

@@ -54,10 +54,6 @@ impl Partition {
             .is_some_and(|sent| sent.base.is_some())
     }
 
-    pub fn is_durable(&self, number: u32) -> bool {
-        self.sent.get(&number).is_some_and(|sent| sent.is_durable)
-    }
-
     /// The broker said that a batch is at `base`.
     pub fn acknowledge(&mut self, number: u32, base: i64, is_durable: bool) {
         self.place(number, base, is_durable);
