@@ -9,9 +9,17 @@ use kafka_protocol::messages::ResponseHeader;
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Request};
 use millstream::kafka::dispatch::Answer;
 use std::collections::VecDeque;
+use std::fmt;
 
 /// A reply without its size.
 pub struct Reply(Bytes);
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.len().min(100);
+        write!(f, "{} bytes, {:?}", self.0.len(), self.0.slice(..shown))
+    }
+}
 
 pub struct Client {
     connection: Connection,

@@ -37,6 +37,7 @@ const FAULTS: [Op; 6] = [
 pub type Place = (&'static str, i32);
 
 /// What a client waits for.
+#[derive(Debug)]
 pub enum Asked {
     Produce {
         at: Place,
@@ -97,10 +98,12 @@ pub struct Driver<'i> {
     pub groups: [Group; CLIENTS],
     pub producer_ids: BTreeSet<i64>,
     batches: u32,
+    starts: u64,
     /// File operations may have failed since the last start.
     pub is_faulty: bool,
     /// A change of the second topic failed: what became of it is not known before the next start.
     is_torn: bool,
+    trace: bool,
 }
 
 /// The bytes that choose; zeros, when they are used up.
@@ -138,7 +141,7 @@ impl<'i> Driver<'i> {
     fn new(input: &'i [u8]) -> Driver<'i> {
         let disk = Disk::new();
         let mut input = Input(input);
-        let machine = start(&mut input, disk.root());
+        let machine = start(&mut input, disk.root(), 1);
         let mut driver = Driver {
             input,
             disk,
@@ -149,6 +152,8 @@ impl<'i> Driver<'i> {
             groups: Default::default(),
             producer_ids: BTreeSet::new(),
             batches: 0,
+            starts: 1,
+            trace: std::env::var_os("MILLSTREAM_TRACE").is_some(),
             is_faulty: false,
             is_torn: false,
         };
@@ -156,8 +161,16 @@ impl<'i> Driver<'i> {
         driver
     }
 
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        if self.trace {
+            eprintln!("{:4} {what}", self.input.0.len());
+        }
+    }
+
     fn step(&mut self) {
-        match self.input.below(64) {
+        let what = self.input.below(64);
+        self.say(format_args!("step {what}"));
+        match what {
             0..14 => self.produce(),
             14..24 => self.produce_in_sequence(),
             24..32 => self.fetch(),
@@ -259,7 +272,8 @@ impl<'i> Driver<'i> {
 
     fn start(&mut self) {
         self.is_faulty = false;
-        self.machine = start(&mut self.input, self.disk.root());
+        self.starts += 1;
+        self.machine = start(&mut self.input, self.disk.root(), self.starts);
         self.clients = connect(&self.machine);
         for producer in self.producers.values_mut() {
             producer.is_waiting = false;
@@ -565,7 +579,9 @@ impl<'i> Driver<'i> {
     fn take_replies(&mut self) {
         for client in 0..self.clients.len() {
             while let Some((asked, reply)) = self.clients[client].receive() {
-                self.take(asked.expect("nobody waits for it"), reply);
+                let asked = asked.expect("nobody waits for it");
+                self.say(format_args!("{client}: {asked:?}: {reply:?}"));
+                self.take(asked, reply);
             }
         }
     }
@@ -603,7 +619,8 @@ impl<'i> Driver<'i> {
     }
 }
 
-fn start(input: &mut Input<'_>, dir: &Path) -> Machine {
+/// The `nth` start of a broker in `dir`.
+fn start(input: &mut Input<'_>, dir: &Path, nth: u64) -> Machine {
     let mut config = Config {
         data_dir: dir.to_owned(),
         cores: 1 + input.below(3),
@@ -617,7 +634,7 @@ fn start(input: &mut Input<'_>, dir: &Path) -> Machine {
     config.topic_defaults.config.segment_bytes = SEGMENT_BYTES;
     // The batches' timestamps are old.
     config.topic_defaults.config.retention_ms = -1;
-    Machine::start(config, 1 + input.below(3))
+    Machine::start(config, 1 + input.below(3), nth << 32)
 }
 
 fn connect(machine: &Machine) -> Vec<Client> {

@@ -27,6 +27,7 @@ use std::task::{Context, Wake, Waker};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use uuid::Uuid;
 
 /// Requests of a connection that are under way at once.
 const INFLIGHT: usize = 5;
@@ -68,8 +69,8 @@ thread_local! {
 }
 
 impl Machine {
-    /// Starts a broker over a data directory, as `server.rs` does.
-    pub fn start(config: Config, mailbox_depth: usize) -> Machine {
+    /// Starts a broker over a data directory, as `server.rs` does. New topics' ids count from `first_id`.
+    pub fn start(config: Config, mailbox_depth: usize, first_id: u64) -> Machine {
         let config = Arc::new(config);
         let dir: &Path = &config.data_dir;
         let mut catalog = Catalog::new(config.topic_defaults.clone());
@@ -79,7 +80,9 @@ impl Machine {
         upkeep::finish_deletions(&config, &mut catalog, &mut log, &janitor)
             .expect("deletions can be finished");
         let cleaner = Cleaner::on(cleaner);
-        let mut admin = Some(Admin::new(log));
+        let mut ids = (first_id..).map(|id| Uuid::from_u64_pair(0, id));
+        let new_id = move || ids.next().expect("there are enough");
+        let mut admin = Some(Admin::new(log).with_ids(new_id));
         let (mailboxes, receivers) = mailbox::mailboxes(config.cores, mailbox_depth);
         let mut queues = vec![janitor_jobs, cleaner_jobs];
         let shards = receivers.into_iter().enumerate().map(|(shard, mailbox)| {

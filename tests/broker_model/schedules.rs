@@ -2,8 +2,9 @@
 //! one job of a worker, one flush after the other, as a seed chooses. Mailboxes take one call, so that
 //! they are full most of the time.
 
+use super::disk::Disk;
 use super::machine::Machine;
-use crate::log_model::rng::Rng;
+use super::rng::Rng;
 use bytes::Bytes;
 use millstream::config::Config;
 use millstream::engine::admin::NewTopic;
@@ -118,8 +119,8 @@ fn in_many_orders<F: Future<Output = ()> + 'static>(
 ) {
     for seed in 1..=ORDERS {
         let mut rng = Rng::new(seed);
-        let dir = tempfile::tempdir().unwrap();
-        let mut machine = Machine::start(config(dir.path()), 1);
+        let disk = Disk::new();
+        let mut machine = Machine::start(config(disk.root()), 1, seed << 32);
         let engines: Vec<_> = machine
             .shards
             .iter()
