@@ -8,6 +8,7 @@ use crate::support::{Broker, eventually};
 use kafka_protocol::messages::*;
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 const POLICY_VIOLATION: i16 = 44;
 const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -186,6 +187,53 @@ fn a_connection_is_held_back_by_its_own_limits() {
                 .records
                 .is_some()
         );
+    }
+}
+
+#[test]
+fn requests_of_an_address_beyond_its_rate_wait_and_all_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--request-rate-per-address-max", "20"]);
+    let mut wires = [Wire::connect(broker.kafka), Wire::connect(broker.kafka)];
+    let began = Instant::now();
+    for _ in 0..20 {
+        for wire in &mut wires {
+            wire.send(&MetadataRequest::default(), METADATA);
+        }
+    }
+    for _ in 0..20 {
+        for wire in &mut wires {
+            wire.receive::<MetadataRequest>(METADATA);
+        }
+    }
+    // A second's worth comes at once, the other half in its time.
+    assert!(began.elapsed() >= Duration::from_millis(950));
+    is_told_of(&broker, "request_rate_per_address_max");
+}
+
+#[test]
+fn a_connections_requests_keep_to_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--connection-inflight-bytes-max", "64KiB"];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 2);
+    // Whatever comes behind it keeps its place until there is a record in the other partition.
+    wire.send(&fetch("t", &[(1, 0)]).with_max_wait_ms(3_600_000), FETCH);
+    let batch = Batch::of([vec![b'x'; 40 << 10]]).encode();
+    for _ in 0..4 {
+        wire.send(&produce("t", 0, -1, batch.clone()), PRODUCE);
+    }
+    eventually("it is held back", || {
+        reached(&broker, "connection_inflight_bytes_max") > 0.0
+    });
+    is_told_of(&broker, "connection_inflight_bytes_max");
+    Wire::connect(broker.kafka).append("t", 1, &Batch::of(["a"]));
+    let fetched = fetched_partition(wire.receive::<FetchRequest>(FETCH));
+    assert!(fetched.records.is_some());
+    for offset in 0..4 {
+        let produced = partition_of(wire.receive::<ProduceRequest>(PRODUCE));
+        assert_eq!(produced.base_offset, offset);
     }
 }
 

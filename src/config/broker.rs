@@ -135,6 +135,10 @@ table! {
         /// is accepted. As garbage ends its connection, it bounds the rate of garbage too. There is no
         /// limit unless one is set, for the same reason.
         connection_rate_per_address_max: usize = INT_MAX as usize, count(1, INT_MAX), shown "no limit";
+        /// The most requests a second from one address, all of its connections together. It may send a
+        /// second's worth at once; what comes beyond that is not read before its time. There is no
+        /// limit unless one is set, for the same reason.
+        request_rate_per_address_max: usize = INT_MAX as usize, count(1, INT_MAX), shown "no limit";
         /// How long a request may take to go on. A connection whose request has begun and brings less
         /// than `frame_bytes_per_second_min` for so long is closed.
         frame_timeout_ms: u64 = 30_000, millis(1, LONG_MAX);

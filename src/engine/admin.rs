@@ -23,7 +23,9 @@ const PRODUCER_ID_BLOCK: i64 = 1000;
 pub enum AdminError {
     #[error("topic {0:?} exists already")]
     TopicExists(String),
-    #[error("the files of a deleted topic {0:?} are still in the way; try again")]
+    #[error(
+        "a topic {0:?} was deleted, and what it left is not gone yet; try again. After a failure of the disk it goes at the next start"
+    )]
     StillDeleting(String),
     #[error("there is no such topic")]
     UnknownTopic,

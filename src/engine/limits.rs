@@ -58,6 +58,7 @@ limits! {
     CONNECTIONS = "connections_max";
     ADDRESS_CONNECTIONS = "connections_per_address_max";
     ADDRESS_CONNECTION_RATE = "connection_rate_per_address_max";
+    ADDRESS_REQUEST_RATE = "request_rate_per_address_max";
     FRAME_BYTES = "frame_bytes_max";
     FRAME_RATE = "frame_bytes_per_second_min";
     INFLIGHT_BYTES = "inflight_bytes_max";

@@ -21,6 +21,7 @@ use crate::log::{
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use tokio::sync::{Notify, oneshot};
@@ -247,7 +248,7 @@ impl Partition {
                     };
                 }
                 Err(AppendFailure::Refused(error)) => {
-                    let _ = append.reply.send(Err(error));
+                    self.refuse(append, error);
                 }
                 Err(AppendFailure::WriteFailed(error)) => {
                     tracing::error!(
@@ -339,15 +340,23 @@ impl Partition {
                 if !self.pending.is_empty() {
                     self.tell_of_no_room(&error);
                 }
-                for append in self.pending.drain(..) {
-                    let _ = append.reply.send(Err(match full {
+                for append in mem::take(&mut self.pending) {
+                    let error = match full {
                         true => EngineError::StorageFull,
                         false => EngineError::StorageFailed,
-                    }));
+                    };
+                    self.refuse(append, error);
                 }
                 (None, Due::default())
             }
         }
+    }
+
+    fn refuse(&mut self, append: Append, error: EngineError) {
+        if let Some(mark) = append.header.producer() {
+            self.producers.refuse(&mark);
+        }
+        let _ = append.reply.send(Err(error));
     }
 
     /// With a full disk, each partition that is written to asks again and again.

@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// How many batches of a producer a retry may reach back: what clients have in flight at most.
 pub const BATCHES_KEPT: usize = 5;
+/// Of how many producers the first batch is remembered when it is refused.
+const REFUSED_MOST: usize = 10_000;
 const SNAPSHOT_VERSION: u8 = 1;
 
 /// Why a batch does not follow what the producer sent before.
@@ -72,6 +74,9 @@ pub struct ProducerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producers {
     by_id: HashMap<i64, Producer>,
+    /// Of unknown producers, the batch that was refused and is to come again: its epoch and base
+    /// sequence. Not in snapshots, for with the connection all that came behind it is sent anew.
+    refused: HashMap<i64, (i16, i32)>,
     most: usize,
 }
 
@@ -80,6 +85,7 @@ impl Default for Producers {
     fn default() -> Producers {
         Producers {
             by_id: HashMap::new(),
+            refused: HashMap::new(),
             most: usize::MAX,
         }
     }
@@ -136,7 +142,7 @@ impl Producers {
     /// Holds a batch of `record_count` records against what the producer sent before.
     pub fn check(&self, mark: &ProducerMark, record_count: i32) -> Result<Verdict, SequenceError> {
         let Some(producer) = self.by_id.get(&mark.producer_id) else {
-            return Ok(Verdict::Append);
+            return self.check_unknown(mark);
         };
         let last_sequence = sequence_after(mark.base_sequence, record_count - 1);
         if mark.epoch == producer.epoch {
@@ -169,6 +175,35 @@ impl Producers {
         })
     }
 
+    /// An unknown producer may start anywhere (its state may have expired, or its records were
+    /// deleted), but not behind a batch that was refused: those in flight with it would be taken
+    /// before it, and it never after them.
+    fn check_unknown(&self, mark: &ProducerMark) -> Result<Verdict, SequenceError> {
+        match self.refused.get(&mark.producer_id) {
+            Some(&(epoch, first)) if epoch == mark.epoch && first != mark.base_sequence => {
+                Err(SequenceError::OutOfOrder {
+                    producer_id: mark.producer_id,
+                    got: mark.base_sequence,
+                    last: first - 1,
+                })
+            }
+            _ => Ok(Verdict::Append),
+        }
+    }
+
+    /// Takes note of a batch that [`check`](Self::check) let pass, and that was not appended all the
+    /// same. The producer is expected to send it again.
+    pub fn refuse(&mut self, mark: &ProducerMark) {
+        if self.by_id.contains_key(&mark.producer_id) || self.check_unknown(mark).is_err() {
+            return;
+        }
+        if self.refused.len() >= REFUSED_MOST {
+            self.refused.clear();
+        }
+        self.refused
+            .insert(mark.producer_id, (mark.epoch, mark.base_sequence));
+    }
+
     /// Takes note of a batch that was appended.
     pub fn record(
         &mut self,
@@ -181,6 +216,7 @@ impl Producers {
         if self.by_id.len() >= self.most && !self.by_id.contains_key(&mark.producer_id) {
             self.forget_oldest(self.by_id.len() - self.most + self.most / 8);
         }
+        self.refused.remove(&mark.producer_id);
         let producer = self.by_id.entry(mark.producer_id).or_insert(Producer {
             epoch: mark.epoch,
             last_ms: now_ms,
@@ -320,6 +356,30 @@ mod tests {
     fn an_unknown_producer_may_start_at_any_sequence() {
         let producers = Producers::default();
         assert_eq!(producers.check(&mark(3, 77), 5), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn what_was_in_flight_with_a_refused_first_batch_is_not_taken_before_it() {
+        let mut producers = Producers::default();
+        producers.refuse(&mark(0, 0));
+        producers.refuse(&mark(0, 10));
+        let behind = producers.check(&mark(0, 10), 10);
+        assert!(matches!(
+            behind,
+            Err(SequenceError::OutOfOrder { last: -1, .. })
+        ));
+        assert_eq!(producers.check(&mark(0, 0), 10), Ok(Verdict::Append));
+        producers.record(&mark(0, 0), 10, 0, -1, 0);
+        assert_eq!(producers.check(&mark(0, 10), 10), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn a_producer_that_gives_a_refused_batch_up_goes_on_in_a_newer_epoch() {
+        let mut producers = Producers::default();
+        producers.refuse(&mark(0, 0));
+        assert_eq!(producers.check(&mark(1, 0), 10), Ok(Verdict::Append));
+        producers.refuse(&mark(1, 0));
+        assert!(producers.check(&mark(1, 10), 10).is_err());
     }
 
     #[test]

@@ -340,6 +340,32 @@ fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
 }
 
 #[test]
+fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch_on() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let key = key(&*create(engine, "t", 1).await, 0);
+        let send = async |base_sequence| {
+            let batch = BatchBuilder {
+                producer_id: 7,
+                producer_epoch: 0,
+                base_sequence,
+                ..BatchBuilder::default()
+            };
+            let answer = append(engine, key, AckWhen::Appended, &batch, &["a", "b"]).await;
+            answer.await.unwrap().map(|appended| appended.base_offset)
+        };
+        fail(&engine.worker, Op::Reserve, libc::ENOSPC, true).await;
+        assert_eq!(send(0).await, Err(EngineError::StorageFull));
+        heal(&engine.worker).await;
+        let behind = send(2).await;
+        assert!(matches!(behind, Err(EngineError::OutOfOrderSequence(_))));
+        assert_eq!(send(0).await, Ok(0));
+        assert_eq!(send(2).await, Ok(2));
+    });
+}
+
+#[test]
 fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
     tokio_uring::start(async {
         let dir = tempfile::tempdir().unwrap();

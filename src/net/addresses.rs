@@ -7,13 +7,17 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Over so long the rate of new connections is counted.
+/// Over so long the rate of new connections is counted, and so much of its requests an address may
+/// send ahead of their time.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
+/// A limit this high is none.
+const NO_RATE: usize = i32::MAX as usize;
 /// Addresses without a connection are forgotten when there are twice as many as were left last time,
 /// and so many at least.
 const FORGET_AT_MIN: usize = 1024;
 
-/// The connections of the whole broker. It is asked once for each connection and once at its end.
+/// The connections of the whole broker. It is asked once for each connection and once at its end, and
+/// for each request where their rate is limited.
 pub struct Addresses(Mutex<State>);
 
 struct State {
@@ -27,6 +31,8 @@ struct Address {
     /// When the running second began, and how many connections were opened in it.
     since: Instant,
     opened: usize,
+    /// When all requests so far would have come, had they kept to the rate.
+    paced: Instant,
 }
 
 impl Default for Addresses {
@@ -58,6 +64,7 @@ impl Addresses {
             open: 0,
             since: now,
             opened: 0,
+            paced: now,
         });
         if address.open >= config.connections_per_address_max {
             return Err(&limits::ADDRESS_CONNECTIONS);
@@ -72,6 +79,24 @@ impl Addresses {
         address.open += 1;
         state.total += 1;
         Ok(())
+    }
+
+    /// Counts a request of an address with a connection; returns how long it has to wait.
+    pub fn pace(&self, from: IpAddr, config: &Config) -> Duration {
+        match config.request_rate_per_address_max >= NO_RATE {
+            true => Duration::ZERO,
+            false => self.pace_at(from, config, Instant::now()),
+        }
+    }
+
+    fn pace_at(&self, from: IpAddr, config: &Config, now: Instant) -> Duration {
+        let mut state = self.state();
+        let Some(address) = state.by_address.get_mut(&from) else {
+            return Duration::ZERO;
+        };
+        let one = RATE_WINDOW / config.request_rate_per_address_max as u32;
+        address.paced = address.paced.max(now) + one;
+        (address.paced - now).saturating_sub(RATE_WINDOW)
     }
 
     /// A connection that was counted is over.
@@ -162,6 +187,33 @@ mod tests {
             }
         });
         assert_eq!(addresses.state().total, 0);
+    }
+
+    #[test]
+    fn an_address_may_send_a_seconds_requests_at_once_and_then_one_at_its_time() {
+        let config = Config {
+            request_rate_per_address_max: 10,
+            ..Config::default()
+        };
+        let addresses = Addresses::default();
+        let start = Instant::now();
+        let one = IpAddr::from([127, 0, 0, 1]);
+        let other = IpAddr::from([127, 0, 0, 2]);
+        for from in [one, other] {
+            addresses.admit_at(from, &config, start).unwrap_or_default();
+        }
+        let wait = |from, ms| {
+            let now = start + Duration::from_millis(ms);
+            addresses.pace_at(from, &config, now).as_millis()
+        };
+        for _ in 0..10 {
+            assert_eq!(wait(one, 0), 0);
+        }
+        assert_eq!((wait(one, 0), wait(one, 50)), (100, 150));
+        assert_eq!(wait(other, 50), 0);
+        assert_eq!(wait(one, 1300), 0);
+        let unlimited = Config::default();
+        assert_eq!(addresses.pace(one, &unlimited), Duration::ZERO);
     }
 
     #[test]

@@ -139,6 +139,7 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
         room = READ_BYTES_BUSY;
         let mut frame = buffer.split_to(whole).freeze();
         frame.advance(PREFIX_BYTES);
+        net.pace(peer).await;
         if let Some(cost) = cost(peer, &frame) {
             shared.grow(cost).await;
         }

@@ -601,6 +601,8 @@ impl<'i> Driver<'i> {
     fn check(&mut self, at: Place) {
         let mut response = self.call(&ask::list_offsets(at.0, at.1, -2), LIST_OFFSETS);
         let start = response.topics.remove(0).partitions.remove(0).offset;
+        let partition = self.partition(at);
+        assert!((partition.start..=partition.start_max).contains(&start));
         let mut next = start;
         loop {
             let reply = self.call(&wire::fetch(at.0, &[(at.1, next)]), FETCH);

@@ -32,6 +32,8 @@ impl Engine {
                 .iter()
                 .filter(|damage| !known.contains(damage));
             inner.tell_damage(&found.cloned().collect::<Vec<_>>());
+            // Who adopts the groups may write to the partition.
+            drop(inner);
             match read {
                 Ok(()) => self.adopt_groups(key, loaded),
                 Err(error) => {

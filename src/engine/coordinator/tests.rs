@@ -102,6 +102,27 @@ fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() 
 }
 
 #[test]
+fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = broker(dir.path());
+        engine.ensure_offsets_topic().await.unwrap();
+        let home = engine.home_of_group(GROUP).unwrap();
+        let now_ms = clock::steady_ms();
+        let offset = engine.new_committed_offset(5, -1, String::new(), now_ms);
+        let left = offsets_topic::offset_record(GROUP, "t", 0, Some(&offset.unwrap())).unwrap();
+        assert!(engine.write(home, Ok(vec![left]), now_ms).await.unwrap());
+        let next = broker(dir.path());
+        next.load_groups();
+        assert_eq!(committed(&next, GROUP).await, []);
+        create(&next, "t", 1).await;
+        let last = broker(dir.path());
+        last.load_groups();
+        assert_eq!(committed(&last, GROUP).await, []);
+    });
+}
+
+#[test]
 fn a_group_whose_deletion_fails_is_there_as_before() {
     tokio_uring::start(async {
         let dir = tempfile::tempdir().unwrap();
