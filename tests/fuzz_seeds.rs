@@ -3,6 +3,7 @@
 //! `FUZZ_CORPUS=fuzz/corpus cargo test fuzz_seeds` writes them, a directory for each target.
 //! (`recovery` has none: its inputs are recipes.)
 
+use crate::broker_model;
 use crate::codecs::robustness;
 use millstream::engine::catalog::Entry;
 use millstream::engine::catalog_log;
@@ -105,6 +106,12 @@ fn producer_snapshots() {
     let alone = [&[0], &snapshot[..]].concat();
     let followed = [&[1, 1, 0, 9, 0, 0, 50], &snapshot[..]].concat();
     write("producers", &[alone, followed]);
+}
+
+/// The target takes the same bytes as the test, which has tried these.
+#[test]
+fn brokers() {
+    write("broker", &[1, 2, 3, 4].map(broker_model::input));
 }
 
 /// The batch with its records packed.

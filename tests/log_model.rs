@@ -7,13 +7,13 @@
 #[path = "log_model/compaction.rs"]
 mod compaction;
 #[path = "log_model/disk.rs"]
-mod disk;
+pub mod disk;
 #[path = "log_model/journal.rs"]
 mod journal;
 #[path = "log_model/model.rs"]
 mod model;
 #[path = "log_model/rng.rs"]
-mod rng;
+pub mod rng;
 
 use disk::Disk;
 use millstream::io::fault::{self, Op};

@@ -1,6 +1,7 @@
 //! Every integration test, in one binary: it links once.
 
 mod administration;
+mod broker_model;
 mod clients;
 mod clock;
 mod codecs;

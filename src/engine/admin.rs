@@ -71,6 +71,8 @@ pub struct Admin {
     log: Arc<Mutex<CatalogLog>>,
     /// Deleted topics whose files are out of the way, though the catalog does not say so yet.
     purgeable: RefCell<Vec<Uuid>>,
+    /// Makes the ids of new topics.
+    new_id: RefCell<Box<dyn FnMut() -> Uuid + Send>>,
 }
 
 impl Admin {
@@ -79,6 +81,16 @@ impl Admin {
             turn: tokio::sync::Mutex::new(()),
             log: Arc::new(Mutex::new(log)),
             purgeable: RefCell::default(),
+            new_id: RefCell::new(Box::new(Uuid::new_v4)),
+        }
+    }
+
+    /// Topics get ids from `new_id`, by which a test chooses what shard owns them.
+    #[cfg(any(test, feature = "faults"))]
+    pub fn with_ids(self, new_id: impl FnMut() -> Uuid + Send + 'static) -> Admin {
+        Admin {
+            new_id: RefCell::new(Box::new(new_id)),
+            ..self
         }
     }
 }
@@ -198,7 +210,7 @@ impl Engine {
             let config = TopicConfig::resolve(catalog.defaults(), &new.configs)
                 .map_err(AdminError::BadConfig)?;
             Ok(Topic {
-                id: Uuid::new_v4(),
+                id: (self.admin()?.new_id.borrow_mut())(),
                 name: new.name.clone(),
                 partitions: new.partitions,
                 configs: new.configs.clone(),

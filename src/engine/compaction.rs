@@ -33,10 +33,15 @@ impl Cleaner {
     /// # Errors
     /// EAGAIN when the system has no thread to give.
     pub fn start() -> io::Result<Cleaner> {
-        Ok(Cleaner {
-            worker: Worker::start("cleaner")?,
+        Ok(Cleaner::on(Worker::start("cleaner")?))
+    }
+
+    /// Compacts on `worker`.
+    pub fn on(worker: Worker) -> Cleaner {
+        Cleaner {
+            worker,
             turn: Arc::new(Semaphore::new(1)),
-        })
+        }
     }
 }
 

@@ -41,6 +41,13 @@ impl Worker {
         Ok(Worker { jobs })
     }
 
+    /// A worker without a thread: a test runs its jobs, when it likes.
+    #[cfg(any(test, feature = "faults"))]
+    pub fn by_hand() -> (Worker, Jobs) {
+        let (jobs, queue) = mpsc::channel();
+        (Worker { jobs }, Jobs(queue))
+    }
+
     /// Runs `job` on the worker thread, after all jobs that were handed over before; the answer
     /// comes back to the shard that waits for it. The job is in the queue when this returns,
     /// whether or when the answer is awaited.
@@ -67,5 +74,51 @@ impl Worker {
         };
         // The thread is there for as long as a handle is.
         let _ = self.jobs.send(Box::new(contained));
+    }
+}
+
+/// What was handed to a worker that has no thread.
+#[cfg(any(test, feature = "faults"))]
+pub struct Jobs(mpsc::Receiver<Job>);
+
+#[cfg(any(test, feature = "faults"))]
+impl Jobs {
+    /// Runs the oldest job on this thread; false when there is none.
+    pub fn run_next(&self) -> bool {
+        self.0.try_recv().map(|job| job()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn jobs_of_all_who_hold_it_run_one_after_the_other_and_a_panic_ends_only_its_own() {
+        let worker = Worker::start("worker").unwrap();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        thread::scope(|scope| {
+            for asker in 0..3 {
+                let (worker, done) = (worker.clone(), Arc::clone(&done));
+                scope.spawn(move || {
+                    for number in 0..4 {
+                        let done = Arc::clone(&done);
+                        worker.start_job(move || done.lock().unwrap().push((asker, number)));
+                    }
+                });
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let panicked = worker.run(|| -> u8 { panic!("a job that fails") });
+        assert_eq!(runtime.block_on(panicked), None);
+        assert_eq!(runtime.block_on(worker.run(|| 7)), Some(7));
+        let done = done.lock().unwrap();
+        for asker in 0..3 {
+            let own = done.iter().filter(|(of, _)| *of == asker);
+            assert!(own.map(|(_, number)| *number).eq(0..4));
+        }
     }
 }

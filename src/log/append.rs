@@ -156,11 +156,17 @@ impl Log {
         RoomJob::Create {
             dir: self.dir.clone(),
             topic_id: self.topic_id,
+            after: self.last_base(),
             base: self.offsets.end,
             bytes: self.next_reserve(0, 0, bytes),
             capacity: self.config.segment_bytes.max(bytes),
             index_interval_bytes: self.config.index_interval_bytes,
         }
+    }
+
+    fn last_base(&self) -> Option<i64> {
+        let active = self.active.as_ref().map(|active| active.base);
+        active.or_else(|| self.sealed.back().map(|last| last.base))
     }
 
     fn reopen_or_create(&mut self, bytes: usize) -> RoomJob {

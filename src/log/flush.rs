@@ -10,6 +10,7 @@ use super::WriteBack;
 use super::checkpoint::Checkpoint;
 use super::index;
 use super::jobs::CheckpointJob;
+use super::segment::SealedSegment;
 use std::io;
 use std::sync::Arc;
 
@@ -54,8 +55,14 @@ impl Log {
     }
 
     fn end_mark(&self) -> Mark {
+        let durable = self.durable;
+        let is_there = |last: &SealedSegment| {
+            last.base == durable.segment_base && self.offsets.end == durable.offset
+        };
         let (segment_base, position) = match (&self.active, self.sealed.back()) {
             (Some(active), _) => (active.base, active.size()),
+            // Its size may be what a survey saw while the file could not be opened: nothing.
+            (None, Some(last)) if is_there(last) => return durable,
             (None, Some(last)) => (last.base, last.size),
             (None, None) => (self.offsets.end, 0),
         };

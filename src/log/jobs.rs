@@ -33,6 +33,8 @@ pub enum RoomJob {
     Create {
         dir: PathBuf,
         topic_id: Uuid,
+        /// The last segment that the log has.
+        after: Option<i64>,
         base: i64,
         bytes: u64,
         capacity: usize,
@@ -94,13 +96,15 @@ impl RoomJob {
             RoomJob::Create {
                 dir,
                 topic_id,
+                after,
                 base,
                 bytes,
                 capacity,
                 index_interval_bytes,
             } => {
                 let index = IndexBuilder::new(base, index_interval_bytes);
-                create(dir, topic_id, index, bytes, capacity, base).map(Room::Opened)
+                prepare_dir(&dir, topic_id, after, base)?;
+                create(&dir, index, bytes, capacity).map(Room::Opened)
             }
             RoomJob::Reopen {
                 dir,
@@ -151,31 +155,36 @@ fn reopen(
     })
 }
 
+fn prepare_dir(dir: &Path, topic_id: Uuid, after: Option<i64>, base: i64) -> io::Result<()> {
+    let there = match list_segments(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        bases => bases?,
+    };
+    // Only the very first segment: in a log that lost its checkpoint, one that starts here would say
+    // that all before was deleted.
+    if there.is_empty() {
+        create_log(dir, topic_id, base)?;
+    }
+    let is_half = |half: &i64| after.is_some_and(|after| after < *half) && *half < base;
+    there
+        .into_iter()
+        .filter(is_half)
+        .try_for_each(|half| file::remove(&segment::file_path(dir, half, "log")))
+}
+
 fn create(
-    dir: PathBuf,
-    topic_id: Uuid,
+    dir: &Path,
     index: IndexBuilder,
     bytes: u64,
     capacity: usize,
-    base: i64,
 ) -> io::Result<OpenedSegment> {
-    // Only the very first segment: in a log that lost its checkpoint, one that starts here would say
-    // that all before was deleted.
-    if has_no_segments(&dir)? {
-        create_log(&dir, topic_id, base)?;
-    }
-    create_file(&dir, index, bytes, capacity, base).inspect_err(|_| {
+    let base = index.base();
+    create_file(dir, index, bytes, capacity, base).inspect_err(|_| {
         // A file of that name would be taken for a segment at the next start, though the log may
-        // have gone on beyond its base.
-        let _ = file::remove(&segment::file_path(&dir, base, "log"));
+        // have gone on beyond its base. Where it cannot be removed now, it is before the next segment
+        // is created.
+        let _ = file::remove(&segment::file_path(dir, base, "log"));
     })
-}
-
-fn has_no_segments(dir: &Path) -> io::Result<bool> {
-    match list_segments(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        bases => Ok(bases?.is_empty()),
-    }
 }
 
 fn create_log(dir: &Path, topic_id: Uuid, base: i64) -> io::Result<()> {

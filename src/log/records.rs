@@ -275,6 +275,17 @@ mod tests {
     use kafka_protocol::indexmap::IndexMap;
     use kafka_protocol::records as oracle;
 
+    /// Miri interprets no C, in which the oracle has the last two.
+    const CODECS: &[oracle::Compression] = match cfg!(miri) {
+        false => &[
+            oracle::Compression::Gzip,
+            oracle::Compression::Snappy,
+            oracle::Compression::Lz4,
+            oracle::Compression::Zstd,
+        ],
+        true => &[oracle::Compression::Gzip, oracle::Compression::Snappy],
+    };
+
     fn encoded(compression: oracle::Compression) -> Vec<u8> {
         let records: Vec<oracle::Record> = (0..20)
             .map(|index| oracle::Record {
@@ -304,9 +315,8 @@ mod tests {
 
     #[test]
     fn records_of_every_codec_are_read_as_another_implementation_wrote_them() {
-        use oracle::Compression::{Gzip, Lz4, None, Snappy, Zstd};
-        for compression in [None, Gzip, Snappy, Lz4, Zstd] {
-            let batch = encoded(compression);
+        for compression in [oracle::Compression::None].iter().chain(CODECS) {
+            let batch = encoded(*compression);
             let header = BatchHeader::parse(&batch).unwrap();
             let records = Records::unpack(header, &batch, 1 << 20).unwrap();
             let records: Vec<_> = records.iter().map(Result::unwrap).collect();
@@ -329,6 +339,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "zstd is written in C")]
     fn a_zstd_frame_that_asks_for_a_huge_window_is_refused() {
         let plain = encoded(oracle::Compression::Zstd);
         let header = BatchHeader::parse(&plain).unwrap();
@@ -348,9 +359,8 @@ mod tests {
 
     #[test]
     fn a_compressed_bomb_stops_at_the_limit() {
-        use oracle::Compression::{Gzip, Lz4, Snappy, Zstd};
-        for compression in [Gzip, Snappy, Lz4, Zstd] {
-            let batch = encoded(compression);
+        for compression in CODECS {
+            let batch = encoded(*compression);
             let header = BatchHeader::parse(&batch).unwrap();
             let error = Records::unpack(header, &batch, 500).err().unwrap();
             assert!(
@@ -393,9 +403,8 @@ mod tests {
 
     #[test]
     fn torn_compressed_data_and_unknown_codecs_are_errors() {
-        use oracle::Compression::{Gzip, Lz4, Snappy, Zstd};
-        for compression in [Gzip, Snappy, Lz4, Zstd] {
-            let mut batch = encoded(compression);
+        for compression in CODECS {
+            let mut batch = encoded(*compression);
             batch.truncate(HEADER_BYTES + (batch.len() - HEADER_BYTES) / 2);
             let header = BatchHeader::parse(&batch).unwrap();
             let error = Records::unpack(header, &batch, 1 << 20).err().unwrap();
@@ -404,7 +413,7 @@ mod tests {
                 "{compression:?}"
             );
         }
-        let batch = repacked(&encoded(Gzip), 5, b"x");
+        let batch = repacked(&encoded(oracle::Compression::Gzip), 5, b"x");
         let header = BatchHeader::parse(&batch).unwrap();
         let error = Records::unpack(header, &batch, 1000).err().unwrap();
         assert!(matches!(error, RecordsError::UnknownCodec));

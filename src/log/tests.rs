@@ -418,6 +418,28 @@ fn a_full_disk_refuses_appends_until_there_is_space_again() {
 }
 
 #[test]
+fn a_half_segment_that_cannot_be_removed_is_gone_before_the_log_goes_on_behind_it() {
+    let mut at = fixture(config());
+    at.append(9);
+    at.flush();
+    fault::inject(Op::Remove, 0, libc::ENOSPC, true);
+    at.try_append(&batch(1, 8000, START_MS)).unwrap_err();
+    fault::clear();
+    assert_eq!(at.segments(), [0, 27]);
+    at.try_append(&batch(1, 50, START_MS)).unwrap();
+    fault::inject(Op::Remove, 0, libc::ENOSPC, true);
+    at.try_append(&batch(1, 8000, START_MS)).unwrap_err();
+    fault::clear();
+    assert_eq!(at.try_append(&batch(1, 8000, START_MS)).unwrap(), 28);
+    assert_eq!(at.segments(), [0, 28]);
+    at.flush();
+    at.checkpoint();
+    at.reopen();
+    assert!(!at.read(27, 1000, true).is_empty());
+    assert_eq!(at.log.offsets().end, 29);
+}
+
+#[test]
 fn an_index_that_cannot_be_written_holds_nothing_up() {
     let mut at = fixture(config());
     at.append(9);

@@ -163,6 +163,33 @@ mod tests {
     }
 
     #[test]
+    fn shards_that_admit_at_the_same_time_keep_to_the_limit_together() {
+        let config = Config {
+            connections_max: 3,
+            ..Config::default()
+        };
+        let addresses = Addresses::default();
+        let from = IpAddr::from([127, 0, 0, 1]);
+        let admitted = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    if addresses.admit(from, &config).is_ok() {
+                        admitted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(admitted.into_inner(), 3);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| addresses.release(from));
+            }
+        });
+        assert_eq!(addresses.state().total, 0);
+    }
+
+    #[test]
     fn an_address_may_send_a_seconds_requests_at_once_and_then_one_at_its_time() {
         let config = Config {
             request_rate_per_address_max: 10,

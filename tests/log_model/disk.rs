@@ -20,16 +20,23 @@ pub struct Disk {
     synced: Rc<RefCell<State>>,
 }
 
-/// What is certain.
+/// What is certain, by inode number. The handles keep the numbers from being used again.
 #[derive(Default)]
 struct State {
-    /// Content by inode number. The handle keeps the number from being used again.
+    /// Contents.
     files: BTreeMap<u64, (File, Vec<u8>)>,
-    /// Names in the log's directory.
-    names: BTreeMap<String, u64>,
-    /// Whether the log's directory itself is certain.
-    has_dir: bool,
+    /// Names in directories.
+    dirs: BTreeMap<u64, (File, BTreeMap<String, u64>)>,
 }
+
+/// What a power cut leaves.
+enum Image {
+    File(Vec<u8>),
+    Dir(BTreeMap<String, Image>),
+}
+
+/// Which directories are where they were, by inode number: one is never in two places.
+type Moves = BTreeMap<u64, bool>;
 
 impl Disk {
     /// In memory where the system has a place for that: a run makes thousands of syncs.
@@ -43,9 +50,13 @@ impl Disk {
             root: root.unwrap(),
             synced: Rc::default(),
         };
-        let (state, dir) = (Rc::clone(&disk.synced), disk.log_dir());
-        fault::observe_syncs(move |what| state.borrow_mut().note(&dir, what));
+        let (state, root) = (Rc::clone(&disk.synced), disk.root().to_owned());
+        fault::observe_syncs(move |what| state.borrow_mut().note(&root, what));
         disk
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
     }
 
     pub fn log_dir(&self) -> PathBuf {
@@ -68,79 +79,119 @@ impl Disk {
         }
     }
 
-    /// Replaces the directory by one that a power cut now could leave.
+    /// Replaces all there is by what a power cut now could leave.
     pub fn cut_power(&self, rng: &mut Rng) {
-        let image = self.image(rng);
-        let _ = fs::remove_dir_all(self.log_dir());
-        let mut state = State::default();
-        if let Some(image) = image {
-            fs::create_dir(self.log_dir()).unwrap();
-            state.has_dir = true;
-            for (name, content) in image {
-                let path = self.log_dir().join(&name);
-                fs::write(&path, &content).unwrap();
-                let inode = state.keep(handle(&path));
-                state.names.insert(name, inode);
+        let image = self.image(&handle(self.root()), rng, &mut Moves::new());
+        for entry in fs::read_dir(self.root()).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => fs::remove_dir_all(path).unwrap(),
+                false => fs::remove_file(path).unwrap(),
             }
         }
+        let mut state = State::default();
+        state.write(self.root(), image);
         *self.synced.borrow_mut() = state;
     }
 
-    fn image(&self, rng: &mut Rng) -> Option<BTreeMap<String, Vec<u8>>> {
+    fn image(&self, dir: &File, rng: &mut Rng, moves: &mut Moves) -> BTreeMap<String, Image> {
         let synced = self.synced.borrow();
-        let now = list(&self.log_dir());
-        if !self.log_dir().exists() || (!synced.has_dir && rng.one_in(2)) {
-            return None;
-        }
+        let now = list(&opened_path(dir));
+        let none = BTreeMap::new();
+        let before = synced
+            .dirs
+            .get(&inode_of(dir))
+            .map_or(&none, |(_, names)| names);
         let mut image = BTreeMap::new();
-        let names: BTreeSet<&String> = synced.names.keys().chain(now.keys()).collect();
+        let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
         for name in names {
-            let old = synced.names.get(name).map(|inode| &synced.files[inode].0);
+            let old = before.get(name).map(|inode| synced.handle(*inode));
             let new = now.get(name).map(|(_, file)| file);
-            let Some(file) = (if rng.one_in(2) { old } else { new }) else {
+            let moved = [old, new].into_iter().flatten().find(|file| is_dir(file));
+            let takes_old = match moved {
+                Some(dir) => *moves.entry(inode_of(dir)).or_insert_with(|| rng.one_in(2)),
+                None => rng.one_in(2),
+            };
+            let Some(file) = (if takes_old { old } else { new }) else {
                 continue;
             };
+            if is_dir(file) {
+                let inner = self.image(file, rng, moves);
+                image.insert(name.clone(), Image::Dir(inner));
+                continue;
+            }
             let mut content = synced.torn(file, rng);
             if name.ends_with(".index") && !damage_index(&mut content, rng) {
                 continue;
             }
-            image.insert(name.clone(), content);
+            image.insert(name.clone(), Image::File(content));
         }
-        Some(image)
+        image
     }
 }
 
 impl State {
-    fn note(&mut self, log_dir: &Path, what: Synced<'_>) {
+    fn note(&mut self, root: &Path, what: Synced<'_>) {
         match what {
             Synced::File(file) => {
                 self.keep(handle(&opened_path(file)));
             }
-            Synced::Dir(dir) if dir == log_dir => {
-                self.names.clear();
-                for (name, (inode, file)) in list(log_dir) {
+            Synced::Dir(dir) if dir.starts_with(root) => {
+                let mut names = BTreeMap::new();
+                for (name, (inode, file)) in list(dir) {
                     // The name is certain now, the content is not.
-                    self.files.entry(inode).or_insert((file, Vec::new()));
-                    self.names.insert(name, inode);
+                    match is_dir(&file) {
+                        true => drop(self.dirs.entry(inode).or_insert((file, BTreeMap::new()))),
+                        false => drop(self.files.entry(inode).or_insert((file, Vec::new()))),
+                    }
+                    names.insert(name, inode);
                 }
+                let dir = handle(dir);
+                self.dirs.insert(inode_of(&dir), (dir, names));
             }
-            Synced::Dir(_) => self.has_dir = log_dir.exists(),
+            Synced::Dir(_) => {}
         }
     }
 
-    fn keep(&mut self, file: File) -> u64 {
-        let inode = file.metadata().unwrap().ino();
+    /// Writes what is certain from then on.
+    fn write(&mut self, dir: &Path, image: BTreeMap<String, Image>) {
+        let mut names = BTreeMap::new();
+        for (name, image) in image {
+            let path = dir.join(&name);
+            match image {
+                Image::File(content) => {
+                    fs::write(&path, content).unwrap();
+                    self.keep(handle(&path));
+                }
+                Image::Dir(inner) => {
+                    fs::create_dir(&path).unwrap();
+                    self.write(&path, inner);
+                }
+            }
+            names.insert(name, inode_of(&handle(&path)));
+        }
+        let dir = handle(dir);
+        self.dirs.insert(inode_of(&dir), (dir, names));
+    }
+
+    fn keep(&mut self, file: File) {
         let content = read(&file);
-        self.files.insert(inode, (file, content));
-        inode
+        self.files.insert(inode_of(&file), (file, content));
+    }
+
+    fn handle(&self, inode: u64) -> &File {
+        let file = self.files.get(&inode).map(|(file, _)| file);
+        file.unwrap_or_else(|| &self.dirs[&inode].0)
     }
 
     /// The content of a file whose blocks since its last sync reached the medium or did not.
     fn torn(&self, file: &File, rng: &mut Rng) -> Vec<u8> {
         let new = read(file);
-        let inode = file.metadata().unwrap().ino();
         let none = Vec::new();
-        let old = self.files.get(&inode).map_or(&none, |(_, content)| content);
+        let old = self
+            .files
+            .get(&inode_of(file))
+            .map_or(&none, |(_, content)| content);
         let length = if rng.one_in(2) { old.len() } else { new.len() };
         let block = if rng.one_in(4) { 512 } else { 4096 };
         // All old and all new are likelier than chance would have them.
@@ -187,7 +238,7 @@ fn list(dir: &Path) -> BTreeMap<String, (u64, File)> {
         let path = entry.unwrap().path();
         let file = handle(&path);
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        names.insert(name, (file.metadata().unwrap().ino(), file));
+        names.insert(name, (inode_of(&file), file));
     }
     names
 }
@@ -197,6 +248,14 @@ fn handle(path: &Path) -> File {
     let mut options = File::options();
     options.read(true).custom_flags(libc::O_PATH);
     options.open(path).unwrap()
+}
+
+fn inode_of(handle: &File) -> u64 {
+    handle.metadata().unwrap().ino()
+}
+
+fn is_dir(handle: &File) -> bool {
+    handle.metadata().unwrap().is_dir()
 }
 
 fn opened_path(file: &File) -> PathBuf {

@@ -324,6 +324,31 @@ fn a_last_segment_that_cannot_be_read_takes_no_appends() {
 }
 
 #[test]
+fn a_last_segment_that_could_not_be_opened_for_a_while_is_whole_after_the_next_start() {
+    let mut at = stopped(25);
+    let last = *at.segments().last().unwrap();
+    fault::inject(Op::Open, 0, libc::EIO, true);
+    let mut found = Vec::new();
+    while found.is_empty() {
+        let read = at.log.read(last, 4000, true, true, START_MS).unwrap();
+        let Read::Load(job) = read else {
+            panic!("it cannot be read");
+        };
+        match job.run() {
+            Ok(loaded) => found = at.log.load_done(loaded, START_MS),
+            Err(_) => assert!(at.log.doubt(last)),
+        }
+    }
+    fault::clear();
+    at.checkpoint();
+    let recovered = at.reopen();
+    assert_eq!((recovered.cut_bytes, recovered.end_offset), (0, 75));
+    at.check_lost(0..0);
+    at.append(1);
+    assert_eq!(at.log.offsets().end, 78);
+}
+
+#[test]
 fn retention_and_compaction_leave_damage_where_it_is_until_its_time_is_over() {
     let mut at = stopped(35);
     let [first, second, third, _] = at.segments()[..] else {
