@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 const START_MAX: Duration = Duration::from_millis(60);
 const LOAD_MAX: Duration = Duration::from_millis(450);
+/// One load in twelve: long enough for segments that are written over older ones.
+const LONG_LOAD_MAX: Duration = Duration::from_secs(3);
 const SHORT_LOAD_MAX: Duration = Duration::from_millis(100);
 const SQUEEZE_MAX: Duration = Duration::from_millis(250);
 const STOP_MAX: Duration = Duration::from_millis(40);
@@ -397,6 +399,10 @@ impl Plan {
             .map(|_| Moment::draw(rng, START_MAX))
             .collect();
         let flags = draw_flags(rng);
+        let load_max = match rng.one_in(12) {
+            true => load_max.max(LONG_LOAD_MAX),
+            false => load_max,
+        };
         let load = Moment::draw(rng, load_max);
         let ending = match rng.below(10) {
             0 => Ending::CleanStop,

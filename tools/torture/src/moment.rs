@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_micros(300);
 
 /// Files whose names end so show what is under way: a compaction and its steps, a checkpoint, a
-/// deletion.
-const WORK: [&str; 6] = [
+/// deletion, a segment that is to be written over.
+const WORK: [&str; 7] = [
     "swap",
     "swap.tmp",
     ".cleaned",
     "compaction.tmp",
     "checkpoint.tmp",
     "-delete",
+    "spare",
 ];
 
 /// When to strike.

@@ -32,7 +32,7 @@ pub const SMALL: Scale = Scale {
 const PARTITIONS_MAX: usize = 4;
 const SEGMENT_BYTES: &str = "1048576";
 /// A few batches of such values fill a segment.
-const FILLING_VALUE_BYTES: u32 = 30_000;
+const FILLING_VALUE_BYTES: u32 = 45_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Before the load of a cycle: deletes topics that have grown large, creates new ones in their
@@ -137,6 +137,7 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
         configs.push(("message.timestamp.after.max.ms", any));
     }
     let mut keys = None;
+    let mut partitions = 1 + rng.below(PARTITIONS_MAX) as i32;
     let mut value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
     let upkeep = match rng.below(8) {
         0 => Upkeep::Trim,
@@ -147,6 +148,7 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
                 // Segments fill up, so that the next is written over what retention has taken.
                 configs.push(("segment.ms", "10000".to_owned()));
                 value_bytes_max = FILLING_VALUE_BYTES;
+                partitions = 1;
             }
             Upkeep::Retain { bytes }
         }
@@ -185,7 +187,6 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
         keys,
         value_bytes_max,
     };
-    let partitions = 1 + rng.below(PARTITIONS_MAX) as i32;
     let configs = configs.into_iter();
     let configs = configs.map(|(name, value)| (name.to_owned(), value));
     (
