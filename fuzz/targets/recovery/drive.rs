@@ -128,10 +128,11 @@ fn read(log: &mut Log, offset: i64) -> Result<Option<bytes::Bytes>, ReadError> {
         let base = job.opens();
         match job.run() {
             // As the engine does: what was found is remembered.
-            Ok(loaded) if !log.load_done(loaded, NOW_MS).is_empty() => {
-                log.damage().write(log.dir()).expect("room for a few bytes");
+            Ok(loaded) => {
+                if !log.load_done(loaded, NOW_MS).is_empty() {
+                    log.damage().write(log.dir()).expect("room for a few bytes");
+                }
             }
-            Ok(_) => {}
             // As the engine does: the whole segment is checked before it is read again.
             Err(error) => assert!(base.is_some_and(|base| log.doubt(base)), "{error}"),
         }
