@@ -9,10 +9,12 @@
 //! last u32 28, kind u8 32; crc32 of all before.
 
 use super::ReadError;
+use super::batch::BatchHeader;
 use super::jobs;
 use super::scan::{Found, Scan, Step};
 use super::segment::{self, IndexBuilder, SegmentView};
 use crate::io::{file, map};
+use std::cmp::Ordering;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -393,6 +395,13 @@ pub fn survey(
     Ok(surveyor.survey)
 }
 
+fn peek(scan: &mut Scan, position: usize) -> io::Result<Option<BatchHeader>> {
+    match scan.peek(position) {
+        Err(error) if is_of_medium(&error) => Ok(None),
+        header => header,
+    }
+}
+
 struct Surveyor {
     expected: Expected,
     /// Damage whose end is not found yet: where it begins.
@@ -406,7 +415,7 @@ impl Surveyor {
             let position = scan.position();
             match scan.step() {
                 Ok(None) => break,
-                Ok(Some(Step::Batch(found))) => self.batch(&found, scan, visit),
+                Ok(Some(Step::Batch(found))) => self.batch(&found, scan, visit)?,
                 Ok(Some(Step::Damage { position, .. })) => self.lose(position, Why::NoBatch),
                 Ok(Some(Step::Recycled { position, .. })) => self.lose(position, Why::Recycled),
                 Ok(Some(Step::Zeros { position, .. })) => self.lose(position, Why::Zeros),
@@ -421,12 +430,19 @@ impl Surveyor {
         Ok(())
     }
 
-    fn batch(&mut self, found: &Found, scan: &Scan, visit: &mut dyn FnMut(&Found, &[u8])) {
+    fn batch(
+        &mut self,
+        found: &Found,
+        scan: &mut Scan,
+        visit: &mut dyn FnMut(&Found, &[u8]),
+    ) -> io::Result<()> {
         if !found.crc_matches {
-            return self.lose(found.position, Why::BadCrc);
+            self.lose(found.position, Why::BadCrc);
+            return Ok(());
         }
-        if !self.fits(found, scan) {
-            return self.lose(found.position, Why::WrongOffset);
+        if !self.fits(found, scan)? {
+            self.lose(found.position, Why::WrongOffset);
+            return Ok(());
         }
         let header = &found.header;
         self.close(header.base_offset, found.position);
@@ -437,31 +453,46 @@ impl Surveyor {
         self.survey.end_position = found.end;
         self.survey.next_offset = header.next_offset();
         visit(found, scan.bytes(found));
+        Ok(())
     }
 
     /// Whether a batch has the offset that it should have. It is not under the checksum: one that does
     /// not follow the batch before it, though the next one does, is wrong itself.
-    fn fits(&self, found: &Found, scan: &Scan) -> bool {
+    fn fits(&self, found: &Found, scan: &mut Scan) -> io::Result<bool> {
         let (header, next) = (&found.header, self.survey.next_offset);
-        if header.base_offset < next || header.next_offset() > self.expected.end {
-            return false;
+        let end = header.next_offset();
+        if header.base_offset <= next || end > self.expected.end {
+            return Ok(header.base_offset == next && end <= self.expected.end);
         }
-        if header.base_offset == next {
-            return true;
-        }
-        match scan.next_base_offset() {
-            Some(behind) => behind >= header.next_offset() && !self.is_lone(found, behind),
+        let in_gap = header.base_offset < self.expected.gaps_end;
+        let is_behind_damage = self.pending.is_some();
+        let Some(behind) = peek(scan, found.end)? else {
             // Nothing behind it tells; the segment's end does, or what is damaged before it.
-            None => {
-                let in_gap = header.base_offset < self.expected.gaps_end;
-                self.pending.is_some() || in_gap || header.next_offset() == self.expected.end
+            return Ok(is_behind_damage || in_gap || end == self.expected.end);
+        };
+        match behind.base_offset.cmp(&end) {
+            Ordering::Equal => Ok(true),
+            Ordering::Greater if in_gap => Ok(true),
+            Ordering::Greater if !is_behind_damage => {
+                let count = i64::from(header.last_offset_delta) + 1;
+                Ok(behind.base_offset != next + count)
             }
+            Ordering::Less if !is_behind_damage && !in_gap => Ok(false),
+            // One of the two is wrong, and before them is nothing that tells which.
+            _ => Ok(!self.is_followed(&behind, found.end, scan)?),
         }
     }
 
-    fn is_lone(&self, found: &Found, behind: i64) -> bool {
-        let count = i64::from(found.header.last_offset_delta) + 1;
-        self.pending.is_none() && behind == self.survey.next_offset + count
+    /// Whether the batch at `position` ends where the next one, or the next segment, begins.
+    fn is_followed(
+        &self,
+        header: &BatchHeader,
+        position: usize,
+        scan: &mut Scan,
+    ) -> io::Result<bool> {
+        let behind = peek(scan, position + header.size())?;
+        let follows = behind.map_or(self.expected.end, |behind| behind.base_offset);
+        Ok(follows == header.next_offset())
     }
 
     fn lose(&mut self, position: usize, why: Why) {

@@ -132,6 +132,15 @@ impl Scan {
         Ok(self.reader.bytes(range))
     }
 
+    /// What the bytes at `position` claim to be, when they look like a batch. The scan stays where it is.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn peek(&mut self, position: usize) -> io::Result<Option<BatchHeader>> {
+        self.load(position + HEADER_BYTES)?;
+        Ok(self.header_at(position).ok())
+    }
+
     /// The base offset that the next step's bytes claim, when they look like a batch.
     pub fn next_base_offset(&self) -> Option<i64> {
         self.header_at(self.position)

@@ -195,6 +195,35 @@ fn every_changed_byte_costs_the_records_of_its_batch_and_no_others() {
 }
 
 #[test]
+fn a_wrong_offset_behind_damage_costs_no_other_batch() {
+    for flipped in [-2 * OFFSETS, -1, 1, 7 * OFFSETS] {
+        for (damaged, wrong) in [(3, 5), (3, 4), (7, 9), (1, 3)] {
+            let mut at = stopped(25);
+            let second = at.segments()[1];
+            let records = at.try_read(second).unwrap();
+            let size = BatchHeader::parse(&records).unwrap().size();
+            at.change(second, |bytes| {
+                bytes[damaged * size + 70] ^= 4;
+                let base = (second + wrong as i64 * OFFSETS + flipped).to_be_bytes();
+                bytes[wrong * size..wrong * size + 8].copy_from_slice(&base);
+            });
+            at.reopen();
+            assert!(at.log.doubt(second));
+            let is_lost = |offset: i64| {
+                let batch = (offset - second) / OFFSETS;
+                offset >= second && [damaged as i64, wrong as i64].contains(&batch)
+            };
+            let Offsets { start, durable, .. } = at.log.offsets();
+            for offset in start..durable {
+                let is_read = at.try_read(offset).is_ok();
+                let what = format!("{offset} with batch {damaged} damaged, {wrong} by {flipped}");
+                assert_eq!(is_read, !is_lost(offset), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
 fn bytes_too_many_between_two_batches_cost_no_record() {
     let mut at = stopped(25);
     let base = at.segments()[0];
