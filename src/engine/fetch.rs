@@ -214,9 +214,12 @@ impl Engine {
                     // one stall beats going in circles.
                     assume_resident = matches!(job, LoadJob::Populate { .. });
                     if let Err(error) = self.load(partition, job).await {
+                        let mut inner = partition.borrow_mut();
+                        // Retention took it meanwhile: who reads again is told so.
+                        let is_gone = offset < inner.offsets().start;
                         // Pages that cannot be read: all of the segment is checked, once, to tell which.
-                        let is_news = assume_resident && partition.borrow_mut().log.doubt(offset);
-                        if !is_news {
+                        let is_news = assume_resident && inner.log.doubt(offset);
+                        if !is_gone && !is_news {
                             return Err(error);
                         }
                         assume_resident = false;

@@ -13,6 +13,7 @@ use crate::io::file;
 use crate::log::Read;
 use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
+use crate::log::jobs::LoadJob;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -581,6 +582,39 @@ fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() 
             outcome.records,
             Err(EngineError::OffsetOutOfRange { .. })
         ));
+    });
+}
+
+#[test]
+fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later() {
+    tokio_uring::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let before = &start(dir.path(), 1)[0];
+        let key = key(&*create(before, "t", 1).await, 0);
+        append_one(before, key, "a").await;
+        flush(before);
+        let engine = &start(dir.path(), 1)[0];
+        let partition = engine.partition(key).unwrap();
+        let (release, gate) = std::sync::mpsc::channel();
+        engine.worker.start_job(move || {
+            let _ = gate.recv();
+            fault::inject(Op::Open, 0, libc::EMFILE, true);
+        });
+        let delete = async {
+            partition.borrow_mut().log.delete_records(1).unwrap();
+            release.send(()).unwrap();
+        };
+        let (outcome, ()) = futures_util::join!(read(engine, key, 0, None), delete);
+        assert!(matches!(
+            outcome.records,
+            Err(EngineError::OffsetOutOfRange { .. })
+        ));
+        // What is still there is looked at again, though the log starts behind the segment's base.
+        let job = partition.borrow_mut().log.max_timestamp().unwrap_err();
+        fail(&engine.worker, Op::Open, libc::EIO, true).await;
+        assert_eq!(engine.load(&partition, job).await, Ok(()));
+        let again = partition.borrow_mut().log.max_timestamp().unwrap_err();
+        assert!(matches!(again, LoadJob::Survey { .. }));
     });
 }
 

@@ -115,12 +115,8 @@ impl Log {
     }
 
     /// Takes note that the sealed segment with this offset could not be read as it should: before it is
-    /// read again all of it is checked. False when that was done before, and reading again is of no
-    /// use. An offset that retention took meanwhile is to be asked for again, too: the answer is another.
+    /// read again all of it is checked. False when that was done before.
     pub fn doubt(&mut self, offset: i64) -> bool {
-        if offset < self.offsets.start {
-            return true;
-        }
         let at = self.sealed.partition_point(|segment| segment.end <= offset);
         let segment = self.sealed.get_mut(at);
         let Some(segment) = segment.filter(|found| found.health != Health::Surveyed) else {

@@ -119,6 +119,8 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
         };
         peer.in_frame.set(None);
         let whole = PREFIX_BYTES + size;
+        // Before it takes memory that others wait for.
+        net.pace(peer).await;
         let own = budget.take(size).await;
         let mut shared = net.inflight.share();
         while buffer.len() < whole {
@@ -139,7 +141,6 @@ async fn read_frames(net: &Rc<Net>, peer: &Rc<Peer>, slots: mpsc::Sender<Slot>) 
         room = READ_BYTES_BUSY;
         let mut frame = buffer.split_to(whole).freeze();
         frame.advance(PREFIX_BYTES);
-        net.pace(peer).await;
         if let Some(cost) = cost(peer, &frame) {
             shared.grow(cost).await;
         }

@@ -289,13 +289,16 @@ impl Net {
         limit.reached(format_args!("closed the connection of {address}: {why}"));
     }
 
-    /// Waits until it is time for a request that has arrived, where the rate of requests is limited.
+    /// Waits until it is time for a request that begins to arrive, where the rate of requests is limited,
+    /// or until the broker stops.
     pub async fn pace(&self, peer: &Peer) {
         let wait = self.addresses.pace(peer.address.ip(), self.config());
         if !wait.is_zero() {
             limits::ADDRESS_REQUEST_RATE.waited_for(peer.address.ip());
-            tokio::time::sleep(wait).await;
-            peer.touch();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => peer.touch(),
+                () = self.engine.stopped() => {}
+            }
         }
     }
 

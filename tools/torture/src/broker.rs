@@ -52,6 +52,8 @@ impl Broker {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::options().append(true).create(true).open(log)?)
+            // Who panics says why in a line, which is worth more than where in forty.
+            .env("RUST_BACKTRACE", "0")
             // An interrupt at the terminal is for us: we bring it down in our own way.
             .process_group(0);
         // SAFETY: prctl is safe to call between fork and exec, and takes no pointers here.
