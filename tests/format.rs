@@ -1,6 +1,6 @@
 //! Data directories that an earlier version left: this one reads all that is in them. There is one for
 //! each version of the format in `tests/fixtures/format-<version>`, `clean` after a clean stop, `unclean`
-//! after a crash, with records that only the journal has. `expected.json` says what they hold.
+//! after a crash, with records that only the journal has. `clean.json` and `unclean.json` say what they hold.
 //!
 //! Those of the current version were made by
 //! `cargo test --test millstream -- --ignored format::make_the_fixture`.

@@ -2,12 +2,13 @@
 
 use super::{Engine, EngineError, PartitionKey, SharedPartition, log_config};
 use crate::config::Config;
-use crate::engine::catalog::{Catalog, Entry, Topic};
+use crate::engine::catalog::{Catalog, Entry, OFFSETS_TOPIC, Topic};
 use crate::engine::catalog_log::CatalogLog;
 use crate::engine::partition::Partition;
 use crate::io::worker::Worker;
 use crate::io::{clock, file};
 use crate::log::checkpoint::Checkpoint;
+use crate::log::damage::DamageList;
 use crate::log::{LogError, LogErrorKind, Retention};
 use std::cell::RefCell;
 use std::io;
@@ -357,7 +358,8 @@ fn remove_dirs(dirs: &[PathBuf]) {
 }
 
 /// Finishes deletions that a stop interrupted: moves the files of deleted topics away and removes
-/// all that were moved. From then on their names are free. Blocks: at start only, before partitions
+/// all that were moved. From then on their names are free, unless committed offsets of theirs may come
+/// back. Blocks: at start only, before partitions
 /// are opened.
 ///
 /// # Errors
@@ -382,7 +384,13 @@ pub fn finish_deletions(
         }
     }
     file::sync_dir(&config.data_dir)?;
-    purge(catalog, catalog_log);
+    if catalog.deleting().next().is_some() && offsets_are_damaged(config, catalog) {
+        tracing::warn!(
+            "{OFFSETS_TOPIC} is damaged: the names of deleted topics stay taken, lest new ones inherit offsets"
+        );
+    } else {
+        purge(catalog, catalog_log);
+    }
     let mut doomed = Vec::new();
     for entry in std::fs::read_dir(&config.data_dir)? {
         let path = entry?.path();
@@ -392,6 +400,17 @@ pub fn finish_deletions(
     }
     janitor.start_job(move || remove_dirs(&doomed));
     Ok(())
+}
+
+/// Whether offsets of deleted topics may be among what cannot be read now, and be there again when it
+/// is mended.
+fn offsets_are_damaged(config: &Config, catalog: &Catalog) -> bool {
+    catalog.by_name(OFFSETS_TOPIC).is_some_and(|topic| {
+        (0..topic.partitions).any(|index| {
+            let dir = config.data_dir.join(topic.dir_name(index));
+            DamageList::read(&dir).map_or(true, |damage| !damage.is_empty())
+        })
+    })
 }
 
 /// Frees the names of deleted topics whose files are out of the way. On a full disk they stay taken

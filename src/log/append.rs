@@ -175,6 +175,7 @@ impl Log {
                 dir: self.dir.clone(),
                 base: last.base,
                 size: last.size,
+                end: last.end,
                 bytes: self.next_reserve(last.size, last.size, bytes),
                 capacity: self.config.segment_bytes,
                 index_interval_bytes: self.config.index_interval_bytes,
@@ -190,7 +191,8 @@ impl Log {
     }
 
     /// Takes in what a [`RoomJob`] brought. When a segment was rolled, the job that puts the old one
-    /// into its final form is returned.
+    /// into its final form is returned. Where the last segment turns out to be damaged, the next job
+    /// creates another.
     ///
     /// # Errors
     /// The job's own error, handed through: there is no room.
@@ -201,6 +203,13 @@ impl Log {
     ) -> io::Result<Option<SealJob>> {
         self.making_room = false;
         self.rolling = false;
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
+            && let Some(last) = self.last_base()
+        {
+            self.doubt(last);
+        }
         match result? {
             Room::Grown(reserved) => {
                 if let Some(active) = &mut self.active {

@@ -45,6 +45,8 @@ pub enum RoomJob {
         dir: PathBuf,
         base: i64,
         size: usize,
+        /// The offset after its last.
+        end: i64,
         bytes: u64,
         capacity: usize,
         index_interval_bytes: usize,
@@ -89,7 +91,8 @@ impl RoomJob {
     }
 
     /// # Errors
-    /// ENOSPC on a full disk; whatever else the file system reports.
+    /// ENOSPC on a full disk; `InvalidData` when the segment to reopen is damaged; whatever else the
+    /// file system reports.
     pub fn run(self) -> io::Result<Room> {
         match self {
             RoomJob::Grow { file, bytes } => file::reserve(&file, bytes).map(Room::Grown),
@@ -110,13 +113,14 @@ impl RoomJob {
                 dir,
                 base,
                 size,
+                end,
                 bytes,
                 capacity,
                 index_interval_bytes,
             } => {
                 let file = Arc::new(file::open(&segment::file_path(&dir, base, "log"), false)?);
                 let index = IndexBuilder::new(base, index_interval_bytes);
-                let opened = reopen(&dir, index, Arc::clone(&file), size, bytes, capacity);
+                let opened = reopen(&dir, index, Arc::clone(&file), (size, end), bytes, capacity);
                 opened.map(Room::Opened).inspect_err(|_| {
                     // It stays sealed, so it must have its final form again.
                     let _ =
@@ -136,7 +140,7 @@ fn reopen(
     dir: &Path,
     index: IndexBuilder,
     file: Arc<File>,
-    size: usize,
+    (size, end): (usize, i64),
     bytes: u64,
     capacity: usize,
 ) -> io::Result<OpenedSegment> {
@@ -145,7 +149,11 @@ fn reopen(
     file::truncate(&file, size as u64)?;
     let reserved = file::reserve(&file, bytes)?;
     let writer = map::map_for_append(&file, capacity, size, reserved)?;
-    let (index, index_flushed, _) = open_index(dir, index, &writer.reader())?;
+    let (index, index_flushed, ends_at) = open_index(dir, index, &writer.reader())?;
+    if ends_at != (size, end) {
+        let message = "the last segment's batches do not lead to its end";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
     Ok(OpenedSegment {
         base: index.base(),
         file,

@@ -31,7 +31,14 @@ impl Engine {
                 .damage()
                 .iter()
                 .filter(|damage| !known.contains(damage));
-            inner.tell_damage(&found.cloned().collect::<Vec<_>>());
+            let found: Vec<_> = found.cloned().collect();
+            inner.tell_damage(&found);
+            if !found.is_empty()
+                && let Err(error) = inner.log.damage().write(inner.log.dir())
+            {
+                tracing::error!(dir = %inner.log.dir().display(), %error,
+                    "what is damaged cannot be noted; it is found again when it is read");
+            }
             // Who adopts the groups may write to the partition.
             drop(inner);
             match read {

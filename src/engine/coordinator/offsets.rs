@@ -293,10 +293,11 @@ impl Engine {
             tokio::task::yield_now().await;
         }
         let forgotten: Result<(), GroupError> = join_all(forgotten).await.into_iter().collect();
-        if forgotten.is_err() || self.may_come_back(topic) {
+        let may_come_back = self.may_come_back(topic);
+        if forgotten.is_err() || may_come_back {
             tracing::error!(
                 topic = topic.name,
-                "the offsets of a deleted topic cannot be forgotten; the next start tries again"
+                "the offsets of a deleted topic cannot be forgotten; a start tries again once they can be read"
             );
             return Err(EngineError::StorageFailed);
         }

@@ -5,6 +5,7 @@ use crate::engine::admin::NewTopic;
 use crate::engine::groups::messages::{CommitRequest, MemberSnapshot, Protocol};
 use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::tests::{create, flush, key, start};
+use crate::log::damage::{self, Damage, DamageList, Why};
 use std::path::Path;
 
 const GROUP: &str = "g";
@@ -148,7 +149,19 @@ fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
         again.groups.unread.borrow_mut().insert(home);
         assert!(again.delete_topic(old.id).await.is_err());
         assert!(!is_free(&again, "t").await);
-        // The next one can read it.
+        // The next one knows that it is damaged.
+        let found = dir.path().join(format!("{OFFSETS_TOPIC}-{}", home.index));
+        let mut damage = DamageList::default();
+        damage.add(vec![Damage {
+            offsets: 0..1,
+            segment_base: 0,
+            bytes: 0..100,
+            why: Why::BadCrc,
+        }]);
+        damage.write(&found).unwrap();
+        assert!(!is_free(&broker(dir.path()), "t").await);
+        std::fs::remove_file(found.join(damage::FILE_NAME)).unwrap();
+        // The one after that can read it.
         let third = broker(dir.path());
         third.load_groups();
         assert!(is_free(&third, "t").await);

@@ -353,6 +353,24 @@ fn a_last_segment_that_cannot_be_read_takes_no_appends() {
 }
 
 #[test]
+fn nothing_is_appended_to_a_last_segment_that_proves_to_be_damaged() {
+    for at_byte in [3, 5, 7, 11, 16] {
+        let mut at = stopped(25);
+        let last = *at.segments().last().unwrap();
+        at.change(last, |bytes| bytes[at_byte] ^= 0x11);
+        fs::remove_file(at.path(last, "index")).unwrap();
+        at.reopen();
+        let bytes = batch(1, 50, START_MS);
+        let refused = at.try_append(&bytes);
+        assert!(refused.is_err(), "byte {at_byte}");
+        assert_eq!(at.try_append(&bytes).unwrap(), 75);
+        at.flush();
+        assert_eq!(*at.segments().last().unwrap(), 75);
+        at.check_lost(last..last + OFFSETS);
+    }
+}
+
+#[test]
 fn a_last_segment_that_could_not_be_opened_for_a_while_is_whole_after_the_next_start() {
     let mut at = stopped(25);
     let last = *at.segments().last().unwrap();

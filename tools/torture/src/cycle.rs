@@ -34,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const INFLIGHT_BYTES_MAX: u64 = 256 << 20;
 /// `--log-cleaner-dedupe-buffer-bytes`.
 const DEDUPE_BYTES: u64 = 16 << 20;
-const CONNECTION_BYTES_MAX: u64 = 1 << 20;
+const CONNECTION_BYTES_MAX: u64 = 200 << 10;
 const OWN_BYTES: u64 = 128 << 20;
 /// The log of a broker is begun anew with each cycle in so many.
 const LOG_CYCLES: u64 = 2;
