@@ -93,6 +93,21 @@ fn a_request_that_trickles_in_is_given_up_and_one_that_comes_in_pieces_is_not() 
 }
 
 #[test]
+fn a_silent_connection_is_closed_and_one_that_waits_for_a_reply_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--connection-idle-ms", "1000"]);
+    Wire::connect(broker.kafka).create_topic("t", 1);
+    let mut parked = Wire::connect(broker.kafka);
+    let waits = fetch("t", &[(0, 0)]).with_max_wait_ms(3_600_000);
+    parked.send(&waits, FETCH);
+    assert!(Wire::connect(broker.kafka).is_closed_by_broker());
+    assert!(broker.metric("millstream_connections_closed_total", "idle") >= 1.0);
+    Wire::connect(broker.kafka).append("t", 0, &Batch::of([b"a".to_vec()]));
+    let data = fetched_partition(parked.receive::<FetchRequest>(FETCH));
+    assert!(data.records.is_some_and(|records| !records.is_empty()));
+}
+
+#[test]
 fn a_frame_that_is_too_large_is_counted_under_its_limit() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::with(dir.path(), &["--frame-bytes-max", "64KiB"]);
