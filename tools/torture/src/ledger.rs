@@ -99,6 +99,10 @@ pub struct Ledger {
     doubt: HashSet<Id>,
     /// Acknowledged without an offset, as a retry may be.
     unplaced: HashMap<Id, Entry>,
+    /// Keys of which the last check found nothing, or one before, though a tombstone may have been there.
+    deleted_keys: HashSet<u32>,
+    /// The high watermark of the last check.
+    settled_end: i64,
     /// The log start offsets that DeleteRecords was asked for.
     pub starts: History<i64>,
 }
@@ -111,6 +115,8 @@ impl Ledger {
             places: HashMap::new(),
             doubt: HashSet::new(),
             unplaced: HashMap::new(),
+            deleted_keys: HashSet::new(),
+            settled_end: 0,
             starts: History::new(0),
         }
     }
@@ -143,10 +149,24 @@ impl Ledger {
                 -1 => {
                     self.unplaced.insert(id, entry);
                 }
+                base if self.was_deleted(id, base + delta) => {
+                    self.doubt.remove(&id);
+                }
                 base => self.place(base + delta, entry)?,
             }
         }
         Ok(())
+    }
+
+    /// Whether compaction had taken the record, and the tombstone that ended its key, before its
+    /// acknowledgement arrived: that of a retry.
+    fn was_deleted(&self, id: Id, offset: i64) -> bool {
+        let Upkeep::Compact { keys, .. } = self.upkeep else {
+            return false;
+        };
+        offset < self.settled_end
+            && !self.entries.contains_key(&offset)
+            && self.deleted_keys.contains(&id.key(keys))
     }
 
     /// The records, which were acknowledged, are in a batch of this time.

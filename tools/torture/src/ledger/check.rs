@@ -270,6 +270,9 @@ impl Ledger {
 
     /// From now on what was found is known, and what was in doubt is not there.
     fn settle(&mut self, found: &Found) {
+        let deleted = self.keys_deleted(found);
+        self.deleted_keys.extend(deleted);
+        self.settled_end = found.end;
         self.doubt.clear();
         self.unplaced.clear();
         self.starts.settle(found.start);
@@ -294,6 +297,25 @@ impl Ledger {
             .iter()
             .map(|(offset, entry)| (entry.id, *offset));
         self.places.extend(places);
+    }
+
+    /// Keys of which there is nothing, and may have been a tombstone.
+    fn keys_deleted(&self, found: &Found) -> HashSet<u32> {
+        let Upkeep::Compact {
+            keys,
+            tombstones_go: true,
+            ..
+        } = self.upkeep
+        else {
+            return HashSet::new();
+        };
+        let there: HashSet<u32> = records(found).map(|(_, id)| id.key(keys)).collect();
+        let known = self.entries.values().map(|entry| entry.id);
+        let tombstones = known.chain(self.doubt.iter().copied());
+        tombstones
+            .filter(|id| id.is_tombstone() && !there.contains(&id.key(keys)))
+            .map(|id| id.key(keys))
+            .collect()
     }
 
     /// What compaction took is remembered for as long as its key is there: nothing older than the

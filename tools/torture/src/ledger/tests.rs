@@ -336,3 +336,25 @@ fn a_deleted_key_goes_only_where_tombstones_do_and_never_comes_back() {
     ledger.check(&gone, None).unwrap();
     assert_eq!(ledger.check(&back, None).unwrap_err().kind, Kind::Stranger);
 }
+
+#[test]
+fn a_retry_may_be_acknowledged_after_its_key_was_deleted() {
+    let (tombstones, values) = of_key(0);
+    let value = values[0];
+    let tombstone = *tombstones.iter().find(|number| **number > value).unwrap();
+    let gone = compacted_log(2, &[]);
+    let acknowledged_late = |others: &[u32]| {
+        let mut ledger = compacted(true, &[]);
+        let ids: Vec<Id> = others.iter().copied().map(id).collect();
+        ledger.sent(&ids);
+        ledger.sent(&[id(value)]);
+        ledger.check(&gone, None).unwrap();
+        ledger.sent(&[id(value)]);
+        ledger
+            .acknowledged(&[id(value)], 0, Proof::AcksAll, 0)
+            .unwrap();
+        ledger.check(&gone, None)
+    };
+    assert_eq!(acknowledged_late(&[tombstone]), Ok(()));
+    assert_eq!(acknowledged_late(&[]).unwrap_err().kind, Kind::Lost);
+}
