@@ -203,12 +203,12 @@ impl Log {
     ) -> io::Result<Option<SealJob>> {
         self.making_room = false;
         self.rolling = false;
-        if result
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
-            && let Some(last) = self.last_base()
+        let is_damaged = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+        if result.as_ref().is_err_and(is_damaged)
+            && let Some(last) = self.sealed.back_mut()
         {
-            self.doubt(last);
+            last.health = Health::Suspect;
+            last.loaded = None;
         }
         match result? {
             Room::Grown(reserved) => {
