@@ -191,8 +191,8 @@ impl Log {
     }
 
     /// Takes in what a [`RoomJob`] brought. When a segment was rolled, the job that puts the old one
-    /// into its final form is returned. Where the last segment turns out to be damaged, the next job
-    /// creates another.
+    /// into its final form is returned. Where the last segment turns out to be damaged there is no room
+    /// yet: the next job creates another.
     ///
     /// # Errors
     /// The job's own error, handed through: there is no room.
@@ -201,14 +201,17 @@ impl Log {
         result: io::Result<Room>,
         now_ms: i64,
     ) -> io::Result<Option<SealJob>> {
+        let is_reopening = !self.rolling && self.active.is_none();
         self.making_room = false;
         self.rolling = false;
         let is_damaged = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
-        if result.as_ref().is_err_and(is_damaged)
+        if is_reopening
+            && result.as_ref().is_err_and(is_damaged)
             && let Some(last) = self.sealed.back_mut()
         {
             last.health = Health::Suspect;
             last.loaded = None;
+            return Ok(None);
         }
         match result? {
             Room::Grown(reserved) => {
