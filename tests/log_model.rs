@@ -643,7 +643,12 @@ impl Driver {
             self.disk.lose_checkpoint(&mut self.rng);
             self.model.durable_start = 0;
         }
-        self.reopen(self.model.end());
+        let end_min = if self.disk.has_lost() {
+            self.model.durable
+        } else {
+            self.model.end()
+        };
+        self.reopen(end_min);
     }
 
     fn reopen_after_power_cut(&mut self) {
