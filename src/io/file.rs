@@ -459,3 +459,55 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[test]
+    fn each_directory_that_is_created_gets_its_name_durably() {
+        let root = tempfile::tempdir().unwrap();
+        let synced: Rc<RefCell<Vec<std::path::PathBuf>>> = Rc::default();
+        let told = Rc::clone(&synced);
+        fault::observe(move |event| {
+            if let Event::DirSynced(dir) = event {
+                told.borrow_mut().push(dir.to_owned());
+            }
+        });
+        let path = |name: &str| root.path().join(name);
+        create_dirs(&path("a/b/c")).unwrap();
+        assert!(path("a/b/c").is_dir());
+        let above = root.path().parent().unwrap().to_owned();
+        let expected = [above, root.path().to_owned(), path("a"), path("a/b")];
+        assert_eq!(*synced.borrow(), expected);
+        // Who created it may have been killed before its name was durable.
+        synced.borrow_mut().clear();
+        create_dirs(&path("a/b/c")).unwrap();
+        assert_eq!(*synced.borrow(), [path("a/b")]);
+        fault::observe(|_| {});
+    }
+
+    #[test]
+    fn a_replacement_that_fails_leaves_the_old_file_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace(&path, b"old").unwrap();
+        for op in [Op::Write, Op::Sync, Op::Rename] {
+            fault::inject(op, 0, libc::ENOSPC, false);
+            replace(&path, b"new").unwrap_err();
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_reloaded_still_has_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = open(&dir.path().join("file"), true).unwrap();
+        write_at(&file, &[7; 10_000], 0).unwrap();
+        reload(&file, 5_000).unwrap();
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), [7; 10_000]);
+    }
+}
