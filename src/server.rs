@@ -285,7 +285,7 @@ impl Broker {
             },
         )?;
         replay_journals(&config, &catalog)?;
-        let (mailboxes, receivers) = mailbox::mailboxes(config.cores, config.mailbox_depth);
+        let mailboxes = mailbox::mailboxes(config.cores, config.mailbox_depth);
         let cores = process::allowed_cores();
         let connections = Arc::new(Addresses::default());
         let (event_sender, events) = mpsc::channel();
@@ -297,7 +297,9 @@ impl Broker {
             orders: Vec::new(),
             events,
         };
-        for (shard, (listener, mailbox)) in listeners.into_iter().zip(receivers).enumerate() {
+        for (shard, (listener, (mailboxes, mailbox))) in
+            listeners.into_iter().zip(mailboxes).enumerate()
+        {
             let (order_sender, orders) = async_mpsc::unbounded_channel();
             let worker = format!("worker-{shard}");
             let reader = format!("reader-{shard}");
@@ -306,7 +308,7 @@ impl Broker {
                     shard,
                     config: Arc::clone(&config),
                     cluster_id: Arc::clone(&data.cluster_id),
-                    mailboxes: mailboxes.clone(),
+                    mailboxes,
                     worker: Worker::start(&worker).map_err(ServeError::Thread)?,
                     reader: Worker::start_yielding(&reader).map_err(ServeError::Thread)?,
                     janitor: janitor.clone(),

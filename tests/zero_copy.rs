@@ -26,7 +26,7 @@ fn engine(dir: &Path) -> Rc<Engine> {
     };
     let mut catalog = Catalog::new(config.topic_defaults.clone());
     let catalog_log = CatalogLog::open(dir, &mut catalog).unwrap();
-    let (mailboxes, _) = mailboxes(1, config.mailbox_depth);
+    let (mailboxes, _) = mailboxes(1, config.mailbox_depth).remove(0);
     Engine::new(EngineParts {
         shard: 0,
         config: Arc::new(config),

@@ -104,7 +104,7 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
     };
     let mut catalog = Catalog::new(config.topic_defaults.clone());
     let log = CatalogLog::open(dir, &mut catalog).expect("a catalog");
-    let (mailboxes, mut receivers) = mailbox::mailboxes(1, 16);
+    let (mailboxes, mailbox) = mailbox::mailboxes(1, 16).remove(0);
     let engine = Engine::new(EngineParts {
         shard: 0,
         config: Arc::new(config),
@@ -117,12 +117,7 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
         catalog,
         admin: Some(Admin::new(log)),
     });
-    let (receiver, mut mailbox) = (Rc::clone(&engine), receivers.remove(0));
-    local.spawn_local(async move {
-        while let Some(call) = mailbox.recv().await {
-            call(&receiver);
-        }
-    });
+    local.spawn_local(mailbox::receive(Rc::clone(&engine), mailbox));
     engine
 }
 

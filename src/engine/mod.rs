@@ -49,7 +49,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Why the engine could not do what it was asked. The protocol's codes for these are in `kafka`.
@@ -124,7 +124,7 @@ pub struct Engine {
     /// The data directory's own id, which clients see as the cluster's.
     pub cluster_id: Arc<str>,
     pub stats: Stats,
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Mailboxes<Engine>,
     /// Runs what may block. One for each shard, so that the jobs of one log run in order.
     pub worker: Worker,
     /// Reads what is not in memory. It gives way to the shard: a reader that is far behind must not slow
@@ -160,7 +160,7 @@ pub struct EngineParts {
     pub shard: usize,
     pub config: Arc<Config>,
     pub cluster_id: Arc<str>,
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Mailboxes<Engine>,
     pub worker: Worker,
     pub reader: Worker,
     pub janitor: Worker,
@@ -223,7 +223,7 @@ impl Engine {
         self.owner_of(key) == self.shard
     }
 
-    /// Runs `call` on a shard, this one included, and brings its answer.
+    /// Runs `call` on a shard, this one included, and returns its answer.
     ///
     /// # Errors
     /// `Stopping` when that shard takes no calls any more.
@@ -236,15 +236,11 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        self.call_and(shard, call, |future, answer| async move {
-            // Whoever asked may be gone.
-            let _ = answer.send(future.await);
-        })
-        .await
+        self.mailboxes.call(self, shard, call).await
     }
 
-    /// As [`call`](Self::call), but the work on the other shard is dropped when its answer is not
-    /// wanted any more: for what may wait for minutes.
+    /// As [`call`](Self::call), but the work on the other shard is dropped when the caller is gone: for
+    /// calls whose answer may take minutes.
     ///
     /// # Errors
     /// `Stopping` when that shard takes no calls any more.
@@ -257,38 +253,7 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        self.call_and(shard, call, |future, mut answer| async move {
-            tokio::select! {
-                result = future => {
-                    let _ = answer.send(result);
-                }
-                () = answer.closed() => {}
-            }
-        })
-        .await
-    }
-
-    /// Runs `call` on a shard; on another one, `bring` sees to it that its answer is sent.
-    async fn call_and<T, F, B>(
-        self: &Rc<Self>,
-        shard: usize,
-        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
-        bring: impl FnOnce(F, oneshot::Sender<T>) -> B + Send + 'static,
-    ) -> Result<T, EngineError>
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + 'static,
-        B: Future<Output = ()> + 'static,
-    {
-        if shard == self.shard {
-            return Ok(call(Rc::clone(self)).await);
-        }
-        let (answer, answered) = oneshot::channel();
-        let run = move |engine: &Rc<Engine>| {
-            tokio::task::spawn_local(bring(call(Rc::clone(engine)), answer));
-        };
-        self.mailboxes.send(shard, Box::new(run)).await;
-        answered.await.map_err(|_| EngineError::Stopping)
+        self.mailboxes.call_while_wanted(self, shard, call).await
     }
 
     // ---- partitions ----

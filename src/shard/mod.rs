@@ -4,7 +4,7 @@ mod commit;
 mod journal;
 mod timers;
 
-use crate::engine::mailbox::Mailbox;
+use crate::engine::mailbox::{self, Mailbox};
 use crate::engine::upkeep::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
@@ -51,7 +51,7 @@ pub enum Event {
 /// What a shard is made of.
 pub struct ShardParts {
     pub engine: EngineParts,
-    pub mailbox: Mailbox,
+    pub mailbox: Mailbox<Engine>,
     pub listener: TcpListener,
     /// The first shard also serves HTTP.
     pub http: Option<TcpListener>,
@@ -110,7 +110,7 @@ async fn serve(parts: ShardParts) {
     }
     engine.serve_groups();
     let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
-    tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
+    tokio_uring::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
     timers::start(&engine, &net);
     tokio_uring::spawn(listener::accept_loop(Rc::clone(&net), listener));
     if let Some(http) = http {
@@ -136,12 +136,5 @@ async fn serve(parts: ShardParts) {
                 return;
             }
         }
-    }
-}
-
-/// Runs what other shards ask for, in the order they asked. Never waits for anything but the next.
-async fn receive(engine: Rc<Engine>, mut mailbox: Mailbox) {
-    while let Some(call) = mailbox.recv().await {
-        call(&engine);
     }
 }

@@ -83,9 +83,10 @@ impl Machine {
         let mut ids = (first_id..).map(|id| Uuid::from_u64_pair(0, id));
         let new_id = move || ids.next().expect("there are enough");
         let mut admin = Some(Admin::new(log).with_ids(new_id));
-        let (mailboxes, receivers) = mailbox::mailboxes(config.cores, mailbox_depth);
+        let mailboxes = mailbox::mailboxes(config.cores, mailbox_depth);
         let mut queues = vec![janitor_jobs, cleaner_jobs];
-        let shards = receivers.into_iter().enumerate().map(|(shard, mailbox)| {
+        let shards = mailboxes.into_iter().enumerate();
+        let shards = shards.map(|(shard, (mailboxes, mailbox))| {
             let (worker, jobs) = Worker::by_hand();
             let (reader, reads) = Worker::by_hand();
             queues.extend([jobs, reads]);
@@ -93,7 +94,7 @@ impl Machine {
                 shard,
                 config: Arc::clone(&config),
                 cluster_id: "model".into(),
-                mailboxes: mailboxes.clone(),
+                mailboxes,
                 worker,
                 reader,
                 janitor: janitor.clone(),
@@ -146,7 +147,7 @@ impl Machine {
 }
 
 impl Shard {
-    fn start(parts: EngineParts, mut mailbox: Mailbox) -> Shard {
+    fn start(parts: EngineParts, mailbox: Mailbox<Engine>) -> Shard {
         let engine = Engine::new(parts);
         let shard = Shard {
             engine: Rc::clone(&engine),
@@ -160,12 +161,8 @@ impl Shard {
             engine.load_groups();
             engine.serve_groups();
         });
-        let (receiver, dirty) = (Rc::clone(&engine), Rc::clone(&shard.dirty));
-        shard.spawn(async move {
-            while let Some(call) = mailbox.recv().await {
-                call(&receiver);
-            }
-        });
+        shard.spawn(mailbox::receive(Rc::clone(&engine), mailbox));
+        let dirty = Rc::clone(&shard.dirty);
         shard.spawn(async move {
             loop {
                 let more = engine.take_dirty().await;
