@@ -8,11 +8,13 @@
 //! - `net`: listener and connections: frames in, replies out in request order.
 //! - `http`: health, metrics.
 //! - `kafka`: the protocol: dispatch table, wire primitives, error codes, one file per API.
+//! - `access`: who asks.
 //! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox.
 //! - `log`: one partition's log: batches, segments, indexes, recovery, retention.
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod engine;

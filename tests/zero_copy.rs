@@ -3,6 +3,7 @@
 use crate::support::batch::{Batch, split};
 use crate::support::wire::*;
 use bytes::Bytes;
+use millstream::access::Caller;
 use millstream::config::Config;
 use millstream::engine::admin::{Admin, NewTopic};
 use millstream::engine::catalog::Catalog;
@@ -44,7 +45,7 @@ fn engine(dir: &Path) -> Rc<Engine> {
 /// The parts of the reply to a request, as the connection hands them to the kernel.
 async fn reply(engine: &Rc<Engine>, frame: Vec<u8>) -> Vec<Bytes> {
     let frame = Bytes::from(frame).slice(4..);
-    let dispatched = dispatch(engine, &frame, [127, 0, 0, 1].into())
+    let dispatched = dispatch(engine, &Caller::new(([127, 0, 0, 1], 1).into()), &frame)
         .await
         .unwrap();
     let answer = match dispatched.outcome {

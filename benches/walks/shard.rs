@@ -2,6 +2,7 @@
 //! the commits itself, and nothing is synced.
 
 use bytes::Bytes;
+use millstream::access::Caller;
 use millstream::config::Config;
 use millstream::engine::admin::{Admin, NewTopic};
 use millstream::engine::catalog::Catalog;
@@ -11,7 +12,7 @@ use millstream::engine::{Engine, EngineParts, SharedPartition, mailbox};
 use millstream::io::worker::Worker;
 use millstream::kafka::dispatch::{Answer, Outcome, dispatch};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 pub const TOPIC: &str = "orders";
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 
 /// A shard that owns all partitions of one topic, which has one.
 pub struct Shard {
@@ -123,7 +124,9 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
 
 /// From a frame to the bytes of its reply.
 async fn answer(engine: &Rc<Engine>, frame: &Bytes) -> usize {
-    let dispatched = dispatch(engine, frame, PEER).await.expect("a request");
+    let dispatched = dispatch(engine, &Caller::new(PEER), frame)
+        .await
+        .expect("a request");
     let answer = match dispatched.outcome {
         Outcome::Now(answer) => answer,
         Outcome::Later(answer) => answer.await,

@@ -10,8 +10,8 @@ use crate::engine::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -141,12 +141,12 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;
 
 /// Stores offsets; answered when they are durable.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut commits = Vec::new();
     let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let partitions = topic.partitions.iter().map(|partition| {
-            let taken = take(engine, request, topic.name, partition);
+            let taken = take(context.engine, request, topic.name, partition);
             let error_code = taken.as_ref().err().copied().unwrap_or_default();
             commits.extend(taken.ok());
             PartitionResponse {
@@ -165,7 +165,8 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
         generation: request.generation_id_or_member_epoch,
         transactional: false,
     };
-    let committed = engine
+    let committed = context
+        .engine
         .commit_offsets(request.group_id.to_owned(), committer, commits)
         .await;
     let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
@@ -181,7 +182,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             }
         }
         Err(error) => {
-            let error_code = refusal(&error, version);
+            let error_code = refusal(&error, context.version);
             taken.for_each(|partition| partition.error_code = error_code);
         }
     }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::reply_budget::ReplyBudget;
 use super::wire::{Reader, WireError, Writer};
@@ -216,13 +217,13 @@ fn encode_partition(
 }
 
 /// Tells the offsets that groups committed.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     let mut budget = ReplyBudget::new();
     for group in &request.groups {
-        let (topics, error_code) = match fetch(engine, group, &mut budget).await {
+        let (topics, error_code) = match fetch(context.engine, group, &mut budget).await {
             Ok(topics) => (topics, ErrorCode::None),
-            Err(error_code) => (refused_topics(group, version), error_code),
+            Err(error_code) => (refused_topics(group, context.version), error_code),
         };
         groups.push(GroupResponse {
             group_id: Cow::Borrowed(group.group_id),

@@ -231,7 +231,7 @@ async fn take_in(
 ) -> bool {
     let received = Instant::now();
     let mut held = Held::new(net, peer, frame.len(), shares);
-    let dispatched = match dispatch::dispatch(&net.engine, &frame, peer.address.ip()).await {
+    let dispatched = match dispatch::dispatch(&net.engine, &peer.caller, &frame).await {
         Ok(dispatched) => dispatched,
         Err(reason) => {
             net.complain(peer.address, reason.label(), &reason.to_string());

@@ -1,6 +1,7 @@
 //! What one shard's connections share: budgets, counts, and who is connected.
 
 use super::addresses::Addresses;
+use crate::access::Caller;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::limits::{self, Limit};
@@ -144,6 +145,7 @@ impl Drop for Share {
 /// One connection, as the rest of its shard sees it.
 pub struct Peer {
     pub address: SocketAddr,
+    pub caller: Caller,
     pub stream: TcpStream,
     pub last_active: Cell<Instant>,
     /// Of a frame that has begun and is not whole yet: since when its bytes are counted, and how many
@@ -162,6 +164,7 @@ impl Peer {
     pub fn new(address: SocketAddr, stream: TcpStream) -> Peer {
         Peer {
             address,
+            caller: Caller::new(address),
             stream,
             last_active: Cell::new(Instant::now()),
             in_frame: Cell::new(None),

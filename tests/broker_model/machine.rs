@@ -2,6 +2,7 @@
 //! whoever drives it says what goes on next. The same choices give the same run.
 
 use bytes::Bytes;
+use millstream::access::Caller;
 use millstream::config::Config;
 use millstream::engine::admin::Admin;
 use millstream::engine::catalog::Catalog;
@@ -17,7 +18,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::ready;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -270,8 +271,9 @@ async fn serve(
             replies.borrow_mut().push_back(answer);
         }
     });
+    let caller = Caller::new((Ipv4Addr::LOCALHOST, 1).into());
     while let Some(frame) = frames.recv().await {
-        let dispatched = dispatch(&engine, &frame, IpAddr::V4(Ipv4Addr::LOCALHOST)).await;
+        let dispatched = dispatch(&engine, &caller, &frame).await;
         let answer: LaterAnswer = match dispatched.map(|dispatched| dispatched.outcome) {
             Ok(Outcome::Now(answer)) => Box::pin(ready(answer)),
             Ok(Outcome::Later(later)) => later,
