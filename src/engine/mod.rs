@@ -8,18 +8,14 @@ pub mod catalog;
 pub mod catalog_log;
 pub mod closing;
 pub mod compaction;
-pub mod coordinator;
 pub mod damage;
+pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
-pub mod groups;
 pub mod inspect;
-pub mod lag;
 pub mod limits;
 pub mod mailbox;
 pub mod offsets;
-pub mod offsets_format;
-pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
 pub mod repair;
@@ -38,8 +34,8 @@ use crate::log::{LogConfig, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
+use events::Listeners;
 use fetch_sessions::FetchSessions;
-use lag::LagReport;
 use mailbox::Mailboxes;
 use partition::{Append, Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
@@ -143,12 +139,10 @@ pub struct Engine {
     /// Writes the catalog; only the first shard has it.
     admin: Option<Admin>,
     producer_ids: RefCell<admin::ProducerIdBlock>,
-    /// The groups that live on this shard.
-    pub groups: coordinator::Coordinator,
+    /// Those who keep state about this shard's topics.
+    pub listeners: Listeners,
     /// The fetch sessions that this shard's connections opened.
     pub fetch_sessions: RefCell<FetchSessions>,
-    /// How far they are behind, as the last round found.
-    lag: RefCell<Arc<LagReport>>,
     /// Notified when requests have to wait for memory that parked fetches hold.
     pub memory_pressed: Rc<Notify>,
     stopping: Cell<bool>,
@@ -173,7 +167,7 @@ impl Engine {
     /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         Rc::new(Engine {
-            groups: coordinator::Coordinator::new(&parts.config),
+            listeners: Listeners::default(),
             fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&parts))),
             shard: parts.shard,
             config: parts.config,
@@ -191,7 +185,6 @@ impl Engine {
             dirty_wake: Notify::new(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
-            lag: RefCell::default(),
             memory_pressed: Rc::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
@@ -294,7 +287,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
+    /// Puts a checked batch into one of this shard's own partitions, in its turn; the answer comes
+    /// through the reply.
+    pub fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
         let Some(partition) = self.partition(key) else {
             let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
             return;
@@ -433,7 +428,6 @@ impl Engine {
     /// This shard's counters.
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
-        report.lag = Arc::clone(&self.lag.borrow());
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
         let sessions = self.fetch_sessions.borrow();
         report.fetch_sessions = sessions.count() as u64;

@@ -14,6 +14,7 @@ use super::{
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
 use crate::access::Caller;
+use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use bytes::Bytes;
 use std::future::Future;
@@ -97,6 +98,7 @@ pub struct Dispatched {
 /// When there is no protocol answer: the caller closes this connection.
 pub async fn dispatch(
     engine: &Rc<Engine>,
+    coordinators: &Coordinators,
     caller: &Caller,
     frame: &Bytes,
 ) -> Result<Dispatched, CloseReason> {
@@ -120,7 +122,7 @@ pub async fn dispatch(
         version,
         error,
     };
-    let context = Context::new(engine, caller, header);
+    let context = Context::new(engine, coordinators, caller, header);
     // Decode, handle, encode: the same three steps for every API that is answered at once.
     macro_rules! answer {
         ($module:ident) => {

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use millstream::access::Caller;
 use millstream::config::Config;
+use millstream::coordinator::{self, CoordinatorParts, Coordinators};
 use millstream::engine::admin::Admin;
 use millstream::engine::catalog::Catalog;
 use millstream::engine::catalog_log::CatalogLog;
@@ -41,6 +42,7 @@ pub struct Machine {
 
 pub struct Shard {
     pub engine: Rc<Engine>,
+    coordinators: Rc<Coordinators>,
     tasks: LocalSet,
     woken: Arc<Woken>,
     dirty: Rc<RefCell<VecDeque<SharedPartition>>>,
@@ -86,8 +88,9 @@ impl Machine {
         let mut admin = Some(Admin::new(log).with_ids(new_id));
         let mailboxes = mailbox::mailboxes(config.cores, mailbox_depth);
         let mut queues = vec![janitor_jobs, cleaner_jobs];
-        let shards = mailboxes.into_iter().enumerate();
-        let shards = shards.map(|(shard, (mailboxes, mailbox))| {
+        let coordinators = coordinator::parts(config.cores, mailbox_depth);
+        let shards = mailboxes.into_iter().zip(coordinators).enumerate();
+        let shards = shards.map(|(shard, ((mailboxes, mailbox), coordinators))| {
             let (worker, jobs) = Worker::by_hand();
             let (reader, reads) = Worker::by_hand();
             queues.extend([jobs, reads]);
@@ -103,7 +106,7 @@ impl Machine {
                 catalog: catalog.clone(),
                 admin: admin.take(),
             };
-            Shard::start(parts, mailbox)
+            Shard::start(parts, mailbox, coordinators)
         });
         Machine {
             shards: shards.collect(),
@@ -115,7 +118,12 @@ impl Machine {
         let shard = &self.shards[shard % self.shards.len()];
         let (frames, received) = mpsc::unbounded_channel();
         let replies = Rc::default();
-        let serving = serve(Rc::clone(&shard.engine), received, Rc::clone(&replies));
+        let serving = serve(
+            Rc::clone(&shard.engine),
+            Rc::clone(&shard.coordinators),
+            received,
+            Rc::clone(&replies),
+        );
         shard.spawn(serving);
         Connection { frames, replies }
     }
@@ -148,10 +156,16 @@ impl Machine {
 }
 
 impl Shard {
-    fn start(parts: EngineParts, mailbox: Mailbox<Engine>) -> Shard {
+    fn start(
+        parts: EngineParts,
+        mailbox: Mailbox<Engine>,
+        coordinators: CoordinatorParts,
+    ) -> Shard {
         let engine = Engine::new(parts);
+        let coordinators = Rc::new(Coordinators::new(&engine, coordinators));
         let shard = Shard {
             engine: Rc::clone(&engine),
+            coordinators: Rc::clone(&coordinators),
             tasks: LocalSet::new(),
             woken: Arc::new(Woken(AtomicBool::new(true))),
             dirty: Rc::default(),
@@ -159,8 +173,8 @@ impl Shard {
         };
         shard.enter(|| {
             engine.open_partitions();
-            engine.load_groups();
-            engine.serve_groups();
+            coordinators.load();
+            coordinators.serve();
         });
         shard.spawn(mailbox::receive(Rc::clone(&engine), mailbox));
         let dirty = Rc::clone(&shard.dirty);
@@ -261,6 +275,7 @@ impl Connection {
 /// The requests of a connection: taken in one after the other, answered in the same order.
 async fn serve(
     engine: Rc<Engine>,
+    coordinators: Rc<Coordinators>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
     replies: Rc<RefCell<VecDeque<Answer>>>,
 ) {
@@ -273,7 +288,7 @@ async fn serve(
     });
     let caller = Caller::new((Ipv4Addr::LOCALHOST, 1).into());
     while let Some(frame) = frames.recv().await {
-        let dispatched = dispatch(&engine, &caller, &frame).await;
+        let dispatched = dispatch(&engine, &coordinators, &caller, &frame).await;
         let answer: LaterAnswer = match dispatched.map(|dispatched| dispatched.outcome) {
             Ok(Outcome::Now(answer)) => Box::pin(ready(answer)),
             Ok(Outcome::Later(later)) => later,
