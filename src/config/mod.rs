@@ -27,7 +27,7 @@ mod nearest;
 mod topic;
 mod value;
 
-pub use broker::Config;
+pub use broker::{Config, PARTITION_PRODUCERS_LIMIT};
 pub use describe::{Entry, Source, Synonym};
 pub use docs::docs_markdown;
 pub use error::{ConfigError, Origin};

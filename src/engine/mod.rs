@@ -12,6 +12,7 @@ pub mod damage;
 pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
+pub mod flush;
 pub mod inspect;
 pub mod limits;
 pub mod mailbox;
@@ -30,7 +31,7 @@ use crate::io::worker::Worker;
 use crate::io::{clock, process};
 use crate::log::compact::CompactionConfig;
 use crate::log::jobs::{RoomJob, SealJob};
-use crate::log::{LogConfig, ReadError};
+use crate::log::{LogConfig, NOT_DURABLE_BYTES_MAX, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
@@ -551,6 +552,7 @@ fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
         }),
         reserve_step_bytes_max: config.segment_grow_bytes_max,
         checkpoint_bytes: config.checkpoint_bytes,
+        not_durable_bytes_max: NOT_DURABLE_BYTES_MAX,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::fault::{self, Op, Synced};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -164,6 +165,22 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Creates a directory and those of its parents that are missing, and makes each name durable. The name
+/// of one that is there already is made durable too, where its parent can be opened.
+pub fn create_dirs(dir: &Path) -> io::Result<()> {
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if dir.is_dir() {
+        return match sync_parent(dir) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
+    create_dirs(dir.parent().unwrap_or(Path::new("")))?;
+    create_dir(dir)
+}
+
 /// Creates a directory and makes its name durable in its parent. One that is there already is made
 /// durable too: who created it may not have come that far.
 pub fn create_dir(dir: &Path) -> io::Result<()> {
@@ -174,19 +191,46 @@ pub fn create_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Replaces the whole content of `path`: a crash leaves the old content or the new one.
+/// Replaces the whole content of `path`: a crash leaves the old content or the new one. The new one is
+/// on stable storage before it gets its name; the name is when the directory was synced.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
+    write_new(&temporary, content)
+        .and_then(|()| rename(&temporary, path))
+        .inspect_err(|_| {
+            // On a full disk it would keep the room that others need.
+            let _ = fs::remove_file(&temporary);
+        })
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     fault::check(Op::Open)?;
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o640)
-        .open(&temporary)?;
+        .open(path)?;
     write_at(&file, content, 0)?;
-    sync_data(&file)?;
-    rename(&temporary, path)
+    sync_data(&file)
+}
+
+/// Writes the bytes in `range` back to where they are and leaves the rest alone. After a failed sync
+/// the kernel takes pages for clean that the medium never got; a sync behind this covers them all the
+/// same.
+///
+/// # Errors
+/// The medium's; `UnexpectedEof` when the file is shorter.
+pub fn write_again(file: &File, range: Range<u64>) -> io::Result<()> {
+    let mut buffer = vec![0; (range.end - range.start).min(1 << 20) as usize];
+    let mut at = range.start;
+    while at < range.end {
+        let take = buffer.len().min((range.end - at) as usize);
+        file.read_exact_at(&mut buffer[..take], at)?;
+        write_at(file, &buffer[..take], at)?;
+        at += take as u64;
+    }
+    Ok(())
 }
 
 /// Writes `parts` one after the other at `at`, in one call where the kernel takes them in one.
@@ -316,6 +360,36 @@ pub fn is_mine_alone(file: &File) -> io::Result<bool> {
         unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK) };
     }
     Ok(granted)
+}
+
+/// File systems whose leases (fcntl(2)) are known to see every use of a file, mappings included, by
+/// their magic number (statfs(2)). overlayfs is not one: it grants a lease on the file above while the
+/// file below is mapped.
+const WITH_LEASES: [libc::__fsword_t; 4] = [
+    libc::EXT4_SUPER_MAGIC,
+    libc::XFS_SUPER_MAGIC,
+    libc::BTRFS_SUPER_MAGIC,
+    libc::TMPFS_MAGIC,
+];
+
+/// Whether the answer of [`is_mine_alone`] can be relied on where this file lies.
+pub fn honours_leases(file: &File) -> io::Result<bool> {
+    let mut stats = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the descriptor is open for as long as `file` lives, and `stats` is large enough.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), stats.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fstatfs returned 0, so it filled the struct.
+    let stats = unsafe { stats.assume_init() };
+    Ok(WITH_LEASES.contains(&stats.f_type))
+}
+
+/// Whether the disk, or this user's part of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// The size of a file system.

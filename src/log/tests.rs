@@ -28,6 +28,7 @@ fn config() -> LogConfig {
         compaction: None,
         reserve_step_bytes_max: 1 << 20,
         checkpoint_bytes: u64::MAX,
+        not_durable_bytes_max: NOT_DURABLE_BYTES_MAX,
     }
 }
 
