@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::error::ConfigError;
 use super::knob::table;
-use super::load::ConfigError;
 use super::topic::TopicDefaults;
 use super::value::{
     Durability, GIB, HostPort, HttpListen, INT_MAX, KIB, Kind, LONG_MAX, LogFormat, MIB, bytes,

@@ -5,7 +5,6 @@
 //! them; parked fetches are woken when it passes the offset they wait for.
 
 use super::catalog::Topic;
-use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use super::{EngineError, PartitionKey, limits};
 use crate::config::TimestampType;
@@ -79,6 +78,13 @@ pub struct Counters {
     pub appended_records: u64,
     pub appended_bytes: u64,
     pub fetched_bytes: u64,
+}
+
+/// The compactions of a partition that failed since the last that did not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cleaning {
+    pub(super) failures: u32,
+    pub(super) retry_at_ms: i64,
 }
 
 /// One partition, owned by one shard.

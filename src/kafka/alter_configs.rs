@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -106,7 +107,7 @@ pub(super) enum Target {
 
 /// Replaces the configs of topics, one topic after the other; each is durable, and in force on every
 /// shard, before it is answered.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let id = |resource: &ResourceRequest<'a>| (resource.resource_type, resource.resource_name);
     let twice = named_twice(request.resources.iter().map(id));
     let mut responses = Vec::with_capacity(request.resources.len());
@@ -114,7 +115,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
         let id = id(resource);
         let replaced = match twice.contains(&id) {
             true => Err(refused_as_twice()),
-            false => replace(engine, resource, request.validate_only).await,
+            false => replace(context.engine, resource, request.validate_only).await,
         };
         responses.push(respond(id, replaced));
     }

@@ -4,8 +4,8 @@
 
 use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -125,9 +125,9 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
 }
 
 /// A partition may go where it is, which is done at once, and nowhere else.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let partition = |topic: &str, partition: &PartitionRequest| {
-        let (error_code, message) = check(engine, topic, partition).err().unzip();
+        let (error_code, message) = check(context.engine, topic, partition).err().unzip();
         PartitionResponse {
             index: partition.index,
             error_code: error_code.unwrap_or_default(),

@@ -2,11 +2,10 @@
 //!
 //! Versions: 2 is flexible.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
 use std::path::Path;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -91,14 +90,14 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 }
 
 /// There is one directory: a partition may go where it is, and nowhere else.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
-    let here = engine.absolute_data_dir().ok();
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
+    let here = context.engine.absolute_data_dir().ok();
     let mut topics = Vec::new();
     for dir in &request.dirs {
         let is_here = here.as_deref() == Some(Path::new(dir.path));
         let partition = |topic: &str, index: i32| PartitionResponse {
             index,
-            error_code: match engine.key_of(topic, index) {
+            error_code: match context.engine.key_of(topic, index) {
                 _ if !is_here => ErrorCode::LogDirNotFound,
                 None => ErrorCode::UnknownTopicOrPartition,
                 Some(_) => ErrorCode::None,

@@ -4,10 +4,9 @@
 //! (KIP-511) and features (KIP-584), 4 allows features that start at version 0. The response
 //! header is version 0 whatever the version of the request.
 
+use super::context::Context;
 use super::header::RequestHeader;
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
 use super::api::{APIS, Api};
 use super::error::ErrorCode;
@@ -183,12 +182,8 @@ fn encode_finalized_feature(w: &mut Writer, feature: &FinalizedFeature<'_>) {
 
 /// Says what is served. It takes no authentication, and a client that names itself in a way that
 /// KIP-511 does not allow is told so.
-pub async fn handle(
-    _engine: &Rc<Engine>,
-    request: &Request<'_>,
-    version: i16,
-) -> Response<'static> {
-    let named = version < FIRST_VERSION_WITH_CLIENT_SOFTWARE
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
+    let named = context.version < FIRST_VERSION_WITH_CLIENT_SOFTWARE
         || (is_software_name(request.client_software_name)
             && is_software_name(request.client_software_version));
     match named {

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -87,10 +88,10 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 }
 
 /// Gives topics more partitions.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let grown = grow(engine, topic, request.validate_only).await;
+        let grown = grow(context.engine, topic, request.validate_only).await;
         let (error_code, message) = grown.err().unzip();
         topics.push(TopicResponse {
             name: Cow::Borrowed(topic.name),

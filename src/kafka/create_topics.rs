@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -177,7 +178,7 @@ fn encode_config(w: &mut Writer, config: &ConfigResponse<'_>) {
 type Refusal = (ErrorCode, String);
 
 /// Creates topics, one after the other; each is durable before it is answered.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut times: HashMap<&str, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name).or_default() += 1;
@@ -185,7 +186,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let created = match times.remove(topic.name) {
-            Some(1) => create(engine, topic, request.validate_only).await,
+            Some(1) => create(context.engine, topic, request.validate_only).await,
             // Named twice: answered once, as an error, as Kafka does.
             Some(_) => Err((
                 ErrorCode::InvalidRequest,
@@ -193,7 +194,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             )),
             None => continue,
         };
-        topics.push(respond(engine, topic.name, created));
+        topics.push(respond(context.engine, topic.name, created));
     }
     Response {
         throttle_time_ms: 0,

@@ -2,10 +2,9 @@
 //!
 //! Versions: 2 is flexible. 1 changes nothing on the wire.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -47,10 +46,10 @@ fn encode_group(w: &mut Writer, group: &GroupResponse<'_>) {
 }
 
 /// Deletes groups without members, with their offsets.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut results = Vec::with_capacity(request.groups.len());
     for group_id in &request.groups {
-        let deleted = engine.delete_group((*group_id).to_owned()).await;
+        let deleted = context.groups.delete_group((*group_id).to_owned()).await;
         results.push(GroupResponse {
             group_id: Cow::Borrowed(*group_id),
             error_code: deleted

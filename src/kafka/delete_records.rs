@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -95,12 +96,12 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 }
 
 /// Moves log start offsets up; the answer comes when that survives a crash.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let deleted = delete(engine, topic.name, partition).await;
+            let deleted = delete(context.engine, topic.name, partition).await;
             partitions.push(PartitionResponse {
                 index: partition.index,
                 low_watermark: *deleted.as_ref().unwrap_or(&-1),

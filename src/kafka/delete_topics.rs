@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -99,10 +100,10 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
 }
 
 /// Deletes topics, one after the other; each is gone durably before it is answered.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        topics.push(delete(engine, topic).await);
+        topics.push(delete(context.engine, topic).await);
     }
     Response {
         throttle_time_ms: 0,

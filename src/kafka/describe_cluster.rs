@@ -3,10 +3,9 @@
 //! Flexible from version 0. Versions: 1 adds the endpoint type (KIP-919), 2 fenced brokers
 //! (KIP-1073).
 
+use super::context::Context;
 use super::metadata;
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
 use super::error::ErrorCode;
 use super::metadata::OPERATIONS_NOT_REQUESTED;
@@ -108,8 +107,8 @@ fn encode_broker(w: &mut Writer, broker: &Broker<'_>, version: i16) {
 }
 
 /// The cluster is this one broker.
-pub async fn handle(engine: &Rc<Engine>, request: &Request, _version: i16) -> Response<'static> {
-    let advertised = engine.config.advertised();
+pub async fn handle(context: &Context<'_>, request: &Request) -> Response<'static> {
+    let advertised = context.engine.config.advertised();
     if request.endpoint_type != ENDPOINT_BROKERS {
         return Response {
             error_code: ErrorCode::MismatchedEndpointType,
@@ -122,10 +121,10 @@ pub async fn handle(engine: &Rc<Engine>, request: &Request, _version: i16) -> Re
     }
     Response {
         endpoint_type: ENDPOINT_BROKERS,
-        cluster_id: Cow::Owned(engine.cluster_id.to_string()),
-        controller_id: engine.config.node_id,
+        cluster_id: Cow::Owned(context.engine.cluster_id.to_string()),
+        controller_id: context.engine.config.node_id,
         brokers: vec![Broker {
-            broker_id: engine.config.node_id,
+            broker_id: context.engine.config.node_id,
             host: Cow::Owned(advertised.host.clone()),
             port: i32::from(advertised.port),
             rack: None,

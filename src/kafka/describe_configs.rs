@@ -7,8 +7,8 @@ use crate::config::{Entry, TopicConfig};
 use crate::engine::Engine;
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -153,11 +153,11 @@ pub(super) const RESOURCE_TOPIC: i8 = 2;
 pub(super) const RESOURCE_BROKER: i8 = 4;
 
 /// Tells every config of topics and of the broker, from the one table of knobs.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     // One that is named again is not described again: an answer is a hundred times its question.
     let mut seen = HashSet::new();
     let describe = |resource: &ResourceRequest<'a>| {
-        let described = entries_of(engine, resource);
+        let described = entries_of(context.engine, resource);
         let (error_code, message) = described.as_ref().err().cloned().unzip();
         ResourceResponse {
             error_code: error_code.unwrap_or_default(),

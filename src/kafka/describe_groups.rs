@@ -5,13 +5,14 @@
 //! that there is not, where older versions say that it is dead (KIP-1043). 2 changes nothing on the
 //! wire.
 
-use crate::engine::Engine;
-use crate::engine::groups::messages::{GroupDescription, MemberDescription};
+use crate::coordinator::groups::Groups;
+use crate::coordinator::groups::classic::messages::{GroupDescription, MemberDescription};
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::reply_budget::ReplyBudget;
 use super::wire::{Reader, WireError, Writer};
@@ -134,7 +135,7 @@ const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 const OPERATIONS_NOT_REQUESTED: i32 = i32::MIN;
 
 /// Tells a group's state and its members.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     let mut budget = ReplyBudget::new();
     for group_id in &request.groups {
@@ -146,9 +147,9 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             },
             ..Group::default()
         };
-        match describe(engine, group_id, &mut budget).await {
+        match describe(context.groups, group_id, &mut budget).await {
             Err(error_code) => group.error_code = error_code,
-            Ok(None) => not_found(&mut group, version),
+            Ok(None) => not_found(&mut group, context.version),
             Ok(Some(described)) => {
                 group.group_state = Cow::Borrowed(described.state);
                 group.protocol_type = Cow::Owned(described.protocol_type);
@@ -167,12 +168,12 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
 }
 
 async fn describe<'a>(
-    engine: &Rc<Engine>,
+    groups: &Rc<Groups>,
     group_id: &'a str,
     budget: &mut ReplyBudget<'a>,
 ) -> Result<Option<GroupDescription>, ErrorCode> {
     budget.begin(group_id)?;
-    let described = engine.describe_group(group_id.to_owned()).await;
+    let described = groups.describe_group(group_id.to_owned()).await;
     let described = described.map_err(|error| ErrorCode::from(&error))?;
     for member in described.iter().flat_map(|group| &group.members) {
         let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();

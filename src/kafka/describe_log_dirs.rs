@@ -5,8 +5,8 @@
 use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -131,12 +131,8 @@ type Asked = BTreeMap<String, BTreeSet<u32>>;
 
 /// There is one directory, and every partition is in it. One that is asked for and not there is left
 /// out, as Kafka does.
-pub async fn handle(
-    engine: &Rc<Engine>,
-    request: &Request<'_>,
-    _version: i16,
-) -> Response<'static> {
-    let sizes = match engine.partition_sizes().await {
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
+    let sizes = match context.engine.partition_sizes().await {
         Ok(sizes) => sizes,
         Err(error) => {
             return Response {
@@ -145,8 +141,8 @@ pub async fn handle(
             };
         }
     };
-    let topics = describe(engine, &asked(engine, request), &sizes);
-    let log_dir = match engine.data_dir().await {
+    let topics = describe(context.engine, &asked(context.engine, request), &sizes);
+    let log_dir = match context.engine.data_dir().await {
         Ok(dir) => LogDir {
             log_dir: Cow::Owned(dir.path.to_string_lossy().into_owned()),
             topics,
@@ -158,7 +154,14 @@ pub async fn handle(
             tracing::warn!(%error, "the size of the data directory's volume is not known");
             LogDir {
                 error_code: ErrorCode::KafkaStorageError,
-                log_dir: Cow::Owned(engine.config.data_dir.to_string_lossy().into_owned()),
+                log_dir: Cow::Owned(
+                    context
+                        .engine
+                        .config
+                        .data_dir
+                        .to_string_lossy()
+                        .into_owned(),
+                ),
                 ..LogDir::default()
             }
         }

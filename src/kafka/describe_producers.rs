@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -119,7 +120,7 @@ fn encode_producer(w: &mut Writer, producer: &Producer) {
 const PRODUCERS_PER_REPLY_MAX: usize = 500_000;
 
 /// Tells which producers each partition remembers. There are no transactions.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut left = PRODUCERS_PER_REPLY_MAX;
     let mut asked = HashSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -127,7 +128,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for index in &topic.partition_indexes {
             let producers = match asked.insert((topic.name, *index)) {
-                true => producers(engine, topic.name, *index, &mut left).await,
+                true => producers(context.engine, topic.name, *index, &mut left).await,
                 false => Err((ErrorCode::InvalidRequest, Some("named more than once"))),
             };
             partitions.push(respond(*index, producers));

@@ -6,10 +6,10 @@
 use crate::engine::Engine;
 use crate::io::clock;
 use std::borrow::Cow;
-use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::LEADER_EPOCH;
 use super::wire::{Reader, WireError, Writer};
@@ -197,7 +197,7 @@ const OFFSET_UNKNOWN: i64 = -1;
 
 /// This broker is the one voter, and leads. The quorum has one partition, which is what may be asked
 /// for.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let one = match &request.topics[..] {
         [topic] => match &topic.partitions[..] {
             [partition] => Some((topic.name, partition.index)),
@@ -214,7 +214,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     };
     let is_quorum = (name, index) == (METADATA_TOPIC, 0);
     let partition = match is_quorum {
-        true => describe(engine.config.node_id),
+        true => describe(context.engine.config.node_id),
         false => PartitionResponse {
             index,
             error_code: ErrorCode::UnknownTopicOrPartition,
@@ -229,7 +229,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             name: Cow::Borrowed(name),
             partitions: vec![partition],
         }],
-        nodes: Vec::from_iter(is_quorum.then(|| node(engine))),
+        nodes: Vec::from_iter(is_quorum.then(|| node(context.engine))),
         ..Response::default()
     }
 }

@@ -6,10 +6,10 @@ use crate::engine::Engine;
 use crate::engine::catalog;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::LEADER_EPOCH;
 use super::metadata::TOPIC_OPERATIONS;
@@ -184,11 +184,7 @@ fn encode_cursor(w: &mut Writer, cursor: &CursorResponse<'_>) {
 const PARTITIONS_PER_REPLY_MAX: usize = 2000;
 
 /// Tells of topics in the order of their names, from the cursor on, as many partitions as allowed.
-pub async fn handle(
-    engine: &Rc<Engine>,
-    request: &Request<'_>,
-    _version: i16,
-) -> Response<'static> {
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
     let from = request.cursor.unwrap_or(CursorRequest {
         topic_name: "",
         partition_index: 0,
@@ -196,7 +192,7 @@ pub async fn handle(
     if !is_valid(request, from) {
         return refuse(request, from);
     }
-    let (names, all) = names_from(engine, request, from.topic_name);
+    let (names, all) = names_from(context.engine, request, from.topic_name);
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut left = limit.clamp(1, PARTITIONS_PER_REPLY_MAX);
     let mut response = Response::default();
@@ -209,7 +205,7 @@ pub async fn handle(
             response.next_cursor = cursor(name, first);
             break;
         }
-        let Some(topic) = engine.topic(&name) else {
+        let Some(topic) = context.engine.topic(&name) else {
             // Where all were asked for, it was deleted meanwhile.
             if !all {
                 response.topics.push(unknown(name));
@@ -219,7 +215,9 @@ pub async fn handle(
         };
         let end = topic.partitions.min(first.saturating_add(left as u32));
         left -= end.saturating_sub(first) as usize;
-        response.topics.push(describe(engine, &topic, first..end));
+        response
+            .topics
+            .push(describe(context.engine, &topic, first..end));
         if end < topic.partitions {
             response.next_cursor = cursor(name, end);
             break;

@@ -2,10 +2,9 @@
 //!
 //! Versions: 1 adds the election type and an error for the whole (KIP-460), 2 is flexible.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -98,7 +97,7 @@ const ELECTION_UNCLEAN: i8 = 1;
 
 /// Every partition has the one leader it can have. Where all were asked for, only those are told that
 /// took part in an election: none.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     if !matches!(request.election_type, ELECTION_PREFERRED | ELECTION_UNCLEAN) {
         return Response {
             error_code: ErrorCode::InvalidRequest,
@@ -107,7 +106,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     }
     let partition = |topic: &str, index: i32| PartitionResponse {
         index,
-        error_code: match engine.key_of(topic, index) {
+        error_code: match context.engine.key_of(topic, index) {
             Some(_) => ErrorCode::ElectionNotNeeded,
             None => ErrorCode::UnknownTopicOrPartition,
         },

@@ -3,10 +3,9 @@
 //! Versions: 1 adds the key type and the throttle time (KIP-98), 3 is flexible, 4 asks for many
 //! keys at once (KIP-699), 6 allows share groups (KIP-932). 2 and 5 change nothing on the wire.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -124,12 +123,12 @@ const KEY_TYPE_TRANSACTION: i8 = 1;
 const LAST_VERSION_OF_LIBRDKAFKA: i16 = 2;
 
 /// This broker coordinates every group. Transactions and share groups it does not have.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
-    let advertised = engine.config.advertised();
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
+    let advertised = context.engine.config.advertised();
     let coordinator = |key: &&'a str| match request.key_type {
         KEY_TYPE_GROUP => Coordinator {
             key: Cow::Borrowed(*key),
-            node_id: engine.config.node_id,
+            node_id: context.engine.config.node_id,
             host: Cow::Owned(advertised.host.clone()),
             port: i32::from(advertised.port),
             error_code: ErrorCode::None,
@@ -140,7 +139,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             node_id: -1,
             host: Cow::Borrowed(""),
             port: -1,
-            error_code: refusal(other, version),
+            error_code: refusal(other, context.version),
             error_message: Some(Cow::Borrowed(
                 "this broker coordinates groups only: there are no transactions and no share groups",
             )),

@@ -3,10 +3,9 @@
 //! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible. 2 changes nothing
 //! on the wire.
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
-use crate::engine::Engine;
-use std::rc::Rc;
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 3;
@@ -51,8 +50,8 @@ pub fn encode(response: &Response, version: i16, w: &mut Writer) {
 }
 
 /// A member shows that it is alive.
-pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -> Response {
-    let beat = engine.heartbeat(
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
+    let beat = context.groups.heartbeat(
         request.group_id.to_owned(),
         request.member_id.to_owned(),
         request.group_instance_id.map(str::to_owned),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::alter_configs::{self, Refusal, Target};
 pub use super::alter_configs::{ResourceResponse, Response, encode};
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError};
 
@@ -72,7 +73,7 @@ const OPERATION_SUBTRACT: i8 = 3;
 
 /// Changes configs of topics, one topic after the other; of a topic all changes are made or none.
 /// Each topic's are durable, and in force on every shard, before it is answered.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let id = |resource: &ResourceRequest<'a>| (resource.resource_type, resource.resource_name);
     let twice = alter_configs::named_twice(request.resources.iter().map(id));
     let mut responses = Vec::with_capacity(request.resources.len());
@@ -80,7 +81,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
         let id = id(resource);
         let altered = match twice.contains(&id) {
             true => Err(alter_configs::refused_as_twice()),
-            false => alter(engine, resource, request.validate_only).await,
+            false => alter(context.engine, resource, request.validate_only).await,
         };
         responses.push(alter_configs::respond(id, altered));
     }

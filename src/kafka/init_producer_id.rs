@@ -3,11 +3,10 @@
 //! Versions: 2 is flexible, 3 lets a producer name its present id and epoch (KIP-360). 1, 4 and 5
 //! change nothing on the wire.
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
-use crate::engine::Engine;
 use crate::io::seldom::{self, Seldom};
-use std::rc::Rc;
 
 const FIRST_VERSION_WITH_PRESENT_ID: i16 = 3;
 
@@ -64,7 +63,7 @@ pub fn encode(response: &Response, _version: i16, w: &mut Writer) {
 }
 
 /// Gives out a producer id that was never given out before.
-pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -> Response {
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
     let refused = |error_code| Response {
         throttle_time_ms: 0,
         error_code,
@@ -76,7 +75,7 @@ pub async fn handle(engine: &Rc<Engine>, request: &Request<'_>, _version: i16) -
         // the reason, where others would make it try for ever.
         return refused(ErrorCode::UnsupportedVersion);
     }
-    match engine.new_producer_id().await {
+    match context.engine.new_producer_id().await {
         Ok(producer_id) => Response {
             throttle_time_ms: 0,
             error_code: ErrorCode::None,

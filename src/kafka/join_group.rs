@@ -5,13 +5,11 @@
 //! (KIP-800), 9 may spare the leader the assignment (KIP-814). 3 and 4 change nothing on the wire:
 //! 4 makes a new member join twice, the second time with the id that it was given (KIP-394).
 
+use super::context::Context;
 use super::dispatch::{Answer, Outcome};
-use super::header::RequestHeader;
-use crate::engine::Engine;
-use crate::engine::groups::GroupError;
-use crate::engine::groups::messages::{self, JoinReply, JoinRequest};
+use crate::coordinator::groups::classic::messages::{self, JoinReply, JoinRequest};
+use crate::coordinator::groups::error::GroupError;
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -171,14 +169,9 @@ fn encode_member(w: &mut Writer, member: &Member<'_>, version: i16) {
 const FIRST_VERSION_WITH_REQUIRED_MEMBER_ID: i16 = 4;
 
 /// A member joins; the answer comes when the group is complete, and that can take minutes.
-pub fn handle(
-    engine: &Rc<Engine>,
-    header: &RequestHeader<'_>,
-    request: &Request<'_>,
-    peer: IpAddr,
-) -> Outcome {
-    let version = header.api_version;
-    let client_id = header.client_id.unwrap_or_default();
+pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+    let version = context.version;
+    let client_id = context.client_id.unwrap_or_default();
     let group_id = request.group_id.to_owned();
     let member_id = request.member_id.to_owned();
     let join = JoinRequest {
@@ -186,7 +179,7 @@ pub fn handle(
         new_member_id: new_member_id(client_id, request.group_instance_id),
         instance_id: request.group_instance_id.map(str::to_owned),
         client_id: client_id.to_owned(),
-        client_host: format!("/{peer}"),
+        client_host: format!("/{}", context.address.ip()),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: match version {
             0 => request.session_timeout_ms,
@@ -197,10 +190,12 @@ pub fn handle(
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
-    let engine = Rc::clone(engine);
-    let mut writer = header.reply();
+    let groups = Rc::clone(context.groups);
+    let throttle_time_ms = context.throttle_time_ms;
+    let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
-        let response = respond(engine.join_group(group_id, join).await, member_id);
+        let mut response = respond(groups.join_group(group_id, join).await, member_id);
+        response.throttle_time_ms = throttle_time_ms;
         encode(&response, version, &mut writer);
         Answer::of(writer)
     }))

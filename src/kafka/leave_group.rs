@@ -3,11 +3,10 @@
 //! Versions: 1 adds the throttle time, 3 removes many members at once (KIP-345), 4 is flexible, 5
 //! adds the reason (KIP-800). 2 changes nothing on the wire.
 
-use crate::engine::Engine;
-use crate::engine::groups::messages::LeavingMember;
+use crate::coordinator::groups::classic::messages::LeavingMember;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -113,12 +112,14 @@ fn only_error(response: &Response<'_>) -> ErrorCode {
 }
 
 /// Members leave, or are removed.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let leaving = request.members.iter().map(|member| LeavingMember {
         member_id: member.member_id.to_owned(),
         instance_id: member.group_instance_id.map(str::to_owned),
     });
-    let left = engine.leave_group(request.group_id.to_owned(), leaving.collect());
+    let left = context
+        .groups
+        .leave_group(request.group_id.to_owned(), leaving.collect());
     match left.await {
         Err(error) => Response {
             throttle_time_ms: 0,

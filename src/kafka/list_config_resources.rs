@@ -3,10 +3,9 @@
 //! Versions: 0 was ListClientMetricsResources (KIP-1000) and asks for client metrics only, 1 for
 //! resources of any type (KIP-1142).
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
@@ -77,10 +76,11 @@ const RESOURCE_CLIENT_METRICS: i8 = 16;
 const RESOURCE_GROUP: i8 = 32;
 
 /// Topics and the broker have configs; there are no loggers, client metrics and groups that have.
-pub async fn handle(engine: &Rc<Engine>, request: &Request, version: i16) -> Response<'static> {
+pub async fn handle(context: &Context<'_>, request: &Request) -> Response<'static> {
     let asks_for = |kind: i8| {
         let kinds = &request.resource_types;
-        version >= FIRST_VERSION_WITH_RESOURCE_TYPE && (kinds.is_empty() || kinds.contains(&kind))
+        context.version >= FIRST_VERSION_WITH_RESOURCE_TYPE
+            && (kinds.is_empty() || kinds.contains(&kind))
     };
     let known = |kind: &i8| {
         let without_any = [
@@ -99,14 +99,17 @@ pub async fn handle(engine: &Rc<Engine>, request: &Request, version: i16) -> Res
     let mut config_resources = Vec::new();
     if asks_for(RESOURCE_TOPIC) {
         let topic = |name: &str| resource(RESOURCE_TOPIC, name.to_owned());
-        let topics = engine.with_catalog(|catalog| {
+        let topics = context.engine.with_catalog(|catalog| {
             let topics = catalog.topics().map(|one| topic(&one.name));
             topics.collect::<Vec<_>>()
         });
         config_resources.extend(topics);
     }
     if asks_for(RESOURCE_BROKER) {
-        config_resources.push(resource(RESOURCE_BROKER, engine.config.node_id.to_string()));
+        config_resources.push(resource(
+            RESOURCE_BROKER,
+            context.engine.config.node_id.to_string(),
+        ));
     }
     Response {
         config_resources,

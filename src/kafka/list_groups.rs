@@ -3,10 +3,9 @@
 //! Versions: 1 adds the throttle time, 3 is flexible, 4 tells and filters by state (KIP-518), 5 by
 //! type (KIP-848). 2 changes nothing on the wire.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -82,12 +81,12 @@ fn encode_group(w: &mut Writer, group: &Group<'_>, version: i16) {
 const GROUP_TYPE: &str = "classic";
 
 /// Lists the groups of all shards.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let any = |wanted: &[&str], is: &str| {
         wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
     };
     let listed = match any(&request.types_filter, GROUP_TYPE) {
-        true => engine.list_groups().await,
+        true => context.groups.list_groups().await,
         false => Vec::new(),
     };
     let groups = listed

@@ -5,6 +5,7 @@
 //! timestamps: -3 the highest timestamp (KIP-734), -4 and -5 for tiered storage (KIP-405,
 //! KIP-1005).
 
+use super::context::Context;
 use super::fetch::check_leader_epoch;
 use crate::engine::Engine;
 use crate::engine::offsets::OffsetSpec;
@@ -164,7 +165,7 @@ const FIRST_VERSION_WITH_EARLIEST_LOCAL: i16 = 8;
 const FIRST_VERSION_WITH_LATEST_TIERED: i16 = 9;
 
 /// Finds offsets by time, or the ends of the log.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut asked = HashSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -173,7 +174,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             let again = !asked.insert((topic.name, partition.index));
             let found = match again {
                 true => Err(ErrorCode::InvalidRequest),
-                false => find(engine, topic.name, partition, version).await,
+                false => find(context.engine, topic.name, partition, context.version).await,
             };
             partitions.push(found.unwrap_or_else(|error_code| PartitionResponse {
                 index: partition.index,

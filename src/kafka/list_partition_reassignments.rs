@@ -2,10 +2,9 @@
 //!
 //! Version 0 only.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -85,10 +84,6 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 }
 
 /// Partitions do not move: there is nowhere to go.
-pub async fn handle(
-    _engine: &Rc<Engine>,
-    _request: &Request<'_>,
-    _version: i16,
-) -> Response<'static> {
+pub async fn handle(_context: &Context<'_>, _request: &Request<'_>) -> Response<'static> {
     Response::default()
 }

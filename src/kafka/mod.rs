@@ -5,7 +5,8 @@
 //! arrays draw on one budget. Decoders never panic.
 //!
 //! Every API file has the same shape: the request's structures, `decode`, the response's
-//! structures, `encode`. A field that a version lacks gets the default that the protocol gives it.
+//! structures, `encode`, `handle`. A handler gets the request and a [`context::Context`]: what serves
+//! the request, who asks, and in which version. A field that a version lacks gets the default that the protocol gives it.
 //! Tagged fields nobody reads are skipped.
 
 pub mod alter_configs;
@@ -15,6 +16,7 @@ pub mod api;
 pub mod api_versions;
 pub mod codes;
 pub mod consumer_protocol;
+pub mod context;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;

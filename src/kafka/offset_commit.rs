@@ -4,14 +4,14 @@
 //! (KIP-320), 7 static members (KIP-345), 8 is flexible. 4 and 9 change nothing on the wire: 9
 //! allows the members of KIP-848.
 
-use crate::engine::groups::GroupError;
-use crate::engine::groups::messages::CommitRequest;
-use crate::engine::groups::offsets::CommittedOffset;
-use crate::engine::{Engine, PartitionKey};
+use crate::coordinator::groups::classic::messages::CommitRequest;
+use crate::coordinator::groups::error::GroupError;
+use crate::coordinator::groups::offsets::CommittedOffset;
+use crate::engine::PartitionKey;
 use crate::io::clock;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -141,12 +141,12 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;
 
 /// Stores offsets; answered when they are durable.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut commits = Vec::new();
     let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let partitions = topic.partitions.iter().map(|partition| {
-            let taken = take(engine, request, topic.name, partition);
+            let taken = take(context, request, topic.name, partition);
             let error_code = taken.as_ref().err().copied().unwrap_or_default();
             commits.extend(taken.ok());
             PartitionResponse {
@@ -165,7 +165,8 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
         generation: request.generation_id_or_member_epoch,
         transactional: false,
     };
-    let committed = engine
+    let committed = context
+        .groups
         .commit_offsets(request.group_id.to_owned(), committer, commits)
         .await;
     let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
@@ -181,7 +182,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             }
         }
         Err(error) => {
-            let error_code = refusal(&error, version);
+            let error_code = refusal(&error, context.version);
             taken.for_each(|partition| partition.error_code = error_code);
         }
     }
@@ -202,16 +203,18 @@ fn refusal(error: &GroupError, version: i16) -> ErrorCode {
 }
 
 fn take(
-    engine: &Engine,
+    context: &Context<'_>,
     request: &Request<'_>,
     topic: &str,
     partition: &PartitionRequest<'_>,
 ) -> Result<(PartitionKey, CommittedOffset), ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let key = engine.key_of(topic, partition.index).ok_or(unknown)?;
+    let key = context.engine.key_of(topic, partition.index);
+    let key = key.ok_or(unknown)?;
     let now_ms = clock::stamp_ms();
     let note = partition.committed_metadata.unwrap_or_default().to_owned();
-    let mut offset = engine
+    let mut offset = context
+        .groups
         .new_committed_offset(
             partition.committed_offset,
             partition.committed_leader_epoch,

@@ -2,11 +2,10 @@
 //!
 //! Version 0 only, which is not flexible.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -82,18 +81,20 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 }
 
 /// Deletes committed offsets of topics that the group is not subscribed to.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut keys = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
             keys.extend(
-                engine
+                context
+                    .engine
                     .key_of(topic.name, partition.index)
                     .map(|key| (topic.name.to_owned(), key)),
             );
         }
     }
-    let deleted = engine
+    let deleted = context
+        .groups
         .delete_offsets(request.group_id.to_owned(), keys)
         .await;
     let results: HashMap<_, _> = match deleted {
@@ -113,7 +114,8 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             .iter()
             .map(|partition| PartitionResponse {
                 index: partition.index,
-                error_code: match engine
+                error_code: match context
+                    .engine
                     .key_of(topic.name, partition.index)
                     .and_then(|key| results.get(&key))
                 {

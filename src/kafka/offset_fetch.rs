@@ -4,12 +4,12 @@
 //! time, 5 the leader epoch (KIP-320), 6 is flexible, 7 adds `require_stable` (KIP-447), 8 asks
 //! for many groups at once (KIP-709), 9 names the member (KIP-848). 4 changes nothing on the wire.
 
-use crate::engine::groups::offsets::CommittedOffset;
+use crate::coordinator::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::reply_budget::ReplyBudget;
 use super::wire::{Reader, WireError, Writer};
@@ -216,13 +216,13 @@ fn encode_partition(
 }
 
 /// Tells the offsets that groups committed.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     let mut budget = ReplyBudget::new();
     for group in &request.groups {
-        let (topics, error_code) = match fetch(engine, group, &mut budget).await {
+        let (topics, error_code) = match fetch(context, group, &mut budget).await {
             Ok(topics) => (topics, ErrorCode::None),
-            Err(error_code) => (refused_topics(group, version), error_code),
+            Err(error_code) => (refused_topics(group, context.version), error_code),
         };
         groups.push(GroupResponse {
             group_id: Cow::Borrowed(group.group_id),
@@ -239,15 +239,18 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
 }
 
 async fn fetch<'a>(
-    engine: &Rc<Engine>,
+    context: &Context<'_>,
     request: &GroupRequest<'a>,
     budget: &mut ReplyBudget<'a>,
 ) -> Result<Vec<TopicResponse<'a>>, ErrorCode> {
     budget.begin(request.group_id)?;
+    let engine = context.engine;
     let topics = request.topics.as_ref();
     let keys = topics.map(|topics| keys_of(engine, topics));
     let group_id = request.group_id.to_owned();
-    let found = engine.fetch_offsets(group_id, keys, budget.left_bytes());
+    let found = context
+        .groups
+        .fetch_offsets(group_id, keys, budget.left_bytes());
     let found = found.await.map_err(|error| ErrorCode::from(&error))?;
     match topics {
         Some(topics) => {

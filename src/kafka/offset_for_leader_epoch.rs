@@ -8,6 +8,7 @@ use crate::engine::offsets::OffsetSpec;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::{LEADER_EPOCH, check_leader_epoch};
 use super::wire::{Reader, WireError, Writer};
@@ -122,12 +123,12 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
 }
 
 /// There is one epoch, and it has not ended: its end is the high watermark.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let found = find(engine, topic.name, partition).await;
+            let found = find(context.engine, topic.name, partition).await;
             partitions.push(found.unwrap_or_else(|error_code| PartitionResponse {
                 error_code,
                 index: partition.index,

@@ -3,10 +3,9 @@
 //! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible, 5 repeats
 //! protocol type and name, so that a mismatch is noticed (KIP-559). 2 changes nothing on the wire.
 
+use super::context::Context;
 use super::dispatch::{Answer, Outcome};
-use super::header::RequestHeader;
-use crate::engine::Engine;
-use crate::engine::groups::messages::SyncRequest;
+use crate::coordinator::groups::classic::messages::SyncRequest;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -104,8 +103,8 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 }
 
 /// A member asks for its assignment; the answer waits for the leader's, and for the disk.
-pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request<'_>) -> Outcome {
-    let version = header.api_version;
+pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+    let version = context.version;
     let group_id = request.group_id.to_owned();
     let sync = SyncRequest {
         member_id: request.member_id.to_owned(),
@@ -115,18 +114,20 @@ pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request
         protocol: request.protocol_name.map(str::to_owned),
         assignments: assignments_of(request),
     };
-    let engine = Rc::clone(engine);
-    let mut writer = header.reply();
+    let groups = Rc::clone(context.groups);
+    let throttle_time_ms = context.throttle_time_ms;
+    let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
-        let response = match engine.sync_group(group_id, sync).await {
+        let response = match groups.sync_group(group_id, sync).await {
             Ok(synced) => Response {
-                throttle_time_ms: 0,
+                throttle_time_ms,
                 error_code: ErrorCode::None,
                 protocol_type: Some(Cow::Owned(synced.protocol_type)),
                 protocol_name: Some(Cow::Owned(synced.protocol)),
                 assignment: synced.assignment,
             },
             Err(error) => Response {
+                throttle_time_ms,
                 error_code: (&error).into(),
                 ..Response::default()
             },

@@ -3,11 +3,10 @@
 //! Versions: 1 adds the upgrade type in place of `allow_downgrade`, and `validate_only` (KIP-778),
 //! 2 answers for all features at once (KIP-1022).
 
-use crate::engine::Engine;
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::wire::{Reader, WireError, Writer};
 
@@ -97,7 +96,7 @@ fn encode_feature(w: &mut Writer, feature: &FeatureResponse<'_>) {
 const UNSUPPORTED: &str = "this broker has no features with levels; any is at level 0";
 
 /// There are no features: each is at level 0 and stays there.
-pub async fn handle<'a>(_engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut seen = HashSet::new();
     let updates = request.feature_updates.iter();
     let results: Vec<_> = updates
@@ -107,7 +106,7 @@ pub async fn handle<'a>(_engine: &Rc<Engine>, request: &Request<'a>, version: i1
     let refused = results.iter().find(|result| result.error_code.is_error());
     match refused {
         // All or nothing, so there is one answer.
-        Some(refused) if version > LAST_VERSION_WITH_RESULTS => Response {
+        Some(refused) if context.version > LAST_VERSION_WITH_RESULTS => Response {
             error_code: refused.error_code,
             error_message: Some(Cow::Owned(format!(
                 "feature {:?}: {UNSUPPORTED}",
