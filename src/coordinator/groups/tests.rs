@@ -420,7 +420,7 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
             };
             let joined = groups.join_group(name.clone(), request).await;
             assert_eq!(joined, Err(GroupError::MemberIdRequired(id.clone())));
-            assert_eq!(groups.timers.len(), 1);
+            assert_eq!(groups.timers.count(), 1);
             let leaving = LeavingMember {
                 member_id: id,
                 instance_id: None,
@@ -429,7 +429,7 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
             assert_eq!(left.unwrap()[0].result, Ok(()));
         }
         assert!(!groups.has_group(&name));
-        assert_eq!(groups.timers.len(), 0);
+        assert_eq!(groups.timers.count(), 0);
     });
 }
 
