@@ -632,7 +632,8 @@ impl Driver {
             assert!(!self.log.needs_flush(), "a flush is still wanted");
         }
         self.say(format_args!("reopen cleanly"));
-        let scanned = self.reopen(self.model.end());
+        let end_min = self.end_without_cut();
+        let scanned = self.reopen(end_min);
         assert!(!is_clean || scanned == 0, "{scanned} bytes read again");
         self.faulty = faulty;
     }
@@ -643,7 +644,18 @@ impl Driver {
             self.disk.lose_checkpoint(&mut self.rng);
             self.model.durable_start = 0;
         }
-        self.reopen(self.model.end());
+        let end_min = self.end_without_cut();
+        self.reopen(end_min);
+    }
+
+    /// Where the log must end at least for the next process, as long as the power stays on. What a
+    /// failed sync was to write may be gone.
+    fn end_without_cut(&self) -> i64 {
+        if self.disk.has_lost() {
+            self.model.durable
+        } else {
+            self.model.end()
+        }
     }
 
     fn reopen_after_power_cut(&mut self) {

@@ -1,9 +1,8 @@
 //! Blocking file operations. They run on a worker thread or at start, never on a shard's reactor.
 
-use super::fault::{self, Op, Synced};
+use super::fault::{self, Event, Op};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -151,17 +150,20 @@ pub fn truncate(file: &File, bytes: u64) -> io::Result<()> {
 
 /// fdatasync(2): the data, and the metadata needed to read it back.
 pub fn sync_data(file: &File) -> io::Result<()> {
-    fault::check(Op::Sync)?;
-    file.sync_data()?;
-    fault::synced(Synced::File(file));
-    Ok(())
+    let synced = fault::check(Op::Sync).and_then(|()| file.sync_data());
+    fault::tell(if synced.is_ok() {
+        Event::Synced(file)
+    } else {
+        Event::SyncFailed(file)
+    });
+    synced
 }
 
 /// Makes the names in a directory durable: creations, renames and removals.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Sync)?;
     File::open(dir)?.sync_all()?;
-    fault::synced(Synced::Dir(dir));
+    fault::tell(Event::DirSynced(dir));
     Ok(())
 }
 
@@ -215,22 +217,35 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_data(&file)
 }
 
-/// Writes the bytes in `range` back to where they are and leaves the rest alone. After a failed sync
-/// the kernel takes pages for clean that the medium never got; a sync behind this covers them all the
-/// same.
+/// The largest piece in which the page cache holds a file (a large folio); each starts at a multiple of
+/// its size.
+const CACHED_PIECE_BYTES_MAX: u64 = 2 << 20;
+
+/// Drops what the kernel has cached of the file from byte `from` on, so that what is read next is what
+/// the disk has. After a failed sync the kernel takes pages for clean that the disk never got. Written
+/// again in place they would still be lost on ext4, where the pages' blocks count as written already
+/// and their extents stay unwritten.
+///
+/// Nothing is made durable: a sync must follow.
 ///
 /// # Errors
-/// The medium's; `UnexpectedEof` when the file is shorter.
-pub fn write_again(file: &File, range: Range<u64>) -> io::Result<()> {
-    let mut buffer = vec![0; (range.end - range.start).min(1 << 20) as usize];
-    let mut at = range.start;
-    while at < range.end {
-        let take = buffer.len().min((range.end - at) as usize);
-        file.read_exact_at(&mut buffer[..take], at)?;
-        write_at(file, &buffer[..take], at)?;
-        at += take as u64;
+/// Never for bytes that cannot be written: they are what is dropped.
+pub fn reload(file: &File, from: u64) -> io::Result<()> {
+    // What is cached as one piece is dropped as one piece, or not at all.
+    let offset = from / CACHED_PIECE_BYTES_MAX * CACHED_PIECE_BYTES_MAX;
+    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+    // Only clean pages are dropped, so dirty ones are written first. Those that cannot be written are
+    // clean afterwards, and the disk does not have them. This also takes an error that nobody was told of
+    // yet (errseq_t), which would be taken for one of the sync that counts.
+    let _ = sync_data(file);
+    // SAFETY: posix_fadvise takes no pointers; the descriptor is open for as long as `file` lives.
+    let result =
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, 0, libc::POSIX_FADV_DONTNEED) };
+    fault::tell(Event::Reloaded(file, from));
+    match result {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
     }
-    Ok(())
 }
 
 /// Writes `parts` one after the other at `at`, in one call where the kernel takes them in one.
@@ -248,6 +263,7 @@ pub fn write_parts_at(file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<()>
             Ok(0) if first.len() + second.len() > 0 => return Err(io::ErrorKind::WriteZero.into()),
             other => other?,
         };
+        fault::tell(Event::Written(file, at..at + written as u64));
         at += written as u64;
         first = &left[0][written.min(left[0].len())..];
         second = &left[1][written.saturating_sub(left[0].len())..];
@@ -438,5 +454,57 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[test]
+    fn each_directory_that_is_created_gets_its_name_durably() {
+        let root = tempfile::tempdir().unwrap();
+        let synced: Rc<RefCell<Vec<std::path::PathBuf>>> = Rc::default();
+        let told = Rc::clone(&synced);
+        fault::observe(move |event| {
+            if let Event::DirSynced(dir) = event {
+                told.borrow_mut().push(dir.to_owned());
+            }
+        });
+        let path = |name: &str| root.path().join(name);
+        create_dirs(&path("a/b/c")).unwrap();
+        assert!(path("a/b/c").is_dir());
+        let above = root.path().parent().unwrap().to_owned();
+        let expected = [above, root.path().to_owned(), path("a"), path("a/b")];
+        assert_eq!(*synced.borrow(), expected);
+        // Who created it may have been killed before its name was durable.
+        synced.borrow_mut().clear();
+        create_dirs(&path("a/b/c")).unwrap();
+        assert_eq!(*synced.borrow(), [path("a/b")]);
+        fault::observe(|_| {});
+    }
+
+    #[test]
+    fn a_replacement_that_fails_leaves_the_old_file_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace(&path, b"old").unwrap();
+        for op in [Op::Write, Op::Sync, Op::Rename] {
+            fault::inject(op, 0, libc::ENOSPC, false);
+            replace(&path, b"new").unwrap_err();
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_reloaded_still_has_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = open(&dir.path().join("file"), true).unwrap();
+        write_at(&file, &[7; 10_000], 0).unwrap();
+        reload(&file, 5_000).unwrap();
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), [7; 10_000]);
     }
 }

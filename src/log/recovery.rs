@@ -235,6 +235,7 @@ impl Recovery<'_> {
 
     fn read_sound(&mut self, base: i64, stop: &mut Stop) -> io::Result<()> {
         let path = segment::file_path(self.dir, base, "log");
+        reload(&path, stop.position)?;
         let mut scan = Scan::open_at(&path, (stop.position, stop.offset))?;
         while let Some(found) = scan.step_sound()? {
             let header = &found.header;
@@ -458,12 +459,8 @@ fn settle(
         } else {
             0
         };
-        let mut pieces = damage.sound_pieces(segment.base, segment.size.min(size));
-        pieces.retain_mut(|piece| {
-            piece.start = piece.start.max(from);
-            piece.start < piece.end
-        });
-        let has_damage_only = is_damaged && pieces.is_empty();
+        let sound = damage.sound_pieces(segment.base, segment.size.min(size));
+        let has_damage_only = is_damaged && sound.iter().all(|piece| piece.end <= from);
         if has_damage_only || !(is_too_long || changed || is_damaged) {
             continue;
         }
@@ -471,14 +468,18 @@ fn settle(
         if is_too_long {
             file::truncate(&file, segment.size as u64)?;
         }
-        // The process before may have met a failed sync. Then the kernel takes pages for clean that the
-        // disk does not have, and another sync alone would prove nothing.
-        if !sabotage::is_done(Sabotage::TrustCache) {
-            for piece in pieces {
-                file::write_again(&file, piece.start as u64..piece.end as u64)?;
-            }
-        }
         file::sync_data(&file)?;
+    }
+    Ok(())
+}
+
+/// Sees to it that a segment is read from the disk, from a byte on: the process before may have met a
+/// failed sync, and what is in memory only must not be shown to consumers.
+fn reload(path: &Path, from: usize) -> io::Result<()> {
+    let file = file::open_for_reading(path)?;
+    let has_more = file.metadata()?.len() > from as u64;
+    if has_more && !sabotage::is_done(Sabotage::TrustCache) {
+        file::reload(&file, from as u64)?;
     }
     Ok(())
 }

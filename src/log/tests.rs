@@ -7,6 +7,7 @@ use crate::io::fault::{self, Op};
 use crate::io::file;
 
 mod containment;
+mod durability;
 
 const TOPIC: Uuid = Uuid::from_u128(42);
 const START_MS: i64 = 1_700_000_000_000;
