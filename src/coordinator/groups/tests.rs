@@ -1,4 +1,4 @@
-//! What groups promise of the disk, at moments that a client cannot choose.
+//! Groups and the disk, at moments that a client cannot choose; and what groups keep in memory.
 
 use super::classic::messages::{
     CommitRequest, JoinRequest, LeavingMember, MemberSnapshot, Protocol,
@@ -38,7 +38,7 @@ fn broker(dir: &Path) -> Broker {
     broker_with_disk(dir).0
 }
 
-/// Likewise; once the cell is set, the disk fails.
+/// Likewise; the disk fails when the cell is set.
 fn broker_with_disk(dir: &Path) -> (Broker, Rc<Cell<bool>>) {
     let broker = broker_without_commits(dir);
     let disk_fails = Rc::new(Cell::new(false));
@@ -78,7 +78,7 @@ fn flush_in_vain(engine: &Rc<Engine>) {
     }
 }
 
-/// Somebody who is no member commits.
+/// A client that is not a member commits.
 async fn commit(
     broker: &Broker,
     group_id: &str,
@@ -171,7 +171,7 @@ fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other()
         let refused = commit(&broker, GROUP, &[key(&old, 0)]).await;
         assert_eq!(refused, Err(GroupError::NotCoordinator));
         assert_eq!(committed(&broker, GROUP).await, []);
-        // Its record is in the file, and no end of it can be written.
+        // Its record is in the file, and its deletion cannot be written.
         assert!(broker.engine.delete_topic(old.id).await.is_err());
         assert_eq!(broker.engine.delete_topic(other.id).await.ok(), Some(()));
         assert!(!is_free(&broker, "t").await);
@@ -188,12 +188,12 @@ fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
         assert!(commit(&broker, GROUP, &[key(&old, 0)]).await.is_ok());
         let again = self::broker(dir.path());
         let home = again.groups().runtime.home_of(GROUP).unwrap();
-        // For this start the medium does not give what is in it.
+        // This start cannot read the partition.
         let runtime = &again.groups().runtime;
         runtime.unread.borrow_mut().insert(home);
         assert!(again.engine.delete_topic(old.id).await.is_err());
         assert!(!is_free(&again, "t").await);
-        // The next one knows that it is damaged.
+        // The next start knows that the partition is damaged.
         let found = dir.path().join(format!("{OFFSETS_TOPIC}-{}", home.index));
         let mut damage = DamageList::default();
         damage.add(vec![Damage {
@@ -205,7 +205,7 @@ fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
         damage.write(&found).unwrap();
         assert!(!is_free(&self::broker(dir.path()), "t").await);
         std::fs::remove_file(found.join(damage::FILE_NAME)).unwrap();
-        // The one after that can read it.
+        // The start after that can read it.
         let third = self::broker(dir.path());
         third.coordinators.load();
         assert!(is_free(&third, "t").await);
@@ -421,7 +421,7 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
             };
             let joined = groups.join_group(name.clone(), request).await;
             assert_eq!(joined, Err(GroupError::MemberIdRequired(id.clone())));
-            assert_eq!(groups.timers.len(), 1);
+            assert_eq!(groups.timers.count(), 1);
             let leaving = LeavingMember {
                 member_id: id,
                 instance_id: None,
@@ -430,7 +430,7 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
             assert_eq!(left.unwrap()[0].result, Ok(()));
         }
         assert!(!groups.has_group(&name));
-        assert_eq!(groups.timers.len(), 0);
+        assert_eq!(groups.timers.count(), 0);
     });
 }
 
