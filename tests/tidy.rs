@@ -9,7 +9,8 @@ use std::path::Path;
 
 /// The rooms from top to bottom. A room may use those below it and itself.
 const ROOMS: &[&str] = &[
-    "cli", "server", "shard", "net", "http", "kafka", "access", "engine", "log", "io", "config",
+    "cli", "server", "shard", "net", "http", "kafka", "access", "engine", "log", "wire", "io",
+    "config",
 ];
 /// The files above all rooms.
 const TOP: &[&str] = &["src/main.rs", "src/lib.rs"];

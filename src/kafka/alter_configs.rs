@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::context::Context;
 use super::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -87,7 +87,7 @@ pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
 }
 
 fn encode_resource(w: &mut Writer, resource: &ResourceResponse<'_>) {
-    w.error_code(resource.error_code);
+    w.i16(resource.error_code.code());
     w.nullable_string(resource.error_message.as_deref());
     w.i8(resource.resource_type);
     w.string(&resource.resource_name);

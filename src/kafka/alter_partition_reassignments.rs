@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_REPLICATION_FACTOR_CHANGE: i16 = 1;
 
@@ -105,7 +105,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     if version >= FIRST_VERSION_WITH_REPLICATION_FACTOR_CHANGE {
         w.bool(response.allow_replication_factor_change);
     }
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.nullable_string(response.error_message.as_deref());
     w.array(&response.topics, encode_topic);
     w.no_tagged_fields();
@@ -119,7 +119,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.nullable_string(partition.error_message.as_deref());
     w.no_tagged_fields();
 }

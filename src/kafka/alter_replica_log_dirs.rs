@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -85,7 +85,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.no_tagged_fields();
 }
 

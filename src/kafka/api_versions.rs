@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::api::{APIS, Api};
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_CLIENT_SOFTWARE: i16 = 3;
@@ -119,7 +119,7 @@ pub struct FinalizedFeature<'a> {
 }
 
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.array(&response.api_keys, encode_api_version);
     if version >= FIRST_VERSION_WITH_THROTTLE {
         w.i32(response.throttle_time_ms);

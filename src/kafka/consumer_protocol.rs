@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::wire::{Reader, WireError};
+use crate::wire::{Reader, WireError};
 
 /// The protocol type of groups whose members speak this.
 pub const PROTOCOL_TYPE: &str = "consumer";

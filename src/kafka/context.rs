@@ -1,9 +1,9 @@
 //! What a handler is given beside the request's body.
 
 use super::header::RequestHeader;
-use super::wire::Writer;
 use crate::access::{Caller, Principal};
 use crate::engine::Engine;
+use crate::wire::Writer;
 use std::net::SocketAddr;
 use std::rc::Rc;
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -82,7 +82,7 @@ pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
 
 fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
     w.string(&topic.name);
-    w.error_code(topic.error_code);
+    w.i16(topic.error_code.code());
     w.nullable_string(topic.error_message.as_deref());
     w.no_tagged_fields();
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_CONFIGS: i16 = 5;
 const FIRST_VERSION_WITH_TOPIC_ID: i16 = 7;
@@ -152,7 +152,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
     if version >= FIRST_VERSION_WITH_TOPIC_ID {
         w.uuid(topic.topic_id);
     }
-    w.error_code(topic.error_code);
+    w.i16(topic.error_code.code());
     w.nullable_string(topic.error_message.as_deref());
     if version >= FIRST_VERSION_WITH_CONFIGS {
         w.i32(topic.num_partitions);
@@ -161,7 +161,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
     }
     w.tagged_fields(|fields| {
         if topic.topic_config_error_code.is_error() {
-            fields.field(0, |w| w.error_code(topic.topic_config_error_code));
+            fields.field(0, |w| w.i16(topic.topic_config_error_code.code()));
         }
     });
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -41,7 +41,7 @@ pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
 
 fn encode_group(w: &mut Writer, group: &GroupResponse<'_>) {
     w.string(&group.group_id);
-    w.error_code(group.error_code);
+    w.i16(group.error_code.code());
     w.no_tagged_fields();
 }
 

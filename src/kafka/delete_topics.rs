@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_ERROR_MESSAGE: i16 = 5;
 const FIRST_VERSION_WITH_TOPIC_ID: i16 = 6;
@@ -92,7 +92,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
     } else {
         w.string(name.unwrap_or_default());
     }
-    w.error_code(topic.error_code);
+    w.i16(topic.error_code.code());
     if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
         w.nullable_string(topic.error_message.as_deref());
     }

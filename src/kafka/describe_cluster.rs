@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use super::error::ErrorCode;
 use super::metadata::OPERATIONS_NOT_REQUESTED;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 /// The endpoint type of brokers, as against controllers (2).
 pub const ENDPOINT_BROKERS: i8 = 1;
@@ -81,7 +81,7 @@ pub struct Broker<'a> {
 
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.nullable_string(response.error_message.as_deref());
     if version >= FIRST_VERSION_WITH_ENDPOINT_TYPE {
         w.i8(response.endpoint_type);

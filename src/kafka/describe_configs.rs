@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_DOCUMENTATION: i16 = 3;
 
@@ -118,7 +118,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 }
 
 fn encode_resource(w: &mut Writer, resource: &ResourceResponse<'_>, version: i16) {
-    w.error_code(resource.error_code);
+    w.i16(resource.error_code.code());
     w.nullable_string(resource.error_message.as_deref());
     w.i8(resource.resource_type);
     w.string(&resource.resource_name);

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::context::Context;
 use super::error::ErrorCode;
 use super::reply_budget::ReplyBudget;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_AUTHORIZED_OPERATIONS: i16 = 3;
@@ -100,7 +100,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 }
 
 fn encode_group(w: &mut Writer, group: &Group<'_>, version: i16) {
-    w.error_code(group.error_code);
+    w.i16(group.error_code.code());
     if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
         w.nullable_string(group.error_message.as_deref());
     }

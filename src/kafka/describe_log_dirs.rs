@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_ERROR_CODE: i16 = 3;
 const FIRST_VERSION_WITH_VOLUME_BYTES: i16 = 4;
@@ -93,7 +93,7 @@ pub struct PartitionResponse {
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
     if version >= FIRST_VERSION_WITH_ERROR_CODE {
-        w.error_code(response.error_code);
+        w.i16(response.error_code.code());
     }
     w.array(&response.results, |w, log_dir| {
         encode_log_dir(w, log_dir, version)
@@ -102,7 +102,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 }
 
 fn encode_log_dir(w: &mut Writer, log_dir: &LogDir<'_>, version: i16) {
-    w.error_code(log_dir.error_code);
+    w.i16(log_dir.error_code.code());
     w.string(&log_dir.log_dir);
     w.array(&log_dir.topics, encode_topic);
     if version >= FIRST_VERSION_WITH_VOLUME_BYTES {

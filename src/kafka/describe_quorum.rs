@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::LEADER_EPOCH;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_TIMES: i16 = 1;
 const FIRST_VERSION_WITH_ERROR_MESSAGE: i16 = 2;
@@ -128,7 +128,7 @@ pub struct Listener<'a> {
 }
 
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
         w.nullable_string(response.error_message.as_deref());
     }
@@ -149,7 +149,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>, version: i16) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
         w.nullable_string(partition.error_message.as_deref());
     }

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::LEADER_EPOCH;
 use super::metadata::TOPIC_OPERATIONS;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -147,7 +147,7 @@ pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
 }
 
 fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.error_code(topic.error_code);
+    w.i16(topic.error_code.code());
     w.nullable_string(topic.name.as_deref());
     w.uuid(topic.topic_id);
     w.bool(topic.is_internal);
@@ -157,7 +157,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 }
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.i32(partition.index);
     w.i32(partition.leader_id);
     w.i32(partition.leader_epoch);

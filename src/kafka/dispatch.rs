@@ -3,7 +3,6 @@
 use super::api::ApiKey;
 use super::context::Context;
 use super::header::RequestHeader;
-use super::wire::{Reply, WireError, Writer};
 use super::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::access::Caller;
 use crate::engine::Engine;
+use crate::wire::{Reply, WireError, Writer};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_ELECTION_TYPE: i16 = 1;
 const FIRST_VERSION_WITH_ERROR_CODE: i16 = 1;
@@ -73,7 +73,7 @@ pub struct PartitionResponse<'a> {
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
     if version >= FIRST_VERSION_WITH_ERROR_CODE {
-        w.error_code(response.error_code);
+        w.i16(response.error_code.code());
     }
     w.array(&response.topics, encode_topic);
     w.no_tagged_fields();
@@ -87,7 +87,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.nullable_string(partition.error_message.as_deref());
     w.no_tagged_fields();
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_KEY_TYPE: i16 = 1;
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
@@ -93,7 +93,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 fn encode_coordinator(w: &mut Writer, coordinator: &Coordinator<'_>) {
     w.string(&coordinator.key);
     encode_node(w, coordinator);
-    w.error_code(coordinator.error_code);
+    w.i16(coordinator.error_code.code());
     w.nullable_string(coordinator.error_message.as_deref());
     w.no_tagged_fields();
 }
@@ -104,7 +104,7 @@ fn encode_only_coordinator(w: &mut Writer, response: &Response<'_>, version: i16
         ..Coordinator::default()
     };
     let coordinator = response.coordinators.first().unwrap_or(&nobody);
-    w.error_code(coordinator.error_code);
+    w.i16(coordinator.error_code.code());
     if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
         w.nullable_string(coordinator.error_message.as_deref());
     }

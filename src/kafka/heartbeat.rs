@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 3;
@@ -45,7 +45,7 @@ pub fn encode(response: &Response, version: i16, w: &mut Writer) {
     if version >= FIRST_VERSION_WITH_THROTTLE {
         w.i32(response.throttle_time_ms);
     }
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.no_tagged_fields();
 }
 

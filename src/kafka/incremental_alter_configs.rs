@@ -11,7 +11,7 @@ use super::alter_configs::{self, Refusal, Target};
 pub use super::alter_configs::{ResourceResponse, Response, encode};
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError};
+use crate::wire::{Reader, WireError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {

@@ -5,8 +5,8 @@
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
 use crate::io::seldom::{self, Seldom};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_PRESENT_ID: i16 = 3;
 
@@ -56,7 +56,7 @@ impl Default for Response {
 
 pub fn encode(response: &Response, _version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.i64(response.producer_id);
     w.i16(response.producer_epoch);
     w.no_tagged_fields();

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer, cut_to};
+use crate::wire::{Reader, WireError, Writer, cut_to};
 
 const FIRST_VERSION_WITH_REBALANCE_TIMEOUT: i16 = 1;
 const FIRST_VERSION_WITH_THROTTLE: i16 = 2;
@@ -138,7 +138,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     if version >= FIRST_VERSION_WITH_THROTTLE {
         w.i32(response.throttle_time_ms);
     }
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.i32(response.generation_id);
     if version >= FIRST_VERSION_WITH_PROTOCOL_TYPE {
         w.nullable_string(response.protocol_type.as_deref());

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_MANY_MEMBERS: i16 = 3;
@@ -89,10 +89,10 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
         w.i32(response.throttle_time_ms);
     }
     if version >= FIRST_VERSION_WITH_MANY_MEMBERS {
-        w.error_code(response.error_code);
+        w.i16(response.error_code.code());
         w.array(&response.members, encode_member);
     } else {
-        w.error_code(only_error(response));
+        w.i16(only_error(response).code());
     }
     w.no_tagged_fields();
 }
@@ -100,7 +100,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 fn encode_member(w: &mut Writer, member: &MemberResponse<'_>) {
     w.string(&member.member_id);
     w.nullable_string(member.group_instance_id.as_deref());
-    w.error_code(member.error_code);
+    w.i16(member.error_code.code());
     w.no_tagged_fields();
 }
 

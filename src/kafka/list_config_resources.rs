@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::context::Context;
 use super::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_RESOURCE_TYPE: i16 = 1;
 
@@ -56,7 +56,7 @@ impl Default for ConfigResource<'_> {
 
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.array(&response.config_resources, |w, config_resource| {
         encode_config_resource(w, config_resource, version)
     });

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_STATE: i16 = 4;
@@ -60,7 +60,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     if version >= FIRST_VERSION_WITH_THROTTLE {
         w.i32(response.throttle_time_ms);
     }
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.array(&response.groups, |w, group| encode_group(w, group, version));
     w.no_tagged_fields();
 }

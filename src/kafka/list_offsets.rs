@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_ISOLATION_LEVEL: i16 = 2;
 const FIRST_VERSION_WITH_THROTTLE: i16 = 2;
@@ -145,7 +145,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse, version: i16) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.i64(partition.timestamp);
     w.i64(partition.offset);
     if version >= FIRST_VERSION_WITH_LEADER_EPOCH {

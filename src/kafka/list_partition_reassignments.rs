@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -63,7 +63,7 @@ pub struct PartitionResponse {
 
 pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.nullable_string(response.error_message.as_deref());
     w.array(&response.topics, encode_topic);
     w.no_tagged_fields();

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 /// What the authorized operations say when they were not asked for.
 pub const OPERATIONS_NOT_REQUESTED: i32 = i32::MIN;
@@ -205,7 +205,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
         w.i32(response.cluster_authorized_operations);
     }
     if version >= FIRST_VERSION_WITH_ERROR {
-        w.error_code(response.error_code);
+        w.i16(response.error_code.code());
     }
     w.no_tagged_fields();
 }
@@ -221,7 +221,7 @@ fn encode_broker(w: &mut Writer, broker: &Broker<'_>, version: i16) {
 }
 
 fn encode_topic(w: &mut Writer, topic: &Topic<'_>, version: i16) {
-    w.error_code(topic.error_code);
+    w.i16(topic.error_code.code());
     let name = topic.name.as_deref();
     if version >= FIRST_VERSION_WITH_NULL_NAME {
         w.nullable_string(name);
@@ -244,7 +244,7 @@ fn encode_topic(w: &mut Writer, topic: &Topic<'_>, version: i16) {
 }
 
 fn encode_partition(w: &mut Writer, partition: &Partition, version: i16) {
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.i32(partition.index);
     w.i32(partition.leader_id);
     if version >= FIRST_VERSION_WITH_LEADER_EPOCH {

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 3;
 const LAST_VERSION_WITH_RETENTION_TIME: i16 = 4;
@@ -134,7 +134,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.no_tagged_fields();
 }
 

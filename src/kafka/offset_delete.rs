@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
@@ -65,7 +65,7 @@ pub struct PartitionResponse {
 }
 
 pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.i32(response.throttle_time_ms);
     w.array(&response.topics, encode_topic);
 }
@@ -77,7 +77,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
 }
 
 /// Deletes committed offsets of topics that the group is not subscribed to.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::context::Context;
 use super::error::ErrorCode;
 use super::reply_budget::ReplyBudget;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_ALL_TOPICS: i16 = 2;
 const FIRST_VERSION_WITH_GROUP_ERROR: i16 = 2;
@@ -167,7 +167,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 fn encode_group(w: &mut Writer, group: &GroupResponse<'_>, version: i16) {
     w.string(&group.group_id);
     encode_topics(w, group, version);
-    w.error_code(group.error_code);
+    w.i16(group.error_code.code());
     w.no_tagged_fields();
 }
 
@@ -176,7 +176,7 @@ fn encode_only_group(w: &mut Writer, response: &Response<'_>, version: i16) {
     let group = response.groups.first().unwrap_or(&nothing);
     encode_topics(w, group, version);
     if version >= FIRST_VERSION_WITH_GROUP_ERROR {
-        w.error_code(group.error_code);
+        w.i16(group.error_code.code());
     }
 }
 
@@ -208,11 +208,12 @@ fn encode_partition(
         w.i32(partition.committed_leader_epoch);
     }
     w.nullable_string(partition.metadata.as_deref());
-    w.error_code(if partition.error_code.is_error() {
+    let error_code = if partition.error_code.is_error() {
         partition.error_code
     } else {
         fallback
-    });
+    };
+    w.i16(error_code.code());
     w.no_tagged_fields();
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::{LEADER_EPOCH, check_leader_epoch};
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_REPLICA_ID: i16 = 3;
 
@@ -115,7 +115,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
 }
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.i32(partition.index);
     w.i32(partition.leader_epoch);
     w.i64(partition.end_offset);

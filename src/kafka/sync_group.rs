@@ -12,7 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
 const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 3;
@@ -93,7 +93,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     if version >= FIRST_VERSION_WITH_THROTTLE {
         w.i32(response.throttle_time_ms);
     }
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     if version >= FIRST_VERSION_WITH_PROTOCOL {
         w.nullable_string(response.protocol_type.as_deref());
         w.nullable_string(response.protocol_name.as_deref());

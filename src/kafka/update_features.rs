@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const LAST_VERSION_WITH_ALLOW_DOWNGRADE: i16 = 0;
 const FIRST_VERSION_WITH_UPGRADE_TYPE: i16 = 1;
@@ -78,7 +78,7 @@ pub struct FeatureResponse<'a> {
 
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
-    w.error_code(response.error_code);
+    w.i16(response.error_code.code());
     w.nullable_string(response.error_message.as_deref());
     if version <= LAST_VERSION_WITH_RESULTS {
         w.array(&response.results, encode_feature);
@@ -88,7 +88,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 
 fn encode_feature(w: &mut Writer, feature: &FeatureResponse<'_>) {
     w.string(&feature.feature);
-    w.error_code(feature.error_code);
+    w.i16(feature.error_code.code());
     w.nullable_string(feature.error_message.as_deref());
     w.no_tagged_fields();
 }

@@ -1,5 +1,5 @@
-//! The primitive types of Kafka's protocol: [`Reader`] takes a request frame apart, [`Writer`]
-//! builds a reply.
+//! The primitive types of Kafka's protocol and of the records in its internal topics: [`Reader`] takes
+//! a frame or a record apart, [`Writer`] builds one.
 //!
 //! Both know whether the message is *flexible* (KIP-482). A flexible message writes lengths as
 //! unsigned varints of length + 1 ("compact"), and ends each structure with tagged fields. A
