@@ -9,6 +9,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream::kafka::api::{APIS, ApiKey};
 use millstream::kafka::header::RequestHeader;
+use millstream::wire::codec::Codec;
 use millstream::wire::{Reader, WireError};
 use millstream::kafka::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
@@ -58,7 +59,7 @@ fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), Wire
         ApiKey::OffsetFetch => offset_fetch::decode(r, version).map(drop),
         ApiKey::FindCoordinator => find_coordinator::decode(r, version).map(drop),
         ApiKey::JoinGroup => join_group::decode(r, version).map(drop),
-        ApiKey::Heartbeat => heartbeat::decode(r, version).map(drop),
+        ApiKey::Heartbeat => heartbeat::Request::decode(r, version).map(drop),
         ApiKey::LeaveGroup => leave_group::decode(r, version).map(drop),
         ApiKey::SyncGroup => sync_group::decode(r, version).map(drop),
         ApiKey::DescribeGroups => describe_groups::decode(r, version).map(drop),
@@ -66,14 +67,14 @@ fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), Wire
         ApiKey::ApiVersions => api_versions::decode(r, version).map(drop),
         ApiKey::CreateTopics => create_topics::decode(r, version).map(drop),
         ApiKey::DeleteTopics => delete_topics::decode(r, version).map(drop),
-        ApiKey::DeleteRecords => delete_records::decode(r, version).map(drop),
+        ApiKey::DeleteRecords => delete_records::Request::decode(r, version).map(drop),
         ApiKey::InitProducerId => init_producer_id::decode(r, version).map(drop),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::decode(r, version).map(drop),
         ApiKey::DescribeConfigs => describe_configs::decode(r, version).map(drop),
         ApiKey::AlterConfigs => alter_configs::decode(r, version).map(drop),
         ApiKey::AlterReplicaLogDirs => alter_replica_log_dirs::decode(r, version).map(drop),
         ApiKey::DescribeLogDirs => describe_log_dirs::decode(r, version).map(drop),
-        ApiKey::CreatePartitions => create_partitions::decode(r, version).map(drop),
+        ApiKey::CreatePartitions => create_partitions::Request::decode(r, version).map(drop),
         ApiKey::DeleteGroups => delete_groups::decode(r, version).map(drop),
         ApiKey::ElectLeaders => elect_leaders::decode(r, version).map(drop),
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs::decode(r, version).map(drop),

@@ -144,6 +144,25 @@ impl Api {
     }
 }
 
+/// Fails to compile where an API's messages are declared for other versions than the table says.
+pub(super) const fn check_declaration(key: ApiKey, min: i16, max: i16, first_flexible: &[i16]) {
+    let mut row = 0;
+    while APIS[row].key as i16 != key as i16 {
+        row += 1;
+    }
+    let api = &APIS[row];
+    let versions = api.min_served_version == min && api.max_version == max;
+    assert!(versions, "the table of APIs has other versions");
+    let flexible = match first_flexible {
+        [] => api.first_flexible_version == NEVER_FLEXIBLE,
+        [first, ..] => api.first_flexible_version == *first,
+    };
+    assert!(
+        flexible,
+        "the table of APIs has another first flexible version"
+    );
+}
+
 const fn api(
     key: ApiKey,
     name: &'static str,

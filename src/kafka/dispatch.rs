@@ -14,6 +14,7 @@ use super::{
 };
 use crate::access::Caller;
 use crate::engine::Engine;
+use crate::wire::codec::Codec;
 use crate::wire::{Reply, WireError, Writer};
 use bytes::Bytes;
 use std::future::Future;
@@ -136,6 +137,19 @@ pub async fn dispatch(
             Ok(answered(api.name, writer))
         }};
     }
+    macro_rules! declared {
+        ($module:ident) => {
+            declared!($module, throttle_time_ms)
+        };
+        ($module:ident, $($throttle:ident)?) => {{
+            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
+            let response = $module::handle(&context, &request).await;
+            $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
+            let mut writer = context.reply();
+            response.encode(&mut writer, version);
+            Ok(answered(api.name, writer))
+        }};
+    }
     match api.key {
         ApiKey::Produce => {
             let request = produce::decode(&mut reader, version).map_err(malformed)?;
@@ -166,7 +180,7 @@ pub async fn dispatch(
                 outcome: sync_group::handle(&context, &request),
             })
         }
-        ApiKey::Heartbeat => answer!(heartbeat),
+        ApiKey::Heartbeat => declared!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),
         ApiKey::OffsetFetch => answer!(offset_fetch),
@@ -180,10 +194,10 @@ pub async fn dispatch(
         ApiKey::ApiVersions => answer!(api_versions),
         ApiKey::CreateTopics => answer!(create_topics),
         ApiKey::DeleteTopics => answer!(delete_topics),
-        ApiKey::DeleteRecords => answer!(delete_records),
+        ApiKey::DeleteRecords => declared!(delete_records),
         ApiKey::InitProducerId => answer!(init_producer_id),
         ApiKey::DescribeConfigs => answer!(describe_configs),
-        ApiKey::CreatePartitions => answer!(create_partitions),
+        ApiKey::CreatePartitions => declared!(create_partitions),
         ApiKey::DescribeCluster => answer!(describe_cluster),
         ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch),
         ApiKey::AlterConfigs => answer!(alter_configs),

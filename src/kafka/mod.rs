@@ -51,5 +51,6 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 mod reply_budget;
+mod schema;
 pub mod sync_group;
 pub mod update_features;

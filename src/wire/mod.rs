@@ -8,7 +8,11 @@
 //!
 //! All integers are big-endian, except in varints.
 
+pub mod codec;
 mod reader;
+#[cfg(test)]
+pub mod round_trip;
+pub mod schema;
 mod writer;
 
 pub use reader::Reader;

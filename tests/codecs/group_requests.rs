@@ -12,6 +12,7 @@ use millstream::kafka::{
     offset_delete, offset_fetch, sync_group,
 };
 use millstream::wire::WireError;
+use millstream::wire::codec::Codec;
 
 use super::{frame, future, open, text, topic_name, versions};
 
@@ -135,7 +136,7 @@ fn heartbeat_requests() {
             member_id: "member 1",
             group_instance_id: (version >= 3).then_some("instance 1"),
         };
-        let request = heartbeat::decode(&mut r, version).unwrap();
+        let request = heartbeat::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }

@@ -13,6 +13,7 @@ use millstream::kafka::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+use millstream::wire::codec::Codec;
 
 use super::{reply, text, topic_name, versions};
 
@@ -104,7 +105,7 @@ fn heartbeat_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::HeartbeatResponse = reply(ApiKey::Heartbeat, version, |w| {
-            heartbeat::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }

@@ -16,6 +16,7 @@ use millstream::kafka::{
     describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
     metadata, produce,
 };
+use millstream::wire::codec::Codec;
 use uuid::Uuid;
 
 use super::{DIRECTORY_ID, TOPIC_ID, frame, future, is_flexible, open, text, versions};
@@ -523,7 +524,7 @@ fn delete_records_requests() {
             }],
             timeout_ms: 1234,
         };
-        let request = delete_records::decode(&mut r, version).unwrap();
+        let request = delete_records::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -596,7 +597,7 @@ fn create_partitions_requests() {
             timeout_ms: 1234,
             validate_only: true,
         };
-        let request = create_partitions::decode(&mut r, version).unwrap();
+        let request = create_partitions::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }

@@ -18,6 +18,7 @@ use millstream::kafka::{
     describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
     metadata, produce,
 };
+use millstream::wire::codec::Codec;
 
 use super::{TOPIC_ID, reply, text, versions};
 
@@ -651,7 +652,7 @@ fn delete_records_responses() {
         .with_topics(vec![result]);
     for version in versions(ApiKey::DeleteRecords) {
         let read: theirs::DeleteRecordsResponse = reply(ApiKey::DeleteRecords, version, |w| {
-            delete_records::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -703,7 +704,7 @@ fn create_partitions_responses() {
     for version in versions(ApiKey::CreatePartitions) {
         let read: theirs::CreatePartitionsResponse =
             reply(ApiKey::CreatePartitions, version, |w| {
-                create_partitions::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }

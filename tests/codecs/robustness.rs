@@ -12,6 +12,7 @@ use millstream::kafka::{
     list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
+use millstream::wire::codec::Codec;
 use millstream::wire::{Reader, WireError};
 use proptest::prelude::*;
 
@@ -36,14 +37,14 @@ fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), Wire
         ApiKey::ApiVersions => api_versions::decode(r, version).map(drop),
         ApiKey::CreateTopics => create_topics::decode(r, version).map(drop),
         ApiKey::DeleteTopics => delete_topics::decode(r, version).map(drop),
-        ApiKey::DeleteRecords => delete_records::decode(r, version).map(drop),
+        ApiKey::DeleteRecords => delete_records::Request::decode(r, version).map(drop),
         ApiKey::InitProducerId => init_producer_id::decode(r, version).map(drop),
         ApiKey::DescribeConfigs => describe_configs::decode(r, version).map(drop),
-        ApiKey::CreatePartitions => create_partitions::decode(r, version).map(drop),
+        ApiKey::CreatePartitions => create_partitions::Request::decode(r, version).map(drop),
         ApiKey::DescribeCluster => describe_cluster::decode(r, version).map(drop),
         ApiKey::JoinGroup => join_group::decode(r, version).map(drop),
         ApiKey::SyncGroup => sync_group::decode(r, version).map(drop),
-        ApiKey::Heartbeat => heartbeat::decode(r, version).map(drop),
+        ApiKey::Heartbeat => heartbeat::Request::decode(r, version).map(drop),
         ApiKey::LeaveGroup => leave_group::decode(r, version).map(drop),
         ApiKey::OffsetCommit => offset_commit::decode(r, version).map(drop),
         ApiKey::OffsetFetch => offset_fetch::decode(r, version).map(drop),
