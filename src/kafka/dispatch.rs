@@ -167,7 +167,7 @@ pub async fn dispatch(
             })
         }
         ApiKey::JoinGroup => {
-            let request = join_group::decode(&mut reader, version).map_err(malformed)?;
+            let request = join_group::Request::decode(&mut reader, version).map_err(malformed)?;
             Ok(Dispatched {
                 api: api.name,
                 outcome: join_group::handle(&context, &request),
@@ -185,11 +185,11 @@ pub async fn dispatch(
         ApiKey::OffsetCommit => answer!(offset_commit),
         ApiKey::OffsetFetch => answer!(offset_fetch),
         ApiKey::OffsetDelete => answer!(offset_delete),
-        ApiKey::DescribeGroups => answer!(describe_groups),
+        ApiKey::DescribeGroups => declared!(describe_groups),
         ApiKey::ListGroups => answer!(list_groups),
         ApiKey::DeleteGroups => answer!(delete_groups),
-        ApiKey::ListOffsets => answer!(list_offsets),
-        ApiKey::Metadata => answer!(metadata),
+        ApiKey::ListOffsets => declared!(list_offsets),
+        ApiKey::Metadata => declared!(metadata),
         ApiKey::FindCoordinator => answer!(find_coordinator),
         ApiKey::ApiVersions => answer!(api_versions),
         ApiKey::CreateTopics => answer!(create_topics),

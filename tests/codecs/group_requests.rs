@@ -60,7 +60,7 @@ fn join_group_requests() {
             protocols: vec![protocol],
             reason: (version >= 8).then_some("leaving"),
         };
-        let request = join_group::decode(&mut r, version).unwrap();
+        let request = join_group::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -260,7 +260,7 @@ fn describe_groups_requests() {
             groups: vec!["group a"],
             include_authorized_operations: version >= 3,
         };
-        let request = describe_groups::decode(&mut r, version).unwrap();
+        let request = describe_groups::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -448,7 +448,8 @@ fn an_offset_fetch_of_all_topics_is_an_error_in_version_1() {
 #[test]
 fn metadata_and_assignments_share_the_frame() {
     let joining = frame(ApiKey::JoinGroup, 9, &join_group_request(9));
-    let request = join_group::decode(&mut open(&joining, ApiKey::JoinGroup, 9), 9).unwrap();
+    let request =
+        join_group::Request::decode(&mut open(&joining, ApiKey::JoinGroup, 9), 9).unwrap();
     let metadata = request.protocols[0].metadata.as_ptr();
     assert!(joining.as_ptr_range().contains(&metadata));
 

@@ -60,7 +60,7 @@ fn join_group_responses() {
             expected.skip_assignment = true;
         }
         let read: theirs::JoinGroupResponse = reply(ApiKey::JoinGroup, version, |w| {
-            join_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -231,7 +231,7 @@ fn describe_groups_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::DescribeGroupsResponse = reply(ApiKey::DescribeGroups, version, |w| {
-            describe_groups::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -302,7 +302,7 @@ fn a_join_group_response_without_a_protocol_has_the_empty_name_before_version_7(
     let ours = join_group::Response::default();
     for version in versions(ApiKey::JoinGroup) {
         let read: theirs::JoinGroupResponse = reply(ApiKey::JoinGroup, version, |w| {
-            join_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         let empty = (version < 7).then(|| text(""));
         assert_eq!(read.protocol_name, empty, "v{version}");

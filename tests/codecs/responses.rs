@@ -255,7 +255,7 @@ fn list_offsets_responses() {
                 .with_partitions(vec![partition]),
         ];
         let read: theirs::ListOffsetsResponse = reply(ApiKey::ListOffsets, version, |w| {
-            list_offsets::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -266,7 +266,7 @@ fn metadata_responses() {
     for version in versions(ApiKey::Metadata) {
         let ours = metadata_response();
         let read: theirs::MetadataResponse = reply(ApiKey::Metadata, version, |w| {
-            metadata::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected_metadata_response(version), "v{version}");
     }
