@@ -402,29 +402,42 @@ fn offset_fetch_requests() {
         let theirs = offset_fetch_request(version);
         let frame = frame(ApiKey::OffsetFetch, version, &theirs);
         let mut r = open(&frame, ApiKey::OffsetFetch, version);
-        let mut groups = vec![offset_fetch::GroupRequest {
-            group_id: "group a",
-            member_id: (version >= 9).then_some("member 1"),
-            member_epoch: if version >= 9 { 12 } else { -1 },
-            topics: Some(vec![offset_fetch::TopicRequest {
-                name: "orders",
-                partition_indexes: vec![3, 4],
-            }]),
+        let topics = vec![offset_fetch::TopicRequest {
+            name: "orders",
+            partition_indexes: vec![3, 4],
         }];
-        if version >= 8 {
-            groups.push(offset_fetch::GroupRequest {
+        let of_group_a = ("group a", Some(&topics[..]));
+        let (expected, asked) = if version >= 8 {
+            let group_a = offset_fetch::GroupRequest {
+                group_id: "group a",
+                member_id: (version >= 9).then_some("member 1"),
+                member_epoch: if version >= 9 { 12 } else { -1 },
+                topics: Some(topics.clone()),
+            };
+            let group_b = offset_fetch::GroupRequest {
                 group_id: "group b",
                 member_id: None,
                 member_epoch: -1,
                 topics: None,
-            });
-        }
-        let expected = offset_fetch::Request {
-            groups,
-            require_stable: version >= 7,
+            };
+            let request = offset_fetch::Request {
+                groups: vec![group_a, group_b],
+                require_stable: true,
+                ..offset_fetch::Request::default()
+            };
+            (request, vec![of_group_a, ("group b", None)])
+        } else {
+            let request = offset_fetch::Request {
+                group_id: "group a",
+                topics: Some(topics.clone()),
+                groups: vec![],
+                require_stable: version >= 7,
+            };
+            (request, vec![of_group_a])
         };
-        let request = offset_fetch::decode(&mut r, version).unwrap();
+        let request = offset_fetch::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        assert_eq!(request.groups(version), asked, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }
@@ -435,8 +448,7 @@ fn an_offset_fetch_of_all_topics_is_an_error_in_version_1() {
         let request = theirs::OffsetFetchRequest::default().with_topics(None);
         let frame = frame(ApiKey::OffsetFetch, version, &request);
         let mut r = open(&frame, ApiKey::OffsetFetch, version);
-        let topics = offset_fetch::decode(&mut r, version)
-            .map(|request| request.groups.into_iter().next().unwrap().topics);
+        let topics = offset_fetch::Request::decode(&mut r, version).map(|request| request.topics);
         let expected = match version {
             1 => Err(WireError::UnexpectedNull),
             _ => Ok(None),

@@ -373,27 +373,24 @@ fn offset_fetch_responses() {
         metadata: None,
         ..offset_fetch::PartitionResponse::default()
     };
-    let ours = offset_fetch::Response {
-        throttle_time_ms: 32,
-        groups: vec![
-            offset_fetch::GroupResponse {
-                group_id: "group a".into(),
-                topics: vec![offset_fetch::TopicResponse {
-                    name: "orders".into(),
-                    partitions: vec![
-                        partition,
-                        without,
-                        offset_fetch::PartitionResponse::default(),
-                    ],
-                }],
-                error_code: ErrorCode::NotCoordinator,
-            },
-            offset_fetch::GroupResponse {
-                group_id: "group b".into(),
-                ..offset_fetch::GroupResponse::default()
-            },
-        ],
-    };
+    let groups = vec![
+        offset_fetch::GroupResponse {
+            group_id: "group a".into(),
+            topics: vec![offset_fetch::TopicResponse {
+                name: "orders".into(),
+                partitions: vec![
+                    partition,
+                    without,
+                    offset_fetch::PartitionResponse::default(),
+                ],
+            }],
+            error_code: ErrorCode::NotCoordinator,
+        },
+        offset_fetch::GroupResponse {
+            group_id: "group b".into(),
+            ..offset_fetch::GroupResponse::default()
+        },
+    ];
     for version in versions(ApiKey::OffsetFetch) {
         let mut expected = if version >= 8 {
             expected_offsets_of_groups()
@@ -403,8 +400,12 @@ fn offset_fetch_responses() {
         if version >= 3 {
             expected.throttle_time_ms = 32;
         }
+        let ours = offset_fetch::Response {
+            throttle_time_ms: 32,
+            ..offset_fetch::Response::of(groups.clone(), version)
+        };
         let read: theirs::OffsetFetchResponse = reply(ApiKey::OffsetFetch, version, |w| {
-            offset_fetch::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }

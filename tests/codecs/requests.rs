@@ -360,16 +360,16 @@ fn find_coordinator_requests() {
         let theirs = find_coordinator_request(version);
         let frame = frame(ApiKey::FindCoordinator, version, &theirs);
         let mut r = open(&frame, ApiKey::FindCoordinator, version);
+        let keys = ["group a", "group b"];
         let expected = find_coordinator::Request {
+            key: if version >= 4 { "" } else { keys[0] },
             key_type: i8::from(version >= 1),
-            coordinator_keys: if version >= 4 {
-                vec!["group a", "group b"]
-            } else {
-                vec!["group a"]
-            },
+            coordinator_keys: if version >= 4 { keys.into() } else { vec![] },
         };
-        let request = find_coordinator::decode(&mut r, version).unwrap();
+        let request = find_coordinator::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        let asked = if version >= 4 { &keys[..] } else { &keys[..1] };
+        assert_eq!(request.keys(version), asked, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }

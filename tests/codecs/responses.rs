@@ -364,23 +364,20 @@ fn expected_metadata_response(version: i16) -> theirs::MetadataResponse {
 
 #[test]
 fn find_coordinator_responses() {
-    let ours = find_coordinator::Response {
-        throttle_time_ms: THROTTLE_MS,
-        coordinators: vec![
-            find_coordinator::Coordinator {
-                key: "group a".into(),
-                node_id: 6,
-                host: "six".into(),
-                port: 9096,
-                error_code: ErrorCode::NotCoordinator,
-                error_message: Some("moved".into()),
-            },
-            find_coordinator::Coordinator {
-                key: "group b".into(),
-                ..find_coordinator::Coordinator::default()
-            },
-        ],
-    };
+    let coordinators = vec![
+        find_coordinator::Coordinator {
+            key: "group a".into(),
+            node_id: 6,
+            host: "six".into(),
+            port: 9096,
+            error_code: ErrorCode::NotCoordinator,
+            error_message: Some("moved".into()),
+        },
+        find_coordinator::Coordinator {
+            key: "group b".into(),
+            ..find_coordinator::Coordinator::default()
+        },
+    ];
     for version in versions(ApiKey::FindCoordinator) {
         let mut expected = theirs::FindCoordinatorResponse::default();
         if version >= 1 {
@@ -410,8 +407,12 @@ fn find_coordinator_responses() {
                 expected.error_message = Some(text("moved"));
             }
         }
+        let ours = find_coordinator::Response {
+            throttle_time_ms: THROTTLE_MS,
+            ..find_coordinator::Response::of(coordinators.clone(), version)
+        };
         let read: theirs::FindCoordinatorResponse = reply(ApiKey::FindCoordinator, version, |w| {
-            find_coordinator::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -419,9 +420,9 @@ fn find_coordinator_responses() {
 
 #[test]
 fn an_old_find_coordinator_response_without_a_coordinator_says_so() {
-    let nobody = find_coordinator::Response::default();
+    let nobody = find_coordinator::Response::of(vec![], 3);
     let read: theirs::FindCoordinatorResponse = reply(ApiKey::FindCoordinator, 3, |w| {
-        find_coordinator::encode(&nobody, 3, w);
+        nobody.encode(w, 3);
     });
     assert_eq!((read.error_code, read.node_id), (15, BrokerId(-1)));
 }
