@@ -129,19 +129,6 @@ pub async fn dispatch(
         };
         // With the response's field that tells the client how long to wait, if it has one.
         ($module:ident, $($throttle:ident)?) => {{
-            let request = $module::decode(&mut reader, version).map_err(malformed)?;
-            let response = $module::handle(&context, &request).await;
-            $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
-            let mut writer = context.reply();
-            $module::encode(&response, version, &mut writer);
-            Ok(answered(api.name, writer))
-        }};
-    }
-    macro_rules! declared {
-        ($module:ident) => {
-            declared!($module, throttle_time_ms)
-        };
-        ($module:ident, $($throttle:ident)?) => {{
             let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
             let response = $module::handle(&context, &request).await;
             $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
@@ -174,30 +161,30 @@ pub async fn dispatch(
             })
         }
         ApiKey::SyncGroup => {
-            let request = sync_group::decode(&mut reader, version).map_err(malformed)?;
+            let request = sync_group::Request::decode(&mut reader, version).map_err(malformed)?;
             Ok(Dispatched {
                 api: api.name,
                 outcome: sync_group::handle(&context, &request),
             })
         }
-        ApiKey::Heartbeat => declared!(heartbeat),
+        ApiKey::Heartbeat => answer!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),
-        ApiKey::OffsetFetch => declared!(offset_fetch),
+        ApiKey::OffsetFetch => answer!(offset_fetch),
         ApiKey::OffsetDelete => answer!(offset_delete),
-        ApiKey::DescribeGroups => declared!(describe_groups),
+        ApiKey::DescribeGroups => answer!(describe_groups),
         ApiKey::ListGroups => answer!(list_groups),
         ApiKey::DeleteGroups => answer!(delete_groups),
-        ApiKey::ListOffsets => declared!(list_offsets),
-        ApiKey::Metadata => declared!(metadata),
-        ApiKey::FindCoordinator => declared!(find_coordinator),
+        ApiKey::ListOffsets => answer!(list_offsets),
+        ApiKey::Metadata => answer!(metadata),
+        ApiKey::FindCoordinator => answer!(find_coordinator),
         ApiKey::ApiVersions => answer!(api_versions),
         ApiKey::CreateTopics => answer!(create_topics),
         ApiKey::DeleteTopics => answer!(delete_topics),
-        ApiKey::DeleteRecords => declared!(delete_records),
+        ApiKey::DeleteRecords => answer!(delete_records),
         ApiKey::InitProducerId => answer!(init_producer_id),
         ApiKey::DescribeConfigs => answer!(describe_configs),
-        ApiKey::CreatePartitions => declared!(create_partitions),
+        ApiKey::CreatePartitions => answer!(create_partitions),
         ApiKey::DescribeCluster => answer!(describe_cluster),
         ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch),
         ApiKey::AlterConfigs => answer!(alter_configs),

@@ -57,6 +57,11 @@ where
     }
 }
 
+/// `!=` for two of the same type, so that a default's type is known.
+pub fn differs<T: PartialEq>(value: &T, default: &T) -> bool {
+    value != default
+}
+
 macro_rules! fixed_width {
     ($($type:ty = $name:ident),*) => {$(
         impl<'a> Codec<'a> for $type {

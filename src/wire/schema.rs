@@ -209,9 +209,8 @@ macro_rules! structures {
     };
     (@encode_tag $fields:ident $version:ident ($value:expr) ($($default:expr)?)
         [$versions:pat, tag $number:literal]) => {
-        if matches!($version, $versions)
-            && $value != $crate::wire::schema::structures!(@default $($default)?)
-        {
+        let default = $crate::wire::schema::structures!(@default $($default)?);
+        if matches!($version, $versions) && $crate::wire::codec::differs(&$value, &default) {
             $fields.field($number, |w| $crate::wire::codec::Codec::encode(&$value, w, $version));
         }
     };

@@ -106,7 +106,7 @@ fn sync_group_requests() {
             protocol_name: (version >= 5).then_some("range"),
             assignments: vec![assignment],
         };
-        let request = sync_group::decode(&mut r, version).unwrap();
+        let request = sync_group::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -203,7 +203,7 @@ fn offset_commit_requests() {
             retention_time_ms: if version <= 4 { 1 << 43 } else { -1 },
             topics: vec![topic],
         };
-        let request = offset_commit::decode(&mut r, version).unwrap();
+        let request = offset_commit::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -234,7 +234,7 @@ fn offset_delete_requests() {
             group_id: "group a",
             topics: vec![topic],
         };
-        let request = offset_delete::decode(&mut r, version).unwrap();
+        let request = offset_delete::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -291,7 +291,7 @@ fn list_groups_requests() {
                 vec![]
             },
         };
-        let request = list_groups::decode(&mut r, version).unwrap();
+        let request = list_groups::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -312,7 +312,7 @@ fn delete_groups_requests() {
         let expected = delete_groups::Request {
             groups: vec!["group a"],
         };
-        let request = delete_groups::decode(&mut r, version).unwrap();
+        let request = delete_groups::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -356,10 +356,16 @@ fn leave_group_requests() {
         }
         let expected = leave_group::Request {
             group_id: "group a",
-            members,
+            member_id: if version >= 3 { "" } else { "member 1" },
+            members: if version >= 3 {
+                members.clone()
+            } else {
+                vec![]
+            },
         };
-        let request = leave_group::decode(&mut r, version).unwrap();
+        let request = leave_group::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        assert_eq!(request.members(version), members, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }
@@ -466,7 +472,8 @@ fn metadata_and_assignments_share_the_frame() {
     assert!(joining.as_ptr_range().contains(&metadata));
 
     let syncing = frame(ApiKey::SyncGroup, 5, &sync_group_request(5));
-    let request = sync_group::decode(&mut open(&syncing, ApiKey::SyncGroup, 5), 5).unwrap();
+    let request =
+        sync_group::Request::decode(&mut open(&syncing, ApiKey::SyncGroup, 5), 5).unwrap();
     let assignment = request.assignments[0].assignment.as_ptr();
     assert!(syncing.as_ptr_range().contains(&assignment));
 }

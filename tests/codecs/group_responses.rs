@@ -87,7 +87,7 @@ fn sync_group_responses() {
             expected.protocol_name = Some(text("range"));
         }
         let read: theirs::SyncGroupResponse = reply(ApiKey::SyncGroup, version, |w| {
-            sync_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -137,7 +137,7 @@ fn offset_commit_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::OffsetCommitResponse = reply(ApiKey::OffsetCommit, version, |w| {
-            offset_commit::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -170,7 +170,7 @@ fn offset_delete_responses() {
             .with_throttle_time_ms(32)
             .with_topics(vec![topic]);
         let read: theirs::OffsetDeleteResponse = reply(ApiKey::OffsetDelete, version, |w| {
-            offset_delete::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -267,7 +267,7 @@ fn list_groups_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::ListGroupsResponse = reply(ApiKey::ListGroups, version, |w| {
-            list_groups::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -291,7 +291,7 @@ fn delete_groups_responses() {
             .with_throttle_time_ms(32)
             .with_results(vec![group]);
         let read: theirs::DeleteGroupsResponse = reply(ApiKey::DeleteGroups, version, |w| {
-            delete_groups::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -336,7 +336,7 @@ fn leave_group_responses() {
             ];
         }
         let read: theirs::LeaveGroupResponse = reply(ApiKey::LeaveGroup, version, |w| {
-            leave_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -344,16 +344,14 @@ fn leave_group_responses() {
 
 #[test]
 fn an_old_leave_group_response_says_the_only_members_error() {
-    let ours = leave_group::Response {
-        members: vec![leave_group::MemberResponse {
-            error_code: ErrorCode::UnknownMemberId,
-            ..leave_group::MemberResponse::default()
-        }],
-        ..leave_group::Response::default()
+    let member = leave_group::MemberResponse {
+        error_code: ErrorCode::UnknownMemberId,
+        ..leave_group::MemberResponse::default()
     };
     for version in versions(ApiKey::LeaveGroup) {
+        let ours = leave_group::Response::of(vec![member.clone()], version);
         let read: theirs::LeaveGroupResponse = reply(ApiKey::LeaveGroup, version, |w| {
-            leave_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         let expected = if version < 3 { 25 } else { 0 };
         assert_eq!(read.error_code, expected, "v{version}");

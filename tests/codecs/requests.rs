@@ -393,7 +393,7 @@ fn api_versions_requests() {
             client_software_name: if says_software { "librdkafka" } else { "" },
             client_software_version: if says_software { "2.11.0" } else { "" },
         };
-        let request = api_versions::decode(&mut r, version).unwrap();
+        let request = api_versions::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -448,7 +448,7 @@ fn create_topics_requests() {
             timeout_ms: 1234,
             validate_only: true,
         };
-        let request = create_topics::decode(&mut r, version).unwrap();
+        let request = create_topics::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -475,21 +475,25 @@ fn delete_topics_requests() {
         let frame = frame(ApiKey::DeleteTopics, version, &theirs);
         let mut r = open(&frame, ApiKey::DeleteTopics, version);
         let by_id = version >= 6;
+        let topics = vec![
+            delete_topics::TopicRequest {
+                name: Some("orders"),
+                topic_id: Uuid::nil(),
+            },
+            delete_topics::TopicRequest {
+                name: (!by_id).then_some("bills"),
+                topic_id: if by_id { TOPIC_ID } else { Uuid::nil() },
+            },
+        ];
+        let names = vec!["orders", "bills"];
         let expected = delete_topics::Request {
-            topics: vec![
-                delete_topics::TopicRequest {
-                    name: Some("orders"),
-                    topic_id: Uuid::nil(),
-                },
-                delete_topics::TopicRequest {
-                    name: (!by_id).then_some("bills"),
-                    topic_id: if by_id { TOPIC_ID } else { Uuid::nil() },
-                },
-            ],
+            topics: if by_id { topics.clone() } else { vec![] },
+            topic_names: if by_id { vec![] } else { names },
             timeout_ms: 1234,
         };
-        let request = delete_topics::decode(&mut r, version).unwrap();
+        let request = delete_topics::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        assert!(request.topics().eq(topics), "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }
@@ -555,7 +559,7 @@ fn init_producer_id_requests() {
             producer_id: if version >= 3 { 1 << 40 } else { -1 },
             producer_epoch: if version >= 3 { 5 } else { -1 },
         };
-        let request = init_producer_id::decode(&mut r, version).unwrap();
+        let request = init_producer_id::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -642,7 +646,7 @@ fn describe_configs_requests() {
             include_synonyms: true,
             include_documentation: version >= 3,
         };
-        let request = describe_configs::decode(&mut r, version).unwrap();
+        let request = describe_configs::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -673,7 +677,7 @@ fn describe_cluster_requests() {
             endpoint_type: if version >= 1 { 2 } else { 1 },
             include_fenced_brokers: version >= 2,
         };
-        let request = describe_cluster::decode(&mut r, version).unwrap();
+        let request = describe_cluster::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }

@@ -472,8 +472,9 @@ fn api_versions_responses() {
                         .with_min_version_level(28),
                 ]);
         }
+        let ours = ours.clone().sayable(version);
         let read: theirs::ApiVersionsResponse = reply(ApiKey::ApiVersions, version, |w| {
-            api_versions::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -514,11 +515,7 @@ fn an_api_versions_request_that_is_too_new_is_answered_in_version_0() {
         client_id: None,
     };
     let mut writer = request.reply_v0();
-    api_versions::encode(
-        &api_versions::Response::unsupported_version(),
-        0,
-        &mut writer,
-    );
+    api_versions::Response::unsupported_version().encode(&mut writer, 0);
     let mut frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
     let read = theirs::ApiVersionsResponse::decode(&mut frame, 0).unwrap();
     let own_range = av::ApiVersion::default()
@@ -586,7 +583,7 @@ fn create_topics_responses() {
             .with_throttle_time_ms(THROTTLE_MS)
             .with_topics(vec![full, bare]);
         let read: theirs::CreateTopicsResponse = reply(ApiKey::CreateTopics, version, |w| {
-            create_topics::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -622,7 +619,7 @@ fn delete_topics_responses() {
             .with_throttle_time_ms(THROTTLE_MS)
             .with_responses(vec![full, nameless]);
         let read: theirs::DeleteTopicsResponse = reply(ApiKey::DeleteTopics, version, |w| {
-            delete_topics::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -674,7 +671,7 @@ fn init_producer_id_responses() {
         .with_producer_epoch(5);
     for version in versions(ApiKey::InitProducerId) {
         let read: theirs::InitProducerIdResponse = reply(ApiKey::InitProducerId, version, |w| {
-            init_producer_id::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -762,7 +759,7 @@ fn describe_configs_responses() {
             .with_throttle_time_ms(THROTTLE_MS)
             .with_results(vec![result]);
         let read: theirs::DescribeConfigsResponse = reply(ApiKey::DescribeConfigs, version, |w| {
-            describe_configs::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -807,7 +804,7 @@ fn describe_cluster_responses() {
         }
         expected.brokers = vec![broker];
         let read: theirs::DescribeClusterResponse = reply(ApiKey::DescribeCluster, version, |w| {
-            describe_cluster::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
