@@ -32,7 +32,7 @@ macro_rules! message {
             $crate::kafka::api::ApiKey::$api,
             $min,
             $max,
-            &[$($flexible)?],
+            $crate::kafka::api::first_of(&[$($flexible,)? $crate::kafka::api::NEVER_FLEXIBLE]),
         );
 
         $crate::wire::schema::structures! {
