@@ -8,6 +8,7 @@
 //! - `net`: listener and connections: frames in, replies out in request order.
 //! - `http`: health, metrics.
 //! - `kafka`: the protocol: dispatch table, error codes, one file per API.
+//! - `coordinator`: state that belongs to a name and survives a restart: groups and their offsets.
 //! - `access`: who asks.
 //! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox.
 //! - `log`: one partition's log: batches, segments, indexes, recovery, retention.
@@ -18,6 +19,7 @@
 pub mod access;
 pub mod cli;
 pub mod config;
+pub mod coordinator;
 pub mod engine;
 pub mod http;
 pub mod io;

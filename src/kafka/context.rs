@@ -2,6 +2,8 @@
 
 use super::header::RequestHeader;
 use crate::access::{Caller, Principal};
+use crate::coordinator::Coordinators;
+use crate::coordinator::groups::Groups;
 use crate::engine::Engine;
 use crate::wire::Writer;
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use std::rc::Rc;
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub engine: &'a Rc<Engine>,
+    pub groups: &'a Rc<Groups>,
     pub principal: &'a Principal,
     pub client_id: Option<&'a str>,
     pub address: SocketAddr,
@@ -29,11 +32,13 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     pub fn new(
         engine: &'a Rc<Engine>,
+        coordinators: &'a Coordinators,
         caller: &'a Caller,
         header: RequestHeader<'a>,
     ) -> Context<'a> {
         Context {
             engine,
+            groups: &coordinators.groups,
             principal: &caller.principal,
             client_id: header.client_id,
             address: caller.address,

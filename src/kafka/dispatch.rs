@@ -13,6 +13,7 @@ use super::{
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
 use crate::access::Caller;
+use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::wire::codec::Codec;
 use crate::wire::{Reply, WireError, Writer};
@@ -98,6 +99,7 @@ pub struct Dispatched {
 /// When there is no protocol answer: the caller closes this connection.
 pub async fn dispatch(
     engine: &Rc<Engine>,
+    coordinators: &Coordinators,
     caller: &Caller,
     frame: &Bytes,
 ) -> Result<Dispatched, CloseReason> {
@@ -121,7 +123,7 @@ pub async fn dispatch(
         version,
         error,
     };
-    let context = Context::new(engine, caller, header);
+    let context = Context::new(engine, coordinators, caller, header);
     // Decode, handle, encode: the same three steps for every API that is answered at once.
     macro_rules! answer {
         ($module:ident) => {

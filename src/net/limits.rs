@@ -3,6 +3,7 @@
 use super::addresses::Addresses;
 use crate::access::Caller;
 use crate::config::Config;
+use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::engine::limits::{self, Limit};
 use crate::engine::stats;
@@ -221,6 +222,7 @@ impl Peer {
 /// What a shard's connections share.
 pub struct Net {
     pub engine: Rc<Engine>,
+    pub coordinators: Rc<Coordinators>,
     pub inflight: Budget,
     /// Connections of all shards together.
     addresses: Arc<Addresses>,
@@ -231,13 +233,18 @@ pub struct Net {
 }
 
 impl Net {
-    pub fn new(engine: Rc<Engine>, addresses: Arc<Addresses>) -> Rc<Net> {
+    pub fn new(
+        engine: Rc<Engine>,
+        coordinators: Rc<Coordinators>,
+        addresses: Arc<Addresses>,
+    ) -> Rc<Net> {
         let shards = engine.mailboxes.shard_count();
         let inflight_bytes = engine.config.inflight_bytes_max / shards;
         Rc::new(Net {
             inflight: Budget::new(inflight_bytes, &limits::INFLIGHT_BYTES)
                 .with(&engine.stats.inflight_bytes, &engine.memory_pressed),
             engine,
+            coordinators,
             addresses,
             peers: RefCell::default(),
             next_id: Cell::new(0),
