@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader as TheirHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::{APIS, Api, ApiKey};
-use millstream::kafka::header::RequestHeader;
+use millstream::kafka::dispatch::RequestHeader;
 use millstream::kafka::wire::{Reader, Writer};
 use uuid::Uuid;
 
@@ -76,16 +76,7 @@ fn reply<R: Decodable + HeaderVersion>(
     version: i16,
     encode: impl FnOnce(&mut Writer),
 ) -> R {
-    let request = RequestHeader {
-        api_key: key.code(),
-        api_version: version,
-        correlation_id: CORRELATION_ID,
-        client_id: None,
-    };
-    let mut writer = match request.api() {
-        Some(_) => request.reply(),
-        None => not_served_yet(api(key), version),
-    };
+    let mut writer = api(key).reply(version, CORRELATION_ID);
     encode(&mut writer);
     let mut frame = Bytes::from(writer.finish().unwrap().to_vec());
     let size = frame.split_to(4);
@@ -95,12 +86,6 @@ fn reply<R: Decodable + HeaderVersion>(
     let response = R::decode(&mut frame, version).unwrap();
     assert!(frame.is_empty(), "{key:?} v{version}: {frame:?} left over");
     response
-}
-
-/// The reply that [`RequestHeader::reply`] would start if the API were served.
-fn not_served_yet(api: &Api, version: i16) -> Writer {
-    let flexible_header = api.response_header_is_flexible(version);
-    Writer::new(CORRELATION_ID, flexible_header, api.is_flexible(version))
 }
 
 fn topic_name(name: &'static str) -> TopicName {

@@ -524,7 +524,7 @@ impl Engine {
             ack: AckWhen::Durable,
             reply,
         };
-        self.append_here(home, append);
+        super::append::deliver_here(self, home, append);
         tokio::task::spawn_local(async move {
             let result = appended.await.unwrap_or(Err(EngineError::Stopping));
             if let Err(error) = &result {

@@ -4,6 +4,7 @@
 //! shard's own or another's is settled here.
 
 pub mod admin;
+pub mod append;
 pub mod catalog;
 pub mod catalog_log;
 pub mod closing;
@@ -41,7 +42,7 @@ use compaction::Cleaner;
 use fetch_sessions::FetchSessions;
 use lag::LagReport;
 use mailbox::Mailboxes;
-use partition::{Append, Due, Partition};
+use partition::{Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -301,41 +302,6 @@ impl Engine {
     /// All of this shard's own partitions.
     pub fn partitions(&self) -> Vec<SharedPartition> {
         self.partitions.borrow().values().cloned().collect()
-    }
-
-    /// Puts checked batches into their partitions, each in its turn. Returns when all are on their
-    /// way (a full mailbox of another shard is waited for); the answers come through the replies.
-    pub async fn append(self: &Rc<Self>, appends: Vec<(PartitionKey, Append)>) {
-        let mut remote: Vec<Vec<(PartitionKey, Append)>> = Vec::new();
-        for (key, append) in appends {
-            let owner = self.owner_of(key);
-            if owner == self.shard {
-                self.append_here(key, append);
-                continue;
-            }
-            remote.resize_with(self.mailboxes.shard_count(), Vec::new);
-            remote[owner].push((key, append));
-        }
-        for (shard, appends) in remote.into_iter().enumerate() {
-            if appends.is_empty() {
-                continue;
-            }
-            let run = move |engine: &Rc<Engine>| {
-                for (key, append) in appends {
-                    engine.append_here(key, append);
-                }
-            };
-            self.mailboxes.send(shard, Box::new(run)).await;
-        }
-    }
-
-    pub(super) fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
-        let Some(partition) = self.partition(key) else {
-            let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
-            return;
-        };
-        let due = partition.borrow_mut().append(append, clock::now_ms());
-        self.attend(&partition, due);
     }
 
     /// Sees to what a partition needs after a call.

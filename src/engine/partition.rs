@@ -303,7 +303,13 @@ impl Partition {
             append_time_ms,
             log_start_offset: self.log.offsets().start,
         };
-        Ok((appended, self.log.offsets().end))
+        let end_offset = self.log.offsets().end;
+        // What is acknowledged is what was written: reads assert the other half (`fetch.rs`).
+        assert_eq!(
+            end_offset,
+            base_offset + i64::from(header.last_offset_delta) + 1
+        );
+        Ok((appended, end_offset))
     }
 
     fn already_appended(&self, kept: &KeptBatch) -> (Appended, i64) {

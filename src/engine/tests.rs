@@ -108,7 +108,7 @@ async fn append_bytes(
         ack,
         reply,
     };
-    engine.append(vec![(key, append)]).await;
+    super::append::deliver(engine, vec![(key, append)]).await;
     answered
 }
 

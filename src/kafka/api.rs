@@ -1,6 +1,8 @@
 //! Which APIs there are and in which versions: the one table that the header decoder, the
 //! dispatcher and the ApiVersions reply read.
 
+use super::wire::Writer;
+
 /// The number that names an API in a request header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(i16)]
@@ -136,6 +138,12 @@ impl Api {
     /// that a client that does not know the broker's versions yet can read it (KIP-511).
     pub fn response_header_is_flexible(&self, version: i16) -> bool {
         self.key != ApiKey::ApiVersions && self.is_flexible(version)
+    }
+
+    /// Starts the reply to a request of this version, in the form that the version asks for.
+    pub fn reply(&self, version: i16, correlation_id: i32) -> Writer {
+        let flexible_header = self.response_header_is_flexible(version);
+        Writer::new(correlation_id, flexible_header, self.is_flexible(version))
     }
 
     const fn served_from(mut self, version: i16) -> Self {

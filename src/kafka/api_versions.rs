@@ -5,7 +5,6 @@
 //! header is version 0 whatever the version of the request.
 
 use super::context::Context;
-use super::header::RequestHeader;
 use std::borrow::Cow;
 
 use super::api::{APIS, Api};
@@ -195,9 +194,9 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
     }
 }
 
-/// The answer to a version that is too high; its body is not read.
-pub fn unsupported_version(header: &RequestHeader<'_>) -> Writer {
-    let mut writer = header.reply_v0();
+/// The answer to a version that is too high, in version 0; the request's body is not read (KIP-511).
+pub fn unsupported_version(correlation_id: i32) -> Writer {
+    let mut writer = Writer::new(correlation_id, false, false);
     encode(&Response::unsupported_version(), 0, &mut writer);
     writer
 }

@@ -3,9 +3,11 @@
 use super::error::ErrorCode;
 use crate::engine::EngineError;
 use crate::engine::admin::AdminError;
+use crate::engine::append::Refusal;
 use crate::engine::fetch_sessions::SessionError;
 use crate::engine::groups::GroupError;
 use crate::log::batch::BatchError;
+use crate::log::records::RecordsError;
 
 impl From<&EngineError> for ErrorCode {
     fn from(error: &EngineError) -> Self {
@@ -92,6 +94,24 @@ impl From<&BatchError> for ErrorCode {
             }
             BatchError::BadMagic(_) | BatchError::Invalid(_) => ErrorCode::InvalidRecord,
             BatchError::TooLarge(_) => ErrorCode::MessageTooLarge,
+        }
+    }
+}
+
+impl From<&Refusal> for ErrorCode {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::InternalTopic => ErrorCode::InvalidTopicException,
+            Refusal::Batch(error) => error.into(),
+            Refusal::Zstd => ErrorCode::UnsupportedCompressionType,
+            Refusal::Transactional => ErrorCode::InvalidTxnState,
+            Refusal::ClaimsAppendTime | Refusal::TimestampTooFar => ErrorCode::InvalidTimestamp,
+            Refusal::Records(RecordsError::TooLarge(_)) => ErrorCode::MessageTooLarge,
+            Refusal::NoBatch
+            | Refusal::Records(_)
+            | Refusal::RecordOffset(_)
+            | Refusal::WithoutKey(_) => ErrorCode::InvalidRecord,
+            Refusal::Engine(error) => error.into(),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! (KIP-800), 9 may spare the leader the assignment (KIP-814). 3 and 4 change nothing on the wire:
 //! 4 makes a new member join twice, the second time with the id that it was given (KIP-394).
 
+use super::answer::{Answer, Outcome};
 use super::context::Context;
-use super::dispatch::{Answer, Outcome};
 use crate::engine::groups::GroupError;
 use crate::engine::groups::messages::{self, JoinReply, JoinRequest};
 use std::borrow::Cow;

@@ -12,6 +12,7 @@
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
+pub mod answer;
 pub mod api;
 pub mod api_versions;
 pub mod codes;
@@ -34,7 +35,6 @@ pub mod elect_leaders;
 pub mod error;
 pub mod fetch;
 pub mod find_coordinator;
-pub mod header;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;

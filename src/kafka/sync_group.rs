@@ -3,8 +3,8 @@
 //! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible, 5 repeats
 //! protocol type and name, so that a mismatch is noticed (KIP-559). 2 changes nothing on the wire.
 
+use super::answer::{Answer, Outcome};
 use super::context::Context;
-use super::dispatch::{Answer, Outcome};
 use crate::engine::groups::messages::SyncRequest;
 use std::borrow::Cow;
 use std::rc::Rc;

@@ -3,19 +3,60 @@
 use super::AppendError;
 use super::FIRST_RESERVE_BYTES;
 use super::Log;
+use super::batch;
 use super::batch::BatchHeader;
 use super::index;
 use super::jobs::OpenedSegment;
 use super::jobs::Room;
 use super::jobs::RoomJob;
 use super::jobs::SealJob;
-use super::segment::ActiveSegment;
 use super::segment::Health;
+use super::segment::IndexBuilder;
 use super::segment::LoadedSegment;
 use super::segment::SealedSegment;
 use super::segment::SegmentView;
+use crate::io::map::MapWriter;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
+
+/// The segment that is appended to.
+pub struct ActiveSegment {
+    pub base: i64,
+    pub file: Arc<File>,
+    pub writer: MapWriter,
+    pub index: IndexBuilder,
+    /// Index entries that the index file has already.
+    pub index_flushed: usize,
+    /// When the segment got its first record or was opened again (ms): its age for `segment.ms`.
+    pub started_ms: i64,
+    /// When it was last appended to (ms).
+    pub appended_ms: i64,
+}
+
+impl ActiveSegment {
+    /// Appends a batch that fits, at the offset that `header` (already positioned) says.
+    ///
+    /// # Errors
+    /// See [`MapWriter::append`].
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        header: &BatchHeader,
+        append_time_ms: Option<i64>,
+    ) -> io::Result<()> {
+        let (base_offset, epoch) = (header.base_offset, header.leader_epoch);
+        let head = batch::stored_header(bytes, base_offset, epoch, append_time_ms);
+        let position = self.writer.len();
+        self.writer.append([&head, &bytes[batch::HEADER_BYTES..]])?;
+        self.index.note(position, header);
+        Ok(())
+    }
+
+    pub fn size(&self) -> usize {
+        self.writer.len()
+    }
+}
 
 impl Log {
     /// Appends one batch (checked by the caller) at the log's end and returns its base offset.

@@ -28,12 +28,13 @@ pub mod spare;
 mod tests;
 pub mod verify;
 
+use append::ActiveSegment;
 use bytes::Bytes;
 use compact::{CompactionConfig, Progress};
 use damage::DamageList;
 use jobs::{DeleteJob, LoadJob, RoomJob};
 use recovery::{Recovered, Replay};
-use segment::{ActiveSegment, SealedSegment};
+use segment::SealedSegment;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;

@@ -1,14 +1,13 @@
 //! A segment: up to `segment.bytes` of record batches in one file named by its base offset.
 //!
-//! The one segment that is appended to is an [`ActiveSegment`]. All others are [`SealedSegment`]s:
-//! their file has exactly their size, and mapping and index are loaded when somebody reads them.
+//! The one segment that is appended to is an `ActiveSegment` (`append.rs`). All others are
+//! [`SealedSegment`]s: their file has exactly their size, and mapping and index are loaded when
+//! somebody reads them.
 
 use super::batch::{self, BatchError, BatchHeader};
 use super::index::{Entry, Index};
-use crate::io::map::{MapReader, MapWriter};
+use crate::io::map::MapReader;
 use bytes::Bytes;
-use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -191,44 +190,6 @@ impl IndexBuilder {
             });
         }
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
-    }
-}
-
-/// The segment that is appended to.
-pub struct ActiveSegment {
-    pub base: i64,
-    pub file: Arc<File>,
-    pub writer: MapWriter,
-    pub index: IndexBuilder,
-    /// Index entries that the index file has already.
-    pub index_flushed: usize,
-    /// When the segment got its first record or was opened again (ms): its age for `segment.ms`.
-    pub started_ms: i64,
-    /// When it was last appended to (ms).
-    pub appended_ms: i64,
-}
-
-impl ActiveSegment {
-    /// Appends a batch that fits, at the offset that `header` (already positioned) says.
-    ///
-    /// # Errors
-    /// See [`MapWriter::append`].
-    pub fn append(
-        &mut self,
-        bytes: &[u8],
-        header: &BatchHeader,
-        append_time_ms: Option<i64>,
-    ) -> io::Result<()> {
-        let (base_offset, epoch) = (header.base_offset, header.leader_epoch);
-        let head = batch::stored_header(bytes, base_offset, epoch, append_time_ms);
-        let position = self.writer.len();
-        self.writer.append([&head, &bytes[batch::HEADER_BYTES..]])?;
-        self.index.note(position, header);
-        Ok(())
-    }
-
-    pub fn size(&self) -> usize {
-        self.writer.len()
     }
 }
 

@@ -5,8 +5,9 @@
 
 use super::limits::{Budget, Net, Peer, Share};
 use crate::engine::{limits, stats};
+use crate::kafka::answer::{Answer, LaterAnswer, Outcome};
 use crate::kafka::api::ApiKey;
-use crate::kafka::dispatch::{self, Answer, LaterAnswer, Outcome};
+use crate::kafka::dispatch;
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::Shutdown;
 use std::rc::Rc;
