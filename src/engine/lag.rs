@@ -6,6 +6,7 @@
 //! group's oldest record is the same.
 
 use super::catalog::Topic;
+use super::fetch;
 use super::groups::offsets::GroupOffsets;
 use super::stats::ShardReport;
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
@@ -313,7 +314,7 @@ impl Engine {
         let interval = partition.borrow().log.config().index_interval_bytes;
         let mut bytes = interval + READ_BYTES;
         loop {
-            let found = self.read_partition(partition, offset, bytes, true).await?;
+            let found = fetch::read_partition(self, partition, offset, bytes, true).await?;
             if found.records.is_empty() {
                 return Ok(None);
             }

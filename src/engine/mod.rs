@@ -74,6 +74,10 @@ pub enum EngineError {
     OffsetOutOfRange { asked: i64, start: i64, end: i64 },
     #[error("the log is damaged near offset {asked}")]
     Corrupt { asked: i64 },
+    #[error("leader epoch {0} is over")]
+    FencedLeaderEpoch(i32),
+    #[error("leader epoch {0} has not begun")]
+    UnknownLeaderEpoch(i32),
     #[error("the broker is stopping")]
     Stopping,
 }

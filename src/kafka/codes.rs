@@ -23,6 +23,8 @@ impl From<&EngineError> for ErrorCode {
             // Consumers tell their program of this one, and stay where they are; the other they would
             // try again for ever in silence.
             EngineError::Corrupt { .. } => ErrorCode::CorruptMessage,
+            EngineError::FencedLeaderEpoch(_) => ErrorCode::FencedLeaderEpoch,
+            EngineError::UnknownLeaderEpoch(_) => ErrorCode::UnknownLeaderEpoch,
             EngineError::Stopping => ErrorCode::NotLeaderOrFollower,
         }
     }
