@@ -5,12 +5,13 @@
 //! - `cli`: one thin file per subcommand.
 //! - `server`: the composition root: open the data directory, start a shard per core, stop.
 //! - `shard`: one core: event loop, commit loop, timers.
-//! - `net`: listener and connections: frames in, replies out in request order.
-//! - `http`: health, metrics.
-//! - `kafka`: the protocol: dispatch table, wire primitives, error codes, one file per API.
+//! - `kafka`: Kafka's protocol: connections, dispatch table, wire primitives, error codes, one file per API.
+//! - `http`: health, metrics. It and `kafka` do not know each other.
 //! - `access`: who asks.
-//! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox.
+//! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox; the doors for appends
+//!   and fetches.
 //! - `log`: one partition's log: batches, segments, indexes, recovery, retention.
+//! - `net`: listener, streams, budgets; knows no protocol.
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
 

@@ -5,10 +5,9 @@
 //! them and, while there is too little, leaves a waker with every partition that it has read to its
 //! high watermark.
 
-use super::limits;
 use super::stats;
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
-use crate::io::clock;
+use crate::io::{clock, limits};
 use crate::log::Read;
 use crate::log::batch;
 use crate::log::damage::is_of_medium;
@@ -78,8 +77,8 @@ pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output 
         parked.get_or_insert_with(|| Parked::new(engine));
         tokio::select! {
             () = wake.notified() => {}
-            () = engine.stopped() => {}
-            () = engine.memory_pressed.notified() => return data,
+            () = engine.stop.wait() => {}
+            () = engine.memory.pressed() => return data,
             () = &mut over => return data,
             () = sleep_until(deadline) => return data,
         }
@@ -107,7 +106,7 @@ fn may_park(engine: &Engine) -> bool {
         limits::PARKED_FETCHES.reached("a fetch is answered at once");
         return false;
     }
-    !engine.memory_is_short()
+    !engine.memory.is_short()
 }
 
 /// Counts a parked fetch for as long as it lives.

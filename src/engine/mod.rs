@@ -16,7 +16,6 @@ pub mod fetch_sessions;
 pub mod groups;
 pub mod inspect;
 pub mod lag;
-pub mod limits;
 pub mod mailbox;
 pub mod offsets;
 pub mod offsets_format;
@@ -31,11 +30,13 @@ pub mod upkeep;
 pub mod verify;
 
 use crate::config::{Config, TopicConfig};
+use crate::io::stop::Stop;
 use crate::io::worker::Worker;
-use crate::io::{clock, process};
+use crate::io::{clock, limits, process};
 use crate::log::compact::CompactionConfig;
 use crate::log::jobs::{RoomJob, SealJob};
 use crate::log::{LogConfig, ReadError};
+use crate::net::budget::Budget;
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
@@ -44,7 +45,7 @@ use lag::LagReport;
 use mailbox::Mailboxes;
 use partition::{Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
@@ -154,10 +155,9 @@ pub struct Engine {
     pub fetch_sessions: RefCell<FetchSessions>,
     /// How far they are behind, as the last round found.
     lag: RefCell<Arc<LagReport>>,
-    /// Notified when requests have to wait for memory that parked fetches hold.
-    pub memory_pressed: Rc<Notify>,
-    stopping: Cell<bool>,
-    stopped_wake: Notify,
+    /// For the requests of the shard's connections; parked fetches give theirs back when it is short.
+    pub memory: Budget,
+    pub stop: Rc<Stop>,
 }
 
 /// What an engine is made of.
@@ -177,6 +177,8 @@ pub struct EngineParts {
 impl Engine {
     /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
+        let memory_bytes = parts.config.inflight_bytes_max / parts.mailboxes.shard_count();
+        let memory = Budget::new(memory_bytes, &limits::INFLIGHT_BYTES);
         Rc::new(Engine {
             groups: coordinator::Coordinator::new(&parts.config),
             fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&parts))),
@@ -197,9 +199,8 @@ impl Engine {
             admin: parts.admin,
             producer_ids: RefCell::default(),
             lag: RefCell::default(),
-            memory_pressed: Rc::default(),
-            stopping: Cell::new(false),
-            stopped_wake: Notify::new(),
+            memory,
+            stop: Rc::default(),
         })
     }
 
@@ -439,6 +440,7 @@ impl Engine {
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
         report.lag = Arc::clone(&self.lag.borrow());
+        report.inflight_bytes = self.memory.used();
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
         let sessions = self.fetch_sessions.borrow();
         report.fetch_sessions = sessions.count() as u64;
@@ -491,30 +493,10 @@ impl Engine {
         }
     }
 
-    /// Whether requests take so much of the shard's part of `inflight_bytes_max` that nobody may wait
-    /// at leisure.
-    pub fn memory_is_short(&self) -> bool {
-        let most = self.config.inflight_bytes_max / self.mailboxes.shard_count();
-        self.stats.inflight_bytes.get() > (most / 4 * 3) as u64
-    }
-
     // ---- stopping ----
 
     pub fn is_stopping(&self) -> bool {
-        self.stopping.get()
-    }
-
-    /// From now on this shard is on its way out.
-    pub fn set_stopping(&self) {
-        self.stopping.set(true);
-        self.stopped_wake.notify_waiters();
-    }
-
-    /// Returns when the shard is on its way out.
-    pub async fn stopped(&self) {
-        while !self.stopping.get() {
-            self.stopped_wake.notified().await;
-        }
+        self.stop.is_set()
     }
 }
 

@@ -7,11 +7,11 @@
 use super::catalog::Topic;
 use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
-use super::{EngineError, PartitionKey, limits};
+use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
-use crate::io::clock;
 use crate::io::sabotage::{self, Sabotage};
 use crate::io::seldom::{self, Seldom};
+use crate::io::{clock, limits};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};

@@ -3,8 +3,8 @@
 use crate::config::Durability;
 use crate::engine::Engine;
 use crate::engine::lag::{self, Lag};
-use crate::engine::limits::LIMITS;
 use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
+use crate::io::limits::LIMITS;
 use crate::io::{map, process};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};

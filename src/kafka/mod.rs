@@ -16,6 +16,7 @@ pub mod answer;
 pub mod api;
 pub mod api_versions;
 pub mod codes;
+pub mod connection;
 pub mod consumer_protocol;
 pub mod context;
 pub mod create_partitions;

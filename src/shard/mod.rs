@@ -9,9 +9,11 @@ use crate::engine::upkeep::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
 use crate::io::process;
+use crate::kafka;
 use crate::net::addresses::Addresses;
-use crate::net::limits::Net;
+use crate::net::connections::{self, Connections};
 use crate::net::listener;
+use crate::net::stream::Peer;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -93,7 +95,7 @@ async fn serve(parts: ShardParts) {
         mailbox,
         listener,
         http,
-        connections,
+        connections: addresses,
         mut orders,
         events,
         ..
@@ -103,7 +105,13 @@ async fn serve(parts: ShardParts) {
     engine.load_groups();
     // The server is gone only when the process is on its way out.
     let _ = events.send(Event::Opened(opened));
-    let net = Net::new(Rc::clone(&engine), connections);
+    let connections = Connections::new(connections::Parts {
+        config: Arc::clone(&engine.config),
+        addresses,
+        memory: engine.memory.clone(),
+        counters: Rc::clone(&engine.stats.net),
+        stop: Rc::clone(&engine.stop),
+    });
     // When the server gave up, because another shard could not start, there is nothing to serve.
     if orders.recv().await != Some(Order::Serve) {
         return;
@@ -111,8 +119,15 @@ async fn serve(parts: ShardParts) {
     engine.serve_groups();
     let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
     tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
-    timers::start(&engine, &net);
-    tokio_uring::spawn(listener::accept_loop(Rc::clone(&net), listener));
+    timers::start(&engine, &connections);
+    let (served, all) = (Rc::clone(&engine), Rc::clone(&connections));
+    let serve =
+        move |peer: Rc<Peer>| kafka::connection::serve(Rc::clone(&served), Rc::clone(&all), peer);
+    tokio_uring::spawn(listener::accept_loop(
+        Rc::clone(&connections),
+        listener,
+        serve,
+    ));
     if let Some(http) = http {
         tokio_uring::spawn(http::serve(Rc::clone(&engine), http));
     }
@@ -120,10 +135,10 @@ async fn serve(parts: ShardParts) {
         match order {
             Order::Serve => {}
             Order::Drain => {
-                engine.set_stopping();
+                engine.stop.set();
                 engine.unload_groups();
                 let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
-                net.drain(limit).await;
+                connections.drain(limit).await;
                 let _ = events.send(Event::Drained);
             }
             Order::Close => {

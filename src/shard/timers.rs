@@ -1,7 +1,7 @@
 //! What a shard does from time to time.
 
 use crate::engine::Engine;
-use crate::net::limits::Net;
+use crate::net::connections::Connections;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -10,8 +10,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(20);
 
 /// Starts the shard's timers; they run until the shard ends.
-pub fn start(engine: &Rc<Engine>, net: &Rc<Net>) {
-    let sweeper = Rc::clone(net);
+pub fn start(engine: &Rc<Engine>, connections: &Rc<Connections>) {
+    let sweeper = Rc::clone(connections);
     tokio_uring::spawn(async move {
         let mut ticks = ticks(SWEEP_EVERY);
         loop {

@@ -244,7 +244,7 @@ fn a_request_that_comes_during_a_stop_is_to_look_for_the_coordinator_again() {
         let engine = broker(dir.path());
         let key = key(&*create(&engine, "t", 1).await, 0);
         assert!(commit(&engine, GROUP, &[key]).await.is_ok());
-        engine.set_stopping();
+        engine.stop.set();
         engine.unload_groups();
         let elsewhere = GroupError::NotCoordinator;
         for group_id in [GROUP, "another"] {

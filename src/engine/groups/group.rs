@@ -15,7 +15,7 @@ use super::messages::*;
 use super::offsets::Retention;
 use super::subscription::{self, CONSUMER_PROTOCOL_TYPE};
 use super::{GroupConfig, GroupError};
-use crate::engine::limits::{self, Limit};
+use crate::io::limits::{self, Limit};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
