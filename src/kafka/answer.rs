@@ -61,10 +61,10 @@ impl Answer {
 
 pub type LaterAnswer = Pin<Box<dyn Future<Output = Answer>>>;
 
-/// A request that was taken in.
+/// A request that was handled as far as the connection's next request must see it.
 pub enum Outcome {
     Now(Answer),
-    /// The request has done what must happen in order; its answer waits for something: the disk,
-    /// or records to fetch.
+    /// The request has its place in order; its answer waits for something: the disk, records to fetch,
+    /// the members of a group.
     Later(LaterAnswer),
 }

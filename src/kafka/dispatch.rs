@@ -3,7 +3,7 @@
 use super::answer::{Answer, CloseReason, Outcome};
 use super::api::{Api, ApiKey};
 use super::context::Context;
-use super::wire::{Reader, WireError, Writer};
+use super::wire::{Reader, WireError};
 use super::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -26,6 +26,12 @@ pub struct Dispatched {
 
 /// Handles one frame (without its size prefix) of a client.
 ///
+/// The connection's next frame is not looked at before this returns, so a later request sees the effects
+/// of an earlier one. Most APIs are complete then: their handlers may wait for the disk or for another
+/// shard. Four are not, for later requests need not see how they end: an append waits to be durable, a
+/// fetch for records, a join and a sync for the other members. Their place is taken in order, and the
+/// rest is a future in the queue of replies.
+///
 /// # Errors
 /// When there is no protocol answer: the caller closes this connection.
 pub async fn dispatch(
@@ -41,7 +47,11 @@ pub async fn dispatch(
     if !api.serves(version) {
         if api.key == ApiKey::ApiVersions && version > api.max_version {
             let writer = api_versions::unsupported_version(header.correlation_id);
-            return Ok(answered(api.name, writer));
+            let outcome = Outcome::Now(Answer::of(writer));
+            return Ok(Dispatched {
+                api: api.name,
+                outcome,
+            });
         }
         return Err(CloseReason::UnknownVersion {
             api: api.name,
@@ -64,7 +74,7 @@ pub async fn dispatch(
         api,
         correlation_id: header.correlation_id,
     };
-    // Decode, handle, encode: the same three steps for every API that is answered at once.
+    // Decode, handle, encode.
     macro_rules! answer {
         ($module:ident) => {
             answer!($module, throttle_time_ms)
@@ -76,39 +86,21 @@ pub async fn dispatch(
             $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
             let mut writer = context.reply();
             $module::encode(&response, version, &mut writer);
-            Ok(answered(api.name, writer))
+            Outcome::Now(Answer::of(writer))
         }};
     }
-    match api.key {
-        ApiKey::Produce => {
-            let request = produce::decode(&mut reader, version).map_err(malformed)?;
-            let outcome = produce::handle(&context, request).await;
-            Ok(Dispatched {
-                api: api.name,
-                outcome,
-            })
-        }
-        ApiKey::Fetch => {
-            let request = fetch::decode(&mut reader, version).map_err(malformed)?;
-            Ok(Dispatched {
-                api: api.name,
-                outcome: fetch::handle(&context, &request),
-            })
-        }
-        ApiKey::JoinGroup => {
-            let request = join_group::decode(&mut reader, version).map_err(malformed)?;
-            Ok(Dispatched {
-                api: api.name,
-                outcome: join_group::handle(&context, &request),
-            })
-        }
-        ApiKey::SyncGroup => {
-            let request = sync_group::decode(&mut reader, version).map_err(malformed)?;
-            Ok(Dispatched {
-                api: api.name,
-                outcome: sync_group::handle(&context, &request),
-            })
-        }
+    // Those that take their place in order and finish their reply later.
+    macro_rules! begin {
+        ($module:ident) => {{
+            let request = $module::decode(&mut reader, version).map_err(malformed)?;
+            $module::handle(&context, request).await
+        }};
+    }
+    let outcome = match api.key {
+        ApiKey::Produce => begin!(produce),
+        ApiKey::Fetch => begin!(fetch),
+        ApiKey::JoinGroup => begin!(join_group),
+        ApiKey::SyncGroup => begin!(sync_group),
         ApiKey::Heartbeat => answer!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),
@@ -141,14 +133,11 @@ pub async fn dispatch(
         ApiKey::DescribeProducers => answer!(describe_producers),
         ApiKey::ListConfigResources => answer!(list_config_resources),
         ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions),
-    }
-}
-
-fn answered(api: &'static str, writer: Writer) -> Dispatched {
-    Dispatched {
-        api,
-        outcome: Outcome::Now(Answer::of(writer)),
-    }
+    };
+    Ok(Dispatched {
+        api: api.name,
+        outcome,
+    })
 }
 
 /// The header of one request (versions 1 and 2): what stands before the body.

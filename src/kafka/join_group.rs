@@ -169,7 +169,7 @@ fn encode_member(w: &mut Writer, member: &Member<'_>, version: i16) {
 const FIRST_VERSION_WITH_REQUIRED_MEMBER_ID: i16 = 4;
 
 /// A member joins; the answer comes when the group is complete, and that can take minutes.
-pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     let version = context.version;
     let client_id = context.client_id.unwrap_or_default();
     let group_id = request.group_id.to_owned();
@@ -186,7 +186,7 @@ pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
             _ => request.rebalance_timeout_ms,
         },
         protocol_type: request.protocol_type.to_owned(),
-        protocols: protocols_of(request),
+        protocols: protocols_of(&request),
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };

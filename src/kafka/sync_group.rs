@@ -103,7 +103,7 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
 }
 
 /// A member asks for its assignment; the answer waits for the leader's, and for the disk.
-pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     let version = context.version;
     let group_id = request.group_id.to_owned();
     let sync = SyncRequest {
@@ -112,7 +112,7 @@ pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
         generation: request.generation_id,
         protocol_type: request.protocol_type.map(str::to_owned),
         protocol: request.protocol_name.map(str::to_owned),
-        assignments: assignments_of(request),
+        assignments: assignments_of(&request),
     };
     let engine = Rc::clone(context.engine);
     let throttle_time_ms = context.throttle_time_ms;

@@ -54,10 +54,10 @@ enum Scope {
 
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
 /// of a connection find their session in the order in which they were sent.
-pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     let version = context.version;
     let throttle_time_ms = context.throttle_time_ms;
-    let asked = Asked::new(request, version);
+    let asked = Asked::new(&request, version);
     let engine = Rc::clone(context.engine);
     let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
