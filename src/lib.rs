@@ -7,6 +7,7 @@
 //! - `shard`: one core: event loop, commit loop, timers.
 //! - `kafka`: Kafka's protocol: connections, dispatch table, wire primitives, error codes, one file per API.
 //! - `http`: health, metrics. It and `kafka` do not know each other.
+//! - `coordinator`: state that belongs to a name and survives a restart: groups and their offsets.
 //! - `access`: who asks.
 //! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox; the doors for appends
 //!   and fetches.
@@ -18,6 +19,7 @@
 pub mod access;
 pub mod cli;
 pub mod config;
+pub mod coordinator;
 pub mod engine;
 pub mod http;
 pub mod io;

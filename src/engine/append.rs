@@ -22,8 +22,6 @@ use tokio::sync::oneshot;
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     pub ack: AckWhen,
-    /// Internal topics may be written to.
-    pub internal_topics: bool,
     /// Batches may be compressed with zstd. Requests of older versions must not use it (KIP-110).
     pub zstd: bool,
     /// The producer says that the batches belong to a transaction.
@@ -130,7 +128,7 @@ impl Appender<'_> {
     }
 
     fn check(&self, topic: &Topic, batch: &[u8]) -> Result<BatchHeader, Refusal> {
-        if topic.is_internal() && !self.policy.internal_topics {
+        if topic.is_internal() {
             return Err(Refusal::InternalTopic);
         }
         if batch.is_empty() {
@@ -197,8 +195,25 @@ pub async fn deliver(engine: &Rc<Engine>, appends: Vec<(PartitionKey, Append)>) 
     }
 }
 
-/// Puts a checked batch into a partition of this shard.
-pub(super) fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
+/// Appends a batch that the broker built itself to a partition of this shard. It is not checked; the
+/// outcome comes when it is durable.
+pub fn append_own(engine: &Rc<Engine>, key: PartitionKey, batch: Bytes) -> Appending {
+    let header = match BatchHeader::parse(&batch) {
+        Ok(header) => header,
+        Err(error) => return Appending::Refused(error.into()),
+    };
+    let (reply, answered) = oneshot::channel();
+    let append = Append {
+        batch,
+        header,
+        ack: AckWhen::Durable,
+        reply,
+    };
+    deliver_here(engine, key, append);
+    Appending::Waiting(answered)
+}
+
+fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
     let Some(partition) = engine.partition(key) else {
         let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
         return;

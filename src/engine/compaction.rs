@@ -4,7 +4,7 @@
 //! fails is told, counted, and tried again, less and less often; nothing is given up.
 
 use super::fetch;
-use super::partition::Partition;
+use super::partition::{Cleaning, Partition};
 use super::stats::CompactionStats;
 use super::{Engine, SharedPartition};
 use crate::io::clock;
@@ -44,14 +44,11 @@ impl Cleaner {
             turn: Arc::new(Semaphore::new(1)),
         }
     }
-}
 
-/// What a partition remembers of its compactions that failed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cleaning {
-    /// In a row.
-    failures: u32,
-    retry_at_ms: i64,
+    /// Returns when the step that runs now, if any, has ended.
+    pub async fn finish_step(&self) {
+        self.worker.run(|| ()).await;
+    }
 }
 
 impl Partition {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::{self, Receiver};
 use tokio::time::timeout;
 
 pub(crate) type Answered = Receiver<Result<Appended, EngineError>>;
@@ -38,16 +38,13 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     let janitor = Worker::start("janitor").unwrap();
     upkeep::finish_deletions(&config, &mut catalog, &mut log, &janitor).unwrap();
     let mut admin = Some(Admin::new(log));
-    let (mailboxes, receivers) = mailbox::mailboxes(shards, 16);
-    let engines = receivers
-        .into_iter()
-        .enumerate()
-        .map(|(shard, mut mailbox)| {
+    let engines = mailbox::mailboxes(shards, 16).into_iter().enumerate().map(
+        |(shard, (mailboxes, mailbox))| {
             let engine = Engine::new(EngineParts {
                 shard,
                 config: Arc::clone(&config),
                 cluster_id: "test".into(),
-                mailboxes: mailboxes.clone(),
+                mailboxes,
                 worker: Worker::start("worker").unwrap(),
                 reader: Worker::start_yielding("reader").unwrap(),
                 janitor: janitor.clone(),
@@ -56,14 +53,10 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 admin: admin.take(),
             });
             engine.open_partitions();
-            let receiver = Rc::clone(&engine);
-            tokio_uring::spawn(async move {
-                while let Some(call) = mailbox.recv().await {
-                    call(&receiver);
-                }
-            });
+            tokio_uring::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
             engine
-        });
+        },
+    );
     engines.collect()
 }
 

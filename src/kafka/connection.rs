@@ -7,6 +7,7 @@ use super::answer::{Answer, LaterAnswer, Outcome};
 use super::api::ApiKey;
 use super::dispatch;
 use crate::access::Caller;
+use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::io::limits;
 use crate::net::budget::{Budget, Share};
@@ -42,9 +43,18 @@ const REPLY_BYTES_FREE: usize = 16 << 10;
 /// How long a reply may still wait after the client has stopped sending.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// What a shard serves connections with.
+#[derive(Clone)]
+pub struct Services {
+    pub engine: Rc<Engine>,
+    pub coordinators: Rc<Coordinators>,
+    pub connections: Rc<Connections>,
+}
+
 /// A connection that is being served.
 struct Connection {
     engine: Rc<Engine>,
+    coordinators: Rc<Coordinators>,
     /// What it shares with the others of its shard.
     all: Rc<Connections>,
     peer: Rc<Peer>,
@@ -98,7 +108,12 @@ impl Drop for Held {
 }
 
 /// Serves a connection until either side ends it.
-pub async fn serve(engine: Rc<Engine>, all: Rc<Connections>, peer: Rc<Peer>) {
+pub async fn serve(services: Services, peer: Rc<Peer>) {
+    let Services {
+        engine,
+        coordinators,
+        connections,
+    } = services;
     let config = &engine.config;
     let bytes_max = config.connection_inflight_bytes_max;
     let (slots, queue) = mpsc::channel(config.connection_inflight_requests_max);
@@ -106,7 +121,8 @@ pub async fn serve(engine: Rc<Engine>, all: Rc<Connections>, peer: Rc<Peer>) {
         caller: Caller::new(peer.address),
         memory: Budget::new(bytes_max, &limits::CONNECTION_INFLIGHT_BYTES),
         engine,
-        all,
+        coordinators,
+        all: connections,
         peer,
     });
     let writer = tokio::task::spawn_local(write_replies(Rc::clone(&connection), queue));
@@ -245,8 +261,13 @@ async fn take_in(
 ) -> bool {
     let received = Instant::now();
     let mut held = Held::new(connection, frame.len(), shares);
-    let Connection { engine, caller, .. } = &**connection;
-    let dispatched = match dispatch::dispatch(engine, caller, &frame).await {
+    let Connection {
+        engine,
+        coordinators,
+        caller,
+        ..
+    } = &**connection;
+    let dispatched = match dispatch::dispatch(engine, coordinators, caller, &frame).await {
         Ok(dispatched) => dispatched,
         Err(reason) => {
             connection.complain(reason.label(), &reason.to_string());

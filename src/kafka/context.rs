@@ -3,6 +3,7 @@
 use super::api::Api;
 use super::wire::Writer;
 use crate::access::Principal;
+use crate::coordinator::groups::Groups;
 use crate::engine::Engine;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use std::rc::Rc;
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub engine: &'a Rc<Engine>,
+    pub groups: &'a Rc<Groups>,
     pub principal: &'a Principal,
     pub client_id: Option<&'a str>,
     pub address: SocketAddr,

@@ -49,7 +49,7 @@ fn encode_group(w: &mut Writer, group: &GroupResponse<'_>) {
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut results = Vec::with_capacity(request.groups.len());
     for group_id in &request.groups {
-        let deleted = context.engine.delete_group((*group_id).to_owned()).await;
+        let deleted = context.groups.delete_group((*group_id).to_owned()).await;
         results.push(GroupResponse {
             group_id: Cow::Borrowed(*group_id),
             error_code: deleted

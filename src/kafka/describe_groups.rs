@@ -5,8 +5,8 @@
 //! that there is not, where older versions say that it is dead (KIP-1043). 2 changes nothing on the
 //! wire.
 
-use crate::engine::Engine;
-use crate::engine::groups::messages::{GroupDescription, MemberDescription};
+use crate::coordinator::groups::Groups;
+use crate::coordinator::groups::classic::messages::{GroupDescription, MemberDescription};
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -147,7 +147,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             },
             ..Group::default()
         };
-        match describe(context.engine, group_id, &mut budget).await {
+        match describe(context.groups, group_id, &mut budget).await {
             Err(error_code) => group.error_code = error_code,
             Ok(None) => not_found(&mut group, context.version),
             Ok(Some(described)) => {
@@ -168,12 +168,12 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
 }
 
 async fn describe<'a>(
-    engine: &Rc<Engine>,
+    groups: &Rc<Groups>,
     group_id: &'a str,
     budget: &mut ReplyBudget<'a>,
 ) -> Result<Option<GroupDescription>, ErrorCode> {
     budget.begin(group_id)?;
-    let described = engine.describe_group(group_id.to_owned()).await;
+    let described = groups.describe_group(group_id.to_owned()).await;
     let described = described.map_err(|error| ErrorCode::from(&error))?;
     for member in described.iter().flat_map(|group| &group.members) {
         let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();

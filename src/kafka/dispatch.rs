@@ -14,6 +14,7 @@ use super::{
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
 use crate::access::Caller;
+use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -36,6 +37,7 @@ pub struct Dispatched {
 /// When there is no protocol answer: the caller closes this connection.
 pub async fn dispatch(
     engine: &Rc<Engine>,
+    coordinators: &Coordinators,
     caller: &Caller,
     frame: &Bytes,
 ) -> Result<Dispatched, CloseReason> {
@@ -65,6 +67,7 @@ pub async fn dispatch(
     };
     let context = Context {
         engine,
+        groups: &coordinators.groups,
         principal: &caller.principal,
         client_id: header.client_id,
         address: caller.address,

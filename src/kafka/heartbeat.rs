@@ -51,7 +51,7 @@ pub fn encode(response: &Response, version: i16, w: &mut Writer) {
 
 /// A member shows that it is alive.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
-    let beat = context.engine.heartbeat(
+    let beat = context.groups.heartbeat(
         request.group_id.to_owned(),
         request.member_id.to_owned(),
         request.group_instance_id.map(str::to_owned),

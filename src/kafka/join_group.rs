@@ -7,8 +7,8 @@
 
 use super::answer::{Answer, Outcome};
 use super::context::Context;
-use crate::engine::groups::GroupError;
-use crate::engine::groups::messages::{self, JoinReply, JoinRequest};
+use crate::coordinator::groups::classic::messages::{self, JoinReply, JoinRequest};
+use crate::coordinator::groups::error::GroupError;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -190,11 +190,11 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
-    let engine = Rc::clone(context.engine);
+    let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
     let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
-        let mut response = respond(engine.join_group(group_id, join).await, member_id);
+        let mut response = respond(groups.join_group(group_id, join).await, member_id);
         response.throttle_time_ms = throttle_time_ms;
         encode(&response, version, &mut writer);
         Answer::of(writer)

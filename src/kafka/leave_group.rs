@@ -3,7 +3,7 @@
 //! Versions: 1 adds the throttle time, 3 removes many members at once (KIP-345), 4 is flexible, 5
 //! adds the reason (KIP-800). 2 changes nothing on the wire.
 
-use crate::engine::groups::messages::LeavingMember;
+use crate::coordinator::groups::classic::messages::LeavingMember;
 use std::borrow::Cow;
 
 use super::context::Context;
@@ -118,7 +118,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         instance_id: member.group_instance_id.map(str::to_owned),
     });
     let left = context
-        .engine
+        .groups
         .leave_group(request.group_id.to_owned(), leaving.collect());
     match left.await {
         Err(error) => Response {

@@ -86,7 +86,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
     };
     let listed = match any(&request.types_filter, GROUP_TYPE) {
-        true => context.engine.list_groups().await,
+        true => context.groups.list_groups().await,
         false => Vec::new(),
     };
     let groups = listed

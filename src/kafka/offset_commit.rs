@@ -4,10 +4,10 @@
 //! (KIP-320), 7 static members (KIP-345), 8 is flexible. 4 and 9 change nothing on the wire: 9
 //! allows the members of KIP-848.
 
-use crate::engine::groups::GroupError;
-use crate::engine::groups::messages::CommitRequest;
-use crate::engine::groups::offsets::CommittedOffset;
-use crate::engine::{Engine, PartitionKey};
+use crate::coordinator::groups::classic::messages::CommitRequest;
+use crate::coordinator::groups::error::GroupError;
+use crate::coordinator::groups::offsets::CommittedOffset;
+use crate::engine::PartitionKey;
 use crate::io::clock;
 use std::borrow::Cow;
 
@@ -146,7 +146,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let partitions = topic.partitions.iter().map(|partition| {
-            let taken = take(context.engine, request, topic.name, partition);
+            let taken = take(context, request, topic.name, partition);
             let error_code = taken.as_ref().err().copied().unwrap_or_default();
             commits.extend(taken.ok());
             PartitionResponse {
@@ -166,7 +166,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         transactional: false,
     };
     let committed = context
-        .engine
+        .groups
         .commit_offsets(request.group_id.to_owned(), committer, commits)
         .await;
     let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
@@ -203,16 +203,18 @@ fn refusal(error: &GroupError, version: i16) -> ErrorCode {
 }
 
 fn take(
-    engine: &Engine,
+    context: &Context<'_>,
     request: &Request<'_>,
     topic: &str,
     partition: &PartitionRequest<'_>,
 ) -> Result<(PartitionKey, CommittedOffset), ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let key = engine.key_of(topic, partition.index).ok_or(unknown)?;
+    let key = context.engine.key_of(topic, partition.index);
+    let key = key.ok_or(unknown)?;
     let now_ms = clock::stamp_ms();
     let note = partition.committed_metadata.unwrap_or_default().to_owned();
-    let mut offset = engine
+    let mut offset = context
+        .groups
         .new_committed_offset(
             partition.committed_offset,
             partition.committed_leader_epoch,

@@ -94,7 +94,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         }
     }
     let deleted = context
-        .engine
+        .groups
         .delete_offsets(request.group_id.to_owned(), keys)
         .await;
     let results: HashMap<_, _> = match deleted {

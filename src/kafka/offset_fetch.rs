@@ -4,11 +4,10 @@
 //! time, 5 the leader epoch (KIP-320), 6 is flexible, 7 adds `require_stable` (KIP-447), 8 asks
 //! for many groups at once (KIP-709), 9 names the member (KIP-848). 4 changes nothing on the wire.
 
-use crate::engine::groups::offsets::CommittedOffset;
+use crate::coordinator::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 
 use super::context::Context;
 use super::error::ErrorCode;
@@ -221,7 +220,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let mut groups = Vec::with_capacity(request.groups.len());
     let mut budget = ReplyBudget::new();
     for group in &request.groups {
-        let (topics, error_code) = match fetch(context.engine, group, &mut budget).await {
+        let (topics, error_code) = match fetch(context, group, &mut budget).await {
             Ok(topics) => (topics, ErrorCode::None),
             Err(error_code) => (refused_topics(group, context.version), error_code),
         };
@@ -240,15 +239,18 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
 }
 
 async fn fetch<'a>(
-    engine: &Rc<Engine>,
+    context: &Context<'_>,
     request: &GroupRequest<'a>,
     budget: &mut ReplyBudget<'a>,
 ) -> Result<Vec<TopicResponse<'a>>, ErrorCode> {
     budget.begin(request.group_id)?;
+    let engine = context.engine;
     let topics = request.topics.as_ref();
     let keys = topics.map(|topics| keys_of(engine, topics));
     let group_id = request.group_id.to_owned();
-    let found = engine.fetch_offsets(group_id, keys, budget.left_bytes());
+    let found = context
+        .groups
+        .fetch_offsets(group_id, keys, budget.left_bytes());
     let found = found.await.map_err(|error| ErrorCode::from(&error))?;
     match topics {
         Some(topics) => {

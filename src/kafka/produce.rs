@@ -278,7 +278,6 @@ fn policy(request: &Request<'_>, version: i16) -> Policy {
         } else {
             AckWhen::Appended
         },
-        internal_topics: false,
         zstd: version >= FIRST_VERSION_WITH_ZSTD,
         transactional: request.transactional_id.is_some(),
     }

@@ -5,7 +5,7 @@
 
 use super::answer::{Answer, Outcome};
 use super::context::Context;
-use crate::engine::groups::messages::SyncRequest;
+use crate::coordinator::groups::classic::messages::SyncRequest;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -114,11 +114,11 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
         protocol: request.protocol_name.map(str::to_owned),
         assignments: assignments_of(&request),
     };
-    let engine = Rc::clone(context.engine);
+    let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
     let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
-        let response = match engine.sync_group(group_id, sync).await {
+        let response = match groups.sync_group(group_id, sync).await {
             Ok(synced) => Response {
                 throttle_time_ms,
                 error_code: ErrorCode::None,

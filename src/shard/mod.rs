@@ -4,7 +4,8 @@ mod commit;
 mod journal;
 mod timers;
 
-use crate::engine::mailbox::Mailbox;
+use crate::coordinator::{CoordinatorParts, Coordinators};
+use crate::engine::mailbox::{self, Mailbox};
 use crate::engine::upkeep::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
@@ -53,7 +54,8 @@ pub enum Event {
 /// What a shard is made of.
 pub struct ShardParts {
     pub engine: EngineParts,
-    pub mailbox: Mailbox,
+    pub mailbox: Mailbox<Engine>,
+    pub coordinators: CoordinatorParts,
     pub listener: TcpListener,
     /// The first shard also serves HTTP.
     pub http: Option<TcpListener>,
@@ -93,6 +95,7 @@ async fn serve(parts: ShardParts) {
     let ShardParts {
         engine,
         mailbox,
+        coordinators,
         listener,
         http,
         connections: addresses,
@@ -101,8 +104,9 @@ async fn serve(parts: ShardParts) {
         ..
     } = parts;
     let engine = Engine::new(engine);
+    let coordinators = Rc::new(Coordinators::new(&engine, coordinators));
     let opened = engine.open_partitions();
-    engine.load_groups();
+    coordinators.load();
     // The server is gone only when the process is on its way out.
     let _ = events.send(Event::Opened(opened));
     let connections = Connections::new(connections::Parts {
@@ -116,27 +120,31 @@ async fn serve(parts: ShardParts) {
     if orders.recv().await != Some(Order::Serve) {
         return;
     }
-    engine.serve_groups();
+    coordinators.serve();
     let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
-    tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
-    timers::start(&engine, &connections);
-    let (served, all) = (Rc::clone(&engine), Rc::clone(&connections));
-    let serve =
-        move |peer: Rc<Peer>| kafka::connection::serve(Rc::clone(&served), Rc::clone(&all), peer);
-    tokio_uring::spawn(listener::accept_loop(
-        Rc::clone(&connections),
-        listener,
-        serve,
-    ));
+    tokio_uring::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
+    timers::start(&engine, &coordinators, &connections);
+    let services = kafka::connection::Services {
+        engine: Rc::clone(&engine),
+        coordinators: Rc::clone(&coordinators),
+        connections: Rc::clone(&connections),
+    };
+    let serve = move |peer: Rc<Peer>| kafka::connection::serve(services.clone(), peer);
+    let accepting = Rc::clone(&connections);
+    tokio_uring::spawn(listener::accept_loop(accepting, listener, serve));
     if let Some(http) = http {
-        tokio_uring::spawn(http::serve(Rc::clone(&engine), http));
+        tokio_uring::spawn(http::serve(
+            Rc::clone(&engine),
+            Rc::clone(&coordinators),
+            http,
+        ));
     }
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve => {}
             Order::Drain => {
                 engine.stop.set();
-                engine.unload_groups();
+                coordinators.unload();
                 let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
                 connections.drain(limit).await;
                 let _ = events.send(Event::Drained);
@@ -151,12 +159,5 @@ async fn serve(parts: ShardParts) {
                 return;
             }
         }
-    }
-}
-
-/// Runs what other shards ask for, in the order they asked. Never waits for anything but the next.
-async fn receive(engine: Rc<Engine>, mut mailbox: Mailbox) {
-    while let Some(call) = mailbox.recv().await {
-        call(&engine);
     }
 }

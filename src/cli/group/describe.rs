@@ -12,7 +12,7 @@ use crate::cli::client::{BrokerArgs, Client, Topic};
 use crate::cli::output::{Output, all_or_nothing_failed};
 use crate::cli::table::{Align, Table};
 use crate::cli::words::{self, kafka_error};
-use crate::engine::lag::{age_seconds, records_behind};
+use crate::coordinator::groups::lag::{age_seconds, records_behind};
 use crate::io::clock;
 use crate::kafka::consumer_protocol::{self, decode_assignment};
 

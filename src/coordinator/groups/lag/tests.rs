@@ -28,7 +28,7 @@ fn ages_are_seconds_and_never_negative() {
     assert_eq!(age_seconds(-1, 3_500), None);
 }
 
-fn report(left_out: u64, groups: &[(&str, u32)]) -> ShardReport {
+fn report(left_out: u64, groups: &[(&str, u32)]) -> Arc<LagReport> {
     let topic = Arc::new(Topic {
         id: Uuid::from_u128(1),
         name: "t".to_owned(),
@@ -46,15 +46,11 @@ fn report(left_out: u64, groups: &[(&str, u32)]) -> ShardReport {
             oldest: None,
         },
     };
-    let lag = LagReport {
+    Arc::new(LagReport {
         lags: groups.iter().map(lag).collect(),
         left_out,
         ..LagReport::default()
-    };
-    ShardReport {
-        lag: Arc::new(lag),
-        ..ShardReport::default()
-    }
+    })
 }
 
 #[test]
@@ -106,7 +102,7 @@ async fn lag(
         committed,
         known,
     };
-    engine.lags_here(&[question]).await[0].unwrap()
+    lags_here(engine, &[question]).await[0].unwrap()
 }
 
 /// The timestamp of the oldest record not committed, in milliseconds after long ago.

@@ -12,9 +12,11 @@
 
 use super::member::{Member, Members, metadata_bytes};
 use super::messages::*;
-use super::offsets::Retention;
 use super::subscription::{self, CONSUMER_PROTOCOL_TYPE};
-use super::{GroupConfig, GroupError};
+use crate::coordinator::groups::config::GroupConfig;
+use crate::coordinator::groups::error::GroupError;
+use crate::coordinator::groups::offsets::Retention;
+use crate::coordinator::parked::Token;
 use crate::io::limits::{self, Limit};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +29,7 @@ const JOIN_TIMER_MS_MIN: i64 = 100;
 const GENERATIONS_SKIPPED_AT_RESTORE: i32 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum GroupState {
     /// No members. Offsets may be there.
     Empty,
     /// Waits for the members to join the next generation.
@@ -39,15 +41,15 @@ pub enum State {
     Dead,
 }
 
-impl State {
+impl GroupState {
     /// The state's name as Kafka prints it.
     pub fn name(self) -> &'static str {
         match self {
-            State::Empty => "Empty",
-            State::PreparingRebalance => "PreparingRebalance",
-            State::CompletingRebalance => "CompletingRebalance",
-            State::Stable => "Stable",
-            State::Dead => "Dead",
+            GroupState::Empty => "Empty",
+            GroupState::PreparingRebalance => "PreparingRebalance",
+            GroupState::CompletingRebalance => "CompletingRebalance",
+            GroupState::Stable => "Stable",
+            GroupState::Dead => "Dead",
         }
     }
 }
@@ -83,7 +85,7 @@ struct Replacement {
 
 pub struct Group {
     config: Arc<GroupConfig>,
-    state: State,
+    state: GroupState,
     state_since_ms: i64,
     /// `None` for a group that never had members: a "simple" group, which only stores offsets.
     protocol_type: Option<String>,
@@ -107,7 +109,7 @@ impl Group {
     pub fn new(config: Arc<GroupConfig>, now_ms: i64) -> Group {
         Group {
             config,
-            state: State::Empty,
+            state: GroupState::Empty,
             state_since_ms: now_ms,
             protocol_type: None,
             protocol: None,
@@ -138,7 +140,7 @@ impl Group {
             .saturating_add(GENERATIONS_SKIPPED_AT_RESTORE);
         group.state_since_ms = snapshot.state_since_ms;
         if !group.members.is_empty() {
-            group.state = State::Stable;
+            group.state = GroupState::Stable;
             group.protocol = snapshot.protocol;
             let known = |id: &String| group.members.contains(id);
             group.leader = snapshot
@@ -158,7 +160,7 @@ impl Group {
 
     // ---- what can be seen ----
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> GroupState {
         self.state
     }
 
@@ -173,13 +175,13 @@ impl Group {
     /// Whether nothing would be lost if the group were forgotten, its offsets aside. A dead group is
     /// in the hands of whoever ended it.
     pub fn is_idle(&self) -> bool {
-        self.state == State::Empty && self.pending.is_empty()
+        self.state == GroupState::Empty && self.pending.is_empty()
     }
 
     /// The group as DescribeGroups and ListGroups show it.
     pub fn describe(&self) -> GroupDescription {
         let stable = self.protocol.as_deref();
-        let stable = stable.filter(|_| self.state == State::Stable);
+        let stable = stable.filter(|_| self.state == GroupState::Stable);
         let members = self.members.in_order().into_iter();
         GroupDescription {
             state: self.state.name(),
@@ -219,10 +221,10 @@ impl Group {
     /// Which of the group's offsets may expire (KIP-211).
     pub fn retention(&self) -> Retention {
         match (&self.protocol_type, self.state) {
-            (_, State::Dead) => Retention::Keep,
+            (_, GroupState::Dead) => Retention::Keep,
             (None, _) if self.pending.is_empty() => Retention::SinceCommit,
-            (Some(_), State::Empty) => Retention::SinceEmpty(self.state_since_ms),
-            (Some(_), State::Stable) => match self.subscribed_topics() {
+            (Some(_), GroupState::Empty) => Retention::SinceEmpty(self.state_since_ms),
+            (Some(_), GroupState::Stable) => match self.subscribed_topics() {
                 Some(topics) => Retention::Unsubscribed(topics),
                 None => Retention::Keep,
             },
@@ -234,8 +236,8 @@ impl Group {
     /// be known what they are subscribed to.
     pub fn check_offset_delete(&self) -> Result<(), GroupError> {
         match self.state {
-            State::Dead => Err(GroupError::GroupIdNotFound),
-            State::Empty => Ok(()),
+            GroupState::Dead => Err(GroupError::GroupIdNotFound),
+            GroupState::Empty => Ok(()),
             _ if self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE) => Ok(()),
             _ => Err(GroupError::NonEmptyGroup),
         }
@@ -244,7 +246,7 @@ impl Group {
     /// Whether the offsets of a topic may be deleted, where any may.
     pub fn check_offset_delete_of(&self, topic: &str) -> Result<(), GroupError> {
         match self.subscribed_topics() {
-            _ if self.state == State::Empty => Ok(()),
+            _ if self.state == GroupState::Empty => Ok(()),
             Some(topics) if !topics.contains(topic) => Ok(()),
             _ => Err(GroupError::GroupSubscribedToTopic),
         }
@@ -297,7 +299,7 @@ impl Group {
 
     fn check_alive(&self) -> Result<(), GroupError> {
         match self.state {
-            State::Dead => Err(GroupError::CoordinatorNotAvailable),
+            GroupState::Dead => Err(GroupError::CoordinatorNotAvailable),
             _ => Ok(()),
         }
     }
@@ -335,12 +337,12 @@ impl Group {
             self.members.get(id)
         });
         match self.state {
-            State::Empty | State::Dead => true,
-            State::PreparingRebalance => {
+            GroupState::Empty | GroupState::Dead => true,
+            GroupState::PreparingRebalance => {
                 known.is_some_and(|member| member.awaiting_join.is_some())
                     || self.members.awaiting_join_count() < self.config.group_max_size
             }
-            State::CompletingRebalance | State::Stable => {
+            GroupState::CompletingRebalance | GroupState::Stable => {
                 known.is_some() || self.members.len() < self.config.group_max_size
             }
         }
@@ -428,8 +430,8 @@ impl Group {
         let member = self.members.get(&request.member_id);
         let changed = member.is_none_or(|member| member.protocols != request.protocols);
         match self.state {
-            State::Stable => changed || self.is_leader(&request.member_id),
-            State::CompletingRebalance => changed,
+            GroupState::Stable => changed || self.is_leader(&request.member_id),
+            GroupState::CompletingRebalance => changed,
             _ => true,
         }
     }
@@ -492,7 +494,7 @@ impl Group {
             self.leader = Some(new_id.clone());
         }
         match self.state {
-            State::Stable if self.selected_protocol() == self.protocol => {
+            GroupState::Stable if self.selected_protocol() == self.protocol => {
                 let persist = self.persist(self.snapshot(), out);
                 self.replacements.push(Replacement {
                     persist,
@@ -529,20 +531,20 @@ impl Group {
     /// After the members changed: everybody joins again, or those that do go on.
     fn rebalance_or_complete(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         match self.state {
-            State::PreparingRebalance => self.complete_join_if_all_joined(now_ms, out),
-            State::Dead => {}
+            GroupState::PreparingRebalance => self.complete_join_if_all_joined(now_ms, out),
+            GroupState::Dead => {}
             _ => self.prepare_rebalance(now_ms, out),
         }
     }
 
     fn prepare_rebalance(&mut self, now_ms: i64, out: &mut Vec<Action>) {
-        if self.state == State::CompletingRebalance {
+        if self.state == GroupState::CompletingRebalance {
             self.fail_syncs(&GroupError::RebalanceInProgress, now_ms, out);
         }
         self.assigning = None;
         self.sync_deadline_ms = None;
-        let is_initial = self.state == State::Empty;
-        self.set_state(State::PreparingRebalance, now_ms);
+        let is_initial = self.state == GroupState::Empty;
+        self.set_state(GroupState::PreparingRebalance, now_ms);
         if is_initial && self.config.initial_rebalance_delay_ms > 0 {
             self.start_initial_delay(now_ms);
             return;
@@ -577,7 +579,7 @@ impl Group {
     /// Ends the join phase before its time if nobody is missing. The initial delay is for members
     /// that nobody knows of yet, so it is waited out unless nobody is left.
     fn complete_join_if_all_joined(&mut self, now_ms: i64, out: &mut Vec<Action>) {
-        if self.state != State::PreparingRebalance || !self.pending.is_empty() {
+        if self.state != GroupState::PreparingRebalance || !self.pending.is_empty() {
             return;
         }
         let timer = self.join_timer.as_ref();
@@ -625,7 +627,7 @@ impl Group {
         self.next_generation();
         self.protocol = None;
         self.leader = None;
-        self.set_state(State::Empty, now_ms);
+        self.set_state(GroupState::Empty, now_ms);
         // Nobody waits for it. If it is lost, the members of before time out once more.
         self.persist(self.snapshot(), out);
     }
@@ -634,7 +636,7 @@ impl Group {
         self.join_timer = None;
         self.next_generation();
         self.protocol = self.selected_protocol();
-        self.set_state(State::CompletingRebalance, now_ms);
+        self.set_state(GroupState::CompletingRebalance, now_ms);
         let timeout_ms = self.members.rebalance_timeout_ms().max(JOIN_TIMER_MS_MIN);
         self.sync_deadline_ms = Some(now_ms.saturating_add(timeout_ms));
         for id in self.members.ids_where(|_| true) {
@@ -685,8 +687,8 @@ impl Group {
             return Err(GroupError::InconsistentGroupProtocol);
         }
         match self.state {
-            State::CompletingRebalance => self.park_sync(request, token, out),
-            State::Stable => self.sync_stable(&request.member_id, token, now_ms, out),
+            GroupState::CompletingRebalance => self.park_sync(request, token, out),
+            GroupState::Stable => self.sync_stable(&request.member_id, token, now_ms, out),
             _ => return Err(GroupError::RebalanceInProgress),
         }
         Ok(())
@@ -777,7 +779,7 @@ impl Group {
         now_ms: i64,
         out: &mut Vec<Action>,
     ) {
-        self.set_state(State::Stable, now_ms);
+        self.set_state(GroupState::Stable, now_ms);
         let template = self.sync_reply(Bytes::new());
         for member in self.members.iter_mut() {
             member.assignment = assignments.remove(&member.id).unwrap_or_default();
@@ -799,7 +801,7 @@ impl Group {
     ) {
         let is_current = self.generation == replacement.generation;
         let new_id = &replacement.new_id;
-        if self.state != State::Stable || !is_current || !self.members.contains(new_id) {
+        if self.state != GroupState::Stable || !is_current || !self.members.contains(new_id) {
             return;
         }
         let result = match ok {
@@ -862,7 +864,7 @@ impl Group {
         self.check_generation(generation)?;
         self.touch(member_id, now_ms);
         match self.state {
-            State::PreparingRebalance => Err(GroupError::RebalanceInProgress),
+            GroupState::PreparingRebalance => Err(GroupError::RebalanceInProgress),
             _ => Ok(()),
         }
     }
@@ -870,7 +872,7 @@ impl Group {
     /// Whether offsets may be committed. Counts as a heartbeat.
     pub fn commit_check(&mut self, request: &CommitRequest, now_ms: i64) -> Result<(), GroupError> {
         self.check_alive()?;
-        if request.generation < 0 && self.state == State::Empty {
+        if request.generation < 0 && self.state == GroupState::Empty {
             return Ok(());
         }
         let names_member = !request.member_id.is_empty() || request.instance_id.is_some();
@@ -880,7 +882,7 @@ impl Group {
         } else if !request.transactional {
             return Err(GroupError::UnknownMemberId);
         }
-        if self.state == State::CompletingRebalance && !request.transactional {
+        if self.state == GroupState::CompletingRebalance && !request.transactional {
             return Err(GroupError::RebalanceInProgress);
         }
         self.touch(&request.member_id, now_ms);
@@ -966,9 +968,11 @@ impl Group {
     /// others may have waited for it.
     fn members_left(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         match self.state {
-            State::Stable | State::CompletingRebalance => self.prepare_rebalance(now_ms, out),
-            State::PreparingRebalance => self.complete_join_if_all_joined(now_ms, out),
-            State::Empty | State::Dead => {}
+            GroupState::Stable | GroupState::CompletingRebalance => {
+                self.prepare_rebalance(now_ms, out)
+            }
+            GroupState::PreparingRebalance => self.complete_join_if_all_joined(now_ms, out),
+            GroupState::Empty | GroupState::Dead => {}
         }
     }
 
@@ -1079,8 +1083,8 @@ impl Group {
     /// An operator deletes the group (DeleteGroups). The caller removes what is stored of it.
     pub fn delete(&mut self) -> Result<(), GroupError> {
         match self.state {
-            State::Empty => self.state = State::Dead,
-            State::Dead => return Err(GroupError::GroupIdNotFound),
+            GroupState::Empty => self.state = GroupState::Dead,
+            GroupState::Dead => return Err(GroupError::GroupIdNotFound),
             _ => return Err(GroupError::NonEmptyGroup),
         }
         self.pending.clear();
@@ -1089,7 +1093,7 @@ impl Group {
 
     /// What is stored of the group could not be removed, so it is there as before.
     pub fn delete_failed(&mut self) {
-        self.state = State::Empty;
+        self.state = GroupState::Empty;
     }
 
     /// The group leaves this broker's memory; what is stored of it stays.
@@ -1098,12 +1102,12 @@ impl Group {
             fail_parked(member, &GroupError::NotCoordinator, out);
         }
         *self = Group {
-            state: State::Dead,
+            state: GroupState::Dead,
             ..Group::new(Arc::clone(&self.config), self.state_since_ms)
         };
     }
 
-    fn set_state(&mut self, state: State, now_ms: i64) {
+    fn set_state(&mut self, state: GroupState, now_ms: i64) {
         self.state = state;
         self.state_since_ms = now_ms;
     }

@@ -5,11 +5,10 @@
 //! so that it holds nobody up. The time of a record is looked up once: it is kept for as long as the
 //! group's oldest record is the same.
 
-use super::catalog::Topic;
-use super::fetch;
-use super::groups::offsets::GroupOffsets;
-use super::stats::ShardReport;
-use super::{Engine, EngineError, PartitionKey, SharedPartition};
+use super::Groups;
+use super::offsets::GroupOffsets;
+use crate::engine::catalog::Topic;
+use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition, fetch};
 use crate::io::clock;
 use crate::log::batch::BatchHeader;
 use crate::log::records;
@@ -35,6 +34,7 @@ const BATCHES_PASSED_MAX: usize = 16;
 /// What a shard's last round found.
 #[derive(Clone, Debug, Default)]
 pub struct LagReport {
+    pub shard: usize,
     /// By group name, topic id and partition; at most `lag_series_max`.
     pub lags: Vec<GroupLag>,
     /// Committed offsets that were left out.
@@ -101,9 +101,9 @@ pub fn age_seconds(timestamp_ms: i64, now_ms: i64) -> Option<f64> {
 }
 
 /// Of what all shards found, the first `most`, by group name; and how many are left out.
-pub fn first_by_group(reports: &[ShardReport], most: usize) -> (Vec<&GroupLag>, u64) {
-    let left_out: u64 = reports.iter().map(|report| report.lag.left_out).sum();
-    let mut lists: Vec<&[GroupLag]> = reports.iter().map(|report| &*report.lag.lags).collect();
+pub fn first_by_group(reports: &[Arc<LagReport>], most: usize) -> (Vec<&GroupLag>, u64) {
+    let left_out: u64 = reports.iter().map(|report| report.left_out).sum();
+    let mut lists: Vec<&[GroupLag]> = reports.iter().map(|report| &*report.lags).collect();
     let mut first = Vec::new();
     while first.len() < most {
         let nonempty = lists.iter_mut().filter(|list| !list.is_empty());
@@ -122,6 +122,13 @@ pub fn first_by_group(reports: &[ShardReport], most: usize) -> (Vec<&GroupLag>, 
 }
 
 impl LagReport {
+    pub(super) fn before_the_first(shard: usize) -> LagReport {
+        LagReport {
+            shard,
+            ..LagReport::default()
+        }
+    }
+
     /// The oldest record that the last round knew of for this group and partition.
     fn known(&self, group: &str, key: PartitionKey) -> Option<OldestRecord> {
         let order = |lag: &GroupLag| (&*lag.group, lag.key()).cmp(&(group, key));
@@ -139,16 +146,21 @@ impl GroupLag {
     }
 }
 
-impl Engine {
-    /// Measures the lag of this shard's groups and keeps it for [`Engine::report`]. A broker that
-    /// stops breaks it off.
-    pub async fn measure_lag(self: &Rc<Self>) {
+impl Groups {
+    /// The last report of each shard, by shard. Shards that have stopped are left out.
+    pub async fn lag_reports(self: &Rc<Self>) -> Vec<Arc<LagReport>> {
+        let report = |groups: &Groups| Arc::clone(&groups.lag.borrow());
+        self.runtime.ask_all(self, report).await
+    }
+
+    /// Measures the lag of this shard's groups and keeps the report. A broker that stops breaks it off.
+    pub(super) async fn measure_lag(self: &Rc<Self>) {
         let started = Instant::now();
         let (committed, left_out) = self.committed_offsets().await;
         let Ok(lags) = self.lags_of(&committed).await else {
             return;
         };
-        if self.is_stopping() {
+        if self.engine().is_stopping() {
             return;
         }
         let with_lag = |(committed, lag): (Committed, Option<Lag>)| {
@@ -161,6 +173,7 @@ impl Engine {
         };
         let lags = committed.into_iter().zip(lags).filter_map(with_lag);
         *self.lag.borrow_mut() = Arc::new(LagReport {
+            shard: self.engine().shard,
             lags: lags.collect(),
             left_out,
             last_run_ms: clock::now_ms() as u64,
@@ -186,13 +199,14 @@ impl Engine {
 
     /// Adds what there is room for; returns how many there is none for.
     fn add_committed(&self, group: &str, offsets: &GroupOffsets, to: &mut Vec<Committed>) -> u64 {
-        let room = match group.len() <= GROUP_NAME_BYTES_MAX {
-            true => self.config.lag_series_max.saturating_sub(to.len()),
-            false => 0,
+        let engine = self.engine();
+        let room = match group.len() > GROUP_NAME_BYTES_MAX {
+            true => 0,
+            false => engine.config.lag_series_max.saturating_sub(to.len()),
         };
         let group: Arc<str> = group.into();
         for (key, offset) in offsets.iter().take(room) {
-            let Some(topic) = self.topic_by_id(key.topic_id) else {
+            let Some(topic) = engine.topic_by_id(key.topic_id) else {
                 // It is just being deleted, and its offsets with it.
                 continue;
             };
@@ -210,22 +224,21 @@ impl Engine {
     }
 
     /// The lag of each, in their order; `None` for partitions that are gone.
-    async fn lags_of(
-        self: &Rc<Self>,
-        committed: &[Committed],
-    ) -> Result<Vec<Option<Lag>>, EngineError> {
+    async fn lags_of(&self, committed: &[Committed]) -> Result<Vec<Option<Lag>>, EngineError> {
+        let engine = self.engine();
         let before = Arc::clone(&self.lag.borrow());
-        let mut by_shard = vec![Vec::new(); self.mailboxes.shard_count()];
+        let mut by_shard = vec![Vec::new(); self.runtime.shard_count()];
         for (place, offset) in committed.iter().enumerate() {
-            by_shard[self.owner_of(offset.key)].push(place);
+            by_shard[engine.owner_of(offset.key)].push(place);
         }
         let mut lags = vec![None; committed.len()];
         for (shard, places) in by_shard.iter().enumerate() {
             for places in places.chunks(ASKED_AT_ONCE) {
                 let ask = |place: &usize| committed[*place].question(&before);
                 let questions: Vec<Question> = places.iter().map(ask).collect();
-                let answer = |engine: Rc<Engine>| async move { engine.lags_here(&questions).await };
-                let answers = self.call(shard, answer).await?;
+                let answer =
+                    |engine: Rc<Engine>| async move { lags_here(&engine, &questions).await };
+                let answers = engine.call(shard, answer).await?;
                 for (place, lag) in places.iter().zip(answers) {
                     lags[*place] = lag;
                 }
@@ -234,98 +247,98 @@ impl Engine {
         }
         Ok(lags)
     }
+}
 
-    async fn lags_here(self: &Rc<Self>, questions: &[Question]) -> Vec<Option<Lag>> {
-        let mut lags = Vec::with_capacity(questions.len());
-        for question in questions {
-            lags.push(match self.partition(question.key) {
-                Some(partition) if !self.is_stopping() => {
-                    Some(self.lag(question, &partition).await)
-                }
-                _ => None,
-            });
-        }
-        lags
+/// The lag in partitions of one shard, whose engine this is.
+async fn lags_here(engine: &Rc<Engine>, questions: &[Question]) -> Vec<Option<Lag>> {
+    let mut lags = Vec::with_capacity(questions.len());
+    for question in questions {
+        lags.push(match engine.partition(question.key) {
+            Some(partition) if !engine.is_stopping() => {
+                Some(lag_in(engine, question, &partition).await)
+            }
+            _ => None,
+        });
     }
+    lags
+}
 
-    async fn lag(self: &Rc<Self>, question: &Question, partition: &SharedPartition) -> Lag {
-        let (offsets, era) = {
-            let inner = partition.borrow();
-            (inner.offsets(), inner.log.era())
-        };
-        // Records below the start are gone: nobody is behind with them any more.
-        let from = question.committed.max(offsets.start);
-        let is_known = |known: &OldestRecord| (known.from, known.era) == (from, era);
-        let oldest = if from >= offsets.durable {
-            Ok(None)
-        } else if let Some(known) = question.known.filter(is_known) {
-            Ok(Some(known))
-        } else {
-            self.oldest_record(partition, from, era).await
-        };
-        Lag {
-            records: records_behind(question.committed, offsets.durable),
-            seconds: match &oldest {
-                Ok(Some(record)) => age_seconds(record.timestamp, clock::now_ms()),
-                Ok(None) => Some(0.0),
-                Err(_) => None,
-            },
-            // What could not be read is tried again with the next round.
-            oldest: oldest.unwrap_or(None),
-        }
-    }
-
-    /// The first durable record at or after `from`, or as near to it as can be told; `None` when
-    /// there is none.
-    async fn oldest_record(
-        self: &Rc<Self>,
-        partition: &SharedPartition,
-        from: i64,
-        era: u64,
-    ) -> Result<Option<OldestRecord>, EngineError> {
-        let (mut next, mut passed) = (from, 0);
-        while let Some((header, batch)) = self.batch_from(partition, next).await? {
-            let first =
-                move || records::first_at_or_after(&batch, i64::MIN, from, UNPACKED_BYTES_MAX);
-            let timestamp = match self.worker.run(first).await {
-                Some(Ok(Some((_, timestamp)))) => timestamp,
-                Some(Ok(None)) if passed < BATCHES_PASSED_MAX => {
-                    (next, passed) = (header.next_offset(), passed + 1);
-                    continue;
-                }
-                _ => earliest_timestamp(&header),
-            };
-            return Ok(Some(OldestRecord {
-                from,
-                era,
-                timestamp,
-            }));
-        }
+async fn lag_in(engine: &Rc<Engine>, question: &Question, partition: &SharedPartition) -> Lag {
+    let (offsets, era) = {
+        let inner = partition.borrow();
+        (inner.offsets(), inner.log.era())
+    };
+    // Records below the start are gone: nobody is behind with them any more.
+    let from = question.committed.max(offsets.start);
+    let is_known = |known: &OldestRecord| (known.from, known.era) == (from, era);
+    let oldest = if from >= offsets.durable {
         Ok(None)
+    } else if let Some(known) = question.known.filter(is_known) {
+        Ok(Some(known))
+    } else {
+        oldest_record(engine, partition, from, era).await
+    };
+    Lag {
+        records: records_behind(question.committed, offsets.durable),
+        seconds: match &oldest {
+            Ok(Some(record)) => age_seconds(record.timestamp, clock::now_ms()),
+            Ok(None) => Some(0.0),
+            Err(_) => None,
+        },
+        // What could not be read is tried again with the next round.
+        oldest: oldest.unwrap_or(None),
     }
+}
 
-    /// The first durable batch with an offset at or after `offset`, whole and in memory.
-    async fn batch_from(
-        self: &Rc<Self>,
-        partition: &SharedPartition,
-        offset: i64,
-    ) -> Result<Option<(BatchHeader, Bytes)>, EngineError> {
-        // It begins less than this behind where the index leads.
-        let interval = partition.borrow().log.config().index_interval_bytes;
-        let mut bytes = interval + READ_BYTES;
-        loop {
-            let found = fetch::read_partition(self, partition, offset, bytes, true).await?;
-            if found.records.is_empty() {
-                return Ok(None);
+/// The first durable record at or after `from`, or as near to it as can be told; `None` when there is
+/// none.
+async fn oldest_record(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    from: i64,
+    era: u64,
+) -> Result<Option<OldestRecord>, EngineError> {
+    let (mut next, mut passed) = (from, 0);
+    while let Some((header, batch)) = batch_from(engine, partition, next).await? {
+        let first = move || records::first_at_or_after(&batch, i64::MIN, from, UNPACKED_BYTES_MAX);
+        let timestamp = match engine.worker.run(first).await {
+            Some(Ok(Some((_, timestamp)))) => timestamp,
+            Some(Ok(None)) if passed < BATCHES_PASSED_MAX => {
+                (next, passed) = (header.next_offset(), passed + 1);
+                continue;
             }
-            let header = BatchHeader::parse(&found.records)
-                .map_err(|_| EngineError::Corrupt { asked: offset })?;
-            let needed = interval + header.size();
-            if needed <= bytes {
-                return Ok(Some((header, found.records.slice(..header.size()))));
-            }
-            bytes = needed;
+            _ => earliest_timestamp(&header),
+        };
+        return Ok(Some(OldestRecord {
+            from,
+            era,
+            timestamp,
+        }));
+    }
+    Ok(None)
+}
+
+/// The first durable batch with an offset at or after `offset`, whole and in memory.
+async fn batch_from(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    offset: i64,
+) -> Result<Option<(BatchHeader, Bytes)>, EngineError> {
+    // It begins less than this behind where the index leads.
+    let interval = partition.borrow().log.config().index_interval_bytes;
+    let mut bytes = interval + READ_BYTES;
+    loop {
+        let found = fetch::read_partition(engine, partition, offset, bytes, true).await?;
+        if found.records.is_empty() {
+            return Ok(None);
         }
+        let header = BatchHeader::parse(&found.records)
+            .map_err(|_| EngineError::Corrupt { asked: offset })?;
+        let needed = interval + header.size();
+        if needed <= bytes {
+            return Ok(Some((header, found.records.slice(..header.size()))));
+        }
+        bytes = needed;
     }
 }
 

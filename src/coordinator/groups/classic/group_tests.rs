@@ -1,9 +1,11 @@
 //! The rules of a group's membership, one test each.
 
-use super::group::{Group, State, commit_check_without_group};
+use super::group::{Group, GroupState, commit_check_without_group};
 use super::messages::*;
-use super::offsets::Retention;
-use super::{GroupConfig, GroupError};
+use crate::coordinator::groups::config::GroupConfig;
+use crate::coordinator::groups::error::GroupError;
+use crate::coordinator::groups::offsets::Retention;
+use crate::coordinator::parked::Token;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,7 +51,7 @@ impl Room {
             room.joined(token);
         }
         room.sync_all();
-        assert_eq!(room.group.state(), State::Stable);
+        assert_eq!(room.group.state(), GroupState::Stable);
         room
     }
 
@@ -247,11 +249,11 @@ fn the_first_rebalance_waits_three_seconds() {
     let token = room.join(new("a"));
     room.pass(DELAY_MS - 1);
     assert_eq!(room.reply(token), None);
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
     room.pass(1);
     let reply = room.joined(token);
     assert_eq!((reply.generation, reply.leader.as_str()), (1, "a"));
-    assert_eq!(room.group.state(), State::CompletingRebalance);
+    assert_eq!(room.group.state(), GroupState::CompletingRebalance);
 }
 
 #[test]
@@ -261,11 +263,15 @@ fn each_new_member_extends_the_first_rebalance_up_to_the_rebalance_timeout() {
     for index in 1..25 {
         room.pass(2_500);
         if index * 2_500 < REBALANCE_MS {
-            assert_eq!(room.group.state(), State::PreparingRebalance, "{index}");
+            assert_eq!(
+                room.group.state(),
+                GroupState::PreparingRebalance,
+                "{index}"
+            );
             room.join(new(&format!("m{index}")));
         }
     }
-    assert_eq!(room.group.state(), State::CompletingRebalance);
+    assert_eq!(room.group.state(), GroupState::CompletingRebalance);
     assert_eq!(room.joined(first).members.len(), 24);
 }
 
@@ -285,7 +291,7 @@ fn a_first_rebalance_that_everybody_left_ends_at_once() {
     let token = room.join(new("a"));
     assert_eq!(room.leave(&[("a", None)]), [Ok(())]);
     assert_eq!(room.join_result(token), Err(GroupError::UnknownMemberId));
-    assert_eq!(room.group.state(), State::Empty);
+    assert_eq!(room.group.state(), GroupState::Empty);
 }
 
 // ---- who may join ----
@@ -335,7 +341,7 @@ fn members_must_have_a_protocol_that_all_support() {
     assert_eq!(empty.join(none), token);
     let result = empty.join_result(token);
     assert_eq!(result, Err(GroupError::InconsistentGroupProtocol));
-    assert_eq!(room.group.state(), State::Stable);
+    assert_eq!(room.group.state(), GroupState::Stable);
 }
 
 #[test]
@@ -374,7 +380,7 @@ fn a_dynamic_member_is_told_its_id_before_it_may_join() {
     });
     let result = room.join_result(token);
     assert_eq!(result, Err(GroupError::MemberIdRequired("a".into())));
-    assert_eq!(room.group.state(), State::Empty);
+    assert_eq!(room.group.state(), GroupState::Empty);
     assert!(!room.group.is_idle());
     let token = room.join(known("a"));
     room.pass(DELAY_MS);
@@ -388,7 +394,7 @@ fn a_pending_member_holds_the_rebalance_up_until_its_session_timeout() {
         requires_known_member_id: true,
         ..new("b")
     });
-    assert_eq!(room.group.state(), State::Stable);
+    assert_eq!(room.group.state(), GroupState::Stable);
     let token = room.join(known("a"));
     room.pass(SESSION_MS - 1);
     assert_eq!(room.reply(token), None);
@@ -578,10 +584,10 @@ fn if_nobody_joins_again_static_members_are_waited_for_until_their_sessions_end(
     let token = room.join(new("d"));
     room.group.remove_token(token, room.now_ms, &mut room.out);
     room.pass_with(3 * REBALANCE_MS, &alive);
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
     assert_eq!(room.ids(), ids);
     room.pass(SESSION_MS);
-    assert_eq!(room.group.state(), State::Empty);
+    assert_eq!(room.group.state(), GroupState::Empty);
 }
 
 #[test]
@@ -595,7 +601,7 @@ fn members_that_do_not_sync_within_the_rebalance_timeout_are_out() {
     room.persisted(true);
     assert_eq!(room.synced(token).unwrap().assignment, "all");
     room.pass_with(REBALANCE_MS, &["a", "b"]);
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
     assert_eq!(room.ids(), ["a"]);
 }
 
@@ -620,7 +626,7 @@ fn joining_a_stable_group_again_unchanged_returns_the_current_generation() {
     let reply = room.joined(token);
     assert_eq!((reply.generation, reply.leader.as_str()), (1, "a"));
     assert!(reply.members.is_empty());
-    assert_eq!(room.group.state(), State::Stable);
+    assert_eq!(room.group.state(), GroupState::Stable);
     let token = room.sync("b", &[]);
     assert_eq!(room.synced(token).unwrap().assignment, "b");
 }
@@ -630,7 +636,7 @@ fn the_leader_or_changed_metadata_rebalances_a_stable_group() {
     for request in [known("a"), changed(known("b"))] {
         let mut room = Room::stable(&["a", "b"]);
         room.join(request);
-        assert_eq!(room.group.state(), State::PreparingRebalance);
+        assert_eq!(room.group.state(), GroupState::PreparingRebalance);
     }
 }
 
@@ -646,7 +652,7 @@ fn a_lost_join_answer_is_given_again_while_the_rebalance_completes() {
     let a = room.join(known("a"));
     assert_eq!(room.joined(a), first);
     room.join(changed(known("b")));
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
 }
 
 #[test]
@@ -678,7 +684,7 @@ fn assignments_are_told_only_when_they_are_durable() {
     assert_eq!(room.synced(a).unwrap().assignment, "1");
     let b = room.synced(b).unwrap();
     assert_eq!((b.assignment.len(), b.protocol.as_str()), (0, "range"));
-    assert_eq!(room.group.state(), State::Stable);
+    assert_eq!(room.group.state(), GroupState::Stable);
 }
 
 #[test]
@@ -693,7 +699,7 @@ fn an_assignment_that_cannot_be_stored_is_made_again() {
     for token in tokens {
         assert_eq!(room.synced(token), Err(GroupError::NotCoordinator));
     }
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
     let tokens = [room.join(known("a")), room.join(known("b"))];
     for token in tokens {
         assert_eq!(room.joined(token).generation, 3);
@@ -712,7 +718,7 @@ fn an_assignment_that_comes_after_a_change_of_members_is_not_told() {
     room.join(new("c"));
     assert_eq!(room.synced(waiting), Err(GroupError::RebalanceInProgress));
     room.persisted(true);
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
     assert!(room.out.is_empty());
 }
 
@@ -774,7 +780,7 @@ fn heartbeats_tell_the_state() {
     room.join(known("a"));
     assert_eq!(room.heartbeat("b"), Err(GroupError::RebalanceInProgress));
     room.join(known("b"));
-    assert_eq!(room.group.state(), State::CompletingRebalance);
+    assert_eq!(room.group.state(), GroupState::CompletingRebalance);
     assert_eq!(room.heartbeat("b"), Ok(()));
 }
 
@@ -782,7 +788,7 @@ fn heartbeats_tell_the_state() {
 fn a_silent_member_is_out_after_its_session_timeout_and_its_partitions_are_taken_over() {
     let mut room = Room::stable(&["a", "b"]);
     room.pass_with(SESSION_MS - 1_000, &["b"]);
-    assert_eq!(room.group.state(), State::Stable);
+    assert_eq!(room.group.state(), GroupState::Stable);
     room.pass_with(1_000, &["b"]);
     assert_eq!(room.heartbeat("b"), Err(GroupError::RebalanceInProgress));
     let token = room.join(known("b"));
@@ -838,7 +844,7 @@ fn a_new_member_that_cannot_know_its_id_is_out_when_its_connection_breaks() {
 fn when_the_leader_leaves_the_others_rebalance_under_another() {
     let mut room = Room::stable(&["a", "b", "c"]);
     assert_eq!(room.leave(&[("a", None)]), [Ok(())]);
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
     let c = room.join(known("c"));
     let b = room.join(known("b"));
     assert_eq!(room.joined(b).members.len(), 2);
@@ -865,7 +871,7 @@ fn a_leave_names_many_and_each_gets_its_result() {
 fn when_the_last_member_leaves_the_group_is_empty_in_the_next_generation() {
     let mut room = Room::stable(&["a"]);
     room.leave(&[("a", None)]);
-    assert_eq!(room.group.state(), State::Empty);
+    assert_eq!(room.group.state(), GroupState::Empty);
     assert!(room.group.is_idle());
     let stored = room.persisted(true);
     assert_eq!((stored.generation, stored.members.len()), (2, 0));
@@ -902,7 +908,7 @@ fn a_static_member_comes_back_under_a_new_id_without_a_rebalance() {
         (1, ids[0].as_str())
     );
     assert!(!reply.skip_assignment);
-    assert_eq!(room.group.state(), State::Stable);
+    assert_eq!(room.group.state(), GroupState::Stable);
     let token = room.sync(&reply.member_id, &[]);
     assert_eq!(room.synced(token).unwrap().assignment, ids[1]);
 }
@@ -970,7 +976,7 @@ fn a_static_member_that_changes_the_chosen_protocol_rebalances() {
         ..room.static_join("t")
     };
     room.join(request);
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
 }
 
 #[test]
@@ -1004,12 +1010,12 @@ fn a_static_member_that_comes_back_during_a_rebalance_fences_its_parked_request(
     let s = room.join(request);
     assert_eq!(room.joined(s).members.len(), 2);
     let t = room.joined(again);
-    assert_eq!(room.group.state(), State::CompletingRebalance);
+    assert_eq!(room.group.state(), GroupState::CompletingRebalance);
     let parked = room.sync(&t.member_id, &[]);
     let request = room.static_join("t");
     room.join(request);
     assert_eq!(room.synced(parked), Err(GroupError::FencedInstanceId));
-    assert_eq!(room.group.state(), State::PreparingRebalance);
+    assert_eq!(room.group.state(), GroupState::PreparingRebalance);
 }
 
 #[test]
@@ -1066,7 +1072,7 @@ fn commits_are_checked_against_the_group() {
     };
     assert_eq!(check(&mut room, transactional), Ok(()));
     room.join(known("a"));
-    assert_eq!(room.group.state(), State::CompletingRebalance);
+    assert_eq!(room.group.state(), GroupState::CompletingRebalance);
     assert_eq!(
         check(&mut room, commit("a", 2)),
         Err(GroupError::RebalanceInProgress)
@@ -1130,7 +1136,7 @@ fn an_empty_group_is_restored_as_empty() {
     room.leave(&[("a", None)]);
     let stored = room.persisted(true);
     let group = Group::restore(Arc::clone(&room.config), stored.clone(), 1 << 40);
-    assert_eq!(group.state(), State::Empty);
+    assert_eq!(group.state(), GroupState::Empty);
     assert_eq!(group.snapshot(), stored);
     assert_eq!(
         group.retention(),
@@ -1194,7 +1200,7 @@ fn a_group_that_is_unloaded_answers_all_that_wait() {
     let token = room.join(known("a"));
     room.group.unload(&mut room.out);
     assert_eq!(room.join_result(token), Err(GroupError::NotCoordinator));
-    assert_eq!(room.group.state(), State::Dead);
+    assert_eq!(room.group.state(), GroupState::Dead);
     assert_eq!(room.group.next_deadline(), None);
 }
 
@@ -1215,7 +1221,7 @@ fn a_rebalance_of_a_hundred_members_takes_one_write_and_two_answers_each() {
     for id in ids.iter().filter(|id| *id != "m42") {
         room.join(known(id));
     }
-    assert_eq!(room.group.state(), State::CompletingRebalance);
+    assert_eq!(room.group.state(), GroupState::CompletingRebalance);
     assert_eq!(room.out.len(), 99);
     let to_leader = |action: &&Action| matches!(action, Action::Reply(_, Reply::Join(Ok(reply))) if reply.members.len() == 99);
     assert_eq!(room.out.iter().filter(to_leader).count(), 1);

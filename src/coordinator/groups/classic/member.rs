@@ -1,8 +1,7 @@
 //! What is known of a group's members.
 
-use super::messages::{
-    JoinRequest, JoinedMember, MemberDescription, MemberSnapshot, Protocol, Token,
-};
+use super::messages::{JoinRequest, JoinedMember, MemberDescription, MemberSnapshot, Protocol};
+use crate::coordinator::parked::Token;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 

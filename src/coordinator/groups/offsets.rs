@@ -4,7 +4,8 @@
 //! power cut could take back. Writes become durable in the order in which they began, as they do in
 //! a log.
 
-use super::{GroupConfig, GroupError};
+use super::config::GroupConfig;
+use super::error::GroupError;
 use crate::engine::PartitionKey;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;

@@ -1,11 +1,8 @@
 //! What goes into a group and what comes out of it.
 
-use super::GroupError;
+use crate::coordinator::groups::error::GroupError;
+use crate::coordinator::parked::Token;
 use bytes::Bytes;
-
-/// The identity of a request that may be answered later. The caller gives each its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Token(pub u64);
 
 /// The identity of a snapshot that is on its way to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,9 +5,11 @@
 //! generation is used twice, over a restart too; nothing is told that is not durable. After the chaos:
 //! the group is stable with exactly the clients that live, and every partition has an owner.
 
-use super::group::{Group, State};
+use super::group::{Group, GroupState};
 use super::messages::*;
-use super::{GroupConfig, GroupError};
+use crate::coordinator::groups::config::GroupConfig;
+use crate::coordinator::groups::error::GroupError;
+use crate::coordinator::parked::Token;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -105,7 +107,7 @@ struct Simulation {
     in_flight: BTreeMap<PersistId, GroupSnapshot>,
     /// Who was given a partition, by generation.
     given: BTreeMap<(i32, u8), String>,
-    last: (State, i32),
+    last: (GroupState, i32),
     /// Generations that members heard of.
     started: BTreeSet<i32>,
     /// The generation of the last restart.
@@ -136,7 +138,7 @@ impl Simulation {
             on_disk: None,
             in_flight: BTreeMap::new(),
             given: BTreeMap::new(),
-            last: (State::Empty, 0),
+            last: (GroupState::Empty, 0),
             started: BTreeSet::new(),
             restarted_from: 0,
             ids_made: 0,
@@ -314,8 +316,9 @@ impl Simulation {
             generation >= last_generation,
             "{generation} after {last_generation}"
         );
-        let is_started = generation != last_generation || last_state != State::CompletingRebalance;
-        if state == State::CompletingRebalance && is_started {
+        let is_started =
+            generation != last_generation || last_state != GroupState::CompletingRebalance;
+        if state == GroupState::CompletingRebalance && is_started {
             assert!(
                 self.started.insert(generation),
                 "{generation} is used twice"
@@ -324,8 +327,10 @@ impl Simulation {
         self.last = (state, generation);
         let has_members = !self.group.describe().members.is_empty();
         match state {
-            State::Empty => assert!(!has_members),
-            State::PreparingRebalance => assert!(self.group.next_deadline().is_some(), "stuck"),
+            GroupState::Empty => assert!(!has_members),
+            GroupState::PreparingRebalance => {
+                assert!(self.group.next_deadline().is_some(), "stuck")
+            }
             _ => assert!(has_members),
         }
     }
@@ -659,7 +664,7 @@ impl Simulation {
             .collect();
         assert_eq!(
             self.group.state(),
-            State::Stable,
+            GroupState::Stable,
             "{:?}",
             self.group.describe()
         );
@@ -748,7 +753,7 @@ fn when_all_clients_die_the_group_becomes_empty() {
             simulation.kill(client);
         }
         simulation.run_until(CHAOS_MS / 10 + CALM_MS);
-        assert_eq!(simulation.group.state(), State::Empty);
+        assert_eq!(simulation.group.state(), GroupState::Empty);
         assert!(simulation.group.is_idle());
         assert_eq!(simulation.group.next_deadline(), None);
     }
