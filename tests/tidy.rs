@@ -14,17 +14,19 @@ const ROOMS: &[&str] = &[
     "cli",
     "server",
     "shard",
-    "net",
-    "http",
     "kafka",
+    "http",
     "coordinator",
     "access",
     "engine",
     "log",
     "wire",
+    "net",
     "io",
     "config",
 ];
+/// Rooms on one floor: neither uses the other.
+const APART: [&str; 2] = ["kafka", "http"];
 /// The files above all rooms.
 const TOP: &[&str] = &["src/main.rs", "src/lib.rs"];
 /// The only room with `unsafe`.
@@ -138,6 +140,11 @@ fn upward(path: &str, text: &str) -> Vec<String> {
     let problem = |(at, name): (usize, String)| {
         let line = source.line(at);
         match floor(&name) {
+            Some(_)
+                if name != own && [own, name.as_str()].iter().all(|room| APART.contains(room)) =>
+            {
+                Some(format!("{path}:{line}: {own} reaches across to {name}"))
+            }
             Some(floor) if floor < own_floor => {
                 Some(format!("{path}:{line}: {own} reaches up to {name}"))
             }
@@ -341,7 +348,7 @@ fn a_path_up_is_found_however_it_is_written() {
         "use crate::{io::file, engine::{Engine, log}};",
         "fn f() { crate::kafka::api::find(); }",
         "pub(in crate::server) fn f() {}",
-        "use super::super::net;",
+        "use super::super::kafka;",
         "use crate::nowhere;",
     ] {
         let found = upward("src/log/segment.rs", &format!("// one\n{bad}\n"));
@@ -353,6 +360,17 @@ fn a_path_up_is_found_however_it_is_written() {
         1
     );
     assert_eq!(upward("src/attic/mod.rs", "").len(), 1);
+}
+
+#[test]
+fn a_path_across_is_found_from_both_sides() {
+    for (path, bad) in [
+        ("src/kafka/produce.rs", "use crate::http::page;"),
+        ("src/http/page.rs", "use crate::kafka::error::ErrorCode;"),
+    ] {
+        assert_eq!(upward(path, bad).len(), 1, "{path}: {bad}");
+    }
+    assert!(upward("src/http/page.rs", "use crate::http::metrics;").is_empty());
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What a shard counts. Plain cells: only the shard's own thread touches them, and whoever wants
 //! them asks through the mailbox for a copy.
 
+pub use crate::net::counters::{add, sub};
+
+use crate::net::counters::Counters;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -42,17 +45,9 @@ impl Histogram {
 /// One shard's counters.
 #[derive(Default)]
 pub struct Stats {
-    pub connections: Cell<u64>,
-    pub connections_accepted: Cell<u64>,
-    /// Connections that were closed by us, by reason.
-    pub connections_refused: RefCell<BTreeMap<&'static str, u64>>,
-    pub received_bytes: Cell<u64>,
-    pub sent_bytes: Cell<u64>,
+    /// Of the shard's connections.
+    pub net: Rc<Counters>,
     pub parked_fetches: Cell<u64>,
-    /// Requests that are not answered yet.
-    pub inflight_requests: Cell<u64>,
-    /// Shared with the budget that it shows.
-    pub inflight_bytes: Rc<Cell<u64>>,
     pub flushes: Cell<u64>,
     pub flush_errors: Cell<u64>,
     pub flush_latency: RefCell<Histogram>,
@@ -73,16 +68,6 @@ pub struct Stats {
     pub scrub_rounds: Cell<u64>,
     /// When the last round ended (ms since the epoch); 0 before the first.
     pub scrub_last_round_ms: Cell<u64>,
-}
-
-/// Adds to a counter.
-pub fn add(counter: &Cell<u64>, by: u64) {
-    counter.set(counter.get().wrapping_add(by));
-}
-
-/// Takes from a gauge.
-pub fn sub(gauge: &Cell<u64>, by: u64) {
-    gauge.set(gauge.get().saturating_sub(by));
 }
 
 /// A copy of a shard's counters and of what it owns.
@@ -175,15 +160,6 @@ impl TopicReport {
 }
 
 impl Stats {
-    /// Counts a connection that was closed by us.
-    pub fn refuse(&self, reason: &'static str) {
-        *self
-            .connections_refused
-            .borrow_mut()
-            .entry(reason)
-            .or_default() += 1;
-    }
-
     /// Counts a reply with an error.
     pub fn error(&self, name: &'static str) {
         *self.errors.borrow_mut().entry(name).or_default() += 1;
@@ -202,14 +178,13 @@ impl Stats {
     pub fn report(&self, shard: usize) -> ShardReport {
         ShardReport {
             shard,
-            connections: self.connections.get(),
-            connections_accepted: self.connections_accepted.get(),
-            connections_refused: self.connections_refused.borrow().clone(),
-            received_bytes: self.received_bytes.get(),
-            sent_bytes: self.sent_bytes.get(),
+            connections: self.net.connections.get(),
+            connections_accepted: self.net.accepted.get(),
+            connections_refused: self.net.refused.borrow().clone(),
+            received_bytes: self.net.received_bytes.get(),
+            sent_bytes: self.net.sent_bytes.get(),
             parked_fetches: self.parked_fetches.get(),
-            inflight_requests: self.inflight_requests.get(),
-            inflight_bytes: self.inflight_bytes.get(),
+            inflight_requests: self.net.inflight_requests.get(),
             flushes: self.flushes.get(),
             flush_errors: self.flush_errors.get(),
             flush_latency: *self.flush_latency.borrow(),
