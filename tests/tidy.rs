@@ -21,6 +21,7 @@ const ROOMS: &[&str] = &[
     "access",
     "engine",
     "log",
+    "wire",
     "io",
     "config",
 ];

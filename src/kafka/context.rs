@@ -1,11 +1,11 @@
 //! What a handler is given beside the request's body.
 
 use super::header::RequestHeader;
-use super::wire::Writer;
 use crate::access::{Caller, Principal};
 use crate::coordinator::Coordinators;
 use crate::coordinator::groups::Groups;
 use crate::engine::Engine;
+use crate::wire::Writer;
 use std::net::SocketAddr;
 use std::rc::Rc;
 

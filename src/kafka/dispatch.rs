@@ -3,7 +3,6 @@
 use super::api::ApiKey;
 use super::context::Context;
 use super::header::RequestHeader;
-use super::wire::{Reply, WireError, Writer};
 use super::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -16,6 +15,8 @@ use super::{
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
+use crate::wire::codec::Codec;
+use crate::wire::{Reply, WireError, Writer};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
@@ -130,11 +131,11 @@ pub async fn dispatch(
         };
         // With the response's field that tells the client how long to wait, if it has one.
         ($module:ident, $($throttle:ident)?) => {{
-            let request = $module::decode(&mut reader, version).map_err(malformed)?;
+            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
             let response = $module::handle(&context, &request).await;
             $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
             let mut writer = context.reply();
-            $module::encode(&response, version, &mut writer);
+            response.encode(&mut writer, version);
             Ok(answered(api.name, writer))
         }};
     }
@@ -155,14 +156,14 @@ pub async fn dispatch(
             })
         }
         ApiKey::JoinGroup => {
-            let request = join_group::decode(&mut reader, version).map_err(malformed)?;
+            let request = join_group::Request::decode(&mut reader, version).map_err(malformed)?;
             Ok(Dispatched {
                 api: api.name,
                 outcome: join_group::handle(&context, &request),
             })
         }
         ApiKey::SyncGroup => {
-            let request = sync_group::decode(&mut reader, version).map_err(malformed)?;
+            let request = sync_group::Request::decode(&mut reader, version).map_err(malformed)?;
             Ok(Dispatched {
                 api: api.name,
                 outcome: sync_group::handle(&context, &request),

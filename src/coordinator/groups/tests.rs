@@ -9,6 +9,7 @@ use super::*;
 use crate::coordinator::{self, Coordinators};
 use crate::engine::admin::NewTopic;
 use crate::engine::tests::{create, flush, key, start};
+use crate::io::reactor;
 use crate::log::damage::{self, Damage, DamageList, Why};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -42,7 +43,7 @@ fn broker_with_disk(dir: &Path) -> (Broker, Rc<Cell<bool>>) {
     let broker = broker_without_commits(dir);
     let disk_fails = Rc::new(Cell::new(false));
     let (flushed, fails) = (Rc::clone(&broker.engine), Rc::clone(&disk_fails));
-    tokio_uring::spawn(async move {
+    reactor::spawn(async move {
         loop {
             match fails.get() {
                 false => flush(&flushed),
@@ -110,7 +111,7 @@ async fn committed(broker: &Broker, group_id: &str) -> Vec<PartitionKey> {
 
 #[test]
 fn an_offset_of_a_topic_that_the_groups_shard_does_not_know_yet_is_refused() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let known = key(&*create(&broker.engine, "t", 1).await, 0);
@@ -126,7 +127,7 @@ fn an_offset_of_a_topic_that_the_groups_shard_does_not_know_yet_is_refused() {
 
 #[test]
 fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let old = create(&broker.engine, "t", 1).await;
@@ -144,7 +145,7 @@ fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() 
 
 #[test]
 fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (broker, disk_fails) = broker_with_disk(dir.path());
         let old = create(&broker.engine, "t", 1).await;
@@ -158,7 +159,7 @@ fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
 
 #[test]
 fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (broker, disk_fails) = broker_with_disk(dir.path());
         let (old, other) = (
@@ -180,7 +181,7 @@ fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other()
 
 #[test]
 fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let old = create(&broker.engine, "t", 1).await;
@@ -224,7 +225,7 @@ async fn is_free(broker: &Broker, name: &str) -> bool {
 
 #[test]
 fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let home = broker.home().await;
@@ -246,7 +247,7 @@ fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
 
 #[test]
 fn a_group_whose_deletion_fails_is_there_as_before() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (broker, disk_fails) = broker_with_disk(dir.path());
         let key = key(&*create(&broker.engine, "t", 1).await, 0);
@@ -262,7 +263,7 @@ fn a_group_whose_deletion_fails_is_there_as_before() {
 
 #[test]
 fn a_group_that_is_being_deleted_makes_no_room_for_another_of_its_name() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker_without_commits(dir.path());
         let home = broker.home().await;
@@ -283,7 +284,7 @@ fn a_group_that_is_being_deleted_makes_no_room_for_another_of_its_name() {
 
 #[test]
 fn a_request_that_comes_during_a_stop_is_to_look_for_the_coordinator_again() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let key = key(&*create(&broker.engine, "t", 1).await, 0);
@@ -329,7 +330,7 @@ fn join_request() -> JoinRequest {
 
 #[test]
 fn sessions_of_restored_members_begin_when_the_broker_serves() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker_without_commits(dir.path());
         let home = broker.home().await;
@@ -377,7 +378,7 @@ fn a_member_alone() -> GroupSnapshot {
 
 #[test]
 fn a_group_that_is_deleted_while_its_topic_is_leaves_nothing_to_a_new_topic_of_that_name() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let topic = create(&broker.engine, "t", 1).await;
@@ -406,7 +407,7 @@ fn a_group_that_is_deleted_while_its_topic_is_leaves_nothing_to_a_new_topic_of_t
 
 #[test]
 fn members_that_come_and_go_leave_no_group_and_no_deadline() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let groups = broker.groups();
@@ -435,7 +436,7 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
 
 #[test]
 fn a_join_whose_client_is_gone_leaves_the_group() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let home = broker.home().await;

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::TopicConfig;
 use crate::engine::partition::AckWhen;
 use crate::engine::tests::{append, append_one, create, flush, key, start};
+use crate::io::reactor;
 use crate::log::batch::build::BatchBuilder;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -113,7 +114,7 @@ async fn oldest_ms(engine: &Rc<Engine>, key: PartitionKey, committed: i64) -> i6
 
 #[test]
 fn the_oldest_record_is_found_inside_of_batches_of_any_size() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (dir, engine, key) = engine().await;
         let large = "x".repeat(3 * READ_BYTES);
         append_at(&engine, key, 0, &["a", "b"]).await;
@@ -132,7 +133,7 @@ fn the_oldest_record_is_found_inside_of_batches_of_any_size() {
 
 #[test]
 fn who_has_committed_all_is_not_behind() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         let none = Lag {
             records: 0,
@@ -151,7 +152,7 @@ fn who_has_committed_all_is_not_behind() {
 
 #[test]
 fn deleted_records_count_as_lag_and_have_no_age() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         append_at(&engine, key, 0, &["a", "b", "c", "d"]).await;
         flush(&engine);
@@ -183,7 +184,7 @@ fn deleted_records_count_as_lag_and_have_no_age() {
 
 #[test]
 fn a_known_time_is_not_looked_up_again_while_it_is_that_of_the_same_record() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         append_at(&engine, key, 0, &["a", "b"]).await;
         flush(&engine);
@@ -223,7 +224,7 @@ async fn append_bytes(engine: &Rc<Engine>, key: PartitionKey, batch: Vec<u8>) {
 
 #[test]
 fn what_compaction_left_of_a_batch_is_passed_over() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         let mut left = BatchBuilder::default().build(&["a"]);
         // Ten offsets, of which the first has a record.
@@ -237,7 +238,7 @@ fn what_compaction_left_of_a_batch_is_passed_over() {
 
 #[test]
 fn a_batch_that_cannot_be_unpacked_is_as_old_as_its_earliest_record() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         let times = BatchBuilder {
             base_timestamp: LONG_AGO_MS,
