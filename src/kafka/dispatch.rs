@@ -15,7 +15,7 @@ use super::{
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
-use crate::wire::codec::Codec;
+use crate::wire::Wire;
 use crate::wire::{Reply, WireError, Writer};
 use bytes::Bytes;
 use std::future::Future;
