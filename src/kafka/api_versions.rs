@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use super::api::{APIS, Api};
 use super::error::ErrorCode;
 use super::schema::message;
+use crate::wire::Wire;
 use crate::wire::Writer;
-use crate::wire::codec::Codec;
 
 message! {
     ApiVersions 0..=4, flexible 3..;

@@ -15,8 +15,7 @@ use super::{
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
-use crate::wire::codec::Codec;
-use crate::wire::{Reader, WireError};
+use crate::wire::{Reader, Wire, WireError};
 use bytes::Bytes;
 use std::rc::Rc;
 

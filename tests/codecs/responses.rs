@@ -17,7 +17,7 @@ use millstream::kafka::{
     describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
     metadata, produce,
 };
-use millstream::wire::codec::Codec;
+use millstream::wire::Wire;
 
 use super::{TOPIC_ID, reply, text, versions};
 
