@@ -15,14 +15,14 @@ use kafka_protocol::messages::{RequestHeader as TheirHeader, ResponseHeader, Top
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::{APIS, Api, ApiKey};
 use millstream::kafka::dispatch::RequestHeader;
-use millstream::kafka::wire::{Reader, Writer};
+use millstream::wire::{Reader, Writer};
 use uuid::Uuid;
 
 const CORRELATION_ID: i32 = 0x0102_0304;
 const TOPIC_ID: Uuid = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 const DIRECTORY_ID: Uuid = Uuid::from_u128(0xffee_ddcc_bbaa_9988_7766_5544_3322_1100);
 
-/// Every API that has codecs, served or not yet.
+/// Every API that has codecs.
 fn apis() -> impl Iterator<Item = &'static Api> {
     APIS.iter()
 }

@@ -129,7 +129,7 @@ mod tests {
         drop(request);
         let begun = desk.begun.borrow().clone();
         assert_eq!(*desk.given_up.borrow(), begun);
-        // Too late, and nobody's.
+        // The token is not known any more.
         desk.parked.answer(begun[0], 1);
         assert!(desk.is_empty());
     }

@@ -80,7 +80,7 @@ impl Timers {
 
     /// How many names have a deadline.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         let deadlines = self.deadlines.borrow();
         assert_eq!(deadlines.by_time.len(), deadlines.by_name.len());
         deadlines.by_time.len()
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(due(&timers, 20), ["c", "b"]);
         assert_eq!(due(&timers, 20), [""; 0]);
         assert_eq!(due(&timers, 99), ["a"]);
-        assert_eq!(timers.len(), 0);
+        assert_eq!(timers.count(), 0);
     }
 
     #[test]
@@ -133,10 +133,10 @@ mod tests {
         for at_ms in [30, 40, 20, 50] {
             timers.set("a", Some(at_ms));
         }
-        assert_eq!(timers.len(), 1);
+        assert_eq!(timers.count(), 1);
         assert_eq!(due(&timers, 19), [""; 0]);
         assert_eq!(due(&timers, 20), ["a"]);
-        assert_eq!(timers.len(), 0);
+        assert_eq!(timers.count(), 0);
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         timers.set("b", Some(10));
         timers.set("a", None);
         timers.set("a", None);
-        assert_eq!(timers.len(), 1);
+        assert_eq!(timers.count(), 1);
         assert_eq!(due(&timers, 10), ["b"]);
     }
 

@@ -57,6 +57,7 @@ mod tests {
     use crate::engine::Engine;
     use crate::engine::admin::NewTopic;
     use crate::engine::tests::{create, start};
+    use crate::io::reactor;
     use futures_util::FutureExt;
     use std::cell::Cell;
 
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_name_of_a_deleted_topic_is_free_when_all_listeners_have_heard_of_it() {
-        tokio_uring::start(async {
+        reactor::start(async {
             let both = |engine: &Rc<Engine>| vec![notes(engine, Ok(())), notes(engine, Ok(()))];
             assert!(is_free_after(both).await);
         });
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_name_of_a_deleted_topic_stays_taken_when_a_listener_fails_or_is_gone() {
-        tokio_uring::start(async {
+        reactor::start(async {
             let failed = Err(EngineError::StorageFailed);
             let first = |engine: &Rc<Engine>| vec![notes(engine, failed), notes(engine, Ok(()))];
             assert!(!is_free_after(first).await);

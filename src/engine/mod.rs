@@ -239,23 +239,6 @@ impl Engine {
         self.mailboxes.call(self, shard, call).await
     }
 
-    /// As [`call`](Self::call), but the work on the other shard is dropped when the caller is gone: for
-    /// calls whose answer may take minutes.
-    ///
-    /// # Errors
-    /// `Stopping` when that shard takes no calls any more.
-    pub async fn call_while_wanted<T, F>(
-        self: &Rc<Self>,
-        shard: usize,
-        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
-    ) -> Result<T, EngineError>
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + 'static,
-    {
-        self.mailboxes.call_while_wanted(self, shard, call).await
-    }
-
     // ---- partitions ----
 
     /// One of this shard's own partitions.

@@ -1,6 +1,6 @@
 //! What comes of a request: a reply, nothing, or the end of its connection; at once or later.
 
-use super::wire::{Reply, WireError, Writer};
+use crate::wire::{Reply, WireError, Writer};
 use std::future::Future;
 use std::pin::Pin;
 use thiserror::Error;

@@ -1,10 +1,10 @@
 //! What a handler is given beside the request's body.
 
 use super::api::Api;
-use super::wire::Writer;
 use crate::access::Principal;
 use crate::coordinator::groups::Groups;
 use crate::engine::Engine;
+use crate::wire::Writer;
 use std::net::SocketAddr;
 use std::rc::Rc;
 

@@ -6,43 +6,24 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub groups: Vec<&'a str>,
-}
+message! {
+    DeleteGroups 0..=2, flexible 2..;
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        groups: r.array(Reader::string)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
+    Request<'a> {
+        groups: Vec<&'a str>,
+    }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub results: Vec<GroupResponse<'a>>,
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        results: Vec<GroupResponse<'a>>,
+    }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GroupResponse<'a> {
-    pub group_id: Cow<'a, str>,
-    pub error_code: ErrorCode,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.results, encode_group);
-    w.no_tagged_fields();
-}
-
-fn encode_group(w: &mut Writer, group: &GroupResponse<'_>) {
-    w.string(&group.group_id);
-    w.error_code(group.error_code);
-    w.no_tagged_fields();
+    GroupResponse<'a> {
+        group_id: Cow<'a, str>,
+        error_code: ErrorCode,
+    }
 }
 
 /// Deletes groups without members, with their offsets.

@@ -3,7 +3,6 @@
 use super::answer::{Answer, CloseReason, Outcome};
 use super::api::{Api, ApiKey};
 use super::context::Context;
-use super::wire::{Reader, WireError};
 use super::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -16,6 +15,8 @@ use super::{
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
+use crate::wire::codec::Codec;
+use crate::wire::{Reader, WireError};
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -48,7 +49,9 @@ pub async fn dispatch(
     let version = header.api_version;
     if !api.serves(version) {
         if api.key == ApiKey::ApiVersions && version > api.max_version {
-            let writer = api_versions::unsupported_version(header.correlation_id);
+            // In version 0, which every client can read (KIP-511).
+            let mut writer = api.reply(0, header.correlation_id);
+            api_versions::Response::unsupported_version().encode(&mut writer, 0);
             let outcome = Outcome::Now(Answer::of(writer));
             return Ok(Dispatched {
                 api: api.name,
@@ -84,26 +87,26 @@ pub async fn dispatch(
         };
         // With the response's field that tells the client how long to wait, if it has one.
         ($module:ident, $($throttle:ident)?) => {{
-            let request = $module::decode(&mut reader, version).map_err(malformed)?;
+            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
             let response = $module::handle(&context, &request).await;
             $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
             let mut writer = context.reply();
-            $module::encode(&response, version, &mut writer);
+            response.encode(&mut writer, version);
             Outcome::Now(Answer::of(writer))
         }};
     }
     // Those that take their place in order and finish their reply later.
     macro_rules! begin {
-        ($module:ident) => {{
-            let request = $module::decode(&mut reader, version).map_err(malformed)?;
-            $module::handle(&context, request).await
+        ($decode:path, $handle:path) => {{
+            let request = $decode(&mut reader, version).map_err(malformed)?;
+            $handle(&context, request).await
         }};
     }
     let outcome = match api.key {
-        ApiKey::Produce => begin!(produce),
-        ApiKey::Fetch => begin!(fetch),
-        ApiKey::JoinGroup => begin!(join_group),
-        ApiKey::SyncGroup => begin!(sync_group),
+        ApiKey::Produce => begin!(produce::decode, produce::handle),
+        ApiKey::Fetch => begin!(fetch::decode, fetch::handle),
+        ApiKey::JoinGroup => begin!(join_group::Request::decode, join_group::handle),
+        ApiKey::SyncGroup => begin!(sync_group::Request::decode, sync_group::handle),
         ApiKey::Heartbeat => answer!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),

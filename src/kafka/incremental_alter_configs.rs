@@ -8,62 +8,35 @@ use crate::engine::admin::ConfigChange;
 use std::rc::Rc;
 
 use super::alter_configs::{self, Refusal, Target};
-pub use super::alter_configs::{ResourceResponse, Response, encode};
+pub use super::alter_configs::{ResourceResponse, Response};
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub resources: Vec<ResourceRequest<'a>>,
-    /// Check only, change nothing.
-    pub validate_only: bool,
-}
+message! {
+    IncrementalAlterConfigs 0..=1, flexible 1..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResourceRequest<'a> {
-    /// As in [`describe_configs`](super::describe_configs).
-    pub resource_type: i8,
-    pub resource_name: &'a str,
-    pub configs: Vec<ConfigRequest<'a>>,
-}
+    Request<'a> {
+        resources: Vec<ResourceRequest<'a>>,
+        /// Check only, change nothing.
+        validate_only: bool,
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConfigRequest<'a> {
-    pub name: &'a str,
-    /// 0 set, 1 delete, 2 append to a list, 3 subtract from a list.
-    pub operation: i8,
-    /// Null for a delete.
-    pub value: Option<&'a str>,
-}
+    ResourceRequest<'a> {
+        /// As in [`describe_configs`](super::describe_configs).
+        resource_type: i8,
+        resource_name: &'a str,
+        configs: Vec<ConfigRequest<'a>>,
+    }
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        resources: r.array(decode_resource)?,
-        validate_only: r.bool()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_resource<'a>(r: &mut Reader<'a>) -> Result<ResourceRequest<'a>, WireError> {
-    let resource = ResourceRequest {
-        resource_type: r.i8()?,
-        resource_name: r.string()?,
-        configs: r.array(decode_config)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(resource)
-}
-
-fn decode_config<'a>(r: &mut Reader<'a>) -> Result<ConfigRequest<'a>, WireError> {
-    let config = ConfigRequest {
-        name: r.string()?,
-        operation: r.i8()?,
-        value: r.nullable_string()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(config)
+    #[derive(Copy)]
+    ConfigRequest<'a> {
+        name: &'a str,
+        /// 0 set, 1 delete, 2 append to a list, 3 subtract from a list.
+        operation: i8,
+        /// Null for a delete.
+        value: Option<&'a str>,
+    }
 }
 
 const OPERATION_SET: i8 = 0;

@@ -1,4 +1,4 @@
-//! Kafka's protocol: the table of APIs, wire primitives, error codes, and one file per API.
+//! Kafka's protocol: the table of APIs, error codes, and one file per API.
 //!
 //! Every codec is written by hand, so that no frame makes the broker allocate more than a small
 //! multiple of the frame's size: strings borrow from the frame, byte fields share it, and all
@@ -52,6 +52,6 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 mod reply_budget;
+mod schema;
 pub mod sync_group;
 pub mod update_features;
-pub mod wire;

@@ -13,129 +13,55 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_THROTTLE: i16 = 3;
-const LAST_VERSION_WITH_RETENTION_TIME: i16 = 4;
-const FIRST_VERSION_WITH_LEADER_EPOCH: i16 = 6;
-const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 7;
+message! {
+    OffsetCommit 2..=9, flexible 8..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub group_id: &'a str,
-    /// The generation, or the member epoch of KIP-848; -1 if it does not come from a member.
-    pub generation_id_or_member_epoch: i32,
-    /// Empty if it does not come from a member.
-    pub member_id: &'a str,
-    /// What a static member calls itself across restarts (KIP-345). From version 7.
-    pub group_instance_id: Option<&'a str>,
-    /// -1: as the broker is configured. Up to version 4.
-    pub retention_time_ms: i64,
-    pub topics: Vec<TopicRequest<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<PartitionRequest<'a>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionRequest<'a> {
-    pub index: i32,
-    /// The next offset to be read.
-    pub committed_offset: i64,
-    /// Leader epoch of the record before; -1 if unknown. From version 6.
-    pub committed_leader_epoch: i32,
-    /// A note of the client's, returned as it came.
-    pub committed_metadata: Option<&'a str>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        group_id: r.string()?,
-        generation_id_or_member_epoch: r.i32()?,
-        member_id: r.string()?,
-        group_instance_id: if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
-            r.nullable_string()?
-        } else {
-            None
-        },
-        retention_time_ms: if version <= LAST_VERSION_WITH_RETENTION_TIME {
-            r.i64()?
-        } else {
-            -1
-        },
-        topics: r.array(|r| decode_topic(r, version))?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>, version: i16) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(|r| decode_partition(r, version))?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-fn decode_partition<'a>(
-    r: &mut Reader<'a>,
-    version: i16,
-) -> Result<PartitionRequest<'a>, WireError> {
-    let partition = PartitionRequest {
-        index: r.i32()?,
-        committed_offset: r.i64()?,
-        committed_leader_epoch: if version >= FIRST_VERSION_WITH_LEADER_EPOCH {
-            r.i32()?
-        } else {
-            -1
-        },
-        committed_metadata: r.nullable_string()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(partition)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    /// From version 3.
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub index: i32,
-    pub error_code: ErrorCode,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    if version >= FIRST_VERSION_WITH_THROTTLE {
-        w.i32(response.throttle_time_ms);
+    Request<'a> {
+        group_id: &'a str,
+        /// The generation, or the member epoch of KIP-848; -1 if it does not come from a member.
+        generation_id_or_member_epoch: i32 = -1,
+        /// Empty if it does not come from a member.
+        member_id: &'a str,
+        /// What a static member calls itself across restarts (KIP-345).
+        group_instance_id: Option<&'a str> [7..],
+        /// -1: as the broker is configured.
+        retention_time_ms: i64 [2..=4] = -1,
+        topics: Vec<TopicRequest<'a>>,
     }
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<PartitionRequest<'a>>,
+    }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    w.no_tagged_fields();
+    #[derive(Copy)]
+    PartitionRequest<'a> {
+        index: i32,
+        /// The next offset to be read.
+        committed_offset: i64,
+        /// Leader epoch of the record before; -1 if unknown.
+        committed_leader_epoch: i32 [6..] = -1,
+        /// A note of the client's, returned as it came.
+        committed_metadata: Option<&'a str>,
+    }
+
+    Response<'a> {
+        throttle_time_ms: i32 [3..],
+        topics: Vec<TopicResponse<'a>>,
+    }
+
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse>,
+    }
+
+    #[derive(Copy)]
+    PartitionResponse {
+        index: i32,
+        error_code: ErrorCode,
+    }
 }
 
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;

@@ -7,9 +7,9 @@
 use super::answer::{Answer, CloseReason, Outcome};
 use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
 use crate::engine::append::{Appender, Appending, Policy, Refusal};
 use crate::engine::partition::AckWhen;
+use crate::wire::{Reader, WireError, Writer};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -177,7 +177,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>, version: i16) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.i64(partition.base_offset);
     w.i64(partition.log_append_time_ms);
     if version >= FIRST_VERSION_WITH_LOG_START_OFFSET {

@@ -8,7 +8,7 @@
 use super::journal::{self, Journal};
 use crate::config::Durability;
 use crate::engine::{self, Engine, SharedPartition, stats};
-use crate::io::ring;
+use crate::io::{reactor, ring};
 use crate::log::Flush;
 use futures_util::future::join_all;
 use std::fs::File;
@@ -62,7 +62,7 @@ async fn start_flush(engine: &Rc<Engine>, partition: SharedPartition, permits: &
         return;
     };
     acquired.forget();
-    tokio_uring::spawn(async move {
+    reactor::spawn(async move {
         flush(&engine, &partition).await;
         permit.add_permits(1);
     });

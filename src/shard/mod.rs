@@ -9,7 +9,7 @@ use crate::engine::mailbox::{self, Mailbox};
 use crate::engine::upkeep::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
-use crate::io::process;
+use crate::io::{process, reactor};
 use crate::kafka;
 use crate::net::addresses::Addresses;
 use crate::net::connections::{self, Connections};
@@ -22,11 +22,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc as async_mpsc;
-
-/// Submission entries. More operations than this at once cost one more system call.
-const SUBMISSION_ENTRIES: u32 = 256;
-/// Completion entries: a read and a write for each of some thousands of connections.
-const COMPLETION_ENTRIES: u32 = 16 << 10;
 
 /// How long a stop waits, twice, for a shard's logs to be flushed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(4);
@@ -74,20 +69,9 @@ pub fn run(parts: ShardParts) {
     {
         tracing::warn!(core, %error, "a shard could not be pinned to its core");
     }
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_cqsize(COMPLETION_ENTRIES);
-    let mut builder = tokio_uring::builder();
-    builder.entries(SUBMISSION_ENTRIES).uring_builder(&ring);
-    match tokio_uring::Runtime::new(&builder) {
-        Ok(runtime) => {
-            runtime.block_on(serve(parts));
-            // Operations may still be in flight on sockets of clients that hold on; the process
-            // ends now, and the kernel with it ends them.
-            std::mem::forget(runtime);
-        }
-        Err(error) => {
-            let _ = parts.events.send(Event::NotStarted(error));
-        }
+    let events = parts.events.clone();
+    if let Err(error) = reactor::run(serve(parts)) {
+        let _ = events.send(Event::NotStarted(error));
     }
 }
 
@@ -121,8 +105,8 @@ async fn serve(parts: ShardParts) {
         return;
     }
     coordinators.serve();
-    let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
-    tokio_uring::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
+    let commit = reactor::spawn(commit::run(Rc::clone(&engine)));
+    reactor::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
     timers::start(&engine, &coordinators, &connections);
     let services = kafka::connection::Services {
         engine: Rc::clone(&engine),
@@ -131,9 +115,9 @@ async fn serve(parts: ShardParts) {
     };
     let serve = move |peer: Rc<Peer>| kafka::connection::serve(services.clone(), peer);
     let accepting = Rc::clone(&connections);
-    tokio_uring::spawn(listener::accept_loop(accepting, listener, serve));
+    reactor::spawn(listener::accept_loop(accepting, listener, serve));
     if let Some(http) = http {
-        tokio_uring::spawn(http::serve(
+        reactor::spawn(http::serve(
             Rc::clone(&engine),
             Rc::clone(&coordinators),
             http,

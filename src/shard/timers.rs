@@ -2,7 +2,7 @@
 
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
-use crate::io::clock;
+use crate::io::{clock, reactor};
 use crate::net::connections::Connections;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,23 +13,23 @@ const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(20);
 /// Starts the shard's timers; they run until the shard ends.
 pub fn start(engine: &Rc<Engine>, coordinators: &Coordinators, connections: &Rc<Connections>) {
     let sweeper = Rc::clone(connections);
-    tokio_uring::spawn(clock::every(SWEEP_EVERY, async move || sweeper.sweep()));
+    reactor::spawn(clock::every(SWEEP_EVERY, async move || sweeper.sweep()));
     let closer = Rc::clone(engine);
-    tokio_uring::spawn(clock::every(CLOSE_IDLE_EVERY, async move || {
+    reactor::spawn(clock::every(CLOSE_IDLE_EVERY, async move || {
         closer.close_idle().await;
         closer.retry_purge().await;
     }));
     let keeper = Rc::clone(engine);
     let retention_every = Duration::from_millis(engine.config.retention_check_interval_ms);
-    tokio_uring::spawn(clock::every(retention_every, async move || {
+    reactor::spawn(clock::every(retention_every, async move || {
         keeper.upkeep().await;
     }));
     // Compaction has its own clock: a run can take long, and retention does not wait for it.
     let compactor = Rc::clone(engine);
     let compact_every = Duration::from_millis(engine.config.log_cleaner_backoff_ms);
-    tokio_uring::spawn(clock::every(compact_every, async move || {
+    reactor::spawn(clock::every(compact_every, async move || {
         compactor.compact().await;
     }));
-    tokio_uring::spawn(Rc::clone(engine).run_scrub());
+    reactor::spawn(Rc::clone(engine).run_scrub());
     coordinators.run_timers();
 }

@@ -221,10 +221,10 @@ impl Groups {
                 let failed = failed.map(|topic_id| (home, topic_id));
                 groups.failed.borrow_mut().extend(failed);
             });
-            match is_durable {
-                true => Ok(()),
-                false => Err(GroupError::NotCoordinator),
+            if !is_durable {
+                return Err(GroupError::NotCoordinator);
             }
+            Ok(())
         }
     }
 

@@ -12,11 +12,11 @@ pub struct GroupConfig {
     pub session_timeout_min_ms: i64,
     /// `group.max.session.timeout.ms`.
     pub session_timeout_max_ms: i64,
-    /// How long a new member may wait for the answer to its first join.
+    /// How long a new member waits for the answer to its first join.
     pub new_member_join_timeout_ms: i64,
     /// Members of one group, and as many pending ones (`group.max.size`; unlimited in Kafka).
     pub group_max_size: usize,
-    /// Bytes that the members of one group may say of themselves, together.
+    /// Bytes of metadata of all members of one group together.
     pub group_metadata_bytes_max: usize,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_bytes_max: usize,

@@ -1,9 +1,9 @@
-//! How far groups are behind the ends of partitions, in records and in time.
+//! Consumer lag: how far groups are behind the ends of partitions, in records and in time.
 //!
-//! Each shard measures its own groups from time to time and keeps what it found, so that monitors who
-//! ask cost nothing. A round goes over all committed offsets in parts, and asks other shards in parts,
-//! so that it holds nobody up. The time of a record is looked up once: it is kept for as long as the
-//! group's oldest record is the same.
+//! Each shard measures its own groups at intervals and keeps the result, so that monitors that ask cost
+//! nothing. One measurement goes through all committed offsets and asks other shards in parts, so that
+//! requests pass in between. The time of a record is looked up once and kept as long as the group's
+//! oldest record is the same.
 
 use super::Groups;
 use super::offsets::GroupOffsets;
@@ -22,16 +22,16 @@ use tokio::task::yield_now;
 const ASKED_AT_ONCE: usize = 256;
 /// Groups whose offsets are looked at without a pause.
 const GROUPS_AT_ONCE: usize = 256;
-/// A group with a longer name is left out: names are labels, and Kafka has no limit to them.
+/// Groups with longer names are left out: names are labels, and Kafka does not limit them.
 const GROUP_NAME_BYTES_MAX: usize = 255;
-/// Most batches are found and read whole by one read of this many bytes.
+/// One read of this many bytes finds most batches whole.
 const READ_BYTES: usize = 64 << 10;
-/// The most that the records of one batch may unpack to for the time of one of them.
+/// The most bytes that a batch may unpack to when the time of one of its records is looked up.
 const UNPACKED_BYTES_MAX: usize = 32 << 20;
-/// Batches that compaction left nothing of, from the committed offset on, that are passed over.
+/// Batches without records, as compaction leaves them, that one lookup passes over.
 const BATCHES_PASSED_MAX: usize = 16;
 
-/// What a shard's last round found.
+/// Consumer lag as of a shard's last measurement.
 #[derive(Clone, Debug, Default)]
 pub struct LagReport {
     pub shard: usize,
@@ -39,7 +39,7 @@ pub struct LagReport {
     pub lags: Vec<GroupLag>,
     /// Committed offsets that were left out.
     pub left_out: u64,
-    /// When the round ended (ms since the epoch); 0 before the first.
+    /// When the measurement ended (ms since the epoch); 0 before the first.
     pub last_run_ms: u64,
     pub last_duration: Duration,
 }
@@ -55,22 +55,22 @@ pub struct GroupLag {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lag {
-    /// Records between the committed offset and the high watermark, those deleted since included.
+    /// Records between the committed offset and the high watermark, deleted ones included.
     pub records: i64,
-    /// Age of the oldest record not yet committed; 0 when there is none, `None` when it is not known.
+    /// Age of the oldest record not yet committed; 0 when there is none, `None` when not known.
     pub seconds: Option<f64>,
-    /// What `seconds` was taken from.
+    /// The record that `seconds` is the age of.
     oldest: Option<OldestRecord>,
 }
 
 /// The time of the oldest record that a group has not committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OldestRecord {
-    /// It is the first record at or after this offset.
+    /// The record is the first at or after this offset.
     from: i64,
-    /// The log's era when that was so.
+    /// The log's era at that time.
     era: u64,
-    /// Milliseconds since 1970; -1 if its producer gave none.
+    /// Milliseconds since the epoch; -1 if the producer gave none.
     timestamp: i64,
 }
 
@@ -82,7 +82,7 @@ struct Committed {
     offset: i64,
 }
 
-/// What is asked of a partition's shard.
+/// What the shard of a partition is asked.
 struct Question {
     key: PartitionKey,
     committed: i64,
@@ -94,13 +94,12 @@ pub fn records_behind(committed: i64, end: i64) -> i64 {
     end.saturating_sub(committed).max(0)
 }
 
-/// How old a record is, in seconds. A timestamp ahead of the clock is no age; one that was not
-/// given is unknown.
+/// How old a record is, in seconds: 0 for a timestamp ahead of the clock, `None` without a timestamp.
 pub fn age_seconds(timestamp_ms: i64, now_ms: i64) -> Option<f64> {
     (timestamp_ms >= 0).then(|| now_ms.saturating_sub(timestamp_ms).max(0) as f64 / 1000.0)
 }
 
-/// Of what all shards found, the first `most`, by group name; and how many are left out.
+/// The first `most` lags of all shards, by group name, and how many are left out.
 pub fn first_by_group(reports: &[Arc<LagReport>], most: usize) -> (Vec<&GroupLag>, u64) {
     let left_out: u64 = reports.iter().map(|report| report.left_out).sum();
     let mut lists: Vec<&[GroupLag]> = reports.iter().map(|report| &*report.lags).collect();
@@ -129,7 +128,7 @@ impl LagReport {
         }
     }
 
-    /// The oldest record that the last round knew of for this group and partition.
+    /// The oldest record that this report has for a group and partition.
     fn known(&self, group: &str, key: PartitionKey) -> Option<OldestRecord> {
         let order = |lag: &GroupLag| (&*lag.group, lag.key()).cmp(&(group, key));
         let found = self.lags.binary_search_by(order);
@@ -153,7 +152,7 @@ impl Groups {
         self.runtime.ask_all(self, report).await
     }
 
-    /// Measures the lag of this shard's groups and keeps the report. A broker that stops breaks it off.
+    /// Measures the lag of this shard's groups and keeps the report. A stop of the broker cancels it.
     pub(super) async fn measure_lag(self: &Rc<Self>) {
         let started = Instant::now();
         let (committed, left_out) = self.committed_offsets().await;
@@ -181,8 +180,8 @@ impl Groups {
         });
     }
 
-    /// The first `lag_series_max` offsets that groups of this shard have committed, in the order of a
-    /// report, and how many more there are.
+    /// The first `lag_series_max` committed offsets of this shard's groups, in the order of a report, and
+    /// how many more there are.
     async fn committed_offsets(&self) -> (Vec<Committed>, u64) {
         let (mut committed, mut left_out) = (Vec::new(), 0);
         let mut after = None;
@@ -197,20 +196,21 @@ impl Groups {
         }
     }
 
-    /// Adds what there is room for; returns how many there is none for.
+    /// Adds as many of a group's offsets as there is room for; returns how many were left out.
     fn add_committed(&self, group: &str, offsets: &GroupOffsets, to: &mut Vec<Committed>) -> u64 {
         let engine = self.engine();
-        let room = match group.len() > GROUP_NAME_BYTES_MAX {
-            true => 0,
-            false => engine.config.lag_series_max.saturating_sub(to.len()),
+        let room = if group.len() > GROUP_NAME_BYTES_MAX {
+            0
+        } else {
+            engine.config.lag_series_max.saturating_sub(to.len())
         };
         let group: Arc<str> = group.into();
         for (key, offset) in offsets.iter().take(room) {
             let Some(topic) = engine.topic_by_id(key.topic_id) else {
-                // It is just being deleted, and its offsets with it.
+                // The topic is being deleted, and its offsets with it.
                 continue;
             };
-            // Below 0 is what a client means by "nothing committed".
+            // Clients commit a negative offset to say "nothing committed".
             if offset.offset >= 0 {
                 to.push(Committed {
                     group: Arc::clone(&group),
@@ -268,7 +268,7 @@ async fn lag_in(engine: &Rc<Engine>, question: &Question, partition: &SharedPart
         let inner = partition.borrow();
         (inner.offsets(), inner.log.era())
     };
-    // Records below the start are gone: nobody is behind with them any more.
+    // Records below the log start are deleted and have no age.
     let from = question.committed.max(offsets.start);
     let is_known = |known: &OldestRecord| (known.from, known.era) == (from, era);
     let oldest = if from >= offsets.durable {
@@ -285,13 +285,12 @@ async fn lag_in(engine: &Rc<Engine>, question: &Question, partition: &SharedPart
             Ok(None) => Some(0.0),
             Err(_) => None,
         },
-        // What could not be read is tried again with the next round.
+        // The next measurement tries again to read what could not be read.
         oldest: oldest.unwrap_or(None),
     }
 }
 
-/// The first durable record at or after `from`, or as near to it as can be told; `None` when there is
-/// none.
+/// The first durable record at or after `from`, or the best estimate; `None` when there is none.
 async fn oldest_record(
     engine: &Rc<Engine>,
     partition: &SharedPartition,
@@ -324,7 +323,7 @@ async fn batch_from(
     partition: &SharedPartition,
     offset: i64,
 ) -> Result<Option<(BatchHeader, Bytes)>, EngineError> {
-    // It begins less than this behind where the index leads.
+    // The index leads to a position at most this many bytes before the batch.
     let interval = partition.borrow().log.config().index_interval_bytes;
     let mut bytes = interval + READ_BYTES;
     loop {
@@ -352,8 +351,8 @@ impl Committed {
     }
 }
 
-/// For a batch whose records cannot be read: no record is taken for younger than it is. After a
-/// compaction the base timestamp can lie ahead (KIP-534); no record is later than the latest.
+/// For a batch whose records cannot be read: a timestamp that is not later than that of any record. After
+/// a compaction the base timestamp can be later than all of them (KIP-534), the maximum cannot.
 fn earliest_timestamp(header: &BatchHeader) -> i64 {
     header.base_timestamp.min(header.max_timestamp)
 }

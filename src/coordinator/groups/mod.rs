@@ -97,8 +97,7 @@ impl Groups {
         &self.runtime.engine
     }
 
-    /// Runs `act` on the shard that a group lives on; `absent` is the answer while nobody has used groups
-    /// yet.
+    /// Runs `act` on the shard that a group lives on; `absent` is the answer while there is no group at all.
     async fn at_home<R, F>(
         self: &Rc<Self>,
         group_id: &str,

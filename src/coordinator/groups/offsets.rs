@@ -1,8 +1,7 @@
 //! The offsets that one group committed.
 //!
-//! A commit shows up once it is durable: a consumer that starts over must not read an offset that a
-//! power cut could take back. Writes become durable in the order in which they began, as they do in
-//! a log.
+//! A commit is visible when it is durable: a consumer that restarts must not read an offset that a power
+//! cut could take back. Writes become durable in the order in which they began, as in a log.
 
 use super::config::GroupConfig;
 use super::error::GroupError;
@@ -14,13 +13,13 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedOffset {
     pub offset: i64,
-    /// The epoch of the last record consumed; -1 when the client does not say.
+    /// The epoch of the last record consumed; -1 when the client gives none.
     pub leader_epoch: i32,
-    /// The client's own; comes back as it was.
+    /// Returned to the client unchanged.
     pub metadata: String,
     /// When it was committed (ms).
     pub commit_ms: i64,
-    /// When it expires (ms), where the client said so (OffsetCommit v2 to v4).
+    /// When it expires (ms), if the client said so (OffsetCommit v2 to v4).
     pub expire_ms: Option<i64>,
 }
 
@@ -49,24 +48,24 @@ impl CommittedOffset {
     }
 }
 
-/// Which offsets of a group may expire, as its membership has it (KIP-211).
+/// Which offsets of a group may expire, given its members (KIP-211).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// None for now.
+    /// None.
     Keep,
-    /// All; the time runs from the last commit. For groups that never had members.
+    /// All; the retention time starts at the last commit. For groups that never had members.
     SinceCommit,
-    /// All; the time runs from when the last member left (ms), or from a later commit.
+    /// All; the retention time starts when the last member left (ms), or at a later commit.
     SinceEmpty(i64),
-    /// Those of other topics than these; the time runs from the last commit.
+    /// Those of topics other than these; the retention time starts at the last commit.
     Unsubscribed(BTreeSet<String>),
 }
 
-/// The identity of a change that is on its way to the disk.
+/// Identifies a change that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommitId(pub u64);
 
-/// What is to become of some offsets; `None` for those to be deleted.
+/// New offsets; `None` for those to delete.
 type Changes = Vec<(PartitionKey, Option<CommittedOffset>)>;
 
 /// The offsets of one group.
@@ -89,13 +88,13 @@ impl GroupOffsets {
         }
     }
 
-    /// Takes note of offsets that the caller now writes.
+    /// Begins a change: the caller now writes these offsets.
     pub fn begin_commit(&mut self, commits: Vec<(PartitionKey, CommittedOffset)>) -> CommitId {
         let commits = commits.into_iter();
         self.begin(commits.map(|(key, offset)| (key, Some(offset))).collect())
     }
 
-    /// Takes note of offsets that the caller now deletes from the disk.
+    /// Begins a change: the caller now writes the deletion of these offsets.
     pub fn begin_delete(&mut self, keys: Vec<PartitionKey>) -> CommitId {
         self.begin(keys.into_iter().map(|key| (key, None)).collect())
     }
@@ -107,13 +106,13 @@ impl GroupOffsets {
         id
     }
 
-    /// A change is durable, or (`!ok`) is not. Then the next start may find it all the same; of which
-    /// topics is returned.
-    pub fn commit_done(&mut self, id: CommitId, ok: bool) -> BTreeSet<Uuid> {
+    /// Ends a change. If it is not durable the next start may find it all the same: returns the topics of
+    /// such a change.
+    pub fn commit_done(&mut self, id: CommitId, is_durable: bool) -> BTreeSet<Uuid> {
         let found = self.in_flight.binary_search_by_key(&id, |(id, _)| *id);
         let removed = found.ok().and_then(|index| self.in_flight.remove(index));
         let (_, changes) = removed.unwrap_or((id, Changes::new()));
-        if !ok {
+        if !is_durable {
             return changes.iter().map(|(key, _)| key.topic_id).collect();
         }
         for (key, change) in changes {
@@ -125,7 +124,7 @@ impl GroupOffsets {
         BTreeSet::new()
     }
 
-    /// What was committed for a partition, durably.
+    /// The durable offset of a partition.
     pub fn fetch(&self, key: PartitionKey) -> Option<&CommittedOffset> {
         self.durable.get(&key)
     }
@@ -139,33 +138,33 @@ impl GroupOffsets {
         self.durable.len()
     }
 
-    /// Whether there is nothing, durable or on its way.
+    /// Whether there are no offsets, durable or being written.
     pub fn is_empty(&self) -> bool {
         self.durable.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Those of `keys` that there is something to delete of, durable or on its way.
+    /// Those of `keys` that have an offset, durable or being written.
     pub fn existing(&self, keys: impl IntoIterator<Item = PartitionKey>) -> Vec<PartitionKey> {
         let in_flight = self.keys_in_flight();
         let exists = |key: &PartitionKey| self.durable.contains_key(key) || in_flight.contains(key);
         keys.into_iter().filter(exists).collect()
     }
 
-    /// What there is to delete when the group is deleted.
+    /// All partitions with an offset, durable or being written.
     pub fn keys(&self) -> Vec<PartitionKey> {
         let mut keys = self.keys_in_flight();
         keys.extend(self.durable.keys());
         keys.into_iter().collect()
     }
 
-    /// Whether there is anything of a topic, durable or on its way.
+    /// Whether a topic has an offset, durable or being written.
     pub fn has_topic(&self, topic_id: Uuid) -> bool {
         let changes = self.in_flight.iter().flat_map(|(_, changes)| changes);
         self.durable_of(topic_id).next().is_some()
             || changes.into_iter().any(|(key, _)| key.topic_id == topic_id)
     }
 
-    /// What there is to delete when a topic is deleted.
+    /// The partitions of a topic with an offset, durable or being written.
     pub fn of_topic(&self, topic_id: Uuid) -> Vec<PartitionKey> {
         let mut keys = self.keys_in_flight();
         keys.retain(|key| key.topic_id == topic_id);
@@ -179,8 +178,8 @@ impl GroupOffsets {
         found.map(|(key, _)| key)
     }
 
-    /// The offsets whose time is over. `topic_name` finds the name of a topic; offsets of topics
-    /// without one have no subscribers.
+    /// The offsets that have expired. `topic_name` finds the name of a topic; a topic without a name has no
+    /// subscribers.
     pub fn expired<'a>(
         &self,
         config: &GroupConfig,

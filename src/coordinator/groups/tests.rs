@@ -1,4 +1,4 @@
-//! What groups promise of the disk, at moments that a client cannot choose.
+//! Groups and the disk, at moments that a client cannot choose; and what groups keep in memory.
 
 use super::classic::messages::{
     CommitRequest, JoinRequest, LeavingMember, MemberSnapshot, Protocol,
@@ -9,6 +9,7 @@ use super::*;
 use crate::coordinator::{self, Coordinators};
 use crate::engine::admin::NewTopic;
 use crate::engine::tests::{create, flush, key, start};
+use crate::io::reactor;
 use crate::log::damage::{self, Damage, DamageList, Why};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -37,12 +38,12 @@ fn broker(dir: &Path) -> Broker {
     broker_with_disk(dir).0
 }
 
-/// Likewise; once the cell is set, the disk fails.
+/// Likewise; the disk fails when the cell is set.
 fn broker_with_disk(dir: &Path) -> (Broker, Rc<Cell<bool>>) {
     let broker = broker_without_commits(dir);
     let disk_fails = Rc::new(Cell::new(false));
     let (flushed, fails) = (Rc::clone(&broker.engine), Rc::clone(&disk_fails));
-    tokio_uring::spawn(async move {
+    reactor::spawn(async move {
         loop {
             match fails.get() {
                 false => flush(&flushed),
@@ -77,7 +78,7 @@ fn flush_in_vain(engine: &Rc<Engine>) {
     }
 }
 
-/// Somebody who is no member commits.
+/// A client that is not a member commits.
 async fn commit(
     broker: &Broker,
     group_id: &str,
@@ -110,7 +111,7 @@ async fn committed(broker: &Broker, group_id: &str) -> Vec<PartitionKey> {
 
 #[test]
 fn an_offset_of_a_topic_that_the_groups_shard_does_not_know_yet_is_refused() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let known = key(&*create(&broker.engine, "t", 1).await, 0);
@@ -126,7 +127,7 @@ fn an_offset_of_a_topic_that_the_groups_shard_does_not_know_yet_is_refused() {
 
 #[test]
 fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let old = create(&broker.engine, "t", 1).await;
@@ -144,7 +145,7 @@ fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() 
 
 #[test]
 fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (broker, disk_fails) = broker_with_disk(dir.path());
         let old = create(&broker.engine, "t", 1).await;
@@ -158,7 +159,7 @@ fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
 
 #[test]
 fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (broker, disk_fails) = broker_with_disk(dir.path());
         let (old, other) = (
@@ -170,7 +171,7 @@ fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other()
         let refused = commit(&broker, GROUP, &[key(&old, 0)]).await;
         assert_eq!(refused, Err(GroupError::NotCoordinator));
         assert_eq!(committed(&broker, GROUP).await, []);
-        // Its record is in the file, and no end of it can be written.
+        // Its record is in the file, and its deletion cannot be written.
         assert!(broker.engine.delete_topic(old.id).await.is_err());
         assert_eq!(broker.engine.delete_topic(other.id).await.ok(), Some(()));
         assert!(!is_free(&broker, "t").await);
@@ -180,19 +181,19 @@ fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other()
 
 #[test]
 fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let old = create(&broker.engine, "t", 1).await;
         assert!(commit(&broker, GROUP, &[key(&old, 0)]).await.is_ok());
         let again = self::broker(dir.path());
         let home = again.groups().runtime.home_of(GROUP).unwrap();
-        // For this start the medium does not give what is in it.
+        // This start cannot read the partition.
         let runtime = &again.groups().runtime;
         runtime.unread.borrow_mut().insert(home);
         assert!(again.engine.delete_topic(old.id).await.is_err());
         assert!(!is_free(&again, "t").await);
-        // The next one knows that it is damaged.
+        // The next start knows that the partition is damaged.
         let found = dir.path().join(format!("{OFFSETS_TOPIC}-{}", home.index));
         let mut damage = DamageList::default();
         damage.add(vec![Damage {
@@ -204,7 +205,7 @@ fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
         damage.write(&found).unwrap();
         assert!(!is_free(&self::broker(dir.path()), "t").await);
         std::fs::remove_file(found.join(damage::FILE_NAME)).unwrap();
-        // The one after that can read it.
+        // The start after that can read it.
         let third = self::broker(dir.path());
         third.coordinators.load();
         assert!(is_free(&third, "t").await);
@@ -224,7 +225,7 @@ async fn is_free(broker: &Broker, name: &str) -> bool {
 
 #[test]
 fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let home = broker.home().await;
@@ -246,7 +247,7 @@ fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
 
 #[test]
 fn a_group_whose_deletion_fails_is_there_as_before() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (broker, disk_fails) = broker_with_disk(dir.path());
         let key = key(&*create(&broker.engine, "t", 1).await, 0);
@@ -262,7 +263,7 @@ fn a_group_whose_deletion_fails_is_there_as_before() {
 
 #[test]
 fn a_group_that_is_being_deleted_makes_no_room_for_another_of_its_name() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker_without_commits(dir.path());
         let home = broker.home().await;
@@ -283,7 +284,7 @@ fn a_group_that_is_being_deleted_makes_no_room_for_another_of_its_name() {
 
 #[test]
 fn a_request_that_comes_during_a_stop_is_to_look_for_the_coordinator_again() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let key = key(&*create(&broker.engine, "t", 1).await, 0);
@@ -329,7 +330,7 @@ fn join_request() -> JoinRequest {
 
 #[test]
 fn sessions_of_restored_members_begin_when_the_broker_serves() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker_without_commits(dir.path());
         let home = broker.home().await;
@@ -377,7 +378,7 @@ fn a_member_alone() -> GroupSnapshot {
 
 #[test]
 fn a_group_that_is_deleted_while_its_topic_is_leaves_nothing_to_a_new_topic_of_that_name() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let topic = create(&broker.engine, "t", 1).await;
@@ -406,7 +407,7 @@ fn a_group_that_is_deleted_while_its_topic_is_leaves_nothing_to_a_new_topic_of_t
 
 #[test]
 fn members_that_come_and_go_leave_no_group_and_no_deadline() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let groups = broker.groups();
@@ -420,7 +421,7 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
             };
             let joined = groups.join_group(name.clone(), request).await;
             assert_eq!(joined, Err(GroupError::MemberIdRequired(id.clone())));
-            assert_eq!(groups.timers.len(), 1);
+            assert_eq!(groups.timers.count(), 1);
             let leaving = LeavingMember {
                 member_id: id,
                 instance_id: None,
@@ -429,13 +430,13 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
             assert_eq!(left.unwrap()[0].result, Ok(()));
         }
         assert!(!groups.has_group(&name));
-        assert_eq!(groups.timers.len(), 0);
+        assert_eq!(groups.timers.count(), 0);
     });
 }
 
 #[test]
 fn a_join_whose_client_is_gone_leaves_the_group() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let broker = broker(dir.path());
         let home = broker.home().await;

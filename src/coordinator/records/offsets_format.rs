@@ -18,7 +18,7 @@ use bytes::{Reader, Writer};
 use thiserror::Error;
 use uuid::Uuid;
 
-/// The version of values that Kafka writes, and so do we.
+/// The version of values that is written, as by Kafka.
 pub const VALUE_VERSION: i16 = 3;
 /// The newest version of values that is read.
 pub const VALUE_VERSION_MAX: i16 = 4;
@@ -36,8 +36,8 @@ const OFFSET_KEY_VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
 const OFFSET_KEY_VERSION: i16 = 1;
 const GROUP_KEY_VERSION: i16 = 2;
 
-/// Fewer bytes than a member takes in any version: its session timeout, and a byte for the length of
-/// each of five strings and byte fields.
+/// Lower bound for the bytes of a member in any version: its session timeout, and a length byte for each
+/// of five strings and byte fields.
 const MEMBER_BYTES_MIN: usize = 9;
 
 /// Why a record cannot be read or written.
@@ -57,7 +57,7 @@ pub enum FormatError {
     StringTooLong(usize),
 }
 
-/// What a record is about.
+/// What a record describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
     Offset(OffsetKey<'a>),
@@ -175,7 +175,7 @@ impl<'a> OffsetValue<'a> {
         Ok(offset)
     }
 
-    /// The record's value. Fields that `version` lacks are left out.
+    /// The record's value. Fields that are not in `version` are left out.
     ///
     /// # Errors
     /// When a string is too long, or there is no such version.
@@ -225,14 +225,14 @@ pub struct MemberValue<'a> {
     /// From version 1, else 0.
     pub rebalance_timeout_ms: i32,
     pub session_timeout_ms: i32,
-    /// What the member joined with, for the protocol that was chosen.
+    /// The member's metadata for the chosen protocol.
     pub subscription: &'a [u8],
-    /// What the leader gave it.
+    /// The assignment that the leader gave it.
     pub assignment: &'a [u8],
 }
 
 impl<'a> GroupValue<'a> {
-    /// Reads a record's value. Takes memory for no more members than the value has room for.
+    /// Reads a record's value. Allocates for no more members than the value has bytes for.
     ///
     /// # Errors
     /// See [`FormatError`].
@@ -254,7 +254,7 @@ impl<'a> GroupValue<'a> {
         Ok(group)
     }
 
-    /// The record's value. Fields that `version` lacks are left out.
+    /// The record's value. Fields that are not in `version` are left out.
     ///
     /// # Errors
     /// When a string is too long, or there is no such version.
@@ -337,7 +337,7 @@ fn encode_member(
 
 const FIRST_FLEXIBLE_VALUE_VERSION: i16 = 4;
 
-/// A reader behind the value's version, and the version.
+/// A reader of what follows the value's version, and the version.
 fn open_value(value: &[u8]) -> Result<(Reader<'_>, i16), FormatError> {
     let mut r = Reader::new(value);
     let version = checked(r.i16()?)?;

@@ -22,7 +22,7 @@ pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::new();
-    match &request.topics {
+    match request.asked_topics(context.version) {
         None => {
             let known: Vec<_> = context
                 .engine

@@ -1,14 +1,14 @@
 //! The state machine of one consumer group (the classic protocol), as in Kafka's coordinator.
 //!
-//! Every public method is an event. Requests that may have to wait bring a [`Token`] and are answered
-//! by an [`Action::Reply`]; all others are answered by the method's result. What must hold:
+//! Every public method is an event. A request that may have to wait brings a [`Token`] and is answered by
+//! an [`Action::Reply`]; all other requests are answered by the method's result. Invariants:
 //!
-//! - A token is answered once, or was taken back with [`Group::remove_token`].
+//! - A token is answered once, or taken back with [`Group::remove_token`].
 //! - PreparingRebalance always has a join timer; CompletingRebalance has a sync timer until every
 //!   member sent its sync, and from then on a snapshot on its way to the disk. So no group is stuck.
 //! - No member learns its assignment before the assignment is durable.
-//! - The generation only grows. Over a restart too, unless the broker dies twice with no generation
-//!   made durable in between.
+//! - The generation only grows, over a restart too, unless the broker dies twice and no generation
+//!   became durable in between.
 
 use super::member::{Member, Members, metadata_bytes};
 use super::messages::*;
@@ -22,22 +22,22 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// No join timer is shorter than this, whatever timeouts clients ask for: it may fire again and again.
+/// Shortest join timer, whatever timeouts clients ask for, because it may fire many times.
 const JOIN_TIMER_MS_MIN: i64 = 100;
-/// Generations that a group may have gone through since its last snapshot are not used again after a
-/// restart: a member that remembers one must not be taken for a member of its namesake.
+/// A restored group skips this many generations. It may have used them since its last snapshot, and a
+/// member of one of them must not pass for a member of a new generation with the same number.
 const GENERATIONS_SKIPPED_AT_RESTORE: i32 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupState {
-    /// No members. Offsets may be there.
+    /// No members. There may be offsets.
     Empty,
     /// Waits for the members to join the next generation.
     PreparingRebalance,
-    /// All have joined; waits for the leader's assignment, and for the disk.
+    /// All have joined. Waits for the leader's assignment to arrive and become durable.
     CompletingRebalance,
     Stable,
-    /// On its way out of memory.
+    /// About to leave the memory.
     Dead,
 }
 
@@ -54,7 +54,7 @@ impl GroupState {
     }
 }
 
-/// When the join phase ends, whoever is missing.
+/// When the join phase ends, even if members are missing.
 struct JoinTimer {
     deadline_ms: i64,
     /// Set while the first members of an empty group gather (KIP-134).
@@ -62,18 +62,18 @@ struct JoinTimer {
 }
 
 struct InitialDelay {
-    /// It is not extended beyond this (ms).
+    /// The delay is not extended beyond this time (ms).
     ends_ms: i64,
     member_added: bool,
 }
 
-/// The leader's assignment on its way to the disk.
+/// The leader's assignment, which is being written.
 struct Assigning {
     persist: PersistId,
     assignments: BTreeMap<String, Bytes>,
 }
 
-/// A static member's new id on its way to the disk, and what it was before.
+/// A static member's new id, which is being written, and the member as it was before.
 struct Replacement {
     persist: PersistId,
     generation: i32,
@@ -95,7 +95,7 @@ pub struct Group {
     generation_min: i32,
     leader: Option<String>,
     members: Members,
-    /// Ids that were given out with `MemberIdRequired` and when they are forgotten (ms).
+    /// Ids that were given out with `MemberIdRequired`, and when they expire (ms).
     pending: BTreeMap<String, i64>,
     join_timer: Option<JoinTimer>,
     sync_deadline_ms: Option<i64>,
@@ -126,8 +126,8 @@ impl Group {
         }
     }
 
-    /// The group as it was stored. Its members have a whole session timeout to be heard of, and go on
-    /// without a rebalance.
+    /// The group as it was stored. Its members have a whole session timeout for their next request, and
+    /// need no rebalance.
     pub fn restore(config: Arc<GroupConfig>, snapshot: GroupSnapshot, now_ms: i64) -> Group {
         let mut group = Group::new(config, now_ms);
         for member in snapshot.members {
@@ -151,14 +151,14 @@ impl Group {
         group
     }
 
-    /// Clients can reach the broker from now on: only now sessions of restored members can begin.
+    /// Begins the sessions of restored members: clients can reach the broker from now on.
     pub fn serve(&mut self, now_ms: i64) {
         for member in self.members.iter_mut() {
             member.touch(now_ms);
         }
     }
 
-    // ---- what can be seen ----
+    // ---- queries ----
 
     pub fn state(&self) -> GroupState {
         self.state
@@ -172,8 +172,8 @@ impl Group {
         self.members.len()
     }
 
-    /// Whether nothing would be lost if the group were forgotten, its offsets aside. A dead group is
-    /// in the hands of whoever ended it.
+    /// Whether the group has nothing to lose, apart from its offsets. A dead group is removed by the code
+    /// that ended it.
     pub fn is_idle(&self) -> bool {
         self.state == GroupState::Empty && self.pending.is_empty()
     }
@@ -204,7 +204,7 @@ impl Group {
         }
     }
 
-    /// The topics that the members of a consumer group subscribed to; `None` where that is not known.
+    /// The topics that the members of a consumer group subscribed to; `None` when not known.
     pub fn subscribed_topics(&self) -> Option<BTreeSet<String>> {
         if self.protocol_type.as_deref() != Some(CONSUMER_PROTOCOL_TYPE) {
             return None;
@@ -232,8 +232,8 @@ impl Group {
         }
     }
 
-    /// Whether offsets may be deleted at all (OffsetDelete): of a group with members only where it can
-    /// be known what they are subscribed to.
+    /// Whether offsets may be deleted at all (OffsetDelete). If the group has members, their subscriptions
+    /// must be readable.
     pub fn check_offset_delete(&self) -> Result<(), GroupError> {
         match self.state {
             GroupState::Dead => Err(GroupError::GroupIdNotFound),
@@ -243,7 +243,7 @@ impl Group {
         }
     }
 
-    /// Whether the offsets of a topic may be deleted, where any may.
+    /// Whether the offsets of a topic may be deleted, after [`Group::check_offset_delete`] allowed any.
     pub fn check_offset_delete_of(&self, topic: &str) -> Result<(), GroupError> {
         match self.subscribed_topics() {
             _ if self.state == GroupState::Empty => Ok(()),
@@ -266,7 +266,7 @@ impl Group {
 
     // ---- join ----
 
-    /// A member joins. It is answered when all have joined, or at once if that is not needed.
+    /// A member joins. It is answered when all members have joined, or at once if no rebalance is needed.
     pub fn join(&mut self, request: JoinRequest, token: Token, now_ms: i64, out: &mut Vec<Action>) {
         if let Err(error) = self.try_join(request, token, now_ms, out) {
             out.push(Action::Reply(token, Reply::Join(Err(error))));
@@ -291,9 +291,10 @@ impl Group {
             return Err(GroupError::GroupMaxSizeReached);
         }
         self.check_protocols(&request)?;
-        match request.member_id.is_empty() {
-            true => self.join_without_id(request, token, now_ms, out),
-            false => self.join_with_id(request, token, now_ms, out),
+        if request.member_id.is_empty() {
+            self.join_without_id(request, token, now_ms, out)
+        } else {
+            self.join_with_id(request, token, now_ms, out)
         }
     }
 
@@ -306,17 +307,17 @@ impl Group {
 
     fn check_session_timeout(&self, request: &JoinRequest) -> Result<(), GroupError> {
         let range = self.config.session_timeout_min_ms..=self.config.session_timeout_max_ms;
-        match range.contains(&i64::from(request.session_timeout_ms)) {
-            true => Ok(()),
-            false => Err(GroupError::InvalidSessionTimeout),
+        if !range.contains(&i64::from(request.session_timeout_ms)) {
+            return Err(GroupError::InvalidSessionTimeout);
         }
+        Ok(())
     }
 
     fn limit_met_by(&self, request: &JoinRequest) -> Option<&'static Limit> {
         if !self.has_room_for(request) {
             return Some(&limits::GROUP_SIZE);
         }
-        // A static member that comes back replaces itself, but is not known by this id.
+        // A static member that comes back replaces itself, under another id.
         let others = self.members.iter().filter(|member| {
             let same = member.instance_id.is_some() && member.instance_id == request.instance_id;
             member.id != request.member_id && !same
@@ -327,8 +328,8 @@ impl Group {
         (others + own > most).then_some(&limits::GROUP_METADATA_BYTES)
     }
 
-    /// KIP-389. While the group prepares, those that have joined count: if the limit was lowered, the
-    /// last ones to join again are turned away.
+    /// KIP-389. While the group prepares a rebalance, only members that have joined count: if the limit
+    /// was lowered, the last members to join again are refused.
     fn has_room_for(&self, request: &JoinRequest) -> bool {
         let known = self.members.get(&request.member_id).or_else(|| {
             let id = self
@@ -360,10 +361,10 @@ impl Group {
         let mut names = request.protocols.iter().map(|protocol| &protocol.name);
         let fits = self.members.is_empty()
             || (same_type && names.any(|name| self.members.all_support(name)));
-        match complete && fits {
-            true => Ok(()),
-            false => Err(GroupError::InconsistentGroupProtocol),
+        if !complete || !fits {
+            return Err(GroupError::InconsistentGroupProtocol);
         }
+        Ok(())
     }
 
     fn join_without_id(
@@ -389,7 +390,7 @@ impl Group {
         Ok(())
     }
 
-    /// KIP-394: whoever never hears of its id must not become a member.
+    /// KIP-394: a client that never receives its id must not become a member.
     fn require_member_id(&mut self, request: JoinRequest, now_ms: i64) -> GroupError {
         if self.pending.len() >= self.config.group_max_size {
             return GroupError::GroupMaxSizeReached;
@@ -417,7 +418,7 @@ impl Group {
             self.rejoin(request, token, now_ms, out);
             return Ok(());
         }
-        // Its answer was lost, or it only wants to know.
+        // Its answer was lost, or the client asks for the state.
         self.touch(&request.member_id, now_ms);
         let sees_members = self.is_leader(&request.member_id);
         let reply = self.join_reply(&request.member_id, sees_members);
@@ -425,7 +426,7 @@ impl Group {
         Ok(())
     }
 
-    /// A leader that joins a stable group wants to assign anew: it may have seen new partitions.
+    /// A leader that joins a stable group wants to assign again: it may have seen new partitions.
     fn needs_rebalance_for(&self, request: &JoinRequest) -> bool {
         let member = self.members.get(&request.member_id);
         let changed = member.is_none_or(|member| member.protocols != request.protocols);
@@ -454,7 +455,7 @@ impl Group {
         }
         let mut member = Member::new(id.clone(), request);
         member.awaiting_join = Some(token);
-        // Without an id it could not send heartbeats; and nobody may wait forever.
+        // A client without an id cannot send heartbeats, and no request may wait forever.
         let wait_ms = self.config.new_member_join_timeout_ms;
         member.deadline_ms = Some(now_ms.saturating_add(wait_ms));
         self.members.add(member);
@@ -470,7 +471,7 @@ impl Group {
         self.rebalance_or_complete(now_ms, out);
     }
 
-    /// A static member came back without its id (KIP-345): it takes the place of what it was before.
+    /// A static member came back without its id (KIP-345). It gets a new id and replaces its old self.
     fn replace_static_member(
         &mut self,
         old_id: &str,
@@ -505,7 +506,7 @@ impl Group {
                     supports_skip_assignment,
                 });
             }
-            // While it completes, the leader may be assigning to the old id.
+            // While the group completes a rebalance, the leader may assign to the old id.
             _ => self.rebalance_or_complete(now_ms, out),
         }
     }
@@ -518,9 +519,10 @@ impl Group {
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             leader: self.leader.clone().unwrap_or_default(),
             skip_assignment: false,
-            members: match sees_members {
-                true => self.members.joined(&protocol),
-                false => Vec::new(),
+            members: if sees_members {
+                self.members.joined(&protocol)
+            } else {
+                Vec::new()
             },
             protocol,
         }
@@ -528,7 +530,7 @@ impl Group {
 
     // ---- rebalance ----
 
-    /// After the members changed: everybody joins again, or those that do go on.
+    /// After the members changed: starts a rebalance, or completes the one that runs.
     fn rebalance_or_complete(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         match self.state {
             GroupState::PreparingRebalance => self.complete_join_if_all_joined(now_ms, out),
@@ -550,9 +552,10 @@ impl Group {
             return;
         }
         self.start_join_timer(now_ms);
-        match is_initial {
-            true => self.complete_join(now_ms, out),
-            false => self.complete_join_if_all_joined(now_ms, out),
+        if is_initial {
+            self.complete_join(now_ms, out);
+        } else {
+            self.complete_join_if_all_joined(now_ms, out);
         }
     }
 
@@ -576,8 +579,8 @@ impl Group {
         });
     }
 
-    /// Ends the join phase before its time if nobody is missing. The initial delay is for members
-    /// that nobody knows of yet, so it is waited out unless nobody is left.
+    /// Ends the join phase early if no member is missing. The initial delay is for members that are not
+    /// known yet, so it runs to its end unless the group has no members left.
     fn complete_join_if_all_joined(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         if self.state != GroupState::PreparingRebalance || !self.pending.is_empty() {
             return;
@@ -590,8 +593,8 @@ impl Group {
         }
     }
 
-    /// Ends the join phase without those that are missing. Static members stay until their session
-    /// ends: that they are away for a while is what they are for.
+    /// Ends the join phase and removes dynamic members that are missing. Static members may be away until
+    /// their session ends.
     fn complete_join(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         let absent = |member: &Member| member.awaiting_join.is_none() && !member.is_static();
         for id in self.members.ids_where(absent) {
@@ -602,12 +605,13 @@ impl Group {
         } else if self.elect_joined_leader() {
             self.start_generation(now_ms, out);
         } else {
-            // Only absent static members are left. They come back, or their sessions end.
+            // Only absent static members are left: they come back, or their sessions end.
             self.start_join_timer(now_ms);
         }
     }
 
-    /// The leader keeps its office if it joined again; else whoever has been here longest gets it.
+    /// The leader stays if it joined again; otherwise the oldest member that joined leads. False when no
+    /// member joined.
     fn elect_joined_leader(&mut self) -> bool {
         let joined = |member: &&Member| member.awaiting_join.is_some();
         let leader = self.leader.as_ref().and_then(|id| self.members.get(id));
@@ -628,7 +632,7 @@ impl Group {
         self.protocol = None;
         self.leader = None;
         self.set_state(GroupState::Empty, now_ms);
-        // Nobody waits for it. If it is lost, the members of before time out once more.
+        // No request waits for it. If it is lost, the former members time out again after a restart.
         self.persist(self.snapshot(), out);
     }
 
@@ -661,7 +665,7 @@ impl Group {
 
     // ---- sync ----
 
-    /// A member asks for its assignment. It is answered when that is durable.
+    /// A member asks for its assignment. It is answered when the assignment is durable.
     pub fn sync(&mut self, request: SyncRequest, token: Token, now_ms: i64, out: &mut Vec<Action>) {
         if let Err(error) = self.try_sync(request, token, now_ms, out) {
             out.push(Action::Reply(token, Reply::Sync(Err(error))));
@@ -704,7 +708,7 @@ impl Group {
         }
     }
 
-    /// The assignment counts once it is durable. Until then the members have what they had.
+    /// The assignment takes effect when it is durable. Until then members keep the assignment they have.
     fn persist_assignments(&mut self, assigned: Vec<(String, Bytes)>, out: &mut Vec<Action>) {
         let assignments: BTreeMap<String, Bytes> = assigned.into_iter().collect();
         let mut snapshot = self.snapshot();
@@ -754,22 +758,27 @@ impl Group {
 
     // ---- the disk ----
 
-    /// A snapshot is durable, or (`!ok`) never will be.
-    pub fn persist_done(&mut self, id: PersistId, ok: bool, now_ms: i64, out: &mut Vec<Action>) {
+    /// A snapshot became durable, or with `!is_durable` could not be written.
+    pub fn persist_done(
+        &mut self,
+        id: PersistId,
+        is_durable: bool,
+        now_ms: i64,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(assigning) = self.assigning.take_if(|assigning| assigning.persist == id) {
-            match ok {
-                true => self.assign(assigning.assignments, now_ms, out),
-                false => {
-                    self.fail_syncs(&GroupError::NotCoordinator, now_ms, out);
-                    self.prepare_rebalance(now_ms, out);
-                }
+            if is_durable {
+                self.assign(assigning.assignments, now_ms, out);
+            } else {
+                self.fail_syncs(&GroupError::NotCoordinator, now_ms, out);
+                self.prepare_rebalance(now_ms, out);
             }
             return;
         }
         let mut replacements = self.replacements.iter();
         if let Some(index) = replacements.position(|replacement| replacement.persist == id) {
             let replacement = self.replacements.swap_remove(index);
-            self.settle_replacement(replacement, ok, now_ms, out);
+            self.settle_replacement(replacement, is_durable, now_ms, out);
         }
     }
 
@@ -791,11 +800,11 @@ impl Group {
         }
     }
 
-    /// If the group started to rebalance meanwhile, the parked join is part of that.
+    /// If a rebalance started meanwhile, the parked join belongs to the rebalance.
     fn settle_replacement(
         &mut self,
         replacement: Replacement,
-        ok: bool,
+        is_durable: bool,
         now_ms: i64,
         out: &mut Vec<Action>,
     ) {
@@ -804,20 +813,21 @@ impl Group {
         if self.state != GroupState::Stable || !is_current || !self.members.contains(new_id) {
             return;
         }
-        let result = match ok {
-            true => Ok(self.replaced_reply(&replacement)),
-            false => Err(GroupError::NotCoordinator),
+        let result = if is_durable {
+            Ok(self.replaced_reply(&replacement))
+        } else {
+            Err(GroupError::NotCoordinator)
         };
         if let Some(member) = self.members.get_mut(new_id) {
             answer_join(member, result, now_ms, out);
         }
-        if !ok {
+        if !is_durable {
             self.undo_replacement(replacement);
         }
     }
 
-    /// A leader whose client does not understand `skip_assignment` must not know that it leads: it
-    /// would assign, and nobody would hear of it (KIP-814).
+    /// A leader whose client does not understand `skip_assignment` must not learn that it leads: it would
+    /// assign, and its assignment would not be used (KIP-814).
     fn replaced_reply(&self, replacement: &Replacement) -> JoinReply {
         let leads = self.is_leader(&replacement.new_id) && replacement.supports_skip_assignment;
         let mut reply = self.join_reply(&replacement.new_id, leads);
@@ -851,7 +861,7 @@ impl Group {
 
     // ---- heartbeat, commit ----
 
-    /// A member shows that it is alive, and hears whether it must join again.
+    /// A member shows that it is alive. The answer says whether it must join again.
     pub fn heartbeat(
         &mut self,
         member_id: &str,
@@ -897,17 +907,17 @@ impl Group {
                 return Err(GroupError::FencedInstanceId);
             }
         }
-        match self.members.contains(member_id) {
-            true => Ok(()),
-            false => Err(GroupError::UnknownMemberId),
+        if !self.members.contains(member_id) {
+            return Err(GroupError::UnknownMemberId);
         }
+        Ok(())
     }
 
     fn check_generation(&self, generation: i32) -> Result<(), GroupError> {
-        match generation == self.generation {
-            true => Ok(()),
-            false => Err(GroupError::IllegalGeneration),
+        if generation != self.generation {
+            return Err(GroupError::IllegalGeneration);
         }
+        Ok(())
     }
 
     fn touch(&mut self, member_id: &str, now_ms: i64) {
@@ -964,8 +974,8 @@ impl Group {
         Ok(())
     }
 
-    /// The partitions of those that left are to be taken over. A pending member had none, but the
-    /// others may have waited for it.
+    /// Starts a rebalance, because the partitions of members that left need new owners. A pending member
+    /// had none, but the join phase may have waited for it.
     fn members_left(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance => {
@@ -976,7 +986,7 @@ impl Group {
         }
     }
 
-    /// Takes a member out and answers what it waits for. The next in order leads.
+    /// Removes a member and answers its parked requests. If it led, the oldest member leads.
     fn remove_member(&mut self, id: &str, out: &mut Vec<Action>) {
         let Some(mut member) = self.members.remove(id) else {
             return;
@@ -998,7 +1008,7 @@ impl Group {
 
     // ---- time ----
 
-    /// Does what is due at `now_ms`.
+    /// Runs the timers that are due at `now_ms`.
     pub fn tick(&mut self, now_ms: i64, out: &mut Vec<Action>) {
         self.expire_pending(now_ms, out);
         self.expire_sessions(now_ms, out);
@@ -1061,8 +1071,8 @@ impl Group {
 
     // ---- the end ----
 
-    /// The connection of a parked request is gone. Its member has a session timeout to come back; one
-    /// that never heard its id cannot.
+    /// The client of a parked request is gone. Its member has a session timeout to come back, unless it
+    /// never received its id: then it is removed.
     pub fn remove_token(&mut self, token: Token, now_ms: i64, out: &mut Vec<Action>) {
         let parked = |member: &&mut Member| {
             member.awaiting_join == Some(token) || member.awaiting_sync == Some(token)
@@ -1080,7 +1090,7 @@ impl Group {
         }
     }
 
-    /// An operator deletes the group (DeleteGroups). The caller removes what is stored of it.
+    /// An operator deletes the group (DeleteGroups). The caller deletes the stored records.
     pub fn delete(&mut self) -> Result<(), GroupError> {
         match self.state {
             GroupState::Empty => self.state = GroupState::Dead,
@@ -1091,12 +1101,12 @@ impl Group {
         Ok(())
     }
 
-    /// What is stored of the group could not be removed, so it is there as before.
+    /// The stored records could not be deleted, so the group is as before.
     pub fn delete_failed(&mut self) {
         self.state = GroupState::Empty;
     }
 
-    /// The group leaves this broker's memory; what is stored of it stays.
+    /// The group leaves the memory; its stored records stay.
     pub fn unload(&mut self, out: &mut Vec<Action>) {
         for member in self.members.iter_mut() {
             fail_parked(member, &GroupError::NotCoordinator, out);
@@ -1113,18 +1123,18 @@ impl Group {
     }
 }
 
-/// Whether offsets may be committed to a group that does not exist: only by clients that are no
-/// members, and that makes a simple group.
+/// Whether offsets may be committed to a group that does not exist: only by clients that are not
+/// members, which creates a simple group.
 pub fn commit_check_without_group(generation: i32) -> Result<(), GroupError> {
-    match generation < 0 {
-        true => Ok(()),
-        false => Err(GroupError::GroupIdNotFound),
+    if generation >= 0 {
+        return Err(GroupError::GroupIdNotFound);
     }
+    Ok(())
 }
 
 // ---- parked requests ----
 
-/// Parks a join. A member has one at a time: an earlier one was given up by its client.
+/// Parks a join. A member has at most one: its client gave up an earlier one.
 fn park_join(member: &mut Member, token: Token, out: &mut Vec<Action>) {
     if let Some(earlier) = member.awaiting_join.replace(token) {
         let error = GroupError::RebalanceInProgress;
@@ -1133,7 +1143,7 @@ fn park_join(member: &mut Member, token: Token, out: &mut Vec<Action>) {
     member.deadline_ms = None;
 }
 
-/// Parks a sync, likewise.
+/// Parks a sync; at most one, as with a join.
 fn park_sync(member: &mut Member, token: Token, out: &mut Vec<Action>) {
     if let Some(earlier) = member.awaiting_sync.replace(token) {
         let error = GroupError::RebalanceInProgress;
@@ -1143,7 +1153,7 @@ fn park_sync(member: &mut Member, token: Token, out: &mut Vec<Action>) {
     member.deadline_ms = None;
 }
 
-/// Answers a parked join; from now on the member must be heard of again.
+/// Answers a parked join; the member's session begins.
 fn answer_join(
     member: &mut Member,
     result: Result<JoinReply, GroupError>,
@@ -1158,7 +1168,7 @@ fn answer_join(
     out.push(Action::Reply(token, Reply::Join(result)));
 }
 
-/// Answers a parked sync, likewise.
+/// Answers a parked sync; the member's session begins.
 fn answer_sync(
     member: &mut Member,
     result: Result<SyncReply, GroupError>,
@@ -1172,7 +1182,7 @@ fn answer_sync(
     out.push(Action::Reply(token, Reply::Sync(result)));
 }
 
-/// Answers all that a member waits for with an error.
+/// Answers all parked requests of a member with an error.
 fn fail_parked(member: &mut Member, error: &GroupError, out: &mut Vec<Action>) {
     if let Some(token) = member.awaiting_join.take() {
         out.push(Action::Reply(token, Reply::Join(Err(error.clone()))));

@@ -14,7 +14,7 @@ const SESSION_MS: i64 = 10_000;
 const REBALANCE_MS: i64 = 60_000;
 const DELAY_MS: i64 = 3_000;
 
-/// A group, its clock, and what came out of it.
+/// A group, its clock, and its actions.
 struct Room {
     group: Group,
     config: Arc<GroupConfig>,
@@ -115,7 +115,7 @@ impl Room {
             .collect()
     }
 
-    /// Time passes, with every timer at its time.
+    /// Time passes; every timer fires when it is due.
     fn pass(&mut self, ms: i64) {
         let end_ms = self.now_ms + ms;
         while let Some(at_ms) = self.group.next_deadline().filter(|at_ms| *at_ms <= end_ms) {
@@ -163,7 +163,7 @@ impl Room {
         }
     }
 
-    /// The oldest snapshot that is on its way becomes durable, or not.
+    /// The oldest snapshot that is being written becomes durable, or fails.
     fn persisted(&mut self, ok: bool) -> GroupSnapshot {
         let is_persist = |action: &Action| matches!(action, Action::Persist(..));
         let index = self.out.iter().position(is_persist).expect("a snapshot");
@@ -294,7 +294,7 @@ fn a_first_rebalance_that_everybody_left_ends_at_once() {
     assert_eq!(room.group.state(), GroupState::Empty);
 }
 
-// ---- who may join ----
+// ---- checks of a join ----
 
 #[test]
 fn session_timeouts_have_limits() {
@@ -1253,7 +1253,7 @@ fn a_thousand_groups_do_nothing_until_something_is_due() {
             room.group.tick(at_ms, &mut room.out);
             ticks += 1;
         }
-        // Nobody answered, nothing but the empty group stored.
+        // No request was answered, and only the empty group was stored.
         assert_eq!(room.out.len(), 1);
     }
     assert_eq!(ticks, 1_000);

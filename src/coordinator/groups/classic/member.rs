@@ -1,11 +1,11 @@
-//! What is known of a group's members.
+//! The members of a group.
 
 use super::messages::{JoinRequest, JoinedMember, MemberDescription, MemberSnapshot, Protocol};
 use crate::coordinator::parked::Token;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// What a protocol takes beside its name and what is said for it.
+/// Bytes of memory that a protocol takes beside its name and its metadata.
 const PROTOCOL_BYTES: usize = 64;
 
 pub(super) struct Member {
@@ -18,17 +18,17 @@ pub(super) struct Member {
     /// In order of preference.
     pub protocols: Vec<Protocol>,
     pub assignment: Bytes,
-    /// Its join that was not answered yet. While there is one, it counts as having joined.
+    /// Its join that is not answered yet. While there is one, the member counts as joined.
     pub awaiting_join: Option<Token>,
-    /// Its sync that was not answered yet.
+    /// Its sync that is not answered yet.
     pub awaiting_sync: Option<Token>,
     /// Whether it sent a sync in this generation.
     pub synced: bool,
-    /// Whether its client can name it in another request.
+    /// Whether its client knows its member id.
     pub is_known_to_client: bool,
-    /// Position among all members that ever joined: the lowest is the natural leader.
+    /// Position among all members that ever joined. The lowest leads when the leader leaves.
     pub order: u64,
-    /// When it is out unless it is heard of (ms). `None` while a request of it is parked.
+    /// When its session ends (ms). `None` while one of its requests is parked.
     pub deadline_ms: Option<i64>,
 }
 
@@ -53,7 +53,7 @@ impl Member {
         }
     }
 
-    /// As it was stored, heard of just now.
+    /// The member as it was stored, with a new session.
     pub fn restore(snapshot: MemberSnapshot, now_ms: i64) -> Member {
         Member {
             id: snapshot.member_id,
@@ -90,7 +90,7 @@ impl Member {
         self.instance_id.is_some()
     }
 
-    /// Takes over what a member says of itself when it joins again.
+    /// Takes over what the member sent with a new join.
     pub fn update(&mut self, request: JoinRequest) {
         self.client_id = request.client_id;
         self.client_host = request.client_host;
@@ -99,14 +99,14 @@ impl Member {
         self.protocols = request.protocols;
     }
 
-    /// It was heard of. While a request of it is parked it has no deadline.
+    /// The member was heard of: its session begins again, unless one of its requests is parked.
     pub fn touch(&mut self, now_ms: i64) {
         if self.awaiting_join.is_none() && self.awaiting_sync.is_none() {
             self.deadline_ms = Some(now_ms.saturating_add(self.session_timeout_ms));
         }
     }
 
-    /// Bytes of what it says of itself, for all protocols.
+    /// Bytes of its metadata for all protocols.
     pub fn metadata_bytes(&self) -> usize {
         metadata_bytes(&self.protocols)
     }
@@ -115,7 +115,7 @@ impl Member {
         self.protocols.iter().any(|own| own.name == protocol)
     }
 
-    /// What it says for a protocol; empty if it does not support it.
+    /// Its metadata for a protocol; empty if it does not support the protocol.
     pub fn metadata(&self, protocol: &str) -> Bytes {
         let own = self.protocols.iter().find(|own| own.name == protocol);
         own.map_or_else(Bytes::new, |own| own.metadata.clone())
@@ -136,7 +136,7 @@ impl Member {
     }
 }
 
-/// Bytes that protocols and what is said for them take.
+/// Bytes of memory that protocols take.
 pub(super) fn metadata_bytes(protocols: &[Protocol]) -> usize {
     let bytes = protocols
         .iter()
@@ -186,14 +186,14 @@ impl Members {
         self.by_id.values_mut()
     }
 
-    /// All members, those that joined first in front.
+    /// All members, in the order in which they joined.
     pub fn in_order(&self) -> Vec<&Member> {
         let mut members: Vec<&Member> = self.by_id.values().collect();
         members.sort_by_key(|member| member.order);
         members
     }
 
-    /// Adds a member behind all others.
+    /// Adds a member as the last in order.
     pub fn add(&mut self, mut member: Member) {
         member.order = self.next_order;
         self.next_order += 1;
@@ -208,7 +208,7 @@ impl Members {
         Some(member)
     }
 
-    /// Gives a member another id, in the same place.
+    /// Gives a member another id; its order stays.
     pub fn rename(&mut self, old_id: &str, new_id: &str) -> Option<&mut Member> {
         let mut member = self.remove(old_id)?;
         member.id = new_id.to_owned();
@@ -235,7 +235,7 @@ impl Members {
         self.by_id.values().filter(awaiting).count()
     }
 
-    /// The longest that a member may take to join again (ms).
+    /// The longest rebalance timeout of all members (ms).
     pub fn rebalance_timeout_ms(&self) -> i64 {
         let timeouts = self
             .by_id
@@ -248,8 +248,8 @@ impl Members {
         self.by_id.values().all(|member| member.supports(protocol))
     }
 
-    /// The protocol with the most votes among those that all members support. Each votes for the one
-    /// it likes best; a tie goes to what `leader` likes better.
+    /// The protocol with the most votes among those that all members support. Each member votes for its
+    /// most preferred one; `leader`'s preference decides a tie.
     pub fn select_protocol(&self, leader: &str) -> Option<String> {
         let names = self.get(leader)?.protocols.iter().map(|own| &own.name);
         let candidates: Vec<&String> = names.filter(|name| self.all_support(name)).collect();
@@ -266,7 +266,7 @@ impl Members {
         candidates.get(first).map(|name| (*name).clone())
     }
 
-    /// What the leader gets to see.
+    /// The members as the leader sees them.
     pub fn joined(&self, protocol: &str) -> Vec<JoinedMember> {
         let joined = |member: &Member| JoinedMember {
             member_id: member.id.clone(),

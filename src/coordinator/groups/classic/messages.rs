@@ -1,14 +1,14 @@
-//! What goes into a group and what comes out of it.
+//! The requests, answers, actions and snapshots of a group.
 
 use crate::coordinator::groups::error::GroupError;
 use crate::coordinator::parked::Token;
 use bytes::Bytes;
 
-/// The identity of a snapshot that is on its way to the disk.
+/// Identifies a snapshot that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PersistId(pub u64);
 
-/// A way to assign partitions that a member supports, and what it says about itself for it.
+/// An assignment strategy that a member supports, and the member's metadata for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol {
     pub name: String,
@@ -20,7 +20,8 @@ pub struct Protocol {
 pub struct JoinRequest {
     /// Empty for a member that has no id yet.
     pub member_id: String,
-    /// The id it gets if it has none: unique, made by the caller so that the group needs no chance.
+    /// The id that the member gets if it has none. The caller makes a unique one, so that the group needs
+    /// no random numbers.
     pub new_member_id: String,
     /// Set for static members (KIP-345).
     pub instance_id: Option<String>,
@@ -38,7 +39,7 @@ pub struct JoinRequest {
     pub supports_skip_assignment: bool,
 }
 
-/// A member asks for its assignment; the leader brings everybody's.
+/// A member asks for its assignment; the leader brings the assignments of all members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyncRequest {
     pub member_id: String,
@@ -52,12 +53,12 @@ pub struct SyncRequest {
     pub assignments: Vec<(String, Bytes)>,
 }
 
-/// Who commits offsets.
+/// The client that commits offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitRequest {
     pub member_id: String,
     pub instance_id: Option<String>,
-    /// Negative for a client that is no member.
+    /// Negative for a client that is not a member.
     pub generation: i32,
     /// In a transaction the group's state does not matter (KIP-447).
     pub transactional: bool,
@@ -71,7 +72,7 @@ pub struct LeavingMember {
     pub instance_id: Option<String>,
 }
 
-/// What became of one of the members that a LeaveGroup request names, in the request's order.
+/// The result for one of the members that a LeaveGroup request names, in the request's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaveResult {
     pub member_id: String,
@@ -79,12 +80,12 @@ pub struct LeaveResult {
     pub result: Result<(), GroupError>,
 }
 
-/// What the caller is to do.
+/// What the caller must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Answer a parked (or just arrived) request.
+    /// Answer a request that is parked or has just arrived.
     Reply(Token, Reply),
-    /// Store the snapshot, in the order of the ids, and say so with `persist_done`.
+    /// Write the snapshot, in the order of the ids, and call `persist_done` with the result.
     Persist(PersistId, Box<GroupSnapshot>),
 }
 
@@ -103,7 +104,7 @@ pub struct JoinReply {
     pub leader: String,
     /// The leader need not assign anything (KIP-814).
     pub skip_assignment: bool,
-    /// All members, for the leader; else empty.
+    /// All members, for the leader; empty for others.
     pub members: Vec<JoinedMember>,
 }
 
@@ -112,7 +113,7 @@ pub struct JoinReply {
 pub struct JoinedMember {
     pub member_id: String,
     pub instance_id: Option<String>,
-    /// For the protocol that was chosen.
+    /// For the chosen protocol.
     pub metadata: Bytes,
 }
 
@@ -123,7 +124,7 @@ pub struct SyncReply {
     pub assignment: Bytes,
 }
 
-/// What a group is after a restart.
+/// What is stored of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSnapshot {
     /// `None` for a group that never had members.

@@ -1,14 +1,13 @@
 //! Consumer groups of the classic protocol, as pure state: events in, actions out.
 //!
-//! Nothing here does I/O or reads a clock. Every event brings `now_ms`: milliseconds on a clock that
-//! never goes back, and that also makes sense after a restart, because the times in snapshots and
-//! commits are on it too (the wall clock read once at start, plus the monotonic time since).
+//! Nothing here does I/O or reads a clock. Every event brings `now_ms`: milliseconds on a clock that never
+//! goes back. It is the wall clock read once at start plus the monotonic time since, because the times in
+//! snapshots and commits must make sense after a restart.
 //!
 //! - [`group`]: the state machine of one group's membership; the table below is its summary.
-//! - `member`: what is known of a group's members, and their vote.
+//! - `member`: a group's members, and their vote for a protocol.
 //! - [`messages`]: the events, the answers, the actions and the snapshot.
-//! - [`offsets`]: the offsets that one group committed, and their retention.
-//! - [`subscription`]: which topics a member asked for, where that can be read at all.
+//! - [`subscription`]: which topics a member subscribed to.
 //!
 //! # States and events
 //!
@@ -19,7 +18,7 @@
 //! | join, known member | `UnknownMemberId` | parked | same metadata: current generation; changed: Preparing | leader or changed: Preparing; else current generation |
 //! | join, static, no member id, instance known | – | new id, parked | new id, Preparing | new id; same protocol: answered once durable; else Preparing |
 //! | all known and pending members joined | – | Completing, joins answered (after the initial delay) | – | – |
-//! | join timer | – | absent dynamic members out, then Completing; nobody joined: again; nobody left: Empty | – | – |
+//! | join timer | – | absent dynamic members out, then Completing; no member joined: again; no member left: Empty | – | – |
 //! | sync | `UnknownMemberId` | `RebalanceInProgress` | parked; the leader's is persisted | its assignment |
 //! | assignment durable | ignored | ignored | Stable, syncs answered | ignored |
 //! | assignment not durable | ignored | ignored | syncs `NotCoordinator`, Preparing | ignored |

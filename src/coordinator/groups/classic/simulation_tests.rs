@@ -1,9 +1,9 @@
 //! A group among simulated clients: random orders, delays, crashes, lies and restarts.
 //!
-//! A run is a function of its seed, which is printed. Checked all the time: every request is answered
-//! once; no partition is given to two members in one generation, by whatever way an answer took; no
-//! generation is used twice, over a restart too; nothing is told that is not durable. After the chaos:
-//! the group is stable with exactly the clients that live, and every partition has an owner.
+//! A run is a function of its seed, which is printed. Checked all the time: every request is answered once;
+//! no partition has two owners in one generation, whatever path the answers took; no generation is used
+//! twice, over a restart too; no answer says what is not durable. Checked after the chaos: the group is
+//! stable with exactly the clients that live, and every partition has an owner.
 
 use super::group::{Group, GroupState};
 use super::messages::*;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 const PARTITIONS: u8 = 12;
 const CHAOS_MS: i64 = 10 * 60_000;
-/// New members and parked requests of dead clients may take five minutes to go; then all is done
-/// within a few session and rebalance timeouts.
+/// New members and parked requests of dead clients may take five minutes to go; the rest takes a few
+/// session and rebalance timeouts.
 const CALM_MS: i64 = 15 * 60_000;
 const SEEDS: u64 = 150;
 /// Runs only this seed.
@@ -52,7 +52,7 @@ enum Phase {
     Running,
 }
 
-/// What a real client keeps in its head.
+/// The state of a client.
 struct Client {
     name: usize,
     instance: Option<String>,
@@ -68,8 +68,8 @@ struct Client {
     generation: i32,
     phase: Phase,
     owned: BTreeSet<u8>,
-    /// Changes whenever what is under way for it no longer counts.
-    turn: u64,
+    /// Changes when requests and answers that are under way no longer count.
+    epoch: u64,
     waiting_for: Option<Token>,
 }
 
@@ -99,13 +99,13 @@ struct Simulation {
     pending: BTreeMap<(i64, u64), Event>,
     next: u64,
     clients: Vec<Client>,
-    /// Requests that are not answered yet: who asked, in which turn, in which generation.
+    /// Requests that are not answered yet: the client, its epoch, and the generation.
     open: BTreeMap<Token, (usize, u64, i32)>,
-    /// How often the broker was restarted: what it began before does not end.
+    /// How often the broker was restarted: what it began before a restart does not end.
     life: u64,
     on_disk: Option<GroupSnapshot>,
     in_flight: BTreeMap<PersistId, GroupSnapshot>,
-    /// Who was given a partition, by generation.
+    /// The owner of each partition, by generation.
     given: BTreeMap<(i32, u8), String>,
     last: (GroupState, i32),
     /// Generations that members heard of.
@@ -174,7 +174,7 @@ impl Simulation {
             generation: -1,
             phase: Phase::Joining,
             owned: BTreeSet::new(),
-            turn: 0,
+            epoch: 0,
             waiting_for: None,
         });
         let delay_ms = self.random.below(10_000);
@@ -220,16 +220,16 @@ impl Simulation {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Arrives(client, turn, request) => self.arrive(client, turn, request),
-            Event::Answered(client, turn, reply) => {
+            Event::Arrives(client, epoch, request) => self.arrive(client, epoch, request),
+            Event::Answered(client, epoch, reply) => {
                 let current = &self.clients[client];
-                if current.alive && current.turn == turn {
+                if current.alive && current.epoch == epoch {
                     self.answered(client, reply);
                 }
             }
-            Event::Starts(client, turn) => {
+            Event::Starts(client, epoch) => {
                 let current = &self.clients[client];
-                if current.alive && current.turn == turn {
+                if current.alive && current.epoch == epoch {
                     self.send_join(client);
                 }
             }
@@ -272,7 +272,7 @@ impl Simulation {
                 Action::Persist(id, snapshot) => {
                     self.in_flight.insert(id, *snapshot);
                     let ok = self.calm || !self.random.one_in(20);
-                    // One after the other, as a log writes them.
+                    // In order, as in a log.
                     let delay_ms = 5;
                     self.after(delay_ms, Event::Persisted(self.life, id, ok));
                 }
@@ -283,18 +283,18 @@ impl Simulation {
 
     fn reply(&mut self, token: Token, reply: Reply) {
         let opened = self.open.remove(&token);
-        let (client, turn, generation) = opened.expect("a request is answered once");
+        let (client, epoch, generation) = opened.expect("a request is answered once");
         match &reply {
             Reply::Sync(Ok(reply)) => self.note_assignment(client, generation, &reply.assignment),
             Reply::Join(Ok(reply)) => assert_eq!(reply.generation, self.group.generation()),
             _ => {}
         }
         let delay_ms = self.latency(client);
-        self.after(delay_ms, Event::Answered(client, turn, reply));
+        self.after(delay_ms, Event::Answered(client, epoch, reply));
     }
 
-    /// The rule of rules: one owner for a partition in a generation. A static member is one, under
-    /// whatever id.
+    /// The most important rule: a partition has one owner in a generation. A static member is the same owner
+    /// under every id.
     fn note_assignment(&mut self, client: usize, generation: i32, assignment: &Bytes) {
         let stored = self.on_disk.as_ref().expect("told only what is durable");
         assert_eq!(stored.generation, generation, "told only what is durable");
@@ -366,13 +366,13 @@ impl Simulation {
         }
     }
 
-    /// The process dies. Its connection breaks, unless the whole host is gone: then nobody is told.
+    /// The process dies. Its connection breaks, unless the whole host is gone.
     fn kill(&mut self, client: usize) {
         if self.calm || !self.random.one_in(3) {
             self.drop_request(client);
         }
         self.clients[client].alive = false;
-        self.clients[client].turn += 1;
+        self.clients[client].epoch += 1;
     }
 
     /// A static member's process starts again at once, without its member id.
@@ -432,7 +432,7 @@ impl Simulation {
         };
         let durable = self.group.generation();
         if self.restarted_from == durable {
-            // Died twice from the same state: what the first life began is not remembered.
+            // It died twice from the same state: what the first run began is not remembered.
             self.started.retain(|generation| *generation <= durable);
         }
         self.restarted_from = durable;
@@ -487,37 +487,37 @@ impl Simulation {
         Token(self.next)
     }
 
-    /// Forgets what is under way and joins after a while.
+    /// Forgets requests that are under way and joins after a while.
     fn start_over(&mut self, client: usize, delay_ms: i64) {
         let current = &mut self.clients[client];
-        current.turn += 1;
+        current.epoch += 1;
         current.phase = Phase::Joining;
         current.waiting_for = None;
-        let turn = current.turn;
-        self.after(delay_ms, Event::Starts(client, turn));
+        let epoch = current.epoch;
+        self.after(delay_ms, Event::Starts(client, epoch));
     }
 
     fn send(&mut self, client: usize, request: Request) {
         let delay_ms = self.latency(client);
-        let turn = self.clients[client].turn;
-        self.after(delay_ms, Event::Arrives(client, turn, request));
+        let epoch = self.clients[client].epoch;
+        self.after(delay_ms, Event::Arrives(client, epoch, request));
     }
 
-    /// A dead client's requests may still arrive; nobody waits for them.
-    fn arrive(&mut self, client: usize, turn: u64, request: Request) {
+    /// A dead client's requests may still arrive; their answers are dropped.
+    fn arrive(&mut self, client: usize, epoch: u64, request: Request) {
         let mut out = Vec::new();
         let token = self.token();
-        let is_waiting = self.clients[client].alive && self.clients[client].turn == turn;
+        let is_waiting = self.clients[client].alive && self.clients[client].epoch == epoch;
         if is_waiting && !matches!(request, Request::Heartbeat) {
             self.clients[client].waiting_for = Some(token);
         }
         match request {
             Request::Join(request) => {
-                self.open.insert(token, (client, turn, -1));
+                self.open.insert(token, (client, epoch, -1));
                 self.group.join(request, token, self.now_ms, &mut out);
             }
             Request::Sync(request) => {
-                self.open.insert(token, (client, turn, request.generation));
+                self.open.insert(token, (client, epoch, request.generation));
                 self.group.sync(request, token, self.now_ms, &mut out);
             }
             Request::Heartbeat => {
@@ -541,7 +541,7 @@ impl Simulation {
         if !current.cooperative {
             current.owned.clear();
         }
-        // A cooperative client says what it has.
+        // A cooperative client reports its partitions.
         let owned: Vec<u8> = current.owned.iter().copied().collect();
         let request = JoinRequest {
             member_id: current.member_id.clone(),
@@ -599,7 +599,7 @@ impl Simulation {
         current.owned = assigned;
         current.phase = Phase::Running;
         if current.cooperative && revoked {
-            // Others wait for what it just gave up.
+            // Others wait for the partitions it just gave up.
             self.start_over(client, 0);
         }
     }
@@ -616,11 +616,11 @@ impl Simulation {
             Err(error) if self.clients[client].phase == Phase::Running => {
                 self.failed(client, error)
             }
-            // While it syncs, it hears of errors from that.
+            // While it syncs, the answer to the sync brings errors.
             _ => {
                 let current = &self.clients[client];
                 let pause_ms = current.session_ms / 3;
-                let event = Event::Arrives(client, current.turn, Request::Heartbeat);
+                let event = Event::Arrives(client, current.epoch, Request::Heartbeat);
                 self.after(pause_ms, event);
             }
         }
@@ -640,7 +640,7 @@ impl Simulation {
                 let newer = &self.clients[client + 1..];
                 let instance = &self.clients[client].instance;
                 let is_replaced = newer.iter().any(|other| other.instance == *instance);
-                // Else it is fenced by itself: its answer with the new id was lost.
+                // Otherwise it fenced itself: its answer with the new id was lost.
                 self.clients[client].member_id.clear();
                 if is_replaced {
                     return self.kill(client);
@@ -654,7 +654,7 @@ impl Simulation {
 
     // ---- the end ----
 
-    /// With clients that live and a disk that works, every group gets done.
+    /// With living clients and a working disk every group becomes stable.
     fn check_settled(&self) {
         let living: Vec<&Client> = self.clients.iter().filter(|client| client.alive).collect();
         let members = self.group.snapshot().members;
@@ -692,8 +692,7 @@ impl Simulation {
     }
 }
 
-/// Deals the partitions out. Cooperatively, what one has and another is to get stays with nobody for
-/// a generation.
+/// Assigns the partitions. Cooperatively, a partition that changes its owner has none for one generation.
 fn assign(members: &[JoinedMember], cooperative: bool) -> Vec<(String, Bytes)> {
     let mut members: Vec<&JoinedMember> = members.iter().collect();
     members.sort_by_key(|member| &member.member_id);

@@ -1,13 +1,13 @@
 //! Which topics a member of a consumer group subscribed to.
 //!
-//! The bytes belong to the clients; Kafka looks into them for retention and for OffsetDelete, and so
-//! do we. Every version of the format starts like version 0: version i16, then an array (i32) of
+//! The bytes are the clients' own format. As in Kafka they are read for retention and for OffsetDelete.
+//! Every version of the format starts like version 0: version i16, then an array (i32) of
 //! topic names (i16 length), big endian.
 
-/// The protocol type of Kafka's consumers. Others (Connect) say different things in their metadata.
+/// The protocol type of Kafka's consumers. Other types (Connect) have other metadata.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 
-/// The topics of a subscription; `None` where it cannot be read.
+/// The topics of a subscription; `None` when it cannot be read.
 pub fn topics(metadata: &[u8]) -> Option<Vec<&str>> {
     let mut rest = metadata;
     let version = i16::from_be_bytes(take(&mut rest)?);

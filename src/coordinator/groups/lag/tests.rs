@@ -1,9 +1,10 @@
-//! The rules, and lookups in partitions over real files.
+//! The rules of lag, and lookups in partitions over real files.
 
 use super::*;
 use crate::config::TopicConfig;
 use crate::engine::partition::AckWhen;
 use crate::engine::tests::{append, append_one, create, flush, key, start};
+use crate::io::reactor;
 use crate::log::batch::build::BatchBuilder;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -17,7 +18,7 @@ fn nobody_is_ahead_of_the_end() {
     assert_eq!(
         records_behind(12, 10),
         0,
-        "the partition was made anew, shorter"
+        "the partition was created again and is shorter"
     );
 }
 
@@ -81,7 +82,7 @@ async fn engine() -> (tempfile::TempDir, Rc<Engine>, PartitionKey) {
     (dir, engine, key)
 }
 
-/// Appends a batch whose first record is so many seconds younger than those from long ago.
+/// Appends a batch whose first record is `seconds` later than `LONG_AGO_MS`.
 async fn append_at(engine: &Rc<Engine>, key: PartitionKey, seconds: i64, values: &[&str]) {
     let batch = BatchBuilder {
         base_timestamp: LONG_AGO_MS + 1000 * seconds,
@@ -105,7 +106,7 @@ async fn lag(
     lags_here(engine, &[question]).await[0].unwrap()
 }
 
-/// The timestamp of the oldest record not committed, in milliseconds after long ago.
+/// The timestamp of the oldest record not committed, in milliseconds after `LONG_AGO_MS`.
 async fn oldest_ms(engine: &Rc<Engine>, key: PartitionKey, committed: i64) -> i64 {
     let oldest = lag(engine, key, committed, None).await.oldest;
     oldest.unwrap().timestamp - LONG_AGO_MS
@@ -113,7 +114,7 @@ async fn oldest_ms(engine: &Rc<Engine>, key: PartitionKey, committed: i64) -> i6
 
 #[test]
 fn the_oldest_record_is_found_inside_of_batches_of_any_size() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (dir, engine, key) = engine().await;
         let large = "x".repeat(3 * READ_BYTES);
         append_at(&engine, key, 0, &["a", "b"]).await;
@@ -121,7 +122,7 @@ fn the_oldest_record_is_found_inside_of_batches_of_any_size() {
         append_at(&engine, key, 70, &["d"]).await;
         flush(&engine);
         let again = start(dir.path(), 1).remove(0);
-        // The second has its segment still to be loaded.
+        // The second engine has not loaded the segment.
         for engine in [engine, again] {
             for (offset, ms) in [0, 1, 50_000, 50_001, 70_000].into_iter().enumerate() {
                 assert_eq!(oldest_ms(&engine, key, offset as i64).await, ms);
@@ -132,7 +133,7 @@ fn the_oldest_record_is_found_inside_of_batches_of_any_size() {
 
 #[test]
 fn who_has_committed_all_is_not_behind() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         let none = Lag {
             records: 0,
@@ -151,7 +152,7 @@ fn who_has_committed_all_is_not_behind() {
 
 #[test]
 fn deleted_records_count_as_lag_and_have_no_age() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         append_at(&engine, key, 0, &["a", "b", "c", "d"]).await;
         flush(&engine);
@@ -173,7 +174,7 @@ fn deleted_records_count_as_lag_and_have_no_age() {
         delete(4).await;
         let behind = lag(&engine, key, 1, behind.oldest).await;
         assert_eq!((behind.records, behind.seconds), (3, Some(0.0)));
-        // What comes next has an age again.
+        // Later records have an age again.
         append_at(&engine, key, 9, &["e"]).await;
         flush(&engine);
         let behind = lag(&engine, key, 1, behind.oldest).await;
@@ -183,12 +184,12 @@ fn deleted_records_count_as_lag_and_have_no_age() {
 
 #[test]
 fn a_known_time_is_not_looked_up_again_while_it_is_that_of_the_same_record() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         append_at(&engine, key, 0, &["a", "b"]).await;
         flush(&engine);
         let era = engine.partition(key).unwrap().borrow().log.era();
-        // It is not what the log says, so one sees which of them is told.
+        // Not the timestamp in the log, so that the test sees which one is used.
         let known = OldestRecord {
             from: 0,
             era,
@@ -223,7 +224,7 @@ async fn append_bytes(engine: &Rc<Engine>, key: PartitionKey, batch: Vec<u8>) {
 
 #[test]
 fn what_compaction_left_of_a_batch_is_passed_over() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         let mut left = BatchBuilder::default().build(&["a"]);
         // Ten offsets, of which the first has a record.
@@ -237,14 +238,14 @@ fn what_compaction_left_of_a_batch_is_passed_over() {
 
 #[test]
 fn a_batch_that_cannot_be_unpacked_is_as_old_as_its_earliest_record() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let (_dir, engine, key) = engine().await;
         let times = BatchBuilder {
             base_timestamp: LONG_AGO_MS,
             ..BatchBuilder::default()
         };
         let mut batch = times.build(&["a", "b"]);
-        // It says that it is compressed with zstd, and is not.
+        // Its header says zstd, and its records are not compressed.
         batch[22] = 4;
         append_bytes(&engine, key, batch).await;
         flush(&engine);

@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// -1 is null; anything lower is nonsense.
+/// -1 is null; lower values are errors.
 fn classic_length(length: i32) -> Result<Option<usize>, FormatError> {
     match length {
         -1 => Ok(None),
@@ -199,7 +199,7 @@ impl Writer {
         self.content.extend_from_slice(value);
     }
 
-    /// The length of bytes or of an array. Both are far below 2 GiB: a record is.
+    /// The length of bytes or of an array. It is far below 2 GiB, as every record is.
     pub fn length(&mut self, length: usize) {
         debug_assert!(i32::try_from(length).is_ok());
         if self.flexible {
@@ -216,7 +216,7 @@ impl Writer {
         }
     }
 
-    /// Ends a structure that has one tagged field. Nothing in the classic form, which has none.
+    /// Ends a structure that has one tagged field. The classic form has no tagged fields.
     pub fn only_tagged_field(&mut self, tag: u32, value: &[u8]) {
         if self.flexible {
             self.unsigned_varint(1);

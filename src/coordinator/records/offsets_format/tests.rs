@@ -97,7 +97,7 @@ fn offsets_in_every_version() {
     for (version, bytes) in (0..).zip(OFFSET_VALUES) {
         let value = offset_value(version);
         assert_eq!(OffsetValue::decode(bytes), Ok(value), "v{version}");
-        // What a version cannot say is left out.
+        // Fields that a version does not have are left out.
         let full = OffsetValue {
             leader_epoch: 5,
             expire_timestamp: 9,

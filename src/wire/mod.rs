@@ -1,5 +1,5 @@
-//! The primitive types of Kafka's protocol: [`Reader`] takes a request frame apart, [`Writer`]
-//! builds a reply.
+//! The primitive types of Kafka's protocol and of the records in its internal topics: [`Reader`] takes
+//! a frame or a record apart, [`Writer`] builds one.
 //!
 //! Both know whether the message is *flexible* (KIP-482). A flexible message writes lengths as
 //! unsigned varints of length + 1 ("compact"), and ends each structure with tagged fields. A
@@ -8,7 +8,11 @@
 //!
 //! All integers are big-endian, except in varints.
 
+pub mod codec;
 mod reader;
+#[cfg(test)]
+pub mod round_trip;
+pub mod schema;
 mod writer;
 
 pub use reader::Reader;

@@ -1,10 +1,9 @@
-//! Building replies.
+//! Writing replies and records.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 use super::{SIZE_PREFIX_BYTES, STRING_BYTES_MAX, WireError};
-use crate::kafka::error::ErrorCode;
 
 /// Room for a reply without records: most fit, so most replies cost one allocation.
 const HEAD_BYTES: usize = 256;
@@ -34,8 +33,8 @@ impl Reply {
     }
 }
 
-/// Builds one reply: fields are copied into a buffer of the writer's own, record slices are kept
-/// aside with the place where they belong and are never copied.
+/// Builds a frame or a record: fields are copied into a buffer of the writer's own, shared slices are
+/// kept aside with the place where they belong and are never copied.
 #[derive(Debug)]
 pub struct Writer {
     own: BytesMut,
@@ -45,31 +44,51 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a reply with a place for its size and the response header. Header version 1 ends
-    /// with tagged fields, version 0 does not; which one applies is
-    /// [`Api::response_header_is_flexible`](crate::kafka::api::Api::response_header_is_flexible).
-    pub fn new(correlation_id: i32, flexible_header: bool, flexible: bool) -> Self {
-        let mut writer = Self {
-            own: BytesMut::with_capacity(HEAD_BYTES),
+    /// Starts what is part of something else: a record's key, say. Allocates nothing yet.
+    pub fn new(flexible: bool) -> Self {
+        Self {
+            own: BytesMut::new(),
             shared: Vec::new(),
-            flexible: flexible_header,
-        };
-        writer.i32(0);
-        writer.i32(correlation_id);
-        writer.no_tagged_fields();
-        writer.flexible = flexible;
-        writer
+            flexible,
+        }
     }
 
-    /// Ends the reply: the size before the frame is now known.
+    /// Starts a frame, with a place for its size.
+    pub fn frame(flexible: bool) -> Self {
+        let mut own = BytesMut::with_capacity(HEAD_BYTES);
+        own.put_bytes(0, SIZE_PREFIX_BYTES);
+        Self {
+            own,
+            shared: Vec::new(),
+            flexible,
+        }
+    }
+
+    /// Ends a frame: the size before it is now known.
     ///
     /// # Errors
     /// `TooLarge` when the protocol cannot say that size.
+    ///
+    /// # Panics
+    /// When the writer was not started with [`Writer::frame`].
     pub fn finish(mut self) -> Result<Reply, WireError> {
         let bytes = self.len() - SIZE_PREFIX_BYTES;
         let size = i32::try_from(bytes).map_err(|_| WireError::TooLarge(bytes))?;
         self.own[..SIZE_PREFIX_BYTES].copy_from_slice(&size.to_be_bytes());
+        Ok(Reply {
+            parts: self.into_parts(),
+        })
+    }
 
+    /// What was written, in one piece.
+    pub fn into_vec(self) -> Vec<u8> {
+        if self.shared.is_empty() {
+            return self.own.into();
+        }
+        self.into_parts().concat()
+    }
+
+    fn into_parts(self) -> Vec<Bytes> {
         let mut own = self.own.freeze();
         let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
         let mut taken = 0;
@@ -83,7 +102,7 @@ impl Writer {
         if !own.is_empty() {
             parts.push(own);
         }
-        Ok(Reply { parts })
+        parts
     }
 
     /// Bytes written so far, the size prefix and shared slices included.
@@ -92,14 +111,14 @@ impl Writer {
         self.own.len() + shared
     }
 
-    /// Never true of a reply, which starts with its header.
+    /// Never true of a frame, which starts with its size.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether compact forms and tagged fields are written.
-    pub fn is_flexible(&self) -> bool {
-        self.flexible
+    /// Switches form: the header of a reply may have another one than its body.
+    pub fn set_flexible(&mut self, flexible: bool) {
+        self.flexible = flexible;
     }
 
     pub fn bool(&mut self, value: bool) {
@@ -136,10 +155,6 @@ impl Writer {
 
     pub fn uuid(&mut self, value: Uuid) {
         self.own.put_slice(value.as_bytes());
-    }
-
-    pub fn error_code(&mut self, error: ErrorCode) {
-        self.i16(error.code());
     }
 
     /// An unsigned varint: seven bits a byte, least significant first.
@@ -228,20 +243,11 @@ impl Writer {
         }
         let mut fields = TaggedFields {
             count: 0,
-            encoded: Self::fragment(),
+            encoded: Self::new(true),
         };
         write(&mut fields);
         self.unsigned_varint(fields.count);
         self.append(fields.encoded);
-    }
-
-    /// A piece of a flexible message. Allocates nothing until something is written.
-    fn fragment() -> Self {
-        Self {
-            own: BytesMut::new(),
-            shared: Vec::new(),
-            flexible: true,
-        }
     }
 
     fn append(&mut self, fragment: Self) {
@@ -285,7 +291,7 @@ impl TaggedFields {
     /// Adds the field `tag`, whose value `write` writes. Kafka leaves out fields that hold their
     /// default; so should callers.
     pub fn field(&mut self, tag: u32, write: impl FnOnce(&mut Writer)) {
-        let mut value = Writer::fragment();
+        let mut value = Writer::new(true);
         write(&mut value);
         self.count += 1;
         self.encoded.unsigned_varint(tag);
@@ -306,73 +312,75 @@ pub fn cut_to(value: &str, bytes_max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::wire::Reader;
+    use crate::wire::Reader;
 
     #[test]
-    fn a_reply_starts_with_its_size_and_the_correlation_id() {
-        let mut writer = Writer::new(7, true, true);
+    fn a_frame_starts_with_its_size_and_a_record_with_itself() {
+        let mut writer = Writer::frame(true);
         writer.i16(-2);
         let reply = writer.finish().unwrap();
         assert_eq!(reply.parts.len(), 1);
-        assert_eq!(
-            reply.to_vec(),
-            b"\x00\x00\x00\x07\x00\x00\x00\x07\x00\xff\xfe"
-        );
+        assert_eq!(reply.to_vec(), b"\x00\x00\x00\x02\xff\xfe");
+
+        let mut writer = Writer::new(true);
+        writer.i16(-2);
+        assert_eq!(writer.into_vec(), b"\xff\xfe");
     }
 
     #[test]
     fn shared_slices_are_parts_in_their_place_and_are_not_copied() {
         let first = Bytes::from(vec![1; 5]);
         let second = Bytes::from(vec![2; 3]);
-        let mut writer = Writer::new(1, false, false);
-        writer.shared_bytes(&[first.clone(), Bytes::new(), second.clone()]);
-        writer.i8(9);
-        writer.shared_bytes(&[]);
-        assert_eq!(writer.len(), 8 + 4 + 8 + 1 + 4);
+        let write = |mut writer: Writer| {
+            writer.shared_bytes(&[first.clone(), Bytes::new(), second.clone()]);
+            writer.i8(9);
+            writer.shared_bytes(&[]);
+            writer
+        };
+        let writer = write(Writer::frame(false));
+        assert_eq!(writer.len(), 4 + 4 + 8 + 1 + 4);
         let reply = writer.finish().unwrap();
 
         assert_eq!(reply.parts.len(), 4);
         assert_eq!(reply.parts[1].as_ptr(), first.as_ptr());
         assert_eq!(reply.parts[2].as_ptr(), second.as_ptr());
-        assert_eq!(reply.len(), 25);
+        assert_eq!(reply.len(), 21);
         let whole = reply.to_vec();
-        assert_eq!(whole[..4], 21u32.to_be_bytes());
-        assert_eq!(
-            whole[8..],
-            *b"\x00\x00\x00\x08\x01\x01\x01\x01\x01\x02\x02\x02\x09\x00\x00\x00\x00"
-        );
+        assert_eq!(whole[..4], 17u32.to_be_bytes());
+        let fields = b"\x00\x00\x00\x08\x01\x01\x01\x01\x01\x02\x02\x02\x09\x00\x00\x00\x00";
+        assert_eq!(whole[4..], *fields);
+        assert_eq!(write(Writer::new(false)).into_vec(), fields);
     }
 
     #[test]
     fn shared_slices_keep_their_place_inside_tagged_fields() {
         let slice = Bytes::from_static(b"xyz");
-        let mut writer = Writer::new(1, false, true);
+        let mut writer = Writer::new(true);
         writer.tagged_fields(|fields| {
             fields.field(0, |w| w.i8(4));
             fields.field(3, |w| w.shared_bytes(&[slice]));
         });
-        let whole = writer.finish().unwrap().to_vec();
-        assert_eq!(whole[8..], *b"\x02\x00\x01\x04\x03\x04\x04xyz");
+        assert_eq!(writer.into_vec(), b"\x02\x00\x01\x04\x03\x04\x04xyz");
     }
 
     #[test]
     fn a_reply_whose_size_the_protocol_cannot_say_is_none() {
         let slice = Bytes::from(vec![0; 1 << 20]);
-        let mut writer = Writer::new(1, false, false);
+        let mut writer = Writer::frame(false);
         for _ in 0..2 {
             writer.shared_bytes(&vec![slice.clone(); 1024]);
         }
-        let bytes = (2 << 30) + 4 + 2 * 4;
+        let bytes = (2 << 30) + 2 * 4;
         assert_eq!(writer.finish(), Err(WireError::TooLarge(bytes)));
     }
 
     #[test]
     fn varints_read_back() {
         for value in [0, 1, -1, 63, 64, -65, i32::MAX, i32::MIN] {
-            let mut writer = Writer::new(0, false, true);
+            let mut writer = Writer::new(true);
             writer.varint(value);
             writer.varlong(i64::from(value) << 31);
-            let frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
+            let frame = Bytes::from(writer.into_vec());
             let mut reader = Reader::new(&frame, true);
             assert_eq!(reader.varint(), Ok(value));
             assert_eq!(reader.varlong(), Ok(i64::from(value) << 31));
@@ -383,9 +391,9 @@ mod tests {
     fn a_string_too_long_for_the_protocol_is_cut_at_a_character() {
         let long = "é".repeat(STRING_BYTES_MAX);
         for flexible in [false, true] {
-            let mut writer = Writer::new(0, false, flexible);
+            let mut writer = Writer::new(flexible);
             writer.string(&long);
-            let frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
+            let frame = Bytes::from(writer.into_vec());
             let text = Reader::new(&frame, flexible).string().unwrap().to_owned();
             assert_eq!(text.len(), STRING_BYTES_MAX - 1);
         }

@@ -1,4 +1,4 @@
-//! Reading requests.
+//! Reading frames and records.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ const ARRAY_BYTES_FLOOR: usize = 256 * 1024;
 /// things, and an answer takes many times what it answers.
 const ARRAY_BYTES_CEILING: usize = 32 * 1024 * 1024;
 
-/// A cursor over one request frame.
+/// A cursor over one frame, or one record of an internal topic.
 ///
 /// Strings borrow from the frame and byte fields are slices that share it, so reading copies
 /// nothing. Every method checks against the end of the frame: no input makes one panic.
@@ -29,7 +29,9 @@ const ARRAY_BYTES_CEILING: usize = 32 * 1024 * 1024;
 /// [`Reader::array_budget_bytes`], which is therefore the most that decoding a frame allocates.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
-    frame: &'a Bytes,
+    frame: &'a [u8],
+    /// The same bytes, if slices of them can be shared.
+    shared: Option<&'a Bytes>,
     position: usize,
     /// Where this reader stops: the end of the frame, or of one tagged field.
     end: usize,
@@ -42,7 +44,17 @@ impl<'a> Reader<'a> {
     /// A reader at the start of `frame` (without its size prefix).
     pub fn new(frame: &'a Bytes, flexible: bool) -> Self {
         Self {
+            shared: Some(frame),
+            ..Self::over(frame, flexible)
+        }
+    }
+
+    /// A reader at the start of bytes that nobody shares. Byte fields are read with
+    /// [`Reader::borrowed_bytes`], for [`Reader::bytes`] would copy them.
+    pub fn over(frame: &'a [u8], flexible: bool) -> Self {
+        Self {
             frame,
+            shared: None,
             position: 0,
             end: frame.len(),
             budget_bytes: Self::array_budget_bytes(frame.len()),
@@ -162,7 +174,17 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let range = self.take(length)?;
-        Ok(Some(self.frame.slice(range)))
+        Ok(Some(match self.shared {
+            Some(frame) => frame.slice(range),
+            None => Bytes::copy_from_slice(self.slice(range)?),
+        }))
+    }
+
+    /// Bytes that cannot be null, as a slice that borrows from the frame.
+    pub fn borrowed_bytes(&mut self) -> Result<&'a [u8], WireError> {
+        let length = self.length()?.ok_or(WireError::UnexpectedNull)?;
+        let range = self.take(length)?;
+        self.slice(range)
     }
 
     /// An array that cannot be null; `element` reads one element and must consume at least a byte.
@@ -237,7 +259,7 @@ impl<'a> Reader<'a> {
             return Err(WireError::StringTooLong(length));
         }
         let range = self.take(length)?;
-        let bytes = self.frame.get(range).ok_or(WireError::Truncated)?;
+        let bytes = self.slice(range)?;
         std::str::from_utf8(bytes).map_err(|_| WireError::InvalidUtf8)
     }
 
@@ -273,7 +295,7 @@ impl<'a> Reader<'a> {
 
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let range = self.take(N)?;
-        let bytes = self.frame.get(range).ok_or(WireError::Truncated)?;
+        let bytes = self.slice(range)?;
         bytes.try_into().map_err(|_| WireError::Truncated)
     }
 
@@ -287,13 +309,15 @@ impl<'a> Reader<'a> {
         Ok(start..self.position)
     }
 
+    fn slice(&self, range: Range<usize>) -> Result<&'a [u8], WireError> {
+        self.frame.get(range).ok_or(WireError::Truncated)
+    }
+
     fn within(&self, range: Range<usize>) -> Self {
         Self {
-            frame: self.frame,
             position: range.start,
             end: range.end,
-            budget_bytes: self.budget_bytes,
-            flexible: self.flexible,
+            ..self.clone()
         }
     }
 }
