@@ -425,7 +425,7 @@ impl Driver {
             return;
         };
         if let Some(file) = running.unsynced.pop() {
-            if fails {
+            if fails || self.disk.owes_error(&file) {
                 fault::inject(Op::Sync, 0, 5, false);
             }
             if let Err(error) = file::sync_data(&file) {
@@ -670,6 +670,7 @@ impl Driver {
         self.jobs.clear();
         self.done.clear();
         self.flush = None;
+        self.disk.close_files();
         self.restore_journal();
         let cleaning = self.cleaning.take();
         let mut replayed: Vec<(i64, i64)> = Vec::new();

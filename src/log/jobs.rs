@@ -135,6 +135,9 @@ impl RoomJob {
                 index_interval_bytes,
             } => {
                 let path = segment::file_path(&dir, base, "log");
+                // An error of an earlier write that nobody was told of (of the page that sealing cut) must not
+                // be taken for one of what is appended from now on.
+                file::reload(&file::open_for_reading(&path)?, size as u64)?;
                 let file = Arc::new(file::open(&path, false)?);
                 let index = IndexBuilder::new(base, index_interval_bytes);
                 let opened = sync_handles(&path, Arc::clone(&file))
