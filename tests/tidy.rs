@@ -1,6 +1,7 @@
 //! The house rules that a compiler does not know, held against the source tree. Each rule is a
 //! function over text, and is shown to fail on made-up text below.
 
+mod log_lines;
 mod source;
 
 use source::Source;
@@ -193,7 +194,7 @@ fn dead(files: &Files) -> Vec<String> {
         }
         let beside = path.rsplit_once('/').map_or("", |(beside, _)| beside);
         let named = source.strings.iter();
-        alive.extend(named.map(|name| format!("{beside}/{name}")));
+        alive.extend(named.map(|(_, name)| format!("{beside}/{name}")));
         alive.insert(path);
     }
     let dead = files.keys().filter(|path| !alive.contains(*path));
@@ -221,6 +222,7 @@ fn metric_names(text: &str) -> BTreeSet<String> {
     Source::new(text)
         .strings
         .into_iter()
+        .map(|(_, string)| string)
         .filter(is_name)
         .collect()
 }

@@ -1,7 +1,6 @@
 //! `__consumer_offsets`: groups and their offsets as records in Kafka's own format, so that tools
 //! that read that topic work.
 
-use super::catalog::OFFSETS_TOPIC;
 use super::groups::messages::{GroupSnapshot, MemberSnapshot, Protocol};
 use super::groups::offsets::CommittedOffset;
 use super::offsets_format::{
@@ -293,7 +292,7 @@ fn apply_batches(mut batches: &[u8], loaded: &mut Loaded) -> Option<i64> {
 pub fn tell_not_written(error: &impl Display, what: &str) {
     static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
     if let Some(kept_back) = LINE.turn() {
-        tracing::error!(%error, kept_back, "{OFFSETS_TOPIC} {what}");
+        tracing::error!(%error, kept_back, "__consumer_offsets {what}");
     }
 }
 

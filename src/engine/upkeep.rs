@@ -386,7 +386,8 @@ pub fn finish_deletions(
     file::sync_dir(&config.data_dir)?;
     if catalog.deleting().next().is_some() && offsets_are_damaged(config, catalog) {
         tracing::warn!(
-            "{OFFSETS_TOPIC} is damaged: the names of deleted topics stay taken, lest new ones inherit offsets"
+            "__consumer_offsets is damaged: the names of deleted topics stay taken, so that new topics do not \
+             inherit their offsets"
         );
     } else {
         purge(catalog, catalog_log);
