@@ -16,6 +16,23 @@ const ROOMS: &[&str] = &[
 const TOP: &[&str] = &["src/main.rs", "src/lib.rs"];
 /// The only room with `unsafe`.
 const UNSAFE_ROOM: &str = "io";
+/// The only room that names the crates of io_uring, so that another reactor can take their place there.
+const REACTOR_ROOM: &str = "io";
+const REACTOR_CRATES: &[&str] = &["tokio_uring", "io_uring"];
+/// Files that still name them. Files leave this list; none joins it.
+const REACTOR_NAMED_STILL: &[&str] = &[
+    "src/engine/coordinator/tests.rs",
+    "src/engine/lag/tests.rs",
+    "src/engine/tests.rs",
+    "src/net/connection.rs",
+    "src/net/limits.rs",
+    "src/net/listener.rs",
+    "src/shard/commit.rs",
+    "src/shard/journal.rs",
+    "src/shard/journal/tests.rs",
+    "src/shard/mod.rs",
+    "src/shard/timers.rs",
+];
 /// The only room that prints.
 const PRINTING_ROOM: &str = "cli";
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln"];
@@ -51,6 +68,25 @@ fn unsafe_stays_in_its_room() {
             .iter()
             .flat_map(|(path, text)| unsafe_outside(path, text)),
     );
+}
+
+#[test]
+fn the_reactor_is_named_in_its_room() {
+    let files = sources();
+    let naming: BTreeMap<&str, Vec<String>> = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), reactor_outside(path, text)))
+        .filter(|(_, found)| !found.is_empty())
+        .collect();
+    let settled = REACTOR_NAMED_STILL
+        .iter()
+        .filter(|path| !naming.contains_key(*path));
+    let settled = settled.map(|path| format!("{path} can leave REACTOR_NAMED_STILL"));
+    let new = naming
+        .iter()
+        .filter(|(path, _)| !REACTOR_NAMED_STILL.contains(path));
+    let new = new.flat_map(|(_, found)| found.iter().cloned());
+    assert_none(settled.chain(new));
 }
 
 #[test]
@@ -129,6 +165,21 @@ fn unsafe_outside(path: &str, text: &str) -> Vec<String> {
     places
         .map(|at| format!("{path}:{}: unsafe outside {UNSAFE_ROOM}", source.line(at)))
         .collect()
+}
+
+fn reactor_outside(path: &str, text: &str) -> Vec<String> {
+    if room_of(path) == REACTOR_ROOM {
+        return Vec::new();
+    }
+    let source = Source::new(text);
+    let mut problems = Vec::new();
+    for name in REACTOR_CRATES {
+        for at in source.words(name) {
+            let line = source.line(at);
+            problems.push(format!("{path}:{line}: {name} outside {REACTOR_ROOM}"));
+        }
+    }
+    problems
 }
 
 fn wall_clocks(path: &str, text: &str) -> Vec<String> {
@@ -363,6 +414,15 @@ fn unsafe_is_found_in_code_only() {
     // Quotes in characters, and lifetimes, do not open anything.
     let tricky = "fn f<'a>(s: &'a str) { m('\"', '\\'', 'x', b'\"'); unsafe {} }";
     assert_eq!(unsafe_outside("src/log/mod.rs", tricky).len(), 1);
+}
+
+#[test]
+fn a_reactor_outside_its_room_is_found() {
+    let code = "use tokio_uring::fs::File;\nfn f() { io_uring::squeue(); }";
+    assert_eq!(reactor_outside("src/net/mod.rs", code).len(), 2);
+    assert!(reactor_outside("src/io/ring.rs", code).is_empty());
+    let harmless = "// tokio_uring\nfn is_io_uring_there() -> &'static str { \"io_uring\" }";
+    assert!(reactor_outside("src/net/mod.rs", harmless).is_empty());
 }
 
 #[test]
