@@ -4,6 +4,7 @@
 //!
 //! - `cli`: one thin file per subcommand.
 //! - `server`: the composition root: open the data directory, start a shard per core, stop.
+//! - `client`: the blocking Kafka client that the commands and the tests use.
 //! - `shard`: one core: event loop, commit loop, timers.
 //! - `net`: listener and connections: frames in, replies out in request order.
 //! - `http`: health, metrics.
@@ -14,6 +15,7 @@
 //! - `config`: every knob, once.
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod engine;
 pub mod http;

@@ -10,8 +10,13 @@ use std::path::Path;
 
 /// The rooms from top to bottom. A room may use those below it and itself.
 const ROOMS: &[&str] = &[
-    "cli", "server", "shard", "net", "http", "kafka", "engine", "log", "io", "config",
+    "cli", "server", "client", "shard", "net", "http", "kafka", "engine", "log", "io", "config",
 ];
+/// Rooms that may use fewer than all below them: the client knows what goes over the wire, and nothing else
+/// of the broker's.
+const USES_ONLY: &[(&str, &[&str])] = &[("client", &["log", "io", "config"])];
+/// The only room that uses `anyhow`; the others have an error type each.
+const ANYHOW_ROOM: &str = "cli";
 /// The files above all rooms.
 const TOP: &[&str] = &["src/main.rs", "src/lib.rs"];
 /// The only room with `unsafe`.
@@ -67,6 +72,15 @@ fn unsafe_stays_in_its_room() {
         sources()
             .iter()
             .flat_map(|(path, text)| unsafe_outside(path, text)),
+    );
+}
+
+#[test]
+fn anyhow_stays_in_its_room() {
+    assert_none(
+        sources()
+            .iter()
+            .flat_map(|(path, text)| anyhow_outside(path, text)),
     );
 }
 
@@ -148,12 +162,31 @@ fn upward(path: &str, text: &str) -> Vec<String> {
             Some(floor) if floor < own_floor => {
                 Some(format!("{path}:{line}: {own} reaches up to {name}"))
             }
+            Some(_) if !may_use(own, &name) => {
+                Some(format!("{path}:{line}: {own} is not to know {name}"))
+            }
             Some(_) => None,
             None if source.code[at..].starts_with("super") => None,
             None => Some(format!("{path}:{line}: {name} is no room of the house")),
         }
     };
     paths.into_iter().filter_map(problem).collect()
+}
+
+fn may_use(room: &str, other: &str) -> bool {
+    let restricted = USES_ONLY.iter().find(|(name, _)| *name == room);
+    restricted.is_none_or(|(_, others)| room == other || others.contains(&other))
+}
+
+fn anyhow_outside(path: &str, text: &str) -> Vec<String> {
+    if room_of(path) == ANYHOW_ROOM {
+        return Vec::new();
+    }
+    let source = Source::new(text);
+    let places = source.words("anyhow").into_iter();
+    places
+        .map(|at| format!("{path}:{}: anyhow outside {ANYHOW_ROOM}", source.line(at)))
+        .collect()
 }
 
 fn unsafe_outside(path: &str, text: &str) -> Vec<String> {
@@ -376,6 +409,8 @@ fn a_path_up_is_found_however_it_is_written() {
         1
     );
     assert_eq!(upward("src/attic/mod.rs", "").len(), 1);
+    let known = "use crate::engine::Engine;\nuse crate::log::batch;";
+    assert_eq!(upward("src/client/mod.rs", known).len(), 1);
 }
 
 #[test]
@@ -423,6 +458,13 @@ fn a_reactor_outside_its_room_is_found() {
     assert!(reactor_outside("src/io/ring.rs", code).is_empty());
     let harmless = "// tokio_uring\nfn is_io_uring_there() -> &'static str { \"io_uring\" }";
     assert!(reactor_outside("src/net/mod.rs", harmless).is_empty());
+}
+
+#[test]
+fn anyhow_outside_its_room_is_found() {
+    let code = "use anyhow::Context; // anyhow";
+    assert_eq!(anyhow_outside("src/log/mod.rs", code).len(), 1);
+    assert!(anyhow_outside("src/cli/perf.rs", code).is_empty());
 }
 
 #[test]
