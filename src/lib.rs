@@ -8,15 +8,20 @@
 //! - `shard`: one core: event loop, commit loop, timers.
 //! - `net`: listener and connections: frames in, replies out in request order.
 //! - `http`: health, metrics.
-//! - `kafka`: the protocol: dispatch table, wire primitives, error codes, one file per API.
+//! - `kafka`: the protocol: dispatch table, error codes, one file per API.
+//! - `coordinator`: state that belongs to a name and survives a restart: groups and their offsets.
+//! - `access`: who asks.
 //! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox.
 //! - `log`: one partition's log: batches, segments, indexes, recovery, retention.
+//! - `wire`: primitives of the protocol and of the internal topics' records.
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
 
+pub mod access;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod coordinator;
 pub mod engine;
 pub mod http;
 pub mod io;
@@ -25,3 +30,4 @@ pub mod log;
 pub mod net;
 pub mod server;
 pub mod shard;
+pub mod wire;

@@ -1,6 +1,7 @@
 //! The composition root: opens the data directory, starts a shard for each core, stops them.
 
 use crate::config::{Config, Durability};
+use crate::coordinator;
 use crate::engine::EngineParts;
 use crate::engine::admin::{ADMIN_SHARD, Admin};
 use crate::engine::catalog::Catalog;
@@ -180,7 +181,7 @@ impl DataDir {
             path: path.to_owned(),
             error,
         };
-        std::fs::create_dir_all(path).map_err(at)?;
+        file::create_dirs(path).map_err(at)?;
         let lock = file::open(&path.join(LOCK_FILE), true).map_err(at)?;
         file::lock(&lock).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => ServeError::Locked(path.to_owned()),
@@ -285,7 +286,8 @@ impl Broker {
             },
         )?;
         replay_journals(&config, &catalog)?;
-        let (mailboxes, receivers) = mailbox::mailboxes(config.cores, config.mailbox_depth);
+        let mailboxes = mailbox::mailboxes(config.cores, config.mailbox_depth);
+        let coordinators = coordinator::parts(config.cores, config.mailbox_depth);
         let cores = process::allowed_cores();
         let connections = Arc::new(Addresses::default());
         let (event_sender, events) = mpsc::channel();
@@ -297,7 +299,8 @@ impl Broker {
             orders: Vec::new(),
             events,
         };
-        for (shard, (listener, mailbox)) in listeners.into_iter().zip(receivers).enumerate() {
+        let shards = listeners.into_iter().zip(mailboxes).zip(coordinators);
+        for (shard, ((listener, (mailboxes, mailbox)), coordinators)) in shards.enumerate() {
             let (order_sender, orders) = async_mpsc::unbounded_channel();
             let worker = format!("worker-{shard}");
             let reader = format!("reader-{shard}");
@@ -306,7 +309,7 @@ impl Broker {
                     shard,
                     config: Arc::clone(&config),
                     cluster_id: Arc::clone(&data.cluster_id),
-                    mailboxes: mailboxes.clone(),
+                    mailboxes,
                     worker: Worker::start(&worker).map_err(ServeError::Thread)?,
                     reader: Worker::start_yielding(&reader).map_err(ServeError::Thread)?,
                     janitor: janitor.clone(),
@@ -315,6 +318,7 @@ impl Broker {
                     admin: (shard == ADMIN_SHARD).then(|| admin.take()).flatten(),
                 },
                 mailbox,
+                coordinators,
                 listener,
                 http: http.take_if(|_| shard == ADMIN_SHARD),
                 // With more shards than cores pinning would only get in the way.

@@ -15,14 +15,14 @@ use kafka_protocol::messages::{RequestHeader as TheirHeader, ResponseHeader, Top
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::{APIS, Api, ApiKey};
 use millstream::kafka::header::RequestHeader;
-use millstream::kafka::wire::{Reader, Writer};
+use millstream::wire::{Reader, Writer};
 use uuid::Uuid;
 
 const CORRELATION_ID: i32 = 0x0102_0304;
 const TOPIC_ID: Uuid = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 const DIRECTORY_ID: Uuid = Uuid::from_u128(0xffee_ddcc_bbaa_9988_7766_5544_3322_1100);
 
-/// Every API that has codecs, served or not yet.
+/// Every API that has codecs.
 fn apis() -> impl Iterator<Item = &'static Api> {
     APIS.iter()
 }
@@ -82,10 +82,7 @@ fn reply<R: Decodable + HeaderVersion>(
         correlation_id: CORRELATION_ID,
         client_id: None,
     };
-    let mut writer = match request.api() {
-        Some(_) => request.reply(),
-        None => not_served_yet(api(key), version),
-    };
+    let mut writer = request.reply();
     encode(&mut writer);
     let mut frame = Bytes::from(writer.finish().unwrap().to_vec());
     let size = frame.split_to(4);
@@ -95,12 +92,6 @@ fn reply<R: Decodable + HeaderVersion>(
     let response = R::decode(&mut frame, version).unwrap();
     assert!(frame.is_empty(), "{key:?} v{version}: {frame:?} left over");
     response
-}
-
-/// The reply that [`RequestHeader::reply`] would start if the API were served.
-fn not_served_yet(api: &Api, version: i16) -> Writer {
-    let flexible_header = api.response_header_is_flexible(version);
-    Writer::new(CORRELATION_ID, flexible_header, api.is_flexible(version))
 }
 
 fn topic_name(name: &'static str) -> TopicName {

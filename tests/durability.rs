@@ -323,6 +323,9 @@ fn a_half_deleted_topic_is_finished_off_at_the_next_start() {
     for name in dirs {
         copy_dir(&copies.path().join(name), &dir.path().join(name));
     }
+    // Whose directory that is cannot be read from it: it goes all the same, or it would become that of
+    // the next topic of the name.
+    std::fs::write(dir.path().join("half-1").join("checkpoint"), "torn").unwrap();
 
     for _ in 0..2 {
         let broker = Broker::start(dir.path());
@@ -341,6 +344,36 @@ fn a_half_deleted_topic_is_finished_off_at_the_next_start() {
     wire.create_topic("half", 1);
     assert_eq!(wire.append("half", 0, &Batch::of(["new"])), 0);
     assert_eq!(wire.values("half", 0), [b"new"]);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_keeps_nobody_waiting() {
+    const ROUNDS: usize = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--cores", "1", "--checkpoint-bytes", "4KiB"]);
+    let mut first = Wire::connect(broker.kafka);
+    let mut second = Wire::connect(broker.kafka);
+    first.create_topic("t", 1);
+    let value = vec![b'v'; 5_000];
+    first.append("t", 0, &Batch::of([&value]));
+    // A replacement cannot be written where a directory has its name.
+    std::fs::create_dir(dir.path().join("t-0").join("checkpoint.tmp")).unwrap();
+    // Two producers: what one appends while the other's flush runs waits for the next flush.
+    for _ in 0..ROUNDS {
+        for wire in [&mut first, &mut second] {
+            wire.send(&produce("t", 0, -1, Batch::of([&value]).encode()), PRODUCE);
+        }
+        for wire in [&mut first, &mut second] {
+            let answer = partition_of(wire.receive::<ProduceRequest>(PRODUCE));
+            assert_eq!(answer.error_code, 0);
+        }
+    }
+    assert!(broker.log().contains("a checkpoint could not be written"));
+    std::fs::remove_dir(dir.path().join("t-0").join("checkpoint.tmp")).unwrap();
+    broker.stop();
+    let broker = Broker::start(dir.path());
+    let mut wire = Wire::connect(broker.kafka);
+    assert_eq!(wire.offset("t", 0, -1), 1 + 2 * ROUNDS as i64);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use crate::support::batch::{Batch, split};
 use crate::support::wire::*;
 use bytes::Bytes;
+use millstream::access::Caller;
 use millstream::config::Config;
+use millstream::coordinator::{self, Coordinators};
 use millstream::engine::admin::{Admin, NewTopic};
 use millstream::engine::catalog::Catalog;
 use millstream::engine::catalog_log::CatalogLog;
@@ -26,7 +28,7 @@ fn engine(dir: &Path) -> Rc<Engine> {
     };
     let mut catalog = Catalog::new(config.topic_defaults.clone());
     let catalog_log = CatalogLog::open(dir, &mut catalog).unwrap();
-    let (mailboxes, _) = mailboxes(1, config.mailbox_depth);
+    let (mailboxes, _) = mailboxes(1, config.mailbox_depth).remove(0);
     Engine::new(EngineParts {
         shard: 0,
         config: Arc::new(config),
@@ -42,11 +44,16 @@ fn engine(dir: &Path) -> Rc<Engine> {
 }
 
 /// The parts of the reply to a request, as the connection hands them to the kernel.
-async fn reply(engine: &Rc<Engine>, frame: Vec<u8>) -> Vec<Bytes> {
+async fn reply(engine: &Rc<Engine>, coordinators: &Coordinators, frame: Vec<u8>) -> Vec<Bytes> {
     let frame = Bytes::from(frame).slice(4..);
-    let dispatched = dispatch(engine, &frame, [127, 0, 0, 1].into())
-        .await
-        .unwrap();
+    let dispatched = dispatch(
+        engine,
+        coordinators,
+        &Caller::new(([127, 0, 0, 1], 1).into()),
+        &frame,
+    )
+    .await
+    .unwrap();
     let answer = match dispatched.outcome {
         Outcome::Now(answer) => answer,
         Outcome::Later(answer) => answer.await,
@@ -96,6 +103,8 @@ fn the_records_of_a_fetch_reply_lie_in_the_mapped_segment() {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let engine = engine(dir.path());
+        let coordinators = coordinator::parts(1, 1).remove(0);
+        let coordinators = Coordinators::new(&engine, coordinators);
         let new = NewTopic {
             name: "t".to_owned(),
             partitions: 1,
@@ -106,12 +115,14 @@ fn the_records_of_a_fetch_reply_lie_in_the_mapped_segment() {
         for _ in 0..5 {
             reply(
                 &engine,
+                &coordinators,
                 frame(&produce("t", 0, 1, batch.clone()), PRODUCE, 1),
             )
             .await;
         }
         flush(&engine).await;
-        let parts = reply(&engine, frame(&fetch("t", &[(0, 0)]), FETCH, 2)).await;
+        let fetched = frame(&fetch("t", &[(0, 0)]), FETCH, 2);
+        let parts = reply(&engine, &coordinators, fetched).await;
         let (records, rest): (Vec<Bytes>, Vec<Bytes>) = parts
             .into_iter()
             .partition(|part| part.len() >= batch.len());

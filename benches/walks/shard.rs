@@ -2,7 +2,9 @@
 //! the commits itself, and nothing is synced.
 
 use bytes::Bytes;
+use millstream::access::Caller;
 use millstream::config::Config;
+use millstream::coordinator::{self, Coordinators};
 use millstream::engine::admin::{Admin, NewTopic};
 use millstream::engine::catalog::Catalog;
 use millstream::engine::catalog_log::CatalogLog;
@@ -11,7 +13,7 @@ use millstream::engine::{Engine, EngineParts, SharedPartition, mailbox};
 use millstream::io::worker::Worker;
 use millstream::kafka::dispatch::{Answer, Outcome, dispatch};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,13 +22,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 pub const TOPIC: &str = "orders";
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 
 /// A shard that owns all partitions of one topic, which has one.
 pub struct Shard {
     local: LocalSet,
     runtime: Runtime,
     engine: Rc<Engine>,
+    coordinators: Coordinators,
     /// Lives as long as the engine.
     _dir: TempDir,
 }
@@ -36,8 +39,11 @@ impl Shard {
         let dir = tempfile::tempdir().expect("a directory");
         let runtime = Builder::new_current_thread().enable_all().build();
         let local = LocalSet::new();
+        let engine = engine(dir.path(), &local);
+        let coordinators = coordinator::parts(1, 16).remove(0);
         let shard = Shard {
-            engine: engine(dir.path(), &local),
+            coordinators: Coordinators::new(&engine, coordinators),
+            engine,
             local,
             runtime: runtime.expect("a runtime"),
             _dir: dir,
@@ -57,7 +63,7 @@ impl Shard {
         self.wait(async {
             let mut bytes = 0;
             for _ in 0..times {
-                bytes = answer(&self.engine, frame).await;
+                bytes = answer(&self.engine, &self.coordinators, frame).await;
             }
             bytes
         })
@@ -104,7 +110,7 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
     };
     let mut catalog = Catalog::new(config.topic_defaults.clone());
     let log = CatalogLog::open(dir, &mut catalog).expect("a catalog");
-    let (mailboxes, mut receivers) = mailbox::mailboxes(1, 16);
+    let (mailboxes, mailbox) = mailbox::mailboxes(1, 16).remove(0);
     let engine = Engine::new(EngineParts {
         shard: 0,
         config: Arc::new(config),
@@ -117,18 +123,15 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
         catalog,
         admin: Some(Admin::new(log)),
     });
-    let (receiver, mut mailbox) = (Rc::clone(&engine), receivers.remove(0));
-    local.spawn_local(async move {
-        while let Some(call) = mailbox.recv().await {
-            call(&receiver);
-        }
-    });
+    local.spawn_local(mailbox::receive(Rc::clone(&engine), mailbox));
     engine
 }
 
 /// From a frame to the bytes of its reply.
-async fn answer(engine: &Rc<Engine>, frame: &Bytes) -> usize {
-    let dispatched = dispatch(engine, frame, PEER).await.expect("a request");
+async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, frame: &Bytes) -> usize {
+    let dispatched = dispatch(engine, coordinators, &Caller::new(PEER), frame)
+        .await
+        .expect("a request");
     let answer = match dispatched.outcome {
         Outcome::Now(answer) => answer,
         Outcome::Later(answer) => answer.await,

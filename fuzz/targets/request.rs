@@ -9,7 +9,8 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream::kafka::api::{APIS, ApiKey};
 use millstream::kafka::header::RequestHeader;
-use millstream::kafka::wire::{Reader, WireError};
+use millstream::wire::codec::Codec;
+use millstream::wire::{Reader, WireError};
 use millstream::kafka::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -52,44 +53,44 @@ fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), Wire
     match key {
         ApiKey::Produce => produce::decode(r, version).map(drop),
         ApiKey::Fetch => fetch::decode(r, version).map(drop),
-        ApiKey::ListOffsets => list_offsets::decode(r, version).map(drop),
-        ApiKey::Metadata => metadata::decode(r, version).map(drop),
-        ApiKey::OffsetCommit => offset_commit::decode(r, version).map(drop),
-        ApiKey::OffsetFetch => offset_fetch::decode(r, version).map(drop),
-        ApiKey::FindCoordinator => find_coordinator::decode(r, version).map(drop),
-        ApiKey::JoinGroup => join_group::decode(r, version).map(drop),
-        ApiKey::Heartbeat => heartbeat::decode(r, version).map(drop),
-        ApiKey::LeaveGroup => leave_group::decode(r, version).map(drop),
-        ApiKey::SyncGroup => sync_group::decode(r, version).map(drop),
-        ApiKey::DescribeGroups => describe_groups::decode(r, version).map(drop),
-        ApiKey::ListGroups => list_groups::decode(r, version).map(drop),
-        ApiKey::ApiVersions => api_versions::decode(r, version).map(drop),
-        ApiKey::CreateTopics => create_topics::decode(r, version).map(drop),
-        ApiKey::DeleteTopics => delete_topics::decode(r, version).map(drop),
-        ApiKey::DeleteRecords => delete_records::decode(r, version).map(drop),
-        ApiKey::InitProducerId => init_producer_id::decode(r, version).map(drop),
-        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::decode(r, version).map(drop),
-        ApiKey::DescribeConfigs => describe_configs::decode(r, version).map(drop),
-        ApiKey::AlterConfigs => alter_configs::decode(r, version).map(drop),
-        ApiKey::AlterReplicaLogDirs => alter_replica_log_dirs::decode(r, version).map(drop),
-        ApiKey::DescribeLogDirs => describe_log_dirs::decode(r, version).map(drop),
-        ApiKey::CreatePartitions => create_partitions::decode(r, version).map(drop),
-        ApiKey::DeleteGroups => delete_groups::decode(r, version).map(drop),
-        ApiKey::ElectLeaders => elect_leaders::decode(r, version).map(drop),
-        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::decode(r, version).map(drop),
+        ApiKey::ListOffsets => list_offsets::Request::decode(r, version).map(drop),
+        ApiKey::Metadata => metadata::Request::decode(r, version).map(drop),
+        ApiKey::OffsetCommit => offset_commit::Request::decode(r, version).map(drop),
+        ApiKey::OffsetFetch => offset_fetch::Request::decode(r, version).map(drop),
+        ApiKey::FindCoordinator => find_coordinator::Request::decode(r, version).map(drop),
+        ApiKey::JoinGroup => join_group::Request::decode(r, version).map(drop),
+        ApiKey::Heartbeat => heartbeat::Request::decode(r, version).map(drop),
+        ApiKey::LeaveGroup => leave_group::Request::decode(r, version).map(drop),
+        ApiKey::SyncGroup => sync_group::Request::decode(r, version).map(drop),
+        ApiKey::DescribeGroups => describe_groups::Request::decode(r, version).map(drop),
+        ApiKey::ListGroups => list_groups::Request::decode(r, version).map(drop),
+        ApiKey::ApiVersions => api_versions::Request::decode(r, version).map(drop),
+        ApiKey::CreateTopics => create_topics::Request::decode(r, version).map(drop),
+        ApiKey::DeleteTopics => delete_topics::Request::decode(r, version).map(drop),
+        ApiKey::DeleteRecords => delete_records::Request::decode(r, version).map(drop),
+        ApiKey::InitProducerId => init_producer_id::Request::decode(r, version).map(drop),
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::Request::decode(r, version).map(drop),
+        ApiKey::DescribeConfigs => describe_configs::Request::decode(r, version).map(drop),
+        ApiKey::AlterConfigs => alter_configs::Request::decode(r, version).map(drop),
+        ApiKey::AlterReplicaLogDirs => alter_replica_log_dirs::Request::decode(r, version).map(drop),
+        ApiKey::DescribeLogDirs => describe_log_dirs::Request::decode(r, version).map(drop),
+        ApiKey::CreatePartitions => create_partitions::Request::decode(r, version).map(drop),
+        ApiKey::DeleteGroups => delete_groups::Request::decode(r, version).map(drop),
+        ApiKey::ElectLeaders => elect_leaders::Request::decode(r, version).map(drop),
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::Request::decode(r, version).map(drop),
         ApiKey::AlterPartitionReassignments => {
-            alter_partition_reassignments::decode(r, version).map(drop)
+            alter_partition_reassignments::Request::decode(r, version).map(drop)
         }
         ApiKey::ListPartitionReassignments => {
-            list_partition_reassignments::decode(r, version).map(drop)
+            list_partition_reassignments::Request::decode(r, version).map(drop)
         }
-        ApiKey::OffsetDelete => offset_delete::decode(r, version).map(drop),
-        ApiKey::DescribeQuorum => describe_quorum::decode(r, version).map(drop),
-        ApiKey::UpdateFeatures => update_features::decode(r, version).map(drop),
-        ApiKey::DescribeCluster => describe_cluster::decode(r, version).map(drop),
-        ApiKey::DescribeProducers => describe_producers::decode(r, version).map(drop),
-        ApiKey::ListConfigResources => list_config_resources::decode(r, version).map(drop),
-        ApiKey::DescribeTopicPartitions => describe_topic_partitions::decode(r, version).map(drop),
+        ApiKey::OffsetDelete => offset_delete::Request::decode(r, version).map(drop),
+        ApiKey::DescribeQuorum => describe_quorum::Request::decode(r, version).map(drop),
+        ApiKey::UpdateFeatures => update_features::Request::decode(r, version).map(drop),
+        ApiKey::DescribeCluster => describe_cluster::Request::decode(r, version).map(drop),
+        ApiKey::DescribeProducers => describe_producers::Request::decode(r, version).map(drop),
+        ApiKey::ListConfigResources => list_config_resources::Request::decode(r, version).map(drop),
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions::Request::decode(r, version).map(drop),
     }
 }
 

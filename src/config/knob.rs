@@ -1,7 +1,5 @@
 //! One row of the table, and the macro that makes a struct with typed fields of such rows.
 
-use super::broker::Config;
-use super::topic::TopicConfig;
 use super::value::{Kind, human};
 
 /// What a knob governs.
@@ -16,7 +14,7 @@ pub enum Scope {
 /// All there is to know about one knob, apart from its value.
 #[derive(Debug)]
 pub struct Knob {
-    /// The field of [`Config`] or [`TopicConfig`].
+    /// The field of [`Config`](super::Config) or [`TopicConfig`](super::TopicConfig).
     pub field: &'static str,
     pub scope: Scope,
     /// The heading it stands under in help and docs.
@@ -83,11 +81,6 @@ impl Knob {
             _ => text,
         }
     }
-}
-
-/// Every knob an operator can set: the broker's, then the defaults for topics.
-pub fn knobs() -> impl Iterator<Item = &'static Knob> {
-    Config::KNOBS.iter().chain(TopicConfig::KNOBS)
 }
 
 /// Makes, of a table of rows, a struct with one typed field a row, its `Default`, and `KNOBS`.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command};
 
 use super::broker::Config;
-use super::knob::{Knob, Scope, knobs};
+use super::error::{ConfigError, Origin};
+use super::knob::{Knob, Scope};
+use super::knobs;
+use super::nearest::nearest;
 use super::value::Kind;
 
 const ENV_PREFIX: &str = "MILLSTREAM_";
@@ -21,64 +23,6 @@ const ENV_SABOTAGE: &str = "MILLSTREAM_SABOTAGE";
 const ENV_FAULT: &str = "MILLSTREAM_FAULT";
 /// Read by `io::clock`.
 const ENV_CLOCK_OFFSET: &str = "MILLSTREAM_CLOCK_OFFSET";
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    Flag,
-    Env,
-    File(PathBuf),
-    /// A topic's own configs, from a client.
-    Topic,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Flag => f.write_str("the command line"),
-            Origin::Env => f.write_str("the environment"),
-            Origin::File(path) => write!(f, "{}", path.display()),
-            Origin::Topic => f.write_str("the topic's configs"),
-        }
-    }
-}
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read the configuration file {}: {source}", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{} is not valid TOML: {source}", path.display())]
-    Parse {
-        path: PathBuf,
-        source: Box<toml::de::Error>,
-    },
-    #[error("unknown setting `{name}` in {origin}{}", did_you_mean(nearest))]
-    Unknown {
-        name: String,
-        origin: Origin,
-        nearest: Option<String>,
-    },
-    #[error("`{name}` cannot be `{value}`, as {origin} says: it takes {permitted}")]
-    BadValue {
-        name: String,
-        value: String,
-        origin: Origin,
-        permitted: String,
-    },
-    #[error("{0}")]
-    Conflict(String),
-}
-
-fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!("; did you mean `{name}`?"))
-        .unwrap_or_default()
-}
 
 impl Config {
     /// Adds `--config` and a flag for every knob, in their sections, to the command `serve`.
@@ -198,7 +142,7 @@ fn read_env(
             && !of_others(&name)
             && !is_service_link(&name, &value.to_string_lossy())
         {
-            let nearest = nearest(&name, known.into_iter());
+            let nearest = nearest(&name, knobs(), known);
             return Err(ConfigError::Unknown {
                 name,
                 origin: Origin::Env,
@@ -248,7 +192,7 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, toml::Value>, ConfigError> 
         Some(name) => Err(ConfigError::Unknown {
             name: name.clone(),
             origin: Origin::File(path.to_owned()),
-            nearest: nearest(name, knobs().map(Knob::key)),
+            nearest: nearest(name, knobs(), knobs().map(Knob::key).collect()),
         }),
         None => Ok(settings),
     }
@@ -294,37 +238,4 @@ fn bad_value(knob: &Knob, text: &str, origin: Origin) -> ConfigError {
         origin,
         permitted: knob.permitted(),
     }
-}
-
-/// The known name that `name` was probably meant to be: what Kafka calls by that name, else the one
-/// with the fewest letters to change, if they are few.
-pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
-    let known: Vec<String> = known.collect();
-    let kafkas = knobs().find(|knob| knob.kafka == Some(name)).into_iter();
-    let same = kafkas
-        .flat_map(|knob| [knob.key(), knob.topic_name()])
-        .find(|name| known.contains(name));
-    same.or_else(|| {
-        let ranked = known
-            .into_iter()
-            .map(|candidate| (edits(name, &candidate), candidate));
-        ranked
-            .filter(|(edits, _)| *edits <= name.len() / 3)
-            .min()
-            .map(|(_, candidate)| candidate)
-    })
-}
-
-/// Levenshtein's distance: letters to insert, delete or replace to make `b` of `a`.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

@@ -20,21 +20,28 @@
 mod broker;
 mod describe;
 mod docs;
+mod error;
 mod knob;
 mod load;
+mod nearest;
 mod topic;
 mod value;
 
-pub use broker::Config;
+pub use broker::{Config, PARTITION_PRODUCERS_LIMIT};
 pub use describe::{Entry, Source, Synonym};
 pub use docs::docs_markdown;
-pub use knob::{Knob, Scope, knobs};
-pub use load::{ConfigError, Origin};
+pub use error::{ConfigError, Origin};
+pub use knob::{Knob, Scope};
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
     CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat, Ratio,
     TimestampType, Unit,
 };
+
+/// Every knob an operator can set: the broker's, then the defaults for topics.
+pub fn knobs() -> impl Iterator<Item = &'static Knob> {
+    Config::KNOBS.iter().chain(TopicConfig::KNOBS)
+}
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::error::{ConfigError, Origin};
 use super::knob::{Knob, table};
-use super::load::{ConfigError, Origin, nearest};
+use super::nearest::nearest;
 use super::value::{
     CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, Ratio, TimestampType, bytes,
     count, millis,
@@ -114,10 +115,10 @@ impl TopicConfig {
 }
 
 fn unknown(name: &str) -> ConfigError {
-    let names = TopicConfig::KNOBS.iter().map(Knob::topic_name);
+    let knobs = TopicConfig::KNOBS.iter();
     ConfigError::Unknown {
         name: name.to_owned(),
         origin: Origin::Topic,
-        nearest: nearest(name, names),
+        nearest: nearest(name, knobs.clone(), knobs.map(Knob::topic_name).collect()),
     }
 }

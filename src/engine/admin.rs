@@ -52,7 +52,7 @@ pub enum AdminError {
         knob: &'static str,
     },
     #[error(
-        "`cleanup.policy` of {0} is compact: with another, what groups committed would be deleted"
+        "`cleanup.policy` of {0} must be compact: with another, the broker's own records would be deleted"
     )]
     MustCompact(String),
     #[error("`{0}` cannot be appended to or subtracted from: it is not a list")]
@@ -302,7 +302,7 @@ impl Engine {
             let _turn = engine.admin()?.turn.lock().await;
             let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
             if topic.is_internal() {
-                // A group's place follows from their number.
+                // The partition of a name follows from their number.
                 return Err(AdminError::InternalTopic(topic.name.clone()));
             }
             if partitions <= topic.partitions {

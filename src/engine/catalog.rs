@@ -14,10 +14,9 @@ use uuid::Uuid;
 
 /// The longest topic name, as in Kafka: with the partition's number it must be a file name.
 pub(super) const TOPIC_NAME_BYTES_MAX: usize = 249;
-/// The topic that groups and their offsets are stored in.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-/// The internal topics that clients may read but not write.
-pub const INTERNAL_TOPICS: &[&str] = &[OFFSETS_TOPIC, "__transaction_state"];
+/// Topics of the broker itself, some of them still to come. Clients may read but not write, create or
+/// delete them.
+pub const INTERNAL_TOPICS: &[&str] = &["__consumer_offsets", "__transaction_state"];
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! There is one cleaner for the whole broker, so that its memory and its rate bound all of it. What
 //! fails is told, counted, and tried again, less and less often; nothing is given up.
 
-use super::partition::Partition;
+use super::partition::{Cleaning, Partition};
 use super::stats::CompactionStats;
 use super::{Engine, SharedPartition};
 use crate::io::clock;
@@ -43,14 +43,11 @@ impl Cleaner {
             turn: Arc::new(Semaphore::new(1)),
         }
     }
-}
 
-/// What a partition remembers of its compactions that failed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cleaning {
-    /// In a row.
-    failures: u32,
-    retry_at_ms: i64,
+    /// Returns when the step that runs now, if any, has ended.
+    pub async fn finish_step(&self) {
+        self.worker.run(|| ()).await;
+    }
 }
 
 impl Partition {

@@ -8,18 +8,15 @@ pub mod catalog;
 pub mod catalog_log;
 pub mod closing;
 pub mod compaction;
-pub mod coordinator;
 pub mod damage;
+pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
-pub mod groups;
+pub mod flush;
 pub mod inspect;
-pub mod lag;
 pub mod limits;
 pub mod mailbox;
 pub mod offsets;
-pub mod offsets_format;
-pub mod offsets_topic;
 pub mod partition;
 pub mod producers;
 pub mod repair;
@@ -34,12 +31,12 @@ use crate::io::worker::Worker;
 use crate::io::{clock, process};
 use crate::log::compact::CompactionConfig;
 use crate::log::jobs::{RoomJob, SealJob};
-use crate::log::{LogConfig, ReadError};
+use crate::log::{LogConfig, NOT_DURABLE_BYTES_MAX, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
+use events::Listeners;
 use fetch_sessions::FetchSessions;
-use lag::LagReport;
 use mailbox::Mailboxes;
 use partition::{Append, Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
@@ -49,7 +46,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Why the engine could not do what it was asked. The protocol's codes for these are in `kafka`.
@@ -124,7 +121,7 @@ pub struct Engine {
     /// The data directory's own id, which clients see as the cluster's.
     pub cluster_id: Arc<str>,
     pub stats: Stats,
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Mailboxes<Engine>,
     /// Runs what may block. One for each shard, so that the jobs of one log run in order.
     pub worker: Worker,
     /// Reads what is not in memory. It gives way to the shard: a reader that is far behind must not slow
@@ -143,12 +140,10 @@ pub struct Engine {
     /// Writes the catalog; only the first shard has it.
     admin: Option<Admin>,
     producer_ids: RefCell<admin::ProducerIdBlock>,
-    /// The groups that live on this shard.
-    pub groups: coordinator::Coordinator,
+    /// Those who keep state about this shard's topics.
+    pub listeners: Listeners,
     /// The fetch sessions that this shard's connections opened.
     pub fetch_sessions: RefCell<FetchSessions>,
-    /// How far they are behind, as the last round found.
-    lag: RefCell<Arc<LagReport>>,
     /// Notified when requests have to wait for memory that parked fetches hold.
     pub memory_pressed: Rc<Notify>,
     stopping: Cell<bool>,
@@ -160,7 +155,7 @@ pub struct EngineParts {
     pub shard: usize,
     pub config: Arc<Config>,
     pub cluster_id: Arc<str>,
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Mailboxes<Engine>,
     pub worker: Worker,
     pub reader: Worker,
     pub janitor: Worker,
@@ -173,7 +168,7 @@ impl Engine {
     /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         Rc::new(Engine {
-            groups: coordinator::Coordinator::new(&parts.config),
+            listeners: Listeners::default(),
             fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&parts))),
             shard: parts.shard,
             config: parts.config,
@@ -191,7 +186,6 @@ impl Engine {
             dirty_wake: Notify::new(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
-            lag: RefCell::default(),
             memory_pressed: Rc::default(),
             stopping: Cell::new(false),
             stopped_wake: Notify::new(),
@@ -223,7 +217,7 @@ impl Engine {
         self.owner_of(key) == self.shard
     }
 
-    /// Runs `call` on a shard, this one included, and brings its answer.
+    /// Runs `call` on a shard, this one included, and returns its answer.
     ///
     /// # Errors
     /// `Stopping` when that shard takes no calls any more.
@@ -236,59 +230,7 @@ impl Engine {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        self.call_and(shard, call, |future, answer| async move {
-            // Whoever asked may be gone.
-            let _ = answer.send(future.await);
-        })
-        .await
-    }
-
-    /// As [`call`](Self::call), but the work on the other shard is dropped when its answer is not
-    /// wanted any more: for what may wait for minutes.
-    ///
-    /// # Errors
-    /// `Stopping` when that shard takes no calls any more.
-    pub async fn call_while_wanted<T, F>(
-        self: &Rc<Self>,
-        shard: usize,
-        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
-    ) -> Result<T, EngineError>
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + 'static,
-    {
-        self.call_and(shard, call, |future, mut answer| async move {
-            tokio::select! {
-                result = future => {
-                    let _ = answer.send(result);
-                }
-                () = answer.closed() => {}
-            }
-        })
-        .await
-    }
-
-    /// Runs `call` on a shard; on another one, `bring` sees to it that its answer is sent.
-    async fn call_and<T, F, B>(
-        self: &Rc<Self>,
-        shard: usize,
-        call: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
-        bring: impl FnOnce(F, oneshot::Sender<T>) -> B + Send + 'static,
-    ) -> Result<T, EngineError>
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + 'static,
-        B: Future<Output = ()> + 'static,
-    {
-        if shard == self.shard {
-            return Ok(call(Rc::clone(self)).await);
-        }
-        let (answer, answered) = oneshot::channel();
-        let run = move |engine: &Rc<Engine>| {
-            tokio::task::spawn_local(bring(call(Rc::clone(engine)), answer));
-        };
-        self.mailboxes.send(shard, Box::new(run)).await;
-        answered.await.map_err(|_| EngineError::Stopping)
+        self.mailboxes.call(self, shard, call).await
     }
 
     // ---- partitions ----
@@ -329,7 +271,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
+    /// Puts a checked batch into one of this shard's own partitions, in its turn; the answer comes
+    /// through the reply.
+    pub fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
         let Some(partition) = self.partition(key) else {
             let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
             return;
@@ -468,7 +412,6 @@ impl Engine {
     /// This shard's counters.
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
-        report.lag = Arc::clone(&self.lag.borrow());
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
         let sessions = self.fetch_sessions.borrow();
         report.fetch_sessions = sessions.count() as u64;
@@ -592,6 +535,7 @@ fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
         }),
         reserve_step_bytes_max: config.segment_grow_bytes_max,
         checkpoint_bytes: config.checkpoint_bytes,
+        not_durable_bytes_max: NOT_DURABLE_BYTES_MAX,
     }
 }
 

@@ -2,7 +2,7 @@
 //! which something is wrong. The catalog is not mended.
 
 use super::replay;
-use super::verify::{self, Fault, Finding, PartitionJob};
+use super::verify::{self, COPIES_PREFIX, Fault, Finding, PartitionJob};
 use crate::io::file;
 use crate::log::repair::{self, Mended};
 use crate::log::verify::{Fault as LogFault, Severity, Whose};
@@ -11,18 +11,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How the name of a directory begins that has copies of what a repair changed.
-const COPIES_PREFIX: &str = "repaired.";
-
 /// The directory in `data_dir` that copies go to. `now` tells one repair from another.
 pub fn copies_dir(data_dir: &Path, now: &str) -> PathBuf {
     data_dir.join(format!("{COPIES_PREFIX}{now}"))
-}
-
-/// Whether a directory has copies of what a repair changed.
-pub fn is_copies(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with(COPIES_PREFIX)
 }
 
 /// Writes journals back to their partitions, as the next start would. Returns the bytes that were

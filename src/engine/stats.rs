@@ -1,11 +1,9 @@
 //! What a shard counts. Plain cells: only the shard's own thread touches them, and whoever wants
 //! them asks through the mailbox for a copy.
 
-use super::lag::LagReport;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Upper bounds of the latency buckets in microseconds; the last bucket has none.
@@ -117,7 +115,6 @@ pub struct ShardReport {
     pub scrub_findings: u64,
     pub scrub_rounds: u64,
     pub scrub_last_round_ms: u64,
-    pub lag: Arc<LagReport>,
     /// By topic name.
     pub topics: BTreeMap<String, TopicReport>,
 }

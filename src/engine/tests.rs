@@ -9,7 +9,7 @@ use super::offsets::OffsetSpec;
 use super::partition::{AckWhen, Append, Appended};
 use super::*;
 use crate::io::fault::{self, Op};
-use crate::io::file;
+use crate::io::{file, reactor};
 use crate::log::Read;
 use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::{self, Receiver};
 use tokio::time::timeout;
 
 pub(crate) type Answered = Receiver<Result<Appended, EngineError>>;
@@ -38,16 +38,13 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     let janitor = Worker::start("janitor").unwrap();
     upkeep::finish_deletions(&config, &mut catalog, &mut log, &janitor).unwrap();
     let mut admin = Some(Admin::new(log));
-    let (mailboxes, receivers) = mailbox::mailboxes(shards, 16);
-    let engines = receivers
-        .into_iter()
-        .enumerate()
-        .map(|(shard, mut mailbox)| {
+    let engines = mailbox::mailboxes(shards, 16).into_iter().enumerate().map(
+        |(shard, (mailboxes, mailbox))| {
             let engine = Engine::new(EngineParts {
                 shard,
                 config: Arc::clone(&config),
                 cluster_id: "test".into(),
-                mailboxes: mailboxes.clone(),
+                mailboxes,
                 worker: Worker::start("worker").unwrap(),
                 reader: Worker::start_yielding("reader").unwrap(),
                 janitor: janitor.clone(),
@@ -56,14 +53,10 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 admin: admin.take(),
             });
             engine.open_partitions();
-            let receiver = Rc::clone(&engine);
-            tokio_uring::spawn(async move {
-                while let Some(call) = mailbox.recv().await {
-                    call(&receiver);
-                }
-            });
+            reactor::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
             engine
-        });
+        },
+    );
     engines.collect()
 }
 
@@ -163,7 +156,7 @@ async fn heal(worker: &Worker) {
 
 #[test]
 fn acks_1_is_answered_after_the_append_and_acks_all_after_the_flush() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -181,7 +174,7 @@ fn acks_1_is_answered_after_the_append_and_acks_all_after_the_flush() {
 
 #[test]
 fn appends_that_wait_for_room_keep_their_order_across_shards() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engines = start(dir.path(), 2);
         let topic = create(&engines[1], "t", 2).await;
@@ -203,7 +196,7 @@ fn appends_that_wait_for_room_keep_their_order_across_shards() {
 
 #[test]
 fn a_parked_fetch_is_woken_by_the_flush_and_not_by_the_append() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engines = start(dir.path(), 2);
         let topic = create(&engines[0], "t", 2).await;
@@ -222,7 +215,7 @@ fn a_parked_fetch_is_woken_by_the_flush_and_not_by_the_append() {
 
 #[test]
 fn reads_of_many_partitions_keep_to_the_limit_in_the_order_they_were_asked_for() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engines = start(dir.path(), 2);
         let topic = create(&engines[0], "t", 4).await;
@@ -248,7 +241,7 @@ fn reads_of_many_partitions_keep_to_the_limit_in_the_order_they_were_asked_for()
 
 #[test]
 fn a_read_passes_over_batches_that_compaction_emptied_but_not_over_the_end() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -284,7 +277,7 @@ fn batch_of_one(emptied: bool) -> Vec<u8> {
 
 #[test]
 fn what_is_fetched_points_into_the_segment() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -298,7 +291,7 @@ fn what_is_fetched_points_into_the_segment() {
 
 #[test]
 fn a_retry_gets_the_first_offset_before_and_after_a_restart() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let idempotent = BatchBuilder {
             producer_id: 7,
@@ -325,7 +318,7 @@ fn a_retry_gets_the_first_offset_before_and_after_a_restart() {
 
 #[test]
 fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -342,7 +335,7 @@ fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
 
 #[test]
 fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch_on() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -368,7 +361,7 @@ fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch
 
 #[test]
 fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -390,7 +383,7 @@ fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
 
 #[test]
 fn a_failed_write_refuses_it_and_all_after_it_and_nobody_waits() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -412,7 +405,7 @@ fn a_failed_write_refuses_it_and_all_after_it_and_nobody_waits() {
 
 #[test]
 fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -428,7 +421,7 @@ fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
 
 #[test]
 fn a_checkpoint_without_new_records_syncs_what_it_claims() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -443,7 +436,7 @@ fn a_checkpoint_without_new_records_syncs_what_it_claims() {
 
 #[test]
 fn deleting_a_topic_ends_parked_fetches_and_waiting_appends() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engines = start(dir.path(), 2);
         let topic = create(&engines[0], "t", 1).await;
@@ -463,7 +456,7 @@ fn deleting_a_topic_ends_parked_fetches_and_waiting_appends() {
 
 #[test]
 fn what_a_deleted_topic_leaves_under_way_does_not_touch_a_new_one_of_its_name() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let old = create(engine, "t", 1).await;
@@ -486,7 +479,7 @@ fn what_a_deleted_topic_leaves_under_way_does_not_touch_a_new_one_of_its_name() 
 
 #[test]
 fn a_topic_is_deleted_after_the_removal_of_its_old_segments() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = Rc::clone(&start(dir.path(), 1)[0]);
         let topic = create(&engine, "t", 1).await;
@@ -499,7 +492,7 @@ fn a_topic_is_deleted_after_the_removal_of_its_old_segments() {
         });
         partition.borrow_mut().removals = 1;
         let deleter = Rc::clone(&engine);
-        let mut deletion = tokio_uring::spawn(async move { deleter.delete_topic(topic.id).await });
+        let mut deletion = reactor::spawn(async move { deleter.delete_topic(topic.id).await });
         assert!(timeout(SOON, &mut deletion).await.is_err());
         go.send(()).unwrap();
         deletion.await.unwrap().unwrap();
@@ -508,7 +501,7 @@ fn a_topic_is_deleted_after_the_removal_of_its_old_segments() {
 
 #[test]
 fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_knowing() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engines = start(dir.path(), 2);
         let topic = create(&engines[1], "t", 2).await;
@@ -534,7 +527,7 @@ fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_k
 
 #[test]
 fn the_name_of_a_topic_that_was_deleted_on_a_full_disk_is_free_once_there_is_room() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let topic = create(engine, "t", 1).await;
@@ -556,7 +549,7 @@ fn the_name_of_a_topic_that_was_deleted_on_a_full_disk_is_free_once_there_is_roo
 
 #[test]
 fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let before = &start(dir.path(), 1)[0];
         let key = key(&*create(before, "t", 1).await, 0);
@@ -587,7 +580,7 @@ fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() 
 
 #[test]
 fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let before = &start(dir.path(), 1)[0];
         let key = key(&*create(before, "t", 1).await, 0);
@@ -620,7 +613,7 @@ fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later()
 
 #[test]
 fn a_lookup_by_time_finds_what_is_left_of_a_batch() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
@@ -645,7 +638,7 @@ fn a_lookup_by_time_finds_what_is_left_of_a_batch() {
 
 #[test]
 fn two_names_that_metrics_cannot_tell_apart_are_refused() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let engine = &start(dir.path(), 1)[0];
         create(engine, "a.b", 1).await;

@@ -2,12 +2,11 @@
 
 use super::{Engine, EngineError, PartitionKey, SharedPartition, log_config};
 use crate::config::Config;
-use crate::engine::catalog::{Catalog, Entry, OFFSETS_TOPIC, Topic};
+use crate::engine::catalog::{Catalog, Entry, Topic};
 use crate::engine::catalog_log::CatalogLog;
 use crate::engine::partition::Partition;
 use crate::io::worker::Worker;
 use crate::io::{clock, file};
-use crate::log::checkpoint::Checkpoint;
 use crate::log::damage::DamageList;
 use crate::log::{LogError, LogErrorKind, Retention};
 use std::cell::RefCell;
@@ -126,12 +125,13 @@ impl Engine {
         self.config.data_dir.join(topic.dir_name(index))
     }
 
-    /// Takes in a change of the catalog: opens, closes and reconfigures this shard's partitions.
-    /// Returns when the files and the offsets of a deleted topic are out of the way of a new one.
+    /// Takes in a change of the catalog: opens, closes and reconfigures this shard's partitions. Returns
+    /// when the files of a deleted topic, and what listeners keep about it, are out of the way of a new
+    /// one.
     ///
     /// # Errors
-    /// When a new partition's directory is there already and cannot be opened, or what is left of a
-    /// deleted topic is still in the way.
+    /// When a new partition's directory is there already and cannot be opened, or something of a deleted
+    /// topic is still in the way.
     pub async fn apply(self: &Rc<Self>, entry: Arc<Entry>) -> Result<(), EngineError> {
         let before = match &*entry {
             Entry::TopicDeleted { id } => self.topic_by_id(*id),
@@ -154,8 +154,8 @@ impl Engine {
             }
             Entry::TopicDeleted { .. } => match before {
                 Some(topic) => {
-                    let forgotten = self.forget_offsets_of(&topic).await;
-                    self.drop_partitions(&topic).await.and(forgotten)
+                    let heard = self.listeners.topic_deleted(&topic).await;
+                    self.drop_partitions(&topic).await.and(heard)
                 }
                 None => Ok(()),
             },
@@ -207,10 +207,12 @@ impl Engine {
     async fn drop_partitions(self: &Rc<Self>, topic: &Topic) -> Result<(), EngineError> {
         let mut moves = Vec::new();
         let mut removals = 0;
+        let mut is_compacting = false;
         for partition in self.partitions_of(topic) {
             let mut inner = partition.borrow_mut();
             inner.close();
             removals += inner.removals;
+            is_compacting |= inner.log.is_compacting();
             let key = PartitionKey {
                 topic_id: topic.id,
                 index: inner.index,
@@ -222,6 +224,10 @@ impl Engine {
             // They name files by their path, where a new topic of the same name will have its own.
             // Each is in the janitor's queue already, so what is handed over now comes after them.
             self.janitor.run(|| ()).await;
+        }
+        if is_compacting {
+            // So does a compaction. It was told to end; its step that runs has ended after this.
+            self.cleaner.finish_step().await;
         }
         let doomed: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();
         let data_dir = self.config.data_dir.clone();
@@ -357,10 +363,9 @@ fn remove_dirs(dirs: &[PathBuf]) {
     }
 }
 
-/// Finishes deletions that a stop interrupted: moves the files of deleted topics away and removes
-/// all that were moved. From then on their names are free, unless committed offsets of theirs may come
-/// back. Blocks: at start only, before partitions
-/// are opened.
+/// Finishes deletions that a stop interrupted: moves the files of deleted topics away and removes all
+/// that were moved. From then on their names are free, unless an internal topic is damaged. Blocks: at
+/// start only, before partitions are opened.
 ///
 /// # Errors
 /// When a directory cannot be moved away.
@@ -376,21 +381,23 @@ pub fn finish_deletions(
                 topic_id: topic.id,
                 index,
             };
+            // While the name is taken, a directory of that name can only be this topic's, whether its
+            // checkpoint says so or is damaged. Left there it would become the next topic's.
             let dir = config.data_dir.join(topic.dir_name(index));
-            let checkpoint = Checkpoint::read(&dir)?;
-            if checkpoint.is_some_and(|found| found.topic_id == topic.id) {
-                file::rename(&dir, &doomed_dir(config, key))?;
+            if dir.exists() {
+                let doomed = doomed_dir(config, key);
+                file::remove_dir(&doomed)?;
+                file::rename(&dir, &doomed)?;
             }
         }
     }
     file::sync_dir(&config.data_dir)?;
-    if catalog.deleting().next().is_some() && offsets_are_damaged(config, catalog) {
-        tracing::warn!(
-            "__consumer_offsets is damaged: the names of deleted topics stay taken, so that new topics do not \
-             inherit their offsets"
-        );
-    } else {
-        purge(catalog, catalog_log);
+    match damaged_internal_topic(config, catalog) {
+        Some(topic) if catalog.deleting().next().is_some() => tracing::warn!(
+            topic = topic.name,
+            "an internal topic is damaged: the names of deleted topics stay taken, because new topics could inherit what it holds about them"
+        ),
+        _ => purge(catalog, catalog_log),
     }
     let mut doomed = Vec::new();
     for entry in std::fs::read_dir(&config.data_dir)? {
@@ -403,15 +410,17 @@ pub fn finish_deletions(
     Ok(())
 }
 
-/// Whether offsets of deleted topics may be among what cannot be read now, and be there again when it
-/// is mended.
-fn offsets_are_damaged(config: &Config, catalog: &Catalog) -> bool {
-    catalog.by_name(OFFSETS_TOPIC).is_some_and(|topic| {
+/// What an internal topic holds about deleted topics may be among what cannot be read now, and be there
+/// again when it is mended.
+fn damaged_internal_topic<'a>(config: &Config, catalog: &'a Catalog) -> Option<&'a Arc<Topic>> {
+    let is_damaged = |topic: &&Arc<Topic>| {
         (0..topic.partitions).any(|index| {
             let dir = config.data_dir.join(topic.dir_name(index));
             DamageList::read(&dir).map_or(true, |damage| !damage.is_empty())
         })
-    })
+    };
+    let mut internal = catalog.topics().filter(|topic| topic.is_internal());
+    internal.find(is_damaged)
 }
 
 /// Frees the names of deleted topics whose files are out of the way. On a full disk they stay taken

@@ -7,7 +7,7 @@ mod loose;
 use super::catalog::{Catalog, Entry, check_topic_name};
 use super::catalog_log::{self, Piece};
 use super::producers::Producers;
-use super::{repair, replay};
+use super::replay;
 use crate::io::file;
 use crate::log::segment;
 use crate::log::verify::{self as log, Severity, Totals, Whose};
@@ -17,6 +17,9 @@ use thiserror::Error;
 
 /// The file that says which format the directory has.
 const FORMAT_FILE: &str = "format";
+
+/// How the name of a directory begins that has copies of what a repair changed.
+pub(super) const COPIES_PREFIX: &str = "repaired.";
 
 /// One thing that was found, and where.
 pub type Finding = log::Finding<Fault>;
@@ -329,7 +332,7 @@ fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) 
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.is_dir() && !owned.contains(path.as_path()))
-        .filter(|path| *path != data_dir.join(replay::DIR_NAME) && !repair::is_copies(path))
+        .filter(|path| *path != data_dir.join(replay::DIR_NAME) && !has_copies(path))
         .collect();
     strays.sort();
     let fault = |path: &PathBuf| match deleted.contains(path) || super::upkeep::is_doomed(path) {
@@ -340,6 +343,12 @@ fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) 
         .iter()
         .map(|path| finding(path, None, fault(path)))
         .collect()
+}
+
+/// Whether a directory has copies of what a repair changed.
+fn has_copies(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(COPIES_PREFIX)
 }
 
 fn segment_bytes(dir: &Path, whose: &Whose) -> u64 {

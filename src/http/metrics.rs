@@ -1,13 +1,15 @@
 //! The metrics in Prometheus' text format. docs/operating.md explains each of them.
 
+use super::Reports;
 use crate::config::Durability;
+use crate::coordinator::groups::lag::{self, Lag, LagReport};
 use crate::engine::Engine;
-use crate::engine::lag::{self, Lag};
 use crate::engine::limits::LIMITS;
 use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
 use crate::io::{map, process};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 use tokio::task::yield_now;
 
 /// The label under which topics beyond `metrics_topics_max` are summed up. No topic can have this
@@ -17,15 +19,16 @@ const OTHER_TOPICS: &str = "(other)";
 /// Samples of a large family that are written without a pause.
 const SAMPLES_AT_ONCE: usize = 1000;
 
-pub async fn render(engine: &Engine, reports: &[ShardReport]) -> String {
+pub async fn render(engine: &Engine, reports: &Reports) -> String {
     let mut page = Page::default();
+    let Reports { shards, lags } = reports;
     process_metrics(&mut page, engine);
-    shard_metrics(&mut page, reports);
-    compaction_metrics(&mut page, reports);
-    scrub_metrics(&mut page, reports);
-    request_metrics(&mut page, reports);
-    topic_metrics(&mut page, engine, reports);
-    lag_metrics(&mut page, engine, reports).await;
+    shard_metrics(&mut page, shards);
+    compaction_metrics(&mut page, shards);
+    scrub_metrics(&mut page, shards);
+    request_metrics(&mut page, shards);
+    topic_metrics(&mut page, engine, shards);
+    lag_metrics(&mut page, engine, lags).await;
     page.text
 }
 
@@ -443,7 +446,7 @@ const LAG_FAMILIES: &[LagFamily] = &[
 ];
 
 /// There can be very many of these: requests pass in between.
-async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
+async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[Arc<LagReport>]) {
     let (lags, left_out) = lag::first_by_group(reports, engine.config.lag_series_max);
     for (name, help, value) in LAG_FAMILIES {
         page.family(name, "gauge", help);
@@ -469,20 +472,24 @@ async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) 
         "Partitions of groups whose lag is not shown.",
     );
     page.sample("", &[], left_out);
-    page.shard_family(
+    page.family(
         "millstream_group_lag_last_run_timestamp_seconds",
         "gauge",
         "When lag was measured last; 0 before the first time.",
-        reports,
-        |r| r.lag.last_run_ms as f64 / 1e3,
     );
-    page.shard_family(
+    for report in reports {
+        let last_run = report.last_run_ms as f64 / 1e3;
+        page.sample("", &[("shard", &report.shard)], last_run);
+    }
+    page.family(
         "millstream_group_lag_last_duration_seconds",
         "gauge",
         "How long it took to measure lag.",
-        reports,
-        |r| r.lag.last_duration.as_secs_f64(),
     );
+    for report in reports {
+        let duration = report.last_duration.as_secs_f64();
+        page.sample("", &[("shard", &report.shard)], duration);
+    }
 }
 
 type Labels<'a> = &'a [(&'a str, &'a dyn Display)];

@@ -3,7 +3,10 @@
 mod metrics;
 mod page;
 
+use crate::coordinator::Coordinators;
+use crate::coordinator::groups::lag::LagReport;
 use crate::engine::Engine;
+use crate::engine::stats::ShardReport;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -15,6 +18,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Monitors need few; more are closed at once.
@@ -67,8 +71,15 @@ impl Content {
     }
 }
 
+/// What the shards report.
+struct Reports {
+    /// By shard; one that has stopped has none.
+    shards: Vec<ShardReport>,
+    lags: Vec<Arc<LagReport>>,
+}
+
 /// Serves HTTP until the shard ends. Plain sockets of tokio do well enough here.
-pub async fn serve(engine: Rc<Engine>, listener: TcpListener) {
+pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener: TcpListener) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -86,10 +97,10 @@ pub async fn serve(engine: Rc<Engine>, listener: TcpListener) {
             continue;
         }
         connections.set(connections.get() + 1);
-        let engine = Rc::clone(&engine);
+        let (engine, coordinators) = (Rc::clone(&engine), Rc::clone(&coordinators));
         let connections = Rc::clone(&connections);
         tokio::task::spawn_local(async move {
-            let service = service_fn(|request| respond(&engine, request));
+            let service = service_fn(|request| respond(&engine, &coordinators, request));
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -103,12 +114,15 @@ pub async fn serve(engine: Rc<Engine>, listener: TcpListener) {
 
 async fn respond<B>(
     engine: &Rc<Engine>,
+    coordinators: &Coordinators,
     request: Request<B>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path();
     let route = ROUTES.iter().find(|(known, _)| *known == path);
     let content = match (request.method(), route) {
-        (&Method::GET | &Method::HEAD, Some((_, route))) => answer(engine, *route).await,
+        (&Method::GET | &Method::HEAD, Some((_, route))) => {
+            answer(engine, coordinators, *route).await
+        }
         (_, Some(_)) => Content::text(StatusCode::METHOD_NOT_ALLOWED, "only GET here"),
         (_, None) => Content::text(StatusCode::NOT_FOUND, "no such path"),
     };
@@ -119,7 +133,7 @@ async fn respond<B>(
     Ok(response)
 }
 
-async fn answer(engine: &Rc<Engine>, route: Route) -> Content {
+async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, route: Route) -> Content {
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     if let Route::Ready = route {
         return match engine.is_stopping() {
@@ -133,12 +147,24 @@ async fn answer(engine: &Rc<Engine>, route: Route) -> Content {
             Err(_) => Content::text(unavailable, "a shard does not answer"),
         };
     }
-    let Ok(reports) = tokio::time::timeout(SHARD_TIMEOUT, engine.reports()).await else {
+    let reports = reports(engine, coordinators);
+    let Ok(reports) = tokio::time::timeout(SHARD_TIMEOUT, reports).await else {
         return Content::text(unavailable, "a shard does not answer");
     };
     match route {
         Route::Metrics => Content::ok(METRICS, metrics::render(engine, &reports).await),
         Route::Page => Content::ok(HTML, page::render(engine, &reports)),
         Route::Health | Route::Ready => Content::text(StatusCode::OK, "ok"),
+    }
+}
+
+async fn reports(engine: &Rc<Engine>, coordinators: &Coordinators) -> Reports {
+    let mut shards = engine.reports().await;
+    for report in &mut shards {
+        report.mailbox_depth += coordinators.mailbox_depth(report.shard) as u64;
+    }
+    Reports {
+        shards,
+        lags: coordinators.groups.lag_reports().await,
     }
 }

@@ -1,9 +1,10 @@
 //! The page at `/`: what runs here, how it stores, what it holds.
 
+use super::Reports;
 use crate::config::Durability;
+use crate::coordinator::groups::lag;
 use crate::engine::Engine;
-use crate::engine::lag;
-use crate::engine::stats::{ShardReport, TopicReport};
+use crate::engine::stats::TopicReport;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -12,9 +13,9 @@ const TOPICS_SHOWN_MAX: usize = 200;
 /// The page lists at most this many groups: those that are furthest behind.
 const GROUPS_SHOWN_MAX: usize = 20;
 
-pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
+pub fn render(engine: &Engine, reports: &Reports) -> String {
     let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
-    for (name, report) in reports.iter().flat_map(|shard| &shard.topics) {
+    for (name, report) in reports.shards.iter().flat_map(|shard| &shard.topics) {
         topics.entry(name).or_default().add(report);
     }
     let config = &engine.config;
@@ -33,7 +34,7 @@ pub fn render(engine: &Engine, reports: &[ShardReport]) -> String {
         );
     }
     let groups = groups_behind(engine, reports);
-    let connections: u64 = reports.iter().map(|shard| shard.connections).sum();
+    let connections: u64 = reports.shards.iter().map(|shard| shard.connections).sum();
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Millstream</title>\
 <style>body{{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem}}\
@@ -46,14 +47,14 @@ td,th{{text-align:right;padding:0 .8rem}}td:first-child,th:first-child{{text-ali
 {groups}",
         env!("CARGO_PKG_VERSION"),
         config.advertised(),
-        reports.len(),
+        reports.shards.len(),
         topics.len(),
     )
 }
 
 /// A table of the groups that are furthest behind; nothing when none is.
-fn groups_behind(engine: &Engine, reports: &[ShardReport]) -> String {
-    let (lags, _) = lag::first_by_group(reports, engine.config.lag_series_max);
+fn groups_behind(engine: &Engine, reports: &Reports) -> String {
+    let (lags, _) = lag::first_by_group(&reports.lags, engine.config.lag_series_max);
     let mut groups: BTreeMap<&str, (i64, f64)> = BTreeMap::new();
     for found in lags.iter().filter(|found| found.lag.records > 0) {
         let (records, seconds) = groups.entry(&found.group).or_default();

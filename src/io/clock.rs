@@ -6,7 +6,8 @@
 
 use super::sabotage::{self, Sabotage};
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Milliseconds on a clock that never goes back: the wall clock when it was first asked, and the
 /// time that has passed since. For timers that must not jump with the wall clock.
@@ -36,6 +37,20 @@ pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let real_ms = since.map_or(0, |since| since.as_millis() as i64);
     real_ms.saturating_add(offset_ms()).max(0)
+}
+
+/// Calls `act` at once and then again every `period`, for ever. Calls do not overlap: a long one delays
+/// those after it.
+///
+/// # Panics
+/// When `period` is 0.
+pub async fn every(period: Duration, act: impl AsyncFn()) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        act().await;
+    }
 }
 
 /// How far a test makes the wall clock be off: the milliseconds in the file that the variable

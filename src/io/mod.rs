@@ -5,6 +5,7 @@ pub mod fault;
 pub mod file;
 pub mod map;
 pub mod process;
+pub mod reactor;
 pub mod ring;
 pub mod sabotage;
 pub mod seldom;

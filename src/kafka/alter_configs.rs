@@ -10,87 +10,46 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub resources: Vec<ResourceRequest<'a>>,
-    /// Check only, change nothing.
-    pub validate_only: bool,
-}
+message! {
+    AlterConfigs 0..=2, flexible 2..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResourceRequest<'a> {
-    /// As in [`describe_configs`](super::describe_configs).
-    pub resource_type: i8,
-    pub resource_name: &'a str,
-    /// Every config that is to be set; all others go back to their defaults.
-    pub configs: Vec<ConfigRequest<'a>>,
-}
+    Request<'a> {
+        resources: Vec<ResourceRequest<'a>>,
+        /// Check only, change nothing.
+        validate_only: bool,
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConfigRequest<'a> {
-    pub name: &'a str,
-    pub value: Option<&'a str>,
-}
+    ResourceRequest<'a> {
+        /// As in [`describe_configs`](super::describe_configs).
+        resource_type: i8,
+        resource_name: &'a str,
+        /// Every config that is to be set; all others go back to their defaults.
+        configs: Vec<ConfigRequest<'a>>,
+    }
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        resources: r.array(decode_resource)?,
-        validate_only: r.bool()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
+    #[derive(Copy)]
+    ConfigRequest<'a> {
+        name: &'a str,
+        value: Option<&'a str>,
+    }
 
-fn decode_resource<'a>(r: &mut Reader<'a>) -> Result<ResourceRequest<'a>, WireError> {
-    let resource = ResourceRequest {
-        resource_type: r.i8()?,
-        resource_name: r.string()?,
-        configs: r.array(decode_config)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(resource)
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        responses: Vec<ResourceResponse<'a>>,
+    }
 
-fn decode_config<'a>(r: &mut Reader<'a>) -> Result<ConfigRequest<'a>, WireError> {
-    let config = ConfigRequest {
-        name: r.string()?,
-        value: r.nullable_string()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(config)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub responses: Vec<ResourceResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResourceResponse<'a> {
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-    /// As in [`describe_configs`](super::describe_configs).
-    pub resource_type: i8,
-    pub resource_name: Cow<'a, str>,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.responses, encode_resource);
-    w.no_tagged_fields();
-}
-
-fn encode_resource(w: &mut Writer, resource: &ResourceResponse<'_>) {
-    w.error_code(resource.error_code);
-    w.nullable_string(resource.error_message.as_deref());
-    w.i8(resource.resource_type);
-    w.string(&resource.resource_name);
-    w.no_tagged_fields();
+    ResourceResponse<'a> {
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+        /// As in [`describe_configs`](super::describe_configs).
+        resource_type: i8,
+        resource_name: Cow<'a, str>,
+    }
 }
 
 /// A resource by its type and name.
@@ -106,7 +65,7 @@ pub(super) enum Target {
 
 /// Replaces the configs of topics, one topic after the other; each is durable, and in force on every
 /// shard, before it is answered.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let id = |resource: &ResourceRequest<'a>| (resource.resource_type, resource.resource_name);
     let twice = named_twice(request.resources.iter().map(id));
     let mut responses = Vec::with_capacity(request.resources.len());
@@ -114,7 +73,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
         let id = id(resource);
         let replaced = match twice.contains(&id) {
             true => Err(refused_as_twice()),
-            false => replace(engine, resource, request.validate_only).await,
+            false => replace(context.engine, resource, request.validate_only).await,
         };
         responses.push(respond(id, replaced));
     }

@@ -4,130 +4,57 @@
 
 use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_REPLICATION_FACTOR_CHANGE: i16 = 1;
+message! {
+    AlterPartitionReassignments 0..=1, flexible 0..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub timeout_ms: i32,
-    /// Whether a partition may have another number of replicas afterwards. From version 1.
-    pub allow_replication_factor_change: bool,
-    pub topics: Vec<TopicRequest<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<PartitionRequest>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionRequest {
-    pub index: i32,
-    /// The brokers to hold it from now on; null stops a reassignment.
-    pub replicas: Option<Vec<i32>>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        timeout_ms: r.i32()?,
-        allow_replication_factor_change: if version >= FIRST_VERSION_WITH_REPLICATION_FACTOR_CHANGE
-        {
-            r.bool()?
-        } else {
-            true
-        },
-        topics: r.array(decode_topic)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(decode_partition)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionRequest, WireError> {
-    let partition = PartitionRequest {
-        index: r.i32()?,
-        replicas: r.nullable_array(Reader::i32)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(partition)
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    /// As the request said. From version 1.
-    pub allow_replication_factor_change: bool,
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-impl Default for Response<'_> {
-    fn default() -> Self {
-        Self {
-            throttle_time_ms: 0,
-            allow_replication_factor_change: true,
-            error_code: ErrorCode::None,
-            error_message: None,
-            topics: Vec::new(),
-        }
+    Request<'a> {
+        timeout_ms: i32,
+        /// Whether a partition may have another number of replicas afterwards.
+        allow_replication_factor_change: bool [1..] = true,
+        topics: Vec<TopicRequest<'a>>,
     }
-}
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PartitionResponse<'a> {
-    pub index: i32,
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    if version >= FIRST_VERSION_WITH_REPLICATION_FACTOR_CHANGE {
-        w.bool(response.allow_replication_factor_change);
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<PartitionRequest>,
     }
-    w.error_code(response.error_code);
-    w.nullable_string(response.error_message.as_deref());
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
+    PartitionRequest {
+        index: i32,
+        /// The brokers to hold it from now on; null stops a reassignment.
+        replicas: Option<Vec<i32>>,
+    }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    w.nullable_string(partition.error_message.as_deref());
-    w.no_tagged_fields();
+    Response<'a> {
+        throttle_time_ms: i32,
+        /// As the request said.
+        allow_replication_factor_change: bool [1..] = true,
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+        topics: Vec<TopicResponse<'a>>,
+    }
+
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse<'a>>,
+    }
+
+    PartitionResponse<'a> {
+        index: i32,
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+    }
 }
 
 /// A partition may go where it is, which is done at once, and nowhere else.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let partition = |topic: &str, partition: &PartitionRequest| {
-        let (error_code, message) = check(engine, topic, partition).err().unzip();
+        let (error_code, message) = check(context.engine, topic, partition).err().unzip();
         PartitionResponse {
             index: partition.index,
             error_code: error_code.unwrap_or_default(),

@@ -2,103 +2,57 @@
 //!
 //! Versions: 2 is flexible.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
 use std::path::Path;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub dirs: Vec<LogDir<'a>>,
-}
+message! {
+    AlterReplicaLogDirs 1..=2, flexible 2..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogDir<'a> {
-    /// An absolute path.
-    pub path: &'a str,
-    pub topics: Vec<TopicRequest<'a>>,
-}
+    Request<'a> {
+        dirs: Vec<LogDir<'a>>,
+    }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<i32>,
-}
+    LogDir<'a> {
+        /// An absolute path.
+        path: &'a str,
+        topics: Vec<TopicRequest<'a>>,
+    }
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        dirs: r.array(decode_log_dir)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<i32>,
+    }
 
-fn decode_log_dir<'a>(r: &mut Reader<'a>) -> Result<LogDir<'a>, WireError> {
-    let log_dir = LogDir {
-        path: r.string()?,
-        topics: r.array(decode_topic)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(log_dir)
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a>>,
+    }
 
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(Reader::i32)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse>,
+    }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub index: i32,
-    pub error_code: ErrorCode,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
-
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
-
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    w.no_tagged_fields();
+    #[derive(Copy)]
+    PartitionResponse {
+        index: i32,
+        error_code: ErrorCode,
+    }
 }
 
 /// There is one directory: a partition may go where it is, and nowhere else.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
-    let here = engine.absolute_data_dir().ok();
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
+    let here = context.engine.absolute_data_dir().ok();
     let mut topics = Vec::new();
     for dir in &request.dirs {
         let is_here = here.as_deref() == Some(Path::new(dir.path));
         let partition = |topic: &str, index: i32| PartitionResponse {
             index,
-            error_code: match engine.key_of(topic, index) {
+            error_code: match context.engine.key_of(topic, index) {
                 _ if !is_here => ErrorCode::LogDirNotFound,
                 None => ErrorCode::UnknownTopicOrPartition,
                 Some(_) => ErrorCode::None,

@@ -1,46 +1,68 @@
 //! Which APIs there are and in which versions: the one table that the header decoder, the
 //! dispatcher and the ApiVersions reply read.
 
-/// The number that names an API in a request header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(i16)]
-pub enum ApiKey {
-    Produce = 0,
-    Fetch = 1,
-    ListOffsets = 2,
-    Metadata = 3,
-    OffsetCommit = 8,
-    OffsetFetch = 9,
-    FindCoordinator = 10,
-    JoinGroup = 11,
-    Heartbeat = 12,
-    LeaveGroup = 13,
-    SyncGroup = 14,
-    DescribeGroups = 15,
-    ListGroups = 16,
-    ApiVersions = 18,
-    CreateTopics = 19,
-    DeleteTopics = 20,
-    DeleteRecords = 21,
-    InitProducerId = 22,
-    OffsetForLeaderEpoch = 23,
-    DescribeConfigs = 32,
-    AlterConfigs = 33,
-    AlterReplicaLogDirs = 34,
-    DescribeLogDirs = 35,
-    CreatePartitions = 37,
-    DeleteGroups = 42,
-    ElectLeaders = 43,
-    IncrementalAlterConfigs = 44,
-    AlterPartitionReassignments = 45,
-    ListPartitionReassignments = 46,
-    OffsetDelete = 47,
-    DescribeQuorum = 55,
-    UpdateFeatures = 57,
-    DescribeCluster = 60,
-    DescribeProducers = 61,
-    ListConfigResources = 74,
-    DescribeTopicPartitions = 75,
+/// Declares [`ApiKey`] and [`APIS`] from one table: key, name as Kafka spells it, versions, first
+/// flexible version, and the first version that is served where that is not the first advertised.
+macro_rules! apis {
+    ($($key:literal $name:ident $min:literal ..= $max:literal
+        $(flexible $flexible:literal ..)? $(served $served:literal ..)?,)*) => {
+        /// The number that names an API in a request header.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(i16)]
+        pub enum ApiKey {
+            $($name = $key,)*
+        }
+
+        /// Every API that is served, in the order of their keys.
+        pub const APIS: &[Api] = &[$(Api {
+            key: ApiKey::$name,
+            name: stringify!($name),
+            min_version: $min,
+            min_served_version: first_of(&[$($served,)? $min]),
+            max_version: $max,
+            first_flexible_version: first_of(&[$($flexible,)? NEVER_FLEXIBLE]),
+        },)*];
+    };
+}
+
+#[rustfmt::skip]
+apis! {
+     0 Produce                     0..=13 flexible 9.. served 3..,
+     1 Fetch                       4..=18 flexible 12..,
+     2 ListOffsets                 1..=10 flexible 6..,
+     3 Metadata                    0..=13 flexible 9..,
+     8 OffsetCommit                2..=9  flexible 8..,
+     9 OffsetFetch                 1..=9  flexible 6..,
+    10 FindCoordinator             0..=6  flexible 3..,
+    11 JoinGroup                   0..=9  flexible 6..,
+    12 Heartbeat                   0..=4  flexible 4..,
+    13 LeaveGroup                  0..=5  flexible 4..,
+    14 SyncGroup                   0..=5  flexible 4..,
+    15 DescribeGroups              0..=6  flexible 5..,
+    16 ListGroups                  0..=5  flexible 3..,
+    18 ApiVersions                 0..=4  flexible 3..,
+    19 CreateTopics                2..=7  flexible 5..,
+    20 DeleteTopics                1..=6  flexible 4..,
+    21 DeleteRecords               0..=2  flexible 2..,
+    22 InitProducerId              0..=5  flexible 2..,
+    23 OffsetForLeaderEpoch        2..=4  flexible 4..,
+    32 DescribeConfigs             1..=4  flexible 4..,
+    33 AlterConfigs                0..=2  flexible 2..,
+    34 AlterReplicaLogDirs         1..=2  flexible 2..,
+    35 DescribeLogDirs             1..=4  flexible 2..,
+    37 CreatePartitions            0..=3  flexible 2..,
+    42 DeleteGroups                0..=2  flexible 2..,
+    43 ElectLeaders                0..=2  flexible 2..,
+    44 IncrementalAlterConfigs     0..=1  flexible 1..,
+    45 AlterPartitionReassignments 0..=1  flexible 0..,
+    46 ListPartitionReassignments  0..=0  flexible 0..,
+    47 OffsetDelete                0..=0,
+    55 DescribeQuorum              0..=2  flexible 0..,
+    57 UpdateFeatures              0..=2  flexible 0..,
+    60 DescribeCluster             0..=2  flexible 0..,
+    61 DescribeProducers           0..=0  flexible 0..,
+    74 ListConfigResources         0..=1  flexible 0..,
+    75 DescribeTopicPartitions     0..=0  flexible 0..,
 }
 
 impl ApiKey {
@@ -70,50 +92,8 @@ pub struct Api {
     pub first_flexible_version: i16,
 }
 
-/// Every API that is served, in the order of their keys.
-#[rustfmt::skip]
-pub const APIS: &[Api] = &[
-    //  key                                  name                           min max  first flexible
-    api(ApiKey::Produce,                     "Produce",                      0, 13,  9).served_from(3),
-    api(ApiKey::Fetch,                       "Fetch",                        4, 18, 12),
-    api(ApiKey::ListOffsets,                 "ListOffsets",                  1, 10,  6),
-    api(ApiKey::Metadata,                    "Metadata",                     0, 13,  9),
-    api(ApiKey::OffsetCommit,                "OffsetCommit",                 2,  9,  8),
-    api(ApiKey::OffsetFetch,                 "OffsetFetch",                  1,  9,  6),
-    api(ApiKey::FindCoordinator,             "FindCoordinator",              0,  6,  3),
-    api(ApiKey::JoinGroup,                   "JoinGroup",                    0,  9,  6),
-    api(ApiKey::Heartbeat,                   "Heartbeat",                    0,  4,  4),
-    api(ApiKey::LeaveGroup,                  "LeaveGroup",                   0,  5,  4),
-    api(ApiKey::SyncGroup,                   "SyncGroup",                    0,  5,  4),
-    api(ApiKey::DescribeGroups,              "DescribeGroups",               0,  6,  5),
-    api(ApiKey::ListGroups,                  "ListGroups",                   0,  5,  3),
-    api(ApiKey::ApiVersions,                 "ApiVersions",                  0,  4,  3),
-    api(ApiKey::CreateTopics,                "CreateTopics",                 2,  7,  5),
-    api(ApiKey::DeleteTopics,                "DeleteTopics",                 1,  6,  4),
-    api(ApiKey::DeleteRecords,               "DeleteRecords",                0,  2,  2),
-    api(ApiKey::InitProducerId,              "InitProducerId",               0,  5,  2),
-    api(ApiKey::OffsetForLeaderEpoch,        "OffsetForLeaderEpoch",         2,  4,  4),
-    api(ApiKey::DescribeConfigs,             "DescribeConfigs",              1,  4,  4),
-    api(ApiKey::AlterConfigs,                "AlterConfigs",                 0,  2,  2),
-    api(ApiKey::AlterReplicaLogDirs,         "AlterReplicaLogDirs",          1,  2,  2),
-    api(ApiKey::DescribeLogDirs,             "DescribeLogDirs",              1,  4,  2),
-    api(ApiKey::CreatePartitions,            "CreatePartitions",             0,  3,  2),
-    api(ApiKey::DeleteGroups,                "DeleteGroups",                 0,  2,  2),
-    api(ApiKey::ElectLeaders,                "ElectLeaders",                 0,  2,  2),
-    api(ApiKey::IncrementalAlterConfigs,     "IncrementalAlterConfigs",      0,  1,  1),
-    api(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments",  0,  1,  0),
-    api(ApiKey::ListPartitionReassignments,  "ListPartitionReassignments",   0,  0,  0),
-    api(ApiKey::OffsetDelete,                "OffsetDelete",                 0,  0, NEVER_FLEXIBLE),
-    api(ApiKey::DescribeQuorum,              "DescribeQuorum",               0,  2,  0),
-    api(ApiKey::UpdateFeatures,              "UpdateFeatures",               0,  2,  0),
-    api(ApiKey::DescribeCluster,             "DescribeCluster",              0,  2,  0),
-    api(ApiKey::DescribeProducers,           "DescribeProducers",            0,  0,  0),
-    api(ApiKey::ListConfigResources,         "ListConfigResources",          0,  1,  0),
-    api(ApiKey::DescribeTopicPartitions,     "DescribeTopicPartitions",      0,  0,  0),
-];
-
 /// First flexible version of an API that has none.
-const NEVER_FLEXIBLE: i16 = i16::MAX;
+pub(super) const NEVER_FLEXIBLE: i16 = i16::MAX;
 
 impl Api {
     /// The API with this key, if it is served in any version.
@@ -137,28 +117,25 @@ impl Api {
     pub fn response_header_is_flexible(&self, version: i16) -> bool {
         self.key != ApiKey::ApiVersions && self.is_flexible(version)
     }
-
-    const fn served_from(mut self, version: i16) -> Self {
-        self.min_served_version = version;
-        self
-    }
 }
 
-const fn api(
-    key: ApiKey,
-    name: &'static str,
-    min_version: i16,
-    max_version: i16,
-    first_flexible_version: i16,
-) -> Api {
-    Api {
-        key,
-        name,
-        min_version,
-        min_served_version: min_version,
-        max_version,
-        first_flexible_version,
+/// Fails to compile where an API's messages are declared for other versions than the table says.
+pub(super) const fn check_declaration(key: ApiKey, min: i16, max: i16, first_flexible: i16) {
+    let mut row = 0;
+    while APIS[row].key as i16 != key as i16 {
+        row += 1;
     }
+    let api = &APIS[row];
+    assert!(
+        api.min_served_version == min
+            && api.max_version == max
+            && api.first_flexible_version == first_flexible,
+        "the table of APIs has other versions"
+    );
+}
+
+pub(super) const fn first_of(versions: &[i16]) -> i16 {
+    versions[0]
 }
 
 /// The table as `docs/protocol.md` shows it.

@@ -1,10 +1,10 @@
 //! Which of the protocol's codes says what went wrong below.
 
 use super::error::ErrorCode;
+use crate::coordinator::groups::error::GroupError;
 use crate::engine::EngineError;
 use crate::engine::admin::AdminError;
 use crate::engine::fetch_sessions::SessionError;
-use crate::engine::groups::GroupError;
 use crate::log::batch::BatchError;
 
 impl From<&EngineError> for ErrorCode {

@@ -7,90 +7,49 @@ use crate::engine::Engine;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub topics: Vec<TopicRequest<'a>>,
-    pub timeout_ms: i32,
-    /// Check only, create nothing.
-    pub validate_only: bool,
-}
+message! {
+    CreatePartitions 0..=3, flexible 2..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    /// How many partitions the topic is to have in all.
-    pub count: i32,
-    /// One for each new partition; null leaves it to the broker.
-    pub assignments: Option<Vec<Assignment>>,
-}
+    Request<'a> {
+        topics: Vec<TopicRequest<'a>>,
+        timeout_ms: i32,
+        /// Check only, create nothing.
+        validate_only: bool,
+    }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
-    pub broker_ids: Vec<i32>,
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        /// How many partitions the topic is to have in all.
+        count: i32,
+        /// One for each new partition; null leaves it to the broker.
+        assignments: Option<Vec<Assignment>>,
+    }
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        topics: r.array(decode_topic)?,
-        timeout_ms: r.i32()?,
-        validate_only: r.bool()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
+    Assignment {
+        broker_ids: Vec<i32>,
+    }
 
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        count: r.i32()?,
-        assignments: r.nullable_array(decode_assignment)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a>>,
+    }
 
-fn decode_assignment(r: &mut Reader<'_>) -> Result<Assignment, WireError> {
-    let assignment = Assignment {
-        broker_ids: r.array(Reader::i32)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(assignment)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
-
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.error_code(topic.error_code);
-    w.nullable_string(topic.error_message.as_deref());
-    w.no_tagged_fields();
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+    }
 }
 
 /// Gives topics more partitions.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let grown = grow(engine, topic, request.validate_only).await;
+        let grown = grow(context.engine, topic, request.validate_only).await;
         let (error_code, message) = grown.err().unzip();
         topics.push(TopicResponse {
             name: Cow::Borrowed(topic.name),

@@ -14,170 +14,76 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_CONFIGS: i16 = 5;
-const FIRST_VERSION_WITH_TOPIC_ID: i16 = 7;
+message! {
+    CreateTopics 2..=7, flexible 5..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub topics: Vec<TopicRequest<'a>>,
-    pub timeout_ms: i32,
-    /// Check only, create nothing.
-    pub validate_only: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    /// -1: the broker's default, or as many as `assignments` says.
-    pub num_partitions: i32,
-    /// -1: the broker's default, or as many as `assignments` says.
-    pub replication_factor: i16,
-    /// Which brokers hold which partition; empty leaves it to the broker.
-    pub assignments: Vec<Assignment>,
-    pub configs: Vec<ConfigRequest<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
-    pub partition_index: i32,
-    pub broker_ids: Vec<i32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConfigRequest<'a> {
-    pub name: &'a str,
-    pub value: Option<&'a str>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        topics: r.array(decode_topic)?,
-        timeout_ms: r.i32()?,
-        validate_only: r.bool()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        num_partitions: r.i32()?,
-        replication_factor: r.i16()?,
-        assignments: r.array(decode_assignment)?,
-        configs: r.array(decode_config)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-fn decode_assignment(r: &mut Reader<'_>) -> Result<Assignment, WireError> {
-    let assignment = Assignment {
-        partition_index: r.i32()?,
-        broker_ids: r.array(Reader::i32)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(assignment)
-}
-
-fn decode_config<'a>(r: &mut Reader<'a>) -> Result<ConfigRequest<'a>, WireError> {
-    let config = ConfigRequest {
-        name: r.string()?,
-        value: r.nullable_string()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(config)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    /// From version 7.
-    pub topic_id: Uuid,
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-    /// Why `configs` is null although the topic was created. From version 5, tagged.
-    pub topic_config_error_code: ErrorCode,
-    /// -1 if it may not be told. From version 5.
-    pub num_partitions: i32,
-    /// -1 if it may not be told. From version 5.
-    pub replication_factor: i16,
-    /// Null if it may not be told. From version 5.
-    pub configs: Option<Vec<ConfigResponse<'a>>>,
-}
-
-impl Default for TopicResponse<'_> {
-    fn default() -> Self {
-        Self {
-            name: Cow::Borrowed(""),
-            topic_id: Uuid::nil(),
-            error_code: ErrorCode::None,
-            error_message: None,
-            topic_config_error_code: ErrorCode::None,
-            num_partitions: -1,
-            replication_factor: -1,
-            configs: Some(Vec::new()),
-        }
+    Request<'a> {
+        topics: Vec<TopicRequest<'a>>,
+        timeout_ms: i32,
+        /// Check only, create nothing.
+        validate_only: bool,
     }
-}
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub value: Option<Cow<'a, str>>,
-    pub read_only: bool,
-    /// As in [`describe_configs`](super::describe_configs).
-    pub config_source: i8,
-    pub is_sensitive: bool,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.topics, |w, topic| encode_topic(w, topic, version));
-    w.no_tagged_fields();
-}
-
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
-    w.string(&topic.name);
-    if version >= FIRST_VERSION_WITH_TOPIC_ID {
-        w.uuid(topic.topic_id);
+    TopicRequest<'a> {
+        name: &'a str,
+        /// -1: the broker's default, or as many as `assignments` says.
+        num_partitions: i32,
+        /// -1: the broker's default, or as many as `assignments` says.
+        replication_factor: i16,
+        /// Which brokers hold which partition; empty leaves it to the broker.
+        assignments: Vec<Assignment>,
+        configs: Vec<ConfigRequest<'a>>,
     }
-    w.error_code(topic.error_code);
-    w.nullable_string(topic.error_message.as_deref());
-    if version >= FIRST_VERSION_WITH_CONFIGS {
-        w.i32(topic.num_partitions);
-        w.i16(topic.replication_factor);
-        w.nullable_array(topic.configs.as_deref(), encode_config);
-    }
-    w.tagged_fields(|fields| {
-        if topic.topic_config_error_code.is_error() {
-            fields.field(0, |w| w.error_code(topic.topic_config_error_code));
-        }
-    });
-}
 
-fn encode_config(w: &mut Writer, config: &ConfigResponse<'_>) {
-    w.string(&config.name);
-    w.nullable_string(config.value.as_deref());
-    w.bool(config.read_only);
-    w.i8(config.config_source);
-    w.bool(config.is_sensitive);
-    w.no_tagged_fields();
+    Assignment {
+        partition_index: i32,
+        broker_ids: Vec<i32>,
+    }
+
+    #[derive(Copy)]
+    ConfigRequest<'a> {
+        name: &'a str,
+        value: Option<&'a str>,
+    }
+
+    Response<'a> {
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a>>,
+    }
+
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        topic_id: Uuid [7..],
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+        /// Why `configs` is null although the topic was created.
+        topic_config_error_code: ErrorCode [5.., tag 0],
+        /// -1 if it may not be told.
+        num_partitions: i32 [5..] = -1,
+        /// -1 if it may not be told.
+        replication_factor: i16 [5..] = -1,
+        /// Null if it may not be told.
+        configs: Option<Vec<ConfigResponse<'a>>> [5..] = Some(Vec::new()),
+    }
+
+    ConfigResponse<'a> {
+        name: Cow<'a, str>,
+        value: Option<Cow<'a, str>>,
+        read_only: bool,
+        /// As in [`describe_configs`](super::describe_configs).
+        config_source: i8 = -1,
+        is_sensitive: bool,
+    }
 }
 
 type Refusal = (ErrorCode, String);
 
 /// Creates topics, one after the other; each is durable before it is answered.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut times: HashMap<&str, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name).or_default() += 1;
@@ -185,7 +91,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let created = match times.remove(topic.name) {
-            Some(1) => create(engine, topic, request.validate_only).await,
+            Some(1) => create(context.engine, topic, request.validate_only).await,
             // Named twice: answered once, as an error, as Kafka does.
             Some(_) => Err((
                 ErrorCode::InvalidRequest,
@@ -193,7 +99,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             )),
             None => continue,
         };
-        topics.push(respond(engine, topic.name, created));
+        topics.push(respond(context.engine, topic.name, created));
     }
     Response {
         throttle_time_ms: 0,

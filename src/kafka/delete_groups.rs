@@ -2,55 +2,35 @@
 //!
 //! Versions: 2 is flexible. 1 changes nothing on the wire.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub groups: Vec<&'a str>,
-}
+message! {
+    DeleteGroups 0..=2, flexible 2..;
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        groups: r.array(Reader::string)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
+    Request<'a> {
+        groups: Vec<&'a str>,
+    }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub results: Vec<GroupResponse<'a>>,
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        results: Vec<GroupResponse<'a>>,
+    }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GroupResponse<'a> {
-    pub group_id: Cow<'a, str>,
-    pub error_code: ErrorCode,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.results, encode_group);
-    w.no_tagged_fields();
-}
-
-fn encode_group(w: &mut Writer, group: &GroupResponse<'_>) {
-    w.string(&group.group_id);
-    w.error_code(group.error_code);
-    w.no_tagged_fields();
+    GroupResponse<'a> {
+        group_id: Cow<'a, str>,
+        error_code: ErrorCode,
+    }
 }
 
 /// Deletes groups without members, with their offsets.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut results = Vec::with_capacity(request.groups.len());
     for group_id in &request.groups {
-        let deleted = engine.delete_group((*group_id).to_owned()).await;
+        let deleted = context.groups.delete_group((*group_id).to_owned()).await;
         results.push(GroupResponse {
             group_id: Cow::Borrowed(*group_id),
             error_code: deleted

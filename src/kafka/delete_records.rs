@@ -6,101 +6,56 @@ use crate::engine::Engine;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub topics: Vec<TopicRequest<'a>>,
-    pub timeout_ms: i32,
-}
+message! {
+    DeleteRecords 0..=2, flexible 2..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<PartitionRequest>,
-}
+    Request<'a> {
+        topics: Vec<TopicRequest<'a>>,
+        timeout_ms: i32,
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionRequest {
-    pub index: i32,
-    /// Records before it go; -1 stands for the high watermark.
-    pub offset: i64,
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<PartitionRequest>,
+    }
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        topics: r.array(decode_topic)?,
-        timeout_ms: r.i32()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
+    #[derive(Copy)]
+    PartitionRequest {
+        index: i32,
+        /// Records before it go; -1 stands for the high watermark.
+        offset: i64,
+    }
 
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(decode_partition)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a>>,
+    }
 
-fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionRequest, WireError> {
-    let partition = PartitionRequest {
-        index: r.i32()?,
-        offset: r.i64()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(partition)
-}
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse>,
+    }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub index: i32,
-    /// The partition's new start; -1 on error.
-    pub low_watermark: i64,
-    pub error_code: ErrorCode,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
-
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
-
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.i32(partition.index);
-    w.i64(partition.low_watermark);
-    w.error_code(partition.error_code);
-    w.no_tagged_fields();
+    #[derive(Copy)]
+    PartitionResponse {
+        index: i32,
+        /// The partition's new start; -1 on error.
+        low_watermark: i64,
+        error_code: ErrorCode,
+    }
 }
 
 /// Moves log start offsets up; the answer comes when that survives a crash.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let deleted = delete(engine, topic.name, partition).await;
+            let deleted = delete(context.engine, topic.name, partition).await;
             partitions.push(PartitionResponse {
                 index: partition.index,
                 low_watermark: *deleted.as_ref().unwrap_or(&-1),

@@ -7,157 +7,77 @@ use crate::config::{Entry, TopicConfig};
 use crate::engine::Engine;
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_DOCUMENTATION: i16 = 3;
+message! {
+    DescribeConfigs 1..=4, flexible 4..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub resources: Vec<ResourceRequest<'a>>,
-    pub include_synonyms: bool,
-    /// From version 3.
-    pub include_documentation: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResourceRequest<'a> {
-    /// 2 a topic, 4 a broker, 8 a broker's loggers, 16 client metrics, 32 a group.
-    pub resource_type: i8,
-    pub resource_name: &'a str,
-    /// Null: every key.
-    pub configuration_keys: Option<Vec<&'a str>>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        resources: r.array(decode_resource)?,
-        include_synonyms: r.bool()?,
-        include_documentation: version >= FIRST_VERSION_WITH_DOCUMENTATION && r.bool()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_resource<'a>(r: &mut Reader<'a>) -> Result<ResourceRequest<'a>, WireError> {
-    let resource = ResourceRequest {
-        resource_type: r.i8()?,
-        resource_name: r.string()?,
-        configuration_keys: r.nullable_array(Reader::string)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(resource)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub results: Vec<ResourceResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResourceResponse<'a> {
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-    pub resource_type: i8,
-    pub resource_name: Cow<'a, str>,
-    pub configs: Vec<ConfigResponse<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigResponse<'a> {
-    pub name: Cow<'a, str>,
-    /// Null if it is sensitive.
-    pub value: Option<Cow<'a, str>>,
-    pub read_only: bool,
-    /// 1 topic, 2 dynamic broker, 3 dynamic default broker, 4 static broker, 5 default,
-    /// 6 dynamic broker logger, 7 client metrics, 8 group; -1 if unknown.
-    pub config_source: i8,
-    pub is_sensitive: bool,
-    /// Empty unless asked for.
-    pub synonyms: Vec<Synonym<'a>>,
-    /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 if
-    /// unknown. From version 3.
-    pub config_type: i8,
-    /// Null unless asked for. From version 3.
-    pub documentation: Option<Cow<'a, str>>,
-}
-
-impl Default for ConfigResponse<'_> {
-    fn default() -> Self {
-        Self {
-            name: Cow::Borrowed(""),
-            value: None,
-            read_only: false,
-            config_source: -1,
-            is_sensitive: false,
-            synonyms: Vec::new(),
-            config_type: 0,
-            documentation: None,
-        }
+    Request<'a> {
+        resources: Vec<ResourceRequest<'a>>,
+        include_synonyms: bool,
+        include_documentation: bool [3..],
     }
-}
 
-/// Where else the value may come from, in the order in which it is looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Synonym<'a> {
-    pub name: Cow<'a, str>,
-    pub value: Option<Cow<'a, str>>,
-    /// As [`ConfigResponse::config_source`].
-    pub source: i8,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.results, |w, resource| {
-        encode_resource(w, resource, version);
-    });
-    w.no_tagged_fields();
-}
-
-fn encode_resource(w: &mut Writer, resource: &ResourceResponse<'_>, version: i16) {
-    w.error_code(resource.error_code);
-    w.nullable_string(resource.error_message.as_deref());
-    w.i8(resource.resource_type);
-    w.string(&resource.resource_name);
-    w.array(&resource.configs, |w, config| {
-        encode_config(w, config, version);
-    });
-    w.no_tagged_fields();
-}
-
-fn encode_config(w: &mut Writer, config: &ConfigResponse<'_>, version: i16) {
-    w.string(&config.name);
-    w.nullable_string(config.value.as_deref());
-    w.bool(config.read_only);
-    w.i8(config.config_source);
-    w.bool(config.is_sensitive);
-    w.array(&config.synonyms, encode_synonym);
-    if version >= FIRST_VERSION_WITH_DOCUMENTATION {
-        w.i8(config.config_type);
-        w.nullable_string(config.documentation.as_deref());
+    ResourceRequest<'a> {
+        /// 2 a topic, 4 a broker, 8 a broker's loggers, 16 client metrics, 32 a group.
+        resource_type: i8,
+        resource_name: &'a str,
+        /// Null: every key.
+        configuration_keys: Option<Vec<&'a str>>,
     }
-    w.no_tagged_fields();
-}
 
-fn encode_synonym(w: &mut Writer, synonym: &Synonym<'_>) {
-    w.string(&synonym.name);
-    w.nullable_string(synonym.value.as_deref());
-    w.i8(synonym.source);
-    w.no_tagged_fields();
+    Response<'a> {
+        throttle_time_ms: i32,
+        results: Vec<ResourceResponse<'a>>,
+    }
+
+    ResourceResponse<'a> {
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+        resource_type: i8,
+        resource_name: Cow<'a, str>,
+        configs: Vec<ConfigResponse<'a>>,
+    }
+
+    ConfigResponse<'a> {
+        name: Cow<'a, str>,
+        /// Null if it is sensitive.
+        value: Option<Cow<'a, str>>,
+        read_only: bool,
+        /// 1 topic, 2 dynamic broker, 3 dynamic default broker, 4 static broker, 5 default,
+        /// 6 dynamic broker logger, 7 client metrics, 8 group; -1 if unknown.
+        config_source: i8 = -1,
+        is_sensitive: bool,
+        /// Empty unless asked for.
+        synonyms: Vec<Synonym<'a>>,
+        /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 if
+        /// unknown.
+        config_type: i8 [3..],
+        /// Null unless asked for.
+        documentation: Option<Cow<'a, str>> [3..],
+    }
+
+    /// Where else the value may come from, in the order in which it is looked for.
+    Synonym<'a> {
+        name: Cow<'a, str>,
+        value: Option<Cow<'a, str>>,
+        /// As [`ConfigResponse::config_source`].
+        source: i8,
+    }
 }
 
 pub(super) const RESOURCE_TOPIC: i8 = 2;
 pub(super) const RESOURCE_BROKER: i8 = 4;
 
 /// Tells every config of topics and of the broker, from the one table of knobs.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     // One that is named again is not described again: an answer is a hundred times its question.
     let mut seen = HashSet::new();
     let describe = |resource: &ResourceRequest<'a>| {
-        let described = entries_of(engine, resource);
+        let described = entries_of(context.engine, resource);
         let (error_code, message) = described.as_ref().err().cloned().unzip();
         ResourceResponse {
             error_code: error_code.unwrap_or_default(),

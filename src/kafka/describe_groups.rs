@@ -5,127 +5,57 @@
 //! that there is not, where older versions say that it is dead (KIP-1043). 2 changes nothing on the
 //! wire.
 
-use crate::engine::Engine;
-use crate::engine::groups::messages::{GroupDescription, MemberDescription};
+use crate::coordinator::groups::Groups;
+use crate::coordinator::groups::classic::messages::{GroupDescription, MemberDescription};
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::reply_budget::ReplyBudget;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_THROTTLE: i16 = 1;
-const FIRST_VERSION_WITH_AUTHORIZED_OPERATIONS: i16 = 3;
-const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 4;
-const FIRST_VERSION_WITH_ERROR_MESSAGE: i16 = 6;
+message! {
+    DescribeGroups 0..=6, flexible 5..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub groups: Vec<&'a str>,
-    /// From version 3.
-    pub include_authorized_operations: bool,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        groups: r.array(Reader::string)?,
-        include_authorized_operations: version >= FIRST_VERSION_WITH_AUTHORIZED_OPERATIONS
-            && r.bool()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    /// From version 1.
-    pub throttle_time_ms: i32,
-    pub groups: Vec<Group<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group<'a> {
-    pub error_code: ErrorCode,
-    /// From version 6.
-    pub error_message: Option<Cow<'a, str>>,
-    pub group_id: Cow<'a, str>,
-    /// "PreparingRebalance", "CompletingRebalance", "Stable", "Empty" or "Dead"; empty on error.
-    pub group_state: Cow<'a, str>,
-    /// Empty if the group has none.
-    pub protocol_type: Cow<'a, str>,
-    /// Name of the protocol that was chosen; empty unless the group is stable.
-    pub protocol_data: Cow<'a, str>,
-    pub members: Vec<Member<'a>>,
-    /// A bit for each operation; `i32::MIN` if they were not asked for. From version 3.
-    pub authorized_operations: i32,
-}
-
-impl Default for Group<'_> {
-    fn default() -> Self {
-        Self {
-            error_code: ErrorCode::None,
-            error_message: None,
-            group_id: Cow::Borrowed(""),
-            group_state: Cow::Borrowed(""),
-            protocol_type: Cow::Borrowed(""),
-            protocol_data: Cow::Borrowed(""),
-            members: Vec::new(),
-            authorized_operations: i32::MIN,
-        }
+    Request<'a> {
+        groups: Vec<&'a str>,
+        include_authorized_operations: bool [3..],
     }
-}
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Member<'a> {
-    pub member_id: Cow<'a, str>,
-    /// What a static member calls itself across restarts (KIP-345). From version 4.
-    pub group_instance_id: Option<Cow<'a, str>>,
-    pub client_id: Cow<'a, str>,
-    pub client_host: Cow<'a, str>,
-    /// As the member joined with, for the protocol that was chosen.
-    pub member_metadata: Bytes,
-    /// As the leader assigned.
-    pub member_assignment: Bytes,
-}
+    Response<'a> {
+        throttle_time_ms: i32 [1..],
+        groups: Vec<Group<'a>>,
+    }
 
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    if version >= FIRST_VERSION_WITH_THROTTLE {
-        w.i32(response.throttle_time_ms);
+    Group<'a> {
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>> [6..],
+        group_id: Cow<'a, str>,
+        /// "PreparingRebalance", "CompletingRebalance", "Stable", "Empty" or "Dead"; empty on error.
+        group_state: Cow<'a, str>,
+        /// Empty if the group has none.
+        protocol_type: Cow<'a, str>,
+        /// Name of the protocol that was chosen; empty unless the group is stable.
+        protocol_data: Cow<'a, str>,
+        members: Vec<Member<'a>>,
+        /// A bit for each operation.
+        authorized_operations: i32 [3..] = OPERATIONS_NOT_REQUESTED,
     }
-    w.array(&response.groups, |w, group| encode_group(w, group, version));
-    w.no_tagged_fields();
-}
 
-fn encode_group(w: &mut Writer, group: &Group<'_>, version: i16) {
-    w.error_code(group.error_code);
-    if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
-        w.nullable_string(group.error_message.as_deref());
+    Member<'a> {
+        member_id: Cow<'a, str>,
+        /// What a static member calls itself across restarts (KIP-345).
+        group_instance_id: Option<Cow<'a, str>> [4..],
+        client_id: Cow<'a, str>,
+        client_host: Cow<'a, str>,
+        /// As the member joined with, for the protocol that was chosen.
+        member_metadata: Bytes,
+        /// As the leader assigned.
+        member_assignment: Bytes,
     }
-    w.string(&group.group_id);
-    w.string(&group.group_state);
-    w.string(&group.protocol_type);
-    w.string(&group.protocol_data);
-    w.array(&group.members, |w, member| {
-        encode_member(w, member, version)
-    });
-    if version >= FIRST_VERSION_WITH_AUTHORIZED_OPERATIONS {
-        w.i32(group.authorized_operations);
-    }
-    w.no_tagged_fields();
-}
-
-fn encode_member(w: &mut Writer, member: &Member<'_>, version: i16) {
-    w.string(&member.member_id);
-    if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
-        w.nullable_string(member.group_instance_id.as_deref());
-    }
-    w.string(&member.client_id);
-    w.string(&member.client_host);
-    w.bytes(&member.member_metadata);
-    w.bytes(&member.member_assignment);
-    w.no_tagged_fields();
 }
 
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 6;
@@ -134,7 +64,7 @@ const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 const OPERATIONS_NOT_REQUESTED: i32 = i32::MIN;
 
 /// Tells a group's state and its members.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     let mut budget = ReplyBudget::new();
     for group_id in &request.groups {
@@ -146,9 +76,9 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             },
             ..Group::default()
         };
-        match describe(engine, group_id, &mut budget).await {
+        match describe(context.groups, group_id, &mut budget).await {
             Err(error_code) => group.error_code = error_code,
-            Ok(None) => not_found(&mut group, version),
+            Ok(None) => not_found(&mut group, context.version),
             Ok(Some(described)) => {
                 group.group_state = Cow::Borrowed(described.state);
                 group.protocol_type = Cow::Owned(described.protocol_type);
@@ -167,12 +97,12 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
 }
 
 async fn describe<'a>(
-    engine: &Rc<Engine>,
+    groups: &Rc<Groups>,
     group_id: &'a str,
     budget: &mut ReplyBudget<'a>,
 ) -> Result<Option<GroupDescription>, ErrorCode> {
     budget.begin(group_id)?;
-    let described = engine.describe_group(group_id.to_owned()).await;
+    let described = groups.describe_group(group_id.to_owned()).await;
     let described = described.map_err(|error| ErrorCode::from(&error))?;
     for member in described.iter().flat_map(|group| &group.members) {
         let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();

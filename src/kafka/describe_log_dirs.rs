@@ -5,125 +5,55 @@
 use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_ERROR_CODE: i16 = 3;
-const FIRST_VERSION_WITH_VOLUME_BYTES: i16 = 4;
+message! {
+    DescribeLogDirs 1..=4, flexible 2..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// Null: all.
-    pub topics: Option<Vec<TopicRequest<'a>>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<i32>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        topics: r.nullable_array(decode_topic)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(Reader::i32)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    /// From version 3.
-    pub error_code: ErrorCode,
-    pub results: Vec<LogDir<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogDir<'a> {
-    pub error_code: ErrorCode,
-    /// An absolute path.
-    pub log_dir: Cow<'a, str>,
-    pub topics: Vec<TopicResponse<'a>>,
-    /// Size of the volume; -1 if unknown. From version 4.
-    pub total_bytes: i64,
-    /// What the broker could still write to the volume; -1 if unknown. From version 4.
-    pub usable_bytes: i64,
-}
-
-impl Default for LogDir<'_> {
-    fn default() -> Self {
-        Self {
-            error_code: ErrorCode::None,
-            log_dir: Cow::Borrowed(""),
-            topics: Vec::new(),
-            total_bytes: -1,
-            usable_bytes: -1,
-        }
+    Request<'a> {
+        /// Null: all.
+        topics: Option<Vec<TopicRequest<'a>>>,
     }
-}
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub index: i32,
-    pub size_bytes: i64,
-    /// Offsets between the end of the log and the high watermark.
-    pub offset_lag: i64,
-    /// Whether this is a copy being made for a move between directories.
-    pub is_future_key: bool,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    if version >= FIRST_VERSION_WITH_ERROR_CODE {
-        w.error_code(response.error_code);
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<i32>,
     }
-    w.array(&response.results, |w, log_dir| {
-        encode_log_dir(w, log_dir, version)
-    });
-    w.no_tagged_fields();
-}
 
-fn encode_log_dir(w: &mut Writer, log_dir: &LogDir<'_>, version: i16) {
-    w.error_code(log_dir.error_code);
-    w.string(&log_dir.log_dir);
-    w.array(&log_dir.topics, encode_topic);
-    if version >= FIRST_VERSION_WITH_VOLUME_BYTES {
-        w.i64(log_dir.total_bytes);
-        w.i64(log_dir.usable_bytes);
+    Response<'a> {
+        throttle_time_ms: i32,
+        error_code: ErrorCode [3..],
+        results: Vec<LogDir<'a>>,
     }
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
+    LogDir<'a> {
+        error_code: ErrorCode,
+        /// An absolute path.
+        log_dir: Cow<'a, str>,
+        topics: Vec<TopicResponse<'a>>,
+        /// Size of the volume; -1 if unknown.
+        total_bytes: i64 [4..] = -1,
+        /// What the broker could still write to the volume; -1 if unknown.
+        usable_bytes: i64 [4..] = -1,
+    }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.i32(partition.index);
-    w.i64(partition.size_bytes);
-    w.i64(partition.offset_lag);
-    w.bool(partition.is_future_key);
-    w.no_tagged_fields();
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse>,
+    }
+
+    #[derive(Copy)]
+    PartitionResponse {
+        index: i32,
+        size_bytes: i64,
+        /// Offsets between the end of the log and the high watermark.
+        offset_lag: i64,
+        /// Whether this is a copy being made for a move between directories.
+        is_future_key: bool,
+    }
 }
 
 /// The partitions to tell of, by topic.
@@ -131,12 +61,8 @@ type Asked = BTreeMap<String, BTreeSet<u32>>;
 
 /// There is one directory, and every partition is in it. One that is asked for and not there is left
 /// out, as Kafka does.
-pub async fn handle(
-    engine: &Rc<Engine>,
-    request: &Request<'_>,
-    _version: i16,
-) -> Response<'static> {
-    let sizes = match engine.partition_sizes().await {
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
+    let sizes = match context.engine.partition_sizes().await {
         Ok(sizes) => sizes,
         Err(error) => {
             return Response {
@@ -145,8 +71,8 @@ pub async fn handle(
             };
         }
     };
-    let topics = describe(engine, &asked(engine, request), &sizes);
-    let log_dir = match engine.data_dir().await {
+    let topics = describe(context.engine, &asked(context.engine, request), &sizes);
+    let log_dir = match context.engine.data_dir().await {
         Ok(dir) => LogDir {
             log_dir: Cow::Owned(dir.path.to_string_lossy().into_owned()),
             topics,
@@ -158,7 +84,14 @@ pub async fn handle(
             tracing::warn!(%error, "the size of the data directory's volume is not known");
             LogDir {
                 error_code: ErrorCode::KafkaStorageError,
-                log_dir: Cow::Owned(engine.config.data_dir.to_string_lossy().into_owned()),
+                log_dir: Cow::Owned(
+                    context
+                        .engine
+                        .config
+                        .data_dir
+                        .to_string_lossy()
+                        .into_owned(),
+                ),
                 ..LogDir::default()
             }
         }

@@ -8,118 +8,58 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub topics: Vec<TopicRequest<'a>>,
-}
+message! {
+    DescribeProducers 0..=0, flexible 0..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partition_indexes: Vec<i32>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        topics: r.array(decode_topic)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partition_indexes: r.array(Reader::i32)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PartitionResponse<'a> {
-    pub index: i32,
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-    pub active_producers: Vec<Producer>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Producer {
-    pub producer_id: i64,
-    pub producer_epoch: i32,
-    /// -1 if there is none.
-    pub last_sequence: i32,
-    /// Milliseconds since the epoch; -1 if there is none.
-    pub last_timestamp: i64,
-    pub coordinator_epoch: i32,
-    /// -1 if no transaction is open.
-    pub current_txn_start_offset: i64,
-}
-
-impl Default for Producer {
-    fn default() -> Self {
-        Self {
-            producer_id: 0,
-            producer_epoch: 0,
-            last_sequence: -1,
-            last_timestamp: -1,
-            coordinator_epoch: 0,
-            current_txn_start_offset: -1,
-        }
+    Request<'a> {
+        topics: Vec<TopicRequest<'a>>,
     }
-}
 
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        partition_indexes: Vec<i32>,
+    }
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a>>,
+    }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    w.nullable_string(partition.error_message.as_deref());
-    w.array(&partition.active_producers, encode_producer);
-    w.no_tagged_fields();
-}
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse<'a>>,
+    }
 
-fn encode_producer(w: &mut Writer, producer: &Producer) {
-    w.i64(producer.producer_id);
-    w.i32(producer.producer_epoch);
-    w.i32(producer.last_sequence);
-    w.i64(producer.last_timestamp);
-    w.i32(producer.coordinator_epoch);
-    w.i64(producer.current_txn_start_offset);
-    w.no_tagged_fields();
+    PartitionResponse<'a> {
+        index: i32,
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+        active_producers: Vec<Producer>,
+    }
+
+    #[derive(Copy)]
+    Producer {
+        producer_id: i64,
+        producer_epoch: i32,
+        /// -1 if there is none.
+        last_sequence: i32 = -1,
+        /// Milliseconds since the epoch; -1 if there is none.
+        last_timestamp: i64 = -1,
+        coordinator_epoch: i32,
+        /// -1 if no transaction is open.
+        current_txn_start_offset: i64 = -1,
+    }
 }
 
 /// The most producers in one reply: a partition may remember many, and it is named in a few bytes.
 const PRODUCERS_PER_REPLY_MAX: usize = 500_000;
 
 /// Tells which producers each partition remembers. There are no transactions.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut left = PRODUCERS_PER_REPLY_MAX;
     let mut asked = HashSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -127,7 +67,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for index in &topic.partition_indexes {
             let producers = match asked.insert((topic.name, *index)) {
-                true => producers(engine, topic.name, *index, &mut left).await,
+                true => producers(context.engine, topic.name, *index, &mut left).await,
                 false => Err((ErrorCode::InvalidRequest, Some("named more than once"))),
             };
             partitions.push(respond(*index, producers));

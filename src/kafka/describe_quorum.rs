@@ -6,189 +6,78 @@
 use crate::engine::Engine;
 use crate::io::clock;
 use std::borrow::Cow;
-use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::LEADER_EPOCH;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_TIMES: i16 = 1;
-const FIRST_VERSION_WITH_ERROR_MESSAGE: i16 = 2;
-const FIRST_VERSION_WITH_DIRECTORY_ID: i16 = 2;
-const FIRST_VERSION_WITH_NODES: i16 = 2;
+message! {
+    DescribeQuorum 0..=2, flexible 0..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub topics: Vec<TopicRequest<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<PartitionRequest>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionRequest {
-    pub index: i32,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        topics: r.array(decode_topic)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(decode_partition)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionRequest, WireError> {
-    let partition = PartitionRequest { index: r.i32()? };
-    r.skip_tagged_fields()?;
-    Ok(partition)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub error_code: ErrorCode,
-    /// From version 2.
-    pub error_message: Option<Cow<'a, str>>,
-    pub topics: Vec<TopicResponse<'a>>,
-    /// From version 2.
-    pub nodes: Vec<Node<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PartitionResponse<'a> {
-    pub index: i32,
-    pub error_code: ErrorCode,
-    /// From version 2.
-    pub error_message: Option<Cow<'a, str>>,
-    /// -1 if there is none.
-    pub leader_id: i32,
-    pub leader_epoch: i32,
-    pub high_watermark: i64,
-    pub current_voters: Vec<Replica>,
-    pub observers: Vec<Replica>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Replica {
-    pub replica_id: i32,
-    /// From version 2.
-    pub replica_directory_id: Uuid,
-    /// -1 if unknown.
-    pub log_end_offset: i64,
-    /// When the replica last fetched, in milliseconds since the epoch; -1 for the leader, and if
-    /// unknown. From version 1.
-    pub last_fetch_timestamp: i64,
-    /// When the replica last had all that the leader has; -1 if unknown. From version 1.
-    pub last_caught_up_timestamp: i64,
-}
-
-impl Default for Replica {
-    fn default() -> Self {
-        Self {
-            replica_id: 0,
-            replica_directory_id: Uuid::nil(),
-            log_end_offset: 0,
-            last_fetch_timestamp: -1,
-            last_caught_up_timestamp: -1,
-        }
+    Request<'a> {
+        topics: Vec<TopicRequest<'a>>,
     }
-}
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Node<'a> {
-    pub node_id: i32,
-    pub listeners: Vec<Listener<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listener<'a> {
-    pub name: Cow<'a, str>,
-    pub host: Cow<'a, str>,
-    pub port: u16,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.error_code(response.error_code);
-    if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
-        w.nullable_string(response.error_message.as_deref());
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<PartitionRequest>,
     }
-    w.array(&response.topics, |w, topic| encode_topic(w, topic, version));
-    if version >= FIRST_VERSION_WITH_NODES {
-        w.array(&response.nodes, encode_node);
+
+    #[derive(Copy)]
+    PartitionRequest {
+        index: i32,
     }
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, |w, partition| {
-        encode_partition(w, partition, version)
-    });
-    w.no_tagged_fields();
-}
-
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>, version: i16) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    if version >= FIRST_VERSION_WITH_ERROR_MESSAGE {
-        w.nullable_string(partition.error_message.as_deref());
+    Response<'a> {
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>> [2..],
+        topics: Vec<TopicResponse<'a>>,
+        nodes: Vec<Node<'a>> [2..],
     }
-    w.i32(partition.leader_id);
-    w.i32(partition.leader_epoch);
-    w.i64(partition.high_watermark);
-    w.array(&partition.current_voters, |w, replica| {
-        encode_replica(w, replica, version)
-    });
-    w.array(&partition.observers, |w, replica| {
-        encode_replica(w, replica, version)
-    });
-    w.no_tagged_fields();
-}
 
-fn encode_replica(w: &mut Writer, replica: &Replica, version: i16) {
-    w.i32(replica.replica_id);
-    if version >= FIRST_VERSION_WITH_DIRECTORY_ID {
-        w.uuid(replica.replica_directory_id);
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse<'a>>,
     }
-    w.i64(replica.log_end_offset);
-    if version >= FIRST_VERSION_WITH_TIMES {
-        w.i64(replica.last_fetch_timestamp);
-        w.i64(replica.last_caught_up_timestamp);
+
+    PartitionResponse<'a> {
+        index: i32,
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>> [2..],
+        /// -1 if there is none.
+        leader_id: i32,
+        leader_epoch: i32,
+        high_watermark: i64,
+        current_voters: Vec<Replica>,
+        observers: Vec<Replica>,
     }
-    w.no_tagged_fields();
-}
 
-fn encode_node(w: &mut Writer, node: &Node<'_>) {
-    w.i32(node.node_id);
-    w.array(&node.listeners, encode_listener);
-    w.no_tagged_fields();
-}
+    #[derive(Copy)]
+    Replica {
+        replica_id: i32,
+        replica_directory_id: Uuid [2..],
+        /// -1 if unknown.
+        log_end_offset: i64,
+        /// When the replica last fetched, in milliseconds since the epoch; -1 for the leader, and if
+        /// unknown.
+        last_fetch_timestamp: i64 [1..] = -1,
+        /// When the replica last had all that the leader has; -1 if unknown.
+        last_caught_up_timestamp: i64 [1..] = -1,
+    }
 
-fn encode_listener(w: &mut Writer, listener: &Listener<'_>) {
-    w.string(&listener.name);
-    w.string(&listener.host);
-    w.u16(listener.port);
-    w.no_tagged_fields();
+    Node<'a> {
+        node_id: i32,
+        listeners: Vec<Listener<'a>>,
+    }
+
+    Listener<'a> {
+        name: Cow<'a, str>,
+        host: Cow<'a, str>,
+        port: u16,
+    }
 }
 
 /// The log of Kafka's metadata. There is none here, but a quorum of one that would write it.
@@ -197,7 +86,7 @@ const OFFSET_UNKNOWN: i64 = -1;
 
 /// This broker is the one voter, and leads. The quorum has one partition, which is what may be asked
 /// for.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let one = match &request.topics[..] {
         [topic] => match &topic.partitions[..] {
             [partition] => Some((topic.name, partition.index)),
@@ -214,7 +103,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     };
     let is_quorum = (name, index) == (METADATA_TOPIC, 0);
     let partition = match is_quorum {
-        true => describe(engine.config.node_id),
+        true => describe(context.engine.config.node_id),
         false => PartitionResponse {
             index,
             error_code: ErrorCode::UnknownTopicOrPartition,
@@ -229,7 +118,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             name: Cow::Borrowed(name),
             partitions: vec![partition],
         }],
-        nodes: Vec::from_iter(is_quorum.then(|| node(engine))),
+        nodes: Vec::from_iter(is_quorum.then(|| node(context.engine))),
         ..Response::default()
     }
 }

@@ -6,189 +6,80 @@ use crate::engine::Engine;
 use crate::engine::catalog;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::context::Context;
 use super::error::ErrorCode;
 use super::fetch::LEADER_EPOCH;
-use super::metadata::TOPIC_OPERATIONS;
-use super::wire::{Reader, WireError, Writer};
+use super::metadata::{OPERATIONS_NOT_REQUESTED, TOPIC_OPERATIONS};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// Empty: all.
-    pub topics: Vec<TopicRequest<'a>>,
-    /// The most partitions that one reply may hold.
-    pub response_partition_limit: i32,
-    /// Where the reply begins; null at the first topic.
-    pub cursor: Option<CursorRequest<'a>>,
-}
+message! {
+    DescribeTopicPartitions 0..=0, flexible 0..;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CursorRequest<'a> {
-    pub topic_name: &'a str,
-    pub partition_index: i32,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        topics: r.array(decode_topic)?,
-        response_partition_limit: r.i32()?,
-        cursor: match r.i8()? {
-            ..0 => None,
-            _ => Some(decode_cursor(r)?),
-        },
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest { name: r.string()? };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-fn decode_cursor<'a>(r: &mut Reader<'a>) -> Result<CursorRequest<'a>, WireError> {
-    let cursor = CursorRequest {
-        topic_name: r.string()?,
-        partition_index: r.i32()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(cursor)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-    /// Where the next page begins; null after the last one.
-    pub next_cursor: Option<CursorResponse<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub error_code: ErrorCode,
-    pub name: Option<Cow<'a, str>>,
-    pub topic_id: Uuid,
-    pub is_internal: bool,
-    pub partitions: Vec<PartitionResponse>,
-    /// A bit for each operation; `i32::MIN` if unknown.
-    pub topic_authorized_operations: i32,
-}
-
-impl Default for TopicResponse<'_> {
-    fn default() -> Self {
-        Self {
-            error_code: ErrorCode::None,
-            name: None,
-            topic_id: Uuid::nil(),
-            is_internal: false,
-            partitions: Vec::new(),
-            topic_authorized_operations: i32::MIN,
-        }
+    Request<'a> {
+        /// Empty: all.
+        topics: Vec<TopicRequest<'a>>,
+        /// The most partitions that one reply may hold.
+        response_partition_limit: i32,
+        /// Where the reply begins; null at the first topic.
+        cursor: Option<CursorRequest<'a>>,
     }
-}
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub error_code: ErrorCode,
-    pub index: i32,
-    /// -1 if there is none.
-    pub leader_id: i32,
-    pub leader_epoch: i32,
-    pub replica_nodes: Vec<i32>,
-    pub isr_nodes: Vec<i32>,
-    /// Replicas that hold all that is committed though they are not in sync; null if not kept.
-    pub eligible_leader_replicas: Option<Vec<i32>>,
-    pub last_known_eligible_leader_replicas: Option<Vec<i32>>,
-    pub offline_replicas: Vec<i32>,
-}
-
-impl Default for PartitionResponse {
-    fn default() -> Self {
-        Self {
-            error_code: ErrorCode::None,
-            index: 0,
-            leader_id: 0,
-            leader_epoch: -1,
-            replica_nodes: Vec::new(),
-            isr_nodes: Vec::new(),
-            eligible_leader_replicas: None,
-            last_known_eligible_leader_replicas: None,
-            offline_replicas: Vec::new(),
-        }
+    #[derive(Copy)]
+    TopicRequest<'a> {
+        name: &'a str,
     }
-}
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CursorResponse<'a> {
-    pub topic_name: Cow<'a, str>,
-    pub partition_index: i32,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    w.array(&response.topics, encode_topic);
-    match &response.next_cursor {
-        Some(cursor) => {
-            w.i8(1);
-            encode_cursor(w, cursor);
-        }
-        None => w.i8(-1),
+    #[derive(Copy)]
+    CursorRequest<'a> {
+        topic_name: &'a str,
+        partition_index: i32,
     }
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.error_code(topic.error_code);
-    w.nullable_string(topic.name.as_deref());
-    w.uuid(topic.topic_id);
-    w.bool(topic.is_internal);
-    w.array(&topic.partitions, encode_partition);
-    w.i32(topic.topic_authorized_operations);
-    w.no_tagged_fields();
-}
+    Response<'a> {
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a>>,
+        /// Where the next page begins; null after the last one.
+        next_cursor: Option<CursorResponse<'a>>,
+    }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.error_code(partition.error_code);
-    w.i32(partition.index);
-    w.i32(partition.leader_id);
-    w.i32(partition.leader_epoch);
-    w.array(&partition.replica_nodes, |w, one| w.i32(*one));
-    w.array(&partition.isr_nodes, |w, one| w.i32(*one));
-    w.nullable_array(partition.eligible_leader_replicas.as_deref(), |w, one| {
-        w.i32(*one)
-    });
-    w.nullable_array(
-        partition.last_known_eligible_leader_replicas.as_deref(),
-        |w, one| w.i32(*one),
-    );
-    w.array(&partition.offline_replicas, |w, one| w.i32(*one));
-    w.no_tagged_fields();
-}
+    TopicResponse<'a> {
+        error_code: ErrorCode,
+        name: Option<Cow<'a, str>>,
+        topic_id: Uuid,
+        is_internal: bool,
+        partitions: Vec<PartitionResponse>,
+        /// A bit for each operation.
+        topic_authorized_operations: i32 = OPERATIONS_NOT_REQUESTED,
+    }
 
-fn encode_cursor(w: &mut Writer, cursor: &CursorResponse<'_>) {
-    w.string(&cursor.topic_name);
-    w.i32(cursor.partition_index);
-    w.no_tagged_fields();
+    PartitionResponse {
+        error_code: ErrorCode,
+        index: i32,
+        /// -1 if there is none.
+        leader_id: i32,
+        leader_epoch: i32 = -1,
+        replica_nodes: Vec<i32>,
+        isr_nodes: Vec<i32>,
+        /// Replicas that hold all that is committed though they are not in sync; null if not kept.
+        eligible_leader_replicas: Option<Vec<i32>>,
+        last_known_eligible_leader_replicas: Option<Vec<i32>>,
+        offline_replicas: Vec<i32>,
+    }
+
+    CursorResponse<'a> {
+        topic_name: Cow<'a, str>,
+        partition_index: i32,
+    }
 }
 
 /// The most partitions in one reply, whatever the client allows (`max.request.partition.size.limit`).
 const PARTITIONS_PER_REPLY_MAX: usize = 2000;
 
 /// Tells of topics in the order of their names, from the cursor on, as many partitions as allowed.
-pub async fn handle(
-    engine: &Rc<Engine>,
-    request: &Request<'_>,
-    _version: i16,
-) -> Response<'static> {
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
     let from = request.cursor.unwrap_or(CursorRequest {
         topic_name: "",
         partition_index: 0,
@@ -196,7 +87,7 @@ pub async fn handle(
     if !is_valid(request, from) {
         return refuse(request, from);
     }
-    let (names, all) = names_from(engine, request, from.topic_name);
+    let (names, all) = names_from(context.engine, request, from.topic_name);
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut left = limit.clamp(1, PARTITIONS_PER_REPLY_MAX);
     let mut response = Response::default();
@@ -209,7 +100,7 @@ pub async fn handle(
             response.next_cursor = cursor(name, first);
             break;
         }
-        let Some(topic) = engine.topic(&name) else {
+        let Some(topic) = context.engine.topic(&name) else {
             // Where all were asked for, it was deleted meanwhile.
             if !all {
                 response.topics.push(unknown(name));
@@ -219,7 +110,9 @@ pub async fn handle(
         };
         let end = topic.partitions.min(first.saturating_add(left as u32));
         left -= end.saturating_sub(first) as usize;
-        response.topics.push(describe(engine, &topic, first..end));
+        response
+            .topics
+            .push(describe(context.engine, &topic, first..end));
         if end < topic.partitions {
             response.next_cursor = cursor(name, end);
             break;

@@ -1,8 +1,8 @@
 //! From a frame to its answer: header, version check, and the one file that handles the API.
 
 use super::api::ApiKey;
+use super::context::Context;
 use super::header::RequestHeader;
-use super::wire::{Reply, WireError, Writer};
 use super::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -12,10 +12,13 @@ use super::{
     list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
+use crate::access::Caller;
+use crate::coordinator::Coordinators;
 use crate::engine::Engine;
+use crate::wire::codec::Codec;
+use crate::wire::{Reply, WireError, Writer};
 use bytes::Bytes;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use thiserror::Error;
@@ -90,14 +93,15 @@ pub struct Dispatched {
     pub outcome: Outcome,
 }
 
-/// Handles one frame (without its size prefix) of the client at `peer`.
+/// Handles one frame (without its size prefix) of a client.
 ///
 /// # Errors
 /// When there is no protocol answer: the caller closes this connection.
 pub async fn dispatch(
     engine: &Rc<Engine>,
+    coordinators: &Coordinators,
+    caller: &Caller,
     frame: &Bytes,
-    peer: IpAddr,
 ) -> Result<Dispatched, CloseReason> {
     let (header, mut reader) = RequestHeader::decode(frame).map_err(CloseReason::BadHeader)?;
     let Some(api) = header.api() else {
@@ -119,20 +123,26 @@ pub async fn dispatch(
         version,
         error,
     };
+    let context = Context::new(engine, coordinators, caller, header);
     // Decode, handle, encode: the same three steps for every API that is answered at once.
     macro_rules! answer {
-        ($module:ident) => {{
-            let request = $module::decode(&mut reader, version).map_err(malformed)?;
-            let response = $module::handle(engine, &request, version).await;
-            let mut writer = header.reply();
-            $module::encode(&response, version, &mut writer);
+        ($module:ident) => {
+            answer!($module, throttle_time_ms)
+        };
+        // With the response's field that tells the client how long to wait, if it has one.
+        ($module:ident, $($throttle:ident)?) => {{
+            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
+            let response = $module::handle(&context, &request).await;
+            $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
+            let mut writer = context.reply();
+            response.encode(&mut writer, version);
             Ok(answered(api.name, writer))
         }};
     }
     match api.key {
         ApiKey::Produce => {
             let request = produce::decode(&mut reader, version).map_err(malformed)?;
-            let outcome = produce::handle(engine, &header, request).await;
+            let outcome = produce::handle(&context, request).await;
             Ok(Dispatched {
                 api: api.name,
                 outcome,
@@ -142,21 +152,21 @@ pub async fn dispatch(
             let request = fetch::decode(&mut reader, version).map_err(malformed)?;
             Ok(Dispatched {
                 api: api.name,
-                outcome: fetch::handle(engine, &header, &request),
+                outcome: fetch::handle(&context, &request),
             })
         }
         ApiKey::JoinGroup => {
-            let request = join_group::decode(&mut reader, version).map_err(malformed)?;
+            let request = join_group::Request::decode(&mut reader, version).map_err(malformed)?;
             Ok(Dispatched {
                 api: api.name,
-                outcome: join_group::handle(engine, &header, &request, peer),
+                outcome: join_group::handle(&context, &request),
             })
         }
         ApiKey::SyncGroup => {
-            let request = sync_group::decode(&mut reader, version).map_err(malformed)?;
+            let request = sync_group::Request::decode(&mut reader, version).map_err(malformed)?;
             Ok(Dispatched {
                 api: api.name,
-                outcome: sync_group::handle(engine, &header, &request),
+                outcome: sync_group::handle(&context, &request),
             })
         }
         ApiKey::Heartbeat => answer!(heartbeat),
@@ -186,7 +196,7 @@ pub async fn dispatch(
         ApiKey::IncrementalAlterConfigs => answer!(incremental_alter_configs),
         ApiKey::AlterPartitionReassignments => answer!(alter_partition_reassignments),
         ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments),
-        ApiKey::DescribeQuorum => answer!(describe_quorum),
+        ApiKey::DescribeQuorum => answer!(describe_quorum,),
         ApiKey::UpdateFeatures => answer!(update_features),
         ApiKey::DescribeProducers => answer!(describe_producers),
         ApiKey::ListConfigResources => answer!(list_config_resources),

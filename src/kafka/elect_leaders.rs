@@ -2,95 +2,44 @@
 //!
 //! Versions: 1 adds the election type and an error for the whole (KIP-460), 2 is flexible.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_ELECTION_TYPE: i16 = 1;
-const FIRST_VERSION_WITH_ERROR_CODE: i16 = 1;
+message! {
+    ElectLeaders 0..=2, flexible 2..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// 0 the preferred replica, 1 any live one, even if records are lost. From version 1.
-    pub election_type: i8,
-    /// Null: all.
-    pub topics: Option<Vec<TopicRequest<'a>>>,
-    pub timeout_ms: i32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<i32>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        election_type: if version >= FIRST_VERSION_WITH_ELECTION_TYPE {
-            r.i8()?
-        } else {
-            0
-        },
-        topics: r.nullable_array(decode_topic)?,
-        timeout_ms: r.i32()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(Reader::i32)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub throttle_time_ms: i32,
-    /// From version 1.
-    pub error_code: ErrorCode,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PartitionResponse<'a> {
-    pub index: i32,
-    pub error_code: ErrorCode,
-    pub error_message: Option<Cow<'a, str>>,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.i32(response.throttle_time_ms);
-    if version >= FIRST_VERSION_WITH_ERROR_CODE {
-        w.error_code(response.error_code);
+    Request<'a> {
+        /// 0 the preferred replica, 1 any live one, even if records are lost.
+        election_type: i8 [1..],
+        /// Null: all.
+        topics: Option<Vec<TopicRequest<'a>>>,
+        timeout_ms: i32,
     }
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<i32>,
+    }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    w.nullable_string(partition.error_message.as_deref());
-    w.no_tagged_fields();
+    Response<'a> {
+        throttle_time_ms: i32,
+        error_code: ErrorCode [1..],
+        topics: Vec<TopicResponse<'a>>,
+    }
+
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse<'a>>,
+    }
+
+    PartitionResponse<'a> {
+        index: i32,
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+    }
 }
 
 const ELECTION_PREFERRED: i8 = 0;
@@ -98,7 +47,7 @@ const ELECTION_UNCLEAN: i8 = 1;
 
 /// Every partition has the one leader it can have. Where all were asked for, only those are told that
 /// took part in an election: none.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     if !matches!(request.election_type, ELECTION_PREFERRED | ELECTION_UNCLEAN) {
         return Response {
             error_code: ErrorCode::InvalidRequest,
@@ -107,7 +56,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
     }
     let partition = |topic: &str, index: i32| PartitionResponse {
         index,
-        error_code: match engine.key_of(topic, index) {
+        error_code: match context.engine.key_of(topic, index) {
             Some(_) => ErrorCode::ElectionNotNeeded,
             None => ErrorCode::UnknownTopicOrPartition,
         },

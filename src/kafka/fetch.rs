@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::error::ErrorCode;
 pub use super::produce::{LeaderIdAndEpoch, NodeEndpoint};
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_LOG_START_OFFSET: i16 = 5;
 const FIRST_VERSION_WITH_SESSIONS: i16 = 7;
@@ -299,7 +299,7 @@ pub struct AbortedTransaction {
 pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
     w.i32(response.throttle_time_ms);
     if version >= FIRST_VERSION_WITH_SESSIONS {
-        w.error_code(response.error_code);
+        w.i16(response.error_code.code());
         w.i32(response.session_id);
     }
     w.array(&response.topics, |w, topic| encode_topic(w, topic, version));
@@ -325,7 +325,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse, version: i16) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.i64(partition.high_watermark);
     w.i64(partition.last_stable_offset);
     if version >= FIRST_VERSION_WITH_LOG_START_OFFSET {

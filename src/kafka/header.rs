@@ -1,11 +1,11 @@
-//! The request header: what stands before every request body.
+//! Headers: what stands before the body of a request, and of a reply.
 
 use bytes::Bytes;
 
 use super::api::Api;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
-/// The header of one request (versions 1 and 2; the response header is [`Writer`]'s business).
+/// The header of one request (versions 1 and 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestHeader<'a> {
     /// The raw key: it may name an API that is not served.
@@ -48,13 +48,22 @@ impl<'a> RequestHeader<'a> {
         let flexible_header = self
             .api()
             .is_some_and(|api| api.response_header_is_flexible(self.api_version));
-        Writer::new(self.correlation_id, flexible_header, self.is_flexible())
+        self.start_reply(flexible_header, self.is_flexible())
     }
 
     /// Starts a reply in version 0 form: the answer to an ApiVersions request of a version that is
     /// too high (KIP-511).
     pub fn reply_v0(&self) -> Writer {
-        Writer::new(self.correlation_id, false, false)
+        self.start_reply(false, false)
+    }
+
+    /// Header version 1 ends with tagged fields, version 0 does not.
+    fn start_reply(&self, flexible_header: bool, flexible: bool) -> Writer {
+        let mut writer = Writer::frame(flexible_header);
+        writer.i32(self.correlation_id);
+        writer.no_tagged_fields();
+        writer.set_flexible(flexible);
+        writer
     }
 
     fn is_flexible(&self) -> bool {
@@ -66,6 +75,7 @@ impl<'a> RequestHeader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::api::ApiKey;
 
     #[test]
     fn the_client_id_is_never_compact() {
@@ -76,6 +86,27 @@ mod tests {
         assert_eq!((header.api_version, header.correlation_id), (3, 5));
         assert_eq!(header.client_id, Some("me"));
         assert_eq!((reader.remaining(), reader.is_flexible()), (4, true));
+    }
+
+    #[test]
+    fn a_reply_starts_with_its_size_and_the_correlation_id() {
+        let reply = |api_key, api_version| {
+            let header = RequestHeader {
+                api_key,
+                api_version,
+                correlation_id: 7,
+                client_id: None,
+            };
+            let mut writer = header.reply();
+            writer.i16(-2);
+            writer.string("");
+            writer.finish().unwrap().to_vec()
+        };
+        let metadata = ApiKey::Metadata.code();
+        assert_eq!(reply(metadata, 8), b"\0\0\0\x08\0\0\0\x07\xff\xfe\0\0");
+        assert_eq!(reply(metadata, 9), b"\0\0\0\x08\0\0\0\x07\0\xff\xfe\x01");
+        let versions = ApiKey::ApiVersions.code();
+        assert_eq!(reply(versions, 3), b"\0\0\0\x07\0\0\0\x07\xff\xfe\x01");
     }
 
     #[test]

@@ -8,61 +8,35 @@ use crate::engine::admin::ConfigChange;
 use std::rc::Rc;
 
 use super::alter_configs::{self, Refusal, Target};
-pub use super::alter_configs::{ResourceResponse, Response, encode};
+pub use super::alter_configs::{ResourceResponse, Response};
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub resources: Vec<ResourceRequest<'a>>,
-    /// Check only, change nothing.
-    pub validate_only: bool,
-}
+message! {
+    IncrementalAlterConfigs 0..=1, flexible 1..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResourceRequest<'a> {
-    /// As in [`describe_configs`](super::describe_configs).
-    pub resource_type: i8,
-    pub resource_name: &'a str,
-    pub configs: Vec<ConfigRequest<'a>>,
-}
+    Request<'a> {
+        resources: Vec<ResourceRequest<'a>>,
+        /// Check only, change nothing.
+        validate_only: bool,
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConfigRequest<'a> {
-    pub name: &'a str,
-    /// 0 set, 1 delete, 2 append to a list, 3 subtract from a list.
-    pub operation: i8,
-    /// Null for a delete.
-    pub value: Option<&'a str>,
-}
+    ResourceRequest<'a> {
+        /// As in [`describe_configs`](super::describe_configs).
+        resource_type: i8,
+        resource_name: &'a str,
+        configs: Vec<ConfigRequest<'a>>,
+    }
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        resources: r.array(decode_resource)?,
-        validate_only: r.bool()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_resource<'a>(r: &mut Reader<'a>) -> Result<ResourceRequest<'a>, WireError> {
-    let resource = ResourceRequest {
-        resource_type: r.i8()?,
-        resource_name: r.string()?,
-        configs: r.array(decode_config)?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(resource)
-}
-
-fn decode_config<'a>(r: &mut Reader<'a>) -> Result<ConfigRequest<'a>, WireError> {
-    let config = ConfigRequest {
-        name: r.string()?,
-        operation: r.i8()?,
-        value: r.nullable_string()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(config)
+    #[derive(Copy)]
+    ConfigRequest<'a> {
+        name: &'a str,
+        /// 0 set, 1 delete, 2 append to a list, 3 subtract from a list.
+        operation: i8,
+        /// Null for a delete.
+        value: Option<&'a str>,
+    }
 }
 
 const OPERATION_SET: i8 = 0;
@@ -72,7 +46,7 @@ const OPERATION_SUBTRACT: i8 = 3;
 
 /// Changes configs of topics, one topic after the other; of a topic all changes are made or none.
 /// Each topic's are durable, and in force on every shard, before it is answered.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let id = |resource: &ResourceRequest<'a>| (resource.resource_type, resource.resource_name);
     let twice = alter_configs::named_twice(request.resources.iter().map(id));
     let mut responses = Vec::with_capacity(request.resources.len());
@@ -80,7 +54,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
         let id = id(resource);
         let altered = match twice.contains(&id) {
             true => Err(alter_configs::refused_as_twice()),
-            false => alter(engine, resource, request.validate_only).await,
+            false => alter(context.engine, resource, request.validate_only).await,
         };
         responses.push(alter_configs::respond(id, altered));
     }

@@ -5,180 +5,82 @@
 //! (KIP-800), 9 may spare the leader the assignment (KIP-814). 3 and 4 change nothing on the wire:
 //! 4 makes a new member join twice, the second time with the id that it was given (KIP-394).
 
+use super::context::Context;
 use super::dispatch::{Answer, Outcome};
-use super::header::RequestHeader;
-use crate::engine::Engine;
-use crate::engine::groups::GroupError;
-use crate::engine::groups::messages::{self, JoinReply, JoinRequest};
+use crate::coordinator::groups::classic::messages::{self, JoinReply, JoinRequest};
+use crate::coordinator::groups::error::GroupError;
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer, cut_to};
+use super::schema::message;
+use crate::wire::codec::Codec;
+use crate::wire::cut_to;
 
-const FIRST_VERSION_WITH_REBALANCE_TIMEOUT: i16 = 1;
-const FIRST_VERSION_WITH_THROTTLE: i16 = 2;
-const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 5;
-const FIRST_VERSION_WITH_PROTOCOL_TYPE: i16 = 7;
-const FIRST_VERSION_WITH_REASON: i16 = 8;
-const FIRST_VERSION_WITH_SKIP_ASSIGNMENT: i16 = 9;
+message! {
+    JoinGroup 0..=9, flexible 6..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub group_id: &'a str,
-    /// Without a heartbeat for this long, the member is taken for dead.
-    pub session_timeout_ms: i32,
-    /// How long the others wait for this member in a rebalance. From version 1, else -1: then it
-    /// is the session timeout.
-    pub rebalance_timeout_ms: i32,
-    /// Empty when the member joins for the first time.
-    pub member_id: &'a str,
-    /// What a static member calls itself across restarts (KIP-345). From version 5.
-    pub group_instance_id: Option<&'a str>,
-    /// "consumer" for consumers, "connect" for Connect workers.
-    pub protocol_type: &'a str,
-    /// What the member can speak (for consumers: its assignors), the most wanted first.
-    pub protocols: Vec<Protocol<'a>>,
-    /// Why it joins, for the log. From version 8.
-    pub reason: Option<&'a str>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Protocol<'a> {
-    pub name: &'a str,
-    /// Opaque to the broker, and a slice of the frame. For consumers see
-    /// [`consumer_protocol`](super::consumer_protocol).
-    pub metadata: Bytes,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        group_id: r.string()?,
-        session_timeout_ms: r.i32()?,
-        rebalance_timeout_ms: if version >= FIRST_VERSION_WITH_REBALANCE_TIMEOUT {
-            r.i32()?
-        } else {
-            -1
-        },
-        member_id: r.string()?,
-        group_instance_id: if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
-            r.nullable_string()?
-        } else {
-            None
-        },
-        protocol_type: r.string()?,
-        protocols: r.array(decode_protocol)?,
-        reason: if version >= FIRST_VERSION_WITH_REASON {
-            r.nullable_string()?
-        } else {
-            None
-        },
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_protocol<'a>(r: &mut Reader<'a>) -> Result<Protocol<'a>, WireError> {
-    let protocol = Protocol {
-        name: r.string()?,
-        metadata: r.bytes()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(protocol)
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Response<'a> {
-    /// From version 2.
-    pub throttle_time_ms: i32,
-    pub error_code: ErrorCode,
-    /// -1 on error.
-    pub generation_id: i32,
-    /// From version 7.
-    pub protocol_type: Option<Cow<'a, str>>,
-    /// Null on error; versions below 7 cannot say null and get the empty name.
-    pub protocol_name: Option<Cow<'a, str>>,
-    /// Member id of the member that assigns; empty on error.
-    pub leader: Cow<'a, str>,
-    /// Whether the leader, a static member come back, must leave the assignment as it is. From
-    /// version 9.
-    pub skip_assignment: bool,
-    pub member_id: Cow<'a, str>,
-    /// All members for the leader, nobody for the others.
-    pub members: Vec<Member<'a>>,
-}
-
-impl Default for Response<'_> {
-    fn default() -> Self {
-        Self {
-            throttle_time_ms: 0,
-            error_code: ErrorCode::None,
-            generation_id: -1,
-            protocol_type: None,
-            protocol_name: None,
-            leader: Cow::Borrowed(""),
-            skip_assignment: false,
-            member_id: Cow::Borrowed(""),
-            members: Vec::new(),
-        }
+    Request<'a> {
+        group_id: &'a str,
+        /// Without a heartbeat for this long, the member is taken for dead.
+        session_timeout_ms: i32,
+        /// How long the others wait for this member in a rebalance. In version 0 it is the session
+        /// timeout.
+        rebalance_timeout_ms: i32 [1..] = -1,
+        /// Empty when the member joins for the first time.
+        member_id: &'a str,
+        /// What a static member calls itself across restarts (KIP-345).
+        group_instance_id: Option<&'a str> [5..],
+        /// "consumer" for consumers, "connect" for Connect workers.
+        protocol_type: &'a str,
+        /// What the member can speak (for consumers: its assignors), the most wanted first.
+        protocols: Vec<Protocol<'a>>,
+        /// Why it joins, for the log.
+        reason: Option<&'a str> [8..],
     }
-}
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Member<'a> {
-    pub member_id: Cow<'a, str>,
-    /// What a static member calls itself across restarts (KIP-345). From version 5.
-    pub group_instance_id: Option<Cow<'a, str>>,
-    /// The member's metadata for the protocol that was chosen.
-    pub metadata: Bytes,
-}
+    Protocol<'a> {
+        name: &'a str,
+        /// Opaque to the broker, and a slice of the frame. For consumers see
+        /// [`consumer_protocol`](super::consumer_protocol).
+        metadata: Bytes,
+    }
 
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    if version >= FIRST_VERSION_WITH_THROTTLE {
-        w.i32(response.throttle_time_ms);
+    Response<'a> {
+        throttle_time_ms: i32 [2..],
+        error_code: ErrorCode,
+        /// -1 on error.
+        generation_id: i32 = -1,
+        protocol_type: Option<Cow<'a, str>> [7..],
+        /// Null on error.
+        protocol_name: Option<Cow<'a, str>> [0.., nullable 7..],
+        /// Member id of the member that assigns; empty on error.
+        leader: Cow<'a, str>,
+        /// Whether the leader, a static member come back, must leave the assignment as it is.
+        skip_assignment: bool [9..],
+        member_id: Cow<'a, str>,
+        /// All members for the leader, nobody for the others.
+        members: Vec<Member<'a>>,
     }
-    w.error_code(response.error_code);
-    w.i32(response.generation_id);
-    if version >= FIRST_VERSION_WITH_PROTOCOL_TYPE {
-        w.nullable_string(response.protocol_type.as_deref());
-        w.nullable_string(response.protocol_name.as_deref());
-    } else {
-        w.string(response.protocol_name.as_deref().unwrap_or_default());
-    }
-    w.string(&response.leader);
-    if version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT {
-        w.bool(response.skip_assignment);
-    }
-    w.string(&response.member_id);
-    w.array(&response.members, |w, member| {
-        encode_member(w, member, version)
-    });
-    w.no_tagged_fields();
-}
 
-fn encode_member(w: &mut Writer, member: &Member<'_>, version: i16) {
-    w.string(&member.member_id);
-    if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
-        w.nullable_string(member.group_instance_id.as_deref());
+    Member<'a> {
+        member_id: Cow<'a, str>,
+        /// What a static member calls itself across restarts (KIP-345).
+        group_instance_id: Option<Cow<'a, str>> [5..],
+        /// The member's metadata for the protocol that was chosen.
+        metadata: Bytes,
     }
-    w.bytes(&member.metadata);
-    w.no_tagged_fields();
 }
 
 const FIRST_VERSION_WITH_REQUIRED_MEMBER_ID: i16 = 4;
+const FIRST_VERSION_WITH_SKIP_ASSIGNMENT: i16 = 9;
 
 /// A member joins; the answer comes when the group is complete, and that can take minutes.
-pub fn handle(
-    engine: &Rc<Engine>,
-    header: &RequestHeader<'_>,
-    request: &Request<'_>,
-    peer: IpAddr,
-) -> Outcome {
-    let version = header.api_version;
-    let client_id = header.client_id.unwrap_or_default();
+pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+    let version = context.version;
+    let client_id = context.client_id.unwrap_or_default();
     let group_id = request.group_id.to_owned();
     let member_id = request.member_id.to_owned();
     let join = JoinRequest {
@@ -186,7 +88,7 @@ pub fn handle(
         new_member_id: new_member_id(client_id, request.group_instance_id),
         instance_id: request.group_instance_id.map(str::to_owned),
         client_id: client_id.to_owned(),
-        client_host: format!("/{peer}"),
+        client_host: format!("/{}", context.address.ip()),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: match version {
             0 => request.session_timeout_ms,
@@ -197,11 +99,13 @@ pub fn handle(
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
-    let engine = Rc::clone(engine);
-    let mut writer = header.reply();
+    let groups = Rc::clone(context.groups);
+    let throttle_time_ms = context.throttle_time_ms;
+    let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
-        let response = respond(engine.join_group(group_id, join).await, member_id);
-        encode(&response, version, &mut writer);
+        let mut response = respond(groups.join_group(group_id, join).await, member_id);
+        response.throttle_time_ms = throttle_time_ms;
+        response.encode(&mut writer, version);
         Answer::of(writer)
     }))
 }
@@ -265,13 +169,14 @@ fn refused(error_code: ErrorCode, member_id: String) -> Response<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Reader;
 
     #[test]
     fn a_members_metadata_does_not_keep_the_frame_that_it_came_in() {
         let mut frame = vec![0; 2 + 4 + 2 + 2];
         frame.extend(b"\0\0\0\x01\0\x01p\0\0\0\x01x");
         let frame = Bytes::from(frame);
-        let request = decode(&mut Reader::new(&frame, false), 0).unwrap();
+        let request = Request::decode(&mut Reader::new(&frame, false), 0).unwrap();
         let kept = protocols_of(&request);
         drop(request);
         assert_eq!(kept[0].metadata, Bytes::from_static(b"x"));

@@ -5,6 +5,7 @@
 //! timestamps: -3 the highest timestamp (KIP-734), -4 and -5 for tiered storage (KIP-405,
 //! KIP-1005).
 
+use super::context::Context;
 use super::fetch::check_leader_epoch;
 use crate::engine::Engine;
 use crate::engine::offsets::OffsetSpec;
@@ -13,144 +14,57 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_ISOLATION_LEVEL: i16 = 2;
-const FIRST_VERSION_WITH_THROTTLE: i16 = 2;
-const FIRST_VERSION_WITH_LEADER_EPOCH: i16 = 4;
-const FIRST_VERSION_WITH_TIMEOUT: i16 = 10;
+message! {
+    ListOffsets 1..=10, flexible 6..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// -1 for a consumer.
-    pub replica_id: i32,
-    /// 0 read uncommitted, 1 read committed. From version 2.
-    pub isolation_level: i8,
-    pub topics: Vec<TopicRequest<'a>>,
-    /// How long a look into remote storage may take. From version 10, else 0.
-    pub timeout_ms: i32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<PartitionRequest>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionRequest {
-    pub index: i32,
-    /// -1 skips the check. From version 4.
-    pub current_leader_epoch: i32,
-    /// Milliseconds since the epoch, or a special value below 0.
-    pub timestamp: i64,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        replica_id: r.i32()?,
-        isolation_level: if version >= FIRST_VERSION_WITH_ISOLATION_LEVEL {
-            r.i8()?
-        } else {
-            0
-        },
-        topics: r.array(|r| decode_topic(r, version))?,
-        timeout_ms: if version >= FIRST_VERSION_WITH_TIMEOUT {
-            r.i32()?
-        } else {
-            0
-        },
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>, version: i16) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(|r| decode_partition(r, version))?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-fn decode_partition(r: &mut Reader<'_>, version: i16) -> Result<PartitionRequest, WireError> {
-    let partition = PartitionRequest {
-        index: r.i32()?,
-        current_leader_epoch: if version >= FIRST_VERSION_WITH_LEADER_EPOCH {
-            r.i32()?
-        } else {
-            -1
-        },
-        timestamp: r.i64()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(partition)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    /// From version 2.
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub index: i32,
-    pub error_code: ErrorCode,
-    /// Timestamp of the record found, in milliseconds since the epoch; -1 if none, or if the
-    /// request asked for an end of the log.
-    pub timestamp: i64,
-    /// -1 if nothing was found.
-    pub offset: i64,
-    /// Leader epoch of the record found; -1 if unknown. From version 4.
-    pub leader_epoch: i32,
-}
-
-impl Default for PartitionResponse {
-    fn default() -> Self {
-        Self {
-            index: 0,
-            error_code: ErrorCode::None,
-            timestamp: -1,
-            offset: -1,
-            leader_epoch: -1,
-        }
+    Request<'a> {
+        /// -1 for a consumer.
+        replica_id: i32 = -1,
+        /// 0 read uncommitted, 1 read committed.
+        isolation_level: i8 [2..],
+        topics: Vec<TopicRequest<'a>>,
+        /// How long a look into remote storage may take.
+        timeout_ms: i32 [10..],
     }
-}
 
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    if version >= FIRST_VERSION_WITH_THROTTLE {
-        w.i32(response.throttle_time_ms);
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<PartitionRequest>,
     }
-    w.array(&response.topics, |w, topic| encode_topic(w, topic, version));
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, |w, partition| {
-        encode_partition(w, partition, version);
-    });
-    w.no_tagged_fields();
-}
-
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse, version: i16) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    w.i64(partition.timestamp);
-    w.i64(partition.offset);
-    if version >= FIRST_VERSION_WITH_LEADER_EPOCH {
-        w.i32(partition.leader_epoch);
+    #[derive(Copy)]
+    PartitionRequest {
+        index: i32,
+        /// -1 skips the check.
+        current_leader_epoch: i32 [4..] = -1,
+        /// Milliseconds since the epoch, or a special value below 0.
+        timestamp: i64,
     }
-    w.no_tagged_fields();
+
+    Response<'a> {
+        throttle_time_ms: i32 [2..],
+        topics: Vec<TopicResponse<'a>>,
+    }
+
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse>,
+    }
+
+    #[derive(Copy)]
+    PartitionResponse {
+        index: i32,
+        error_code: ErrorCode,
+        /// Timestamp of the record found, in milliseconds since the epoch; -1 if none, or if the
+        /// request asked for an end of the log.
+        timestamp: i64 = -1,
+        /// -1 if nothing was found.
+        offset: i64 = -1,
+        /// Leader epoch of the record found; -1 if unknown.
+        leader_epoch: i32 [4..] = -1,
+    }
 }
 
 /// What the negative timestamps stand for, and the version that brought each.
@@ -164,7 +78,7 @@ const FIRST_VERSION_WITH_EARLIEST_LOCAL: i16 = 8;
 const FIRST_VERSION_WITH_LATEST_TIERED: i16 = 9;
 
 /// Finds offsets by time, or the ends of the log.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut asked = HashSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -173,7 +87,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             let again = !asked.insert((topic.name, partition.index));
             let found = match again {
                 true => Err(ErrorCode::InvalidRequest),
-                false => find(engine, topic.name, partition, version).await,
+                false => find(context.engine, topic.name, partition, context.version).await,
             };
             partitions.push(found.unwrap_or_else(|error_code| PartitionResponse {
                 index: partition.index,

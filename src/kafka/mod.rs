@@ -1,11 +1,12 @@
-//! Kafka's protocol: the table of APIs, wire primitives, error codes, and one file per API.
+//! Kafka's protocol: the table of APIs, error codes, and one file per API.
 //!
 //! Every codec is written by hand, so that no frame makes the broker allocate more than a small
 //! multiple of the frame's size: strings borrow from the frame, byte fields share it, and all
 //! arrays draw on one budget. Decoders never panic.
 //!
 //! Every API file has the same shape: the request's structures, `decode`, the response's
-//! structures, `encode`. A field that a version lacks gets the default that the protocol gives it.
+//! structures, `encode`, `handle`. A handler gets the request and a [`context::Context`]: what serves
+//! the request, who asks, and in which version. A field that a version lacks gets the default that the protocol gives it.
 //! Tagged fields nobody reads are skipped.
 
 pub mod alter_configs;
@@ -15,6 +16,7 @@ pub mod api;
 pub mod api_versions;
 pub mod codes;
 pub mod consumer_protocol;
+pub mod context;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -49,6 +51,6 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 mod reply_budget;
+mod schema;
 pub mod sync_group;
 pub mod update_features;
-pub mod wire;

@@ -4,149 +4,75 @@
 //! (KIP-320), 7 static members (KIP-345), 8 is flexible. 4 and 9 change nothing on the wire: 9
 //! allows the members of KIP-848.
 
-use crate::engine::groups::GroupError;
-use crate::engine::groups::messages::CommitRequest;
-use crate::engine::groups::offsets::CommittedOffset;
-use crate::engine::{Engine, PartitionKey};
+use crate::coordinator::groups::classic::messages::CommitRequest;
+use crate::coordinator::groups::error::GroupError;
+use crate::coordinator::groups::offsets::CommittedOffset;
+use crate::engine::PartitionKey;
 use crate::io::clock;
 use std::borrow::Cow;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-const FIRST_VERSION_WITH_THROTTLE: i16 = 3;
-const LAST_VERSION_WITH_RETENTION_TIME: i16 = 4;
-const FIRST_VERSION_WITH_LEADER_EPOCH: i16 = 6;
-const FIRST_VERSION_WITH_GROUP_INSTANCE_ID: i16 = 7;
+message! {
+    OffsetCommit 2..=9, flexible 8..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub group_id: &'a str,
-    /// The generation, or the member epoch of KIP-848; -1 if it does not come from a member.
-    pub generation_id_or_member_epoch: i32,
-    /// Empty if it does not come from a member.
-    pub member_id: &'a str,
-    /// What a static member calls itself across restarts (KIP-345). From version 7.
-    pub group_instance_id: Option<&'a str>,
-    /// -1: as the broker is configured. Up to version 4.
-    pub retention_time_ms: i64,
-    pub topics: Vec<TopicRequest<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<PartitionRequest<'a>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionRequest<'a> {
-    pub index: i32,
-    /// The next offset to be read.
-    pub committed_offset: i64,
-    /// Leader epoch of the record before; -1 if unknown. From version 6.
-    pub committed_leader_epoch: i32,
-    /// A note of the client's, returned as it came.
-    pub committed_metadata: Option<&'a str>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        group_id: r.string()?,
-        generation_id_or_member_epoch: r.i32()?,
-        member_id: r.string()?,
-        group_instance_id: if version >= FIRST_VERSION_WITH_GROUP_INSTANCE_ID {
-            r.nullable_string()?
-        } else {
-            None
-        },
-        retention_time_ms: if version <= LAST_VERSION_WITH_RETENTION_TIME {
-            r.i64()?
-        } else {
-            -1
-        },
-        topics: r.array(|r| decode_topic(r, version))?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>, version: i16) -> Result<TopicRequest<'a>, WireError> {
-    let topic = TopicRequest {
-        name: r.string()?,
-        partitions: r.array(|r| decode_partition(r, version))?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-fn decode_partition<'a>(
-    r: &mut Reader<'a>,
-    version: i16,
-) -> Result<PartitionRequest<'a>, WireError> {
-    let partition = PartitionRequest {
-        index: r.i32()?,
-        committed_offset: r.i64()?,
-        committed_leader_epoch: if version >= FIRST_VERSION_WITH_LEADER_EPOCH {
-            r.i32()?
-        } else {
-            -1
-        },
-        committed_metadata: r.nullable_string()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(partition)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    /// From version 3.
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub index: i32,
-    pub error_code: ErrorCode,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    if version >= FIRST_VERSION_WITH_THROTTLE {
-        w.i32(response.throttle_time_ms);
+    Request<'a> {
+        group_id: &'a str,
+        /// The generation, or the member epoch of KIP-848; -1 if it does not come from a member.
+        generation_id_or_member_epoch: i32 = -1,
+        /// Empty if it does not come from a member.
+        member_id: &'a str,
+        /// What a static member calls itself across restarts (KIP-345).
+        group_instance_id: Option<&'a str> [7..],
+        /// -1: as the broker is configured.
+        retention_time_ms: i64 [2..=4] = -1,
+        topics: Vec<TopicRequest<'a>>,
     }
-    w.array(&response.topics, encode_topic);
-    w.no_tagged_fields();
-}
 
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-    w.no_tagged_fields();
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<PartitionRequest<'a>>,
+    }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
-    w.no_tagged_fields();
+    #[derive(Copy)]
+    PartitionRequest<'a> {
+        index: i32,
+        /// The next offset to be read.
+        committed_offset: i64,
+        /// Leader epoch of the record before; -1 if unknown.
+        committed_leader_epoch: i32 [6..] = -1,
+        /// A note of the client's, returned as it came.
+        committed_metadata: Option<&'a str>,
+    }
+
+    Response<'a> {
+        throttle_time_ms: i32 [3..],
+        topics: Vec<TopicResponse<'a>>,
+    }
+
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse>,
+    }
+
+    #[derive(Copy)]
+    PartitionResponse {
+        index: i32,
+        error_code: ErrorCode,
+    }
 }
 
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;
 
 /// Stores offsets; answered when they are durable.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut commits = Vec::new();
     let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let partitions = topic.partitions.iter().map(|partition| {
-            let taken = take(engine, request, topic.name, partition);
+            let taken = take(context, request, topic.name, partition);
             let error_code = taken.as_ref().err().copied().unwrap_or_default();
             commits.extend(taken.ok());
             PartitionResponse {
@@ -165,7 +91,8 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
         generation: request.generation_id_or_member_epoch,
         transactional: false,
     };
-    let committed = engine
+    let committed = context
+        .groups
         .commit_offsets(request.group_id.to_owned(), committer, commits)
         .await;
     let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
@@ -181,7 +108,7 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, version: i16
             }
         }
         Err(error) => {
-            let error_code = refusal(&error, version);
+            let error_code = refusal(&error, context.version);
             taken.for_each(|partition| partition.error_code = error_code);
         }
     }
@@ -202,16 +129,18 @@ fn refusal(error: &GroupError, version: i16) -> ErrorCode {
 }
 
 fn take(
-    engine: &Engine,
+    context: &Context<'_>,
     request: &Request<'_>,
     topic: &str,
     partition: &PartitionRequest<'_>,
 ) -> Result<(PartitionKey, CommittedOffset), ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let key = engine.key_of(topic, partition.index).ok_or(unknown)?;
+    let key = context.engine.key_of(topic, partition.index);
+    let key = key.ok_or(unknown)?;
     let now_ms = clock::stamp_ms();
     let note = partition.committed_metadata.unwrap_or_default().to_owned();
-    let mut offset = engine
+    let mut offset = context
+        .groups
         .new_committed_offset(
             partition.committed_offset,
             partition.committed_leader_epoch,

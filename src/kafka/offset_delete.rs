@@ -2,98 +2,65 @@
 //!
 //! Version 0 only, which is not flexible.
 
-use crate::engine::Engine;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::rc::Rc;
 
+use super::context::Context;
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use super::schema::message;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub group_id: &'a str,
-    pub topics: Vec<TopicRequest<'a>>,
-}
+message! {
+    OffsetDelete 0..=0;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    pub name: &'a str,
-    pub partitions: Vec<PartitionRequest>,
-}
+    Request<'a> {
+        group_id: &'a str,
+        topics: Vec<TopicRequest<'a>>,
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionRequest {
-    pub index: i32,
-}
+    TopicRequest<'a> {
+        name: &'a str,
+        partitions: Vec<PartitionRequest>,
+    }
 
-pub fn decode<'a>(r: &mut Reader<'a>, _version: i16) -> Result<Request<'a>, WireError> {
-    Ok(Request {
-        group_id: r.string()?,
-        topics: r.array(decode_topic)?,
-    })
-}
+    #[derive(Copy)]
+    PartitionRequest {
+        index: i32,
+    }
 
-fn decode_topic<'a>(r: &mut Reader<'a>) -> Result<TopicRequest<'a>, WireError> {
-    Ok(TopicRequest {
-        name: r.string()?,
-        partitions: r.array(decode_partition)?,
-    })
-}
+    Response<'a> {
+        /// An error of the group, which answers for all its partitions.
+        error_code: ErrorCode,
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a>>,
+    }
 
-fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionRequest, WireError> {
-    Ok(PartitionRequest { index: r.i32()? })
-}
+    TopicResponse<'a> {
+        name: Cow<'a, str>,
+        partitions: Vec<PartitionResponse>,
+    }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    /// An error of the group, which answers for all its partitions.
-    pub error_code: ErrorCode,
-    pub throttle_time_ms: i32,
-    pub topics: Vec<TopicResponse<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    pub name: Cow<'a, str>,
-    pub partitions: Vec<PartitionResponse>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PartitionResponse {
-    pub index: i32,
-    pub error_code: ErrorCode,
-}
-
-pub fn encode(response: &Response<'_>, _version: i16, w: &mut Writer) {
-    w.error_code(response.error_code);
-    w.i32(response.throttle_time_ms);
-    w.array(&response.topics, encode_topic);
-}
-
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>) {
-    w.string(&topic.name);
-    w.array(&topic.partitions, encode_partition);
-}
-
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse) {
-    w.i32(partition.index);
-    w.error_code(partition.error_code);
+    #[derive(Copy)]
+    PartitionResponse {
+        index: i32,
+        error_code: ErrorCode,
+    }
 }
 
 /// Deletes committed offsets of topics that the group is not subscribed to.
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut keys = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
             keys.extend(
-                engine
+                context
+                    .engine
                     .key_of(topic.name, partition.index)
                     .map(|key| (topic.name.to_owned(), key)),
             );
         }
     }
-    let deleted = engine
+    let deleted = context
+        .groups
         .delete_offsets(request.group_id.to_owned(), keys)
         .await;
     let results: HashMap<_, _> = match deleted {
@@ -113,7 +80,8 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             .iter()
             .map(|partition| PartitionResponse {
                 index: partition.index,
-                error_code: match engine
+                error_code: match context
+                    .engine
                     .key_of(topic.name, partition.index)
                     .and_then(|key| results.get(&key))
                 {

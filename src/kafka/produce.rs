@@ -15,7 +15,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::error::ErrorCode;
-use super::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, WireError, Writer};
 
 const FIRST_VERSION_WITH_LOG_START_OFFSET: i16 = 5;
 const FIRST_VERSION_WITH_RECORD_ERRORS: i16 = 8;
@@ -178,7 +178,7 @@ fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>, version: i16) {
     w.i32(partition.index);
-    w.error_code(partition.error_code);
+    w.i16(partition.error_code.code());
     w.i64(partition.base_offset);
     w.i64(partition.log_append_time_ms);
     if version >= FIRST_VERSION_WITH_LOG_START_OFFSET {

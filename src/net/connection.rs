@@ -231,13 +231,14 @@ async fn take_in(
 ) -> bool {
     let received = Instant::now();
     let mut held = Held::new(net, peer, frame.len(), shares);
-    let dispatched = match dispatch::dispatch(&net.engine, &frame, peer.address.ip()).await {
-        Ok(dispatched) => dispatched,
-        Err(reason) => {
-            net.complain(peer.address, reason.label(), &reason.to_string());
-            return false;
-        }
-    };
+    let dispatched =
+        match dispatch::dispatch(&net.engine, &net.coordinators, &peer.caller, &frame).await {
+            Ok(dispatched) => dispatched,
+            Err(reason) => {
+                net.complain(peer.address, reason.label(), &reason.to_string());
+                return false;
+            }
+        };
     let answer = match dispatched.outcome {
         Outcome::Now(answer) => Pending::Now(answer),
         Outcome::Later(future) => Pending::Later(future),

@@ -1,7 +1,9 @@
 //! What one shard's connections share: budgets, counts, and who is connected.
 
 use super::addresses::Addresses;
+use crate::access::Caller;
 use crate::config::Config;
+use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::engine::limits::{self, Limit};
 use crate::engine::stats;
@@ -144,6 +146,7 @@ impl Drop for Share {
 /// One connection, as the rest of its shard sees it.
 pub struct Peer {
     pub address: SocketAddr,
+    pub caller: Caller,
     pub stream: TcpStream,
     pub last_active: Cell<Instant>,
     /// Of a frame that has begun and is not whole yet: since when its bytes are counted, and how many
@@ -162,6 +165,7 @@ impl Peer {
     pub fn new(address: SocketAddr, stream: TcpStream) -> Peer {
         Peer {
             address,
+            caller: Caller::new(address),
             stream,
             last_active: Cell::new(Instant::now()),
             in_frame: Cell::new(None),
@@ -218,6 +222,7 @@ impl Peer {
 /// What a shard's connections share.
 pub struct Net {
     pub engine: Rc<Engine>,
+    pub coordinators: Rc<Coordinators>,
     pub inflight: Budget,
     /// Connections of all shards together.
     addresses: Arc<Addresses>,
@@ -228,13 +233,18 @@ pub struct Net {
 }
 
 impl Net {
-    pub fn new(engine: Rc<Engine>, addresses: Arc<Addresses>) -> Rc<Net> {
+    pub fn new(
+        engine: Rc<Engine>,
+        coordinators: Rc<Coordinators>,
+        addresses: Arc<Addresses>,
+    ) -> Rc<Net> {
         let shards = engine.mailboxes.shard_count();
         let inflight_bytes = engine.config.inflight_bytes_max / shards;
         Rc::new(Net {
             inflight: Budget::new(inflight_bytes, &limits::INFLIGHT_BYTES)
                 .with(&engine.stats.inflight_bytes, &engine.memory_pressed),
             engine,
+            coordinators,
             addresses,
             peers: RefCell::default(),
             next_id: Cell::new(0),

@@ -12,8 +12,8 @@
 use super::commit;
 use crate::engine::partition::Partition;
 use crate::engine::stats;
-use crate::engine::{Engine, SharedPartition, replay};
-use crate::io::{file, process, ring};
+use crate::engine::{self, Engine, SharedPartition, replay};
+use crate::io::{file, process, reactor, ring};
 use crate::log::Flush;
 use crate::log::journal::{GroupBuilder, Place};
 use futures_util::future::join_all;
@@ -105,7 +105,7 @@ impl Journal {
         let janitor = &self.engine.janitor;
         let made = janitor.run(move || replay::make_journal(&dir, shard, bytes));
         let state = Rc::clone(&self.state);
-        tokio_uring::spawn(async move {
+        reactor::spawn(async move {
             let made = made.await;
             *state.borrow_mut() = match made.unwrap_or_else(|| Err(io::ErrorKind::Other.into())) {
                 Ok(files) => State::Ready(Halves::new(files, bytes)),
@@ -204,13 +204,7 @@ impl Journal {
     fn settle(&mut self, flushes: Vec<(SharedPartition, Flush)>) {
         for (partition, flush) in flushes {
             self.state.borrow_mut().pin(&partition);
-            let mut inner = partition.borrow_mut();
-            inner.flush_journaled(flush);
-            let more = inner.log.needs_flush();
-            drop(inner);
-            if more {
-                self.engine.queue_flush(&partition);
-            }
+            engine::flush::end_journaled(&self.engine, &partition, flush);
         }
     }
 
@@ -228,7 +222,7 @@ impl Journal {
             return;
         };
         for half in halves.halves {
-            tokio_uring::spawn(write_back(Rc::clone(&self.engine), half.pins, half.is_free));
+            reactor::spawn(write_back(Rc::clone(&self.engine), half.pins, half.is_free));
         }
     }
 }
@@ -283,7 +277,7 @@ impl Halves {
         let pins = std::mem::take(&mut full.pins);
         full.is_free.set(false);
         let is_free = Rc::clone(&full.is_free);
-        tokio_uring::spawn(write_back(Rc::clone(engine), pins, is_free));
+        reactor::spawn(write_back(Rc::clone(engine), pins, is_free));
         other.used = 0;
         self.halves.swap(0, 1);
         self.turn += 1;

@@ -4,11 +4,12 @@ mod commit;
 mod journal;
 mod timers;
 
-use crate::engine::mailbox::Mailbox;
+use crate::coordinator::{CoordinatorParts, Coordinators};
+use crate::engine::mailbox::{self, Mailbox};
 use crate::engine::upkeep::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
-use crate::io::process;
+use crate::io::{process, reactor};
 use crate::net::addresses::Addresses;
 use crate::net::limits::Net;
 use crate::net::listener;
@@ -19,11 +20,6 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc as async_mpsc;
-
-/// Submission entries. More operations than this at once cost one more system call.
-const SUBMISSION_ENTRIES: u32 = 256;
-/// Completion entries: a read and a write for each of some thousands of connections.
-const COMPLETION_ENTRIES: u32 = 16 << 10;
 
 /// How long a stop waits, twice, for a shard's logs to be flushed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(4);
@@ -51,7 +47,8 @@ pub enum Event {
 /// What a shard is made of.
 pub struct ShardParts {
     pub engine: EngineParts,
-    pub mailbox: Mailbox,
+    pub mailbox: Mailbox<Engine>,
+    pub coordinators: CoordinatorParts,
     pub listener: TcpListener,
     /// The first shard also serves HTTP.
     pub http: Option<TcpListener>,
@@ -70,20 +67,9 @@ pub fn run(parts: ShardParts) {
     {
         tracing::warn!(core, %error, "a shard could not be pinned to its core");
     }
-    let mut ring = tokio_uring::uring_builder();
-    ring.setup_cqsize(COMPLETION_ENTRIES);
-    let mut builder = tokio_uring::builder();
-    builder.entries(SUBMISSION_ENTRIES).uring_builder(&ring);
-    match tokio_uring::Runtime::new(&builder) {
-        Ok(runtime) => {
-            runtime.block_on(serve(parts));
-            // Operations may still be in flight on sockets of clients that hold on; the process
-            // ends now, and the kernel with it ends them.
-            std::mem::forget(runtime);
-        }
-        Err(error) => {
-            let _ = parts.events.send(Event::NotStarted(error));
-        }
+    let events = parts.events.clone();
+    if let Err(error) = reactor::run(serve(parts)) {
+        let _ = events.send(Event::NotStarted(error));
     }
 }
 
@@ -91,6 +77,7 @@ async fn serve(parts: ShardParts) {
     let ShardParts {
         engine,
         mailbox,
+        coordinators,
         listener,
         http,
         connections,
@@ -99,29 +86,34 @@ async fn serve(parts: ShardParts) {
         ..
     } = parts;
     let engine = Engine::new(engine);
+    let coordinators = Rc::new(Coordinators::new(&engine, coordinators));
     let opened = engine.open_partitions();
-    engine.load_groups();
+    coordinators.load();
     // The server is gone only when the process is on its way out.
     let _ = events.send(Event::Opened(opened));
-    let net = Net::new(Rc::clone(&engine), connections);
+    let net = Net::new(Rc::clone(&engine), Rc::clone(&coordinators), connections);
     // When the server gave up, because another shard could not start, there is nothing to serve.
     if orders.recv().await != Some(Order::Serve) {
         return;
     }
-    engine.serve_groups();
-    let commit = tokio_uring::spawn(commit::run(Rc::clone(&engine)));
-    tokio_uring::spawn(receive(Rc::clone(&engine), mailbox));
-    timers::start(&engine, &net);
-    tokio_uring::spawn(listener::accept_loop(Rc::clone(&net), listener));
+    coordinators.serve();
+    let commit = reactor::spawn(commit::run(Rc::clone(&engine)));
+    reactor::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
+    timers::start(&engine, &coordinators, &net);
+    reactor::spawn(listener::accept_loop(Rc::clone(&net), listener));
     if let Some(http) = http {
-        tokio_uring::spawn(http::serve(Rc::clone(&engine), http));
+        reactor::spawn(http::serve(
+            Rc::clone(&engine),
+            Rc::clone(&coordinators),
+            http,
+        ));
     }
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve => {}
             Order::Drain => {
                 engine.set_stopping();
-                engine.unload_groups();
+                coordinators.unload();
                 let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
                 net.drain(limit).await;
                 let _ = events.send(Event::Drained);
@@ -136,12 +128,5 @@ async fn serve(parts: ShardParts) {
                 return;
             }
         }
-    }
-}
-
-/// Runs what other shards ask for, in the order they asked. Never waits for anything but the next.
-async fn receive(engine: Rc<Engine>, mut mailbox: Mailbox) {
-    while let Some(call) = mailbox.recv().await {
-        call(&engine);
     }
 }

@@ -261,6 +261,10 @@ impl<'i> Driver<'i> {
     /// Kills the broker and starts it again, perhaps with another number of shards.
     fn restart(&mut self) {
         self.stop();
+        if self.disk.has_lost() {
+            // A sync failed: what it was to write is in nobody's promise.
+            self.partitions.values_mut().for_each(Partition::lose_power);
+        }
         self.start();
     }
 

@@ -2,13 +2,15 @@
 //! whoever drives it says what goes on next. The same choices give the same run.
 
 use bytes::Bytes;
+use millstream::access::Caller;
 use millstream::config::Config;
+use millstream::coordinator::{self, CoordinatorParts, Coordinators};
 use millstream::engine::admin::Admin;
 use millstream::engine::catalog::Catalog;
 use millstream::engine::catalog_log::CatalogLog;
 use millstream::engine::compaction::Cleaner;
 use millstream::engine::mailbox::{self, Mailbox};
-use millstream::engine::{Engine, EngineParts, SharedPartition, upkeep};
+use millstream::engine::{Engine, EngineParts, SharedPartition, flush, upkeep};
 use millstream::io::file;
 use millstream::io::worker::{Jobs, Worker};
 use millstream::kafka::dispatch::{Answer, LaterAnswer, Outcome, dispatch};
@@ -17,7 +19,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::ready;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,6 +42,7 @@ pub struct Machine {
 
 pub struct Shard {
     pub engine: Rc<Engine>,
+    coordinators: Rc<Coordinators>,
     tasks: LocalSet,
     woken: Arc<Woken>,
     dirty: Rc<RefCell<VecDeque<SharedPartition>>>,
@@ -83,9 +86,11 @@ impl Machine {
         let mut ids = (first_id..).map(|id| Uuid::from_u64_pair(0, id));
         let new_id = move || ids.next().expect("there are enough");
         let mut admin = Some(Admin::new(log).with_ids(new_id));
-        let (mailboxes, receivers) = mailbox::mailboxes(config.cores, mailbox_depth);
+        let mailboxes = mailbox::mailboxes(config.cores, mailbox_depth);
         let mut queues = vec![janitor_jobs, cleaner_jobs];
-        let shards = receivers.into_iter().enumerate().map(|(shard, mailbox)| {
+        let coordinators = coordinator::parts(config.cores, mailbox_depth);
+        let shards = mailboxes.into_iter().zip(coordinators).enumerate();
+        let shards = shards.map(|(shard, ((mailboxes, mailbox), coordinators))| {
             let (worker, jobs) = Worker::by_hand();
             let (reader, reads) = Worker::by_hand();
             queues.extend([jobs, reads]);
@@ -93,7 +98,7 @@ impl Machine {
                 shard,
                 config: Arc::clone(&config),
                 cluster_id: "model".into(),
-                mailboxes: mailboxes.clone(),
+                mailboxes,
                 worker,
                 reader,
                 janitor: janitor.clone(),
@@ -101,7 +106,7 @@ impl Machine {
                 catalog: catalog.clone(),
                 admin: admin.take(),
             };
-            Shard::start(parts, mailbox)
+            Shard::start(parts, mailbox, coordinators)
         });
         Machine {
             shards: shards.collect(),
@@ -113,7 +118,12 @@ impl Machine {
         let shard = &self.shards[shard % self.shards.len()];
         let (frames, received) = mpsc::unbounded_channel();
         let replies = Rc::default();
-        let serving = serve(Rc::clone(&shard.engine), received, Rc::clone(&replies));
+        let serving = serve(
+            Rc::clone(&shard.engine),
+            Rc::clone(&shard.coordinators),
+            received,
+            Rc::clone(&replies),
+        );
         shard.spawn(serving);
         Connection { frames, replies }
     }
@@ -146,10 +156,16 @@ impl Machine {
 }
 
 impl Shard {
-    fn start(parts: EngineParts, mut mailbox: Mailbox) -> Shard {
+    fn start(
+        parts: EngineParts,
+        mailbox: Mailbox<Engine>,
+        coordinators: CoordinatorParts,
+    ) -> Shard {
         let engine = Engine::new(parts);
+        let coordinators = Rc::new(Coordinators::new(&engine, coordinators));
         let shard = Shard {
             engine: Rc::clone(&engine),
+            coordinators: Rc::clone(&coordinators),
             tasks: LocalSet::new(),
             woken: Arc::new(Woken(AtomicBool::new(true))),
             dirty: Rc::default(),
@@ -157,15 +173,11 @@ impl Shard {
         };
         shard.enter(|| {
             engine.open_partitions();
-            engine.load_groups();
-            engine.serve_groups();
+            coordinators.load();
+            coordinators.serve();
         });
-        let (receiver, dirty) = (Rc::clone(&engine), Rc::clone(&shard.dirty));
-        shard.spawn(async move {
-            while let Some(call) = mailbox.recv().await {
-                call(&receiver);
-            }
-        });
+        shard.spawn(mailbox::receive(Rc::clone(&engine), mailbox));
+        let dirty = Rc::clone(&shard.dirty);
         shard.spawn(async move {
             loop {
                 let more = engine.take_dirty().await;
@@ -224,28 +236,8 @@ impl Shard {
         let Some((partition, flush, result)) = self.flushing.take() else {
             return false;
         };
-        let checkpoint = partition.borrow_mut().flush_end(flush, &result);
-        let Some(job) = checkpoint else {
-            if partition.borrow().log.needs_flush() {
-                self.engine.queue_flush(&partition);
-            }
-            return true;
-        };
-        let engine = Rc::clone(&self.engine);
-        let written = engine.run_for(&partition, move || {
-            let result = job.run();
-            Ok((job, result))
-        });
-        self.spawn(async move {
-            let Ok((job, result)) = written.await else {
-                return;
-            };
-            partition.borrow_mut().checkpoint_done(&job, &result);
-            let more = partition.borrow().log.needs_flush();
-            if more && result.is_ok() {
-                engine.queue_flush(&partition);
-            }
-        });
+        self.enter(|| flush::end(&self.engine, &partition, flush, &result));
+        self.woken.0.store(true, Ordering::Relaxed);
         true
     }
 }
@@ -263,6 +255,7 @@ impl Connection {
 /// The requests of a connection: taken in one after the other, answered in the same order.
 async fn serve(
     engine: Rc<Engine>,
+    coordinators: Rc<Coordinators>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
     replies: Rc<RefCell<VecDeque<Answer>>>,
 ) {
@@ -273,8 +266,9 @@ async fn serve(
             replies.borrow_mut().push_back(answer);
         }
     });
+    let caller = Caller::new((Ipv4Addr::LOCALHOST, 1).into());
     while let Some(frame) = frames.recv().await {
-        let dispatched = dispatch(&engine, &frame, IpAddr::V4(Ipv4Addr::LOCALHOST)).await;
+        let dispatched = dispatch(&engine, &coordinators, &caller, &frame).await;
         let answer: LaterAnswer = match dispatched.map(|dispatched| dispatched.outcome) {
             Ok(Outcome::Now(answer)) => Box::pin(ready(answer)),
             Ok(Outcome::Later(later)) => later,

@@ -16,6 +16,7 @@ use millstream::kafka::{
     incremental_alter_configs, list_config_resources, list_partition_reassignments,
     offset_for_leader_epoch, update_features,
 };
+use millstream::wire::codec::Codec;
 
 use super::{frame, future, open, text, topic_name, versions};
 
@@ -57,7 +58,7 @@ fn offset_for_leader_epoch_requests() {
             replica_id: if version >= 3 { 12 } else { -2 },
             topics: vec![topic],
         };
-        let request = offset_for_leader_epoch::decode(&mut r, version).unwrap();
+        let request = offset_for_leader_epoch::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -104,7 +105,7 @@ fn alter_configs_requests() {
             resources: vec![resource],
             validate_only: true,
         };
-        let request = alter_configs::decode(&mut r, version).unwrap();
+        let request = alter_configs::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -153,7 +154,7 @@ fn incremental_alter_configs_requests() {
             resources: vec![resource],
             validate_only: true,
         };
-        let request = incremental_alter_configs::decode(&mut r, version).unwrap();
+        let request = incremental_alter_configs::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -182,7 +183,7 @@ fn describe_log_dirs_requests() {
         let expected = describe_log_dirs::Request {
             topics: Some(vec![topic]),
         };
-        let request = describe_log_dirs::decode(&mut r, version).unwrap();
+        let request = describe_log_dirs::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -219,7 +220,7 @@ fn describe_topic_partitions_requests() {
             response_partition_limit: 12,
             cursor: Some(cursor),
         };
-        let request = describe_topic_partitions::decode(&mut r, version).unwrap();
+        let request = describe_topic_partitions::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -243,7 +244,7 @@ fn list_config_resources_requests() {
         let expected = list_config_resources::Request {
             resource_types: if version >= 1 { vec![2, 3] } else { vec![] },
         };
-        let request = list_config_resources::decode(&mut r, version).unwrap();
+        let request = list_config_resources::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -272,7 +273,7 @@ fn describe_producers_requests() {
         let expected = describe_producers::Request {
             topics: vec![topic],
         };
-        let request = describe_producers::decode(&mut r, version).unwrap();
+        let request = describe_producers::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -308,7 +309,7 @@ fn elect_leaders_requests() {
             topics: Some(vec![topic]),
             timeout_ms: 12,
         };
-        let request = elect_leaders::decode(&mut r, version).unwrap();
+        let request = elect_leaders::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -360,7 +361,7 @@ fn alter_partition_reassignments_requests() {
             allow_replication_factor_change: version < 1,
             topics: vec![topic],
         };
-        let request = alter_partition_reassignments::decode(&mut r, version).unwrap();
+        let request = alter_partition_reassignments::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -393,7 +394,7 @@ fn list_partition_reassignments_requests() {
             timeout_ms: 12,
             topics: Some(vec![topic]),
         };
-        let request = list_partition_reassignments::decode(&mut r, version).unwrap();
+        let request = list_partition_reassignments::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -430,7 +431,7 @@ fn alter_replica_log_dirs_requests() {
         let expected = alter_replica_log_dirs::Request {
             dirs: vec![log_dir],
         };
-        let request = alter_replica_log_dirs::decode(&mut r, version).unwrap();
+        let request = alter_replica_log_dirs::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -463,7 +464,7 @@ fn describe_quorum_requests() {
         let expected = describe_quorum::Request {
             topics: vec![topic],
         };
-        let request = describe_quorum::decode(&mut r, version).unwrap();
+        let request = describe_quorum::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -507,7 +508,7 @@ fn update_features_requests() {
             feature_updates: vec![feature],
             validate_only: version >= 1,
         };
-        let request = update_features::decode(&mut r, version).unwrap();
+        let request = update_features::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -519,20 +520,20 @@ fn null_means_all_topics() {
     for version in versions(ApiKey::DescribeLogDirs) {
         let frame = frame(ApiKey::DescribeLogDirs, version, &request);
         let mut r = open(&frame, ApiKey::DescribeLogDirs, version);
-        let request = describe_log_dirs::decode(&mut r, version).unwrap();
+        let request = describe_log_dirs::Request::decode(&mut r, version).unwrap();
         assert_eq!(request.topics, None, "v{version}");
     }
     let request = theirs::ElectLeadersRequest::default().with_topic_partitions(None);
     for version in versions(ApiKey::ElectLeaders) {
         let frame = frame(ApiKey::ElectLeaders, version, &request);
         let mut r = open(&frame, ApiKey::ElectLeaders, version);
-        let request = elect_leaders::decode(&mut r, version).unwrap();
+        let request = elect_leaders::Request::decode(&mut r, version).unwrap();
         assert_eq!(request.topics, None, "v{version}");
     }
     let request = theirs::ListPartitionReassignmentsRequest::default().with_topics(None);
     let frame = frame(ApiKey::ListPartitionReassignments, 0, &request);
     let mut r = open(&frame, ApiKey::ListPartitionReassignments, 0);
-    let request = list_partition_reassignments::decode(&mut r, 0).unwrap();
+    let request = list_partition_reassignments::Request::decode(&mut r, 0).unwrap();
     assert_eq!(request.topics, None);
 }
 
@@ -541,6 +542,6 @@ fn a_describe_topic_partitions_request_without_a_cursor_starts_at_the_first_topi
     let request = theirs::DescribeTopicPartitionsRequest::default();
     let frame = frame(ApiKey::DescribeTopicPartitions, 0, &request);
     let mut r = open(&frame, ApiKey::DescribeTopicPartitions, 0);
-    let request = describe_topic_partitions::decode(&mut r, 0).unwrap();
+    let request = describe_topic_partitions::Request::decode(&mut r, 0).unwrap();
     assert_eq!((request.cursor, r.remaining()), (None, 0));
 }

@@ -18,6 +18,7 @@ use millstream::kafka::{
     incremental_alter_configs, list_config_resources, list_partition_reassignments,
     offset_for_leader_epoch, update_features,
 };
+use millstream::wire::codec::Codec;
 
 use super::{DIRECTORY_ID, TOPIC_ID, reply, text, topic_name, versions};
 
@@ -55,7 +56,7 @@ fn offset_for_leader_epoch_responses() {
             .with_topics(vec![topic]);
         let read: theirs::OffsetForLeaderEpochResponse =
             reply(ApiKey::OffsetForLeaderEpoch, version, |w| {
-                offset_for_leader_epoch::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -84,7 +85,7 @@ fn alter_configs_responses() {
             .with_throttle_time_ms(32)
             .with_responses(vec![resource, plain_resource]);
         let read: theirs::AlterConfigsResponse = reply(ApiKey::AlterConfigs, version, |w| {
-            alter_configs::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -117,7 +118,7 @@ fn incremental_alter_configs_responses() {
             .with_responses(vec![resource, plain_resource]);
         let read: theirs::IncrementalAlterConfigsResponse =
             reply(ApiKey::IncrementalAlterConfigs, version, |w| {
-                incremental_alter_configs::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -172,7 +173,7 @@ fn describe_log_dirs_responses() {
             expected.error_code = 56;
         }
         let read: theirs::DescribeLogDirsResponse = reply(ApiKey::DescribeLogDirs, version, |w| {
-            describe_log_dirs::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -240,7 +241,7 @@ fn describe_topic_partitions_responses() {
             .with_next_cursor(Some(cursor));
         let read: theirs::DescribeTopicPartitionsResponse =
             reply(ApiKey::DescribeTopicPartitions, version, |w| {
-                describe_topic_partitions::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -272,7 +273,7 @@ fn list_config_resources_responses() {
             .with_config_resources(vec![config_resource, plain_config_resource]);
         let read: theirs::ListConfigResourcesResponse =
             reply(ApiKey::ListConfigResources, version, |w| {
-                list_config_resources::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -325,7 +326,7 @@ fn describe_producers_responses() {
             .with_topics(vec![topic]);
         let read: theirs::DescribeProducersResponse =
             reply(ApiKey::DescribeProducers, version, |w| {
-                describe_producers::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -363,7 +364,7 @@ fn elect_leaders_responses() {
             expected.error_code = 84;
         }
         let read: theirs::ElectLeadersResponse = reply(ApiKey::ElectLeaders, version, |w| {
-            elect_leaders::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -410,7 +411,7 @@ fn alter_partition_reassignments_responses() {
         }
         let read: theirs::AlterPartitionReassignmentsResponse =
             reply(ApiKey::AlterPartitionReassignments, version, |w| {
-                alter_partition_reassignments::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -450,7 +451,7 @@ fn list_partition_reassignments_responses() {
             .with_topics(vec![topic]);
         let read: theirs::ListPartitionReassignmentsResponse =
             reply(ApiKey::ListPartitionReassignments, version, |w| {
-                list_partition_reassignments::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -482,7 +483,7 @@ fn alter_replica_log_dirs_responses() {
             .with_results(vec![topic]);
         let read: theirs::AlterReplicaLogDirsResponse =
             reply(ApiKey::AlterReplicaLogDirs, version, |w| {
-                alter_replica_log_dirs::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -575,7 +576,7 @@ fn describe_quorum_responses() {
             expected.nodes = vec![node];
         }
         let read: theirs::DescribeQuorumResponse = reply(ApiKey::DescribeQuorum, version, |w| {
-            describe_quorum::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -608,7 +609,7 @@ fn update_features_responses() {
             expected.results = vec![feature, plain_feature];
         }
         let read: theirs::UpdateFeaturesResponse = reply(ApiKey::UpdateFeatures, version, |w| {
-            update_features::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -619,7 +620,7 @@ fn the_last_page_of_describe_topic_partitions_has_no_cursor() {
     let ours = describe_topic_partitions::Response::default();
     let key = ApiKey::DescribeTopicPartitions;
     let read: theirs::DescribeTopicPartitionsResponse = reply(key, 0, |w| {
-        describe_topic_partitions::encode(&ours, 0, w);
+        ours.encode(w, 0);
     });
     assert_eq!(read.next_cursor, None);
 }

@@ -10,7 +10,7 @@ use kafka_protocol::protocol::Encodable;
 use millstream::kafka::consumer_protocol::{
     Assignment, Subscription, TopicPartitions, decode_assignment, decode_subscription,
 };
-use millstream::kafka::wire::WireError;
+use millstream::wire::WireError;
 use proptest::prelude::*;
 
 use super::{text, topic_name};

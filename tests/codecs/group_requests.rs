@@ -7,11 +7,12 @@ use kafka_protocol::messages::{
     offset_delete_request as od, offset_fetch_request as of, sync_group_request as sg,
 };
 use millstream::kafka::api::ApiKey;
-use millstream::kafka::wire::WireError;
 use millstream::kafka::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+use millstream::wire::WireError;
+use millstream::wire::codec::Codec;
 
 use super::{frame, future, open, text, topic_name, versions};
 
@@ -59,7 +60,7 @@ fn join_group_requests() {
             protocols: vec![protocol],
             reason: (version >= 8).then_some("leaving"),
         };
-        let request = join_group::decode(&mut r, version).unwrap();
+        let request = join_group::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -105,7 +106,7 @@ fn sync_group_requests() {
             protocol_name: (version >= 5).then_some("range"),
             assignments: vec![assignment],
         };
-        let request = sync_group::decode(&mut r, version).unwrap();
+        let request = sync_group::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -135,7 +136,7 @@ fn heartbeat_requests() {
             member_id: "member 1",
             group_instance_id: (version >= 3).then_some("instance 1"),
         };
-        let request = heartbeat::decode(&mut r, version).unwrap();
+        let request = heartbeat::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -202,7 +203,7 @@ fn offset_commit_requests() {
             retention_time_ms: if version <= 4 { 1 << 43 } else { -1 },
             topics: vec![topic],
         };
-        let request = offset_commit::decode(&mut r, version).unwrap();
+        let request = offset_commit::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -233,7 +234,7 @@ fn offset_delete_requests() {
             group_id: "group a",
             topics: vec![topic],
         };
-        let request = offset_delete::decode(&mut r, version).unwrap();
+        let request = offset_delete::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -259,7 +260,7 @@ fn describe_groups_requests() {
             groups: vec!["group a"],
             include_authorized_operations: version >= 3,
         };
-        let request = describe_groups::decode(&mut r, version).unwrap();
+        let request = describe_groups::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -290,7 +291,7 @@ fn list_groups_requests() {
                 vec![]
             },
         };
-        let request = list_groups::decode(&mut r, version).unwrap();
+        let request = list_groups::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -311,7 +312,7 @@ fn delete_groups_requests() {
         let expected = delete_groups::Request {
             groups: vec!["group a"],
         };
-        let request = delete_groups::decode(&mut r, version).unwrap();
+        let request = delete_groups::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -355,10 +356,16 @@ fn leave_group_requests() {
         }
         let expected = leave_group::Request {
             group_id: "group a",
-            members,
+            member_id: if version >= 3 { "" } else { "member 1" },
+            members: if version >= 3 {
+                members.clone()
+            } else {
+                vec![]
+            },
         };
-        let request = leave_group::decode(&mut r, version).unwrap();
+        let request = leave_group::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        assert_eq!(request.members(version), members, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }
@@ -401,29 +408,42 @@ fn offset_fetch_requests() {
         let theirs = offset_fetch_request(version);
         let frame = frame(ApiKey::OffsetFetch, version, &theirs);
         let mut r = open(&frame, ApiKey::OffsetFetch, version);
-        let mut groups = vec![offset_fetch::GroupRequest {
-            group_id: "group a",
-            member_id: (version >= 9).then_some("member 1"),
-            member_epoch: if version >= 9 { 12 } else { -1 },
-            topics: Some(vec![offset_fetch::TopicRequest {
-                name: "orders",
-                partition_indexes: vec![3, 4],
-            }]),
+        let topics = vec![offset_fetch::TopicRequest {
+            name: "orders",
+            partition_indexes: vec![3, 4],
         }];
-        if version >= 8 {
-            groups.push(offset_fetch::GroupRequest {
+        let of_group_a = ("group a", Some(&topics[..]));
+        let (expected, asked) = if version >= 8 {
+            let group_a = offset_fetch::GroupRequest {
+                group_id: "group a",
+                member_id: (version >= 9).then_some("member 1"),
+                member_epoch: if version >= 9 { 12 } else { -1 },
+                topics: Some(topics.clone()),
+            };
+            let group_b = offset_fetch::GroupRequest {
                 group_id: "group b",
                 member_id: None,
                 member_epoch: -1,
                 topics: None,
-            });
-        }
-        let expected = offset_fetch::Request {
-            groups,
-            require_stable: version >= 7,
+            };
+            let request = offset_fetch::Request {
+                groups: vec![group_a, group_b],
+                require_stable: true,
+                ..offset_fetch::Request::default()
+            };
+            (request, vec![of_group_a, ("group b", None)])
+        } else {
+            let request = offset_fetch::Request {
+                group_id: "group a",
+                topics: Some(topics.clone()),
+                groups: vec![],
+                require_stable: version >= 7,
+            };
+            (request, vec![of_group_a])
         };
-        let request = offset_fetch::decode(&mut r, version).unwrap();
+        let request = offset_fetch::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        assert_eq!(request.groups(version), asked, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }
@@ -434,8 +454,7 @@ fn an_offset_fetch_of_all_topics_is_an_error_in_version_1() {
         let request = theirs::OffsetFetchRequest::default().with_topics(None);
         let frame = frame(ApiKey::OffsetFetch, version, &request);
         let mut r = open(&frame, ApiKey::OffsetFetch, version);
-        let topics = offset_fetch::decode(&mut r, version)
-            .map(|request| request.groups.into_iter().next().unwrap().topics);
+        let topics = offset_fetch::Request::decode(&mut r, version).map(|request| request.topics);
         let expected = match version {
             1 => Err(WireError::UnexpectedNull),
             _ => Ok(None),
@@ -447,12 +466,14 @@ fn an_offset_fetch_of_all_topics_is_an_error_in_version_1() {
 #[test]
 fn metadata_and_assignments_share_the_frame() {
     let joining = frame(ApiKey::JoinGroup, 9, &join_group_request(9));
-    let request = join_group::decode(&mut open(&joining, ApiKey::JoinGroup, 9), 9).unwrap();
+    let request =
+        join_group::Request::decode(&mut open(&joining, ApiKey::JoinGroup, 9), 9).unwrap();
     let metadata = request.protocols[0].metadata.as_ptr();
     assert!(joining.as_ptr_range().contains(&metadata));
 
     let syncing = frame(ApiKey::SyncGroup, 5, &sync_group_request(5));
-    let request = sync_group::decode(&mut open(&syncing, ApiKey::SyncGroup, 5), 5).unwrap();
+    let request =
+        sync_group::Request::decode(&mut open(&syncing, ApiKey::SyncGroup, 5), 5).unwrap();
     let assignment = request.assignments[0].assignment.as_ptr();
     assert!(syncing.as_ptr_range().contains(&assignment));
 }

@@ -13,6 +13,7 @@ use millstream::kafka::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+use millstream::wire::codec::Codec;
 
 use super::{reply, text, topic_name, versions};
 
@@ -59,7 +60,7 @@ fn join_group_responses() {
             expected.skip_assignment = true;
         }
         let read: theirs::JoinGroupResponse = reply(ApiKey::JoinGroup, version, |w| {
-            join_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -86,7 +87,7 @@ fn sync_group_responses() {
             expected.protocol_name = Some(text("range"));
         }
         let read: theirs::SyncGroupResponse = reply(ApiKey::SyncGroup, version, |w| {
-            sync_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -104,7 +105,7 @@ fn heartbeat_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::HeartbeatResponse = reply(ApiKey::Heartbeat, version, |w| {
-            heartbeat::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -136,7 +137,7 @@ fn offset_commit_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::OffsetCommitResponse = reply(ApiKey::OffsetCommit, version, |w| {
-            offset_commit::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -169,7 +170,7 @@ fn offset_delete_responses() {
             .with_throttle_time_ms(32)
             .with_topics(vec![topic]);
         let read: theirs::OffsetDeleteResponse = reply(ApiKey::OffsetDelete, version, |w| {
-            offset_delete::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -230,7 +231,7 @@ fn describe_groups_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::DescribeGroupsResponse = reply(ApiKey::DescribeGroups, version, |w| {
-            describe_groups::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -266,7 +267,7 @@ fn list_groups_responses() {
             expected.throttle_time_ms = 32;
         }
         let read: theirs::ListGroupsResponse = reply(ApiKey::ListGroups, version, |w| {
-            list_groups::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -290,7 +291,7 @@ fn delete_groups_responses() {
             .with_throttle_time_ms(32)
             .with_results(vec![group]);
         let read: theirs::DeleteGroupsResponse = reply(ApiKey::DeleteGroups, version, |w| {
-            delete_groups::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -301,7 +302,7 @@ fn a_join_group_response_without_a_protocol_has_the_empty_name_before_version_7(
     let ours = join_group::Response::default();
     for version in versions(ApiKey::JoinGroup) {
         let read: theirs::JoinGroupResponse = reply(ApiKey::JoinGroup, version, |w| {
-            join_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         let empty = (version < 7).then(|| text(""));
         assert_eq!(read.protocol_name, empty, "v{version}");
@@ -335,7 +336,7 @@ fn leave_group_responses() {
             ];
         }
         let read: theirs::LeaveGroupResponse = reply(ApiKey::LeaveGroup, version, |w| {
-            leave_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -343,16 +344,14 @@ fn leave_group_responses() {
 
 #[test]
 fn an_old_leave_group_response_says_the_only_members_error() {
-    let ours = leave_group::Response {
-        members: vec![leave_group::MemberResponse {
-            error_code: ErrorCode::UnknownMemberId,
-            ..leave_group::MemberResponse::default()
-        }],
-        ..leave_group::Response::default()
+    let member = leave_group::MemberResponse {
+        error_code: ErrorCode::UnknownMemberId,
+        ..leave_group::MemberResponse::default()
     };
     for version in versions(ApiKey::LeaveGroup) {
+        let ours = leave_group::Response::of(vec![member.clone()], version);
         let read: theirs::LeaveGroupResponse = reply(ApiKey::LeaveGroup, version, |w| {
-            leave_group::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         let expected = if version < 3 { 25 } else { 0 };
         assert_eq!(read.error_code, expected, "v{version}");
@@ -372,27 +371,24 @@ fn offset_fetch_responses() {
         metadata: None,
         ..offset_fetch::PartitionResponse::default()
     };
-    let ours = offset_fetch::Response {
-        throttle_time_ms: 32,
-        groups: vec![
-            offset_fetch::GroupResponse {
-                group_id: "group a".into(),
-                topics: vec![offset_fetch::TopicResponse {
-                    name: "orders".into(),
-                    partitions: vec![
-                        partition,
-                        without,
-                        offset_fetch::PartitionResponse::default(),
-                    ],
-                }],
-                error_code: ErrorCode::NotCoordinator,
-            },
-            offset_fetch::GroupResponse {
-                group_id: "group b".into(),
-                ..offset_fetch::GroupResponse::default()
-            },
-        ],
-    };
+    let groups = vec![
+        offset_fetch::GroupResponse {
+            group_id: "group a".into(),
+            topics: vec![offset_fetch::TopicResponse {
+                name: "orders".into(),
+                partitions: vec![
+                    partition,
+                    without,
+                    offset_fetch::PartitionResponse::default(),
+                ],
+            }],
+            error_code: ErrorCode::NotCoordinator,
+        },
+        offset_fetch::GroupResponse {
+            group_id: "group b".into(),
+            ..offset_fetch::GroupResponse::default()
+        },
+    ];
     for version in versions(ApiKey::OffsetFetch) {
         let mut expected = if version >= 8 {
             expected_offsets_of_groups()
@@ -402,8 +398,12 @@ fn offset_fetch_responses() {
         if version >= 3 {
             expected.throttle_time_ms = 32;
         }
+        let ours = offset_fetch::Response {
+            throttle_time_ms: 32,
+            ..offset_fetch::Response::of(groups.clone(), version)
+        };
         let read: theirs::OffsetFetchResponse = reply(ApiKey::OffsetFetch, version, |w| {
-            offset_fetch::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }

@@ -16,6 +16,7 @@ use millstream::kafka::{
     describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
     metadata, produce,
 };
+use millstream::wire::codec::Codec;
 use uuid::Uuid;
 
 use super::{DIRECTORY_ID, TOPIC_ID, frame, future, is_flexible, open, text, versions};
@@ -261,7 +262,7 @@ fn list_offsets_requests() {
             }],
             timeout_ms: if version >= 10 { 1234 } else { 0 },
         };
-        let request = list_offsets::decode(&mut r, version).unwrap();
+        let request = list_offsets::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -313,7 +314,7 @@ fn metadata_requests() {
             include_cluster_authorized_operations: (8..=10).contains(&version),
             include_topic_authorized_operations: version >= 8,
         };
-        let request = metadata::decode(&mut r, version).unwrap();
+        let request = metadata::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -326,8 +327,9 @@ fn all_topics_is_an_empty_array_in_metadata_v0_and_null_later() {
     for version in versions(ApiKey::Metadata) {
         let decode = |request| {
             let frame = frame(ApiKey::Metadata, version, request);
-            let request = metadata::decode(&mut open(&frame, ApiKey::Metadata, version), version);
-            request.unwrap().topics.map(|topics| topics.len())
+            let mut r = open(&frame, ApiKey::Metadata, version);
+            let request = metadata::Request::decode(&mut r, version).unwrap();
+            request.asked_topics(version).map(<[_]>::len)
         };
         if version == 0 {
             assert_eq!(decode(&none), None);
@@ -358,16 +360,16 @@ fn find_coordinator_requests() {
         let theirs = find_coordinator_request(version);
         let frame = frame(ApiKey::FindCoordinator, version, &theirs);
         let mut r = open(&frame, ApiKey::FindCoordinator, version);
+        let keys = ["group a", "group b"];
         let expected = find_coordinator::Request {
+            key: if version >= 4 { "" } else { keys[0] },
             key_type: i8::from(version >= 1),
-            coordinator_keys: if version >= 4 {
-                vec!["group a", "group b"]
-            } else {
-                vec!["group a"]
-            },
+            coordinator_keys: if version >= 4 { keys.into() } else { vec![] },
         };
-        let request = find_coordinator::decode(&mut r, version).unwrap();
+        let request = find_coordinator::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        let asked = if version >= 4 { &keys[..] } else { &keys[..1] };
+        assert_eq!(request.keys(version), asked, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }
@@ -391,7 +393,7 @@ fn api_versions_requests() {
             client_software_name: if says_software { "librdkafka" } else { "" },
             client_software_version: if says_software { "2.11.0" } else { "" },
         };
-        let request = api_versions::decode(&mut r, version).unwrap();
+        let request = api_versions::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -446,7 +448,7 @@ fn create_topics_requests() {
             timeout_ms: 1234,
             validate_only: true,
         };
-        let request = create_topics::decode(&mut r, version).unwrap();
+        let request = create_topics::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -473,21 +475,25 @@ fn delete_topics_requests() {
         let frame = frame(ApiKey::DeleteTopics, version, &theirs);
         let mut r = open(&frame, ApiKey::DeleteTopics, version);
         let by_id = version >= 6;
+        let topics = vec![
+            delete_topics::TopicRequest {
+                name: Some("orders"),
+                topic_id: Uuid::nil(),
+            },
+            delete_topics::TopicRequest {
+                name: (!by_id).then_some("bills"),
+                topic_id: if by_id { TOPIC_ID } else { Uuid::nil() },
+            },
+        ];
+        let names = vec!["orders", "bills"];
         let expected = delete_topics::Request {
-            topics: vec![
-                delete_topics::TopicRequest {
-                    name: Some("orders"),
-                    topic_id: Uuid::nil(),
-                },
-                delete_topics::TopicRequest {
-                    name: (!by_id).then_some("bills"),
-                    topic_id: if by_id { TOPIC_ID } else { Uuid::nil() },
-                },
-            ],
+            topics: if by_id { topics.clone() } else { vec![] },
+            topic_names: if by_id { vec![] } else { names },
             timeout_ms: 1234,
         };
-        let request = delete_topics::decode(&mut r, version).unwrap();
+        let request = delete_topics::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
+        assert!(request.topics().eq(topics), "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
 }
@@ -523,7 +529,7 @@ fn delete_records_requests() {
             }],
             timeout_ms: 1234,
         };
-        let request = delete_records::decode(&mut r, version).unwrap();
+        let request = delete_records::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -553,7 +559,7 @@ fn init_producer_id_requests() {
             producer_id: if version >= 3 { 1 << 40 } else { -1 },
             producer_epoch: if version >= 3 { 5 } else { -1 },
         };
-        let request = init_producer_id::decode(&mut r, version).unwrap();
+        let request = init_producer_id::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -596,7 +602,7 @@ fn create_partitions_requests() {
             timeout_ms: 1234,
             validate_only: true,
         };
-        let request = create_partitions::decode(&mut r, version).unwrap();
+        let request = create_partitions::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -640,7 +646,7 @@ fn describe_configs_requests() {
             include_synonyms: true,
             include_documentation: version >= 3,
         };
-        let request = describe_configs::decode(&mut r, version).unwrap();
+        let request = describe_configs::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }
@@ -671,7 +677,7 @@ fn describe_cluster_requests() {
             endpoint_type: if version >= 1 { 2 } else { 1 },
             include_fenced_brokers: version >= 2,
         };
-        let request = describe_cluster::decode(&mut r, version).unwrap();
+        let request = describe_cluster::Request::decode(&mut r, version).unwrap();
         assert_eq!(request, expected, "v{version}");
         assert_eq!(r.remaining(), 0, "v{version}");
     }

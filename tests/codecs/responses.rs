@@ -18,6 +18,7 @@ use millstream::kafka::{
     describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
     metadata, produce,
 };
+use millstream::wire::codec::Codec;
 
 use super::{TOPIC_ID, reply, text, versions};
 
@@ -254,7 +255,7 @@ fn list_offsets_responses() {
                 .with_partitions(vec![partition]),
         ];
         let read: theirs::ListOffsetsResponse = reply(ApiKey::ListOffsets, version, |w| {
-            list_offsets::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -265,7 +266,7 @@ fn metadata_responses() {
     for version in versions(ApiKey::Metadata) {
         let ours = metadata_response();
         let read: theirs::MetadataResponse = reply(ApiKey::Metadata, version, |w| {
-            metadata::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected_metadata_response(version), "v{version}");
     }
@@ -363,23 +364,20 @@ fn expected_metadata_response(version: i16) -> theirs::MetadataResponse {
 
 #[test]
 fn find_coordinator_responses() {
-    let ours = find_coordinator::Response {
-        throttle_time_ms: THROTTLE_MS,
-        coordinators: vec![
-            find_coordinator::Coordinator {
-                key: "group a".into(),
-                node_id: 6,
-                host: "six".into(),
-                port: 9096,
-                error_code: ErrorCode::NotCoordinator,
-                error_message: Some("moved".into()),
-            },
-            find_coordinator::Coordinator {
-                key: "group b".into(),
-                ..find_coordinator::Coordinator::default()
-            },
-        ],
-    };
+    let coordinators = vec![
+        find_coordinator::Coordinator {
+            key: "group a".into(),
+            node_id: 6,
+            host: "six".into(),
+            port: 9096,
+            error_code: ErrorCode::NotCoordinator,
+            error_message: Some("moved".into()),
+        },
+        find_coordinator::Coordinator {
+            key: "group b".into(),
+            ..find_coordinator::Coordinator::default()
+        },
+    ];
     for version in versions(ApiKey::FindCoordinator) {
         let mut expected = theirs::FindCoordinatorResponse::default();
         if version >= 1 {
@@ -409,8 +407,12 @@ fn find_coordinator_responses() {
                 expected.error_message = Some(text("moved"));
             }
         }
+        let ours = find_coordinator::Response {
+            throttle_time_ms: THROTTLE_MS,
+            ..find_coordinator::Response::of(coordinators.clone(), version)
+        };
         let read: theirs::FindCoordinatorResponse = reply(ApiKey::FindCoordinator, version, |w| {
-            find_coordinator::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -418,9 +420,9 @@ fn find_coordinator_responses() {
 
 #[test]
 fn an_old_find_coordinator_response_without_a_coordinator_says_so() {
-    let nobody = find_coordinator::Response::default();
+    let nobody = find_coordinator::Response::of(vec![], 3);
     let read: theirs::FindCoordinatorResponse = reply(ApiKey::FindCoordinator, 3, |w| {
-        find_coordinator::encode(&nobody, 3, w);
+        nobody.encode(w, 3);
     });
     assert_eq!((read.error_code, read.node_id), (15, BrokerId(-1)));
 }
@@ -470,8 +472,9 @@ fn api_versions_responses() {
                         .with_min_version_level(28),
                 ]);
         }
+        let ours = ours.clone().sayable(version);
         let read: theirs::ApiVersionsResponse = reply(ApiKey::ApiVersions, version, |w| {
-            api_versions::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -512,11 +515,7 @@ fn an_api_versions_request_that_is_too_new_is_answered_in_version_0() {
         client_id: None,
     };
     let mut writer = request.reply_v0();
-    api_versions::encode(
-        &api_versions::Response::unsupported_version(),
-        0,
-        &mut writer,
-    );
+    api_versions::Response::unsupported_version().encode(&mut writer, 0);
     let mut frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
     let read = theirs::ApiVersionsResponse::decode(&mut frame, 0).unwrap();
     let own_range = av::ApiVersion::default()
@@ -584,7 +583,7 @@ fn create_topics_responses() {
             .with_throttle_time_ms(THROTTLE_MS)
             .with_topics(vec![full, bare]);
         let read: theirs::CreateTopicsResponse = reply(ApiKey::CreateTopics, version, |w| {
-            create_topics::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -620,7 +619,7 @@ fn delete_topics_responses() {
             .with_throttle_time_ms(THROTTLE_MS)
             .with_responses(vec![full, nameless]);
         let read: theirs::DeleteTopicsResponse = reply(ApiKey::DeleteTopics, version, |w| {
-            delete_topics::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -651,7 +650,7 @@ fn delete_records_responses() {
         .with_topics(vec![result]);
     for version in versions(ApiKey::DeleteRecords) {
         let read: theirs::DeleteRecordsResponse = reply(ApiKey::DeleteRecords, version, |w| {
-            delete_records::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -672,7 +671,7 @@ fn init_producer_id_responses() {
         .with_producer_epoch(5);
     for version in versions(ApiKey::InitProducerId) {
         let read: theirs::InitProducerIdResponse = reply(ApiKey::InitProducerId, version, |w| {
-            init_producer_id::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -703,7 +702,7 @@ fn create_partitions_responses() {
     for version in versions(ApiKey::CreatePartitions) {
         let read: theirs::CreatePartitionsResponse =
             reply(ApiKey::CreatePartitions, version, |w| {
-                create_partitions::encode(&ours, version, w);
+                ours.encode(w, version);
             });
         assert_eq!(read, expected, "v{version}");
     }
@@ -760,7 +759,7 @@ fn describe_configs_responses() {
             .with_throttle_time_ms(THROTTLE_MS)
             .with_results(vec![result]);
         let read: theirs::DescribeConfigsResponse = reply(ApiKey::DescribeConfigs, version, |w| {
-            describe_configs::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -805,7 +804,7 @@ fn describe_cluster_responses() {
         }
         expected.brokers = vec![broker];
         let read: theirs::DescribeClusterResponse = reply(ApiKey::DescribeCluster, version, |w| {
-            describe_cluster::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }

@@ -65,6 +65,39 @@ impl Source {
         paths
     }
 
+    /// All paths that begin with `crate`, `super` or `self`, with braces expanded: `super::{a::b, c}` is
+    /// `["super", "a", "b"]` and `["super", "c"]`. Those in inline modules are left out.
+    pub fn paths(&self) -> Vec<Vec<String>> {
+        let inline = self.inline_modules();
+        let mut paths = Vec::new();
+        for first in ["crate", "super", "self"] {
+            for at in self.words(first) {
+                let begins = !self.code[..at].ends_with("::")
+                    && self.code[at + first.len()..].starts_with("::");
+                let is_inline = inline.iter().any(|module| module.contains(&at));
+                if begins && !is_inline {
+                    expand(&self.code[at..], &mut Vec::new(), &mut paths);
+                }
+            }
+        }
+        paths
+    }
+
+    /// Where the modules lie that are written within this file.
+    fn inline_modules(&self) -> Vec<std::ops::Range<usize>> {
+        let mut modules = Vec::new();
+        for at in self.words("mod") {
+            let name_at = at + "mod".len();
+            let declared = self.code[name_at..].trim_start();
+            let behind = declared[word_at_start(declared).len()..].trim_start();
+            if behind.starts_with('{') {
+                let open = self.code.len() - behind.len();
+                modules.push(at..open + block_bytes(behind));
+            }
+        }
+        modules
+    }
+
     /// Modules that are in files of their own: `mod name;`.
     pub fn file_modules(&self) -> Vec<String> {
         let after = |at: usize| self.code[at + "mod".len()..].trim_start();
@@ -101,6 +134,58 @@ fn heads(rest: &str) -> Vec<String> {
         }
     }
     heads
+}
+
+/// Adds the paths at the start of `text` that go on from `prefix`; returns the bytes they take.
+fn expand(text: &str, prefix: &mut Vec<String>, paths: &mut Vec<Vec<String>>) -> usize {
+    let depth = prefix.len();
+    let mut at = 0;
+    loop {
+        let word = word_at_start(&text[at..]);
+        if word.is_empty() {
+            break;
+        }
+        prefix.push(word.to_owned());
+        at += word.len();
+        if !text[at..].starts_with("::") {
+            break;
+        }
+        at += "::".len();
+    }
+    if text[at..].starts_with('{') {
+        at += 1;
+        while at < text.len() && !text[at..].starts_with('}') {
+            let rest = &text[at..];
+            at += if let Some(renamed) = rest.strip_prefix("as ") {
+                "as ".len() + word_at_start(renamed).len()
+            } else if rest.starts_with(is_word) {
+                expand(rest, prefix, paths)
+            } else {
+                rest.chars().next().map_or(1, char::len_utf8)
+            };
+        }
+        at += 1;
+    } else {
+        paths.push(prefix.clone());
+    }
+    prefix.truncate(depth);
+    at
+}
+
+/// The length of a block that begins with a brace.
+fn block_bytes(text: &str) -> usize {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    text.len()
 }
 
 fn word_at_start(text: &str) -> &str {

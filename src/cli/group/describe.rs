@@ -14,7 +14,7 @@ use crate::cli::table::{Align, Table};
 use crate::cli::words;
 use crate::client::codes::kafka_error;
 use crate::client::{Client, Topic};
-use crate::engine::lag::{age_seconds, records_behind};
+use crate::coordinator::groups::lag::{age_seconds, records_behind};
 use crate::io::clock;
 use crate::kafka::consumer_protocol::{self, decode_assignment};
 

@@ -10,7 +10,7 @@
 //! | `op` | the kind that fails, by the name of [`Op`] in lower case |
 //! | `nth` | which of them, from 0 |
 //! | `errno` | the error, as a number |
-//! | `how` | `once`; `on`: all of the kind after it fail too; `short`: the write takes half of its bytes, and the rest of it fails unless `errno` is 0 |
+//! | `how` | `once`; `on`: all of the kind after it fail too; `short`: the write takes half of its bytes, and the rest of it fails unless `errno` is 0; `kill`: the process ends by SIGKILL instead, before the operation is done |
 
 use super::Op;
 use std::fs::File;
@@ -31,6 +31,7 @@ enum How {
     Once,
     On,
     Short,
+    Kill,
 }
 
 /// What an operation is to do.
@@ -40,6 +41,8 @@ enum Verdict {
     Fails(i32),
     /// The write takes half of its bytes.
     Halves,
+    /// The process ends before the operation.
+    Kills,
 }
 
 struct State {
@@ -54,6 +57,7 @@ pub fn check(op: Op) -> io::Result<()> {
     match verdict(op) {
         Verdict::Fails(errno) => Err(io::Error::from_raw_os_error(errno)),
         Verdict::Passes | Verdict::Halves => Ok(()),
+        Verdict::Kills => die(),
     }
 }
 
@@ -63,6 +67,7 @@ pub fn check_write(bytes: usize) -> io::Result<usize> {
         Verdict::Passes => Ok(bytes),
         Verdict::Halves => Ok((bytes / 2).max(1)),
         Verdict::Fails(errno) => Err(io::Error::from_raw_os_error(errno)),
+        Verdict::Kills => die(),
     }
 }
 
@@ -76,6 +81,13 @@ fn verdict(op: Op) -> Verdict {
     verdict
 }
 
+/// Ends the process as `kill -9` does: nothing is cleaned up or written any more.
+fn die() -> ! {
+    // SAFETY: both calls take numbers only.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    unreachable!("nothing runs after SIGKILL")
+}
+
 impl State {
     fn judge(&mut self, op: Op) -> Verdict {
         let Some(plan) = self.plan.filter(|plan| plan.op == op) else {
@@ -85,6 +97,7 @@ impl State {
         match (self.met - 1).checked_sub(plan.nth) {
             None => Verdict::Passes,
             Some(0) if plan.how == How::Short => Verdict::Halves,
+            Some(_) if plan.how == How::Kill => Verdict::Kills,
             // The rest of the write that was short.
             Some(1) if plan.how == How::Short && plan.errno != 0 => Verdict::Fails(plan.errno),
             Some(0) => Verdict::Fails(plan.errno),
@@ -135,6 +148,7 @@ fn parse(words: &str) -> Option<State> {
             ("how", "once") => how = How::Once,
             ("how", "on") => how = How::On,
             ("how", "short") => how = How::Short,
+            ("how", "kill") => how = How::Kill,
             _ => return None,
         }
     }
@@ -193,6 +207,15 @@ mod tests {
             verdicts(fails, Op::Write),
             [Passes, Halves, Fails(28), Passes]
         );
+    }
+
+    #[test]
+    fn the_process_ends_at_the_nth_operation_of_the_kind() {
+        use Verdict::{Kills, Passes};
+        let kill = "op=rename,nth=2,how=kill";
+        let expected = [Passes, Passes, Kills, Kills];
+        assert_eq!(verdicts(kill, Op::Rename), expected);
+        assert_eq!(verdicts(kill, Op::Sync), [Passes; 4]);
     }
 
     #[test]

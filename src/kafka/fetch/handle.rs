@@ -6,8 +6,8 @@ use super::{Request, Response};
 use crate::engine::Engine;
 use crate::engine::fetch::PartitionData;
 use crate::engine::{limits, stats};
+use crate::kafka::context::Context;
 use crate::kafka::dispatch::{Answer, Outcome};
-use crate::kafka::header::RequestHeader;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,13 +16,15 @@ use tokio::time::sleep_until;
 
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
 /// of a connection find their session in the order in which they were sent.
-pub fn handle(engine: &Rc<Engine>, header: &RequestHeader<'_>, request: &Request<'_>) -> Outcome {
-    let version = header.api_version;
+pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+    let version = context.version;
     let asked = Asked::new(request, version);
-    let engine = Rc::clone(engine);
-    let mut writer = header.reply();
+    let engine = Rc::clone(context.engine);
+    let throttle_time_ms = context.throttle_time_ms;
+    let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
-        let response = answer(&engine, asked).await;
+        let mut response = answer(&engine, asked).await;
+        response.throttle_time_ms = throttle_time_ms;
         super::encode(&response, version, &mut writer);
         Answer::of(writer)
     }))

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::engine::admin::{AdminError, NewTopic};
 use crate::engine::catalog;
 use crate::io::seldom::{self, Seldom};
+use crate::kafka::context::Context;
 use crate::kafka::error::ErrorCode;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -19,12 +20,18 @@ pub const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// configs 11, idempotent write 12.
 pub const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
-pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i16) -> Response<'a> {
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::new();
-    match &request.topics {
+    match request.asked_topics(context.version) {
         None => {
-            let known: Vec<_> = engine.with_catalog(|all| all.topics().cloned().collect());
-            topics.extend(known.iter().map(|topic| describe(engine, topic, request)));
+            let known: Vec<_> = context
+                .engine
+                .with_catalog(|all| all.topics().cloned().collect());
+            topics.extend(
+                known
+                    .iter()
+                    .map(|topic| describe(context.engine, topic, request)),
+            );
         }
         Some(asked) => {
             // Kafka too answers once for a topic that is named twice. It is also what keeps the reply
@@ -32,21 +39,21 @@ pub async fn handle<'a>(engine: &Rc<Engine>, request: &Request<'a>, _version: i1
             let mut seen = HashSet::new();
             let first = |topic: &&TopicRequest<'a>| seen.insert((topic.name, topic.topic_id));
             for topic in asked.iter().filter(first) {
-                topics.push(find(engine, topic, request).await);
+                topics.push(find(context.engine, topic, request).await);
             }
         }
     }
-    let advertised = engine.config.advertised();
+    let advertised = context.engine.config.advertised();
     let cluster_operations = request.include_cluster_authorized_operations;
     Response {
         brokers: vec![Broker {
-            node_id: engine.config.node_id,
+            node_id: context.engine.config.node_id,
             host: Cow::Owned(advertised.host.clone()),
             port: i32::from(advertised.port),
             rack: None,
         }],
-        cluster_id: Some(Cow::Owned(engine.cluster_id.to_string())),
-        controller_id: engine.config.node_id,
+        cluster_id: Some(Cow::Owned(context.engine.cluster_id.to_string())),
+        controller_id: context.engine.config.node_id,
         topics,
         cluster_authorized_operations: match cluster_operations {
             true => CLUSTER_OPERATIONS,

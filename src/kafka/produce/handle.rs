@@ -10,11 +10,11 @@ use crate::engine::catalog::Topic;
 use crate::engine::partition::{AckWhen, Append, Appended};
 use crate::engine::{Engine, EngineError, PartitionKey};
 use crate::io::clock;
+use crate::kafka::context::Context;
 use crate::kafka::dispatch::{Answer, CloseReason, Outcome};
 use crate::kafka::error::ErrorCode;
-use crate::kafka::header::RequestHeader;
-use crate::kafka::wire::Writer;
 use crate::log::batch::{self, BatchHeader, Codec};
+use crate::wire::Writer;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -74,15 +74,11 @@ struct TopicSlots {
 
 /// Puts the batches into their partitions, in order; the answer comes when they are appended
 /// (acks=1) or durable (acks=all).
-pub async fn handle(
-    engine: &Rc<Engine>,
-    header: &RequestHeader<'_>,
-    request: Request<'_>,
-) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     let acks = request.acks;
-    let version = header.api_version;
+    let version = context.version;
     let mut intake = Intake {
-        engine,
+        engine: context.engine,
         version,
         acks,
         now_ms: clock::now_ms(),
@@ -93,13 +89,14 @@ pub async fn handle(
     for topic in request.topics {
         topics.push(intake.topic(topic).await);
     }
-    engine.append(intake.appends).await;
-    let engine = Rc::clone(engine);
-    let writer = header.reply();
+    context.engine.append(intake.appends).await;
+    let engine = Rc::clone(context.engine);
+    let throttle_time_ms = context.throttle_time_ms;
+    let writer = context.reply();
     Outcome::Later(Box::pin(async move {
         match acks {
             0 => finish_unanswered(topics).await,
-            _ => finish(&engine, topics, version, writer).await,
+            _ => finish(&engine, topics, version, throttle_time_ms, writer).await,
         }
     }))
 }
@@ -237,10 +234,12 @@ async fn finish(
     engine: &Engine,
     topics: Vec<TopicSlots>,
     version: i16,
+    throttle_time_ms: i32,
     mut writer: Writer,
 ) -> Answer {
     let mut response = Response {
         topics: Vec::with_capacity(topics.len()),
+        throttle_time_ms,
         ..Response::default()
     };
     for topic in topics {

@@ -5,6 +5,7 @@ use crate::engine::partition::{AckWhen, Append};
 use crate::engine::tests::{Answered, create, key, start};
 use crate::engine::{Engine, EngineError};
 use crate::io::fault::{self, Op};
+use crate::io::reactor;
 use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
 use crate::shard::commit;
@@ -47,7 +48,7 @@ async fn answers(answered: Vec<Answered>) -> Vec<Result<i64, EngineError>> {
 async fn journaling(dir: &std::path::Path) -> (Rc<Engine>, std::sync::Arc<Topic>, i64) {
     let engine = start(dir, 1).remove(0);
     let topic = create(&engine, "t", PARTITIONS).await;
-    tokio_uring::spawn(commit::run(Rc::clone(&engine)));
+    reactor::spawn(commit::run(Rc::clone(&engine)));
     for next in 0.. {
         let appended = append_to_all(&engine, &topic).await;
         assert_eq!(answers(appended).await, vec![Ok(next); PARTITIONS as usize]);
@@ -61,7 +62,7 @@ async fn journaling(dir: &std::path::Path) -> (Rc<Engine>, std::sync::Arc<Topic>
 
 #[test]
 fn when_the_journal_cannot_be_written_the_segments_are_synced_and_nobody_notices() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (engine, topic, next) = journaling(dir.path()).await;
         // One write to each segment, and then the one to the journal.
@@ -93,7 +94,7 @@ fn when_the_journal_cannot_be_written_the_segments_are_synced_and_nobody_notices
 
 #[test]
 fn when_a_sync_of_the_journal_fails_the_segments_are_synced() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (engine, topic, next) = journaling(dir.path()).await;
         let appended = append_to_all(&engine, &topic).await;
@@ -107,7 +108,7 @@ fn when_a_sync_of_the_journal_fails_the_segments_are_synced() {
 
 #[test]
 fn when_the_segments_fail_too_everyone_is_told() {
-    tokio_uring::start(async {
+    reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
         let (engine, topic, _) = journaling(dir.path()).await;
         let appended = append_to_all(&engine, &topic).await;

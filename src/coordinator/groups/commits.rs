@@ -1,0 +1,388 @@
+//! Committed offsets: storing, finding, deleting and expiring them, and forgetting those of deleted
+//! topics.
+
+use super::classic::group::commit_check_without_group;
+use super::classic::messages::CommitRequest;
+use super::error::GroupError;
+use super::offsets::{CommitId, CommittedOffset, GroupOffsets};
+use super::records::offset_record;
+use super::{Groups, check_group_id};
+use crate::coordinator::records::Record;
+use crate::coordinator::records::offsets_format::FormatError;
+use crate::engine::catalog::{Catalog, Topic};
+use crate::engine::events::Listener;
+use crate::engine::{EngineError, PartitionKey};
+use crate::io::clock;
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, join_all};
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Groups that are looked through without a pause.
+const GROUPS_AT_ONCE: usize = 256;
+
+impl Groups {
+    // ---- requests ----
+
+    /// Stores offsets; answered when they are durable. The result says of each, in their order, whether
+    /// its topic is there.
+    ///
+    /// # Errors
+    /// See [`GroupError`]; so for all requests.
+    pub async fn commit_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        request: CommitRequest,
+        commits: Vec<(PartitionKey, CommittedOffset)>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        let home = match self.runtime.home_of(&group_id) {
+            Some(home) => home,
+            None => {
+                commit_check_without_group(request.generation)?;
+                self.runtime.find_home(&group_id).await?
+            }
+        };
+        let commit = move |groups: Rc<Groups>| async move {
+            let committed = groups.commit_here(&group_id, home, &request, commits);
+            committed.await
+        };
+        self.runtime.call(self, home, commit).await
+    }
+
+    async fn commit_here(
+        self: &Rc<Self>,
+        group_id: &str,
+        home: PartitionKey,
+        request: &CommitRequest,
+        commits: Vec<(PartitionKey, CommittedOffset)>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        if !self.has_group(group_id) {
+            commit_check_without_group(request.generation)?;
+            self.check_group_limit(group_id)?;
+        }
+        let results = self.check_topics(&commits);
+        let commits = commits.into_iter().zip(&results);
+        let commits: Vec<_> = commits
+            .filter(|(_, result)| result.is_ok())
+            .map(|(commit, _)| commit)
+            .collect();
+        let offsets = commits.iter().map(|(key, offset)| (key, Some(offset)));
+        let records = self.records_of(group_id, offsets);
+        let commit = self.with_group(group_id, home, |hosted, now_ms, _| {
+            let checked = hosted.group.commit_check(request, now_ms);
+            checked.map(|()| hosted.offsets.begin_commit(commits))
+        })?;
+        self.write(group_id, home, commit, records).await?;
+        Ok(results)
+    }
+
+    /// Whether this shard knows the topics of these offsets. A topic that it does not know was created a
+    /// moment ago, or is deleted: an offset that is stored now could not be told from one of a later
+    /// topic of that name, so it is not stored.
+    fn check_topics(
+        &self,
+        commits: &[(PartitionKey, CommittedOffset)],
+    ) -> Vec<Result<(), GroupError>> {
+        let check = |(key, _): &(PartitionKey, CommittedOffset)| {
+            let topic = self.engine().topic_by_id(key.topic_id);
+            topic.map(|_| ()).ok_or(GroupError::UnknownTopic)
+        };
+        commits.iter().map(check).collect()
+    }
+
+    /// An offset to commit.
+    ///
+    /// # Errors
+    /// `OffsetMetadataTooLarge`.
+    pub fn new_committed_offset(
+        &self,
+        offset: i64,
+        leader_epoch: i32,
+        note: String,
+        now_ms: i64,
+    ) -> Result<CommittedOffset, GroupError> {
+        CommittedOffset::new(&self.config, offset, leader_epoch, note, now_ms)
+    }
+
+    /// The durable offsets of a group, for the partitions asked for, or all.
+    ///
+    /// # Errors
+    /// `TooManyOffsets` when their metadata and 8 bytes for each are more than `bytes_max`.
+    pub async fn fetch_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        keys: Option<BTreeSet<PartitionKey>>,
+        bytes_max: usize,
+    ) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
+        let fetch = {
+            let group_id = group_id.clone();
+            move |groups: Rc<Groups>| async move {
+                let hosted = groups.hosted.borrow();
+                let Some(hosted) = hosted.get(&group_id) else {
+                    return Ok(Vec::new());
+                };
+                let offsets = &hosted.offsets;
+                match keys {
+                    Some(keys) => {
+                        let found = |key| Some((key, offsets.fetch(key)?));
+                        copy_offsets(keys.into_iter().filter_map(found), bytes_max)
+                    }
+                    None => copy_offsets(offsets.iter(), bytes_max),
+                }
+            }
+        };
+        self.at_home(&group_id, Ok(Vec::new()), fetch).await
+    }
+
+    /// Deletes committed offsets of partitions; the result says of each whether it may.
+    pub async fn delete_offsets(
+        self: &Rc<Self>,
+        group_id: String,
+        keys: Vec<(String, PartitionKey)>,
+    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        check_group_id(&group_id)?;
+        let not_found = Err(GroupError::GroupIdNotFound);
+        let delete = {
+            let group_id = group_id.clone();
+            move |groups: Rc<Groups>| async move { groups.delete_offsets_here(&group_id, keys).await }
+        };
+        self.at_home(&group_id, not_found, delete).await
+    }
+
+    async fn delete_offsets_here(
+        self: &Rc<Self>,
+        group_id: &str,
+        keys: Vec<(String, PartitionKey)>,
+    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        let mut results = Vec::with_capacity(keys.len());
+        let mut allowed = Vec::new();
+        let begun = self.with_known_group(group_id, |hosted, _, _| {
+            hosted.group.check_offset_delete()?;
+            for (topic, key) in keys {
+                let result = hosted.group.check_offset_delete_of(&topic);
+                if result.is_ok() {
+                    allowed.push(key);
+                }
+                results.push((key, result));
+            }
+            let gone = hosted.offsets.existing(allowed);
+            let commit = hosted.offsets.begin_delete(gone.clone());
+            Ok((hosted.home, commit, gone))
+        });
+        let (home, commit, gone) = begun.unwrap_or(Err(GroupError::GroupIdNotFound))?;
+        let records = self.tombstones(group_id, &gone);
+        self.write(group_id, home, commit, records).await?;
+        Ok(results)
+    }
+
+    // ---- changes on their way to the disk ----
+
+    /// The records of offsets, or of their deletion. A topic that is being deleted still has its name: a
+    /// later topic that gets it must not find the old offsets.
+    fn records_of<'a>(
+        &self,
+        group_id: &str,
+        offsets: impl Iterator<Item = (&'a PartitionKey, Option<&'a CommittedOffset>)>,
+    ) -> Result<Vec<Record>, FormatError> {
+        let record = |(key, offset): (&PartitionKey, Option<&CommittedOffset>)| {
+            let even_if_deleting = |catalog: &Catalog| catalog.even_if_deleting(key.topic_id);
+            let topic = self.engine().with_catalog(even_if_deleting)?;
+            Some(offset_record(group_id, &topic.name, key.index, offset))
+        };
+        offsets.filter_map(record).collect()
+    }
+
+    pub(super) fn tombstones(
+        &self,
+        group_id: &str,
+        keys: &[PartitionKey],
+    ) -> Result<Vec<Record>, FormatError> {
+        self.records_of(group_id, keys.iter().map(|key| (key, None)))
+    }
+
+    /// Writes the records of a change of offsets that was begun, and ends the change. The records are
+    /// appended before this returns.
+    fn write(
+        self: &Rc<Self>,
+        group_id: &str,
+        home: PartitionKey,
+        commit: CommitId,
+        records: Result<Vec<Record>, FormatError>,
+    ) -> impl Future<Output = Result<(), GroupError>> + use<> {
+        let written = self.runtime.write(home, records);
+        let (groups, group_id) = (Rc::clone(self), group_id.to_owned());
+        async move {
+            let is_durable = written.await;
+            groups.with_known_group(&group_id, |hosted, _, _| {
+                let failed = hosted.offsets.commit_done(commit, is_durable).into_iter();
+                let failed = failed.map(|topic_id| (home, topic_id));
+                groups.failed.borrow_mut().extend(failed);
+            });
+            if !is_durable {
+                return Err(GroupError::NotCoordinator);
+            }
+            Ok(())
+        }
+    }
+
+    /// Shows the durable offsets of at most `most` groups of this shard, those whose names follow
+    /// `after`, in the order of their names. Returns the name of the last; `None` at the end.
+    pub(super) fn look_at_offsets(
+        &self,
+        after: Option<&str>,
+        most: usize,
+        mut look: impl FnMut(&str, &GroupOffsets),
+    ) -> Option<String> {
+        let hosted = self.hosted.borrow();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let some = hosted.range::<str, _>((from, Bound::Unbounded)).take(most);
+        let seen = some.inspect(|(group_id, hosted)| look(group_id, &hosted.offsets));
+        seen.last().map(|(group_id, _)| group_id.clone())
+    }
+
+    // ---- expiry ----
+
+    /// Removes offsets whose time is over, and groups that have nothing left.
+    pub(super) async fn expire_offsets(self: &Rc<Self>) {
+        let names: HashMap<Uuid, String> = self.engine().with_catalog(|catalog| {
+            let topics = catalog.topics();
+            topics.map(|topic| (topic.id, topic.name.clone())).collect()
+        });
+        let ids: Vec<String> = self.hosted.borrow().keys().cloned().collect();
+        for group_id in ids {
+            self.expire_group(&group_id, &names).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn expire_group(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
+        self.expire_offsets_of(group_id, names).await;
+        // Members may have come and gone, or offsets: nothing of them is left.
+        let is_spent = self
+            .hosted
+            .borrow()
+            .get(group_id)
+            .is_some_and(|hosted| hosted.group.is_idle() && hosted.offsets.is_empty());
+        if is_spent {
+            // If it is in use again meanwhile, it is refused, and the group lives on.
+            let _ = self.delete_group(group_id.to_owned()).await;
+        }
+    }
+
+    /// `names` has all topics but those that were created a moment ago.
+    async fn expire_offsets_of(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
+        let begun = self.with_known_group(group_id, |hosted, _, _| {
+            let name = |id: Uuid| names.get(&id).map(String::as_str);
+            let retention = hosted.group.retention();
+            let (config, now_ms) = (&self.config, clock::cautious_ms());
+            let mut keys = hosted.offsets.expired(config, &retention, now_ms, name);
+            // Offsets of deleted topics are forgotten with the topic.
+            keys.retain(|key| names.contains_key(&key.topic_id));
+            (!keys.is_empty()).then(|| {
+                let commit = hosted.offsets.begin_delete(keys.clone());
+                (hosted.home, commit, keys)
+            })
+        });
+        let Some(Some((home, commit, keys))) = begun else {
+            return;
+        };
+        let records = self.tombstones(group_id, &keys);
+        let written = self.write(group_id, home, commit, records);
+        if written.await.is_ok() {
+            tracing::info!(group = group_id, offsets = keys.len(), "expired offsets");
+        }
+    }
+
+    // ---- deleted topics ----
+
+    /// Forgets the offsets of a deleted topic. Returns when that is durable, so that a topic of the same
+    /// name does not inherit them.
+    ///
+    /// # Errors
+    /// When it cannot be written. The next start tries again; until then there must be no other topic of
+    /// that name.
+    async fn forget_offsets_of(self: &Rc<Self>, topic: &Topic) -> Result<(), EngineError> {
+        let mut forgotten = Vec::new();
+        let mut after = None;
+        loop {
+            let mut having = Vec::new();
+            after = self.look_at_offsets(after.as_deref(), GROUPS_AT_ONCE, |group_id, offsets| {
+                if offsets.has_topic(topic.id) {
+                    having.push(group_id.to_owned());
+                }
+            });
+            for group_id in having {
+                forgotten.extend(self.forget_offsets_in(&group_id, topic));
+            }
+            if after.is_none() {
+                break;
+            }
+            // Other requests pass in between. No offset of the topic is added: it is unknown by now.
+            tokio::task::yield_now().await;
+        }
+        let forgotten: Result<(), GroupError> = join_all(forgotten).await.into_iter().collect();
+        let may_come_back = self.may_come_back(topic);
+        if forgotten.is_err() || may_come_back {
+            tracing::error!(
+                topic = topic.name,
+                "the offsets of a deleted topic cannot be forgotten; a start tries again once they can be read"
+            );
+            return Err(EngineError::StorageFailed);
+        }
+        Ok(())
+    }
+
+    fn forget_offsets_in(
+        self: &Rc<Self>,
+        group_id: &str,
+        topic: &Topic,
+    ) -> Option<impl Future<Output = Result<(), GroupError>> + use<>> {
+        let (home, commit, keys) = self.with_known_group(group_id, |hosted, _, _| {
+            let keys = hosted.offsets.of_topic(topic.id);
+            let commit = hosted.offsets.begin_delete(keys.clone());
+            (hosted.home, commit, keys)
+        })?;
+        let records = self.tombstones(group_id, &keys);
+        Some(self.write(group_id, home, commit, records))
+    }
+
+    /// Whether the next start may find offsets of the topic that are not known now: those of a partition
+    /// that could not be read, and those that were refused. A flush that fails leaves its records in the
+    /// file, and nothing that deletes them can be written any more.
+    fn may_come_back(&self, topic: &Topic) -> bool {
+        let mut failed = self.failed.borrow_mut();
+        let is_poisoned = |home: PartitionKey| {
+            let partition = self.engine().partition(home);
+            partition.is_some_and(|partition| partition.borrow().log.is_poisoned())
+        };
+        let mut own = failed.iter().filter(|(_, id)| *id == topic.id);
+        let was_refused = own.any(|(home, _)| is_poisoned(*home));
+        failed.retain(|(_, id)| *id != topic.id);
+        was_refused || self.runtime.has_unread()
+    }
+}
+
+impl Listener for Groups {
+    fn topic_deleted(
+        self: Rc<Self>,
+        topic: Arc<Topic>,
+    ) -> LocalBoxFuture<'static, Result<(), EngineError>> {
+        async move { self.forget_offsets_of(&topic).await }.boxed_local()
+    }
+}
+
+fn copy_offsets<'a>(
+    found: impl Iterator<Item = (PartitionKey, &'a CommittedOffset)>,
+    bytes_max: usize,
+) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
+    let mut left_bytes = bytes_max;
+    let copy = |(key, offset): (PartitionKey, &CommittedOffset)| {
+        let left = left_bytes.checked_sub(size_of::<i64>() + offset.metadata.len());
+        left_bytes = left.ok_or(GroupError::TooManyOffsets)?;
+        Ok((key, offset.clone()))
+    };
+    found.map(copy).collect()
+}

@@ -1,0 +1,131 @@
+//! Members: joining, syncing, heartbeats, leaving.
+
+use super::classic::messages::{
+    JoinReply, JoinRequest, LeaveResult, LeavingMember, Reply, SyncReply, SyncRequest,
+};
+use super::error::GroupError;
+use super::{Groups, check_group_id};
+use crate::coordinator::parked::Token;
+use crate::engine::{PartitionKey, limits};
+use std::rc::Rc;
+
+impl Groups {
+    /// A member joins a group; answered when the group's members are complete.
+    ///
+    /// # Errors
+    /// See [`GroupError`]; so for all requests.
+    pub async fn join_group(
+        self: &Rc<Self>,
+        group_id: String,
+        request: JoinRequest,
+    ) -> Result<JoinReply, GroupError> {
+        let event = move |groups: &Rc<Groups>, group_id: &str, home, token| {
+            groups.check_group_limit(group_id)?;
+            groups.with_group(group_id, home, |hosted, now_ms, out| {
+                hosted.group.join(request, token, now_ms, out);
+            });
+            Ok(())
+        };
+        match self.park_at_home(group_id, event).await? {
+            Reply::Join(joined) => joined,
+            Reply::Sync(_) => Err(GroupError::NotCoordinator),
+        }
+    }
+
+    /// Whether another group may be created on this shard.
+    pub(super) fn check_group_limit(&self, group_id: &str) -> Result<(), GroupError> {
+        let hosted = self.hosted.borrow();
+        let groups_max = self.engine().config.groups_max;
+        let most = groups_max.div_ceil(self.runtime.shard_count());
+        if hosted.contains_key(group_id) || hosted.len() < most {
+            return Ok(());
+        }
+        limits::GROUPS.reached(format_args!("{group_id:?}"));
+        Err(GroupError::GroupMaxSizeReached)
+    }
+
+    /// A member asks for its assignment; answered when the leader's is durable.
+    pub async fn sync_group(
+        self: &Rc<Self>,
+        group_id: String,
+        request: SyncRequest,
+    ) -> Result<SyncReply, GroupError> {
+        let event = move |groups: &Rc<Groups>, group_id: &str, _, token| {
+            let known = groups.with_known_group(group_id, |hosted, now_ms, out| {
+                hosted.group.sync(request, token, now_ms, out);
+            });
+            known.ok_or(GroupError::UnknownMemberId)
+        };
+        match self.park_at_home(group_id, event).await? {
+            Reply::Sync(synced) => synced,
+            Reply::Join(_) => Err(GroupError::NotCoordinator),
+        }
+    }
+
+    /// Runs an event whose answer may take minutes, on the shard that the group lives on. The group
+    /// gives up a request whose client is gone.
+    async fn park_at_home(
+        self: &Rc<Self>,
+        group_id: String,
+        event: impl FnOnce(&Rc<Groups>, &str, PartitionKey, Token) -> Result<(), GroupError>
+        + Send
+        + 'static,
+    ) -> Result<Reply, GroupError> {
+        check_group_id(&group_id)?;
+        let home = self.runtime.find_home(&group_id).await?;
+        let park = move |groups: Rc<Groups>| async move {
+            let begin = |token| event(&groups, &group_id, home, token);
+            let given_up = |token| {
+                groups.with_known_group(&group_id, |hosted, now_ms, out| {
+                    hosted.group.remove_token(token, now_ms, out);
+                });
+            };
+            groups.parked.park(begin, given_up).await
+        };
+        self.runtime.call_while_wanted(self, home, park).await
+    }
+
+    /// A member shows that it is alive.
+    pub async fn heartbeat(
+        self: &Rc<Self>,
+        group_id: String,
+        member_id: String,
+        instance_id: Option<String>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        check_group_id(&group_id)?;
+        let unknown = Err(GroupError::UnknownMemberId);
+        let beat = {
+            let group_id = group_id.clone();
+            move |groups: Rc<Groups>| async move {
+                let beat = groups.with_known_group(&group_id, |hosted, now_ms, _| {
+                    let instance_id = instance_id.as_deref();
+                    let group = &mut hosted.group;
+                    group.heartbeat(&member_id, instance_id, generation, now_ms)
+                });
+                beat.unwrap_or(Err(GroupError::UnknownMemberId))
+            }
+        };
+        self.at_home(&group_id, unknown, beat).await
+    }
+
+    /// Members leave a group.
+    pub async fn leave_group(
+        self: &Rc<Self>,
+        group_id: String,
+        members: Vec<LeavingMember>,
+    ) -> Result<Vec<LeaveResult>, GroupError> {
+        check_group_id(&group_id)?;
+        let unknown = Err(GroupError::UnknownMemberId);
+        let leave = {
+            let group_id = group_id.clone();
+            move |groups: Rc<Groups>| async move {
+                let left = groups.with_known_group(&group_id, |hosted, now_ms, out| {
+                    hosted.group.leave(members, now_ms, out)
+                });
+                left.unwrap_or(Err(GroupError::UnknownMemberId))
+            }
+        };
+        self.at_home(&group_id, unknown, leave).await
+    }
+}

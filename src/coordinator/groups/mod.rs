@@ -1,0 +1,308 @@
+//! Consumer groups: a tenant of the coordinator runtime.
+//!
+//! A group's home is a partition of `__consumer_offsets`. What must survive is written there, in Kafka's
+//! record format ([`records`]), and is durable before it is answered.
+//!
+//! - [`classic`]: the state machine of one group, without clock and I/O.
+//! - [`offsets`]: the offsets that one group committed, likewise.
+//! - `membership`, `admin`, `commits`: what clients ask, by kind of request.
+//! - [`lag`]: how far groups are behind the ends of partitions.
+
+mod admin;
+pub mod classic;
+mod commits;
+pub mod config;
+pub mod error;
+pub mod lag;
+mod membership;
+pub mod offsets;
+pub mod records;
+#[cfg(test)]
+mod tests;
+
+pub use admin::ListedGroup;
+
+use super::parked::Parked;
+use super::runtime::{InternalTopic, Runtime, Tenant};
+use super::timers::Timers;
+use crate::engine::mailbox::{Mailbox, Mailboxes};
+use crate::engine::{Engine, PartitionKey};
+use crate::io::clock;
+use classic::group::Group;
+use classic::messages::{Action, GroupSnapshot, PersistId, Reply};
+use config::GroupConfig;
+use error::GroupError;
+use lag::LagReport;
+use offsets::GroupOffsets;
+use records::StoredGroups;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The topic that groups and their offsets are stored in.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// As in Kafka.
+const OFFSETS_TOPIC_CONFIGS: &[(&str, &str)] = &[
+    ("cleanup.policy", "compact"),
+    ("segment.bytes", "104857600"),
+];
+/// Offsets of deleted topics that are ended with one batch.
+const ORPHANS_AT_ONCE: usize = 1000;
+
+/// One shard's groups.
+pub struct Groups {
+    runtime: Runtime<Groups>,
+    config: Arc<GroupConfig>,
+    /// By name, in whose order lag is measured.
+    hosted: RefCell<BTreeMap<String, HostedGroup>>,
+    /// Homes and topics for which a change of offsets failed: the file may have the change.
+    failed: RefCell<HashSet<(PartitionKey, Uuid)>>,
+    parked: Parked<Reply>,
+    timers: Timers,
+    lag: RefCell<Arc<LagReport>>,
+}
+
+/// A group that lives on this shard.
+struct HostedGroup {
+    group: Group,
+    offsets: GroupOffsets,
+    home: PartitionKey,
+}
+
+impl Groups {
+    pub fn new(engine: &Rc<Engine>, mailboxes: (Mailboxes<Groups>, Mailbox<Groups>)) -> Rc<Groups> {
+        let topic = InternalTopic {
+            name: OFFSETS_TOPIC,
+            holds: "groups",
+            partitions: engine.config.offsets_topic_num_partitions,
+            configs: OFFSETS_TOPIC_CONFIGS,
+        };
+        let groups = Rc::new(Groups {
+            runtime: Runtime::new(engine, topic, mailboxes),
+            config: Arc::new(GroupConfig::of_broker(&engine.config)),
+            hosted: RefCell::default(),
+            failed: RefCell::default(),
+            parked: Parked::default(),
+            timers: Timers::default(),
+            lag: RefCell::new(Arc::new(LagReport::before_the_first(engine.shard))),
+        });
+        engine.listeners.add(&groups);
+        groups
+    }
+
+    fn engine(&self) -> &Rc<Engine> {
+        &self.runtime.engine
+    }
+
+    /// Runs `act` on the shard that a group lives on; `absent` is the answer while there is no group at all.
+    async fn at_home<R, F>(
+        self: &Rc<Self>,
+        group_id: &str,
+        absent: Result<R, GroupError>,
+        act: impl FnOnce(Rc<Groups>) -> F + Send + 'static,
+    ) -> Result<R, GroupError>
+    where
+        R: Send + 'static,
+        F: Future<Output = Result<R, GroupError>> + 'static,
+    {
+        match self.runtime.home_of(group_id) {
+            Some(home) => self.runtime.call(self, home, act).await,
+            None => absent,
+        }
+    }
+
+    // ---- events and actions ----
+
+    /// Runs an event on a group, which is created when it is not there, and does the actions.
+    fn with_group<R>(
+        self: &Rc<Self>,
+        group_id: &str,
+        home: PartitionKey,
+        event: impl FnOnce(&mut HostedGroup, i64, &mut Vec<Action>) -> R,
+    ) -> R {
+        let now_ms = clock::steady_ms();
+        let mut actions = Vec::new();
+        let result = {
+            let mut hosted = self.hosted.borrow_mut();
+            let hosted = hosted
+                .entry(group_id.to_owned())
+                .or_insert_with(|| HostedGroup {
+                    group: Group::new(Arc::clone(&self.config), now_ms),
+                    offsets: GroupOffsets::default(),
+                    home,
+                });
+            let result = event(hosted, now_ms, &mut actions);
+            self.timers.set(group_id, hosted.group.next_deadline());
+            result
+        };
+        for action in actions {
+            self.act(group_id, home, action);
+        }
+        self.forget_if_idle(group_id);
+        result
+    }
+
+    /// Likewise; `None` when there is no such group.
+    fn with_known_group<R>(
+        self: &Rc<Self>,
+        group_id: &str,
+        event: impl FnOnce(&mut HostedGroup, i64, &mut Vec<Action>) -> R,
+    ) -> Option<R> {
+        let home = self.hosted.borrow().get(group_id)?.home;
+        Some(self.with_group(group_id, home, event))
+    }
+
+    fn has_group(&self, group_id: &str) -> bool {
+        self.hosted.borrow().contains_key(group_id)
+    }
+
+    /// A group that has nothing to lose is not kept.
+    fn forget_if_idle(&self, group_id: &str) {
+        let is_idle = self.hosted.borrow().get(group_id).is_some_and(|hosted| {
+            hosted.group.is_idle() && hosted.offsets.is_empty() && hosted.group.generation() == 0
+        });
+        if is_idle {
+            self.forget(group_id);
+        }
+    }
+
+    fn forget(&self, group_id: &str) {
+        self.hosted.borrow_mut().remove(group_id);
+        self.timers.set(group_id, None);
+    }
+
+    fn act(self: &Rc<Self>, group_id: &str, home: PartitionKey, action: Action) {
+        match action {
+            Action::Reply(token, reply) => self.parked.answer(token, reply),
+            Action::Persist(id, snapshot) => self.persist(group_id, home, id, &snapshot),
+        }
+    }
+
+    fn persist(
+        self: &Rc<Self>,
+        group_id: &str,
+        home: PartitionKey,
+        id: PersistId,
+        snapshot: &GroupSnapshot,
+    ) {
+        let record = records::group_record(group_id, Some(snapshot));
+        let written = self.runtime.write(home, record.map(|record| vec![record]));
+        let groups = Rc::clone(self);
+        let group_id = group_id.to_owned();
+        tokio::task::spawn_local(async move {
+            let is_durable = written.await;
+            groups.with_known_group(&group_id, |hosted, now_ms, out| {
+                hosted.group.persist_done(id, is_durable, now_ms, out);
+            });
+        });
+    }
+
+    // ---- start, timers, stop ----
+
+    /// Lets the sessions of all members begin: from now on clients can reach the broker. Another shard's
+    /// start may have taken longer than a session.
+    pub fn begin_sessions(&self) {
+        let now_ms = clock::steady_ms();
+        for hosted in self.hosted.borrow_mut().values_mut() {
+            hosted.group.serve(now_ms);
+        }
+    }
+
+    /// Starts what groups do without being asked: timeouts, expiry of offsets, measuring lag.
+    pub fn run_timers(self: &Rc<Self>) {
+        let groups = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let due = |group_id: &str| {
+                groups.with_known_group(group_id, |hosted, now_ms, out| {
+                    hosted.group.tick(now_ms, out);
+                });
+            };
+            groups.timers.run(due).await;
+        });
+        let config = &self.engine().config;
+        let expire_every = Duration::from_millis(config.offsets_retention_check_interval_ms);
+        let groups = Rc::clone(self);
+        let expire = async move || groups.expire_offsets().await;
+        tokio::task::spawn_local(clock::every(expire_every, expire));
+        // 0 turns it off.
+        let measure_every = Duration::from_millis(config.lag_interval_ms);
+        if !measure_every.is_zero() {
+            let groups = Rc::clone(self);
+            let measure = async move || groups.measure_lag().await;
+            tokio::task::spawn_local(clock::every(measure_every, measure));
+        }
+    }
+
+    /// Answers all parked requests: the broker stops, and clients are to find the coordinator again. From
+    /// now on this shard's groups take no requests.
+    pub fn unload(self: &Rc<Self>) {
+        let ids: Vec<String> = self.hosted.borrow().keys().cloned().collect();
+        for group_id in ids {
+            self.with_known_group(&group_id, |hosted, _, out| hosted.group.unload(out));
+        }
+    }
+}
+
+impl Tenant for Groups {
+    type Stored = StoredGroups;
+
+    fn runtime(&self) -> &Runtime<Groups> {
+        &self.runtime
+    }
+
+    fn apply(stored: &mut StoredGroups, key: &[u8], value: Option<&[u8]>) {
+        stored.apply(key, value);
+    }
+
+    fn adopt(self: &Rc<Self>, home: PartitionKey, stored: StoredGroups) {
+        let now_ms = clock::steady_ms();
+        let mut orphans = Vec::new();
+        let mut hosted = self.hosted.borrow_mut();
+        for (group_id, stored) in stored.groups {
+            let config = Arc::clone(&self.config);
+            let group = match stored.snapshot {
+                Some(snapshot) => Group::restore(config, snapshot, now_ms),
+                None => Group::new(config, now_ms),
+            };
+            let offsets = stored.offsets.into_iter();
+            let offsets = offsets.filter_map(|((name, index), offset)| {
+                let Some(topic) = self.engine().topic(&name) else {
+                    // A stop came between the end of the topic and that of its offsets.
+                    let gone = records::offset_record(&group_id, &name, index, None);
+                    orphans.extend(gone.ok());
+                    return None;
+                };
+                let key = PartitionKey {
+                    topic_id: topic.id,
+                    index,
+                };
+                Some((key, offset))
+            });
+            let offsets = GroupOffsets::restore(offsets);
+            self.timers.set(&group_id, group.next_deadline());
+            let group = HostedGroup {
+                group,
+                offsets,
+                home,
+            };
+            hosted.insert(group_id, group);
+        }
+        drop(hosted);
+        // In parts that make a batch of a sane size each.
+        for records in orphans.chunks(ORPHANS_AT_ONCE) {
+            let records: Result<_, GroupError> = Ok(records.to_vec());
+            drop(self.runtime.write(home, records));
+        }
+    }
+}
+
+/// As in Kafka, the empty name is no group's, but offsets may be stored under it.
+fn check_group_id(group_id: &str) -> Result<(), GroupError> {
+    if group_id.is_empty() {
+        return Err(GroupError::InvalidGroupId);
+    }
+    Ok(())
+}

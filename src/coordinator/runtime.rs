@@ -1,0 +1,353 @@
+//! What every tenant stands on: where a name lives, how its shard is reached, how its records are
+//! written and read back.
+
+use super::load;
+use super::records::{Record, batch_of};
+use crate::engine::admin::{AdminError, NewTopic};
+use crate::engine::catalog::Topic;
+use crate::engine::mailbox::{self, Mailbox, Mailboxes};
+use crate::engine::partition::{AckWhen, Append};
+use crate::engine::{Engine, EngineError, PartitionKey};
+use crate::io::clock;
+use crate::io::seldom::{self, Seldom};
+use crate::log::batch::BatchHeader;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+/// Why no coordinator could be asked. Clients find the coordinator again and retry.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum CoordinatorError {
+    /// The broker stops, or the name's home cannot be read.
+    #[error("this broker does not coordinate the name now")]
+    NotCoordinator,
+    #[error("the coordinators' topic cannot be created")]
+    NotAvailable,
+}
+
+/// What the runtime must know of a kind of coordinator.
+pub trait Tenant: Sized + 'static {
+    /// What the records of one home add up to while they are read.
+    type Stored: Default;
+
+    fn runtime(&self) -> &Runtime<Self>;
+
+    /// Takes in a record, later than those before; `None` deletes what the key names. Records that make
+    /// no sense are logged and skipped.
+    fn apply(stored: &mut Self::Stored, key: &[u8], value: Option<&[u8]>);
+
+    /// Takes over what was read from a home that this shard owns. May write to it.
+    fn adopt(self: &Rc<Self>, home: PartitionKey, stored: Self::Stored);
+}
+
+/// A tenant's topic. Each partition is the home of many names.
+#[derive(Clone, Debug)]
+pub struct InternalTopic {
+    pub name: &'static str,
+    /// What its records are, in log lines.
+    pub holds: &'static str,
+    /// Partitions when it is created; never changed afterwards, because a name's home follows from it.
+    pub partitions: u32,
+    pub configs: &'static [(&'static str, &'static str)],
+}
+
+/// One shard's part of a tenant `T`.
+pub struct Runtime<T> {
+    pub engine: Rc<Engine>,
+    topic: InternalTopic,
+    mailboxes: Mailboxes<T>,
+    /// Taken when the shard begins to serve.
+    mailbox: RefCell<Option<Mailbox<T>>>,
+    /// Homes on this shard that could not be read: nothing is known of their names.
+    pub(super) unread: RefCell<HashSet<PartitionKey>>,
+}
+
+impl<T: Tenant> Runtime<T> {
+    pub fn new(
+        engine: &Rc<Engine>,
+        topic: InternalTopic,
+        (mailboxes, mailbox): (Mailboxes<T>, Mailbox<T>),
+    ) -> Runtime<T> {
+        Runtime {
+            engine: Rc::clone(engine),
+            topic,
+            mailboxes,
+            mailbox: RefCell::new(Some(mailbox)),
+            unread: RefCell::default(),
+        }
+    }
+
+    // ---- homes ----
+
+    /// The home of a name; `None` while the tenant's topic is not created.
+    pub fn home_of(&self, name: &str) -> Option<PartitionKey> {
+        let topic = self.engine.topic(self.topic.name)?;
+        Some(home_in(&topic, name))
+    }
+
+    /// The home of a name. Creates the topic on first use.
+    ///
+    /// # Errors
+    /// `NotAvailable` when the topic cannot be created.
+    pub async fn find_home(&self, name: &str) -> Result<PartitionKey, CoordinatorError> {
+        let topic = self.ensure_topic().await.map_err(|error| {
+            self.log_failure(&error, "cannot be created");
+            CoordinatorError::NotAvailable
+        })?;
+        Ok(home_in(&topic, name))
+    }
+
+    /// Creates the tenant's topic if it is not there yet.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn ensure_topic(&self) -> Result<Arc<Topic>, AdminError> {
+        if let Some(topic) = self.engine.topic(self.topic.name) {
+            return Ok(topic);
+        }
+        let configs = self.topic.configs.iter();
+        let new = NewTopic {
+            name: self.topic.name.to_owned(),
+            partitions: self.topic.partitions,
+            configs: configs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        };
+        match self.engine.create_internal_topic(new).await {
+            Err(AdminError::TopicExists(_)) => self
+                .engine
+                .topic(self.topic.name)
+                .ok_or(AdminError::UnknownTopic),
+            other => other,
+        }
+    }
+
+    /// Whether there are homes on this shard that could not be read.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.borrow().is_empty()
+    }
+
+    // ---- the other shards ----
+
+    pub fn shard_count(&self) -> usize {
+        self.mailboxes.shard_count()
+    }
+
+    /// Calls from other shards that wait in a shard's mailbox.
+    pub fn mailbox_depth(&self, shard: usize) -> usize {
+        self.mailboxes.depth(shard)
+    }
+
+    /// Runs `act` on the shard that owns `home` and returns its answer. `own` is this shard's tenant.
+    ///
+    /// # Errors
+    /// `NotCoordinator` when that shard stops or could not read the home, and what `act` returns.
+    pub async fn call<R, E, F>(
+        &self,
+        own: &Rc<T>,
+        home: PartitionKey,
+        act: impl FnOnce(Rc<T>) -> F + Send + 'static,
+    ) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<CoordinatorError> + Send + 'static,
+        F: Future<Output = Result<R, E>> + 'static,
+    {
+        let act = move |tenant| act_at(tenant, home, act);
+        let owner = self.engine.owner_of(home);
+        let answer = self.mailboxes.call(own, owner, act).await;
+        answer.unwrap_or_else(|_| Err(CoordinatorError::NotCoordinator.into()))
+    }
+
+    /// As [`call`](Self::call), but the work is dropped when the caller is gone: for answers that may
+    /// take minutes.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn call_while_wanted<R, E, F>(
+        &self,
+        own: &Rc<T>,
+        home: PartitionKey,
+        act: impl FnOnce(Rc<T>) -> F + Send + 'static,
+    ) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<CoordinatorError> + Send + 'static,
+        F: Future<Output = Result<R, E>> + 'static,
+    {
+        let act = move |tenant| act_at(tenant, home, act);
+        let owner = self.engine.owner_of(home);
+        let answer = self.mailboxes.call_while_wanted(own, owner, act).await;
+        answer.unwrap_or_else(|_| Err(CoordinatorError::NotCoordinator.into()))
+    }
+
+    /// Asks every shard, one after the other. Shards that have stopped are left out.
+    pub async fn ask_all<R: Send + 'static>(
+        &self,
+        own: &Rc<T>,
+        ask: impl Fn(&T) -> R + Copy + Send + 'static,
+    ) -> Vec<R> {
+        let mut answers = Vec::new();
+        for shard in 0..self.shard_count() {
+            let answer = self
+                .mailboxes
+                .call(own, shard, move |tenant| async move { ask(&tenant) });
+            answers.extend(answer.await);
+        }
+        answers
+    }
+
+    /// When the broker stops, its coordinators are unloaded: that they do not know a name does not mean
+    /// that there is none. Nothing is known of a home that could not be read.
+    fn check_coordinates(&self, home: PartitionKey) -> Result<(), CoordinatorError> {
+        if self.engine.is_stopping() || self.unread.borrow().contains(&home) {
+            return Err(CoordinatorError::NotCoordinator);
+        }
+        Ok(())
+    }
+
+    // ---- records ----
+
+    /// Appends records to a home that this shard owns; the future says whether they became durable.
+    /// They are appended before this returns, so writes become durable in the order of the calls, and
+    /// whether or not the future is awaited. A failure is logged.
+    pub fn write<E: Display>(
+        &self,
+        home: PartitionKey,
+        records: Result<Vec<Record>, E>,
+    ) -> impl Future<Output = bool> + use<T, E> {
+        let (done, written) = oneshot::channel();
+        match records {
+            Ok(records) if records.is_empty() => drop(done.send(true)),
+            Ok(records) => self.append(home, &records, done),
+            Err(error) => {
+                self.log_failure(&error, "has no room for a record");
+                let _ = done.send(false);
+            }
+        }
+        async move { written.await.unwrap_or(false) }
+    }
+
+    fn append(&self, home: PartitionKey, records: &[Record], done: oneshot::Sender<bool>) {
+        let batch = batch_of(records, clock::steady_ms());
+        let Ok(header) = BatchHeader::parse(&batch) else {
+            let _ = done.send(false);
+            return;
+        };
+        let (reply, appended) = oneshot::channel();
+        let append = Append {
+            batch: batch.into(),
+            header,
+            ack: AckWhen::Durable,
+            reply,
+        };
+        self.engine.append_here(home, append);
+        let name = self.topic.name;
+        tokio::task::spawn_local(async move {
+            let result = appended.await.unwrap_or(Err(EngineError::Stopping));
+            if let Err(error) = &result {
+                log_failure(name, error, "cannot be written");
+            }
+            let _ = done.send(result.is_ok());
+        });
+    }
+
+    fn log_failure(&self, error: &impl Display, what: &str) {
+        log_failure(self.topic.name, error, what);
+    }
+
+    // ---- start ----
+
+    /// Reads the homes that this shard owns. Blocks: at start only. The names of a home that cannot be
+    /// read whole are not served: with old state, or none, they would do what they should not.
+    pub fn load(&self, own: &Rc<T>) {
+        let Some(topic) = self.engine.topic(self.topic.name) else {
+            return;
+        };
+        for index in 0..topic.partitions {
+            let home = PartitionKey {
+                topic_id: topic.id,
+                index,
+            };
+            let Some(partition) = self.engine.partition(home) else {
+                continue;
+            };
+            let mut stored = T::Stored::default();
+            let read = load::read_all(&partition, |key, value| {
+                T::apply(&mut stored, key, value);
+            });
+            match read {
+                Ok(()) => own.adopt(home, stored),
+                Err(error) => {
+                    tracing::error!(topic = topic.name, partition = index, %error,
+                        "this partition cannot be read; the {} in it are not served until it is mended",
+                        self.topic.holds);
+                    self.unread.borrow_mut().insert(home);
+                }
+            }
+        }
+    }
+
+    /// Takes the calls of other shards from now on.
+    pub fn serve(&self, own: &Rc<T>) {
+        if let Some(mailbox) = self.mailbox.take() {
+            tokio::task::spawn_local(mailbox::receive(Rc::clone(own), mailbox));
+        }
+    }
+}
+
+/// Runs `act`, unless this shard does not coordinate `home`.
+async fn act_at<T, R, E, F>(
+    tenant: Rc<T>,
+    home: PartitionKey,
+    act: impl FnOnce(Rc<T>) -> F,
+) -> Result<R, E>
+where
+    T: Tenant,
+    E: From<CoordinatorError>,
+    F: Future<Output = Result<R, E>>,
+{
+    tenant.runtime().check_coordinates(home)?;
+    act(tenant).await
+}
+
+fn home_in(topic: &Topic, name: &str) -> PartitionKey {
+    PartitionKey {
+        topic_id: topic.id,
+        index: partition_of(name, topic.partitions),
+    }
+}
+
+/// The partition of a name: as Kafka computes it, from Java's hash of the name.
+fn partition_of(name: &str, partitions: u32) -> u32 {
+    let hash = name.encode_utf16().fold(0i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
+    (hash as u32 & 0x7fff_ffff) % partitions.max(1)
+}
+
+/// With a full disk each write would log a line.
+fn log_failure(topic: &str, error: &impl Display, what: &str) {
+    static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+    if let Some(kept_back) = LINE.turn() {
+        tracing::error!(topic, %error, kept_back, "an internal topic {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_live_where_kafka_puts_them() {
+        // Java: Math.abs("console-consumer-1".hashCode() & 0x7fffffff) % 50 and so on.
+        assert_eq!(partition_of("a", 50), 97 % 50);
+        assert_eq!(partition_of("ab", 50), (97 * 31 + 98) % 50);
+        assert_eq!(partition_of("", 50), 0);
+    }
+}

@@ -1,0 +1,175 @@
+//! What has a form on the wire: the fields of messages, and the messages themselves.
+
+use super::{Reader, WireError, Writer};
+use bytes::Bytes;
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// From this size on byte fields are shared with a reply instead of copied into it. Below it the copy
+/// costs less than one more part of the reply.
+const SHARED_BYTES_MIN: usize = 4096;
+
+/// A type that can be read and written. What it looks like may depend on the version of the message.
+///
+/// `'a` is the life of the frame that is read: strings borrow from it.
+pub trait Codec<'a>: Sized {
+    fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError>;
+    fn encode(&self, w: &mut Writer, version: i16);
+}
+
+/// A type that can be null on the wire: then `Option` of it is a field.
+///
+/// The methods as they stand are for structures, which have a byte before them: -1 for null, else 1.
+pub trait Nullable<'a>: Codec<'a> {
+    fn decode_nullable(r: &mut Reader<'a>, version: i16) -> Result<Option<Self>, WireError> {
+        if r.i8()? < 0 {
+            return Ok(None);
+        }
+        Self::decode(r, version).map(Some)
+    }
+
+    fn encode_nullable(value: Option<&Self>, w: &mut Writer, version: i16) {
+        w.i8(if value.is_some() { 1 } else { -1 });
+        if let Some(value) = value {
+            value.encode(w, version);
+        }
+    }
+}
+
+impl<'a, T: Nullable<'a>> Codec<'a> for Option<T> {
+    fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError> {
+        T::decode_nullable(r, version)
+    }
+
+    fn encode(&self, w: &mut Writer, version: i16) {
+        T::encode_nullable(self.as_ref(), w, version);
+    }
+}
+
+/// Writes a field in a version that cannot say null: as the empty one.
+pub fn encode_never_null<'a, T>(value: &Option<T>, w: &mut Writer, version: i16)
+where
+    T: Nullable<'a> + Default,
+{
+    match value {
+        Some(value) => value.encode(w, version),
+        None => T::default().encode(w, version),
+    }
+}
+
+/// `!=` for two of the same type, so that a default's type is known.
+pub fn differs<T: PartialEq>(value: &T, default: &T) -> bool {
+    value != default
+}
+
+macro_rules! fixed_width {
+    ($($type:ty = $name:ident),*) => {$(
+        impl<'a> Codec<'a> for $type {
+            fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+                r.$name()
+            }
+
+            fn encode(&self, w: &mut Writer, _version: i16) {
+                w.$name(*self);
+            }
+        }
+    )*};
+}
+
+fixed_width!(
+    bool = bool,
+    i8 = i8,
+    i16 = i16,
+    u16 = u16,
+    i32 = i32,
+    i64 = i64,
+    Uuid = uuid
+);
+
+impl<'a> Codec<'a> for &'a str {
+    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+        r.string()
+    }
+
+    fn encode(&self, w: &mut Writer, _version: i16) {
+        w.string(self);
+    }
+}
+
+impl<'a> Nullable<'a> for &'a str {
+    fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
+        r.nullable_string()
+    }
+
+    fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
+        w.nullable_string(value.copied());
+    }
+}
+
+impl<'a> Codec<'a> for Cow<'a, str> {
+    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+        r.string().map(Cow::Borrowed)
+    }
+
+    fn encode(&self, w: &mut Writer, _version: i16) {
+        w.string(self);
+    }
+}
+
+impl<'a> Nullable<'a> for Cow<'a, str> {
+    fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
+        Ok(r.nullable_string()?.map(Cow::Borrowed))
+    }
+
+    fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
+        w.nullable_string(value.map(|value| &**value));
+    }
+}
+
+impl<'a> Codec<'a> for Bytes {
+    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+        r.bytes()
+    }
+
+    fn encode(&self, w: &mut Writer, _version: i16) {
+        if self.len() >= SHARED_BYTES_MIN {
+            w.shared_bytes(std::slice::from_ref(self));
+        } else {
+            w.bytes(self);
+        }
+    }
+}
+
+impl<'a> Nullable<'a> for Bytes {
+    fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
+        r.nullable_bytes()
+    }
+
+    fn encode_nullable(value: Option<&Self>, w: &mut Writer, version: i16) {
+        match value {
+            Some(value) => value.encode(w, version),
+            None => w.nullable_bytes(None),
+        }
+    }
+}
+
+impl<'a, T: Codec<'a>> Codec<'a> for Vec<T> {
+    fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError> {
+        r.array(|r| T::decode(r, version))
+    }
+
+    fn encode(&self, w: &mut Writer, version: i16) {
+        w.array(self, |w, element| element.encode(w, version));
+    }
+}
+
+impl<'a, T: Codec<'a>> Nullable<'a> for Vec<T> {
+    fn decode_nullable(r: &mut Reader<'a>, version: i16) -> Result<Option<Self>, WireError> {
+        r.nullable_array(|r| T::decode(r, version))
+    }
+
+    fn encode_nullable(value: Option<&Self>, w: &mut Writer, version: i16) {
+        let elements = value.map(Vec::as_slice);
+        w.nullable_array(elements, |w, element| element.encode(w, version));
+    }
+}

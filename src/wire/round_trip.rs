@@ -1,0 +1,126 @@
+//! The test that every declaration brings: what a version writes, it reads back.
+
+use super::codec::Codec;
+use super::{Reader, Writer};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
+use uuid::Uuid;
+
+/// A tag that no message has.
+const UNKNOWN_TAG: u8 = 100;
+
+/// Values for tests.
+pub trait Sample: Clone {
+    /// A value other than `self`, the default, that `version` can say; another one for each seed.
+    fn sample(&self, seed: &mut u8, version: i16) -> Self;
+
+    /// `self`, the default, as `version` can say it.
+    fn sayable(&self, _version: i16) -> Self {
+        self.clone()
+    }
+}
+
+/// Writes and reads `T` in each of the versions: with every field set, and with every default.
+pub fn check<T>(versions: RangeInclusive<i16>, first_flexible: &[i16])
+where
+    T: Codec<'static> + Sample + Default + PartialEq + Debug,
+{
+    for version in versions {
+        let flexible = first_flexible.iter().any(|first| version >= *first);
+        let full = T::default().sample(&mut 0, version);
+        assert_eq!(
+            read_back::<T>(write(&full, version, flexible), version, flexible),
+            full
+        );
+
+        let plain = T::default().sayable(version);
+        let mut written = write(&plain, version, flexible);
+        assert_eq!(read_back::<T>(written.clone(), version, flexible), plain);
+        if flexible {
+            assert_eq!(
+                written.pop(),
+                Some(0),
+                "v{version}: a default was written as a tagged field"
+            );
+            written.extend([1, UNKNOWN_TAG, 2, 0xff, 0xff]);
+            assert_eq!(read_back::<T>(written, version, flexible), plain);
+        }
+    }
+}
+
+fn write<T: Codec<'static>>(value: &T, version: i16, flexible: bool) -> Vec<u8> {
+    let mut w = Writer::new(flexible);
+    value.encode(&mut w, version);
+    w.into_vec()
+}
+
+fn read_back<T: Codec<'static>>(written: Vec<u8>, version: i16, flexible: bool) -> T {
+    let frame: &'static Bytes = Box::leak(Box::new(Bytes::from(written)));
+    let mut r = Reader::new(frame, flexible);
+    let value = T::decode(&mut r, version).unwrap_or_else(|error| panic!("v{version}: {error}"));
+    assert_eq!(r.remaining(), 0, "v{version}: bytes are left over");
+    value
+}
+
+fn next(seed: &mut u8) -> u8 {
+    *seed = *seed % 100 + 1;
+    // Above every default, and positive in every type.
+    *seed + 20
+}
+
+impl Sample for bool {
+    fn sample(&self, _seed: &mut u8, _version: i16) -> Self {
+        !self
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty),*) => {$(
+        impl Sample for $type {
+            fn sample(&self, seed: &mut u8, _version: i16) -> Self {
+                <$type>::from_be_bytes([next(seed); size_of::<$type>()])
+            }
+        }
+    )*};
+}
+
+integers!(i8, i16, u16, i32, i64);
+
+impl Sample for Uuid {
+    fn sample(&self, seed: &mut u8, _version: i16) -> Self {
+        Uuid::from_bytes([next(seed); 16])
+    }
+}
+
+impl Sample for &str {
+    fn sample(&self, seed: &mut u8, _version: i16) -> Self {
+        format!("text {}", next(seed)).leak()
+    }
+}
+
+impl Sample for Cow<'_, str> {
+    fn sample(&self, seed: &mut u8, _version: i16) -> Self {
+        Cow::Owned(format!("text {}", next(seed)))
+    }
+}
+
+impl Sample for Bytes {
+    fn sample(&self, seed: &mut u8, _version: i16) -> Self {
+        Bytes::from(vec![next(seed); 5])
+    }
+}
+
+impl<T: Sample + Default> Sample for Option<T> {
+    fn sample(&self, seed: &mut u8, version: i16) -> Self {
+        Some(T::default().sample(seed, version))
+    }
+}
+
+impl<T: Sample + Default> Sample for Vec<T> {
+    fn sample(&self, seed: &mut u8, version: i16) -> Self {
+        let one = T::default();
+        vec![one.sample(seed, version), one.sample(seed, version)]
+    }
+}

@@ -1,0 +1,229 @@
+//! Messages and records, declared once.
+//!
+//! [`structures!`] takes structures as Kafka's message definitions give them, and makes of each a
+//! struct with plain fields, its [`Default`], its [`Codec`](super::codec::Codec) in both directions,
+//! and a test that every version reads back what it wrote:
+//!
+//! ```ignore
+//! structures! {
+//!     versions 0..=3, flexible 2..;
+//!
+//!     /// The comment stays with the struct.
+//!     Topic<'a> {
+//!         // In every version, and never null.
+//!         name: &'a str,
+//!         // From version 1 on. Before, and in `Topic::default()`, it is -1.
+//!         leader_epoch: i32 [1..] = -1,
+//!         // In every version; null from version 2 on. Older ones write null as the empty string.
+//!         note: Option<Cow<'a, str>> [0.., nullable 2..],
+//!         // A tagged field (KIP-482), left out where it has its default.
+//!         is_internal: bool [2.., tag 0],
+//!         partitions: Vec<Partition>,
+//!     }
+//!
+//!     #[derive(Copy)]
+//!     Partition {
+//!         index: i32,
+//!     }
+//! }
+//! ```
+//!
+//! A field's type says what it is on the wire: integers, `bool`, `Uuid`, `&str` and `Cow<str>`
+//! (strings), `Bytes` and `&[u8]`, `Vec` (arrays), other structures, and `Option` of any but the first
+//! three where it can be null. Versions are patterns as in a `match`. The default of a field without one
+//! is its type's. A field is left out in a version that lacks it, whatever it holds. Tagged fields stand
+//! in the order of their tags; unknown ones are skipped.
+//!
+//! What can be read is bounded by [`Reader`](super::Reader): all arrays of a frame draw on one budget.
+
+/// Declares structures: see the [module](self).
+macro_rules! structures {
+    (
+        versions $min:literal ..= $max:literal $(, flexible $flexible:literal ..)?;
+        $(
+            $(#[$attribute:meta])*
+            $name:ident $(<$life:lifetime>)? {
+                $(
+                    $(#[$field_attribute:meta])*
+                    $field:ident: $type:ty
+                    $([$versions:pat $(, nullable $nullable:pat)? $(, tag $tag:literal)?])?
+                    $(= $default:expr)?
+                ),* $(,)?
+            }
+        )*
+    ) => {
+        $(
+            $(#[$attribute])*
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $name $(<$life>)? {
+                $(
+                    $(#[$field_attribute])*
+                    $(#[doc = concat!("\n\nVersions `", stringify!($versions), "`.")])?
+                    pub $field: $type,
+                )*
+            }
+
+            impl $(<$life>)? Default for $name $(<$life>)? {
+                fn default() -> Self {
+                    Self {
+                        $($field: $crate::wire::schema::structures!(@default $($default)?),)*
+                    }
+                }
+            }
+
+            impl<'a> $crate::wire::codec::Codec<'a> for $name $(<$life>)? {
+                fn decode(
+                    r: &mut $crate::wire::Reader<'a>,
+                    version: i16,
+                ) -> Result<Self, $crate::wire::WireError> {
+                    $(
+                        $crate::wire::schema::structures!(@decode r version $field
+                            [$($versions $(, nullable $nullable)? $(, tag $tag)?)?] $($default)?);
+                    )*
+                    $crate::wire::schema::structures!(@decode_tags r version [$($($($tag)?)?)*]
+                        $($field [$($versions $(, tag $tag)?)?])*);
+                    Ok(Self { $($field),* })
+                }
+
+                fn encode(&self, w: &mut $crate::wire::Writer, version: i16) {
+                    $(
+                        $crate::wire::schema::structures!(@encode w version (self.$field)
+                            [$($versions $(, nullable $nullable)? $(, tag $tag)?)?]);
+                    )*
+                    $crate::wire::schema::structures!(@encode_tags w version [$($($($tag)?)?)*]
+                        $((self.$field) ($($default)?) [$($versions $(, tag $tag)?)?])*);
+                }
+            }
+
+            impl<'a> $crate::wire::codec::Nullable<'a> for $name $(<$life>)? {}
+
+            #[cfg(test)]
+            impl $(<$life>)? $crate::wire::round_trip::Sample for $name $(<$life>)? {
+                fn sample(&self, seed: &mut u8, version: i16) -> Self {
+                    Self {
+                        $($field: $crate::wire::schema::structures!(@if_in version
+                            (self.$field.sample(seed, version)) (self.$field.clone())
+                            [$($versions)?]),)*
+                    }
+                }
+
+                fn sayable(&self, version: i16) -> Self {
+                    Self {
+                        $($field: $crate::wire::schema::structures!(@sayable version (self.$field)
+                            [$($versions $(, nullable $nullable)?)?]),)*
+                    }
+                }
+            }
+        )*
+
+        #[cfg(test)]
+        mod round_trip {
+            #[test]
+            fn every_version_reads_back_what_it_wrote() {
+                let flexible: &[i16] = &[$($flexible)?];
+                $($crate::wire::round_trip::check::<super::$name>($min..=$max, flexible);)*
+            }
+        }
+    };
+
+    (@default) => { Default::default() };
+    (@default $default:expr) => { $default };
+
+    // One of two expressions: the field is in this version, or it is not.
+    (@if_in $version:ident ($yes:expr) ($no:expr) []) => { $yes };
+    (@if_in $version:ident ($yes:expr) ($no:expr) [$versions:pat]) => {
+        if matches!($version, $versions) { $yes } else { $no }
+    };
+
+    // A variable for a field: what is read, or the default where there is nothing to read (yet).
+    (@decode $r:ident $version:ident $field:ident [] $($default:expr)?) => {
+        let $field = $crate::wire::codec::Codec::decode($r, $version)?;
+    };
+    (@decode $r:ident $version:ident $field:ident [$versions:pat] $($default:expr)?) => {
+        let $field = if matches!($version, $versions) {
+            $crate::wire::codec::Codec::decode($r, $version)?
+        } else {
+            $crate::wire::schema::structures!(@default $($default)?)
+        };
+    };
+    (@decode $r:ident $version:ident $field:ident [$versions:pat, nullable $nullable:pat]
+        $($default:expr)?) => {
+        let $field = if !matches!($version, $versions) {
+            $crate::wire::schema::structures!(@default $($default)?)
+        } else if matches!($version, $nullable) {
+            $crate::wire::codec::Codec::decode($r, $version)?
+        } else {
+            Some($crate::wire::codec::Codec::decode($r, $version)?)
+        };
+    };
+    (@decode $r:ident $version:ident $field:ident
+        [$versions:pat $(, nullable $nullable:pat)?, tag $tag:literal] $($default:expr)?) => {
+        let mut $field = $crate::wire::schema::structures!(@default $($default)?);
+    };
+
+    (@decode_tags $r:ident $version:ident [] $($field:ident $in:tt)*) => {
+        $r.skip_tagged_fields()?;
+    };
+    (@decode_tags $r:ident $version:ident [$($tags:literal)+] $($field:ident $in:tt)*) => {
+        $r.tagged_fields(|tag, r| {
+            $($crate::wire::schema::structures!(@decode_tag tag r $version $field $in);)*
+            Ok(())
+        })?;
+    };
+    (@decode_tag $tag:ident $r:ident $version:ident $field:ident
+        [$versions:pat, tag $number:literal]) => {
+        if $tag == $number && matches!($version, $versions) {
+            $field = $crate::wire::codec::Codec::decode($r, $version)?;
+        }
+    };
+    (@decode_tag $tag:ident $r:ident $version:ident $field:ident [$($versions:pat)?]) => {};
+
+    (@encode $w:ident $version:ident ($value:expr) []) => {
+        $crate::wire::codec::Codec::encode(&$value, $w, $version);
+    };
+    (@encode $w:ident $version:ident ($value:expr) [$versions:pat]) => {
+        if matches!($version, $versions) {
+            $crate::wire::codec::Codec::encode(&$value, $w, $version);
+        }
+    };
+    (@encode $w:ident $version:ident ($value:expr) [$versions:pat, nullable $nullable:pat]) => {
+        if matches!($version, $versions) {
+            if matches!($version, $nullable) {
+                $crate::wire::codec::Codec::encode(&$value, $w, $version);
+            } else {
+                $crate::wire::codec::encode_never_null(&$value, $w, $version);
+            }
+        }
+    };
+    (@encode $w:ident $version:ident ($value:expr)
+        [$versions:pat $(, nullable $nullable:pat)?, tag $tag:literal]) => {};
+
+    (@encode_tags $w:ident $version:ident [] $(($value:expr) $default:tt $in:tt)*) => {
+        $w.no_tagged_fields();
+    };
+    (@encode_tags $w:ident $version:ident [$($tags:literal)+]
+        $(($value:expr) $default:tt $in:tt)*) => {
+        $w.tagged_fields(|fields| {
+            $($crate::wire::schema::structures!(@encode_tag fields $version ($value) $default $in);)*
+        });
+    };
+    (@encode_tag $fields:ident $version:ident ($value:expr) ($($default:expr)?)
+        [$versions:pat, tag $number:literal]) => {
+        let default = $crate::wire::schema::structures!(@default $($default)?);
+        if matches!($version, $versions) && $crate::wire::codec::differs(&$value, &default) {
+            $fields.field($number, |w| $crate::wire::codec::Codec::encode(&$value, w, $version));
+        }
+    };
+    (@encode_tag $fields:ident $version:ident ($value:expr) $default:tt [$($versions:pat)?]) => {};
+
+    (@sayable $version:ident ($value:expr) [$versions:pat, nullable $nullable:pat]) => {
+        match $version {
+            $nullable => $value.clone(),
+            $versions => Some($value.clone().unwrap_or_default()),
+            _ => $value.clone(),
+        }
+    };
+    (@sayable $version:ident ($value:expr) [$($versions:pat)?]) => { $value.sayable($version) };
+}
+
+pub(crate) use structures;
