@@ -419,8 +419,7 @@ impl Engine {
         report.fetch_session_evictions = sessions.evictions();
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();
-            partition.report_compaction(&mut report.compaction);
-            let counters = partition.counters;
+            partition.report_compaction(&mut report);
             let topic = report
                 .topics
                 .entry(partition.topic.name.clone())
@@ -434,13 +433,10 @@ impl Engine {
                     .log
                     .damage()
                     .offset_count(partition.offsets().start),
-                appended_records: counters.appended_records,
-                appended_batches: counters.appended_batches,
-                appended_bytes: counters.appended_bytes,
-                fetched_bytes: counters.fetched_bytes,
                 log_bytes: partition.log.size_bytes(),
                 segments: partition.log.segment_count() as u64,
                 producers: partition.producer_count() as u64,
+                ..TopicReport::from(&partition.counters)
             });
         }
         report
