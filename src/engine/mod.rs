@@ -9,6 +9,7 @@ pub mod catalog_log;
 pub mod closing;
 pub mod compaction;
 pub mod damage;
+pub mod data_dir;
 pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
