@@ -3,8 +3,9 @@
 
 use super::catalog::{self, Entry, Topic, TopicNameError};
 use super::catalog_log::CatalogLog;
-use super::{Engine, EngineError, limits};
+use super::{Engine, EngineError};
 use crate::config::{ConfigError, Kind, TopicConfig};
+use crate::io::limits;
 use crate::io::seldom::{self, Seldom};
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 //! There is one cleaner for the whole broker, so that its memory and its rate bound all of it. What
 //! fails is told, counted, and tried again, less and less often; nothing is given up.
 
+use super::fetch;
 use super::partition::{Cleaning, Partition};
 use super::stats::{self, ShardReport};
 use super::{Engine, SharedPartition};
@@ -104,7 +105,7 @@ impl Engine {
             };
             match next {
                 Compaction::Nothing => return None,
-                Compaction::Load(job) => self.load(partition, job).await.ok()?,
+                Compaction::Load(job) => fetch::load(self, partition, job).await.ok()?,
                 Compaction::Clean(mut job) => {
                     job.keep_producers(partition.borrow().producers_last_offsets());
                     return Some(*job);

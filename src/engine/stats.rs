@@ -1,6 +1,10 @@
-//! What a shard and its partitions count, and what they report. Each counter is declared once, with the name
-//! and the help that `/metrics` shows: field, kind, name, help.
+//! What a shard and its partitions count, and what they report. A line declares a counter ([`crate::io::counters`]):
+//! field, kind, name, help.
 
+pub use crate::io::counters::{add, sub};
+
+use crate::io::counters::counters;
+use crate::net::counters as net;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -39,98 +43,10 @@ impl Histogram {
     }
 }
 
-/// How a family is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    /// Milliseconds, shown as a gauge of seconds.
-    Millis,
-}
-
-/// A metric family with one sample for each report of type `R`. One without a name is not shown.
-pub struct Family<R> {
-    pub name: &'static str,
-    pub kind: Kind,
-    pub help: &'static str,
-    pub value: fn(&R) -> u64,
-}
-
-/// Declares counters, the report that copies them (beside what is measured when the report is made), the sum
-/// of two reports, and the metric families.
-macro_rules! counters {
-    (
-        $(#[$about:meta])*
-        $Counters:ident($Cell:ty, $get:path) {
-            $($counted:ident: $counted_kind:ident $counted_name:literal $counted_help:literal;)*
-        } besides {
-            $($(#[$counter_doc:meta])* $counter:ident: $Counter:ty,)*
-        }
-        $(#[$report_about:meta])*
-        $Report:ident, $FAMILIES:ident {
-            $($measured:ident: $kind:ident $name:literal $help:literal;)*
-        } besides {
-            $($(#[$field_doc:meta])* $field:ident: $Field:ty,)*
-        }
-    ) => {
-        $(#[$about])*
-        #[derive(Default)]
-        pub struct $Counters {
-            $(#[doc = $counted_help] pub $counted: $Cell,)*
-            $($(#[$counter_doc])* pub $counter: $Counter,)*
-        }
-
-        $(#[$report_about])*
-        #[derive(Clone, Debug, Default)]
-        pub struct $Report {
-            $(#[doc = $counted_help] pub $counted: u64,)*
-            $(#[doc = $help] pub $measured: u64,)*
-            $($(#[$field_doc])* pub $field: $Field,)*
-        }
-
-        impl From<&$Counters> for $Report {
-            fn from(counters: &$Counters) -> $Report {
-                $Report {
-                    $($counted: $get(&counters.$counted),)*
-                    ..$Report::default()
-                }
-            }
-        }
-
-        impl $Report {
-            /// Adds the numbers of another report that have a line in the table.
-            pub fn add(&mut self, other: &$Report) {
-                $(self.$counted += other.$counted;)*
-                $(self.$measured += other.$measured;)*
-            }
-        }
-
-        pub const $FAMILIES: &[Family<$Report>] = &[
-            $(Family {
-                name: $counted_name,
-                kind: Kind::$counted_kind,
-                help: $counted_help,
-                value: |report| report.$counted,
-            },)*
-            $(Family {
-                name: $name,
-                kind: Kind::$kind,
-                help: $help,
-                value: |report| report.$measured,
-            },)*
-        ];
-    };
-}
-
 counters! {
     /// One shard's counters. Plain cells: only the shard's own thread touches them, and others ask for a copy
     /// through the mailbox.
     Stats(Cell<u64>, Cell::get) {
-        connections: Gauge "millstream_connections" "Open client connections.";
-        connections_accepted: Counter "millstream_connections_accepted_total" "Connections taken in.";
-        received_bytes: Counter "millstream_received_bytes_total" "Bytes read from clients.";
-        sent_bytes: Counter "millstream_sent_bytes_total" "Bytes written to clients.";
-        inflight_requests: Gauge "millstream_inflight_requests" "Requests that are not answered yet.";
         parked_fetches: Gauge "millstream_parked_fetches" "Fetches that wait for records.";
         flushes: Counter "millstream_flushes_total" "Flushes of a partition's log.";
         flush_errors: Counter "millstream_flush_errors_total" "Flushes that failed; each stops a log.";
@@ -150,10 +66,8 @@ counters! {
         scrub_rounds: Counter "millstream_scrub_rounds_total" "Scrubs of all segments that came to their end.";
         scrub_last_round_ms: Millis "millstream_scrub_last_round_timestamp_seconds" "When the last scrub of all segments ended; 0 before the first.";
     } besides {
-        /// Connections that were closed by us, by reason.
-        connections_refused: RefCell<BTreeMap<&'static str, u64>>,
-        /// Shared with the budget that it shows.
-        inflight_bytes: Rc<Cell<u64>>,
+        /// Of the shard's connections.
+        net: Rc<net::Counters>,
         flush_latency: RefCell<Histogram>,
         /// By API name: from the frame's arrival to its reply being written.
         request_latency: RefCell<BTreeMap<&'static str, Histogram>>,
@@ -172,7 +86,7 @@ counters! {
         compaction_failed_partitions: Gauge "millstream_compaction_failed_partitions" "Partitions whose last compaction failed.";
     } besides {
         shard: usize,
-        connections_refused: BTreeMap<&'static str, u64>,
+        net: net::Report,
         flush_latency: Histogram,
         request_latency: BTreeMap<&'static str, Histogram>,
         errors: BTreeMap<&'static str, u64>,
@@ -203,26 +117,7 @@ counters! {
     } besides {}
 }
 
-/// Adds to a counter.
-pub fn add(counter: &Cell<u64>, by: u64) {
-    counter.set(counter.get().wrapping_add(by));
-}
-
-/// Takes from a gauge.
-pub fn sub(gauge: &Cell<u64>, by: u64) {
-    gauge.set(gauge.get().saturating_sub(by));
-}
-
 impl Stats {
-    /// Counts a connection that was closed by us.
-    pub fn refuse(&self, reason: &'static str) {
-        *self
-            .connections_refused
-            .borrow_mut()
-            .entry(reason)
-            .or_default() += 1;
-    }
-
     /// Counts a reply with an error.
     pub fn error(&self, name: &'static str) {
         *self.errors.borrow_mut().entry(name).or_default() += 1;
@@ -241,8 +136,7 @@ impl Stats {
     pub fn report(&self, shard: usize) -> ShardReport {
         ShardReport {
             shard,
-            inflight_bytes: self.inflight_bytes.get(),
-            connections_refused: self.connections_refused.borrow().clone(),
+            net: self.net.report(),
             flush_latency: *self.flush_latency.borrow(),
             request_latency: self.request_latency.borrow().clone(),
             errors: self.errors.borrow().clone(),

@@ -4,11 +4,13 @@ use super::Reports;
 use crate::config::Durability;
 use crate::coordinator::groups::lag::{self, Lag, LagReport};
 use crate::engine::Engine;
-use crate::engine::limits::LIMITS;
 use crate::engine::stats::{
-    BUCKETS_US, Family, Histogram, Kind, SHARD_FAMILIES, ShardReport, TOPIC_FAMILIES, TopicReport,
+    BUCKETS_US, Histogram, SHARD_FAMILIES, ShardReport, TOPIC_FAMILIES, TopicReport,
 };
+use crate::io::counters::{Family, Kind};
+use crate::io::limits::LIMITS;
 use crate::io::{map, process};
+use crate::net::counters::FAMILIES as NET_FAMILIES;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
@@ -72,13 +74,16 @@ fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
         .map(|report| (report.shard, report))
         .collect();
     page.table(SHARD_FAMILIES, "shard", &labeled);
+    let connections = reports.iter().map(|report| (report.shard, &report.net));
+    let connections: Vec<_> = connections.collect();
+    page.table(NET_FAMILIES, "shard", &connections);
     page.family(
         "millstream_connections_closed_total",
         "counter",
         "Connections that the broker closed, by reason.",
     );
     for report in reports {
-        for (reason, count) in &report.connections_refused {
+        for (reason, count) in &report.net.refused {
             page.sample("", &[("shard", &report.shard), ("reason", reason)], count);
         }
     }

@@ -5,14 +5,13 @@
 //! header is version 0 whatever the version of the request.
 
 use super::context::Context;
-use super::header::RequestHeader;
 use std::borrow::Cow;
 
 use super::api::{APIS, Api};
 use super::error::ErrorCode;
 use super::schema::message;
+use crate::wire::Wire;
 use crate::wire::Writer;
-use crate::wire::codec::Codec;
 
 message! {
     ApiVersions 0..=4, flexible 3..;
@@ -115,9 +114,9 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
     response
 }
 
-/// The answer to a version that is too high; its body is not read.
-pub fn unsupported_version(header: &RequestHeader<'_>) -> Writer {
-    let mut writer = header.reply_v0();
+/// The answer to a version that is too high, in version 0; the request's body is not read (KIP-511).
+pub fn unsupported_version(correlation_id: i32) -> Writer {
+    let mut writer = super::api::start_reply(correlation_id, false, false);
     Response::unsupported_version().encode(&mut writer, 0);
     writer
 }

@@ -1,8 +1,8 @@
 //! The listening sockets: one for each shard on one port, between which the kernel spreads
 //! connections (SO_REUSEPORT).
 
-use super::connection;
-use super::limits::{Net, Peer};
+use super::connections::Connections;
+use super::stream::Peer;
 use crate::config::HostPort;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
@@ -71,12 +71,18 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts connections until the shard is told to stop.
+/// Accepts connections until the shard is told to stop. `serve` speaks with each until it ends.
 ///
 /// This waits for readiness rather than in the ring: when the process is killed, the kernel ends the
 /// ring's operations only after a while, and until then an accept in the ring would keep the port
 /// from the next broker.
-pub async fn accept_loop(net: Rc<Net>, listener: TcpListener) {
+pub async fn accept_loop<F>(
+    connections: Rc<Connections>,
+    listener: TcpListener,
+    serve: impl Fn(Rc<Peer>) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -87,10 +93,10 @@ pub async fn accept_loop(net: Rc<Net>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = net.engine.stopped() => return,
+            () = connections.stop.wait() => return,
         };
         match accepted.and_then(|(stream, address)| Ok((into_ring(stream)?, address))) {
-            Ok((stream, address)) => take_in(&net, stream, address),
+            Ok((stream, address)) => take_in(&connections, stream, address, &serve),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -113,15 +119,24 @@ fn into_ring(stream: tokio::net::TcpStream) -> io::Result<TcpStream> {
     Ok(TcpStream::from_std(stream))
 }
 
-fn take_in(net: &Rc<Net>, stream: TcpStream, address: SocketAddr) {
-    let peer = Rc::new(Peer::new(address, stream));
-    let Some(id) = net.admit(&peer) else {
+fn take_in<F>(
+    connections: &Rc<Connections>,
+    stream: TcpStream,
+    address: SocketAddr,
+    serve: impl Fn(Rc<Peer>) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let counters = Rc::clone(&connections.counters);
+    let peer = Rc::new(Peer::new(address, stream, counters));
+    let Some(id) = connections.admit(&peer) else {
         return;
     };
-    let net = Rc::clone(net);
+    let connections = Rc::clone(connections);
+    let served = serve(peer);
     tokio_uring::spawn(async move {
-        connection::serve(&net, &peer).await;
-        net.release(id);
+        served.await;
+        connections.release(id);
     });
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use millstream::kafka::api::{Api, ApiKey};
-use millstream::kafka::header::RequestHeader;
+use millstream::kafka::dispatch::RequestHeader;
 use millstream::kafka::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -12,7 +12,7 @@ use millstream::kafka::{
     list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
-use millstream::wire::codec::Codec;
+use millstream::wire::Wire;
 use millstream::wire::{Reader, WireError};
 use proptest::prelude::*;
 
