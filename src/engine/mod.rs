@@ -10,6 +10,7 @@ pub mod catalog_log;
 pub mod closing;
 pub mod compaction;
 pub mod damage;
+pub mod data_dir;
 pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
@@ -389,8 +390,7 @@ impl Engine {
         report.fetch_session_evictions = sessions.evictions();
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();
-            partition.report_compaction(&mut report.compaction);
-            let counters = partition.counters;
+            partition.report_compaction(&mut report);
             let topic = report
                 .topics
                 .entry(partition.topic.name.clone())
@@ -404,13 +404,10 @@ impl Engine {
                     .log
                     .damage()
                     .offset_count(partition.offsets().start),
-                appended_records: counters.appended_records,
-                appended_batches: counters.appended_batches,
-                appended_bytes: counters.appended_bytes,
-                fetched_bytes: counters.fetched_bytes,
                 log_bytes: partition.log.size_bytes(),
                 segments: partition.log.segment_count() as u64,
                 producers: partition.producer_count() as u64,
+                ..TopicReport::from(&partition.counters)
             });
         }
         report

@@ -177,6 +177,10 @@ fn markdown_row(api: &Api) -> String {
 mod tests {
     use super::*;
 
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+    const BEGIN: &str = "<!-- api table: begin -->\n";
+    const END: &str = "<!-- api table: end -->\n";
+
     #[test]
     fn the_page_on_disk_has_this_table() {
         let page = std::fs::read_to_string(DOCS).expect("docs/protocol.md");
