@@ -9,7 +9,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream::kafka::api::{APIS, ApiKey};
 use millstream::kafka::dispatch::RequestHeader;
-use millstream::wire::codec::Codec;
+use millstream::wire::Wire;
 use millstream::wire::{Reader, WireError};
 use millstream::kafka::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use crate::wire::codec::Codec;
+use crate::wire::Wire;
 use crate::wire::schema::structures;
 use crate::wire::{Reader, WireError};
 

@@ -15,8 +15,7 @@ use super::{
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
-use crate::wire::codec::Codec;
-use crate::wire::{Reader, WireError};
+use crate::wire::{Reader, Wire, WireError};
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -49,9 +48,7 @@ pub async fn dispatch(
     let version = header.api_version;
     if !api.serves(version) {
         if api.key == ApiKey::ApiVersions && version > api.max_version {
-            // In version 0, which every client can read (KIP-511).
-            let mut writer = api.reply(0, header.correlation_id);
-            api_versions::Response::unsupported_version().encode(&mut writer, 0);
+            let writer = api_versions::unsupported_version(header.correlation_id);
             let outcome = Outcome::Now(Answer::of(writer));
             return Ok(Dispatched {
                 api: api.name,
@@ -97,16 +94,22 @@ pub async fn dispatch(
     }
     // Those that take their place in order and finish their reply later.
     macro_rules! begin {
-        ($decode:path, $handle:path) => {{
-            let request = $decode(&mut reader, version).map_err(malformed)?;
-            $handle(&context, request).await
+        ($module:ident) => {{
+            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
+            $module::handle(&context, request).await
         }};
     }
     let outcome = match api.key {
-        ApiKey::Produce => begin!(produce::decode, produce::handle),
-        ApiKey::Fetch => begin!(fetch::decode, fetch::handle),
-        ApiKey::JoinGroup => begin!(join_group::Request::decode, join_group::handle),
-        ApiKey::SyncGroup => begin!(sync_group::Request::decode, sync_group::handle),
+        ApiKey::Produce => {
+            let request = produce::decode(&mut reader, version).map_err(malformed)?;
+            produce::handle(&context, request).await
+        }
+        ApiKey::Fetch => {
+            let request = fetch::decode(&mut reader, version).map_err(malformed)?;
+            fetch::handle(&context, request).await
+        }
+        ApiKey::JoinGroup => begin!(join_group),
+        ApiKey::SyncGroup => begin!(sync_group),
         ApiKey::Heartbeat => answer!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),

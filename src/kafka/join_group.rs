@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::error::ErrorCode;
 use super::schema::message;
-use crate::wire::codec::Codec;
+use crate::wire::Wire;
 use crate::wire::cut_to;
 
 message! {

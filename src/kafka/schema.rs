@@ -1,7 +1,7 @@
 //! The declaration of an API's messages, and what the protocol's fields need beyond the wire's own.
 
 use super::error::ErrorCode;
-use crate::wire::codec::Codec;
+use crate::wire::Wire;
 use crate::wire::{Reader, WireError, Writer};
 
 /// Declares the messages of an API, once: structures as in [`crate::wire::schema`], below the API's name
@@ -45,7 +45,7 @@ macro_rules! message {
 pub(super) use message;
 
 /// An error that we do not know is the one that says nothing.
-impl<'a> Codec<'a> for ErrorCode {
+impl<'a> Wire<'a> for ErrorCode {
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         Ok(ErrorCode::from_code(r.i16()?).unwrap_or(ErrorCode::UnknownServerError))
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::error::ErrorCode;
 use super::schema::message;
-use crate::wire::codec::Codec;
+use crate::wire::Wire;
 
 message! {
     SyncGroup 0..=5, flexible 4..;

@@ -8,14 +8,15 @@
 //!
 //! All integers are big-endian, except in varints.
 
-pub mod codec;
 mod reader;
 #[cfg(test)]
 pub mod round_trip;
 pub mod schema;
+pub mod types;
 mod writer;
 
 pub use reader::Reader;
+pub use types::{Nullable, Wire};
 pub use writer::{Reply, TaggedFields, Writer, cut_to};
 
 /// Bytes of the length prefix that stands before every frame, in both directions.

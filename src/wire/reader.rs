@@ -19,6 +19,10 @@ const ARRAY_BYTES_FLOOR: usize = 256 * 1024;
 /// things, and an answer takes many times what it answers.
 const ARRAY_BYTES_CEILING: usize = 32 * 1024 * 1024;
 
+/// Memory that the arrays of a record of an internal topic may take, in bytes for each byte of the record.
+/// No structure takes more, so no sound record is refused.
+const ARRAY_BYTES_PER_RECORD_BYTE: usize = 16;
+
 /// A cursor over one frame, or one record of an internal topic.
 ///
 /// Strings borrow from the frame and byte fields are slices that share it, so reading copies
@@ -45,19 +49,23 @@ impl<'a> Reader<'a> {
     pub fn new(frame: &'a Bytes, flexible: bool) -> Self {
         Self {
             shared: Some(frame),
+            budget_bytes: Self::array_budget_bytes(frame.len()),
             ..Self::over(frame, flexible)
         }
     }
 
-    /// A reader at the start of bytes that nobody shares. Byte fields are read with
+    /// A reader at the start of a record of an internal topic. Byte fields are read with
     /// [`Reader::borrowed_bytes`], for [`Reader::bytes`] would copy them.
-    pub fn over(frame: &'a [u8], flexible: bool) -> Self {
+    ///
+    /// Arrays may take more than a frame's: a record that was once written must be readable, and no
+    /// stranger wrote it.
+    pub fn over(record: &'a [u8], flexible: bool) -> Self {
         Self {
-            frame,
+            frame: record,
             shared: None,
             position: 0,
-            end: frame.len(),
-            budget_bytes: Self::array_budget_bytes(frame.len()),
+            end: record.len(),
+            budget_bytes: record.len().saturating_mul(ARRAY_BYTES_PER_RECORD_BYTE),
             flexible,
         }
     }

@@ -1,7 +1,7 @@
 //! Messages and records, declared once.
 //!
 //! [`structures!`] takes structures as Kafka's message definitions give them, and makes of each a
-//! struct with plain fields, its [`Default`], its [`Codec`](super::codec::Codec) in both directions,
+//! struct with plain fields, its [`Default`], its [`Wire`](super::Wire) in both directions,
 //! and a test that every version reads back what it wrote:
 //!
 //! ```ignore
@@ -71,7 +71,7 @@ macro_rules! structures {
                 }
             }
 
-            impl<'a> $crate::wire::codec::Codec<'a> for $name $(<$life>)? {
+            impl<'a> $crate::wire::Wire<'a> for $name $(<$life>)? {
                 fn decode(
                     r: &mut $crate::wire::Reader<'a>,
                     version: i16,
@@ -95,7 +95,7 @@ macro_rules! structures {
                 }
             }
 
-            impl<'a> $crate::wire::codec::Nullable<'a> for $name $(<$life>)? {}
+            impl<'a> $crate::wire::Nullable<'a> for $name $(<$life>)? {}
 
             #[cfg(test)]
             impl $(<$life>)? $crate::wire::round_trip::Sample for $name $(<$life>)? {
@@ -137,11 +137,11 @@ macro_rules! structures {
 
     // A variable for a field: what is read, or the default where there is nothing to read (yet).
     (@decode $r:ident $version:ident $field:ident [] $($default:expr)?) => {
-        let $field = $crate::wire::codec::Codec::decode($r, $version)?;
+        let $field = $crate::wire::Wire::decode($r, $version)?;
     };
     (@decode $r:ident $version:ident $field:ident [$versions:pat] $($default:expr)?) => {
         let $field = if matches!($version, $versions) {
-            $crate::wire::codec::Codec::decode($r, $version)?
+            $crate::wire::Wire::decode($r, $version)?
         } else {
             $crate::wire::schema::structures!(@default $($default)?)
         };
@@ -151,9 +151,9 @@ macro_rules! structures {
         let $field = if !matches!($version, $versions) {
             $crate::wire::schema::structures!(@default $($default)?)
         } else if matches!($version, $nullable) {
-            $crate::wire::codec::Codec::decode($r, $version)?
+            $crate::wire::Wire::decode($r, $version)?
         } else {
-            Some($crate::wire::codec::Codec::decode($r, $version)?)
+            Some($crate::wire::Wire::decode($r, $version)?)
         };
     };
     (@decode $r:ident $version:ident $field:ident
@@ -173,25 +173,25 @@ macro_rules! structures {
     (@decode_tag $tag:ident $r:ident $version:ident $field:ident
         [$versions:pat, tag $number:literal]) => {
         if $tag == $number && matches!($version, $versions) {
-            $field = $crate::wire::codec::Codec::decode($r, $version)?;
+            $field = $crate::wire::Wire::decode($r, $version)?;
         }
     };
     (@decode_tag $tag:ident $r:ident $version:ident $field:ident [$($versions:pat)?]) => {};
 
     (@encode $w:ident $version:ident ($value:expr) []) => {
-        $crate::wire::codec::Codec::encode(&$value, $w, $version);
+        $crate::wire::Wire::encode(&$value, $w, $version);
     };
     (@encode $w:ident $version:ident ($value:expr) [$versions:pat]) => {
         if matches!($version, $versions) {
-            $crate::wire::codec::Codec::encode(&$value, $w, $version);
+            $crate::wire::Wire::encode(&$value, $w, $version);
         }
     };
     (@encode $w:ident $version:ident ($value:expr) [$versions:pat, nullable $nullable:pat]) => {
         if matches!($version, $versions) {
             if matches!($version, $nullable) {
-                $crate::wire::codec::Codec::encode(&$value, $w, $version);
+                $crate::wire::Wire::encode(&$value, $w, $version);
             } else {
-                $crate::wire::codec::encode_never_null(&$value, $w, $version);
+                $crate::wire::types::encode_never_null(&$value, $w, $version);
             }
         }
     };
@@ -210,8 +210,8 @@ macro_rules! structures {
     (@encode_tag $fields:ident $version:ident ($value:expr) ($($default:expr)?)
         [$versions:pat, tag $number:literal]) => {
         let default = $crate::wire::schema::structures!(@default $($default)?);
-        if matches!($version, $versions) && $crate::wire::codec::differs(&$value, &default) {
-            $fields.field($number, |w| $crate::wire::codec::Codec::encode(&$value, w, $version));
+        if matches!($version, $versions) && $crate::wire::types::differs(&$value, &default) {
+            $fields.field($number, |w| $crate::wire::Wire::encode(&$value, w, $version));
         }
     };
     (@encode_tag $fields:ident $version:ident ($value:expr) $default:tt [$($versions:pat)?]) => {};

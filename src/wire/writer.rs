@@ -41,6 +41,8 @@ pub struct Writer {
     /// Each shared slice with the length that `own` had when it was put.
     shared: Vec<(usize, Bytes)>,
     flexible: bool,
+    /// Length of the longest string that had to be cut; 0 if none had.
+    cut_bytes: usize,
 }
 
 impl Writer {
@@ -50,6 +52,7 @@ impl Writer {
             own: BytesMut::new(),
             shared: Vec::new(),
             flexible,
+            cut_bytes: 0,
         }
     }
 
@@ -59,8 +62,7 @@ impl Writer {
         own.put_bytes(0, SIZE_PREFIX_BYTES);
         Self {
             own,
-            shared: Vec::new(),
-            flexible,
+            ..Self::new(flexible)
         }
     }
 
@@ -81,11 +83,17 @@ impl Writer {
     }
 
     /// What was written, in one piece.
-    pub fn into_vec(self) -> Vec<u8> {
-        if self.shared.is_empty() {
-            return self.own.into();
+    ///
+    /// # Errors
+    /// `StringTooLong` when a string had to be cut: a reply bears that, a record does not.
+    pub fn into_vec(self) -> Result<Vec<u8>, WireError> {
+        if self.cut_bytes > 0 {
+            return Err(WireError::StringTooLong(self.cut_bytes));
         }
-        self.into_parts().concat()
+        if self.shared.is_empty() {
+            return Ok(self.own.into());
+        }
+        Ok(self.into_parts().concat())
     }
 
     fn into_parts(self) -> Vec<Bytes> {
@@ -178,7 +186,7 @@ impl Writer {
     }
 
     pub fn nullable_string(&mut self, value: Option<&str>) {
-        let value = value.map(|value| cut_to(value, STRING_BYTES_MAX));
+        let value = value.map(|value| self.cut_if_too_long(value));
         if self.flexible {
             self.compact_length(value.map(str::len));
         } else {
@@ -252,10 +260,19 @@ impl Writer {
 
     fn append(&mut self, fragment: Self) {
         let base = self.own.len();
+        self.cut_bytes = self.cut_bytes.max(fragment.cut_bytes);
         self.own.put_slice(&fragment.own);
         let moved = fragment.shared.into_iter();
         self.shared
             .extend(moved.map(|(position, slice)| (base + position, slice)));
+    }
+
+    fn cut_if_too_long<'v>(&mut self, value: &'v str) -> &'v str {
+        if value.len() <= STRING_BYTES_MAX {
+            return value;
+        }
+        self.cut_bytes = self.cut_bytes.max(value.len());
+        cut_to(value, STRING_BYTES_MAX)
     }
 
     /// The length of an array or of bytes; `None` is null.
@@ -324,7 +341,7 @@ mod tests {
 
         let mut writer = Writer::new(true);
         writer.i16(-2);
-        assert_eq!(writer.into_vec(), b"\xff\xfe");
+        assert_eq!(writer.into_vec().unwrap(), b"\xff\xfe");
     }
 
     #[test]
@@ -349,7 +366,7 @@ mod tests {
         assert_eq!(whole[..4], 17u32.to_be_bytes());
         let fields = b"\x00\x00\x00\x08\x01\x01\x01\x01\x01\x02\x02\x02\x09\x00\x00\x00\x00";
         assert_eq!(whole[4..], *fields);
-        assert_eq!(write(Writer::new(false)).into_vec(), fields);
+        assert_eq!(write(Writer::new(false)).into_vec().unwrap(), fields);
     }
 
     #[test]
@@ -360,7 +377,8 @@ mod tests {
             fields.field(0, |w| w.i8(4));
             fields.field(3, |w| w.shared_bytes(&[slice]));
         });
-        assert_eq!(writer.into_vec(), b"\x02\x00\x01\x04\x03\x04\x04xyz");
+        let fields = writer.into_vec().unwrap();
+        assert_eq!(fields, b"\x02\x00\x01\x04\x03\x04\x04xyz");
     }
 
     #[test]
@@ -380,7 +398,7 @@ mod tests {
             let mut writer = Writer::new(true);
             writer.varint(value);
             writer.varlong(i64::from(value) << 31);
-            let frame = Bytes::from(writer.into_vec());
+            let frame = Bytes::from(writer.into_vec().unwrap());
             let mut reader = Reader::new(&frame, true);
             assert_eq!(reader.varint(), Ok(value));
             assert_eq!(reader.varlong(), Ok(i64::from(value) << 31));
@@ -391,11 +409,25 @@ mod tests {
     fn a_string_too_long_for_the_protocol_is_cut_at_a_character() {
         let long = "é".repeat(STRING_BYTES_MAX);
         for flexible in [false, true] {
-            let mut writer = Writer::new(flexible);
+            let mut writer = Writer::frame(flexible);
             writer.string(&long);
-            let frame = Bytes::from(writer.into_vec());
+            let frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(4..);
             let text = Reader::new(&frame, flexible).string().unwrap().to_owned();
             assert_eq!(text.len(), STRING_BYTES_MAX - 1);
         }
+    }
+
+    #[test]
+    fn a_record_with_a_string_too_long_is_refused() {
+        let long = "x".repeat(STRING_BYTES_MAX + 1);
+        let error = Err(WireError::StringTooLong(long.len()));
+        let mut writer = Writer::new(false);
+        writer.nullable_string(Some(&long));
+        writer.string("short");
+        assert_eq!(writer.into_vec(), error);
+
+        let mut writer = Writer::new(true);
+        writer.tagged_fields(|fields| fields.field(0, |w| w.string(&long)));
+        assert_eq!(writer.into_vec(), error);
     }
 }

@@ -16,7 +16,7 @@ use millstream::kafka::{
     incremental_alter_configs, list_config_resources, list_partition_reassignments,
     offset_for_leader_epoch, update_features,
 };
-use millstream::wire::codec::Codec;
+use millstream::wire::Wire;
 
 use super::{frame, future, open, text, topic_name, versions};
 

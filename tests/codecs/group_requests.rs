@@ -11,8 +11,8 @@ use millstream::kafka::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+use millstream::wire::Wire;
 use millstream::wire::WireError;
-use millstream::wire::codec::Codec;
 
 use super::{frame, future, open, text, topic_name, versions};
 

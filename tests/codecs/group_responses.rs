@@ -13,7 +13,7 @@ use millstream::kafka::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
-use millstream::wire::codec::Codec;
+use millstream::wire::Wire;
 
 use super::{reply, text, topic_name, versions};
 

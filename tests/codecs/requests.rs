@@ -16,7 +16,7 @@ use millstream::kafka::{
     describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
     metadata, produce,
 };
-use millstream::wire::codec::Codec;
+use millstream::wire::Wire;
 use uuid::Uuid;
 
 use super::{DIRECTORY_ID, TOPIC_ID, frame, future, is_flexible, open, text, versions};

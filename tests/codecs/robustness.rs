@@ -12,7 +12,7 @@ use millstream::kafka::{
     list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
-use millstream::wire::codec::Codec;
+use millstream::wire::Wire;
 use millstream::wire::{Reader, WireError};
 use proptest::prelude::*;
 

@@ -5,7 +5,8 @@ use super::classic::messages::{GroupSnapshot, MemberSnapshot, Protocol};
 use super::offsets::CommittedOffset;
 use crate::coordinator::records::Record;
 use crate::coordinator::records::offsets_format::{
-    FormatError, GroupKey, GroupValue, Key, MemberValue, OffsetKey, OffsetValue,
+    FormatError, GroupKey, GroupValue, Key, MemberValue, OffsetKey, OffsetValue, decode_value,
+    encode_value,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -27,11 +28,11 @@ pub fn offset_record(
     partition: u32,
     offset: Option<&CommittedOffset>,
 ) -> Result<Record, FormatError> {
-    let key = OffsetKey {
+    let key = Key::Offset(OffsetKey {
         group,
         topic,
         partition: partition as i32,
-    };
+    });
     let value = offset.map(|offset| OffsetValue {
         offset: offset.offset,
         leader_epoch: offset.leader_epoch,
@@ -44,7 +45,9 @@ pub fn offset_record(
         Some(_) => OFFSET_VALUE_VERSION_WITH_EXPIRY,
         None => OFFSET_VALUE_VERSION,
     };
-    let value = value.map(|value| value.encode(version)).transpose()?;
+    let value = value
+        .map(|value| encode_value(&value, version))
+        .transpose()?;
     Ok((Some(key.encode()?), value))
 }
 
@@ -72,10 +75,10 @@ pub fn group_record(group: &str, snapshot: Option<&GroupSnapshot>) -> Result<Rec
             current_state_timestamp: snapshot.state_since_ms,
             members: members.collect(),
         };
-        value.encode(GROUP_VALUE_VERSION)
+        encode_value(&value, GROUP_VALUE_VERSION)
     };
     let value = snapshot.map(encode).transpose()?;
-    Ok((Some(GroupKey { group }.encode()?), value))
+    Ok((Some(Key::Group(GroupKey { group }).encode()?), value))
 }
 
 /// The format has one subscription for a member: that of the protocol that was chosen.
@@ -115,7 +118,7 @@ impl StoredGroups {
     fn apply_offset(&mut self, key: &OffsetKey<'_>, value: Option<&[u8]>) {
         let group = self.groups.entry(key.group.to_owned()).or_default();
         let partition = (key.topic.to_owned(), key.partition as u32);
-        match value.map(OffsetValue::decode) {
+        match value.map(decode_value::<OffsetValue>) {
             None => {
                 group.offsets.remove(&partition);
             }
@@ -138,7 +141,7 @@ impl StoredGroups {
 
     fn apply_group(&mut self, key: &GroupKey<'_>, value: Option<&[u8]>) {
         let group = self.groups.entry(key.group.to_owned()).or_default();
-        match value.map(GroupValue::decode) {
+        match value.map(decode_value::<GroupValue>) {
             None => group.snapshot = None,
             Some(Ok(value)) => group.snapshot = Some(snapshot_of(&value)),
             Some(Err(error)) => {

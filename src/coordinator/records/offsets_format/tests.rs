@@ -74,13 +74,13 @@ fn group_value(version: i16) -> GroupValue<'static> {
 #[test]
 fn keys() {
     assert_eq!(Key::decode(OFFSET_KEY), Ok(Key::Offset(offset_key())));
-    assert_eq!(offset_key().encode().unwrap(), OFFSET_KEY);
+    assert_eq!(Key::Offset(offset_key()).encode().unwrap(), OFFSET_KEY);
     let version_0 = [b"\0\0", &OFFSET_KEY[2..]].concat();
     assert_eq!(Key::decode(&version_0), Ok(Key::Offset(offset_key())));
 
     let group = GroupKey { group: "g" };
     assert_eq!(Key::decode(GROUP_KEY), Ok(Key::Group(group)));
-    assert_eq!(group.encode().unwrap(), GROUP_KEY);
+    assert_eq!(Key::Group(group).encode().unwrap(), GROUP_KEY);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn keys_of_other_kinds_of_records_are_told_apart() {
 fn offsets_in_every_version() {
     for (version, bytes) in (0..).zip(OFFSET_VALUES) {
         let value = offset_value(version);
-        assert_eq!(OffsetValue::decode(bytes), Ok(value), "v{version}");
+        assert_eq!(decode_value::<OffsetValue>(bytes), Ok(value), "v{version}");
         // Fields that a version does not have are left out.
         let full = OffsetValue {
             leader_epoch: 5,
@@ -104,7 +104,7 @@ fn offsets_in_every_version() {
             topic_id: TOPIC_ID,
             ..value
         };
-        assert_eq!(full.encode(version).unwrap(), bytes, "v{version}");
+        assert_eq!(encode_value(&full, version).unwrap(), bytes, "v{version}");
     }
 }
 
@@ -112,8 +112,12 @@ fn offsets_in_every_version() {
 fn groups_in_every_version() {
     for (version, bytes) in (0..).zip(GROUP_VALUES) {
         let value = group_value(version);
-        assert_eq!(GroupValue::decode(bytes), Ok(value), "v{version}");
-        assert_eq!(group_value(4).encode(version).unwrap(), bytes, "v{version}");
+        assert_eq!(decode_value::<GroupValue>(bytes), Ok(value), "v{version}");
+        assert_eq!(
+            encode_value(&group_value(4), version).unwrap(),
+            bytes,
+            "v{version}"
+        );
     }
 }
 
@@ -126,13 +130,26 @@ fn an_empty_group_has_neither_protocol_nor_leader() {
         ..group_value(4)
     };
     for version in 2..=VALUE_VERSION_MAX {
-        let bytes = empty.encode(version).unwrap();
-        assert_eq!(GroupValue::decode(&bytes).as_ref(), Ok(&empty));
+        let bytes = encode_value(&empty, version).unwrap();
+        assert_eq!(decode_value::<GroupValue>(&bytes).as_ref(), Ok(&empty));
     }
     assert_eq!(
-        empty.encode(3).unwrap(),
+        encode_value(&empty, 3).unwrap(),
         b"\0\x03\0\x08consumer\0\0\0\x06\xff\xff\xff\xff\0\0\0\0\0\0\0\x07\0\0\0\0"
     );
+}
+
+#[test]
+fn a_group_of_the_smallest_members_reads_back_however_many_they_are() {
+    let group = GroupValue {
+        members: vec![MemberValue::default(); 100_000],
+        ..GroupValue::default()
+    };
+    for version in 0..=VALUE_VERSION_MAX {
+        let bytes = encode_value(&group, version).unwrap();
+        let members = decode_value::<GroupValue>(&bytes).map(|group| group.members.len());
+        assert_eq!(members, Ok(100_000), "v{version}");
+    }
 }
 
 #[test]
@@ -141,11 +158,11 @@ fn an_offset_of_version_4_may_have_no_topic_id_and_unknown_tags() {
         topic_id: Uuid::nil(),
         ..offset_value(4)
     };
-    let bytes = nameless.encode(4).unwrap();
-    assert_eq!(OffsetValue::decode(&bytes), Ok(nameless));
+    let bytes = encode_value(&nameless, 4).unwrap();
+    assert_eq!(decode_value::<OffsetValue>(&bytes), Ok(nameless));
     let known = &bytes[..bytes.len() - 1];
     let tagged = [known, b"\x01\x05\x02xy"].concat();
-    assert_eq!(OffsetValue::decode(&tagged), Ok(nameless));
+    assert_eq!(decode_value::<OffsetValue>(&tagged), Ok(nameless));
 }
 
 #[test]
@@ -153,10 +170,10 @@ fn versions_that_there_are_not() {
     for version in [-1, 5, i16::MAX] {
         let error = FormatError::UnknownVersion(version);
         let bytes = version.to_be_bytes();
-        assert_eq!(OffsetValue::decode(&bytes), Err(error));
-        assert_eq!(GroupValue::decode(&bytes), Err(error));
-        assert_eq!(offset_value(4).encode(version), Err(error));
-        assert_eq!(group_value(4).encode(version), Err(error));
+        assert_eq!(decode_value::<OffsetValue>(&bytes), Err(error));
+        assert_eq!(decode_value::<GroupValue>(&bytes), Err(error));
+        assert_eq!(encode_value(&offset_value(4), version), Err(error));
+        assert_eq!(encode_value(&group_value(4), version), Err(error));
     }
 }
 
@@ -164,13 +181,22 @@ fn versions_that_there_are_not() {
 fn records_cut_short_anywhere_are_errors() {
     let cut = |whole: &'static [u8]| (0..whole.len()).map(move |length| &whole[..length]);
     for key in cut(OFFSET_KEY).chain(cut(GROUP_KEY)) {
-        assert_eq!(Key::decode(key), Err(FormatError::Truncated));
+        assert_eq!(
+            Key::decode(key),
+            Err(FormatError::Wire(WireError::Truncated))
+        );
     }
     for value in OFFSET_VALUES.into_iter().flat_map(cut) {
-        assert_eq!(OffsetValue::decode(value), Err(FormatError::Truncated));
+        assert_eq!(
+            decode_value::<OffsetValue>(value),
+            Err(FormatError::Wire(WireError::Truncated))
+        );
     }
     for value in GROUP_VALUES.into_iter().flat_map(cut) {
-        assert_eq!(GroupValue::decode(value), Err(FormatError::Truncated));
+        assert_eq!(
+            decode_value::<GroupValue>(value),
+            Err(FormatError::Wire(WireError::Truncated))
+        );
     }
 }
 
@@ -178,21 +204,27 @@ fn records_cut_short_anywhere_are_errors() {
 fn a_claim_of_two_billion_members_fails_before_anything_is_reserved() {
     let classic = b"\0\0\0\0\0\0\0\x06\xff\xff\xff\xff\x7f\xff\xff\xff";
     let flexible = b"\0\x04\x01\0\0\0\x06\0\0\0\0\0\0\0\0\0\x07\xff\xff\xff\xff\x0f";
-    assert_eq!(GroupValue::decode(classic), Err(FormatError::Truncated));
-    assert_eq!(GroupValue::decode(flexible), Err(FormatError::Truncated));
+    assert_eq!(
+        decode_value::<GroupValue>(classic),
+        Err(FormatError::Wire(WireError::Truncated))
+    );
+    assert_eq!(
+        decode_value::<GroupValue>(flexible),
+        Err(FormatError::Wire(WireError::Truncated))
+    );
 }
 
 #[test]
 fn a_string_that_the_format_cannot_say_is_refused() {
     let long = "x".repeat(1 << 15);
-    let error = Err(FormatError::StringTooLong(1 << 15));
-    assert_eq!(GroupKey { group: &long }.encode(), error);
+    let error = Err(FormatError::Wire(WireError::StringTooLong(1 << 15)));
+    assert_eq!(Key::Group(GroupKey { group: &long }).encode(), error);
     for version in 0..=VALUE_VERSION_MAX {
         let value = OffsetValue {
             metadata: &long,
             ..offset_value(version)
         };
-        assert_eq!(value.encode(version), error);
+        assert_eq!(encode_value(&value, version), error);
     }
 }
 
@@ -204,7 +236,7 @@ proptest! {
     ) {
         let record = [&[0, version], &content[..]].concat();
         let _ = Key::decode(&record);
-        let _ = OffsetValue::decode(&record);
-        let _ = GroupValue::decode(&record);
+        let _ = decode_value::<OffsetValue>(&record);
+        let _ = decode_value::<GroupValue>(&record);
     }
 }

@@ -1,4 +1,4 @@
-//! What has a form on the wire: the fields of messages, and the messages themselves.
+//! The types that have a form on the wire: fields of messages, and messages themselves.
 
 use super::{Reader, WireError, Writer};
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 /// costs less than one more part of the reply.
 const SHARED_BYTES_MIN: usize = 4096;
 
-/// A type that can be read and written. What it looks like may depend on the version of the message.
+/// A type that can be read and written. Its form may depend on the version of the message.
 ///
 /// `'a` is the life of the frame that is read: strings borrow from it.
-pub trait Codec<'a>: Sized {
+pub trait Wire<'a>: Sized {
     fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError>;
     fn encode(&self, w: &mut Writer, version: i16);
 }
@@ -20,7 +20,7 @@ pub trait Codec<'a>: Sized {
 /// A type that can be null on the wire: then `Option` of it is a field.
 ///
 /// The methods as they stand are for structures, which have a byte before them: -1 for null, else 1.
-pub trait Nullable<'a>: Codec<'a> {
+pub trait Nullable<'a>: Wire<'a> {
     fn decode_nullable(r: &mut Reader<'a>, version: i16) -> Result<Option<Self>, WireError> {
         if r.i8()? < 0 {
             return Ok(None);
@@ -36,7 +36,7 @@ pub trait Nullable<'a>: Codec<'a> {
     }
 }
 
-impl<'a, T: Nullable<'a>> Codec<'a> for Option<T> {
+impl<'a, T: Nullable<'a>> Wire<'a> for Option<T> {
     fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError> {
         T::decode_nullable(r, version)
     }
@@ -47,7 +47,7 @@ impl<'a, T: Nullable<'a>> Codec<'a> for Option<T> {
 }
 
 /// Writes a field in a version that cannot say null: as the empty one.
-pub fn encode_never_null<'a, T>(value: &Option<T>, w: &mut Writer, version: i16)
+pub(crate) fn encode_never_null<'a, T>(value: &Option<T>, w: &mut Writer, version: i16)
 where
     T: Nullable<'a> + Default,
 {
@@ -58,13 +58,13 @@ where
 }
 
 /// `!=` for two of the same type, so that a default's type is known.
-pub fn differs<T: PartialEq>(value: &T, default: &T) -> bool {
+pub(crate) fn differs<T: PartialEq>(value: &T, default: &T) -> bool {
     value != default
 }
 
 macro_rules! fixed_width {
     ($($type:ty = $name:ident),*) => {$(
-        impl<'a> Codec<'a> for $type {
+        impl<'a> Wire<'a> for $type {
             fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
                 r.$name()
             }
@@ -86,7 +86,7 @@ fixed_width!(
     Uuid = uuid
 );
 
-impl<'a> Codec<'a> for &'a str {
+impl<'a> Wire<'a> for &'a str {
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.string()
     }
@@ -106,7 +106,7 @@ impl<'a> Nullable<'a> for &'a str {
     }
 }
 
-impl<'a> Codec<'a> for Cow<'a, str> {
+impl<'a> Wire<'a> for Cow<'a, str> {
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.string().map(Cow::Borrowed)
     }
@@ -126,7 +126,7 @@ impl<'a> Nullable<'a> for Cow<'a, str> {
     }
 }
 
-impl<'a> Codec<'a> for Bytes {
+impl<'a> Wire<'a> for Bytes {
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.bytes()
     }
@@ -153,7 +153,18 @@ impl<'a> Nullable<'a> for Bytes {
     }
 }
 
-impl<'a, T: Codec<'a>> Codec<'a> for Vec<T> {
+/// For records: a frame's byte fields are [`Bytes`].
+impl<'a> Wire<'a> for &'a [u8] {
+    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+        r.borrowed_bytes()
+    }
+
+    fn encode(&self, w: &mut Writer, _version: i16) {
+        w.bytes(self);
+    }
+}
+
+impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
     fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError> {
         r.array(|r| T::decode(r, version))
     }
@@ -163,7 +174,7 @@ impl<'a, T: Codec<'a>> Codec<'a> for Vec<T> {
     }
 }
 
-impl<'a, T: Codec<'a>> Nullable<'a> for Vec<T> {
+impl<'a, T: Wire<'a>> Nullable<'a> for Vec<T> {
     fn decode_nullable(r: &mut Reader<'a>, version: i16) -> Result<Option<Self>, WireError> {
         r.nullable_array(|r| T::decode(r, version))
     }
