@@ -161,6 +161,8 @@ impl Driver {
         match self.rng.below(100) {
             0..22 => self.append(),
             28..34 | 53..59 if waits => self.write_back(),
+            65..70 if waits => self.flush_begin(),
+            70..73 if waits => self.reopen_after_power_cut(),
             22..28 => self.compact(),
             28..34 => self.run_job(),
             34..38 => self.write_back(),
