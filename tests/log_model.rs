@@ -659,7 +659,7 @@ impl Driver {
     /// Where the log must end at least for the next process, as long as the power stays on. What a
     /// failed sync was to write may be gone.
     fn end_without_cut(&self) -> i64 {
-        if self.disk.has_lost() {
+        if self.disk.has_failed() {
             self.model.durable
         } else {
             self.model.end()

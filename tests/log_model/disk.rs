@@ -38,6 +38,8 @@ struct State {
     errors: BTreeMap<u64, u64>,
     /// How many of these each open file was told of, by its descriptor.
     told: BTreeMap<i32, u64>,
+    /// A sync failed since the process that has files open began.
+    has_failed: bool,
 }
 
 /// What the kernel writes as a whole: a page.
@@ -103,11 +105,12 @@ impl Disk {
         let mut state = self.synced.borrow_mut();
         state.errors.clear();
         state.told.clear();
+        state.has_failed = false;
     }
 
-    /// Whether a failed sync left bytes that only the kernel has.
-    pub fn has_lost(&self) -> bool {
-        self.synced.borrow().has_lost()
+    /// Whether a sync failed: what it was to write may be with the kernel only, or gone.
+    pub fn has_failed(&self) -> bool {
+        self.synced.borrow().has_failed
     }
 
     /// Replaces all there is by what a power cut now could leave.
@@ -171,6 +174,7 @@ impl State {
                     *self.errors.entry(inode).or_default() += 1;
                 }
                 self.told.insert(file.as_raw_fd(), self.errors[&inode]);
+                self.has_failed = true;
                 let dirty = self.dirty.remove(&inode).unwrap_or_default();
                 self.lost.entry(inode).or_default().extend(dirty);
             }
@@ -249,11 +253,6 @@ impl State {
     fn owes_error(&self, file: &File) -> bool {
         let errors = self.errors.get(&inode_of(file)).copied().unwrap_or(0);
         self.told.get(&file.as_raw_fd()).copied().unwrap_or(0) < errors
-    }
-
-    /// Whether a failed sync left blocks that only the kernel has.
-    fn has_lost(&self) -> bool {
-        self.lost.values().any(|blocks| !blocks.is_empty())
     }
 
     /// All of the file is certain now, but for the blocks that a failed sync left out.
