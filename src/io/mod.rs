@@ -12,5 +12,6 @@ pub mod reactor;
 pub mod ring;
 pub mod sabotage;
 pub mod seldom;
+pub mod socket;
 pub mod stop;
 pub mod worker;

@@ -9,7 +9,7 @@ use super::dispatch;
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
-use crate::io::limits;
+use crate::io::{limits, reactor};
 use crate::net::budget::{Budget, Share};
 use crate::net::connections::Connections;
 use crate::net::counters;
@@ -125,7 +125,7 @@ pub async fn serve(services: Services, peer: Rc<Peer>) {
         all: connections,
         peer,
     });
-    let writer = tokio::task::spawn_local(write_replies(Rc::clone(&connection), queue));
+    let writer = reactor::spawn(write_replies(Rc::clone(&connection), queue));
     read_frames(&connection, slots).await;
     connection.peer.finish();
     // The writer ends by itself, when all replies have left or cannot.

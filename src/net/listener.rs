@@ -4,12 +4,13 @@
 use super::connections::Connections;
 use super::stream::Peer;
 use crate::config::HostPort;
+use crate::io::reactor;
+use crate::io::socket::Socket as Connected;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio_uring::net::TcpStream;
 
 const BACKLOG: i32 = 1024;
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.
@@ -96,7 +97,7 @@ pub async fn accept_loop<F>(
             () = connections.stop.wait() => return,
         };
         match accepted.and_then(|(stream, address)| Ok((into_ring(stream)?, address))) {
-            Ok((stream, address)) => take_in(&connections, stream, address, &serve),
+            Ok((socket, address)) => take_in(&connections, socket, address, &serve),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -106,7 +107,7 @@ pub async fn accept_loop<F>(
 }
 
 /// Hands a socket from readiness to the ring, where operations wait by themselves.
-fn into_ring(stream: tokio::net::TcpStream) -> io::Result<TcpStream> {
+fn into_ring(stream: tokio::net::TcpStream) -> io::Result<Connected> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     // Small replies must not wait for each other's acknowledgement.
@@ -116,25 +117,25 @@ fn into_ring(stream: tokio::net::TcpStream) -> io::Result<TcpStream> {
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(&stream).set_tcp_keepalive(&probes)?;
-    Ok(TcpStream::from_std(stream))
+    Ok(Connected::new(stream))
 }
 
 fn take_in<F>(
     connections: &Rc<Connections>,
-    stream: TcpStream,
+    socket: Connected,
     address: SocketAddr,
     serve: impl Fn(Rc<Peer>) -> F,
 ) where
     F: Future<Output = ()> + 'static,
 {
     let counters = Rc::clone(&connections.counters);
-    let peer = Rc::new(Peer::new(address, stream, counters));
+    let peer = Rc::new(Peer::new(address, socket, counters));
     let Some(id) = connections.admit(&peer) else {
         return;
     };
     let connections = Rc::clone(connections);
     let served = serve(peer);
-    tokio_uring::spawn(async move {
+    reactor::spawn(async move {
         served.await;
         connections.release(id);
     });

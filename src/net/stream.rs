@@ -1,14 +1,13 @@
 //! One connection's stream of bytes, and what its shard sees of it.
 
 use super::counters::{self, Counters};
+use crate::io::socket::Socket;
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::Cell;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio_uring::buf::BoundedBuf;
-use tokio_uring::net::TcpStream;
 
 /// The most parts that one write gathers (IOV_MAX).
 pub const PARTS_MAX: usize = 1024;
@@ -16,7 +15,7 @@ pub const PARTS_MAX: usize = 1024;
 /// The other end of a connection.
 pub struct Peer {
     pub address: SocketAddr,
-    stream: TcpStream,
+    socket: Socket,
     counters: Rc<Counters>,
     pub last_active: Cell<Instant>,
     /// Of a request that has begun and is not whole yet: since when its bytes are counted, and how
@@ -32,10 +31,10 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, stream: TcpStream, counters: Rc<Counters>) -> Peer {
+    pub(super) fn new(address: SocketAddr, socket: Socket, counters: Rc<Counters>) -> Peer {
         Peer {
             address,
-            stream,
+            socket,
             counters,
             last_active: Cell::new(Instant::now()),
             incoming: Cell::new(None),
@@ -48,11 +47,8 @@ impl Peer {
 
     /// Reads what there is, at most `room` bytes, behind what is in `buffer`. `None` at the end of the
     /// stream.
-    pub async fn read(&self, mut buffer: BytesMut, room: usize) -> Option<BytesMut> {
-        buffer.reserve(room);
-        let from = buffer.len();
-        let (result, slice) = self.stream.read(buffer.slice(from..)).await;
-        let buffer = slice.into_inner();
+    pub async fn read(&self, buffer: BytesMut, room: usize) -> Option<BytesMut> {
+        let (result, buffer) = self.socket.read(buffer, room).await;
         match result {
             Ok(read) if read > 0 => {
                 self.touch();
@@ -70,7 +66,7 @@ impl Peer {
         let mut rest = parts.split_off(parts.len().min(PARTS_MAX)).into_iter();
         while !parts.is_empty() {
             self.writing_since.set(Some(Instant::now()));
-            let (result, back) = self.stream.writev(parts).await;
+            let (result, back) = self.socket.write(parts).await;
             self.writing_since.set(None);
             parts = back;
             let Ok(written @ 1..) = result else {
@@ -149,8 +145,8 @@ impl Peer {
         }
     }
 
-    /// Ends the connection; reads and writes under way return. The socket may be gone already.
+    /// Ends the connection; reads and writes under way return.
     pub fn hang_up(&self, how: Shutdown) {
-        let _ = self.stream.shutdown(how);
+        self.socket.shut_down(how);
     }
 }

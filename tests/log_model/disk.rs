@@ -34,6 +34,10 @@ struct State {
     dirty: BTreeMap<u64, BTreeSet<u64>>,
     /// Blocks whose last sync failed, and that were not written since.
     lost: BTreeMap<u64, BTreeSet<u64>>,
+    /// How often writing a file back failed.
+    errors: BTreeMap<u64, u64>,
+    /// How many of these each open file was told of, by its descriptor.
+    told: BTreeMap<i32, u64>,
 }
 
 /// What the kernel writes as a whole: a page.
@@ -87,6 +91,18 @@ impl Disk {
             file::sync_data(&File::open(&path).unwrap()).unwrap();
             file::sync_dir(&self.log_dir()).unwrap();
         }
+    }
+
+    /// Whether the next sync of this open file, which was open all the time, tells of an error.
+    pub fn owes_error(&self, file: &File) -> bool {
+        self.synced.borrow().owes_error(file)
+    }
+
+    /// The process that had files open is gone.
+    pub fn close_files(&self) {
+        let mut state = self.synced.borrow_mut();
+        state.errors.clear();
+        state.told.clear();
     }
 
     /// Whether a failed sync left bytes that only the kernel has.
@@ -151,6 +167,10 @@ impl State {
             Event::Written(file, range) => self.written(file, range),
             Event::SyncFailed(file) => {
                 let inode = inode_of(file);
+                if !self.owes_error(file) {
+                    *self.errors.entry(inode).or_default() += 1;
+                }
+                self.told.insert(file.as_raw_fd(), self.errors[&inode]);
                 let dirty = self.dirty.remove(&inode).unwrap_or_default();
                 self.lost.entry(inode).or_default().extend(dirty);
             }
@@ -223,6 +243,12 @@ impl State {
                 .collect();
             file.write_all_at(&content, start).unwrap();
         }
+    }
+
+    /// The kernel tells an error once to each open file that was open when it happened.
+    fn owes_error(&self, file: &File) -> bool {
+        let errors = self.errors.get(&inode_of(file)).copied().unwrap_or(0);
+        self.told.get(&file.as_raw_fd()).copied().unwrap_or(0) < errors
     }
 
     /// Whether a failed sync left blocks that only the kernel has.
