@@ -263,11 +263,9 @@ impl State {
         for block in self.lost.get(&inode).into_iter().flatten() {
             let start = (block * BLOCK_BYTES) as usize;
             let end = (start + BLOCK_BYTES as usize).min(content.len());
-            for at in start..end {
-                content[at] = before
-                    .and_then(|before| before.get(at))
-                    .copied()
-                    .unwrap_or(0);
+            for (at, byte) in content.iter_mut().enumerate().take(end).skip(start) {
+                let old = before.and_then(|before| before.get(at));
+                *byte = old.copied().unwrap_or(0);
             }
         }
         self.files.insert(inode, (file, content));

@@ -55,11 +55,9 @@ fn log_lines(path: &str, text: &str) -> Vec<Line> {
                 continue;
             }
             let end = at + level.len() + closing(&rest[1..]);
-            let strings = source.strings.iter();
+            let mut strings = source.strings.iter();
             // Fields come before the message.
-            let message = strings
-                .filter(|(place, _)| (at..end).contains(place))
-                .next_back();
+            let message = strings.rfind(|(place, _)| (at..end).contains(place));
             lines.push(Line {
                 place: format!("{path}:{}", source.line(at)),
                 is_info: level == "info",
