@@ -65,7 +65,7 @@ enum Command {
     Consume(consume::Args),
     /// List and describe consumer groups, reset and delete their offsets, delete them
     Group(group::Args),
-    /// Put load on a broker, and tell how it bore it
+    /// Benchmark a broker: throughput and latency under load
     Perf(perf::Args),
     /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
     Dump(dump::Args),

@@ -49,7 +49,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Mode {
-    /// Write as much as the broker takes, or so much a second
+    /// Write as much as the broker takes, or a given rate
     Produce(ProduceArgs),
     /// Read as much as the broker gives
     Consume(ConsumeArgs),

@@ -31,7 +31,7 @@ error, or a note on what a crash leaves behind and the next start repairs. The e
 there are errors, 2 when the command line makes no sense, else 0.
 
 With --repair, batches that cannot be read, and missing segments, are given up: empty batches stand for \
-their offsets, and consumers move over them. Torn tails are cut, wrong indexes made anew, journals \
+their offsets, and consumers move over them. Torn tails are cut, wrong indexes rebuilt, journals \
 written back. Each file that is changed is first kept in `repaired.<time>` in the data directory. What was \
 done is told, a line each; then all is verified again, and the exit status is 1 only if errors are left: \
 a damaged catalog is not mended. Done again, it changes nothing.

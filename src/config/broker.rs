@@ -48,8 +48,8 @@ table! {
         /// a power cut loses what was not yet written back.
         durability: Durability = Durability::Fsync, Kind::OneOf(Durability::NAMES);
         /// Bytes appended to a partition between two checkpoints: after a crash, about this much of
-        /// each partition is checked again. Of one that takes so much in less than a tenth of a second,
-        /// what it took in that time, and at most 32 times as much.
+        /// each partition is checked again. A partition that receives this many bytes within 100 ms
+        /// checkpoints after what it received in 100 ms instead, at most 32 times this value.
         checkpoint_bytes: u64 = 4 * MIB as u64, bytes(4 * KIB, GIB);
         /// The largest step by which disk space is reserved for a segment. Steps start small and double
         /// up to this, so that small partitions stay small.

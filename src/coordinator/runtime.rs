@@ -9,7 +9,7 @@ use crate::engine::catalog::Topic;
 use crate::engine::mailbox::{self, Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
-use crate::io::seldom::{self, Seldom};
+use crate::io::rate_limited::{self, RateLimited};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -321,7 +321,7 @@ fn partition_of(name: &str, partitions: u32) -> u32 {
 
 /// With a full disk each write would log a line.
 fn log_failure(topic: &str, error: &impl Display, what: &str) {
-    static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+    static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
     if let Some(kept_back) = LINE.turn() {
         tracing::error!(topic, %error, kept_back, "an internal topic {what}");
     }

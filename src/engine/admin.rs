@@ -6,7 +6,7 @@ use super::catalog_log::CatalogLog;
 use super::{Engine, EngineError};
 use crate::config::{ConfigError, Kind, TopicConfig};
 use crate::io::limits;
-use crate::io::seldom::{self, Seldom};
+use crate::io::rate_limited::{self, RateLimited};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -492,7 +492,7 @@ impl Engine {
             Ok(log.is_long())
         });
         let is_long = written.await.map_err(|error| {
-            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
             if let Some(kept_back) = LINE.turn() {
                 tracing::error!(%error, kept_back, "the catalog cannot be written");
             }
@@ -524,7 +524,7 @@ impl Engine {
             log.rewrite(&entries)
         });
         if let Err(error) = rewritten.await {
-            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
             if let Some(kept_back) = LINE.turn() {
                 tracing::error!(%error, kept_back, "the catalog's file cannot be shortened; the next change tries again");
             }

@@ -21,7 +21,7 @@ const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
 const ENTRY_HEADER_BYTES: usize = 12;
 /// The most that a catalog's file may have.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
-/// A file that is longer, and most of whose entries are past, is written anew.
+/// A file that is longer, and most of whose entries are out of date, is rewritten.
 const LONG_BYTES: u64 = 4 << 20;
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "catalog.log";
@@ -45,7 +45,7 @@ pub struct CatalogLog {
     path: PathBuf,
     file: Arc<File>,
     length: u64,
-    /// Its length when it was last written anew.
+    /// Its length when it was last rewritten.
     compact_length: u64,
     /// A failed append could not be taken back, or its sync failed: what is on disk is not known.
     poisoned: bool,
@@ -129,7 +129,7 @@ impl CatalogLog {
         self.length > LONG_BYTES && self.length > 4 * self.compact_length
     }
 
-    /// Writes the file anew with `entries`, which make the same catalog as those that are in it.
+    /// Rewrites the file with `entries`, which make the same catalog as those that are in it.
     ///
     /// # Errors
     /// The medium's. The old file stays, or all later appends fail.

@@ -52,7 +52,7 @@ impl Cleaner {
 }
 
 impl Partition {
-    /// Adds what of this partition waits to be compacted.
+    /// Adds this partition's bytes that wait for compaction.
     pub fn report_compaction(&self, report: &mut ShardReport) {
         report.compaction_debt_bytes += self.log.compaction_debt().dirty_bytes;
         let has_failed = self.cleaning.failures > 0 || self.log.is_compaction_stuck();

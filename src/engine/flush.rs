@@ -2,8 +2,8 @@
 
 use super::{Engine, SharedPartition};
 use crate::io::clock;
+use crate::io::rate_limited::{self, RateLimited};
 use crate::io::sabotage::{self, Sabotage};
-use crate::io::seldom::{self, Seldom};
 use crate::log::Flush;
 use crate::log::jobs::CheckpointJob;
 use std::io;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How long after a checkpoint could not be written it is tried again. Flushes go on meanwhile.
 const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// With a full disk each flush of each partition would say so.
-static NO_CHECKPOINT: Seldom = Seldom::new(seldom::WHILE_FULL);
+static NO_CHECKPOINT: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
 
 /// Ends a flush whose files were synced with this result.
 pub fn end(

@@ -1,4 +1,4 @@
-//! A partition: its log, its producers, and who waits for what in it.
+//! A partition: its log, its producers, and the appends, answers and fetches that wait in it.
 //!
 //! Appends happen in the order they arrive, always: one that needs room waits in `pending`, and all
 //! later ones wait behind it. Replies wait in `durable_waiters` until the high watermark passes
@@ -9,8 +9,8 @@ use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use super::stats::Counters;
 use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
+use crate::io::rate_limited::{self, RateLimited};
 use crate::io::sabotage::{self, Sabotage};
-use crate::io::seldom::{self, Seldom};
 use crate::io::{clock, file, limits};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
@@ -372,7 +372,7 @@ impl Partition {
 
     /// With a full disk, each partition that is written to asks again and again.
     fn tell_of_no_room(&self, error: &io::Error) {
-        static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+        static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
         if error.kind() == io::ErrorKind::OutOfMemory {
             limits::MAPS.reached(error);
         }

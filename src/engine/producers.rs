@@ -86,7 +86,7 @@ pub struct ProducerState {
 pub struct Producers {
     by_id: HashMap<i64, Producer>,
     /// Of unknown producers, the batch that was refused and is to come again: its epoch and base
-    /// sequence. Not in snapshots, for with the connection all that came behind it is sent anew.
+    /// sequence. Not in snapshots, for with the connection everything behind it is sent again.
     refused: HashMap<i64, (i16, i32)>,
     most: usize,
 }

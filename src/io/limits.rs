@@ -1,7 +1,7 @@
 //! Limits that are counted and logged when they are reached. What happens then is up to whoever holds
 //! them.
 
-use super::seldom::Seldom;
+use super::rate_limited::RateLimited;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 pub struct Limit {
     pub knob: &'static str,
     reached: AtomicU64,
-    line: Seldom,
+    line: RateLimited,
 }
 
 impl Limit {
@@ -21,7 +21,7 @@ impl Limit {
         Limit {
             knob,
             reached: AtomicU64::new(0),
-            line: Seldom::new(LINE_EVERY),
+            line: RateLimited::new(LINE_EVERY),
         }
     }
 

@@ -6,7 +6,7 @@
 use super::context::Context;
 use super::error::ErrorCode;
 use super::schema::message;
-use crate::io::seldom::{self, Seldom};
+use crate::io::rate_limited::{self, RateLimited};
 
 message! {
     InitProducerId 0..=5, flexible 2..;
@@ -54,7 +54,7 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
             producer_epoch: 0,
         },
         Err(error) => {
-            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
             if let Some(kept_back) = LINE.turn() {
                 tracing::error!(%error, kept_back, "no producer id can be given out");
             }

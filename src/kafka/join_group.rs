@@ -120,7 +120,7 @@ fn protocols_of(request: &Request<'_>) -> Vec<messages::Protocol> {
     copy.collect()
 }
 
-/// Of what a client calls itself, so much goes into its member id: as much as Kafka allows an instance
+/// Bytes of a client's name that go into its member id: as many as Kafka allows an instance
 /// id to have. A longer id would not fit into a string, nor be worth remembering.
 const MEMBER_ID_PREFIX_BYTES_MAX: usize = 249;
 

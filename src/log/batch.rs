@@ -316,7 +316,7 @@ pub fn patch_position(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
 }
 
 /// Makes every record's timestamp `now_ms`, as `message.timestamp.type=LogAppendTime` asks
-/// (KIP-32), and computes the CRC anew. `head` is the batch's header, `records` what follows it.
+/// (KIP-32), and computes a new CRC. `head` is the batch's header, `records` what follows it.
 pub fn patch_append_time(head: &mut [u8], records: &[u8], now_ms: i64) {
     let attributes = i16_at(head, 21) | LOG_APPEND_TIME;
     head[21..23].copy_from_slice(&attributes.to_be_bytes());
@@ -340,7 +340,7 @@ pub fn stored_header(
     head
 }
 
-/// Computes the CRC of a whole batch anew.
+/// Computes the CRC of a whole batch again.
 fn seal(head: &mut [u8], records: &[u8]) {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     digest.update(&head[CRC_FROM..]);

@@ -1,4 +1,4 @@
-//! What of a log is damaged: which bytes of which segment, and which offsets can therefore not be read.
+//! Damage of a log: which bytes of which segment, and which offsets cannot be read because of it.
 //!
 //! Damage is contained, never mended here: what is sound is read, the rest is refused, and no byte is
 //! changed. `millstream verify --repair` mends.
@@ -174,7 +174,7 @@ impl DamageList {
         pieces
     }
 
-    /// Takes in what was found; returns what of it was not known.
+    /// Takes in what was found; returns the damage that was not known.
     pub fn add(&mut self, found: Vec<Damage>) -> Vec<Damage> {
         let is_new = |damage: &Damage| !self.0.contains(damage);
         let new: Vec<Damage> = found.into_iter().filter(is_new).collect();

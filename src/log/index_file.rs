@@ -7,7 +7,7 @@ use super::scan;
 use super::segment::{self, IndexBuilder, Walk};
 use crate::io::file;
 use crate::io::map::MapReader;
-use crate::io::seldom::{self, Seldom};
+use crate::io::rate_limited::{self, RateLimited};
 use std::io;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub const FILE_BYTES_MAX: u64 = 1 << 30;
 const WALK_WINDOW_BYTES: usize = 1 << 20;
 
 /// With a full disk each segment would say so.
-static NO_INDEX: Seldom = Seldom::new(seldom::WHILE_FULL);
+static NO_INDEX: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
 
 /// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
 /// how many entries at the start of the file are good; the third, where the batches end that could be

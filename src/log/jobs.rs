@@ -333,12 +333,12 @@ impl DeleteJob {
         // All up to the last, so that what a failed job left behind goes before anything younger.
         let mut bases = list_segments(&self.dir)?;
         bases.retain(|base| *base < self.end);
-        // What a failed compaction left beside the segment that replaced it goes before that one, lest
-        // it take its place. True sorts last.
+        // What a failed compaction left beside the segment that replaced it goes before that one. Otherwise it
+        // could take its place. True sorts last.
         bases.sort_by_key(|base| self.bases.contains(base));
         for base in bases {
-            // Before a segment can be gone, what is older must be, lest a power cut leave a gap; and
-            // so must be any checkpoint that points into it.
+            // Before a segment can be gone, what is older must be, or a power cut could leave a gap;
+            // and so must any checkpoint that points into it.
             file::sync_dir(&self.dir)?;
             // The index first: an index without its segment is nothing, a segment without its index
             // is whole.

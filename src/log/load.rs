@@ -114,7 +114,7 @@ impl LoadJob {
 }
 
 /// What comes from the medium is checked when it comes: later reads find it in memory, unchanged. The
-/// first batch begins where `range` does; what of the last is cut off is not looked at.
+/// first batch begins where `range` does; a last batch that is cut off is not looked at.
 fn check_batches(reader: &MapReader, range: Range<usize>) -> io::Result<()> {
     let mut walk = Walk::new(reader, range.start, range.end);
     loop {
@@ -150,7 +150,7 @@ pub struct Surveyed {
     pub era: u64,
 }
 
-/// Surveys a segment and maps it; its index is made anew, for the old one may be what is wrong.
+/// Surveys a segment and maps it; its index is rebuilt, because the old one may be what is wrong.
 ///
 /// # Errors
 /// Those that are not of the medium.

@@ -63,7 +63,7 @@ pub struct Recovered {
     pub cut_kept: Option<PathBuf>,
     /// All that is known to be damaged.
     pub damage: DamageList,
-    /// What of it was not known before.
+    /// Damage that was not known before.
     pub new_damage: Vec<Damage>,
     /// Why nothing may be appended: an offset that was given away could be given away again.
     pub read_only: Option<&'static str>,

@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Bytes between two entries of an index that is made anew.
+/// Bytes between two entries of an index that is rebuilt.
 const INDEX_INTERVAL_BYTES: usize = 4096;
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -45,14 +45,14 @@ pub enum Done {
     MovedCheckpoint { base: i64, position: u64 },
     #[error("the damaged checkpoint is taken away; the next start reads the whole log")]
     TookCheckpoint,
-    #[error("the index is made anew")]
+    #[error("the index is rebuilt")]
     MadeIndex,
     #[error("the list of what is damaged is taken away")]
     ForgotDamage,
 }
 
 /// Mends the partition in `dir`. Copies of what is changed go to `copies`, which is made when it is
-/// needed. Indexes in `bad_indexes` are made anew.
+/// needed. Indexes in `bad_indexes` are rebuilt.
 ///
 /// # Errors
 /// The file system's; what was done so far is done, and doing it again goes on.
@@ -177,7 +177,7 @@ impl Repair<'_> {
         }
     }
 
-    /// Writes a segment anew, without what is damaged.
+    /// Rewrites a segment without its damaged stretches.
     fn rewrite(&mut self, base: i64, next: Option<i64>, damage: &[Damage]) -> io::Result<()> {
         let path = segment::file_path(self.dir, base, "log");
         let lost = damage.iter().map(|found| found.offsets.clone());

@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Over so long the rate of new connections is counted, and so much of its requests an address may
-/// send ahead of their time.
+/// Window for connection and request rates; a burst may use one window's worth at once.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 /// A limit this high is none.
 const NO_RATE: usize = i32::MAX as usize;

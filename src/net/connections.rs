@@ -6,7 +6,7 @@ use super::counters::{self, Counters};
 use super::stream::Peer;
 use crate::config::Config;
 use crate::io::limits::{self, Limit};
-use crate::io::seldom::Seldom;
+use crate::io::rate_limited::RateLimited;
 use crate::io::stop::Stop;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -42,7 +42,7 @@ pub struct Connections {
     peers: RefCell<HashMap<u64, Rc<Peer>>>,
     next_id: Cell<u64>,
     none_left: Notify,
-    complaints: Seldom,
+    complaints: RateLimited,
 }
 
 impl Connections {
@@ -56,7 +56,7 @@ impl Connections {
             peers: RefCell::default(),
             next_id: Cell::new(0),
             none_left: Notify::new(),
-            complaints: Seldom::new(COMPLAINT_INTERVAL),
+            complaints: RateLimited::new(COMPLAINT_INTERVAL),
         })
     }
 

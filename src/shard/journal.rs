@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 pub const PARTITION_BYTES_MAX: usize = 64 << 10;
 /// The most bytes that one write to the journal has.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-/// Partitions that are written back side by side: few, for who waits for the journal waits for the
+/// Partitions that are written back side by side: few, because flushes through the journal wait for the
 /// same disk.
 const WRITE_BACKS_AT_ONCE: usize = 4;
 /// How long after its files could not be made this is tried again.

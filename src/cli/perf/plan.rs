@@ -168,7 +168,7 @@ pub struct LoadArgs {
     /// Size of a record's value, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = record_bytes())]
     record_bytes: u32,
-    /// As many records as fit in so much make a batch; at least one
+    /// As many records as fit into this many bytes make a batch; at least one
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(0..=64 << 20))]
     batch_bytes: u32,
     /// Batches under way on a connection

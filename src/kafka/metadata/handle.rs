@@ -4,7 +4,7 @@ use super::{Broker, Partition, Request, Response, Topic, TopicRequest};
 use crate::engine::Engine;
 use crate::engine::admin::{AdminError, NewTopic};
 use crate::engine::catalog;
-use crate::io::seldom::{self, Seldom};
+use crate::io::rate_limited::{self, RateLimited};
 use crate::kafka::context::Context;
 use crate::kafka::error::ErrorCode;
 use std::borrow::Cow;
@@ -116,7 +116,7 @@ async fn auto_create(engine: &Rc<Engine>, name: &str) -> Result<Arc<catalog::Top
         // Whoever asks for many could fill the log.
         Err(error @ AdminError::LimitReached { .. }) => Err((&error).into()),
         Err(error) => {
-            static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
+            static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
             if let Some(kept_back) = LINE.turn() {
                 tracing::warn!(topic = name, %error, kept_back, "a topic could not be created on demand");
             }

@@ -15,7 +15,7 @@ const FREE: Slot = Slot {
 };
 
 /// Newest offsets by key. Keys themselves are not kept, only 128 bits of two keyed hashes (SipHash,
-/// with keys drawn anew for each run): two of the five million keys of a full table of 128 MiB fall
+/// with new keys for each run): two of the five million keys of a full table of 128 MiB fall
 /// together with a chance below 2^-80, less than that of a disk that returns wrong bytes, and nobody
 /// can choose keys that do, for nobody knows the hashes' keys.
 pub struct OffsetMap {

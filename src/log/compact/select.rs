@@ -1,4 +1,4 @@
-//! What of a log is to be compacted and when, and taking in what a job did.
+//! Selects segments for compaction and applies a job's result.
 
 use super::swap::{SwapError, SwapJob};
 use super::throttle::Throttle;

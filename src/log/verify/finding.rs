@@ -234,7 +234,7 @@ impl Fault {
             }
             Fault::IndexDamaged => {
                 "no record is lost: the broker uses the index up to here and walks the rest; remove \
-                 the file and it is made anew"
+                 the file; the broker rebuilds it"
             }
             Fault::IndexTorn { .. } | Fault::IndexMissing => {
                 "no record is lost: the broker walks the segment where the index tells nothing"
@@ -242,7 +242,7 @@ impl Fault {
             Fault::IndexOffBoundary { .. }
             | Fault::IndexOffset { .. }
             | Fault::IndexTimestamp { .. } => {
-                "lookups in this segment go wrong; remove the index, the broker makes it anew"
+                "lookups in this segment go wrong; remove the index; the broker rebuilds it"
             }
             Fault::IndexStale { .. } => "left from before a crash; the broker does not use them",
             Fault::SwapInterrupted => "nothing is lost: the next start finishes or undoes it",

@@ -1,4 +1,4 @@
-//! Log lines of which many would come at once: some are written, the others counted.
+//! Rate-limited log lines: some are written, the others counted.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub const WHILE_FULL: Duration = Duration::from_secs(10);
 
 /// One kind of line, in the whole process.
-pub struct Seldom {
+pub struct RateLimited {
     every: Duration,
     state: Mutex<State>,
 }
@@ -17,14 +17,14 @@ struct State {
     kept_back: u64,
 }
 
-impl Seldom {
+impl RateLimited {
     /// A line that is written at most once in `every`.
-    pub const fn new(every: Duration) -> Seldom {
+    pub const fn new(every: Duration) -> RateLimited {
         let state = State {
             last: None,
             kept_back: 0,
         };
-        Seldom {
+        RateLimited {
             every,
             state: Mutex::new(state),
         }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn one_line_in_a_while_tells_how_many_were_kept_back() {
-        let line = Seldom::new(Duration::from_secs(10));
+        let line = RateLimited::new(Duration::from_secs(10));
         let start = Instant::now();
         let after = |seconds| line.turn_at(start + Duration::from_secs(seconds));
         assert_eq!(after(0), Some(0));
