@@ -233,15 +233,21 @@ impl State {
     /// Puts what the medium has into the file, in place of what only the kernel had.
     fn reload(&mut self, file: &File, from: u64) {
         let inode = inode_of(file);
-        let lost = self.lost.get_mut(&inode).map(std::mem::take);
+        let is_kept = |block: &u64| (block + 1) * BLOCK_BYTES <= from;
+        let lost = self.lost.entry(inode).or_default();
+        let dropped: Vec<u64> = lost
+            .iter()
+            .copied()
+            .filter(|block| !is_kept(block))
+            .collect();
+        lost.retain(is_kept);
         let none = Vec::new();
         let before = self.files.get(&inode).map_or(&none, |(_, content)| content);
         let file = File::options().write(true).open(opened_path(file)).unwrap();
         let size = file.metadata().unwrap().len();
-        for block in lost.into_iter().flatten() {
+        for block in dropped {
             let start = block * BLOCK_BYTES;
             let end = (start + BLOCK_BYTES).min(size);
-            assert!(start + BLOCK_BYTES > from, "lost before what is durable");
             let content: Vec<u8> = (start..end)
                 .map(|at| before.get(at as usize).copied().unwrap_or(0))
                 .collect();
