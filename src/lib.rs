@@ -4,20 +4,23 @@
 //!
 //! - `cli`: one thin file per subcommand.
 //! - `server`: the composition root: open the data directory, start a shard per core, stop.
+//! - `client`: the blocking Kafka client that the commands and the tests use.
 //! - `shard`: one core: event loop, commit loop, timers.
-//! - `net`: listener and connections: frames in, replies out in request order.
-//! - `http`: health, metrics.
-//! - `kafka`: the protocol: dispatch table, error codes, one file per API.
+//! - `kafka`: Kafka's protocol: connections, dispatch table, error codes, one file per API.
+//! - `http`: health, metrics. It and `kafka` do not know each other.
 //! - `coordinator`: state that belongs to a name and survives a restart: groups and their offsets.
 //! - `access`: who asks.
-//! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox.
+//! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox; the doors for appends
+//!   and fetches.
 //! - `log`: one partition's log: batches, segments, indexes, recovery, retention.
 //! - `wire`: primitives of the protocol and of the internal topics' records.
+//! - `net`: listener, streams, budgets; knows no protocol.
 //! - `io`: files, mappings, clock; the only room with `unsafe`.
 //! - `config`: every knob, once.
 
 pub mod access;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod coordinator;
 pub mod engine;

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader as TheirHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::{APIS, Api, ApiKey};
-use millstream::kafka::header::RequestHeader;
+use millstream::kafka::dispatch::RequestHeader;
 use millstream::wire::{Reader, Writer};
 use uuid::Uuid;
 
@@ -76,13 +76,7 @@ fn reply<R: Decodable + HeaderVersion>(
     version: i16,
     encode: impl FnOnce(&mut Writer),
 ) -> R {
-    let request = RequestHeader {
-        api_key: key.code(),
-        api_version: version,
-        correlation_id: CORRELATION_ID,
-        client_id: None,
-    };
-    let mut writer = request.reply();
+    let mut writer = api(key).reply(version, CORRELATION_ID);
     encode(&mut writer);
     let mut frame = Bytes::from(writer.finish().unwrap().to_vec());
     let size = frame.split_to(4);

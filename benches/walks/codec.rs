@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::ApiKey;
-use millstream::kafka::header::RequestHeader;
+use millstream::kafka::dispatch::RequestHeader;
 use millstream::kafka::{fetch, produce};
 
 /// The last versions that name topics by name.
@@ -103,7 +103,8 @@ pub fn encode_fetch(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("partitions", partitions), |b| {
             b.iter(|| {
                 let (header, _) = RequestHeader::decode(&request).expect("a header");
-                let mut writer = header.reply();
+                let api = header.api().expect("an API");
+                let mut writer = api.reply(header.api_version, header.correlation_id);
                 fetch::encode(&response, header.api_version, &mut writer);
                 writer.finish().unwrap()
             });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use millstream::engine::EngineError;
 use millstream::engine::partition::{AckWhen, Append, Appended};
-use millstream::kafka::header::RequestHeader;
+use millstream::kafka::dispatch::RequestHeader;
 use millstream::kafka::{fetch, produce};
 use millstream::log::batch::{self, BatchHeader, build::BatchBuilder};
 use millstream::log::recovery;
@@ -149,6 +149,7 @@ fn partition_append(batch: Bytes) -> Run {
             for _ in 0..times {
                 let answered = append(&shard, &batch, AckWhen::Appended);
                 answered.await.expect("an answer").expect("it is appended");
+                shard.appended(batch.len());
             }
         });
     })
@@ -232,7 +233,8 @@ fn encode_fetch(batch: Bytes) -> Run {
     let response = fetch_response(1, &batch);
     each(move || {
         let (header, _) = RequestHeader::decode(&frame).expect("a header");
-        let mut writer = header.reply();
+        let api = header.api().expect("an API");
+        let mut writer = api.reply(header.api_version, header.correlation_id);
         fetch::encode(&response, header.api_version, &mut writer);
         drop(black_box(writer.finish()));
     })

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream::kafka::api::{APIS, ApiKey};
-use millstream::kafka::header::RequestHeader;
+use millstream::kafka::dispatch::RequestHeader;
 use millstream::wire::Wire;
 use millstream::wire::{Reader, WireError};
 use millstream::kafka::{

@@ -4,13 +4,12 @@
 use super::load;
 use super::records::{Record, batch_of};
 use crate::engine::admin::{AdminError, NewTopic};
+use crate::engine::append;
 use crate::engine::catalog::Topic;
 use crate::engine::mailbox::{self, Mailbox, Mailboxes};
-use crate::engine::partition::{AckWhen, Append};
-use crate::engine::{Engine, EngineError, PartitionKey};
+use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use crate::io::seldom::{self, Seldom};
-use crate::log::batch::BatchHeader;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -235,23 +234,12 @@ impl<T: Tenant> Runtime<T> {
 
     fn append(&self, home: PartitionKey, records: &[Record], done: oneshot::Sender<bool>) {
         let batch = batch_of(records, clock::steady_ms());
-        let Ok(header) = BatchHeader::parse(&batch) else {
-            let _ = done.send(false);
-            return;
-        };
-        let (reply, appended) = oneshot::channel();
-        let append = Append {
-            batch: batch.into(),
-            header,
-            ack: AckWhen::Durable,
-            reply,
-        };
-        self.engine.append_here(home, append);
+        let appending = append::append_own(&self.engine, home, batch.into());
         let name = self.topic.name;
         tokio::task::spawn_local(async move {
-            let result = appended.await.unwrap_or(Err(EngineError::Stopping));
-            if let Err(error) = &result {
-                log_failure(name, error, "cannot be written");
+            let result = appending.outcome().await;
+            if let Err(refusal) = &result {
+                log_failure(name, refusal, "cannot be written");
             }
             let _ = done.send(result.is_ok());
         });
@@ -335,7 +323,7 @@ fn partition_of(name: &str, partitions: u32) -> u32 {
 fn log_failure(topic: &str, error: &impl Display, what: &str) {
     static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
     if let Some(kept_back) = LINE.turn() {
-        tracing::error!(%error, kept_back, "{topic} {what}");
+        tracing::error!(topic, %error, kept_back, "an internal topic {what}");
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::catalog::{self, Entry, Topic, TopicNameError};
 use super::catalog_log::CatalogLog;
-use super::{Engine, EngineError, limits};
+use super::{Engine, EngineError};
 use crate::config::{ConfigError, Kind, TopicConfig};
+use crate::io::limits;
 use crate::io::seldom::{self, Seldom};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -511,8 +512,8 @@ impl Engine {
         Ok(applied?)
     }
 
-    /// Writes the catalog's file anew, lest what comes and goes make it grow for ever. When it cannot
-    /// be done, the next change tries again.
+    /// Rewrites the catalog's file with the entries that are in force, so that it does not grow for ever.
+    /// If that fails, the next change tries again.
     async fn rewrite_catalog(&self) {
         let Ok(log) = self.admin().map(|admin| Arc::clone(&admin.log)) else {
             return;
@@ -525,7 +526,7 @@ impl Engine {
         if let Err(error) = rewritten.await {
             static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
             if let Some(kept_back) = LINE.turn() {
-                tracing::error!(%error, kept_back, "the catalog cannot be written anew");
+                tracing::error!(%error, kept_back, "the catalog's file cannot be shortened; the next change tries again");
             }
         }
     }

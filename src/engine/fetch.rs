@@ -1,17 +1,25 @@
-//! Reading from many partitions at once, and parking until there is something to read.
+//! The door for readers: reads from many partitions at once, and parks until there is something to
+//! read.
+//!
+//! A [`Fetch`] names what it wants from which partitions, of any shard. [`fetch`] asks the shards that own
+//! them and, while there is too little, leaves a waker with every partition that it has read to its
+//! high watermark.
 
-use super::{Engine, EngineError, PartitionKey, SharedPartition, limits};
-use crate::io::clock;
+use super::stats;
+use super::{Engine, EngineError, PartitionKey, SharedPartition};
+use crate::io::{clock, limits};
 use crate::log::Read;
 use crate::log::batch;
 use crate::log::damage::is_of_medium;
-use crate::log::jobs::{LoadJob, Loaded};
+use crate::log::load::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// What is to be read from one partition.
 #[derive(Clone, Copy, Debug)]
@@ -26,29 +34,208 @@ pub struct PartitionRead {
 #[derive(Clone, Debug)]
 pub struct PartitionData {
     /// Whole batches, slices of the segments; empty when there is nothing to read.
-    pub records: Result<Bytes, EngineError>,
+    pub records: Bytes,
     /// There is more to read behind them already.
     pub has_more: bool,
     pub high_watermark: i64,
     pub log_start_offset: i64,
 }
 
-impl PartitionData {
-    fn unknown() -> PartitionData {
-        PartitionData {
-            records: Err(EngineError::UnknownTopicOrPartition),
-            has_more: false,
-            high_watermark: -1,
-            log_start_offset: -1,
+/// What is to be read, and how long there may be too little.
+#[derive(Debug)]
+pub struct Fetch {
+    /// An error says that this partition cannot be read. It is handed through, and the fetch does not
+    /// wait.
+    pub reads: Vec<Result<PartitionRead, EngineError>>,
+    /// With fewer bytes the fetch waits.
+    pub min_bytes: usize,
+    /// Limit for all partitions; the first batch goes beyond it if it has to.
+    pub max_bytes: usize,
+    /// `None` not to wait.
+    pub deadline: Option<Instant>,
+}
+
+/// What came of each read, in the order of [`Fetch::reads`].
+pub type Fetched = Vec<Result<PartitionData, EngineError>>;
+
+/// Reads until there is enough, something is wrong, the time is up, or the fetch is `over`: nobody
+/// wants its data any more.
+pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output = ()>) -> Fetched {
+    let at_once = fetch.reads.is_empty() || fetch.reads.iter().any(Result::is_err);
+    let Some(deadline) = fetch.deadline.filter(|_| !at_once && may_park(engine)) else {
+        return read(engine, fetch, None).await;
+    };
+    let mut over = pin!(over);
+    let mut parked = None;
+    loop {
+        // A new one each time: partitions drop the watchers of the old one as dead.
+        let wake = Arc::new(Notify::new());
+        let data = read(engine, fetch, Some(&wake)).await;
+        if is_enough(&data, fetch.min_bytes) || engine.is_stopping() {
+            return data;
+        }
+        parked.get_or_insert_with(|| Parked::new(engine));
+        tokio::select! {
+            () = wake.notified() => {}
+            () = engine.stop.wait() => {}
+            () = engine.memory.pressed() => return data,
+            () = &mut over => return data,
+            () = sleep_until(deadline) => return data,
+        }
+    }
+}
+
+/// Whether there is no reason to wait: enough bytes, an error, or more bytes than a limit let through,
+/// for those are there already.
+fn is_enough(data: &Fetched, min_bytes: usize) -> bool {
+    let (mut bytes, mut has_more) = (0, false);
+    for partition in data {
+        let Ok(partition) = partition else {
+            return true;
+        };
+        bytes += partition.records.len();
+        has_more |= partition.has_more;
+    }
+    bytes >= min_bytes || (bytes > 0 && has_more)
+}
+
+/// Over the limit, or while memory is short, a fetch is answered with what there is; the client asks
+/// again.
+fn may_park(engine: &Engine) -> bool {
+    if engine.stats.parked_fetches.get() as usize >= engine.config.parked_fetches_max {
+        limits::PARKED_FETCHES.reached("a fetch is answered at once");
+        return false;
+    }
+    !engine.memory.is_short()
+}
+
+/// Counts a parked fetch for as long as it lives.
+struct Parked(Rc<Engine>);
+
+impl Parked {
+    fn new(engine: &Rc<Engine>) -> Parked {
+        stats::add(&engine.stats.parked_fetches, 1);
+        Parked(Rc::clone(engine))
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        stats::sub(&self.0.stats.parked_fetches, 1);
+    }
+}
+
+/// Reads once. Partitions that were read to their end wake `wake` when there is more.
+pub(super) async fn read(
+    engine: &Rc<Engine>,
+    fetch: &Fetch,
+    wake: Option<&Arc<Notify>>,
+) -> Fetched {
+    let is_own = |read: &Result<PartitionRead, EngineError>| {
+        read.as_ref().map_or(true, |read| engine.owns(read.key))
+    };
+    if fetch.reads.iter().all(is_own) {
+        let mut round = Round::new(engine, fetch.max_bytes, wake);
+        let mut data = Vec::with_capacity(fetch.reads.len());
+        for read in &fetch.reads {
+            data.push(match read {
+                Ok(read) => round.read(read).await,
+                Err(error) => Err(error.clone()),
+            });
+        }
+        return data;
+    }
+    read_from_shards(engine, fetch, wake).await
+}
+
+/// As [`read`], of partitions that other shards own.
+async fn read_from_shards(
+    engine: &Rc<Engine>,
+    fetch: &Fetch,
+    wake: Option<&Arc<Notify>>,
+) -> Fetched {
+    let max_bytes = fetch.max_bytes;
+    let mut by_shard = vec![Vec::new(); engine.mailboxes.shard_count()];
+    let mut data = Vec::with_capacity(fetch.reads.len());
+    for (place, read) in fetch.reads.iter().enumerate() {
+        // A shard that has stopped leaves its partitions like this.
+        let error = EngineError::UnknownTopicOrPartition;
+        data.push(Err(read.as_ref().err().cloned().unwrap_or(error)));
+        if let Ok(read) = read {
+            by_shard[engine.owner_of(read.key)].push((place, *read));
+        }
+    }
+    // All shards at once, so that a fetch takes as long as the slowest and not as all together.
+    let asked = by_shard
+        .into_iter()
+        .enumerate()
+        .filter(|(_, reads)| !reads.is_empty())
+        .map(|(shard, reads)| {
+            let wake = wake.cloned();
+            engine.call(shard, move |engine| async move {
+                let mut round = Round::new(&engine, max_bytes, wake.as_ref());
+                let mut found = Vec::with_capacity(reads.len());
+                for (place, read) in reads {
+                    found.push((place, round.read(&read).await));
+                }
+                found
+            })
+        });
+    for found in join_all(asked).await {
+        for (place, found) in found.unwrap_or_default() {
+            data[place] = found;
+        }
+    }
+    hold_to_limit(&mut data, max_bytes);
+    data
+}
+
+/// One round of reads from this shard's partitions, which share a limit.
+struct Round<'a> {
+    engine: &'a Rc<Engine>,
+    wake: Option<&'a Arc<Notify>>,
+    bytes_left: usize,
+    found_any: bool,
+}
+
+impl Round<'_> {
+    fn new<'a>(
+        engine: &'a Rc<Engine>,
+        max_bytes: usize,
+        wake: Option<&'a Arc<Notify>>,
+    ) -> Round<'a> {
+        Round {
+            engine,
+            wake,
+            bytes_left: max_bytes,
+            found_any: false,
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.records.as_ref().map_or(0, Bytes::len)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    async fn read(&mut self, read: &PartitionRead) -> Result<PartitionData, EngineError> {
+        let partition = self.engine.partition(read.key);
+        let partition = partition.ok_or(EngineError::UnknownTopicOrPartition)?;
+        let limit = self.bytes_left.min(read.max_bytes);
+        let at_least_one = !self.found_any;
+        let found = read_partition(self.engine, &partition, read.offset, limit, at_least_one);
+        let found = found.await?;
+        let mut inner = partition.borrow_mut();
+        let offsets = inner.offsets();
+        if let (true, Some(wake)) = (found.reaches_end, self.wake) {
+            inner.watch(read.offset.max(offsets.durable), wake);
+        }
+        let length = found.records.len();
+        // The other half of what an append asserts: nothing is handed out that is not durable.
+        assert!(length == 0 || read.offset < offsets.durable);
+        inner.counters.fetched_bytes += length as u64;
+        self.bytes_left = self.bytes_left.saturating_sub(length);
+        self.found_any |= length > 0;
+        Ok(PartitionData {
+            has_more: !found.reaches_end,
+            records: found.records,
+            high_watermark: offsets.durable,
+            log_start_offset: offsets.start,
+        })
     }
 }
 
@@ -58,233 +245,152 @@ pub struct Found {
     reaches_end: bool,
 }
 
-impl Engine {
-    /// Reads from all partitions named, in their order, at most `max_bytes` in all; the first batch
-    /// found is returned whole even when it is larger.
-    ///
-    /// Partitions that were read to their end wake `wake` when there is more.
-    pub async fn read(
-        self: &Rc<Self>,
-        reads: &[PartitionRead],
-        max_bytes: usize,
-        wake: Option<&Arc<Notify>>,
-    ) -> Vec<PartitionData> {
-        if reads.iter().all(|read| self.owns(read.key)) {
-            return self.read_here(reads, max_bytes, wake).await;
+/// Reads whole batches of one of this shard's partitions; see [`Log::read`](crate::log::Log::read).
+/// What it finds is in memory, but for what lies beyond `max_bytes`.
+///
+/// Reads on where compaction has left batches without records: clients move over them, but
+/// some programs take a poll that brings nothing for the end of the log. At that end they are
+/// what is returned.
+pub async fn read_partition(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    offset: i64,
+    max_bytes: usize,
+    at_least_one: bool,
+) -> Result<Found, EngineError> {
+    let mut found = read_segment(engine, partition, offset, max_bytes, at_least_one).await?;
+    while !found.reaches_end
+        && let Some(next) = batch::end_of_hollow(&found.records)
+    {
+        let read = read_segment(engine, partition, next, max_bytes, at_least_one);
+        match read.await {
+            Ok(more) if !more.records.is_empty() => found = more,
+            // Whatever it is, the client meets it when it has moved there.
+            _ => break,
         }
-        let shards = self.mailboxes.shard_count();
-        let mut by_shard: Vec<(Vec<usize>, Vec<PartitionRead>)> = vec![Default::default(); shards];
-        for (place, read) in reads.iter().enumerate() {
-            let (places, reads) = &mut by_shard[self.owner_of(read.key)];
-            places.push(place);
-            reads.push(*read);
-        }
-        let mut data: Vec<Option<PartitionData>> = vec![None; reads.len()];
-        // All shards at once, so that a fetch takes as long as the slowest and not as all together.
-        let asked = by_shard
-            .into_iter()
-            .enumerate()
-            .filter(|(_, (places, _))| !places.is_empty())
-            .map(|(shard, (places, reads))| {
-                let wake = wake.cloned();
-                let read = move |engine: Rc<Engine>| async move {
-                    engine.read_here(&reads, max_bytes, wake.as_ref()).await
-                };
-                async move { (places, self.call(shard, read).await) }
-            });
-        for (places, found) in join_all(asked).await {
-            // A shard that has stopped leaves its partitions unanswered below.
-            for (place, found) in places.into_iter().zip(found.unwrap_or_default()) {
-                data[place] = Some(found);
-            }
-        }
-        let mut data: Vec<PartitionData> = data
-            .into_iter()
-            .map(|found| found.unwrap_or_else(PartitionData::unknown))
-            .collect();
-        hold_to_limit(&mut data, max_bytes);
-        data
     }
+    Ok(found)
+}
 
-    async fn read_here(
-        self: &Rc<Self>,
-        reads: &[PartitionRead],
-        max_bytes: usize,
-        wake: Option<&Arc<Notify>>,
-    ) -> Vec<PartitionData> {
-        let mut left = max_bytes;
-        let mut found_any = false;
-        let mut data = Vec::with_capacity(reads.len());
-        for read in reads {
-            let Some(partition) = self.partition(read.key) else {
-                data.push(PartitionData::unknown());
-                continue;
-            };
-            let limit = left.min(read.max_bytes);
-            let records = self
-                .read_partition(&partition, read.offset, limit, !found_any)
-                .await;
+async fn read_segment(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    offset: i64,
+    max_bytes: usize,
+    at_least_one: bool,
+) -> Result<Found, EngineError> {
+    let mut assume_resident = false;
+    loop {
+        let read = {
             let mut inner = partition.borrow_mut();
-            let offsets = inner.offsets();
-            let (records, reaches_end) = match records {
-                Ok(found) => (Ok(found.records), found.reaches_end),
-                Err(error) => (Err(error), false),
-            };
-            if let (true, Some(wake)) = (reaches_end, wake) {
-                inner.watch(read.offset.max(offsets.durable), wake);
+            if inner.is_closed() {
+                return Err(EngineError::UnknownTopicOrPartition);
             }
-            let length = records.as_ref().map_or(0, Bytes::len);
-            inner.counters.fetched_bytes += length as u64;
-            left = left.saturating_sub(length);
-            found_any |= length > 0;
-            data.push(PartitionData {
-                has_more: records.is_ok() && !reaches_end,
+            let now_ms = clock::now_ms();
+            inner.read(offset, max_bytes, at_least_one, assume_resident, now_ms)?
+        };
+        match read {
+            Read::Data {
                 records,
-                high_watermark: offsets.durable,
-                log_start_offset: offsets.start,
-            });
-        }
-        data
-    }
-
-    /// Reads whole batches of one of this shard's partitions; see [`Log::read`](crate::log::Log::read).
-    /// What it finds is in memory, but for what lies beyond `max_bytes`.
-    ///
-    /// Reads on where compaction has left batches without records: clients move over them, but
-    /// some programs take a poll that brings nothing for the end of the log. At that end they are
-    /// what is returned.
-    pub async fn read_partition(
-        self: &Rc<Self>,
-        partition: &SharedPartition,
-        offset: i64,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Found, EngineError> {
-        let mut found = self
-            .read_segment(partition, offset, max_bytes, at_least_one)
-            .await?;
-        while !found.reaches_end
-            && let Some(next) = batch::end_of_hollow(&found.records)
-        {
-            let read = self.read_segment(partition, next, max_bytes, at_least_one);
-            match read.await {
-                Ok(more) if !more.records.is_empty() => found = more,
-                // Whatever it is, the client meets it when it has moved there.
-                _ => break,
-            }
-        }
-        Ok(found)
-    }
-
-    async fn read_segment(
-        self: &Rc<Self>,
-        partition: &SharedPartition,
-        offset: i64,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> Result<Found, EngineError> {
-        let mut assume_resident = false;
-        loop {
-            let read = {
-                let mut inner = partition.borrow_mut();
-                if inner.is_closed() {
-                    return Err(EngineError::UnknownTopicOrPartition);
-                }
-                let now_ms = clock::now_ms();
-                inner.read(offset, max_bytes, at_least_one, assume_resident, now_ms)?
-            };
-            match read {
-                Read::Data {
+                reaches_end,
+            } => {
+                return Ok(Found {
                     records,
                     reaches_end,
-                } => {
-                    return Ok(Found {
-                        records,
-                        reaches_end,
-                    });
-                }
-                Read::Empty => {
-                    return Ok(Found {
-                        records: Bytes::new(),
-                        reaches_end: offset >= partition.borrow().offsets().durable,
-                    });
-                }
-                Read::Load(job) => {
-                    // Read again whether the pages are still there or not: under memory pressure
-                    // one stall beats going in circles.
-                    assume_resident = matches!(job, LoadJob::Populate { .. });
-                    if let Err(error) = self.load(partition, job).await {
-                        let mut inner = partition.borrow_mut();
-                        // Retention took it meanwhile: who reads again is told so.
-                        let is_gone = offset < inner.offsets().start;
-                        // Pages that cannot be read: all of the segment is checked, once, to tell which.
-                        let is_news = assume_resident && inner.log.doubt(offset);
-                        if !is_gone && !is_news {
-                            return Err(error);
-                        }
-                        assume_resident = false;
+                });
+            }
+            Read::Empty => {
+                return Ok(Found {
+                    records: Bytes::new(),
+                    reaches_end: offset >= partition.borrow().offsets().durable,
+                });
+            }
+            Read::Load(job) => {
+                // Read again whether the pages are still there or not: under memory pressure
+                // one stall beats going in circles.
+                assume_resident = matches!(job, LoadJob::Populate { .. });
+                if let Err(error) = load(engine, partition, job).await {
+                    let mut inner = partition.borrow_mut();
+                    // Retention took it meanwhile: who reads again is told so.
+                    let is_gone = offset < inner.offsets().start;
+                    // Pages that cannot be read: all of the segment is checked, once, to tell which.
+                    let is_news = assume_resident && inner.log.doubt(offset);
+                    if !is_gone && !is_news {
+                        return Err(error);
                     }
+                    assume_resident = false;
                 }
             }
         }
     }
+}
 
-    /// Brings into memory what a read needs. A segment that retention or compaction took meanwhile
-    /// is no failure: who reads again is told where the log starts.
-    pub async fn load(
-        self: &Rc<Self>,
-        partition: &SharedPartition,
-        job: LoadJob,
-    ) -> Result<(), EngineError> {
-        let base = job.opens();
-        // Pages are read beside other jobs of the log: that changes no file.
-        let thread = match job {
-            LoadJob::Populate { .. } => &self.reader,
-            _ => &self.worker,
-        };
-        let loaded = self.run_on(thread, move || job.run()).await;
-        let mut inner = partition.borrow_mut();
-        let is_there = base.is_none_or(|base| inner.log.has_sealed(base));
-        match loaded {
-            _ if inner.is_closed() => Err(EngineError::UnknownTopicOrPartition),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there => Ok(()),
-            Ok(Loaded::Pages) => Ok(()),
-            Ok(loaded) => {
-                let found = inner.log.load_done(loaded, clock::now_ms());
-                drop(inner);
-                self.note_damage(partition, &found);
-                Ok(())
-            }
-            Err(error)
-                if is_of_medium(&error) && base.is_some_and(|base| inner.log.doubt(base)) =>
-            {
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-                limits::MAPS.reached(error);
-                Err(EngineError::StorageFailed)
-            }
-            Err(error) => {
-                tracing::error!(dir = %inner.log.dir().display(), %error, "a segment cannot be read");
-                Err(EngineError::StorageFailed)
-            }
+/// Brings into memory what a read needs. A segment that retention or compaction took meanwhile
+/// is no failure: the next read says where the log starts.
+pub async fn load(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    job: LoadJob,
+) -> Result<(), EngineError> {
+    let base = job.opens();
+    // Pages are read beside other jobs of the log: that changes no file.
+    let thread = match job {
+        LoadJob::Populate { .. } => &engine.reader,
+        _ => &engine.worker,
+    };
+    let loaded = engine.run_on(thread, move || job.run()).await;
+    let mut inner = partition.borrow_mut();
+    let is_there = base.is_none_or(|base| inner.log.has_sealed(base));
+    match loaded {
+        _ if inner.is_closed() => Err(EngineError::UnknownTopicOrPartition),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there => Ok(()),
+        Ok(Loaded::Pages) => Ok(()),
+        Ok(loaded) => {
+            let found = inner.log.load_done(loaded, clock::now_ms());
+            drop(inner);
+            engine.note_damage(partition, &found);
+            Ok(())
+        }
+        Err(error) if is_of_medium(&error) && base.is_some_and(|base| inner.log.doubt(base)) => {
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            limits::MAPS.reached(error);
+            Err(EngineError::StorageFailed)
+        }
+        Err(error) => {
+            tracing::error!(dir = %inner.log.dir().display(), %error, "a segment cannot be read");
+            Err(EngineError::StorageFailed)
         }
     }
 }
 
 /// Each shard was given the whole limit; in request order, what goes beyond it is left for the next
 /// fetch, as it would be with one shard. The first that has anything keeps it, however large.
-fn hold_to_limit(data: &mut [PartitionData], max_bytes: usize) {
+fn hold_to_limit(data: &mut Fetched, max_bytes: usize) {
     let mut total = 0;
-    for partition in data {
+    for partition in data.iter_mut().flatten() {
         let left = max_bytes.saturating_sub(total);
-        if let Ok(records) = &mut partition.records
-            && total > 0
-            && records.len() > left
-        {
+        let records = &mut partition.records;
+        if total > 0 && records.len() > left {
             records.truncate(batch::whole_batches_within(records, left));
             partition.has_more = true;
         }
-        total += partition.len();
+        total += partition.records.len();
+    }
+}
+
+/// The epoch of every partition's one and only leader.
+pub const LEADER_EPOCH: i32 = 0;
+
+/// Holds the epoch that a client believes in against the partition's (KIP-320); -1 skips the check.
+///
+/// # Errors
+/// `FencedLeaderEpoch` for an older one, `UnknownLeaderEpoch` for a newer one.
+pub fn check_leader_epoch(epoch: i32) -> Result<(), EngineError> {
+    match epoch {
+        -1 | LEADER_EPOCH => Ok(()),
+        newer if newer > LEADER_EPOCH => Err(EngineError::UnknownLeaderEpoch(newer)),
+        older => Err(EngineError::FencedLeaderEpoch(older)),
     }
 }

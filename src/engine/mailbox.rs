@@ -134,3 +134,126 @@ impl<T: 'static> Mailboxes<T> {
         answered.await.map_err(|_| EngineError::Stopping)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{FutureExt, poll};
+    use std::cell::RefCell;
+    use tokio::runtime::Builder;
+    use tokio::sync::Notify;
+    use tokio::task::{LocalSet, yield_now};
+
+    /// What a shard has here: a list of numbers.
+    type Numbers = RefCell<Vec<u32>>;
+
+    struct Shard {
+        own: Rc<Numbers>,
+        mailboxes: Mailboxes<Numbers>,
+        mailbox: Mailbox<Numbers>,
+    }
+
+    fn shards<const N: usize>(depth: usize) -> [Shard; N] {
+        let shards = mailboxes(N, depth).into_iter();
+        let shards = shards.map(|(mailboxes, mailbox)| Shard {
+            own: Rc::default(),
+            mailboxes,
+            mailbox,
+        });
+        let shards: Vec<Shard> = shards.collect();
+        shards.try_into().ok().expect("one element for each shard")
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        LocalSet::new().block_on(&runtime, test);
+    }
+
+    /// Adds a number; returns how many there are.
+    async fn add(numbers: Rc<Numbers>, number: u32) -> usize {
+        numbers.borrow_mut().push(number);
+        numbers.borrow().len()
+    }
+
+    #[test]
+    fn calls_run_with_what_their_shard_has_in_the_order_in_which_they_were_sent() {
+        run(async {
+            let [one, two] = shards(4);
+            let there = Rc::clone(&two.own);
+            tokio::task::spawn_local(receive(two.own, two.mailbox));
+            for number in 1..=3 {
+                let call = move |numbers| add(numbers, number);
+                let answer = one.mailboxes.call(&one.own, 1, call);
+                assert_eq!(answer.await, Ok(number as usize));
+            }
+            let call = |numbers| add(numbers, 9);
+            let mut here = Box::pin(one.mailboxes.call(&one.own, 0, call));
+            assert_eq!(here.as_mut().now_or_never(), Some(Ok(1)), "on the spot");
+            assert_eq!(*there.borrow(), [1, 2, 3]);
+            assert_eq!(*one.own.borrow(), [9]);
+        });
+    }
+
+    #[test]
+    fn a_full_mailbox_holds_senders_back_until_a_call_is_taken() {
+        run(async {
+            let [one, mut two] = shards(1);
+            let noop = || -> Call<Numbers> { Box::new(|_| {}) };
+            one.mailboxes.send(1, noop()).await;
+            assert_eq!(two.mailboxes.depth(1), 1);
+            let mut second = Box::pin(one.mailboxes.send(1, noop()));
+            assert!(poll!(second.as_mut()).is_pending());
+            assert!(two.mailbox.recv().await.is_some());
+            second.await;
+            assert_eq!(one.mailboxes.depth(1), 1);
+        });
+    }
+
+    #[test]
+    fn only_work_that_waits_to_be_wanted_is_dropped_with_its_caller() {
+        run(async {
+            let [one, two] = shards(4);
+            tokio::task::spawn_local(receive(two.own, two.mailbox));
+            let work = |done: Arc<Notify>| {
+                move |_: Rc<Numbers>| async move {
+                    let _guard = Guard(done);
+                    std::future::pending::<()>().await;
+                }
+            };
+            let (kept, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+            let mut call = Box::pin(one.mailboxes.call(&one.own, 1, work(Arc::clone(&kept))));
+            let wanted = work(Arc::clone(&dropped));
+            let mut wanted = Box::pin(one.mailboxes.call_while_wanted(&one.own, 1, wanted));
+            assert!(poll!(call.as_mut()).is_pending());
+            assert!(poll!(wanted.as_mut()).is_pending());
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            drop((call, wanted));
+            dropped.notified().await;
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            assert_eq!(kept.notified().now_or_never(), None);
+        });
+    }
+
+    /// Notifies when it is dropped.
+    struct Guard(Arc<Notify>);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+
+    #[test]
+    fn a_shard_that_has_stopped_takes_no_calls() {
+        run(async {
+            let [one, two] = shards(4);
+            drop(two);
+            let answer = one.mailboxes.call(&one.own, 1, |numbers| add(numbers, 1));
+            assert_eq!(answer.await, Err(EngineError::Stopping));
+        });
+    }
+}

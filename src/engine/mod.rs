@@ -4,17 +4,18 @@
 //! shard's own or another's is settled here.
 
 pub mod admin;
+pub mod append;
 pub mod catalog;
 pub mod catalog_log;
 pub mod closing;
 pub mod compaction;
 pub mod damage;
+pub mod data_dir;
 pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod flush;
 pub mod inspect;
-pub mod limits;
 pub mod mailbox;
 pub mod offsets;
 pub mod partition;
@@ -27,20 +28,22 @@ pub mod upkeep;
 pub mod verify;
 
 use crate::config::{Config, TopicConfig};
+use crate::io::stop::Stop;
 use crate::io::worker::Worker;
-use crate::io::{clock, process};
+use crate::io::{clock, limits, process};
 use crate::log::compact::CompactionConfig;
 use crate::log::jobs::{RoomJob, SealJob};
 use crate::log::{LogConfig, NOT_DURABLE_BYTES_MAX, ReadError};
+use crate::net::budget::Budget;
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
 use events::Listeners;
 use fetch_sessions::FetchSessions;
 use mailbox::Mailboxes;
-use partition::{Append, Due, Partition};
+use partition::{Due, Partition};
 use stats::{ShardReport, Stats, TopicReport};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
@@ -70,6 +73,10 @@ pub enum EngineError {
     OffsetOutOfRange { asked: i64, start: i64, end: i64 },
     #[error("the log is damaged near offset {asked}")]
     Corrupt { asked: i64 },
+    #[error("leader epoch {0} is over")]
+    FencedLeaderEpoch(i32),
+    #[error("leader epoch {0} has not begun")]
+    UnknownLeaderEpoch(i32),
     #[error("the broker is stopping")]
     Stopping,
 }
@@ -144,10 +151,9 @@ pub struct Engine {
     pub listeners: Listeners,
     /// The fetch sessions that this shard's connections opened.
     pub fetch_sessions: RefCell<FetchSessions>,
-    /// Notified when requests have to wait for memory that parked fetches hold.
-    pub memory_pressed: Rc<Notify>,
-    stopping: Cell<bool>,
-    stopped_wake: Notify,
+    /// For the requests of the shard's connections; parked fetches give theirs back when it is short.
+    pub memory: Budget,
+    pub stop: Rc<Stop>,
 }
 
 /// What an engine is made of.
@@ -167,6 +173,8 @@ pub struct EngineParts {
 impl Engine {
     /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
+        let memory_bytes = parts.config.inflight_bytes_max / parts.mailboxes.shard_count();
+        let memory = Budget::new(memory_bytes, &limits::INFLIGHT_BYTES);
         Rc::new(Engine {
             listeners: Listeners::default(),
             fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&parts))),
@@ -186,9 +194,8 @@ impl Engine {
             dirty_wake: Notify::new(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
-            memory_pressed: Rc::default(),
-            stopping: Cell::new(false),
-            stopped_wake: Notify::new(),
+            memory,
+            stop: Rc::default(),
         })
     }
 
@@ -243,43 +250,6 @@ impl Engine {
     /// All of this shard's own partitions.
     pub fn partitions(&self) -> Vec<SharedPartition> {
         self.partitions.borrow().values().cloned().collect()
-    }
-
-    /// Puts checked batches into their partitions, each in its turn. Returns when all are on their
-    /// way (a full mailbox of another shard is waited for); the answers come through the replies.
-    pub async fn append(self: &Rc<Self>, appends: Vec<(PartitionKey, Append)>) {
-        let mut remote: Vec<Vec<(PartitionKey, Append)>> = Vec::new();
-        for (key, append) in appends {
-            let owner = self.owner_of(key);
-            if owner == self.shard {
-                self.append_here(key, append);
-                continue;
-            }
-            remote.resize_with(self.mailboxes.shard_count(), Vec::new);
-            remote[owner].push((key, append));
-        }
-        for (shard, appends) in remote.into_iter().enumerate() {
-            if appends.is_empty() {
-                continue;
-            }
-            let run = move |engine: &Rc<Engine>| {
-                for (key, append) in appends {
-                    engine.append_here(key, append);
-                }
-            };
-            self.mailboxes.send(shard, Box::new(run)).await;
-        }
-    }
-
-    /// Puts a checked batch into one of this shard's own partitions, in its turn; the answer comes
-    /// through the reply.
-    pub fn append_here(self: &Rc<Self>, key: PartitionKey, append: Append) {
-        let Some(partition) = self.partition(key) else {
-            let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
-            return;
-        };
-        let due = partition.borrow_mut().append(append, clock::now_ms());
-        self.attend(&partition, due);
     }
 
     /// Sees to what a partition needs after a call.
@@ -412,6 +382,7 @@ impl Engine {
     /// This shard's counters.
     pub fn report(&self) -> ShardReport {
         let mut report = self.stats.report(self.shard);
+        report.inflight_bytes = self.memory.used();
         report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
         let sessions = self.fetch_sessions.borrow();
         report.fetch_sessions = sessions.count() as u64;
@@ -419,8 +390,7 @@ impl Engine {
         report.fetch_session_evictions = sessions.evictions();
         for partition in self.partitions.borrow().values() {
             let partition = partition.borrow();
-            partition.report_compaction(&mut report.compaction);
-            let counters = partition.counters;
+            partition.report_compaction(&mut report);
             let topic = report
                 .topics
                 .entry(partition.topic.name.clone())
@@ -434,13 +404,10 @@ impl Engine {
                     .log
                     .damage()
                     .offset_count(partition.offsets().start),
-                appended_records: counters.appended_records,
-                appended_batches: counters.appended_batches,
-                appended_bytes: counters.appended_bytes,
-                fetched_bytes: counters.fetched_bytes,
                 log_bytes: partition.log.size_bytes(),
                 segments: partition.log.segment_count() as u64,
                 producers: partition.producer_count() as u64,
+                ..TopicReport::from(&partition.counters)
             });
         }
         report
@@ -464,30 +431,10 @@ impl Engine {
         }
     }
 
-    /// Whether requests take so much of the shard's part of `inflight_bytes_max` that nobody may wait
-    /// at leisure.
-    pub fn memory_is_short(&self) -> bool {
-        let most = self.config.inflight_bytes_max / self.mailboxes.shard_count();
-        self.stats.inflight_bytes.get() > (most / 4 * 3) as u64
-    }
-
     // ---- stopping ----
 
     pub fn is_stopping(&self) -> bool {
-        self.stopping.get()
-    }
-
-    /// From now on this shard is on its way out.
-    pub fn set_stopping(&self) {
-        self.stopping.set(true);
-        self.stopped_wake.notify_waiters();
-    }
-
-    /// Returns when the shard is on its way out.
-    pub async fn stopped(&self) {
-        while !self.stopping.get() {
-            self.stopped_wake.notified().await;
-        }
+        self.stop.is_set()
     }
 }
 

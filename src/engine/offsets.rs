@@ -1,5 +1,6 @@
 //! Finding offsets by time, and deleting records below an offset.
 
+use super::fetch;
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
 use crate::io::clock;
 use crate::log::TimeLookup;
@@ -83,7 +84,7 @@ impl Engine {
                 match max {
                     Ok(-1) => return Ok(FoundOffset::NONE),
                     Ok(timestamp) => return self.find_time(&partition, timestamp).await,
-                    Err(job) => self.load(&partition, job).await?,
+                    Err(job) => fetch::load(self, &partition, job).await?,
                 }
             },
         }
@@ -107,7 +108,7 @@ impl Engine {
             let batch = match lookup {
                 TimeLookup::NotFound => return Ok(FoundOffset::NONE),
                 TimeLookup::Load(job) => {
-                    self.load(partition, job).await?;
+                    fetch::load(self, partition, job).await?;
                     continue;
                 }
                 TimeLookup::Batch(batch) => batch,

@@ -6,11 +6,12 @@
 
 use super::catalog::Topic;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
-use super::{EngineError, PartitionKey, limits};
+use super::stats::Counters;
+use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
 use crate::io::sabotage::{self, Sabotage};
 use crate::io::seldom::{self, Seldom};
-use crate::io::{clock, file};
+use crate::io::{clock, file, limits};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
@@ -69,15 +70,6 @@ struct FetchWatcher {
 pub struct Due {
     pub room: Option<RoomJob>,
     pub flush: bool,
-}
-
-/// Counters of one partition, since it was opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    pub appended_batches: u64,
-    pub appended_records: u64,
-    pub appended_bytes: u64,
-    pub fetched_bytes: u64,
 }
 
 /// The compactions of a partition that failed since the last that did not.
@@ -317,7 +309,13 @@ impl Partition {
             append_time_ms,
             log_start_offset: self.log.offsets().start,
         };
-        Ok((appended, self.log.offsets().end))
+        let end_offset = self.log.offsets().end;
+        // What is acknowledged is what was written: reads assert the other half (`fetch.rs`).
+        assert_eq!(
+            end_offset,
+            base_offset + i64::from(header.last_offset_delta) + 1
+        );
+        Ok((appended, end_offset))
     }
 
     fn already_appended(&self, kept: &KeptBatch) -> (Appended, i64) {

@@ -1,5 +1,6 @@
 //! Scrubbing a shard's partitions: reading what nobody reads, to find damage before somebody does.
 
+use super::fetch;
 use super::stats::{self, Stats};
 use super::{Engine, SharedPartition};
 use crate::io::clock;
@@ -75,7 +76,7 @@ impl Engine {
         let Some(job) = job else {
             return;
         };
-        let loaded = self.load(partition, job).await;
+        let loaded = fetch::load(self, partition, job).await;
         let inner = partition.borrow();
         if *inner.log.damage() != before {
             note_finding(&self.stats);

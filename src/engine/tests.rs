@@ -4,7 +4,7 @@
 use super::admin::{Admin, AdminError, NewTopic};
 use super::catalog::Catalog;
 use super::catalog_log::CatalogLog;
-use super::fetch::{PartitionData, PartitionRead};
+use super::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
 use super::offsets::OffsetSpec;
 use super::partition::{AckWhen, Append, Appended};
 use super::*;
@@ -13,7 +13,7 @@ use crate::io::{file, reactor};
 use crate::log::Read;
 use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
-use crate::log::jobs::LoadJob;
+use crate::log::load::LoadJob;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -101,7 +101,7 @@ async fn append_bytes(
         ack,
         reply,
     };
-    engine.append(vec![(key, append)]).await;
+    super::append::deliver(engine, vec![(key, append)]).await;
     answered
 }
 
@@ -134,13 +134,33 @@ async fn read(
     key: PartitionKey,
     offset: i64,
     wake: Option<&Arc<Notify>>,
-) -> PartitionData {
+) -> Result<PartitionData, EngineError> {
     let read = PartitionRead {
         key,
         offset,
         max_bytes: 1 << 20,
     };
-    engine.read(&[read], 1 << 20, wake).await.remove(0)
+    read_all(engine, &[read], 1 << 20, wake).await.remove(0)
+}
+
+/// Reads once, without parking.
+async fn read_all(
+    engine: &Rc<Engine>,
+    reads: &[PartitionRead],
+    max_bytes: usize,
+    wake: Option<&Arc<Notify>>,
+) -> Fetched {
+    let fetch = Fetch {
+        reads: reads.iter().copied().map(Ok).collect(),
+        min_bytes: 0,
+        max_bytes,
+        deadline: None,
+    };
+    fetch::read(engine, &fetch, wake).await
+}
+
+fn has_records(found: &Result<PartitionData, EngineError>) -> bool {
+    found.as_ref().is_ok_and(|found| !found.records.is_empty())
 }
 
 /// Makes the operations of a worker's thread fail.
@@ -165,10 +185,10 @@ fn acks_1_is_answered_after_the_append_and_acks_all_after_the_flush() {
         let mut all = append(engine, key, AckWhen::Durable, &plain, &["b"]).await;
         assert_eq!(one.await.unwrap().unwrap().base_offset, 0);
         assert!(timeout(SOON, &mut all).await.is_err());
-        assert_eq!(read(engine, key, 0, None).await.high_watermark, 0);
+        assert_eq!(read(engine, key, 0, None).await.unwrap().high_watermark, 0);
         flush(engine);
         assert_eq!(all.await.unwrap().unwrap().base_offset, 1);
-        assert_eq!(read(engine, key, 0, None).await.high_watermark, 2);
+        assert_eq!(read(engine, key, 0, None).await.unwrap().high_watermark, 2);
     });
 }
 
@@ -203,12 +223,12 @@ fn a_parked_fetch_is_woken_by_the_flush_and_not_by_the_append() {
         for index in 0..2 {
             let key = key(&topic, index);
             let wake = Arc::new(Notify::new());
-            assert!(read(&engines[0], key, 0, Some(&wake)).await.is_empty());
+            assert!(!has_records(&read(&engines[0], key, 0, Some(&wake)).await));
             append_one(&engines[0], key, "a").await;
             assert!(timeout(SOON, wake.notified()).await.is_err());
             flush(&engines[engines[0].owner_of(key)]);
             timeout(SOON, wake.notified()).await.unwrap();
-            assert!(!read(&engines[0], key, 0, None).await.is_empty());
+            assert!(has_records(&read(&engines[0], key, 0, None).await));
         }
     });
 }
@@ -228,13 +248,14 @@ fn reads_of_many_partitions_keep_to_the_limit_in_the_order_they_were_asked_for()
             offset: 0,
             max_bytes: 1 << 20,
         });
-        let lengths = |data: Vec<PartitionData>| -> Vec<bool> {
-            data.iter().map(|found| !found.is_empty()).collect()
-        };
-        let two = engines[0].read(&reads, 2500, None).await;
-        assert!(two[2].has_more, "what a limit kept back is there");
+        let lengths = |data: Fetched| -> Vec<bool> { data.iter().map(has_records).collect() };
+        let two = read_all(&engines[0], &reads, 2500, None).await;
+        assert!(
+            two[2].as_ref().unwrap().has_more,
+            "what a limit kept back is there"
+        );
         assert_eq!(lengths(two), [true, true, false, false]);
-        let first = engines[1].read(&reads, 10, None).await;
+        let first = read_all(&engines[1], &reads, 10, None).await;
         assert_eq!(lengths(first), [true, false, false, false]);
     });
 }
@@ -257,8 +278,8 @@ fn a_read_passes_over_batches_that_compaction_emptied_but_not_over_the_end() {
                 offset,
                 max_bytes: 70,
             }];
-            let data = engine.read(&reads, 70, None).await.remove(0);
-            let first = BatchHeader::parse(&data.records.unwrap()).unwrap();
+            let data = read_all(engine, &reads, 70, None).await.remove(0).unwrap();
+            let first = BatchHeader::parse(&data.records).unwrap();
             assert_eq!(first.base_offset, found, "read from {offset}");
             assert_eq!(data.has_more, found < 3);
         }
@@ -283,8 +304,8 @@ fn what_is_fetched_points_into_the_segment() {
         let key = key(&*create(engine, "t", 1).await, 0);
         append_one(engine, key, "a").await;
         flush(engine);
-        let once = read(engine, key, 0, None).await.records.unwrap();
-        let twice = read(engine, key, 0, None).await.records.unwrap();
+        let once = read(engine, key, 0, None).await.unwrap().records;
+        let twice = read(engine, key, 0, None).await.unwrap().records;
         assert_eq!(once.as_ptr(), twice.as_ptr());
     });
 }
@@ -377,7 +398,7 @@ fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
         assert_eq!(later.await.unwrap(), failed);
         let deleted = timeout(SOON, engine.delete_records(key, 1)).await.unwrap();
         assert_eq!(deleted, Err(EngineError::StorageFailed));
-        assert!(!read(engine, key, 0, None).await.is_empty());
+        assert!(has_records(&read(engine, key, 0, None).await));
     });
 }
 
@@ -399,7 +420,7 @@ fn a_failed_write_refuses_it_and_all_after_it_and_nobody_waits() {
         assert_eq!(waiting.await.unwrap(), failed);
         let later = append(engine, key, AckWhen::Appended, &plain, &["d"]).await;
         assert_eq!(later.await.unwrap(), failed);
-        assert!(!read(engine, key, 0, None).await.is_empty());
+        assert!(has_records(&read(engine, key, 0, None).await));
     });
 }
 
@@ -443,14 +464,14 @@ fn deleting_a_topic_ends_parked_fetches_and_waiting_appends() {
         let key = key(&topic, 0);
         let plain = BatchBuilder::default();
         let wake = Arc::new(Notify::new());
-        assert!(read(&engines[0], key, 0, Some(&wake)).await.is_empty());
+        assert!(!has_records(&read(&engines[0], key, 0, Some(&wake)).await));
         append_one(&engines[1], key, "a").await;
         let waiting = append(&engines[1], key, AckWhen::Durable, &plain, &["b"]).await;
         engines[1].delete_topic(topic.id).await.unwrap();
         let gone = EngineError::UnknownTopicOrPartition;
         assert_eq!(waiting.await.unwrap(), Err(gone.clone()));
         timeout(SOON, wake.notified()).await.unwrap();
-        assert_eq!(read(&engines[0], key, 0, None).await.records, Err(gone));
+        assert_eq!(read(&engines[0], key, 0, None).await.unwrap_err(), gone);
     });
 }
 
@@ -472,7 +493,7 @@ fn what_a_deleted_topic_leaves_under_way_does_not_touch_a_new_one_of_its_name() 
         assert!(checkpoint.is_none());
         flush(engine);
         let again = &start(dir.path(), 1)[0];
-        let kept = read(again, key(&new, 0), 0, None).await;
+        let kept = read(again, key(&new, 0), 0, None).await.unwrap();
         assert_eq!(kept.high_watermark, 1);
     });
 }
@@ -568,12 +589,11 @@ fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() 
             engine.enforce_retention(&partition).await;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(engine.load(&partition, job).await, Ok(()));
+        assert_eq!(fetch::load(engine, &partition, job).await, Ok(()));
         let outcome = read(engine, key, 0, None).await;
-        assert_eq!(outcome.log_start_offset, 1);
         assert!(matches!(
-            outcome.records,
-            Err(EngineError::OffsetOutOfRange { .. })
+            outcome,
+            Err(EngineError::OffsetOutOfRange { start: 1, .. })
         ));
     });
 }
@@ -598,14 +618,11 @@ fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later()
             release.send(()).unwrap();
         };
         let (outcome, ()) = futures_util::join!(read(engine, key, 0, None), delete);
-        assert!(matches!(
-            outcome.records,
-            Err(EngineError::OffsetOutOfRange { .. })
-        ));
+        assert!(matches!(outcome, Err(EngineError::OffsetOutOfRange { .. })));
         // What is still there is looked at again, though the log starts behind the segment's base.
         let job = partition.borrow_mut().log.max_timestamp().unwrap_err();
         fail(&engine.worker, Op::Open, libc::EIO, true).await;
-        assert_eq!(engine.load(&partition, job).await, Ok(()));
+        assert_eq!(fetch::load(engine, &partition, job).await, Ok(()));
         let again = partition.borrow_mut().log.max_timestamp().unwrap_err();
         assert!(matches!(again, LoadJob::Survey { .. }));
     });

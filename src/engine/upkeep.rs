@@ -1,5 +1,6 @@
 //! What keeps a shard's partitions in order over time: opening, retention, idle files, closing.
 
+use super::fetch;
 use super::{Engine, EngineError, PartitionKey, SharedPartition, log_config};
 use crate::config::Config;
 use crate::engine::catalog::{Catalog, Entry, Topic};
@@ -287,7 +288,7 @@ impl Engine {
             match step {
                 Retention::Nothing => break,
                 Retention::Load(job) => {
-                    if self.load(partition, job).await.is_err() {
+                    if fetch::load(self, partition, job).await.is_err() {
                         return;
                     }
                 }

@@ -1,12 +1,17 @@
-//! Files, mappings, the ring, the clock and fault injection: the only room with `unsafe`.
+//! Files, mappings, the ring, the clock and fault injection: the only room with `unsafe`. And what every
+//! room needs below it: counters and limits, log lines that are rare, the signal to stop.
 
 pub mod clock;
+pub mod counters;
 pub mod fault;
 pub mod file;
+pub mod limits;
 pub mod map;
 pub mod process;
 pub mod reactor;
 pub mod ring;
 pub mod sabotage;
 pub mod seldom;
+pub mod socket;
+pub mod stop;
 pub mod worker;

@@ -1,6 +1,8 @@
 //! Which APIs there are and in which versions: the one table that the header decoder, the
 //! dispatcher and the ApiVersions reply read.
 
+use crate::wire::Writer;
+
 /// Declares [`ApiKey`] and [`APIS`] from one table: key, name as Kafka spells it, versions, first
 /// flexible version, and the first version that is served where that is not the first advertised.
 macro_rules! apis {
@@ -117,6 +119,16 @@ impl Api {
     pub fn response_header_is_flexible(&self, version: i16) -> bool {
         self.key != ApiKey::ApiVersions && self.is_flexible(version)
     }
+
+    /// Starts the reply to a request of this version, in the form that the version asks for.
+    pub fn reply(&self, version: i16, correlation_id: i32) -> Writer {
+        // Header version 1 ends with tagged fields, version 0 does not.
+        let mut writer = Writer::frame(self.response_header_is_flexible(version));
+        writer.i32(correlation_id);
+        writer.no_tagged_fields();
+        writer.set_flexible(self.is_flexible(version));
+        writer
+    }
 }
 
 /// Fails to compile where an API's messages are declared for other versions than the table says.
@@ -207,5 +219,19 @@ mod tests {
         assert!(api_versions.is_flexible(3) && !api_versions.response_header_is_flexible(3));
         let fetch = Api::find(1).unwrap();
         assert!(fetch.response_header_is_flexible(12) && !fetch.response_header_is_flexible(11));
+    }
+
+    #[test]
+    fn a_reply_starts_with_its_size_and_the_correlation_id() {
+        let reply = |key: ApiKey, version| {
+            let mut writer = Api::find(key.code()).unwrap().reply(version, 7);
+            writer.i16(-2);
+            writer.string("");
+            writer.finish().unwrap().to_vec()
+        };
+        let (metadata, versions) = (ApiKey::Metadata, ApiKey::ApiVersions);
+        assert_eq!(reply(metadata, 8), b"\0\0\0\x08\0\0\0\x07\xff\xfe\0\0");
+        assert_eq!(reply(metadata, 9), b"\0\0\0\x08\0\0\0\x07\0\xff\xfe\x01");
+        assert_eq!(reply(versions, 3), b"\0\0\0\x07\0\0\0\x07\xff\xfe\x01");
     }
 }

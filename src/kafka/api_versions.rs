@@ -5,14 +5,11 @@
 //! header is version 0 whatever the version of the request.
 
 use super::context::Context;
-use super::header::RequestHeader;
 use std::borrow::Cow;
 
 use super::api::{APIS, Api};
 use super::error::ErrorCode;
 use super::schema::message;
-use crate::wire::Wire;
-use crate::wire::Writer;
 
 message! {
     ApiVersions 0..=4, flexible 3..;
@@ -113,13 +110,6 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
         response.error_code = ErrorCode::InvalidRequest;
     }
     response
-}
-
-/// The answer to a version that is too high; its body is not read.
-pub fn unsupported_version(header: &RequestHeader<'_>) -> Writer {
-    let mut writer = header.reply_v0();
-    Response::unsupported_version().encode(&mut writer, 0);
-    writer
 }
 
 /// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`

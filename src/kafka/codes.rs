@@ -4,8 +4,10 @@ use super::error::ErrorCode;
 use crate::coordinator::groups::error::GroupError;
 use crate::engine::EngineError;
 use crate::engine::admin::AdminError;
+use crate::engine::append::Refusal;
 use crate::engine::fetch_sessions::SessionError;
 use crate::log::batch::BatchError;
+use crate::log::records::RecordsError;
 
 impl From<&EngineError> for ErrorCode {
     fn from(error: &EngineError) -> Self {
@@ -21,6 +23,8 @@ impl From<&EngineError> for ErrorCode {
             // Consumers tell their program of this one, and stay where they are; the other they would
             // try again for ever in silence.
             EngineError::Corrupt { .. } => ErrorCode::CorruptMessage,
+            EngineError::FencedLeaderEpoch(_) => ErrorCode::FencedLeaderEpoch,
+            EngineError::UnknownLeaderEpoch(_) => ErrorCode::UnknownLeaderEpoch,
             EngineError::Stopping => ErrorCode::NotLeaderOrFollower,
         }
     }
@@ -92,6 +96,24 @@ impl From<&BatchError> for ErrorCode {
             }
             BatchError::BadMagic(_) | BatchError::Invalid(_) => ErrorCode::InvalidRecord,
             BatchError::TooLarge(_) => ErrorCode::MessageTooLarge,
+        }
+    }
+}
+
+impl From<&Refusal> for ErrorCode {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::InternalTopic => ErrorCode::InvalidTopicException,
+            Refusal::Batch(error) => error.into(),
+            Refusal::Zstd => ErrorCode::UnsupportedCompressionType,
+            Refusal::Transactional => ErrorCode::InvalidTxnState,
+            Refusal::ClaimsAppendTime | Refusal::TimestampTooFar => ErrorCode::InvalidTimestamp,
+            Refusal::Records(RecordsError::TooLarge(_)) => ErrorCode::MessageTooLarge,
+            Refusal::NoBatch
+            | Refusal::Records(_)
+            | Refusal::RecordOffset(_)
+            | Refusal::WithoutKey(_) => ErrorCode::InvalidRecord,
+            Refusal::Engine(error) => error.into(),
         }
     }
 }

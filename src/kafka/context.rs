@@ -1,8 +1,7 @@
 //! What a handler is given beside the request's body.
 
-use super::header::RequestHeader;
-use crate::access::{Caller, Principal};
-use crate::coordinator::Coordinators;
+use super::api::Api;
+use crate::access::Principal;
 use crate::coordinator::groups::Groups;
 use crate::engine::Engine;
 use crate::wire::Writer;
@@ -26,31 +25,13 @@ pub struct Context<'a> {
     pub version: i16,
     /// What the reply tells the client to wait before its next request. 0 while there are no quotas.
     pub throttle_time_ms: i32,
-    header: RequestHeader<'a>,
+    pub api: &'static Api,
+    pub correlation_id: i32,
 }
 
-impl<'a> Context<'a> {
-    pub fn new(
-        engine: &'a Rc<Engine>,
-        coordinators: &'a Coordinators,
-        caller: &'a Caller,
-        header: RequestHeader<'a>,
-    ) -> Context<'a> {
-        Context {
-            engine,
-            groups: &coordinators.groups,
-            principal: &caller.principal,
-            client_id: header.client_id,
-            address: caller.address,
-            listener: caller.listener,
-            version: header.api_version,
-            throttle_time_ms: 0,
-            header,
-        }
-    }
-
+impl Context<'_> {
     /// Starts the reply to this request, in the form that its version asks for.
     pub fn reply(&self) -> Writer {
-        self.header.reply()
+        self.api.reply(self.version, self.correlation_id)
     }
 }

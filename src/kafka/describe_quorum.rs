@@ -4,6 +4,7 @@
 //! listeners (KIP-853).
 
 use crate::engine::Engine;
+use crate::engine::fetch::LEADER_EPOCH;
 use crate::io::clock;
 use std::borrow::Cow;
 
@@ -11,7 +12,6 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::fetch::LEADER_EPOCH;
 use super::schema::message;
 
 message! {

@@ -4,6 +4,7 @@
 
 use crate::engine::Engine;
 use crate::engine::catalog;
+use crate::engine::fetch::LEADER_EPOCH;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -11,7 +12,6 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::fetch::LEADER_EPOCH;
 use super::metadata::{OPERATIONS_NOT_REQUESTED, TOPIC_OPERATIONS};
 use super::schema::message;
 

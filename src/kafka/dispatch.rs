@@ -1,8 +1,8 @@
 //! From a frame to its answer: header, version check, and the one file that handles the API.
 
-use super::api::ApiKey;
+use super::answer::{Answer, CloseReason, Outcome};
+use super::api::{Api, ApiKey};
 use super::context::Context;
-use super::header::RequestHeader;
 use super::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -15,77 +15,9 @@ use super::{
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
-use crate::wire::Wire;
-use crate::wire::{Reply, WireError, Writer};
+use crate::wire::{Reader, Wire, WireError};
 use bytes::Bytes;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use thiserror::Error;
-
-/// Why a connection has to be closed: the protocol has no answer for it.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum CloseReason {
-    #[error("the request header is malformed: {0}")]
-    BadHeader(WireError),
-    #[error("API key {0} is not served")]
-    UnknownApi(i16),
-    #[error("{api} version {version} is not served")]
-    UnknownVersion { api: &'static str, version: i16 },
-    #[error("the {api} request (version {version}) is malformed: {error}")]
-    BadRequest {
-        api: &'static str,
-        version: i16,
-        error: WireError,
-    },
-    #[error("a produce request without acknowledgement failed: {0}")]
-    UnansweredError(&'static str),
-    #[error("{0}")]
-    BadReply(WireError),
-}
-
-impl CloseReason {
-    /// A short name for metrics.
-    pub fn label(&self) -> &'static str {
-        match self {
-            CloseReason::BadHeader(_) => "bad_header",
-            CloseReason::UnknownApi(_) => "unknown_api",
-            CloseReason::UnknownVersion { .. } => "unknown_version",
-            CloseReason::BadRequest { .. } => "bad_request",
-            CloseReason::UnansweredError(_) => "unanswered_error",
-            CloseReason::BadReply(_) => "reply_size",
-        }
-    }
-}
-
-/// What is sent back for a request.
-#[derive(Debug)]
-pub enum Answer {
-    Reply(Reply),
-    /// Nothing: the client asked for no acknowledgement.
-    Nothing,
-    Close(CloseReason),
-}
-
-impl Answer {
-    /// What was written, if the protocol can say it.
-    pub fn of(writer: Writer) -> Answer {
-        match writer.finish() {
-            Ok(reply) => Answer::Reply(reply),
-            Err(error) => Answer::Close(CloseReason::BadReply(error)),
-        }
-    }
-}
-
-pub type LaterAnswer = Pin<Box<dyn Future<Output = Answer>>>;
-
-/// A request that was taken in.
-pub enum Outcome {
-    Now(Answer),
-    /// The request has done what must happen in order; its answer waits for something: the disk,
-    /// or records to fetch.
-    Later(LaterAnswer),
-}
 
 /// A request's outcome, with the API's name for metrics.
 pub struct Dispatched {
@@ -94,6 +26,12 @@ pub struct Dispatched {
 }
 
 /// Handles one frame (without its size prefix) of a client.
+///
+/// The connection's next frame is not looked at before this returns, so a later request sees the effects
+/// of an earlier one. Most APIs are complete then: their handlers may wait for the disk or for another
+/// shard. Four are not, for later requests need not see how they end: an append waits to be durable, a
+/// fetch for records, a join and a sync for the other members. Their place is taken in order, and the
+/// rest is a future in the queue of replies.
 ///
 /// # Errors
 /// When there is no protocol answer: the caller closes this connection.
@@ -110,8 +48,14 @@ pub async fn dispatch(
     let version = header.api_version;
     if !api.serves(version) {
         if api.key == ApiKey::ApiVersions && version > api.max_version {
-            let writer = api_versions::unsupported_version(&header);
-            return Ok(answered(api.name, writer));
+            // In version 0, which every client can read (KIP-511).
+            let mut writer = api.reply(0, header.correlation_id);
+            api_versions::Response::unsupported_version().encode(&mut writer, 0);
+            let outcome = Outcome::Now(Answer::of(writer));
+            return Ok(Dispatched {
+                api: api.name,
+                outcome,
+            });
         }
         return Err(CloseReason::UnknownVersion {
             api: api.name,
@@ -123,8 +67,19 @@ pub async fn dispatch(
         version,
         error,
     };
-    let context = Context::new(engine, coordinators, caller, header);
-    // Decode, handle, encode: the same three steps for every API that is answered at once.
+    let context = Context {
+        engine,
+        groups: &coordinators.groups,
+        principal: &caller.principal,
+        client_id: header.client_id,
+        address: caller.address,
+        listener: caller.listener,
+        version,
+        throttle_time_ms: 0,
+        api,
+        correlation_id: header.correlation_id,
+    };
+    // Decode, handle, encode.
     macro_rules! answer {
         ($module:ident) => {
             answer!($module, throttle_time_ms)
@@ -136,39 +91,21 @@ pub async fn dispatch(
             $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
             let mut writer = context.reply();
             response.encode(&mut writer, version);
-            Ok(answered(api.name, writer))
+            Outcome::Now(Answer::of(writer))
         }};
     }
-    match api.key {
-        ApiKey::Produce => {
-            let request = produce::decode(&mut reader, version).map_err(malformed)?;
-            let outcome = produce::handle(&context, request).await;
-            Ok(Dispatched {
-                api: api.name,
-                outcome,
-            })
-        }
-        ApiKey::Fetch => {
-            let request = fetch::decode(&mut reader, version).map_err(malformed)?;
-            Ok(Dispatched {
-                api: api.name,
-                outcome: fetch::handle(&context, &request),
-            })
-        }
-        ApiKey::JoinGroup => {
-            let request = join_group::Request::decode(&mut reader, version).map_err(malformed)?;
-            Ok(Dispatched {
-                api: api.name,
-                outcome: join_group::handle(&context, &request),
-            })
-        }
-        ApiKey::SyncGroup => {
-            let request = sync_group::Request::decode(&mut reader, version).map_err(malformed)?;
-            Ok(Dispatched {
-                api: api.name,
-                outcome: sync_group::handle(&context, &request),
-            })
-        }
+    // Those that take their place in order and finish their reply later.
+    macro_rules! begin {
+        ($decode:path, $handle:path) => {{
+            let request = $decode(&mut reader, version).map_err(malformed)?;
+            $handle(&context, request).await
+        }};
+    }
+    let outcome = match api.key {
+        ApiKey::Produce => begin!(produce::decode, produce::handle),
+        ApiKey::Fetch => begin!(fetch::decode, fetch::handle),
+        ApiKey::JoinGroup => begin!(join_group::Request::decode, join_group::handle),
+        ApiKey::SyncGroup => begin!(sync_group::Request::decode, sync_group::handle),
         ApiKey::Heartbeat => answer!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),
@@ -201,12 +138,92 @@ pub async fn dispatch(
         ApiKey::DescribeProducers => answer!(describe_producers),
         ApiKey::ListConfigResources => answer!(list_config_resources),
         ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions),
+    };
+    Ok(Dispatched {
+        api: api.name,
+        outcome,
+    })
+}
+
+/// The header of one request (versions 1 and 2): what stands before the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHeader<'a> {
+    /// The raw key: it may name an API that is not served.
+    pub api_key: i16,
+    /// The raw version: it may lie outside what is served.
+    pub api_version: i16,
+    /// Returned as it came, so that the client can match replies to requests.
+    pub correlation_id: i32,
+    pub client_id: Option<&'a str>,
+}
+
+impl<'a> RequestHeader<'a> {
+    /// Reads the header of `frame` (without its size prefix). The reader stands at the body and is
+    /// set to the body's form.
+    ///
+    /// The header of an unknown API is read as version 1, as far as a header goes that is common
+    /// to all.
+    pub fn decode(frame: &'a Bytes) -> Result<(Self, Reader<'a>), WireError> {
+        let mut reader = Reader::new(frame, false);
+        let header = Self {
+            api_key: reader.i16()?,
+            api_version: reader.i16()?,
+            correlation_id: reader.i32()?,
+            // Not compact even in header version 2: a broker has to read it before it knows
+            // whether it knows the version (KIP-482).
+            client_id: reader.classic_nullable_string()?,
+        };
+        reader.set_flexible(header.is_flexible());
+        reader.skip_tagged_fields()?;
+        Ok((header, reader))
+    }
+
+    /// The API that is asked for; `None` if it is not served in any version.
+    pub fn api(&self) -> Option<&'static Api> {
+        Api::find(self.api_key)
+    }
+
+    fn is_flexible(&self) -> bool {
+        self.api()
+            .is_some_and(|api| api.is_flexible(self.api_version))
     }
 }
 
-fn answered(api: &'static str, writer: Writer) -> Dispatched {
-    Dispatched {
-        api,
-        outcome: Outcome::Now(Answer::of(writer)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_id_is_never_compact() {
+        // ApiVersions v3, correlation 5, client "me", one unknown tagged field, then the body.
+        let frame = Bytes::from_static(b"\0\x12\0\x03\0\0\0\x05\0\x02me\x01\x09\x01xBODY");
+        let (header, reader) = RequestHeader::decode(&frame).unwrap();
+        assert_eq!(header.api().map(|api| api.name), Some("ApiVersions"));
+        assert_eq!((header.api_version, header.correlation_id), (3, 5));
+        assert_eq!(header.client_id, Some("me"));
+        assert_eq!((reader.remaining(), reader.is_flexible()), (4, true));
+    }
+
+    #[test]
+    fn a_short_header_is_an_error_at_every_length() {
+        let frame = Bytes::from_static(b"\0\x12\0\x03\0\0\0\x05\0\x02me\x00");
+        for length in 0..frame.len() {
+            let short = frame.slice(..length);
+            assert_eq!(
+                RequestHeader::decode(&short).unwrap_err(),
+                WireError::Truncated
+            );
+        }
+        assert!(RequestHeader::decode(&frame).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_api_or_version_still_has_a_readable_header() {
+        let unknown = Bytes::from_static(b"\x03\xe7\0\x01\0\0\0\x01\xff\xff");
+        let (header, _) = RequestHeader::decode(&unknown).unwrap();
+        assert_eq!((header.api(), header.client_id), (None, None));
+        let too_new = Bytes::from_static(b"\0\x12\0\x63\0\0\0\x01\xff\xff\0");
+        let (header, _) = RequestHeader::decode(&too_new).unwrap();
+        assert_eq!(header.api_version, 99);
     }
 }

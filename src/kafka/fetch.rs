@@ -8,11 +8,8 @@
 //! allows zstd (KIP-110).
 
 mod handle;
-mod plan;
-mod respond;
 
 pub use handle::handle;
-pub use plan::{LEADER_EPOCH, check_leader_epoch};
 
 use std::borrow::Cow;
 

@@ -5,8 +5,8 @@
 //! (KIP-800), 9 may spare the leader the assignment (KIP-814). 3 and 4 change nothing on the wire:
 //! 4 makes a new member join twice, the second time with the id that it was given (KIP-394).
 
+use super::answer::{Answer, Outcome};
 use super::context::Context;
-use super::dispatch::{Answer, Outcome};
 use crate::coordinator::groups::classic::messages::{self, JoinReply, JoinRequest};
 use crate::coordinator::groups::error::GroupError;
 use std::borrow::Cow;
@@ -78,7 +78,7 @@ const FIRST_VERSION_WITH_REQUIRED_MEMBER_ID: i16 = 4;
 const FIRST_VERSION_WITH_SKIP_ASSIGNMENT: i16 = 9;
 
 /// A member joins; the answer comes when the group is complete, and that can take minutes.
-pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     let version = context.version;
     let client_id = context.client_id.unwrap_or_default();
     let group_id = request.group_id.to_owned();
@@ -95,7 +95,7 @@ pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
             _ => request.rebalance_timeout_ms,
         },
         protocol_type: request.protocol_type.to_owned(),
-        protocols: protocols_of(request),
+        protocols: protocols_of(&request),
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };

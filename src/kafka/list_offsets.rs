@@ -6,8 +6,8 @@
 //! KIP-1005).
 
 use super::context::Context;
-use super::fetch::check_leader_epoch;
 use crate::engine::Engine;
+use crate::engine::fetch::check_leader_epoch;
 use crate::engine::offsets::OffsetSpec;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -116,7 +116,7 @@ async fn find(
 ) -> Result<PartitionResponse, ErrorCode> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
     let key = engine.key_of(topic, request.index).ok_or(unknown)?;
-    check_leader_epoch(request.current_leader_epoch)?;
+    check_leader_epoch(request.current_leader_epoch).map_err(|error| ErrorCode::from(&error))?;
     let mut response = PartitionResponse {
         index: request.index,
         error_code: ErrorCode::None,

@@ -4,13 +4,13 @@
 //! Versions: 3 adds the replica id, 4 is flexible.
 
 use crate::engine::Engine;
+use crate::engine::fetch::{LEADER_EPOCH, check_leader_epoch};
 use crate::engine::offsets::OffsetSpec;
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::context::Context;
 use super::error::ErrorCode;
-use super::fetch::{LEADER_EPOCH, check_leader_epoch};
 use super::schema::message;
 
 message! {
@@ -88,7 +88,7 @@ async fn find(
 ) -> Result<PartitionResponse, ErrorCode> {
     let key = engine.key_of(topic, request.index);
     let key = key.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    check_leader_epoch(request.current_leader_epoch)?;
+    check_leader_epoch(request.current_leader_epoch).map_err(|error| ErrorCode::from(&error))?;
     let mut response = PartitionResponse {
         index: request.index,
         ..PartitionResponse::default()

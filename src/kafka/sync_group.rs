@@ -3,8 +3,8 @@
 //! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible, 5 repeats
 //! protocol type and name, so that a mismatch is noticed (KIP-559). 2 changes nothing on the wire.
 
+use super::answer::{Answer, Outcome};
 use super::context::Context;
-use super::dispatch::{Answer, Outcome};
 use crate::coordinator::groups::classic::messages::SyncRequest;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -50,7 +50,7 @@ message! {
 }
 
 /// A member asks for its assignment; the answer waits for the leader's, and for the disk.
-pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     let version = context.version;
     let group_id = request.group_id.to_owned();
     let sync = SyncRequest {
@@ -59,7 +59,7 @@ pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
         generation: request.generation_id,
         protocol_type: request.protocol_type.map(str::to_owned),
         protocol: request.protocol_name.map(str::to_owned),
-        assignments: assignments_of(request),
+        assignments: assignments_of(&request),
     };
     let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;

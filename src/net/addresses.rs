@@ -1,7 +1,7 @@
 //! Who is connected, from where: the connections of all shards, counted.
 
 use crate::config::Config;
-use crate::engine::limits::{self, Limit};
+use crate::io::limits::{self, Limit};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};

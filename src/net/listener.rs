@@ -1,15 +1,16 @@
 //! The listening sockets: one for each shard on one port, between which the kernel spreads
 //! connections (SO_REUSEPORT).
 
-use super::connection;
-use super::limits::{Net, Peer};
+use super::connections::Connections;
+use super::stream::Peer;
 use crate::config::HostPort;
+use crate::io::reactor;
+use crate::io::socket::Socket as Connected;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio_uring::net::TcpStream;
 
 const BACKLOG: i32 = 1024;
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.
@@ -71,12 +72,18 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Accepts connections until the shard is told to stop.
+/// Accepts connections until the shard is told to stop. `serve` speaks with each until it ends.
 ///
 /// This waits for readiness rather than in the ring: when the process is killed, the kernel ends the
 /// ring's operations only after a while, and until then an accept in the ring would keep the port
 /// from the next broker.
-pub async fn accept_loop(net: Rc<Net>, listener: TcpListener) {
+pub async fn accept_loop<F>(
+    connections: Rc<Connections>,
+    listener: TcpListener,
+    serve: impl Fn(Rc<Peer>) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -87,10 +94,10 @@ pub async fn accept_loop(net: Rc<Net>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = net.engine.stopped() => return,
+            () = connections.stop.wait() => return,
         };
         match accepted.and_then(|(stream, address)| Ok((into_ring(stream)?, address))) {
-            Ok((stream, address)) => take_in(&net, stream, address),
+            Ok((socket, address)) => take_in(&connections, socket, address, &serve),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -100,7 +107,7 @@ pub async fn accept_loop(net: Rc<Net>, listener: TcpListener) {
 }
 
 /// Hands a socket from readiness to the ring, where operations wait by themselves.
-fn into_ring(stream: tokio::net::TcpStream) -> io::Result<TcpStream> {
+fn into_ring(stream: tokio::net::TcpStream) -> io::Result<Connected> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     // Small replies must not wait for each other's acknowledgement.
@@ -110,18 +117,27 @@ fn into_ring(stream: tokio::net::TcpStream) -> io::Result<TcpStream> {
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(&stream).set_tcp_keepalive(&probes)?;
-    Ok(TcpStream::from_std(stream))
+    Ok(Connected::new(stream))
 }
 
-fn take_in(net: &Rc<Net>, stream: TcpStream, address: SocketAddr) {
-    let peer = Rc::new(Peer::new(address, stream));
-    let Some(id) = net.admit(&peer) else {
+fn take_in<F>(
+    connections: &Rc<Connections>,
+    socket: Connected,
+    address: SocketAddr,
+    serve: impl Fn(Rc<Peer>) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let counters = Rc::clone(&connections.counters);
+    let peer = Rc::new(Peer::new(address, socket, counters));
+    let Some(id) = connections.admit(&peer) else {
         return;
     };
-    let net = Rc::clone(net);
-    tokio_uring::spawn(async move {
-        connection::serve(&net, &peer).await;
-        net.release(id);
+    let connections = Rc::clone(connections);
+    let served = serve(peer);
+    reactor::spawn(async move {
+        served.await;
+        connections.release(id);
     });
 }
 

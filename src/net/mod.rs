@@ -1,6 +1,9 @@
-//! Connections: frames in, replies out in the order of the requests.
+//! Connections as streams of bytes: listening, accepting, reading, writing, and what each may take.
+//! What is spoken over them is the business of the rooms above.
 
 pub mod addresses;
-pub mod connection;
-pub mod limits;
+pub mod budget;
+pub mod connections;
+pub mod counters;
 pub mod listener;
+pub mod stream;

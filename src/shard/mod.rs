@@ -10,9 +10,11 @@ use crate::engine::upkeep::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
 use crate::io::{process, reactor};
+use crate::kafka;
 use crate::net::addresses::Addresses;
-use crate::net::limits::Net;
+use crate::net::connections::{self, Connections};
 use crate::net::listener;
+use crate::net::stream::Peer;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -80,7 +82,7 @@ async fn serve(parts: ShardParts) {
         coordinators,
         listener,
         http,
-        connections,
+        connections: addresses,
         mut orders,
         events,
         ..
@@ -91,7 +93,13 @@ async fn serve(parts: ShardParts) {
     coordinators.load();
     // The server is gone only when the process is on its way out.
     let _ = events.send(Event::Opened(opened));
-    let net = Net::new(Rc::clone(&engine), Rc::clone(&coordinators), connections);
+    let connections = Connections::new(connections::Parts {
+        config: Arc::clone(&engine.config),
+        addresses,
+        memory: engine.memory.clone(),
+        counters: Rc::clone(&engine.stats.net),
+        stop: Rc::clone(&engine.stop),
+    });
     // When the server gave up, because another shard could not start, there is nothing to serve.
     if orders.recv().await != Some(Order::Serve) {
         return;
@@ -99,8 +107,15 @@ async fn serve(parts: ShardParts) {
     coordinators.serve();
     let commit = reactor::spawn(commit::run(Rc::clone(&engine)));
     reactor::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
-    timers::start(&engine, &coordinators, &net);
-    reactor::spawn(listener::accept_loop(Rc::clone(&net), listener));
+    timers::start(&engine, &coordinators, &connections);
+    let services = kafka::connection::Services {
+        engine: Rc::clone(&engine),
+        coordinators: Rc::clone(&coordinators),
+        connections: Rc::clone(&connections),
+    };
+    let serve = move |peer: Rc<Peer>| kafka::connection::serve(services.clone(), peer);
+    let accepting = Rc::clone(&connections);
+    reactor::spawn(listener::accept_loop(accepting, listener, serve));
     if let Some(http) = http {
         reactor::spawn(http::serve(
             Rc::clone(&engine),
@@ -112,10 +127,10 @@ async fn serve(parts: ShardParts) {
         match order {
             Order::Serve => {}
             Order::Drain => {
-                engine.set_stopping();
+                engine.stop.set();
                 coordinators.unload();
                 let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
-                net.drain(limit).await;
+                connections.drain(limit).await;
                 let _ = events.send(Event::Drained);
             }
             Order::Close => {

@@ -3,7 +3,7 @@
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::io::{clock, reactor};
-use crate::net::limits::Net;
+use crate::net::connections::Connections;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(20);
 
 /// Starts the shard's timers; they run until the shard ends.
-pub fn start(engine: &Rc<Engine>, coordinators: &Coordinators, net: &Rc<Net>) {
-    let sweeper = Rc::clone(net);
+pub fn start(engine: &Rc<Engine>, coordinators: &Coordinators, connections: &Rc<Connections>) {
+    let sweeper = Rc::clone(connections);
     reactor::spawn(clock::every(SWEEP_EVERY, async move || sweeper.sweep()));
     let closer = Rc::clone(engine);
     reactor::spawn(clock::every(CLOSE_IDLE_EVERY, async move || {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ResponseHeader;
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Request};
-use millstream::kafka::dispatch::Answer;
+use millstream::kafka::answer::Answer;
 use std::collections::VecDeque;
 use std::fmt;
 

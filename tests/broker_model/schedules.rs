@@ -8,6 +8,7 @@ use super::rng::Rng;
 use bytes::Bytes;
 use millstream::config::Config;
 use millstream::engine::admin::NewTopic;
+use millstream::engine::append::deliver;
 use millstream::engine::catalog::Topic;
 use millstream::engine::partition::{AckWhen, Append};
 use millstream::engine::{Engine, PartitionKey};
@@ -197,17 +198,13 @@ async fn append(
     } else {
         AckWhen::Appended
     };
-    engine
-        .append(vec![(
-            key,
-            Append {
-                batch,
-                header,
-                ack,
-                reply,
-            },
-        )])
-        .await;
+    let append = Append {
+        batch,
+        header,
+        ack,
+        reply,
+    };
+    deliver(engine, vec![(key, append)]).await;
     let (told, tell) = oneshot::channel();
     tokio::task::spawn_local(async move {
         let result = answered.await.expect("an answer");

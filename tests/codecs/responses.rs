@@ -12,7 +12,6 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::Decodable;
 use millstream::kafka::api::{APIS, ApiKey};
 use millstream::kafka::error::ErrorCode;
-use millstream::kafka::header::RequestHeader;
 use millstream::kafka::{
     api_versions, create_partitions, create_topics, delete_records, delete_topics,
     describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
@@ -20,7 +19,7 @@ use millstream::kafka::{
 };
 use millstream::wire::Wire;
 
-use super::{TOPIC_ID, reply, text, versions};
+use super::{TOPIC_ID, api, reply, text, versions};
 
 const THROTTLE_MS: i32 = 250;
 
@@ -508,15 +507,11 @@ fn expected_supported_features(version: i16) -> Vec<av::SupportedFeatureKey> {
 
 #[test]
 fn an_api_versions_request_that_is_too_new_is_answered_in_version_0() {
-    let request = RequestHeader {
-        api_key: 18,
-        api_version: 99,
-        correlation_id: 5,
-        client_id: None,
-    };
-    let mut writer = request.reply_v0();
+    let mut writer = api(ApiKey::ApiVersions).reply(0, 5);
     api_versions::Response::unsupported_version().encode(&mut writer, 0);
-    let mut frame = Bytes::from(writer.finish().unwrap().to_vec()).slice(8..);
+    let mut frame = Bytes::from(writer.finish().unwrap().to_vec());
+    let header = frame.split_to(8);
+    assert_eq!(header[4..], 5i32.to_be_bytes());
     let read = theirs::ApiVersionsResponse::decode(&mut frame, 0).unwrap();
     let own_range = av::ApiVersion::default()
         .with_api_key(18)

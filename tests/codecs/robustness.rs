@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use millstream::kafka::api::{Api, ApiKey};
-use millstream::kafka::header::RequestHeader;
+use millstream::kafka::dispatch::RequestHeader;
 use millstream::kafka::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,

@@ -8,7 +8,7 @@
 use super::Groups;
 use super::offsets::GroupOffsets;
 use crate::engine::catalog::Topic;
-use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition};
+use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition, fetch};
 use crate::io::clock;
 use crate::log::batch::BatchHeader;
 use crate::log::records;
@@ -327,9 +327,7 @@ async fn batch_from(
     let interval = partition.borrow().log.config().index_interval_bytes;
     let mut bytes = interval + READ_BYTES;
     loop {
-        let found = engine
-            .read_partition(partition, offset, bytes, true)
-            .await?;
+        let found = fetch::read_partition(engine, partition, offset, bytes, true).await?;
         if found.records.is_empty() {
             return Ok(None);
         }

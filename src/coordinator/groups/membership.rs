@@ -6,7 +6,8 @@ use super::classic::messages::{
 use super::error::GroupError;
 use super::{Groups, check_group_id};
 use crate::coordinator::parked::Token;
-use crate::engine::{PartitionKey, limits};
+use crate::engine::PartitionKey;
+use crate::io::limits;
 use std::rc::Rc;
 
 impl Groups {

@@ -289,7 +289,7 @@ fn a_request_that_comes_during_a_stop_is_to_look_for_the_coordinator_again() {
         let broker = broker(dir.path());
         let key = key(&*create(&broker.engine, "t", 1).await, 0);
         assert!(commit(&broker, GROUP, &[key]).await.is_ok());
-        broker.engine.set_stopping();
+        broker.engine.stop.set();
         broker.coordinators.unload();
         let elsewhere = GroupError::NotCoordinator;
         for group_id in [GROUP, "another"] {

@@ -1,110 +1,354 @@
-//! Fetch: reads what there is, or parks until the high watermark brings more.
+//! Fetch: from a request, and the session that it continues, to one call of the engine, and from what
+//! was read to the reply.
 
-use super::plan::{Asked, Plan, plan};
-use super::respond::respond;
-use super::{Request, Response};
-use crate::engine::Engine;
-use crate::engine::fetch::PartitionData;
-use crate::engine::{limits, stats};
+use super::{
+    FIRST_VERSION_WITH_TOPIC_ID, PartitionRequest, PartitionResponse, Request, Response,
+    TopicRequest, TopicResponse,
+};
+use crate::engine::catalog::Topic;
+use crate::engine::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
+use crate::engine::fetch_sessions::{News, SessionError, TopicRef, Turn, Wanted, distinct};
+use crate::engine::{Engine, EngineError};
+use crate::io::{clock, process};
+use crate::kafka::answer::{Answer, Outcome};
 use crate::kafka::context::Context;
-use crate::kafka::dispatch::{Answer, Outcome};
+use std::borrow::Cow;
 use std::future::pending;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::sleep_until;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const READ_COMMITTED: i8 = 1;
+/// Open a session.
+const INITIAL_EPOCH: i32 = 0;
+/// Do without one.
+const FINAL_EPOCH: i32 = -1;
+
+/// What a request asks for, with nothing borrowed from its frame.
+struct Asked {
+    session_id: i32,
+    session_epoch: i32,
+    by_id: bool,
+    wanted: Vec<Wanted>,
+    forgotten: Vec<(TopicRef, i32)>,
+    read_committed: bool,
+    min_bytes: i32,
+    max_bytes: i32,
+    deadline: Option<Instant>,
+}
+
+/// Which partitions are answered.
+enum Scope {
+    /// All that the request names.
+    Full {
+        partitions: Vec<Wanted>,
+        /// Whether to remember them in a new session.
+        opens_session: bool,
+    },
+    /// Those of a session of which there is something new.
+    Session(Turn),
+}
 
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
 /// of a connection find their session in the order in which they were sent.
-pub fn handle(context: &Context<'_>, request: &Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     let version = context.version;
-    let asked = Asked::new(request, version);
-    let engine = Rc::clone(context.engine);
     let throttle_time_ms = context.throttle_time_ms;
+    let asked = Asked::new(&request, version);
+    let engine = Rc::clone(context.engine);
     let mut writer = context.reply();
     Outcome::Later(Box::pin(async move {
-        let mut response = answer(&engine, asked).await;
+        let response = answer(&engine, asked).await;
+        let mut response = response.unwrap_or_else(|error| Response {
+            error_code: error.into(),
+            ..Response::default()
+        });
         response.throttle_time_ms = throttle_time_ms;
         super::encode(&response, version, &mut writer);
         Answer::of(writer)
     }))
 }
 
-async fn answer(engine: &Rc<Engine>, asked: Asked) -> Response<'static> {
-    let response = match plan(engine, asked) {
-        Ok(mut plan) => {
-            let data = read(engine, &mut plan).await;
-            respond(engine, plan, data)
+async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'static>, SessionError> {
+    let mut scope = scope(engine, &mut asked)?;
+    let mut finder = Finder { engine, last: None };
+    let reads = match &scope {
+        Scope::Full { partitions, .. } => finder.find_all(partitions),
+        Scope::Session(turn) => {
+            finder.find_all(engine.fetch_sessions.borrow_mut().partitions(turn)?)
         }
-        Err(error) => Err(error),
     };
-    response.unwrap_or_else(|error| Response {
-        error_code: error.into(),
+    let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
+    let max_bytes = max_bytes.min(engine.config.fetch_bytes_max);
+    let min_bytes = usize::try_from(asked.min_bytes).unwrap_or(0);
+    let fetch = Fetch {
+        reads,
+        min_bytes: min_bytes.min(max_bytes),
+        max_bytes,
+        deadline: asked.deadline,
+    };
+    let fetched = fetch::fetch(engine, &fetch, turn_is_over(&mut scope)).await;
+    respond(engine, scope, fetched, asked.read_committed)
+}
+
+/// Returns when the session, if there is one, has moved on without this fetch.
+async fn turn_is_over(scope: &mut Scope) {
+    match scope {
+        // Nothing is sent: the other end is dropped.
+        Scope::Session(turn) => drop((&mut turn.is_over).await),
+        Scope::Full { .. } => pending().await,
+    }
+}
+
+impl Asked {
+    fn new(request: &Request<'_>, version: i16) -> Asked {
+        let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
+        let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        let forgotten = request.forgotten_topics.iter().flat_map(|topic| {
+            let name = topic_ref(by_id, topic.name, topic.topic_id);
+            let indexes = topic.partitions.iter();
+            indexes.map(move |index| (name.clone(), *index))
+        });
+        Asked {
+            session_id: request.session_id,
+            session_epoch: request.session_epoch,
+            by_id,
+            wanted: wanted(by_id, &request.topics),
+            forgotten: forgotten.collect(),
+            read_committed: request.isolation_level == READ_COMMITTED,
+            min_bytes: request.min_bytes,
+            max_bytes: request.max_bytes,
+            deadline: (wait_ms > 0).then(|| Instant::now() + Duration::from_millis(wait_ms)),
+        }
+    }
+}
+
+fn wanted(by_id: bool, topics: &[TopicRequest<'_>]) -> Vec<Wanted> {
+    let count = topics.iter().map(|topic| topic.partitions.len()).sum();
+    let mut wanted = Vec::with_capacity(count);
+    for topic in topics {
+        let name = topic_ref(by_id, topic.name, topic.topic_id);
+        wanted.extend(topic.partitions.iter().map(|partition| {
+            let PartitionRequest {
+                index,
+                current_leader_epoch,
+                fetch_offset,
+                partition_max_bytes,
+                ..
+            } = *partition;
+            Wanted::new(
+                name.clone(),
+                index,
+                current_leader_epoch,
+                fetch_offset,
+                partition_max_bytes,
+            )
+        }));
+    }
+    wanted
+}
+
+fn topic_ref(by_id: bool, name: &str, id: Uuid) -> TopicRef {
+    if by_id {
+        TopicRef::Id(id)
+    } else {
+        TopicRef::Name(name.into())
+    }
+}
+
+/// What the request's session id and epoch mean (KIP-227). The session, if there is one, moves on.
+///
+/// # Errors
+/// When there is no such session, or it is not its turn.
+fn scope(engine: &Engine, asked: &mut Asked) -> Result<Scope, SessionError> {
+    let mut sessions = engine.fetch_sessions.borrow_mut();
+    let wanted = mem::take(&mut asked.wanted);
+    let forgotten = mem::take(&mut asked.forgotten);
+    let (id, epoch) = (asked.session_id, asked.session_epoch);
+    let turn = match epoch {
+        INITIAL_EPOCH | FINAL_EPOCH => {
+            sessions.close(id);
+            None
+        }
+        _ => {
+            let now_ms = clock::steady_ms();
+            sessions.advance((id, epoch), asked.by_id, &wanted, &forgotten, now_ms)?
+        }
+    };
+    let opens_session = epoch == INITIAL_EPOCH;
+    Ok(match turn {
+        Some(turn) => Scope::Session(turn),
+        None => Scope::Full {
+            partitions: if opens_session {
+                distinct(&wanted)
+            } else {
+                wanted
+            },
+            opens_session,
+        },
+    })
+}
+
+/// Looks up partitions. Most come topic by topic, so it remembers the last topic.
+struct Finder<'a> {
+    engine: &'a Engine,
+    last: Option<(TopicRef, Option<Arc<Topic>>)>,
+}
+
+impl Finder<'_> {
+    fn find_all(&mut self, partitions: &[Wanted]) -> Vec<Result<PartitionRead, EngineError>> {
+        partitions.iter().map(|wanted| self.find(wanted)).collect()
+    }
+
+    fn find(&mut self, wanted: &Wanted) -> Result<PartitionRead, EngineError> {
+        let topic = self.topic(&wanted.topic).ok_or(match wanted.topic {
+            TopicRef::Name(_) => EngineError::UnknownTopicOrPartition,
+            TopicRef::Id(_) => EngineError::UnknownTopicId,
+        })?;
+        let key = topic.key_of(wanted.index);
+        let key = key.ok_or(EngineError::UnknownTopicOrPartition)?;
+        fetch::check_leader_epoch(wanted.current_leader_epoch)?;
+        Ok(PartitionRead {
+            key,
+            offset: wanted.fetch_offset,
+            max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
+        })
+    }
+
+    fn topic(&mut self, topic: &TopicRef) -> Option<&Topic> {
+        if self.last.as_ref().is_none_or(|(last, _)| last != topic) {
+            let found = match topic {
+                TopicRef::Name(name) => self.engine.topic(name),
+                TopicRef::Id(id) => self.engine.topic_by_id(*id),
+            };
+            self.last = Some((topic.clone(), found));
+        }
+        self.last.as_ref()?.1.as_deref()
+    }
+}
+
+/// The reply. What the client is told is noted in its session.
+///
+/// # Errors
+/// When the session has moved on since it was read: the data is not for its client.
+fn respond(
+    engine: &Engine,
+    scope: Scope,
+    fetched: Fetched,
+    read_committed: bool,
+) -> Result<Response<'static>, SessionError> {
+    let mut sessions = engine.fetch_sessions.borrow_mut();
+    let mut reply = Reply {
+        engine,
+        read_committed,
+        topics: Vec::new(),
+        has_records: false,
+    };
+    let session_id = match scope {
+        Scope::Full {
+            mut partitions,
+            opens_session,
+        } => {
+            for (wanted, found) in partitions.iter_mut().zip(fetched) {
+                reply.add(wanted, found, true);
+            }
+            let opened = opens_session
+                .then(|| sessions.open(partitions, clock::steady_ms(), process::random_u64));
+            opened.flatten().unwrap_or(0)
+        }
+        Scope::Session(turn) => {
+            for (wanted, found) in sessions.partitions(&turn)?.iter_mut().zip(fetched) {
+                reply.add(wanted, found, false);
+            }
+            if reply.has_records {
+                sessions.rotate(&turn);
+            }
+            turn.id
+        }
+    };
+    Ok(Response {
+        session_id,
+        topics: reply.topics,
         ..Response::default()
     })
 }
 
-/// Reads until there is enough, something is wrong, or the time is up.
-async fn read(engine: &Rc<Engine>, plan: &mut Plan) -> Vec<PartitionData> {
-    let refused = plan.places.iter().any(Result::is_err);
-    let at_once = refused || plan.reads.is_empty();
-    let Some(deadline) = plan.deadline.filter(|_| !at_once && may_park(engine)) else {
-        return engine.read(&plan.reads, plan.max_bytes, None).await;
-    };
-    let mut parked = None;
-    loop {
-        // A new one each time: partitions drop the watchers of the old one as dead.
-        let wake = Arc::new(Notify::new());
-        let data = engine.read(&plan.reads, plan.max_bytes, Some(&wake)).await;
-        let bytes: usize = data.iter().map(PartitionData::len).sum();
-        let failed = data.iter().any(|partition| partition.records.is_err());
-        // What a limit kept back is there already: waiting would bring nothing.
-        let limited = bytes > 0 && data.iter().any(|partition| partition.has_more);
-        if failed || limited || bytes >= plan.min_bytes || engine.is_stopping() {
-            return data;
+/// A reply in the making.
+struct Reply<'a> {
+    engine: &'a Engine,
+    read_committed: bool,
+    topics: Vec<TopicResponse<'static>>,
+    has_records: bool,
+}
+
+impl Reply<'_> {
+    /// Adds a partition if there is something new about it, or if `always`.
+    fn add(
+        &mut self,
+        wanted: &mut Wanted,
+        found: Result<PartitionData, EngineError>,
+        always: bool,
+    ) {
+        let response = respond_partition(wanted.index, found, self.read_committed);
+        if response.error_code.is_error() {
+            self.engine.stats.error(response.error_code.name());
         }
-        parked.get_or_insert_with(|| Parked::new(engine));
-        tokio::select! {
-            () = wake.notified() => {}
-            () = engine.stopped() => {}
-            () = engine.memory_pressed.notified() => return data,
-            () = over(plan.scope.turn_is_over()) => return data,
-            () = sleep_until(deadline) => return data,
+        let news = News {
+            high_watermark: response.high_watermark,
+            log_start_offset: response.log_start_offset,
+            has_records: !response.records.is_empty(),
+            is_error: response.error_code.is_error(),
+        };
+        self.has_records |= news.has_records;
+        if wanted.tell(news) || always {
+            self.topic(&wanted.topic).partitions.push(response);
         }
     }
-}
 
-/// Returns when the session, if there is one, has moved on without this fetch.
-async fn over(turn_is_over: Option<&mut oneshot::Receiver<()>>) {
-    match turn_is_over {
-        // Nothing is sent: the other end is dropped.
-        Some(is_over) => drop(is_over.await),
-        None => pending().await,
+    /// The topic's entry, if it is the last, or a new one.
+    fn topic(&mut self, topic: &TopicRef) -> &mut TopicResponse<'static> {
+        let (name, topic_id) = match topic {
+            TopicRef::Name(name) => (&**name, Uuid::nil()),
+            TopicRef::Id(id) => ("", *id),
+        };
+        let last = self.topics.last();
+        if last.is_none_or(|last| last.name != name || last.topic_id != topic_id) {
+            self.topics.push(TopicResponse {
+                name: Cow::Owned(name.to_owned()),
+                topic_id,
+                partitions: Vec::new(),
+            });
+        }
+        let last = self.topics.len() - 1;
+        &mut self.topics[last]
     }
 }
 
-/// Over the limit, or while memory is short, a fetch is answered with what there is; the client asks
-/// again.
-fn may_park(engine: &Engine) -> bool {
-    if engine.stats.parked_fetches.get() as usize >= engine.config.parked_fetches_max {
-        limits::PARKED_FETCHES.reached("a fetch is answered at once");
-        return false;
-    }
-    !engine.memory_is_short()
-}
-
-/// Counts a parked fetch for as long as it lives.
-struct Parked(Rc<Engine>);
-
-impl Parked {
-    fn new(engine: &Rc<Engine>) -> Parked {
-        stats::add(&engine.stats.parked_fetches, 1);
-        Parked(Rc::clone(engine))
-    }
-}
-
-impl Drop for Parked {
-    fn drop(&mut self) {
-        stats::sub(&self.0.stats.parked_fetches, 1);
+fn respond_partition(
+    index: i32,
+    found: Result<PartitionData, EngineError>,
+    read_committed: bool,
+) -> PartitionResponse {
+    let aborted_transactions = read_committed.then(Vec::new);
+    match found {
+        Err(error) => PartitionResponse {
+            index,
+            error_code: (&error).into(),
+            aborted_transactions,
+            ..PartitionResponse::default()
+        },
+        Ok(data) => PartitionResponse {
+            index,
+            high_watermark: data.high_watermark,
+            // Without transactions all that is durable is stable.
+            last_stable_offset: data.high_watermark,
+            log_start_offset: data.log_start_offset,
+            aborted_transactions,
+            records: Vec::from_iter(Some(data.records).filter(|records| !records.is_empty())),
+            ..PartitionResponse::default()
+        },
     }
 }

@@ -172,10 +172,10 @@ fn a_start_reads_from_the_disk_what_is_behind_the_checkpoint_and_then_syncs_it()
     let recovered = at.reopen();
     fault::observe(|_| {});
     assert_eq!(recovered.end_offset, 21);
-    assert_eq!(
-        *seen.borrow(),
-        [format!("reloaded from {durable}"), "synced".to_owned()]
-    );
+    // The first sync only makes pages clean, so that they can be dropped.
+    let synced = || "synced".to_owned();
+    let expected = [synced(), format!("reloaded from {durable}"), synced()];
+    assert_eq!(*seen.borrow(), expected);
 }
 
 #[test]
@@ -236,15 +236,15 @@ fn what_follows_damage_is_synced_by_the_start_that_shows_it() {
     list.write(at.log.dir()).unwrap();
     let synced: Rc<RefCell<usize>> = Rc::default();
     let told = Rc::clone(&synced);
-    fault::observe(move |event| {
-        if let Event::Synced(_) = event {
-            *told.borrow_mut() += 1;
-        }
+    fault::observe(move |event| match event {
+        Event::Reloaded(..) => *told.borrow_mut() = 0,
+        Event::Synced(_) => *told.borrow_mut() += 1,
+        _ => {}
     });
     let recovered = at.reopen();
     fault::observe(|_| {});
     assert_eq!(recovered.end_offset, 24);
-    assert_eq!(*synced.borrow(), 1, "the segment");
+    assert_eq!(*synced.borrow(), 1, "the segment, after it was read");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The commit loop with a journal that fails, over real files.
 
+use crate::engine::append;
 use crate::engine::catalog::Topic;
 use crate::engine::partition::{AckWhen, Append};
 use crate::engine::tests::{Answered, create, key, start};
@@ -32,7 +33,7 @@ async fn append_to_all(engine: &Rc<Engine>, topic: &Topic) -> Vec<Answered> {
         appends.push((key(topic, index), append));
         answers.push(answered);
     }
-    engine.append(appends).await;
+    append::deliver(engine, appends).await;
     answers
 }
 

@@ -17,7 +17,7 @@ use crate::coordinator::groups::config::GroupConfig;
 use crate::coordinator::groups::error::GroupError;
 use crate::coordinator::groups::offsets::Retention;
 use crate::coordinator::parked::Token;
-use crate::engine::limits::{self, Limit};
+use crate::io::limits::{self, Limit};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -218,7 +218,7 @@ async fn append_bytes(engine: &Rc<Engine>, key: PartitionKey, batch: Vec<u8>) {
         ack: AckWhen::Appended,
         reply,
     };
-    engine.append(vec![(key, append)]).await;
+    crate::engine::append::deliver(engine, vec![(key, append)]).await;
     appended.await.unwrap().unwrap();
 }
 

@@ -1,11 +1,12 @@
-//! The limits whose reaching is counted and told of. What happens then is up to whoever holds them.
+//! Limits that are counted and logged when they are reached. What happens then is up to whoever holds
+//! them.
 
-use crate::io::seldom::Seldom;
+use super::seldom::Seldom;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How often one limit is told of.
+/// One limit is logged at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// A limit of the whole broker, under the name of its knob.
@@ -24,7 +25,7 @@ impl Limit {
         }
     }
 
-    /// Takes note that something did not fit. `what` says who or what it was.
+    /// Counts something that did not fit. `what` says who or what it was.
     pub fn reached(&self, what: impl Display) {
         self.reached.fetch_add(1, Ordering::Relaxed);
         if let Some(kept_back) = self.line.turn() {

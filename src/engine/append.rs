@@ -1,0 +1,223 @@
+//! The door for records: what makes a batch acceptable, and its way into its partition.
+//!
+//! An [`Appender`] takes the batches of one request in. Each is checked when it is added; those that
+//! passed enter their partitions together, in the order in which they were added. A batch that was
+//! refused holds none of the others up.
+
+mod keys;
+
+use super::catalog::Topic;
+use super::partition::{AckWhen, Append, Appended};
+use super::{Engine, EngineError, PartitionKey};
+use crate::config::TimestampType;
+use crate::io::clock;
+use crate::log::batch::{self, BatchError, BatchHeader, Codec};
+use crate::log::records::RecordsError;
+use bytes::Bytes;
+use std::rc::Rc;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+/// On which terms batches are appended.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub ack: AckWhen,
+    /// Batches may be compressed with zstd. Requests of older versions must not use it (KIP-110).
+    pub zstd: bool,
+    /// The producer says that the batches belong to a transaction.
+    pub transactional: bool,
+}
+
+/// Why a batch is not appended.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    #[error("clients may not write to internal topics")]
+    InternalTopic,
+    #[error("there is no record batch")]
+    NoBatch,
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error("this version of the request may not use zstd")]
+    Zstd,
+    #[error("this broker does not support transactions")]
+    Transactional,
+    #[error("the batch claims the broker's own timestamps")]
+    ClaimsAppendTime,
+    #[error("a timestamp is further from the broker's clock than the topic allows")]
+    TimestampTooFar,
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error("record {0} of the batch has another offset")]
+    RecordOffset(usize),
+    /// With the places of such records in the batch: the first of them, if there are many.
+    #[error("one or more records have no key; this topic is compacted")]
+    WithoutKey(Vec<i32>),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A batch that was added: refused, or on its way.
+pub enum Appending {
+    Refused(Refusal),
+    Waiting(oneshot::Receiver<Result<Appended, EngineError>>),
+}
+
+impl Appending {
+    /// Waits until the batch is appended, or durable, as its policy says.
+    ///
+    /// # Errors
+    /// When it is not appended.
+    pub async fn outcome(self) -> Result<Appended, Refusal> {
+        match self {
+            Appending::Refused(refusal) => Err(refusal),
+            Appending::Waiting(answered) => {
+                let answer = answered.await.unwrap_or(Err(EngineError::Stopping));
+                answer.map_err(Refusal::Engine)
+            }
+        }
+    }
+}
+
+impl From<EngineError> for Appending {
+    fn from(error: EngineError) -> Appending {
+        Appending::Refused(error.into())
+    }
+}
+
+/// Takes the batches of one request in.
+pub struct Appender<'e> {
+    engine: &'e Rc<Engine>,
+    policy: Policy,
+    now_ms: i64,
+    accepted: Vec<(PartitionKey, Append)>,
+}
+
+impl Appender<'_> {
+    pub fn new(engine: &Rc<Engine>, policy: Policy) -> Appender<'_> {
+        Appender {
+            engine,
+            policy,
+            now_ms: clock::now_ms(),
+            accepted: Vec::new(),
+        }
+    }
+
+    /// Checks the batch for a topic's partition. It enters the partition with [`send`](Self::send).
+    pub async fn add(&mut self, topic: &Topic, index: i32, batch: Bytes) -> Appending {
+        let Some(key) = topic.key_of(index) else {
+            return EngineError::UnknownTopicOrPartition.into();
+        };
+        let header = match self.check(topic, &batch) {
+            Ok(header) => header,
+            Err(refusal) => return Appending::Refused(refusal),
+        };
+        if topic.config.cleanup_policy.compacts()
+            && let Err(refusal) = keys::check(self.engine, topic, &batch, &header).await
+        {
+            return Appending::Refused(refusal);
+        }
+        let (reply, answered) = oneshot::channel();
+        let append = Append {
+            batch,
+            header,
+            ack: self.policy.ack,
+            reply,
+        };
+        self.accepted.push((key, append));
+        Appending::Waiting(answered)
+    }
+
+    fn check(&self, topic: &Topic, batch: &[u8]) -> Result<BatchHeader, Refusal> {
+        if topic.is_internal() {
+            return Err(Refusal::InternalTopic);
+        }
+        if batch.is_empty() {
+            return Err(Refusal::NoBatch);
+        }
+        let header = batch::check_produced(batch, topic.config.max_message_bytes as usize)?;
+        if header.codec() == Some(Codec::Zstd) && !self.policy.zstd {
+            return Err(Refusal::Zstd);
+        }
+        if self.policy.transactional || header.is_transactional() {
+            return Err(Refusal::Transactional);
+        }
+        if header.is_log_append_time() {
+            return Err(Refusal::ClaimsAppendTime);
+        }
+        if is_too_far(topic, &header, self.now_ms) {
+            return Err(Refusal::TimestampTooFar);
+        }
+        Ok(header)
+    }
+
+    /// Hands the batches that were accepted to their partitions; see [`deliver`].
+    pub async fn send(self) {
+        deliver(self.engine, self.accepted).await;
+    }
+}
+
+/// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), held against the batch's own
+/// first and highest timestamp rather than against each record's.
+fn is_too_far(topic: &Topic, header: &BatchHeader, now_ms: i64) -> bool {
+    let config = &topic.config;
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        return false;
+    }
+    let age = now_ms.saturating_sub(header.base_timestamp);
+    let lead = header.max_timestamp.saturating_sub(now_ms);
+    (header.base_timestamp >= 0 && age > config.message_timestamp_before_max_ms)
+        || lead > config.message_timestamp_after_max_ms
+}
+
+/// Puts checked batches into their partitions, each in its turn. Returns when all are on their
+/// way (a full mailbox of another shard is waited for); the answers come through the replies.
+pub async fn deliver(engine: &Rc<Engine>, appends: Vec<(PartitionKey, Append)>) {
+    let mut remote: Vec<Vec<(PartitionKey, Append)>> = Vec::new();
+    for (key, append) in appends {
+        let owner = engine.owner_of(key);
+        if owner == engine.shard {
+            deliver_here(engine, key, append);
+            continue;
+        }
+        remote.resize_with(engine.mailboxes.shard_count(), Vec::new);
+        remote[owner].push((key, append));
+    }
+    for (shard, appends) in remote.into_iter().enumerate() {
+        if appends.is_empty() {
+            continue;
+        }
+        let run = move |engine: &Rc<Engine>| {
+            for (key, append) in appends {
+                deliver_here(engine, key, append);
+            }
+        };
+        engine.mailboxes.send(shard, Box::new(run)).await;
+    }
+}
+
+/// Appends a batch that the broker built itself to a partition of this shard. It is not checked; the
+/// outcome comes when it is durable.
+pub fn append_own(engine: &Rc<Engine>, key: PartitionKey, batch: Bytes) -> Appending {
+    let header = match BatchHeader::parse(&batch) {
+        Ok(header) => header,
+        Err(error) => return Appending::Refused(error.into()),
+    };
+    let (reply, answered) = oneshot::channel();
+    let append = Append {
+        batch,
+        header,
+        ack: AckWhen::Durable,
+        reply,
+    };
+    deliver_here(engine, key, append);
+    Appending::Waiting(answered)
+}
+
+fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
+    let Some(partition) = engine.partition(key) else {
+        let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
+        return;
+    };
+    let due = partition.borrow_mut().append(append, clock::now_ms());
+    engine.attend(&partition, due);
+}

@@ -1,0 +1,70 @@
+//! What comes of a request: a reply, nothing, or the end of its connection; at once or later.
+
+use crate::wire::{Reply, WireError, Writer};
+use std::future::Future;
+use std::pin::Pin;
+use thiserror::Error;
+
+/// Why a connection has to be closed: the protocol has no answer for it.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum CloseReason {
+    #[error("the request header is malformed: {0}")]
+    BadHeader(WireError),
+    #[error("API key {0} is not served")]
+    UnknownApi(i16),
+    #[error("{api} version {version} is not served")]
+    UnknownVersion { api: &'static str, version: i16 },
+    #[error("the {api} request (version {version}) is malformed: {error}")]
+    BadRequest {
+        api: &'static str,
+        version: i16,
+        error: WireError,
+    },
+    #[error("a produce request without acknowledgement failed: {0}")]
+    UnansweredError(&'static str),
+    #[error("{0}")]
+    BadReply(WireError),
+}
+
+impl CloseReason {
+    /// A short name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            CloseReason::BadHeader(_) => "bad_header",
+            CloseReason::UnknownApi(_) => "unknown_api",
+            CloseReason::UnknownVersion { .. } => "unknown_version",
+            CloseReason::BadRequest { .. } => "bad_request",
+            CloseReason::UnansweredError(_) => "unanswered_error",
+            CloseReason::BadReply(_) => "reply_size",
+        }
+    }
+}
+
+/// What is sent back for a request.
+#[derive(Debug)]
+pub enum Answer {
+    Reply(Reply),
+    /// Nothing: the client asked for no acknowledgement.
+    Nothing,
+    Close(CloseReason),
+}
+
+impl Answer {
+    /// What was written, if the protocol can say it.
+    pub fn of(writer: Writer) -> Answer {
+        match writer.finish() {
+            Ok(reply) => Answer::Reply(reply),
+            Err(error) => Answer::Close(CloseReason::BadReply(error)),
+        }
+    }
+}
+
+pub type LaterAnswer = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// A request that was handled as far as the connection's next request must see it.
+pub enum Outcome {
+    Now(Answer),
+    /// The request has its place in order; its answer waits for something: the disk, records to fetch,
+    /// the members of a group.
+    Later(LaterAnswer),
+}

@@ -1,0 +1,380 @@
+//! One connection: a loop that reads frames and a task that writes replies.
+//!
+//! Requests are dispatched one after the other, as they came. A reply that must wait (for the disk, for
+//! records) waits in the queue of replies, which leave in the order of the requests.
+
+use super::answer::{Answer, LaterAnswer, Outcome};
+use super::api::ApiKey;
+use super::dispatch;
+use crate::access::Caller;
+use crate::coordinator::Coordinators;
+use crate::engine::Engine;
+use crate::io::{limits, reactor};
+use crate::net::budget::{Budget, Share};
+use crate::net::connections::Connections;
+use crate::net::counters;
+use crate::net::stream::{PARTS_MAX, Peer};
+use bytes::{Buf, Bytes, BytesMut};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// Bytes of a frame's length field.
+const PREFIX_BYTES: usize = 4;
+/// The room for the first read, so that idle connections cost little.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// The room for a read while frames follow one another: small enough to stay in the cache. Each
+/// connection may have this much beside the budgets; a larger buffer is paid for before it is filled,
+/// and given back after the frame that needed it.
+const READ_BYTES_BUSY: usize = 64 << 10;
+/// The room that is made for a request on the strength of its announcement alone, while there is plenty.
+const ROOM_BYTES_TRUSTED: usize = 1 << 20;
+/// What the bookkeeping of a request takes, however small it is: its place in the queue, and what
+/// remembers where it waits.
+const REQUEST_BYTES: usize = 3 << 10;
+/// A connection's only request may take this much beside the budget of all connections.
+const REQUEST_BYTES_FREE: usize = 24 << 10;
+/// What a request that is no Produce may unfold to, beside its frame: no decoder takes more, and what a
+/// fetch remembers while it waits is as much.
+const UNFOLDED_TIMES: usize = 4;
+/// A reply of up to this many bytes is covered by its request's share of the budgets.
+const REPLY_BYTES_FREE: usize = 16 << 10;
+/// How long a reply may still wait after the client has stopped sending.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What a shard serves connections with.
+#[derive(Clone)]
+pub struct Services {
+    pub engine: Rc<Engine>,
+    pub coordinators: Rc<Coordinators>,
+    pub connections: Rc<Connections>,
+}
+
+/// A connection that is being served.
+struct Connection {
+    engine: Rc<Engine>,
+    coordinators: Rc<Coordinators>,
+    /// What it shares with the others of its shard.
+    all: Rc<Connections>,
+    peer: Rc<Peer>,
+    caller: Caller,
+    /// For its own requests.
+    memory: Budget,
+}
+
+/// A reply in its place in the queue.
+struct Slot {
+    api: &'static str,
+    received: Instant,
+    answer: Pending,
+    held: Held,
+}
+
+enum Pending {
+    Now(Answer),
+    Later(LaterAnswer),
+}
+
+/// What a request takes of the limits until its reply has left, or cannot.
+struct Held {
+    connection: Rc<Connection>,
+    bytes: usize,
+    _shares: Shares,
+}
+
+/// Of the connection's own budget and of all connections' together.
+type Shares = (Option<OwnedSemaphorePermit>, Share);
+
+impl Held {
+    fn new(connection: &Rc<Connection>, bytes: usize, shares: Shares) -> Held {
+        let peer = &connection.peer;
+        peer.unanswered.set(peer.unanswered.get() + 1);
+        counters::add(&connection.all.counters.inflight_requests, 1);
+        Held {
+            connection: Rc::clone(connection),
+            bytes,
+            _shares: shares,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let peer = &self.connection.peer;
+        peer.unanswered.set(peer.unanswered.get().saturating_sub(1));
+        counters::sub(&self.connection.all.counters.inflight_requests, 1);
+    }
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(services: Services, peer: Rc<Peer>) {
+    let Services {
+        engine,
+        coordinators,
+        connections,
+    } = services;
+    let config = &engine.config;
+    let bytes_max = config.connection_inflight_bytes_max;
+    let (slots, queue) = mpsc::channel(config.connection_inflight_requests_max);
+    let connection = Rc::new(Connection {
+        caller: Caller::new(peer.address),
+        memory: Budget::new(bytes_max, &limits::CONNECTION_INFLIGHT_BYTES),
+        engine,
+        coordinators,
+        all: connections,
+        peer,
+    });
+    let writer = reactor::spawn(write_replies(Rc::clone(&connection), queue));
+    read_frames(&connection, slots).await;
+    connection.peer.finish();
+    // The writer ends by itself, when all replies have left or cannot.
+    let _ = writer.await;
+    connection.peer.hang_up(Shutdown::Both);
+}
+
+async fn read_frames(connection: &Rc<Connection>, slots: mpsc::Sender<Slot>) {
+    let Connection { all, peer, .. } = &**connection;
+    let mut buffer = BytesMut::new();
+    let mut room = READ_BYTES_MIN;
+    // A socket that is shut for reading still brings what a busy client goes on sending.
+    while !all.stop.is_set() {
+        let Ok(size) = connection.frame_size(&buffer) else {
+            return;
+        };
+        let Some(size) = size else {
+            if !buffer.is_empty() {
+                peer.await_rest();
+            }
+            buffer = match peer.read(buffer, room).await {
+                Some(buffer) => buffer,
+                None => return,
+            };
+            continue;
+        };
+        peer.await_nothing();
+        room = READ_BYTES_BUSY;
+        let whole = PREFIX_BYTES + size;
+        // Before it takes memory that others wait for.
+        all.pace(peer).await;
+        let own = connection.memory.take(size).await;
+        let mut shared = all.memory.share();
+        if buffer.len() < whole {
+            buffer = match connection.read_rest(buffer, whole, &mut shared).await {
+                Some(buffer) => buffer,
+                None => return,
+            };
+        }
+        let mut frame = buffer.split_to(whole).freeze();
+        frame.advance(PREFIX_BYTES);
+        if buffer.is_empty() && whole > READ_BYTES_BUSY {
+            buffer = BytesMut::new();
+        }
+        if let Some(cost) = connection.cost(&frame) {
+            shared.grow(cost).await;
+        }
+        if !take_in(connection, &slots, frame, (own, shared)).await {
+            return;
+        }
+    }
+}
+
+impl Connection {
+    /// The size of the frame at the buffer's start, once its length field is there. A length that
+    /// cannot be is the end of the connection.
+    fn frame_size(&self, buffer: &BytesMut) -> Result<Option<usize>, ()> {
+        let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else {
+            return Ok(None);
+        };
+        let size = i32::from_be_bytes(*prefix);
+        let most = self.all.config.frame_bytes_max;
+        match usize::try_from(size) {
+            Ok(bytes) if bytes <= most => Ok(Some(bytes)),
+            _ => {
+                let why = format!("a frame of {size} bytes; frame_bytes_max is {most}");
+                let limit = &limits::FRAME_BYTES;
+                self.all
+                    .refuse(self.peer.address, "frame_size", limit, &why);
+                Err(())
+            }
+        }
+    }
+
+    /// Reads until the buffer has `whole` bytes. What goes beyond the room that every connection has is
+    /// paid for first. `None` at the end of the stream.
+    async fn read_rest(
+        &self,
+        mut buffer: BytesMut,
+        whole: usize,
+        shared: &mut Share,
+    ) -> Option<BytesMut> {
+        while buffer.len() < whole {
+            // While there is plenty, the frame's announcement is trusted; else no more than what has
+            // arrived gives reason for.
+            let trusted = if self.all.memory.is_ample() {
+                ROOM_BYTES_TRUSTED
+            } else {
+                READ_BYTES_BUSY
+            };
+            let room = (whole - buffer.len()).min(buffer.len().max(trusted));
+            let paid_bytes = if room > READ_BYTES_BUSY {
+                buffer.len() + room
+            } else {
+                buffer.len()
+            };
+            let started = Instant::now();
+            shared.grow(paid_bytes).await;
+            // The client is not to blame for the time that it took.
+            self.peer.forgive(started.elapsed());
+            self.peer.await_rest();
+            buffer = self.peer.read(buffer, room).await?;
+        }
+        self.peer.await_nothing();
+        Some(buffer)
+    }
+
+    /// Bytes that a request takes of the budget of all connections. `None` for a small one that is its
+    /// connection's only one: a client that waits for each reply goes on even when others have taken all
+    /// there is.
+    fn cost(&self, frame: &[u8]) -> Option<usize> {
+        let times = match frame.first_chunk() {
+            Some(key) if i16::from_be_bytes(*key) == ApiKey::Produce.code() => 0,
+            _ => UNFOLDED_TIMES,
+        };
+        let bytes = frame.len() * (1 + times) + REQUEST_BYTES;
+        // The reply to the one before may have left without our having noticed.
+        let is_free = self.peer.unanswered.get() <= 1 && bytes <= REQUEST_BYTES_FREE;
+        (!is_free).then_some(bytes)
+    }
+
+    fn complain(&self, label: &'static str, why: &str) {
+        self.all.complain(self.peer.address, label, why);
+    }
+}
+
+/// Dispatches a frame and queues its reply. False ends the connection.
+async fn take_in(
+    connection: &Rc<Connection>,
+    slots: &mpsc::Sender<Slot>,
+    frame: Bytes,
+    shares: Shares,
+) -> bool {
+    let received = Instant::now();
+    let mut held = Held::new(connection, frame.len(), shares);
+    let Connection {
+        engine,
+        coordinators,
+        caller,
+        ..
+    } = &**connection;
+    let dispatched = match dispatch::dispatch(engine, coordinators, caller, &frame).await {
+        Ok(dispatched) => dispatched,
+        Err(reason) => {
+            connection.complain(reason.label(), &reason.to_string());
+            return false;
+        }
+    };
+    let answer = match dispatched.outcome {
+        Outcome::Now(answer) => Pending::Now(answer),
+        Outcome::Later(future) => Pending::Later(future),
+    };
+    if let Pending::Now(Answer::Reply(reply)) = &answer
+        && reply.len() > held.bytes.max(REPLY_BYTES_FREE)
+    {
+        // A list of all topics is far larger than the request for it. The request's share goes back
+        // first: a connection that holds one and waits for another could wait for itself.
+        let bytes = reply.len();
+        drop(held);
+        drop(frame);
+        let own = connection.memory.take(bytes).await;
+        let mut shared = connection.all.memory.share();
+        shared.grow(bytes).await;
+        held = Held::new(connection, bytes, (own, shared));
+    }
+    let slot = Slot {
+        api: dispatched.api,
+        received,
+        answer,
+        held,
+    };
+    if slots.capacity() == 0 {
+        limits::CONNECTION_INFLIGHT_REQUESTS.waited_for(connection.peer.address);
+    }
+    slots.send(slot).await.is_ok()
+}
+
+/// Writes replies in order; those that are ready together leave together.
+async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Slot>) {
+    let peer = &connection.peer;
+    let mut held = None;
+    loop {
+        let first = match held.take() {
+            Some(slot) => slot,
+            None => match queue.recv().await {
+                Some(slot) => slot,
+                None => return,
+            },
+        };
+        let Some(answer) = wait_for(peer, first.answer).await else {
+            peer.hang_up(Shutdown::Both);
+            return;
+        };
+        let mut parts = Vec::new();
+        let mut done = vec![(first.api, first.received, first.held)];
+        let mut open = connection.gather(answer, &mut parts);
+        while open && parts.len() < PARTS_MAX / 2 {
+            let Ok(next) = queue.try_recv() else { break };
+            match next.answer {
+                Pending::Now(answer) => {
+                    open = connection.gather(answer, &mut parts);
+                    done.push((next.api, next.received, next.held));
+                }
+                Pending::Later(_) => {
+                    held = Some(next);
+                    break;
+                }
+            }
+        }
+        let written = peer.write_all(parts).await;
+        for (api, received, held) in done {
+            drop(held);
+            connection.engine.stats.request(api, received.elapsed());
+        }
+        if !(written && open) {
+            peer.hang_up(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// Waits for a reply. Once the client has stopped sending, not for long: a parked fetch of a client that
+/// is gone would hold its place for nothing.
+async fn wait_for(peer: &Peer, answer: Pending) -> Option<Answer> {
+    let mut future = match answer {
+        Pending::Now(answer) => return Some(answer),
+        Pending::Later(future) => future,
+    };
+    tokio::select! {
+        biased;
+        answer = &mut future => return Some(answer),
+        () = peer.finished() => {}
+    }
+    tokio::time::timeout(GRACE, future).await.ok()
+}
+
+impl Connection {
+    /// Adds a reply's bytes to those to write. False when the connection is to be closed.
+    fn gather(&self, answer: Answer, parts: &mut Vec<Bytes>) -> bool {
+        match answer {
+            Answer::Reply(reply) => {
+                parts.extend(reply.parts);
+                true
+            }
+            Answer::Nothing => true,
+            Answer::Close(reason) => {
+                self.complain(reason.label(), &reason.to_string());
+                false
+            }
+        }
+    }
+}

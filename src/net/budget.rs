@@ -1,0 +1,168 @@
+//! Budgets of bytes: a request waits until its bytes are free.
+
+use crate::io::limits::Limit;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+/// Budgets count in these, for a semaphore counts in 32 bits.
+const PERMIT_BYTES: usize = 1024;
+
+/// Bytes that may be in use at once. Clones share one budget.
+#[derive(Clone)]
+pub struct Budget {
+    permits: Arc<Semaphore>,
+    most: u32,
+    /// Held by the one share that may grow beyond the budget.
+    overdraft: Arc<Mutex<()>>,
+    /// Counts each time that somebody has to wait.
+    limit: &'static Limit,
+    /// Wakes those who could give something back.
+    pressed: Rc<Notify>,
+}
+
+impl Budget {
+    pub fn new(bytes: usize, limit: &'static Limit) -> Budget {
+        let most = (bytes / PERMIT_BYTES).clamp(1, u32::MAX as usize / 2) as u32;
+        Budget {
+            permits: Arc::new(Semaphore::new(most as usize)),
+            most,
+            overdraft: Arc::default(),
+            limit,
+            pressed: Rc::default(),
+        }
+    }
+
+    /// Bytes that are taken.
+    pub fn used(&self) -> u64 {
+        (self.used_permits() * PERMIT_BYTES) as u64
+    }
+
+    /// Whether less than half of it is taken.
+    pub fn is_ample(&self) -> bool {
+        self.permits.available_permits() > self.most as usize / 2
+    }
+
+    /// Whether more than three quarters of it are taken.
+    pub fn is_short(&self) -> bool {
+        self.used_permits() > self.most as usize / 4 * 3
+    }
+
+    fn used_permits(&self) -> usize {
+        (self.most as usize).saturating_sub(self.permits.available_permits())
+    }
+
+    /// Returns when a share has to wait from now on.
+    pub async fn pressed(&self) {
+        self.pressed.notified().await;
+    }
+
+    /// Takes `bytes` out of the budget until the permit is dropped. What is larger than the whole
+    /// budget takes all of it, and so is alone.
+    pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let wanted = self.permits_for(bytes);
+        let permits = Arc::clone(&self.permits);
+        if let Ok(taken) = Arc::clone(&permits).try_acquire_many_owned(wanted) {
+            return Some(taken);
+        }
+        self.limit.waited_for("a connection");
+        permits.acquire_many_owned(wanted).await.ok()
+    }
+
+    /// A share of nothing yet.
+    pub fn share(&self) -> Share {
+        Share {
+            budget: self.clone(),
+            permit: None,
+            overdraft: None,
+        }
+    }
+
+    fn permits_for(&self, bytes: usize) -> u32 {
+        bytes.div_ceil(PERMIT_BYTES).min(self.most as usize).max(1) as u32
+    }
+}
+
+/// A part of a budget that grows, for a request that arrives bit by bit: a client that announces
+/// much and sends nothing holds nothing. Given back when dropped.
+pub struct Share {
+    budget: Budget,
+    permit: Option<OwnedSemaphorePermit>,
+    overdraft: Option<OwnedMutexGuard<()>>,
+}
+
+impl Share {
+    /// Waits until `bytes` are available. One waiter at a time may exceed the budget, so that
+    /// requests that each hold half of what they need cannot deadlock.
+    pub async fn grow(&mut self, bytes: usize) {
+        let held = self
+            .permit
+            .as_ref()
+            .map_or(0, |permit| permit.num_permits());
+        let missing = self.budget.permits_for(bytes).saturating_sub(held as u32);
+        if missing == 0 || self.overdraft.is_some() {
+            return;
+        }
+        let permits = Arc::clone(&self.budget.permits);
+        if self.budget.permits.available_permits() < missing as usize {
+            self.budget.limit.waited_for("connections");
+            self.budget.pressed.notify_waiters();
+        }
+        tokio::select! {
+            biased;
+            more = permits.acquire_many_owned(missing) => match (&mut self.permit, more) {
+                (Some(permit), Ok(more)) => permit.merge(more),
+                (permit, more) => *permit = more.ok(),
+            },
+            overdraft = Arc::clone(&self.budget.overdraft).lock_owned() => {
+                self.overdraft = Some(overdraft);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::limits;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_is_larger_than_the_budget_is_admitted_alone() {
+        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
+        let all = budget.take(1 << 30).await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
+        assert!(waits.await.is_err());
+        drop(all);
+        let _some = budget.take(3 * PERMIT_BYTES).await.unwrap();
+        let _more = budget.take(7 * PERMIT_BYTES).await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
+        assert!(waits.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn shares_hold_what_they_grew_to_and_one_that_waits_may_go_on_without() {
+        let waits = |share: &mut Share, bytes| {
+            let grow = share.grow(bytes);
+            futures_util::future::FutureExt::now_or_never(grow).is_none()
+        };
+        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
+        let mut shares: Vec<Share> = (0..4).map(|_| budget.share()).collect();
+        for share in &mut shares {
+            assert!(!waits(share, 2 * PERMIT_BYTES));
+        }
+        // 8 of 10 are held; all four want 5.
+        assert!(
+            !waits(&mut shares[0], 5 * PERMIT_BYTES),
+            "beyond the budget"
+        );
+        assert!(!waits(&mut shares[0], 90 * PERMIT_BYTES), "to its end");
+        assert!(waits(&mut shares[1], 5 * PERMIT_BYTES));
+        assert!(
+            !waits(&mut shares[1], 3 * PERMIT_BYTES),
+            "there are two left"
+        );
+        shares.remove(0);
+        assert!(!waits(&mut shares[1], 5 * PERMIT_BYTES), "given back");
+    }
+}

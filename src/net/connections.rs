@@ -1,0 +1,168 @@
+//! What one shard's connections share: who is connected, and what all of them together may take.
+
+use super::addresses::Addresses;
+use super::budget::Budget;
+use super::counters::{self, Counters};
+use super::stream::Peer;
+use crate::config::Config;
+use crate::io::limits::{self, Limit};
+use crate::io::seldom::Seldom;
+use crate::io::stop::Stop;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// While requests wait for memory, a reply must be taken at least this fast.
+const REPLY_TIME_PRESSED: Duration = Duration::from_secs(5);
+/// At most one line a second about connections that the broker closed, for each shard.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a shard's connections need from the shard.
+pub struct Parts {
+    pub config: Arc<Config>,
+    /// Connections of all shards together.
+    pub addresses: Arc<Addresses>,
+    /// Memory for the requests of all connections of the shard.
+    pub memory: Budget,
+    pub counters: Rc<Counters>,
+    pub stop: Rc<Stop>,
+}
+
+/// A shard's connections.
+pub struct Connections {
+    pub config: Arc<Config>,
+    pub memory: Budget,
+    pub counters: Rc<Counters>,
+    pub stop: Rc<Stop>,
+    addresses: Arc<Addresses>,
+    peers: RefCell<HashMap<u64, Rc<Peer>>>,
+    next_id: Cell<u64>,
+    none_left: Notify,
+    complaints: Seldom,
+}
+
+impl Connections {
+    pub fn new(parts: Parts) -> Rc<Connections> {
+        Rc::new(Connections {
+            config: parts.config,
+            memory: parts.memory,
+            counters: parts.counters,
+            stop: parts.stop,
+            addresses: parts.addresses,
+            peers: RefCell::default(),
+            next_id: Cell::new(0),
+            none_left: Notify::new(),
+            complaints: Seldom::new(COMPLAINT_INTERVAL),
+        })
+    }
+
+    /// Takes a connection in, unless there are too many.
+    pub fn admit(&self, peer: &Rc<Peer>) -> Option<u64> {
+        let admitted = self.addresses.admit(peer.address.ip(), &self.config);
+        if let Err(limit) = admitted {
+            limit.reached(format_args!("{} was not let in", peer.address));
+            self.counters.refuse("too_many");
+            return None;
+        }
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        self.peers.borrow_mut().insert(id, Rc::clone(peer));
+        counters::add(&self.counters.connections, 1);
+        counters::add(&self.counters.accepted, 1);
+        Some(id)
+    }
+
+    /// A connection is over.
+    pub fn release(&self, id: u64) {
+        let peer = self.peers.borrow_mut().remove(&id);
+        if let Some(peer) = peer {
+            self.addresses.release(peer.address.ip());
+        }
+        counters::sub(&self.counters.connections, 1);
+        if self.peers.borrow().is_empty() {
+            self.none_left.notify_waiters();
+        }
+    }
+
+    /// Counts a connection that the broker closes, and logs it, though not too often.
+    pub fn complain(&self, address: SocketAddr, label: &'static str, why: &str) {
+        self.counters.refuse(label);
+        if let Some(kept_back) = self.complaints.turn() {
+            tracing::warn!(peer = %address, reason = label, kept_back, "closed a connection: {why}");
+        }
+    }
+
+    /// Counts a connection that the broker closes because of a limit, in the same way.
+    pub fn refuse(&self, address: SocketAddr, label: &'static str, limit: &Limit, why: &str) {
+        self.counters.refuse(label);
+        limit.reached(format_args!("closed the connection of {address}: {why}"));
+    }
+
+    /// Waits until it is time for a request that begins to arrive, where the rate of requests is limited,
+    /// or until the broker stops.
+    pub async fn pace(&self, peer: &Peer) {
+        let wait = self.addresses.pace(peer.address.ip(), &self.config);
+        if !wait.is_zero() {
+            limits::ADDRESS_REQUEST_RATE.waited_for(peer.address.ip());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => peer.touch(),
+                () = self.stop.wait() => {}
+            }
+        }
+    }
+
+    /// Ends connections that were silent for too long.
+    pub fn sweep(&self) {
+        let idle = Duration::from_millis(self.config.connection_idle_ms);
+        let frame_time = Duration::from_millis(self.config.frame_timeout_ms);
+        let frame_bytes = self.config.frame_bytes_min();
+        // A client that does not take replies keeps the memory of all requests behind them.
+        let reply_time = if self.memory.is_short() {
+            idle.min(REPLY_TIME_PRESSED)
+        } else {
+            idle
+        };
+        let peers: Vec<_> = self.peers.borrow().values().cloned().collect();
+        for peer in peers {
+            let silent = peer.last_active.get().elapsed();
+            if peer.is_stalled(frame_time, frame_bytes) {
+                let why = "a request stopped half way, or came too slowly";
+                let limit = &limits::FRAME_RATE;
+                self.refuse(peer.address, "stalled_frame", limit, why);
+                peer.hang_up(Shutdown::Both);
+            } else if peer.is_not_reading(reply_time) {
+                self.complain(peer.address, "stalled_reply", "a reply was not taken");
+                peer.hang_up(Shutdown::Both);
+            } else if silent > idle && peer.unanswered.get() == 0 {
+                self.counters.refuse("idle");
+                peer.hang_up(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Lets no more requests in, waits until all replies have left or the time is up.
+    pub async fn drain(&self, limit: Duration) {
+        for peer in self.peers.borrow().values() {
+            peer.hang_up(Shutdown::Read);
+        }
+        let drained = async {
+            while !self.peers.borrow().is_empty() {
+                self.none_left.notified().await;
+            }
+        };
+        if tokio::time::timeout(limit, drained).await.is_err() {
+            let left = self.peers.borrow().len();
+            tracing::warn!(
+                connections = left,
+                "cut off connections that took too long to end"
+            );
+            for peer in self.peers.borrow().values() {
+                peer.hang_up(Shutdown::Both);
+            }
+        }
+    }
+}

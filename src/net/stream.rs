@@ -1,0 +1,152 @@
+//! One connection's stream of bytes, and what its shard sees of it.
+
+use super::counters::{self, Counters};
+use crate::io::socket::Socket;
+use bytes::{Buf, Bytes, BytesMut};
+use std::cell::Cell;
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// The most parts that one write gathers (IOV_MAX).
+pub const PARTS_MAX: usize = 1024;
+
+/// The other end of a connection.
+pub struct Peer {
+    pub address: SocketAddr,
+    socket: Socket,
+    counters: Rc<Counters>,
+    pub last_active: Cell<Instant>,
+    /// Of a request that has begun and is not whole yet: since when its bytes are counted, and how
+    /// many have come. `None` too while it is not read.
+    incoming: Cell<Option<(Instant, usize)>>,
+    /// Requests that are not answered yet.
+    pub unanswered: Cell<usize>,
+    /// Since when a write waits for the client to read.
+    writing_since: Cell<Option<Instant>>,
+    /// The client sends nothing more.
+    finished: Cell<bool>,
+    finished_wake: Notify,
+}
+
+impl Peer {
+    pub(super) fn new(address: SocketAddr, socket: Socket, counters: Rc<Counters>) -> Peer {
+        Peer {
+            address,
+            socket,
+            counters,
+            last_active: Cell::new(Instant::now()),
+            incoming: Cell::new(None),
+            unanswered: Cell::new(0),
+            writing_since: Cell::new(None),
+            finished: Cell::new(false),
+            finished_wake: Notify::new(),
+        }
+    }
+
+    /// Reads what there is, at most `room` bytes, behind what is in `buffer`. `None` at the end of the
+    /// stream.
+    pub async fn read(&self, buffer: BytesMut, room: usize) -> Option<BytesMut> {
+        let (result, buffer) = self.socket.read(buffer, room).await;
+        match result {
+            Ok(read) if read > 0 => {
+                self.touch();
+                let count = |(since, before)| (since, before + read);
+                self.incoming.set(self.incoming.get().map(count));
+                counters::add(&self.counters.received_bytes, read as u64);
+                Some(buffer)
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes all parts, in as few calls as the kernel allows. False when the client is gone.
+    pub async fn write_all(&self, mut parts: Vec<Bytes>) -> bool {
+        let mut rest = parts.split_off(parts.len().min(PARTS_MAX)).into_iter();
+        while !parts.is_empty() {
+            self.writing_since.set(Some(Instant::now()));
+            let (result, back) = self.socket.write(parts).await;
+            self.writing_since.set(None);
+            parts = back;
+            let Ok(written @ 1..) = result else {
+                return false;
+            };
+            self.touch();
+            counters::add(&self.counters.sent_bytes, written as u64);
+            let mut left = written;
+            let is_whole = |part: &&Bytes| {
+                let fits = part.len() <= left;
+                left -= if fits { part.len() } else { 0 };
+                fits
+            };
+            let whole = parts.iter().take_while(is_whole).count();
+            parts.drain(..whole);
+            if let Some(first) = parts.first_mut() {
+                first.advance(left);
+            }
+            parts.extend(rest.by_ref().take(PARTS_MAX - parts.len()));
+        }
+        true
+    }
+
+    pub fn touch(&self) {
+        self.last_active.set(Instant::now());
+    }
+
+    /// The rest of a request is waited for.
+    pub fn await_rest(&self) {
+        if self.incoming.get().is_none() {
+            self.incoming.set(Some((Instant::now(), 0)));
+        }
+    }
+
+    /// A request is whole, or is not read for now.
+    pub fn await_nothing(&self) {
+        self.incoming.set(None);
+    }
+
+    /// The client was not to blame for the last `time`.
+    pub fn forgive(&self, time: Duration) {
+        self.touch();
+        let later = |(since, bytes)| (since + time, bytes);
+        self.incoming.set(self.incoming.get().map(later));
+    }
+
+    /// Whether the request that has begun brought less than `bytes` in the last `time`. Each such time
+    /// is looked at on its own.
+    pub(super) fn is_stalled(&self, time: Duration, bytes: usize) -> bool {
+        let Some((since, came)) = self.incoming.get() else {
+            return false;
+        };
+        if since.elapsed() < time {
+            return false;
+        }
+        self.incoming.set(Some((Instant::now(), 0)));
+        came < bytes.max(1)
+    }
+
+    /// Whether a write has waited for longer than `time`.
+    pub(super) fn is_not_reading(&self, time: Duration) -> bool {
+        let since = self.writing_since.get();
+        since.is_some_and(|since| since.elapsed() > time)
+    }
+
+    /// Notes that the client sends nothing more.
+    pub fn finish(&self) {
+        self.finished.set(true);
+        self.finished_wake.notify_one();
+    }
+
+    /// Returns once the client sends nothing more.
+    pub async fn finished(&self) {
+        if !self.finished.get() {
+            self.finished_wake.notified().await;
+        }
+    }
+
+    /// Ends the connection; reads and writes under way return.
+    pub fn hang_up(&self, how: Shutdown) {
+        self.socket.shut_down(how);
+    }
+}
