@@ -1,13 +1,12 @@
 //! Kafka's protocol: the table of APIs, error codes, and one file per API.
 //!
-//! Every codec is written by hand, so that no frame makes the broker allocate more than a small
-//! multiple of the frame's size: strings borrow from the frame, byte fields share it, and all
-//! arrays draw on one budget. Decoders never panic.
+//! An API file declares the messages of its API with `message!` (`schema.rs`) and has their handler. A handler
+//! gets the request and a [`context::Context`]: what serves the request, who asks, and in which version.
+//! Produce and Fetch have their codecs written by hand.
 //!
-//! Every API file has the same shape: the request's structures, `decode`, the response's
-//! structures, `encode`, `handle`. A handler gets the request and a [`context::Context`]: what serves
-//! the request, who asks, and in which version. A field that a version lacks gets the default that the protocol gives it.
-//! Tagged fields nobody reads are skipped.
+//! No frame makes the broker allocate more than a small multiple of the frame's size: strings borrow from
+//! the frame, byte fields share it, and all arrays draw on one budget ([`crate::wire::Reader`]). Decoders
+//! never panic.
 
 pub mod alter_configs;
 pub mod alter_partition_reassignments;

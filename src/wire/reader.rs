@@ -1,7 +1,5 @@
 //! Reading frames and records.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -33,12 +31,10 @@ const ARRAY_BYTES_PER_RECORD_BYTE: usize = 16;
 /// [`Reader::array_budget_bytes`], which is therefore the most that decoding a frame allocates.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
-    frame: &'a [u8],
-    /// The same bytes, if slices of them can be shared.
+    /// What is not read yet, of the frame or of one tagged field.
+    rest: &'a [u8],
+    /// The whole frame, if slices of it can be shared.
     shared: Option<&'a Bytes>,
-    position: usize,
-    /// Where this reader stops: the end of the frame, or of one tagged field.
-    end: usize,
     /// What arrays may still take.
     budget_bytes: usize,
     flexible: bool,
@@ -61,10 +57,8 @@ impl<'a> Reader<'a> {
     /// stranger wrote it.
     pub fn over(record: &'a [u8], flexible: bool) -> Self {
         Self {
-            frame: record,
+            rest: record,
             shared: None,
-            position: 0,
-            end: record.len(),
             budget_bytes: record.len().saturating_mul(ARRAY_BYTES_PER_RECORD_BYTE),
             flexible,
         }
@@ -94,7 +88,7 @@ impl<'a> Reader<'a> {
 
     /// Bytes not read yet.
     pub fn remaining(&self) -> usize {
-        self.end - self.position
+        self.rest.len()
     }
 
     pub fn bool(&mut self) -> Result<bool, WireError> {
@@ -181,18 +175,17 @@ impl<'a> Reader<'a> {
         let Some(length) = self.length()? else {
             return Ok(None);
         };
-        let range = self.take(length)?;
+        let bytes = self.take(length)?;
         Ok(Some(match self.shared {
-            Some(frame) => frame.slice(range),
-            None => Bytes::copy_from_slice(self.slice(range)?),
+            Some(frame) => frame.slice_ref(bytes),
+            None => Bytes::copy_from_slice(bytes),
         }))
     }
 
     /// Bytes that cannot be null, as a slice that borrows from the frame.
     pub fn borrowed_bytes(&mut self) -> Result<&'a [u8], WireError> {
         let length = self.length()?.ok_or(WireError::UnexpectedNull)?;
-        let range = self.take(length)?;
-        self.slice(range)
+        self.take(length)
     }
 
     /// An array that cannot be null; `element` reads one element and must consume at least a byte.
@@ -237,10 +230,13 @@ impl<'a> Reader<'a> {
         for _ in 0..self.unsigned_varint()? {
             let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()? as usize;
-            let range = self.take(size)?;
+            let rest = self.take(size)?;
             if u64::from(tag) >= next_tag {
                 next_tag = u64::from(tag) + 1;
-                let mut value = self.within(range);
+                let mut value = Self {
+                    rest,
+                    ..self.clone()
+                };
                 field(tag, &mut value)?;
                 self.budget_bytes = value.budget_bytes;
             }
@@ -266,8 +262,7 @@ impl<'a> Reader<'a> {
         if length > STRING_BYTES_MAX {
             return Err(WireError::StringTooLong(length));
         }
-        let range = self.take(length)?;
-        let bytes = self.slice(range)?;
+        let bytes = self.take(length)?;
         std::str::from_utf8(bytes).map_err(|_| WireError::InvalidUtf8)
     }
 
@@ -302,31 +297,18 @@ impl<'a> Reader<'a> {
     }
 
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let range = self.take(N)?;
-        let bytes = self.slice(range)?;
-        bytes.try_into().map_err(|_| WireError::Truncated)
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(*bytes)
     }
 
-    /// Steps over `length` bytes; the range lies within the frame.
-    fn take(&mut self, length: usize) -> Result<Range<usize>, WireError> {
-        if length > self.remaining() {
-            return Err(WireError::Truncated);
-        }
-        let start = self.position;
-        self.position += length;
-        Ok(start..self.position)
-    }
-
-    fn slice(&self, range: Range<usize>) -> Result<&'a [u8], WireError> {
-        self.frame.get(range).ok_or(WireError::Truncated)
-    }
-
-    fn within(&self, range: Range<usize>) -> Self {
-        Self {
-            position: range.start,
-            end: range.end,
-            ..self.clone()
-        }
+    fn take(&mut self, length: usize) -> Result<&'a [u8], WireError> {
+        let (bytes, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(bytes)
     }
 }
 

@@ -184,3 +184,20 @@ impl<'a, T: Wire<'a>> Nullable<'a> for Vec<T> {
         w.nullable_array(elements, |w, element| element.encode(w, version));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_fields_of_a_frame_are_shared_when_large() {
+        let write = |bytes: &Bytes| {
+            let mut w = Writer::frame(false);
+            bytes.encode(&mut w, 0);
+            w.finish().unwrap().parts
+        };
+        let (small, large) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; 1 << 16]));
+        assert_eq!(write(&small).len(), 1);
+        assert_eq!(write(&large)[1].as_ptr(), large.as_ptr());
+    }
+}

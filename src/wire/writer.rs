@@ -1,6 +1,6 @@
 //! Writing replies and records.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{SIZE_PREFIX_BYTES, STRING_BYTES_MAX, WireError};
@@ -37,7 +37,7 @@ impl Reply {
 /// kept aside with the place where they belong and are never copied.
 #[derive(Debug)]
 pub struct Writer {
-    own: BytesMut,
+    own: Vec<u8>,
     /// Each shared slice with the length that `own` had when it was put.
     shared: Vec<(usize, Bytes)>,
     flexible: bool,
@@ -49,7 +49,7 @@ impl Writer {
     /// Starts what is part of something else: a record's key, say. Allocates nothing yet.
     pub fn new(flexible: bool) -> Self {
         Self {
-            own: BytesMut::new(),
+            own: Vec::new(),
             shared: Vec::new(),
             flexible,
             cut_bytes: 0,
@@ -58,11 +58,13 @@ impl Writer {
 
     /// Starts a frame, with a place for its size.
     pub fn frame(flexible: bool) -> Self {
-        let mut own = BytesMut::with_capacity(HEAD_BYTES);
-        own.put_bytes(0, SIZE_PREFIX_BYTES);
+        let mut own = Vec::with_capacity(HEAD_BYTES);
+        own.extend_from_slice(&[0; SIZE_PREFIX_BYTES]);
         Self {
             own,
-            ..Self::new(flexible)
+            shared: Vec::new(),
+            flexible,
+            cut_bytes: 0,
         }
     }
 
@@ -91,13 +93,13 @@ impl Writer {
             return Err(WireError::StringTooLong(self.cut_bytes));
         }
         if self.shared.is_empty() {
-            return Ok(self.own.into());
+            return Ok(self.own);
         }
         Ok(self.into_parts().concat())
     }
 
     fn into_parts(self) -> Vec<Bytes> {
-        let mut own = self.own.freeze();
+        let mut own = Bytes::from(self.own);
         let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
         let mut taken = 0;
         for (position, slice) in self.shared {
@@ -130,39 +132,39 @@ impl Writer {
     }
 
     pub fn bool(&mut self, value: bool) {
-        self.own.put_u8(u8::from(value));
+        self.own.push(u8::from(value));
     }
 
     pub fn i8(&mut self, value: i8) {
-        self.own.put_i8(value);
+        self.own.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn i16(&mut self, value: i16) {
-        self.own.put_i16(value);
+        self.own.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn u16(&mut self, value: u16) {
-        self.own.put_u16(value);
+        self.own.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn i32(&mut self, value: i32) {
-        self.own.put_i32(value);
+        self.own.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn u32(&mut self, value: u32) {
-        self.own.put_u32(value);
+        self.own.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn i64(&mut self, value: i64) {
-        self.own.put_i64(value);
+        self.own.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn f64(&mut self, value: f64) {
-        self.own.put_f64(value);
+        self.own.extend_from_slice(&value.to_be_bytes());
     }
 
     pub fn uuid(&mut self, value: Uuid) {
-        self.own.put_slice(value.as_bytes());
+        self.own.extend_from_slice(value.as_bytes());
     }
 
     /// An unsigned varint: seven bits a byte, least significant first.
@@ -193,7 +195,8 @@ impl Writer {
             // At most STRING_BYTES_MAX, so the cast keeps the value.
             self.i16(value.map_or(-1, |value| value.len() as i16));
         }
-        self.own.put_slice(value.unwrap_or_default().as_bytes());
+        self.own
+            .extend_from_slice(value.unwrap_or_default().as_bytes());
     }
 
     pub fn bytes(&mut self, value: &[u8]) {
@@ -202,7 +205,7 @@ impl Writer {
 
     pub fn nullable_bytes(&mut self, value: Option<&[u8]>) {
         self.length(value.map(<[u8]>::len));
-        self.own.put_slice(value.unwrap_or_default());
+        self.own.extend_from_slice(value.unwrap_or_default());
     }
 
     /// A bytes field made of `slices` one after the other, none of which is copied: how record
@@ -261,7 +264,7 @@ impl Writer {
     fn append(&mut self, fragment: Self) {
         let base = self.own.len();
         self.cut_bytes = self.cut_bytes.max(fragment.cut_bytes);
-        self.own.put_slice(&fragment.own);
+        self.own.extend_from_slice(&fragment.own);
         let moved = fragment.shared.into_iter();
         self.shared
             .extend(moved.map(|(position, slice)| (base + position, slice)));
@@ -290,10 +293,10 @@ impl Writer {
 
     fn base128(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.own.put_u8(value as u8 | 0x80);
+            self.own.push(value as u8 | 0x80);
             value >>= 7;
         }
-        self.own.put_u8(value as u8);
+        self.own.push(value as u8);
     }
 }
 
