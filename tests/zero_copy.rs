@@ -67,7 +67,7 @@ async fn reply(engine: &Rc<Engine>, coordinators: &Coordinators, frame: Vec<u8>)
 
 /// The commit loop's work, once.
 async fn flush(engine: &Engine) {
-    for partition in engine.take_dirty().await {
+    for partition in engine.dirty.take().await {
         let flush = partition.borrow_mut().flush_begin().unwrap();
         for file in &flush.files {
             file.sync_data().unwrap();

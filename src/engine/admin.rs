@@ -486,7 +486,7 @@ impl Engine {
         let entry = Arc::new(entry);
         let log = Arc::clone(&self.admin()?.log);
         let written = Arc::clone(&entry);
-        let written = self.run_blocking(move || {
+        let written = self.workers.run(move || {
             let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
             log.append(&written)?;
             Ok(log.is_long())
@@ -519,7 +519,7 @@ impl Engine {
             return;
         };
         let entries = self.with_catalog(|catalog| catalog.entries());
-        let rewritten = self.run_blocking(move || {
+        let rewritten = self.workers.run(move || {
             let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
             log.rewrite(&entries)
         });

@@ -152,7 +152,7 @@ impl Engine {
                 return Err(CompactError::Cancelled);
             }
             inner.log.swap_begin(&swap);
-            self.run_blocking(move || {
+            self.workers.run(move || {
                 let result = swap.run();
                 Ok((swap, result))
             })

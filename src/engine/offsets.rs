@@ -117,6 +117,7 @@ impl Engine {
                 .map_err(|_| EngineError::Corrupt { asked: from_offset })?;
             let log_start = partition.borrow().offsets().start;
             let found = self
+                .workers
                 .worker
                 .run(move || {
                     records::first_at_or_after(&batch, timestamp, log_start, UNPACKED_BYTES_MAX)
@@ -153,7 +154,7 @@ impl Engine {
                 .ok_or(EngineError::UnknownTopicOrPartition)?;
             let (reply, answered) = oneshot::channel();
             partition.borrow_mut().delete_records(offset, reply);
-            engine.queue_flush(&partition);
+            engine.dirty.queue(&partition);
             let start = answered.await.map_err(|_| EngineError::Stopping)??;
             engine.enforce_retention(&partition).await;
             Ok(start)

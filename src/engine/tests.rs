@@ -18,6 +18,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver};
 use tokio::time::timeout;
 
@@ -344,12 +345,12 @@ fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
         let plain = BatchBuilder::default();
-        fail(&engine.worker, Op::Reserve, libc::ENOSPC, true).await;
+        fail(&engine.workers.worker, Op::Reserve, libc::ENOSPC, true).await;
         for ack in [AckWhen::Appended, AckWhen::Durable] {
             let refused = append(engine, key, ack, &plain, &["a"]).await;
             assert_eq!(refused.await.unwrap(), Err(EngineError::StorageFull));
         }
-        heal(&engine.worker).await;
+        heal(&engine.workers.worker).await;
         assert_eq!(append_one(engine, key, "b").await, 0);
     });
 }
@@ -370,9 +371,9 @@ fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch
             let answer = append(engine, key, AckWhen::Appended, &batch, &["a", "b"]).await;
             answer.await.unwrap().map(|appended| appended.base_offset)
         };
-        fail(&engine.worker, Op::Reserve, libc::ENOSPC, true).await;
+        fail(&engine.workers.worker, Op::Reserve, libc::ENOSPC, true).await;
         assert_eq!(send(0).await, Err(EngineError::StorageFull));
-        heal(&engine.worker).await;
+        heal(&engine.workers.worker).await;
         let behind = send(2).await;
         assert!(matches!(behind, Err(EngineError::OutOfOrderSequence(_))));
         assert_eq!(send(0).await, Ok(0));
@@ -529,7 +530,7 @@ fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_k
         for index in 0..2 {
             append_one(&engines[0], key(&topic, index), "a").await;
         }
-        fail(&engines[0].worker, Op::Rename, libc::EIO, true).await;
+        fail(&engines[0].workers.worker, Op::Rename, libc::EIO, true).await;
         assert!(engines[0].delete_topic(topic.id).await.is_err());
         assert!(engines.iter().all(|engine| engine.topic("t").is_none()));
         let new = NewTopic {
@@ -554,7 +555,7 @@ fn the_name_of_a_topic_that_was_deleted_on_a_full_disk_is_free_once_there_is_roo
         let topic = create(engine, "t", 1).await;
         append_one(engine, key(&topic, 0), "a").await;
         // The first entry of the deletion can be written, the second cannot.
-        let worker = &engine.worker;
+        let worker = &engine.workers.worker;
         worker
             .run(|| fault::inject(Op::Write, 1, libc::ENOSPC, false))
             .await;
@@ -609,7 +610,7 @@ fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later()
         let engine = &start(dir.path(), 1)[0];
         let partition = engine.partition(key).unwrap();
         let (release, gate) = std::sync::mpsc::channel();
-        engine.worker.start_job(move || {
+        engine.workers.worker.start_job(move || {
             let _ = gate.recv();
             fault::inject(Op::Open, 0, libc::EMFILE, true);
         });
@@ -621,7 +622,7 @@ fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later()
         assert!(matches!(outcome, Err(EngineError::OffsetOutOfRange { .. })));
         // What is still there is looked at again, though the log starts behind the segment's base.
         let job = partition.borrow_mut().log.max_timestamp().unwrap_err();
-        fail(&engine.worker, Op::Open, libc::EIO, true).await;
+        fail(&engine.workers.worker, Op::Open, libc::EIO, true).await;
         assert_eq!(fetch::load(engine, &partition, job).await, Ok(()));
         let again = partition.borrow_mut().log.max_timestamp().unwrap_err();
         assert!(matches!(again, LoadJob::Survey { .. }));

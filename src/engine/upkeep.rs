@@ -74,7 +74,6 @@ impl Engine {
         let partition = Partition::offline(Arc::clone(topic), index, dir, config);
         let key = partition.key();
         self.partitions
-            .borrow_mut()
             .insert(key, Rc::new(RefCell::new(partition)));
     }
 
@@ -116,9 +115,9 @@ impl Engine {
         partition.tell_recovered(&recovered);
         let partition = Rc::new(RefCell::new(partition));
         if partition.borrow().log.needs_flush() {
-            self.queue_flush(&partition);
+            self.dirty.queue(&partition);
         }
-        self.partitions.borrow_mut().insert(key, partition);
+        self.partitions.insert(key, partition);
         Ok(())
     }
 
@@ -218,7 +217,7 @@ impl Engine {
                 topic_id: topic.id,
                 index: inner.index,
             };
-            self.partitions.borrow_mut().remove(&key);
+            self.partitions.remove(key);
             moves.push((inner.log.dir().to_owned(), doomed_dir(&self.config, key)));
         }
         if removals > 0 {
@@ -234,7 +233,7 @@ impl Engine {
         let data_dir = self.config.data_dir.clone();
         // Jobs of these logs that wait in the worker's queue come first, so none of them writes
         // into a directory that is gone.
-        let moved = self.run_blocking(move || {
+        let moved = self.workers.run(move || {
             for (from, to) in &moves {
                 if from.exists() {
                     file::rename(from, to)?;
@@ -315,7 +314,7 @@ impl Engine {
         }
         let needs_flush = partition.borrow().log.needs_flush();
         if needs_flush {
-            self.queue_flush(partition);
+            self.dirty.queue(partition);
         }
     }
 }

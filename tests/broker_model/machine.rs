@@ -181,7 +181,7 @@ impl Shard {
         let dirty = Rc::clone(&shard.dirty);
         shard.spawn(async move {
             loop {
-                let more = engine.take_dirty().await;
+                let more = engine.dirty.take().await;
                 dirty.borrow_mut().extend(more);
             }
         });
