@@ -3,18 +3,16 @@
 //! An [`Engine`] lives on one shard's thread. Its callers name partitions; whether one is the
 //! shard's own or another's is settled here.
 
-pub mod admin;
 pub mod append;
 pub mod catalog;
 pub mod catalog_log;
-pub mod closing;
-pub mod compaction;
 pub mod damage;
 pub mod dirty;
 pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod flush;
+pub mod log_config;
 pub mod mailbox;
 pub mod offsets;
 pub mod partition;
@@ -23,23 +21,20 @@ pub mod producers;
 pub mod repair;
 pub mod replay;
 pub mod reports;
-pub mod scrub;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
 pub mod workers;
 
-use crate::config::{Config, TopicConfig};
+use crate::config::Config;
 use crate::io::stop::Stop;
 use crate::io::worker::Worker;
-use crate::io::{clock, limits, process};
-use crate::log::compact::CompactionConfig;
+use crate::io::{clock, limits};
+use crate::log::ReadError;
 use crate::log::jobs::{RoomJob, SealJob};
-use crate::log::{LogConfig, NOT_DURABLE_BYTES_MAX, ReadError};
 use crate::net::budget::Budget;
-use admin::Admin;
+use catalog::changes::{Admin, ProducerIdBlock};
 use catalog::{Catalog, Topic};
-use compaction::Cleaner;
 use dirty::DirtyList;
 use events::Listeners;
 use fetch_sessions::FetchSessions;
@@ -52,6 +47,8 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
+use upkeep::compaction::Cleaner;
+use upkeep::retention;
 use uuid::Uuid;
 use workers::Workers;
 
@@ -144,7 +141,7 @@ pub struct Engine {
     pub dirty: DirtyList,
     /// Writes the catalog; only the first shard has it.
     admin: Option<Admin>,
-    producer_ids: RefCell<admin::ProducerIdBlock>,
+    producer_ids: RefCell<ProducerIdBlock>,
     /// Those who keep state about this shard's topics.
     pub listeners: Listeners,
     /// The fetch sessions that this shard's connections opened.
@@ -169,7 +166,7 @@ pub struct EngineParts {
 }
 
 impl Engine {
-    /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
+    /// Makes a shard's engine without opening its partitions; see [`upkeep::opening`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         let memory_bytes = parts.config.inflight_bytes_max / parts.mailboxes.shard_count();
         let memory = Budget::new(memory_bytes, &limits::INFLIGHT_BYTES);
@@ -291,7 +288,7 @@ impl Engine {
             }
             engine.attend(&partition, due);
             if is_rolled && partition.borrow().log.is_over_size() {
-                engine.enforce_retention(&partition).await;
+                retention::enforce(&engine, &partition).await;
             }
         });
     }
@@ -333,16 +330,6 @@ impl Engine {
     }
 }
 
-/// Bytes between two index entries, whatever a topic's configuration says: with fewer, the index
-/// takes too much memory; with more, a read walks too far on the shard's thread.
-const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10);
-
-/// How much earlier than `segment.ms` a log rolls, so that the logs of a topic do not all roll at
-/// once (`segment.jitter.ms`).
-fn jitter_ms(most: i64) -> i64 {
-    (process::random_u64() >> 1) as i64 % most.saturating_add(1).max(1)
-}
-
 /// This shard's part of what all shards' sessions may take up.
 fn session_limits(parts: &EngineParts) -> fetch_sessions::Limits {
     let shards = parts.mailboxes.shard_count();
@@ -351,33 +338,6 @@ fn session_limits(parts: &EngineParts) -> fetch_sessions::Limits {
         sessions: part(parts.config.fetch_sessions_max),
         partitions: part(parts.config.fetch_session_partitions_max),
         eviction_ms: parts.config.fetch_session_eviction_ms as i64,
-    }
-}
-
-/// What the log needs of a topic's configuration and the broker's.
-fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
-    let deletes = topic.cleanup_policy.deletes();
-    // What is being appended to is not compacted, so it must close in time.
-    let segment_ms = match topic.cleanup_policy.compacts() {
-        true => topic.segment_ms.min(topic.max_compaction_lag_ms),
-        false => topic.segment_ms,
-    };
-    LogConfig {
-        segment_bytes: topic.segment_bytes as usize,
-        segment_ms: segment_ms - jitter_ms(topic.segment_jitter_ms.min(segment_ms)),
-        index_interval_bytes: (topic.index_interval_bytes as usize)
-            .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
-        retention_ms: if deletes { topic.retention_ms } else { -1 },
-        retention_bytes: if deletes { topic.retention_bytes } else { -1 },
-        compaction: topic.cleanup_policy.compacts().then_some(CompactionConfig {
-            delete_retention_ms: topic.delete_retention_ms,
-            min_dirty_ratio: topic.min_cleanable_dirty_ratio.value(),
-            min_lag_ms: topic.min_compaction_lag_ms,
-            max_lag_ms: topic.max_compaction_lag_ms,
-        }),
-        reserve_step_bytes_max: config.segment_grow_bytes_max,
-        checkpoint_bytes: config.checkpoint_bytes,
-        not_durable_bytes_max: NOT_DURABLE_BYTES_MAX,
     }
 }
 

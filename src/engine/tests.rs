@@ -1,13 +1,17 @@
 //! Engines of one or two shards on one thread, over real files; the test itself plays the commit
 //! loop, so that it decides when something becomes durable.
 
-use super::admin::{Admin, AdminError, NewTopic};
-use super::catalog::Catalog;
+use super::catalog::changes::{Admin, AdminError, NewTopic};
+use super::catalog::{Catalog, deletions};
 use super::catalog_log::CatalogLog;
 use super::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
 use super::offsets::OffsetSpec;
 use super::partition::{AckWhen, Append, Appended};
 use super::*;
+use crate::engine::catalog::changes;
+use crate::engine::offsets;
+use crate::engine::upkeep::opening;
+use crate::engine::upkeep::retention;
 use crate::io::fault::{self, Op};
 use crate::io::{file, reactor};
 use crate::log::Read;
@@ -37,7 +41,7 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     let mut catalog = Catalog::new(config.topic_defaults.clone());
     let mut log = CatalogLog::open(dir, &mut catalog).unwrap();
     let janitor = Worker::start("janitor").unwrap();
-    upkeep::finish_deletions(&config, &mut catalog, &mut log, &janitor).unwrap();
+    deletions::finish_deletions(&config, &mut catalog, &mut log, &janitor).unwrap();
     let mut admin = Some(Admin::new(log));
     let engines = mailbox::mailboxes(shards, 16).into_iter().enumerate().map(
         |(shard, (mailboxes, mailbox))| {
@@ -49,11 +53,11 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 worker: Worker::start("worker").unwrap(),
                 reader: Worker::start_yielding("reader").unwrap(),
                 janitor: janitor.clone(),
-                cleaner: super::compaction::Cleaner::start().unwrap(),
+                cleaner: super::upkeep::compaction::Cleaner::start().unwrap(),
                 catalog: catalog.clone(),
                 admin: admin.take(),
             });
-            engine.open_partitions();
+            opening::open_all(&engine);
             reactor::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
             engine
         },
@@ -67,7 +71,7 @@ pub(crate) async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> 
         partitions,
         configs: BTreeMap::new(),
     };
-    engine.create_topic(new, false).await.unwrap()
+    changes::create_topic(engine, new, false).await.unwrap()
 }
 
 pub(crate) fn key(topic: &Topic, index: u32) -> PartitionKey {
@@ -397,7 +401,9 @@ fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
         assert_eq!(waiting.await.unwrap(), failed);
         let later = append(engine, key, AckWhen::Appended, &plain, &["c"]).await;
         assert_eq!(later.await.unwrap(), failed);
-        let deleted = timeout(SOON, engine.delete_records(key, 1)).await.unwrap();
+        let deleted = timeout(SOON, offsets::delete_records(engine, key, 1))
+            .await
+            .unwrap();
         assert_eq!(deleted, Err(EngineError::StorageFailed));
         assert!(has_records(&read(engine, key, 0, None).await));
     });
@@ -468,7 +474,7 @@ fn deleting_a_topic_ends_parked_fetches_and_waiting_appends() {
         assert!(!has_records(&read(&engines[0], key, 0, Some(&wake)).await));
         append_one(&engines[1], key, "a").await;
         let waiting = append(&engines[1], key, AckWhen::Durable, &plain, &["b"]).await;
-        engines[1].delete_topic(topic.id).await.unwrap();
+        changes::delete_topic(&engines[1], topic.id).await.unwrap();
         let gone = EngineError::UnknownTopicOrPartition;
         assert_eq!(waiting.await.unwrap(), Err(gone.clone()));
         timeout(SOON, wake.notified()).await.unwrap();
@@ -487,7 +493,7 @@ fn what_a_deleted_topic_leaves_under_way_does_not_touch_a_new_one_of_its_name() 
         partition.borrow_mut().log.want_checkpoint();
         // A flush that outlives its topic.
         let flushing = partition.borrow_mut().flush_begin().unwrap();
-        engine.delete_topic(old.id).await.unwrap();
+        changes::delete_topic(engine, old.id).await.unwrap();
         let new = create(engine, "t", 1).await;
         append_one(engine, key(&new, 0), "b").await;
         let checkpoint = partition.borrow_mut().flush_end(flushing, &Ok(()));
@@ -514,7 +520,8 @@ fn a_topic_is_deleted_after_the_removal_of_its_old_segments() {
         });
         partition.borrow_mut().removals = 1;
         let deleter = Rc::clone(&engine);
-        let mut deletion = reactor::spawn(async move { deleter.delete_topic(topic.id).await });
+        let mut deletion =
+            reactor::spawn(async move { changes::delete_topic(&deleter, topic.id).await });
         assert!(timeout(SOON, &mut deletion).await.is_err());
         go.send(()).unwrap();
         deletion.await.unwrap().unwrap();
@@ -531,14 +538,14 @@ fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_k
             append_one(&engines[0], key(&topic, index), "a").await;
         }
         fail(&engines[0].workers.worker, Op::Rename, libc::EIO, true).await;
-        assert!(engines[0].delete_topic(topic.id).await.is_err());
+        assert!(changes::delete_topic(&engines[0], topic.id).await.is_err());
         assert!(engines.iter().all(|engine| engine.topic("t").is_none()));
         let new = NewTopic {
             name: "t".into(),
             partitions: 1,
             configs: BTreeMap::new(),
         };
-        let refused = engines[0].create_topic(new, false).await;
+        let refused = changes::create_topic(&engines[0], new, false).await;
         assert!(matches!(refused, Err(AdminError::StillDeleting(_))));
         // The next start finishes the deletion and gives the name free.
         let again = &start(dir.path(), 1)[0];
@@ -559,10 +566,10 @@ fn the_name_of_a_topic_that_was_deleted_on_a_full_disk_is_free_once_there_is_roo
         worker
             .run(|| fault::inject(Op::Write, 1, libc::ENOSPC, false))
             .await;
-        engine.delete_topic(topic.id).await.unwrap();
+        changes::delete_topic(engine, topic.id).await.unwrap();
         let deleting = || engine.with_catalog(|catalog| catalog.deleting().count());
         assert_eq!(deleting(), 1);
-        engine.retry_purge().await;
+        changes::retry_purge(engine).await;
         assert_eq!(deleting(), 0);
         let topic = create(engine, "t", 1).await;
         assert_eq!(append_one(engine, key(&topic, 0), "b").await, 0);
@@ -587,7 +594,7 @@ fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() 
         partition.borrow_mut().log.delete_records(1).unwrap();
         while partition.borrow().log.has_sealed(0) {
             flush(engine);
-            engine.enforce_retention(&partition).await;
+            retention::enforce(engine, &partition).await;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(fetch::load(engine, &partition, job).await, Ok(()));
@@ -643,11 +650,10 @@ fn a_lookup_by_time_finds_what_is_left_of_a_batch() {
         let answered = append(engine, key, ack, &batch, &["a", "b", "c", "d"]).await;
         answered.await.unwrap().unwrap();
         flush(engine);
-        let deletion = engine.delete_records(key, 2);
+        let deletion = offsets::delete_records(engine, key, 2);
         let (deleted, ()) = tokio::join!(deletion, async { flush(engine) });
         assert_eq!(deleted, Ok(2));
-        let found = engine
-            .find_offset(key, OffsetSpec::AtTime(0))
+        let found = offsets::find(engine, key, OffsetSpec::AtTime(0))
             .await
             .unwrap();
         assert_eq!((found.offset, found.timestamp), (2, 1002));
@@ -666,7 +672,7 @@ fn two_names_that_metrics_cannot_tell_apart_are_refused() {
                 partitions: 1,
                 configs: BTreeMap::new(),
             };
-            let checked = engine.create_topic(new, true).await;
+            let checked = changes::create_topic(engine, new, true).await;
             let refused = matches!(checked, Err(AdminError::NameCollision(..)));
             assert_eq!(refused, collides, "{name}");
         }
