@@ -4,6 +4,7 @@
 //!
 //! - `cli`: one thin file per subcommand.
 //! - `server`: the composition root: open the data directory, start a shard per core, stop.
+//! - `client`: the blocking Kafka client that the commands and the tests use.
 //! - `shard`: one core: event loop, commit loop, timers.
 //! - `kafka`: Kafka's protocol: connections, dispatch table, error codes, one file per API.
 //! - `http`: health, metrics. It and `kafka` do not know each other.
@@ -19,6 +20,7 @@
 
 pub mod access;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod coordinator;
 pub mod engine;

@@ -7,20 +7,19 @@ use crate::engine::catalog::Catalog;
 use crate::engine::catalog::changes::{ADMIN_SHARD, Admin};
 use crate::engine::catalog::deletions;
 use crate::engine::catalog_log::{CatalogLog, CatalogLogError};
+use crate::engine::data_dir::{DataDir, DataDirError};
 use crate::engine::mailbox;
 use crate::engine::replay;
 use crate::engine::upkeep::compaction::Cleaner;
 use crate::engine::upkeep::opening::OpenReport;
 use crate::io::worker::Worker;
-use crate::io::{file, map, process, ring};
+use crate::io::{map, process, ring};
 use crate::net::addresses::Addresses;
 use crate::net::listener;
 use crate::shard::{self, Event, Order, ShardParts};
-use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -28,13 +27,6 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc as async_mpsc;
 
-/// The version of the data directory's layout. A newer one is refused.
-pub const FORMAT_VERSION: u32 = 1;
-/// Says which layout the data directory has, and its id.
-pub const FORMAT_FILE: &str = "format";
-/// Locked by the broker that uses the data directory.
-pub const LOCK_FILE: &str = "lock";
-const FORMAT_BYTES_MAX: u64 = 64 << 10;
 /// How long logs may take to be brought to a clean end. What is not done by then is read again at
 /// the next start.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -44,24 +36,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 pub enum ServeError {
     #[error("io_uring cannot be used here: {0}")]
     NoRing(io::Error),
-    #[error("the data directory {} cannot be used: {error}", path.display())]
-    DataDir { path: PathBuf, error: io::Error },
-    #[error(
-        "another broker uses the data directory {}; stop it, or choose another with --data-dir",
-        .0.display()
-    )]
-    Locked(PathBuf),
-    #[error(
-        "the data directory {} has format {found}; this version reads up to {FORMAT_VERSION}. \
-         Use the version that wrote it, or a newer one",
-        path.display()
-    )]
-    NewerFormat { path: PathBuf, found: u32 },
-    #[error(
-        "{} is not a data directory of this broker: {why}",
-        path.display()
-    )]
-    NotOurs { path: PathBuf, why: String },
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     #[error("the catalog {} cannot be read: {error}", path.display())]
     Catalog {
         path: PathBuf,
@@ -93,13 +69,6 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
         _ => "",
     }
-}
-
-/// What the file `format` says.
-#[derive(Debug, Serialize, Deserialize)]
-struct Format {
-    version: u32,
-    cluster_id: String,
 }
 
 /// Runs a broker until SIGTERM or SIGINT, then stops it cleanly. `ready` is called once, with the
@@ -170,76 +139,6 @@ fn report_opened(config: &Config, opened: &OpenReport) {
     }
 }
 
-/// The data directory, locked for as long as this lives.
-struct DataDir {
-    cluster_id: Arc<str>,
-    _lock: File,
-}
-
-impl DataDir {
-    fn open(path: &Path) -> Result<DataDir, ServeError> {
-        let at = |error| ServeError::DataDir {
-            path: path.to_owned(),
-            error,
-        };
-        file::create_dirs(path).map_err(at)?;
-        let lock = file::open(&path.join(LOCK_FILE), true).map_err(at)?;
-        file::lock(&lock).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => ServeError::Locked(path.to_owned()),
-            _ => at(error),
-        })?;
-        let format = match file::read(&path.join(FORMAT_FILE), FORMAT_BYTES_MAX).map_err(at)? {
-            Some(content) => read_format(path, &content)?,
-            None => new_format(path)?,
-        };
-        Ok(DataDir {
-            cluster_id: format.cluster_id.into(),
-            _lock: lock,
-        })
-    }
-}
-
-fn read_format(path: &Path, content: &[u8]) -> Result<Format, ServeError> {
-    let format: Format = serde_json::from_slice(content).map_err(|error| ServeError::NotOurs {
-        path: path.to_owned(),
-        why: format!("its file `{FORMAT_FILE}` cannot be read ({error})"),
-    })?;
-    match format.version {
-        0..=FORMAT_VERSION => Ok(format),
-        found => Err(ServeError::NewerFormat {
-            path: path.to_owned(),
-            found,
-        }),
-    }
-}
-
-/// Marks an empty directory as ours. One that holds other things is left alone.
-fn new_format(path: &Path) -> Result<Format, ServeError> {
-    let at = |error| ServeError::DataDir {
-        path: path.to_owned(),
-        error,
-    };
-    for entry in std::fs::read_dir(path).map_err(at)? {
-        let name = entry.map_err(at)?.file_name();
-        // lost+found: the directory may be a file system of its own.
-        let known = [LOCK_FILE, "lost+found", "format.tmp"];
-        if !known.iter().any(|known| name == *known) {
-            return Err(ServeError::NotOurs {
-                path: path.to_owned(),
-                why: format!("it has no file `{FORMAT_FILE}`, but it is not empty"),
-            });
-        }
-    }
-    let format = Format {
-        version: FORMAT_VERSION,
-        cluster_id: uuid::Uuid::new_v4().simple().to_string()[..22].to_owned(),
-    };
-    let content = serde_json::to_vec(&format).map_err(|error| at(io::Error::other(error)))?;
-    file::replace(&path.join(FORMAT_FILE), &content).map_err(at)?;
-    file::sync_dir(path).map_err(at)?;
-    Ok(format)
-}
-
 /// Brings the segments up to what was acknowledged before a crash.
 fn replay_journals(config: &Config, catalog: &Catalog) -> Result<(), ServeError> {
     let replayed =
@@ -281,7 +180,7 @@ impl Broker {
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
         let cleaner = Cleaner::start().map_err(ServeError::Thread)?;
         deletions::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
-            |error| ServeError::DataDir {
+            |error| DataDirError::Io {
                 path: config.data_dir.clone(),
                 error,
             },

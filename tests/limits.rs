@@ -81,12 +81,12 @@ fn a_request_that_trickles_in_is_given_up_and_one_that_comes_in_pieces_is_not() 
     eventually("both are closed", || {
         let _ = dripping.write_all(&[0]);
         if let Some(piece) = sent.next() {
-            pieces.stream.write_all(piece).unwrap();
+            pieces.stream().write_all(piece).unwrap();
         }
         broker.metric("millstream_connections_closed_total", "stalled_frame") >= 2.0
     });
     for piece in sent {
-        pieces.stream.write_all(piece).unwrap();
+        pieces.stream().write_all(piece).unwrap();
     }
     assert!(pieces.receive_frame().is_some(), "it came fast enough");
     is_told_of(&broker, "frame_bytes_per_second_min");
@@ -112,7 +112,7 @@ fn a_frame_that_is_too_large_is_counted_under_its_limit() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::with(dir.path(), &["--frame-bytes-max", "64KiB"]);
     let mut wire = Wire::connect(broker.kafka);
-    wire.stream.write_all(&65_537_i32.to_be_bytes()).unwrap();
+    wire.stream().write_all(&65_537_i32.to_be_bytes()).unwrap();
     assert!(wire.is_closed_by_broker());
     is_told_of(&broker, "frame_bytes_max");
 }

@@ -22,7 +22,8 @@ use millstream::log::batch::BatchHeader;
 use millstream::log::batch::Codec;
 use millstream::log::batch::build::BatchBuilder;
 use millstream::log::compact::{SwapError, SwapJob};
-use millstream::log::jobs::{CheckpointJob, DeleteJob, LoadJob, Loaded, Room, RoomJob, SealJob};
+use millstream::log::jobs::{CheckpointJob, DeleteJob, Room, RoomJob, SealJob};
+use millstream::log::load::{LoadJob, Loaded};
 use millstream::log::recovery::Replay;
 use millstream::log::spare;
 use millstream::log::{
@@ -117,6 +118,8 @@ struct Driver {
     cleaning: Option<compaction::Running>,
     /// Whether this seed makes file operations fail.
     faulty: bool,
+    /// Whether in this seed flushes and jobs take long, so that write-backs begin and end beside them.
+    is_slow: bool,
     trace: bool,
     /// Segments that were begun in the file of an older one.
     recycled: usize,
@@ -130,6 +133,7 @@ impl Driver {
             .expect("an empty log opens");
         Driver {
             faulty: rng.one_in(4),
+            is_slow: rng.one_in(4),
             rng,
             disk,
             log,
@@ -153,8 +157,12 @@ impl Driver {
     }
 
     fn step(&mut self) {
+        let waits = self.is_slow && !self.rng.one_in(4);
         match self.rng.below(100) {
             0..22 => self.append(),
+            28..34 | 53..59 if waits => self.write_back(),
+            65..70 if waits => self.flush_begin(),
+            70..73 if waits => self.reopen_after_power_cut(),
             22..28 => self.compact(),
             28..34 => self.run_job(),
             34..38 => self.write_back(),
@@ -425,7 +433,7 @@ impl Driver {
             return;
         };
         if let Some(file) = running.unsynced.pop() {
-            if fails {
+            if fails || self.disk.owes_error(&file) {
                 fault::inject(Op::Sync, 0, 5, false);
             }
             if let Err(error) = file::sync_data(&file) {
@@ -651,7 +659,7 @@ impl Driver {
     /// Where the log must end at least for the next process, as long as the power stays on. What a
     /// failed sync was to write may be gone.
     fn end_without_cut(&self) -> i64 {
-        if self.disk.has_lost() {
+        if self.disk.has_failed() {
             self.model.durable
         } else {
             self.model.end()
@@ -670,6 +678,7 @@ impl Driver {
         self.jobs.clear();
         self.done.clear();
         self.flush = None;
+        self.disk.close_files();
         self.restore_journal();
         let cleaning = self.cleaning.take();
         let mut replayed: Vec<(i64, i64)> = Vec::new();

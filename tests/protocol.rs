@@ -60,7 +60,7 @@ fn api_versions_is_answered_in_every_version_and_told_apart_when_too_new() {
     }
     // A client of the future: answered in version 0, with what it may ask in.
     let header = [0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0];
-    wire.stream.write_all(&sized(&header)).unwrap();
+    wire.stream().write_all(&sized(&header)).unwrap();
     let mut reply = wire.receive_frame().unwrap();
     assert_eq!(reply.split_to(4)[..], [0, 0, 0, 7]);
     let response = ApiVersionsResponse::decode(&mut reply, 0).unwrap();

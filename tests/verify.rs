@@ -61,7 +61,8 @@ impl DataDir {
             catalog_log.append(&entry).unwrap();
         }
         fs::write(dir.path().join("lock"), "").unwrap();
-        fs::write(dir.path().join("format"), "version = 1\n").unwrap();
+        let format = r#"{"version":1,"cluster_id":"176f0c289ba24400ab0d30"}"#;
+        fs::write(dir.path().join("format"), format).unwrap();
         let batch_bytes = batch_of(0).len() as u64;
         let config = LogConfig {
             segment_bytes: (batch_bytes * BATCHES as u64) as usize,

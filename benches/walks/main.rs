@@ -1,7 +1,10 @@
 //! The two walks, Produce and Fetch: their parts alone, and whole over loopback.
 //!
-//! With `--step NAME RECORDS TIMES` one step runs that often and nothing is timed, with `--steps` their
-//! names are printed: for `tools/instructions`.
+//! `cargo bench -- NAME` times those with NAME in their name.
+//!
+//! `--step NAME RECORDS TIMES` runs one step that often and times nothing; `--steps` prints the steps' names.
+//! Both are for `tools/instructions`. `serve` is the command `millstream serve`: the loopback bench starts
+//! this program once more as its broker, so that cargo need not build and link another.
 //!
 //! The figures are for seeing that a change made something slower, not for comparing brokers.
 
@@ -13,6 +16,7 @@ mod steps;
 
 use criterion::{Criterion, criterion_group};
 use std::env;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Short runs: the whole bench is to end within two minutes.
@@ -30,10 +34,11 @@ criterion_group! {
         codec::decode_produce, codec::encode_fetch, steps::time, broker::produce_and_fetch
 }
 
-fn main() {
+fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
+        ["serve", ..] => return millstream::cli::main(),
         ["--steps", ..] => steps::STEPS
             .iter()
             .for_each(|step| println!("{}", step.name)),
@@ -46,4 +51,5 @@ fn main() {
             Criterion::default().configure_from_args().final_summary();
         }
     }
+    ExitCode::SUCCESS
 }

@@ -13,6 +13,7 @@ use millstream::engine::{Engine, EngineParts, SharedPartition, mailbox};
 use millstream::io::worker::Worker;
 use millstream::kafka::answer::{Answer, Outcome};
 use millstream::kafka::dispatch::dispatch;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
@@ -23,6 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 pub const TOPIC: &str = "orders";
+const UNCOMMITTED_BYTES_MAX: usize = 16 << 20;
 const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 
 /// A shard that owns all partitions of one topic, which has one.
@@ -31,6 +33,8 @@ pub struct Shard {
     runtime: Runtime,
     engine: Rc<Engine>,
     coordinators: Coordinators,
+    /// Bytes appended since the last commit.
+    uncommitted: Cell<usize>,
     /// Lives as long as the engine.
     _dir: TempDir,
 }
@@ -47,6 +51,7 @@ impl Shard {
             engine,
             local,
             runtime: runtime.expect("a runtime"),
+            uncommitted: Cell::new(0),
             _dir: dir,
         };
         let topic = NewTopic {
@@ -65,6 +70,7 @@ impl Shard {
             let mut bytes = 0;
             for _ in 0..times {
                 bytes = answer(&self.engine, &self.coordinators, frame).await;
+                self.appended(frame.len());
             }
             bytes
         })
@@ -81,6 +87,15 @@ impl Shard {
 
     pub fn partition(&self) -> SharedPartition {
         Rc::clone(&self.engine.partitions()[0])
+    }
+
+    /// Commits now and then, for a log takes only so many bytes that are not durable.
+    pub fn appended(&self, bytes: usize) {
+        self.uncommitted.set(self.uncommitted.get() + bytes);
+        if self.uncommitted.get() > UNCOMMITTED_BYTES_MAX {
+            self.uncommitted.set(0);
+            self.commit();
+        }
     }
 
     /// A round of the commit loop, as if the disk took no time.

@@ -149,6 +149,7 @@ fn partition_append(batch: Bytes) -> Run {
             for _ in 0..times {
                 let answered = append(&shard, &batch, AckWhen::Appended);
                 answered.await.expect("an answer").expect("it is appended");
+                shard.appended(batch.len());
             }
         });
     })

@@ -1,33 +1,30 @@
-//! The compression codecs as the command line names them; [`crate::log::compress`] does the work.
+//! The compression codecs as the command line names them.
 
-use crate::log::{batch, compress};
-use std::io;
+use crate::log::batch;
 
-/// How the records of a batch are compressed; the numbers are those of a batch's attributes.
+/// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Codec {
     /// Not at all.
-    None = 0,
+    None,
     /// Slow, and understood everywhere.
-    Gzip = 1,
+    Gzip,
     /// Fast.
-    Snappy = 2,
+    Snappy,
     /// Faster.
-    Lz4 = 3,
+    Lz4,
     /// Small and fast.
-    Zstd = 4,
+    Zstd,
 }
 
-impl Codec {
-    /// Compresses `data`. Fails only if the codec itself does.
-    pub fn compress(self, data: &[u8]) -> io::Result<Vec<u8>> {
-        let codec = match self {
+impl From<Codec> for batch::Codec {
+    fn from(codec: Codec) -> batch::Codec {
+        match codec {
             Codec::None => batch::Codec::None,
             Codec::Gzip => batch::Codec::Gzip,
             Codec::Snappy => batch::Codec::Snappy,
             Codec::Lz4 => batch::Codec::Lz4,
             Codec::Zstd => batch::Codec::Zstd,
-        };
-        compress::compress(codec, data)
+        }
     }
 }

@@ -10,13 +10,15 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 
-use crate::cli::client::{self, BrokerArgs, Client, Topic, topic_name};
-use crate::cli::offsets::{self, EARLIEST, LATEST, by_leader};
+use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::Output;
 use crate::cli::position::Start;
-use crate::cli::records::Batch;
 use crate::cli::render::{Format, render};
 use crate::cli::words;
+use crate::client::codes;
+use crate::client::offsets::{self, EARLIEST, LATEST, by_leader};
+use crate::client::records::Batch;
+use crate::client::{self, Client, Topic, topic_name};
 use crate::log::records::Record;
 
 /// How long the broker waits for records before an empty answer.
@@ -66,7 +68,7 @@ pub struct Args {
 
 /// Prints the records of a topic.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let topic = client.topic(&args.topic)?;
     let partitions = chosen_partitions(&topic, &args.partition)?;
     let cursors = cursors(&mut client, &topic, &partitions, args.from, args.follow)?;
@@ -304,7 +306,7 @@ impl Reader {
                 let why = format!(
                     "{} partition {partition}: {}",
                     self.topic.name,
-                    words::kafka_error(code)
+                    codes::kafka_error(code)
                 );
                 let retriable =
                     ResponseError::try_from_code(code).is_some_and(|e| e.is_retriable());
@@ -331,7 +333,9 @@ impl Reader {
             },
         );
         match bounds {
-            Err(error) => error.context(words::kafka_error(OFFSET_OUT_OF_RANGE)),
+            Err(error) => {
+                anyhow::Error::from(error).context(codes::kafka_error(OFFSET_OUT_OF_RANGE))
+            }
             Ok((start, end)) => {
                 let error = out_of_range(&self.topic, partition, position, start, end);
                 error.context("records were deleted before they could be read")

@@ -17,10 +17,12 @@ use anyhow::{anyhow, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::cli::client::{BrokerArgs, Client};
+use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::{Output, all_or_nothing_failed};
 use crate::cli::table::{Align, Table};
-use crate::cli::words::{self, kafka_error};
+use crate::cli::words;
+use crate::client::Client;
+use crate::client::codes::kafka_error;
 
 use self::coordinator::Listed;
 
@@ -164,7 +166,7 @@ impl From<Listed> for ListedGroup {
 }
 
 fn list(args: ListArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let listed = coordinator::list(&mut client, &args.state)?;
     let mut groups: Vec<_> = listed.into_iter().map(ListedGroup::from).collect();
     groups.sort_by(|a, b| a.group.cmp(&b.group));
@@ -194,7 +196,7 @@ fn list(args: ListArgs) -> anyhow::Result<()> {
 }
 
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let mut out = Output::new();
     let mut failures = Vec::new();
     for group in &args.groups {
@@ -213,7 +215,7 @@ fn delete(args: DeleteArgs) -> anyhow::Result<()> {
 }
 
 fn delete_offsets(args: DeleteOffsetsArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let group = &args.group;
     let committed = committed(&mut client, group)?;
     let mut doomed = Vec::new();

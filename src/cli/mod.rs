@@ -1,36 +1,28 @@
-//! The command line: one file per subcommand, and the small Kafka client that the commands share.
+//! The command line: one file per subcommand.
 //!
 //! `topic`, `produce`, `consume`, `group` and `perf` talk to a running broker (Millstream or any other that
-//! speaks Kafka's protocol) over blocking sockets. They share, from top to bottom:
+//! speaks Kafka's protocol) through [`crate::client`]. They share, from top to bottom:
 //!
-//! - `producer`: batches on their way to the broker, each exactly once; `render`: records as text.
-//! - `offsets`: ListOffsets, asked of every leader.
-//! - `client`: metadata, and connections to the brokers that it names; `connection`: one of them.
-//! - `records`: record batches to bytes, and whole ones out of a reply; `compress`: their codecs.
-//! - `partitioner`: which partition a record goes to; `lines`: records from lines of text.
+//! - `broker_args`: where the broker is; `compress`: the codecs by name.
+//! - `render`: records as text; `lines`: records from lines of text.
 //! - `position`: places in a partition, such as `beginning` and `@1767225600000`.
-//! - `words`: Kafka's error codes, sizes and counts for people to read.
+//! - `words`: sizes and counts for people to read.
 //! - `output`, `table`: standard output that may be closed early, and columns.
 //!
 //! `dump` and `verify` read the files of a broker instead.
 //!
 //! This room and `main.rs` are the only ones that use `anyhow`.
 
-mod client;
+mod broker_args;
 mod compress;
-mod connection;
 mod consume;
 mod dump;
 mod group;
 mod lines;
-mod offsets;
 mod output;
-mod partitioner;
 mod perf;
 mod position;
 mod produce;
-mod producer;
-mod records;
 mod render;
 mod serve;
 mod table;

@@ -26,8 +26,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use crate::cli::client::{BrokerArgs, Client};
+use crate::cli::broker_args::BrokerArgs;
 use crate::cli::words;
+use crate::client::Client;
 use crate::io::process;
 
 use self::plan::{Consumers, LoadArgs, Plan, Producers, ReadArgs, Target};
@@ -168,7 +169,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             )
         }
     };
-    let mut client = Client::connect(&common.broker)?;
+    let mut client = Client::connect(&common.broker.bootstrap)?;
     let target = plan::prepare(&mut client, &common.topic, common.partitions, common.fresh)?;
     let plan = Plan {
         producers,

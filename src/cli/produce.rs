@@ -9,14 +9,15 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::client::{BrokerArgs, Client};
+use crate::cli::broker_args::BrokerArgs;
 use crate::cli::compress::Codec;
 use crate::cli::lines::{self, Block};
 use crate::cli::output;
-use crate::cli::partitioner::{Sticky, partition_for_key};
-use crate::cli::producer::{Acks, Origin, Producer, Settings, Totals};
-use crate::cli::records::{Header, NewRecord};
 use crate::cli::words;
+use crate::client::Client;
+use crate::client::partitioner::{Sticky, partition_for_key};
+use crate::client::producer::{Acks, Origin, Producer, Settings, Totals};
+use crate::client::records::{Header, NewRecord};
 use crate::io::clock;
 
 const BATCH_BYTES_DEFAULT: &str = "524288";
@@ -67,7 +68,7 @@ pub struct Args {
 
 /// Reads lines to their end and writes them to the topic; says on standard error how many.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let client = Client::connect(&args.broker)?;
+    let client = Client::connect(&args.broker.bootstrap)?;
     let producer = Producer::open(client, &args.topic, settings(&args))?;
     let partitions = producer.partitions();
     if let Some(partition) = args.partition.filter(|&partition| partition >= partitions) {
@@ -129,7 +130,7 @@ impl Session<'_> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.producer.finish()
+        Ok(self.producer.finish()?)
     }
 
     fn add(&mut self, block: &Block) -> anyhow::Result<()> {
@@ -200,7 +201,7 @@ fn settings(args: &Args) -> Settings {
     };
     Settings {
         acks: args.acks,
-        codec: args.codec,
+        codec: args.codec.into(),
         batch_bytes: args.batch_bytes as usize,
         timeout: Duration::from_millis(args.timeout_ms.into()),
         headers: args.header.iter().map(header).collect(),
@@ -260,7 +261,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{Chooser, Sticky, split_key};
-    use crate::cli::records::NewRecord;
+    use crate::client::records::NewRecord;
 
     #[test]
     fn keys_end_at_the_first_separator() {

@@ -21,11 +21,13 @@ use kafka_protocol::messages::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::cli::client::{BrokerArgs, Client, REQUEST_TIMEOUT_MS, Topic, text, topic_name};
-use crate::cli::offsets::{self, EARLIEST, LATEST};
+use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::{Output, all_or_nothing_failed};
 use crate::cli::table::{Align, Table};
-use crate::cli::words::{self, kafka_error_with};
+use crate::cli::words;
+use crate::client::codes::kafka_error_with;
+use crate::client::offsets::{self, EARLIEST, LATEST};
+use crate::client::{Client, REQUEST_TIMEOUT_MS, Topic, text, topic_name};
 
 const TOPIC_RESOURCE: i8 = 2;
 const SOURCE_DEFAULT: i8 = 5;
@@ -135,7 +137,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn create(args: CreateArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let result = ask_to_create(&mut client, &args.name, args.partitions, &args.config)?;
     let mut out = Output::new();
     match result.error_code {
@@ -216,7 +218,7 @@ struct ListedTopic {
 }
 
 fn list(args: ListArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let listed = |topic: Topic| ListedTopic {
         id: id_text(topic.id),
         partitions: topic.partitions.len(),
@@ -277,7 +279,7 @@ struct Setting {
 }
 
 fn describe(args: DescribeArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let mut descriptions = Vec::new();
     let mut failures = Vec::new();
     for name in &args.names {
@@ -311,7 +313,7 @@ fn description_of(client: &mut Client, name: &str) -> anyhow::Result<Description
     let starts = offsets::list(client, &topic, &led, EARLIEST)?;
     let ends = offsets::list(client, &topic, &led, LATEST)?;
     let configs = settings_of(client, name)?;
-    let described = |partition: crate::cli::client::Partition| DescribedPartition {
+    let described = |partition: crate::client::Partition| DescribedPartition {
         partition: partition.index,
         leader: Some(partition.leader).filter(|&leader| leader >= 0),
         start_offset: starts.get(&partition.index).copied(),
@@ -443,7 +445,7 @@ fn partition_table(partitions: &[DescribedPartition]) -> Table {
 }
 
 fn alter(args: AlterArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let mut out = Output::new();
     client.topic(&args.name)?;
     require_apis(&mut client, &args)?;
@@ -544,7 +546,7 @@ fn add_partitions(client: &mut Client, name: &str, count: i32) -> anyhow::Result
 }
 
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let mut out = Output::new();
     let mut failures = Vec::new();
     for result in ask_to_delete(&mut client, &args.names)? {

@@ -17,13 +17,11 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::output::{AlreadyTold, Output};
 use crate::cli::words;
+use crate::engine::data_dir::LOCK_FILE;
 use crate::engine::verify::{Finding, PartitionJob, is_data_dir, plan};
 use crate::io::file;
 use crate::log::segment;
 use crate::log::verify::{Severity, Totals};
-
-/// The file whose lock a running broker holds.
-const LOCK_FILE: &str = "lock";
 
 /// `millstream verify …`
 #[derive(Debug, clap::Args)]

@@ -323,7 +323,7 @@ fn partition_of(name: &str, partitions: u32) -> u32 {
 fn log_failure(topic: &str, error: &impl Display, what: &str) {
     static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
     if let Some(kept_back) = LINE.turn() {
-        tracing::error!(%error, kept_back, "{topic} {what}");
+        tracing::error!(topic, %error, kept_back, "an internal topic {what}");
     }
 }
 

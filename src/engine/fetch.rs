@@ -11,7 +11,7 @@ use crate::io::{clock, limits};
 use crate::log::Read;
 use crate::log::batch;
 use crate::log::damage::is_of_medium;
-use crate::log::jobs::{LoadJob, Loaded};
+use crate::log::load::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::io;

@@ -7,6 +7,7 @@ pub mod append;
 pub mod catalog;
 pub mod catalog_log;
 pub mod damage;
+pub mod data_dir;
 pub mod dirty;
 pub mod events;
 pub mod fetch;

@@ -6,6 +6,7 @@
 
 use super::catalog::Topic;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
+use super::stats::Counters;
 use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
 use crate::io::sabotage::{self, Sabotage};
@@ -69,15 +70,6 @@ struct FetchWatcher {
 pub struct Due {
     pub room: Option<RoomJob>,
     pub flush: bool,
-}
-
-/// Counters of one partition, since it was opened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    pub appended_batches: u64,
-    pub appended_records: u64,
-    pub appended_bytes: u64,
-    pub fetched_bytes: u64,
 }
 
 /// The compactions of a partition that failed since the last that did not.

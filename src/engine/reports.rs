@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 /// The data directory and the file system that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataDir {
+pub struct DataDirReport {
     /// Absolute.
     pub path: PathBuf,
     pub volume: Volume,
@@ -48,7 +48,7 @@ fn of_shard(engine: &Engine) -> ShardReport {
     report.fetch_session_evictions = sessions.evictions();
     for partition in engine.partitions() {
         let partition = partition.borrow();
-        partition.report_compaction(&mut report.compaction);
+        partition.report_compaction(&mut report);
         let topic = report.topics.entry(partition.topic.name.clone());
         topic.or_default().add(&of_partition(&partition));
     }
@@ -56,7 +56,6 @@ fn of_shard(engine: &Engine) -> ShardReport {
 }
 
 fn of_partition(partition: &Partition) -> TopicReport {
-    let counters = partition.counters;
     let damaged_offsets = partition.damaged_offsets();
     TopicReport {
         partitions: 1,
@@ -64,13 +63,10 @@ fn of_partition(partition: &Partition) -> TopicReport {
         offline_partitions: u64::from(partition.log.is_offline()),
         damaged_partitions: u64::from(damaged_offsets > 0),
         damaged_offsets,
-        appended_records: counters.appended_records,
-        appended_batches: counters.appended_batches,
-        appended_bytes: counters.appended_bytes,
-        fetched_bytes: counters.fetched_bytes,
         log_bytes: partition.log.size_bytes(),
         segments: partition.log.segment_count() as u64,
         producers: partition.producer_count() as u64,
+        ..TopicReport::from(&partition.counters)
     }
 }
 
@@ -113,11 +109,11 @@ pub async fn producers_of(
 }
 
 /// Where the data lies and how much room there is.
-pub async fn data_dir(engine: &Engine) -> io::Result<DataDir> {
+pub async fn data_dir(engine: &Engine) -> io::Result<DataDirReport> {
     let path = absolute_data_dir(engine)?;
     let look = move || {
         let volume = file::volume(&path)?;
-        Ok(DataDir { path, volume })
+        Ok(DataDirReport { path, volume })
     };
     engine.workers.run(look).await
 }

@@ -1,9 +1,10 @@
-//! What a shard counts. Plain cells: only the shard's own thread touches them, and whoever wants
-//! them asks through the mailbox for a copy.
+//! What a shard and its partitions count, and what they report. A line declares a counter ([`crate::io::counters`]):
+//! field, kind, name, help.
 
-pub use crate::net::counters::{add, sub};
+pub use crate::io::counters::{add, sub};
 
-use crate::net::counters::Counters;
+use crate::io::counters::counters;
+use crate::net::counters as net;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -42,121 +43,78 @@ impl Histogram {
     }
 }
 
-/// One shard's counters.
-#[derive(Default)]
-pub struct Stats {
-    /// Of the shard's connections.
-    pub net: Rc<Counters>,
-    pub parked_fetches: Cell<u64>,
-    pub flushes: Cell<u64>,
-    pub flush_errors: Cell<u64>,
-    pub flush_latency: RefCell<Histogram>,
-    /// Groups written to the journal, and their bytes.
-    pub journal_groups: Cell<u64>,
-    pub journal_bytes: Cell<u64>,
-    /// Partitions that were flushed on their own because the journal had no room.
-    pub journal_full: Cell<u64>,
-    pub journal_errors: Cell<u64>,
-    /// By API name: from the frame's arrival to its reply being written.
-    pub request_latency: RefCell<BTreeMap<&'static str, Histogram>>,
-    /// Replies with an error code, by its name.
-    pub errors: RefCell<BTreeMap<&'static str, u64>>,
-    pub compaction: RefCell<CompactionStats>,
-    pub scrub_read_bytes: Cell<u64>,
-    /// Segments in which a scrub found damage.
-    pub scrub_findings: Cell<u64>,
-    pub scrub_rounds: Cell<u64>,
-    /// When the last round ended (ms since the epoch); 0 before the first.
-    pub scrub_last_round_ms: Cell<u64>,
-}
-
-/// A copy of a shard's counters and of what it owns.
-#[derive(Clone, Debug, Default)]
-pub struct ShardReport {
-    pub shard: usize,
-    pub connections: u64,
-    pub connections_accepted: u64,
-    pub connections_refused: BTreeMap<&'static str, u64>,
-    pub received_bytes: u64,
-    pub sent_bytes: u64,
-    pub parked_fetches: u64,
-    pub fetch_sessions: u64,
-    pub fetch_session_partitions: u64,
-    pub fetch_session_evictions: u64,
-    pub inflight_requests: u64,
-    pub inflight_bytes: u64,
-    pub mailbox_depth: u64,
-    pub flushes: u64,
-    pub flush_errors: u64,
-    pub flush_latency: Histogram,
-    pub journal_groups: u64,
-    pub journal_bytes: u64,
-    pub journal_full: u64,
-    pub journal_errors: u64,
-    pub request_latency: BTreeMap<&'static str, Histogram>,
-    pub errors: BTreeMap<&'static str, u64>,
-    pub compaction: CompactionStats,
-    pub scrub_read_bytes: u64,
-    pub scrub_findings: u64,
-    pub scrub_rounds: u64,
-    pub scrub_last_round_ms: u64,
-    /// By topic name.
-    pub topics: BTreeMap<String, TopicReport>,
-}
-
-/// What compaction did on a shard, and what it has to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CompactionStats {
-    /// Runs that came to their end.
-    pub runs: u64,
-    /// Runs that failed.
-    pub errors: u64,
-    /// When the last run ended, well or not (ms since the epoch); 0 before the first.
-    pub last_run_ms: u64,
-    pub last_duration_ms: u64,
-    pub read_bytes: u64,
-    pub written_bytes: u64,
-    pub dropped_records: u64,
-    /// Bytes of sealed segments of compacted topics that were not compacted since they were written.
-    pub debt_bytes: u64,
-    /// Partitions of compacted topics whose last run failed.
-    pub failed_partitions: u64,
-}
-
-/// What a shard's partitions of one topic add up to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TopicReport {
-    pub partitions: u64,
-    pub poisoned_partitions: u64,
-    /// Partitions that could not be opened.
-    pub offline_partitions: u64,
-    pub damaged_partitions: u64,
-    /// Offsets that readers are refused.
-    pub damaged_offsets: u64,
-    pub appended_records: u64,
-    pub appended_batches: u64,
-    pub appended_bytes: u64,
-    pub fetched_bytes: u64,
-    pub log_bytes: u64,
-    pub segments: u64,
-    pub producers: u64,
-}
-
-impl TopicReport {
-    pub fn add(&mut self, other: &TopicReport) {
-        self.partitions += other.partitions;
-        self.poisoned_partitions += other.poisoned_partitions;
-        self.offline_partitions += other.offline_partitions;
-        self.damaged_partitions += other.damaged_partitions;
-        self.damaged_offsets += other.damaged_offsets;
-        self.appended_records += other.appended_records;
-        self.appended_batches += other.appended_batches;
-        self.appended_bytes += other.appended_bytes;
-        self.fetched_bytes += other.fetched_bytes;
-        self.log_bytes += other.log_bytes;
-        self.segments += other.segments;
-        self.producers += other.producers;
+counters! {
+    /// One shard's counters. Plain cells: only the shard's own thread touches them, and others ask for a copy
+    /// through the mailbox.
+    Stats(Cell<u64>, Cell::get) {
+        parked_fetches: Gauge "millstream_parked_fetches" "Fetches that wait for records.";
+        flushes: Counter "millstream_flushes_total" "Flushes of a partition's log.";
+        flush_errors: Counter "millstream_flush_errors_total" "Flushes that failed; each stops a log.";
+        journal_groups: Counter "millstream_journal_groups_total" "Flushes that went to the journal, of several partitions each.";
+        journal_bytes: Counter "millstream_journal_bytes_total" "Bytes written to the journal.";
+        journal_full: Counter "millstream_journal_full_total" "Partitions flushed on their own because the journal had no room.";
+        journal_errors: Counter "millstream_journal_errors_total" "Writes to the journal that failed; the first ends its use.";
+        compaction_runs: Counter "millstream_compaction_runs_total" "Compactions of a partition that came to their end.";
+        compaction_errors: Counter "millstream_compaction_errors_total" "Compactions of a partition that failed.";
+        compaction_read_bytes: Counter "millstream_compaction_read_bytes_total" "Bytes that compaction read.";
+        compaction_written_bytes: Counter "millstream_compaction_written_bytes_total" "Bytes that compaction wrote.";
+        compaction_dropped_records: Counter "millstream_compaction_dropped_records_total" "Records that compaction took away.";
+        compaction_last_run_ms: Millis "millstream_compaction_last_run_timestamp_seconds" "When the last compaction ended, well or not; 0 before the first.";
+        compaction_last_duration_ms: Millis "millstream_compaction_last_duration_seconds" "How long the last compaction took.";
+        scrub_read_bytes: Counter "millstream_scrub_read_bytes_total" "Bytes of segments that scrubs read.";
+        scrub_findings: Counter "millstream_scrub_findings_total" "Segments in which scrubs found damage.";
+        scrub_rounds: Counter "millstream_scrub_rounds_total" "Scrubs of all segments that came to their end.";
+        scrub_last_round_ms: Millis "millstream_scrub_last_round_timestamp_seconds" "When the last scrub of all segments ended; 0 before the first.";
+    } besides {
+        /// Of the shard's connections.
+        net: Rc<net::Counters>,
+        flush_latency: RefCell<Histogram>,
+        /// By API name: from the frame's arrival to its reply being written.
+        request_latency: RefCell<BTreeMap<&'static str, Histogram>>,
+        /// Replies with an error code, by its name.
+        errors: RefCell<BTreeMap<&'static str, u64>>,
     }
+
+    /// A copy of a shard's counters and of what it owns.
+    ShardReport, SHARD_FAMILIES {
+        inflight_bytes: Gauge "millstream_inflight_bytes" "Bytes that requests take of inflight_bytes_max.";
+        fetch_sessions: Gauge "millstream_fetch_sessions" "Fetch sessions that are open.";
+        fetch_session_partitions: Gauge "millstream_fetch_session_partitions" "Partitions in fetch sessions.";
+        fetch_session_evictions: Counter "millstream_fetch_session_evictions_total" "Fetch sessions that were closed for lack of room.";
+        mailbox_depth: Gauge "millstream_mailbox_depth" "Calls from other shards that wait.";
+        compaction_debt_bytes: Gauge "millstream_compaction_debt_bytes" "Bytes of closed segments of compacted topics that are not compacted yet.";
+        compaction_failed_partitions: Gauge "millstream_compaction_failed_partitions" "Partitions whose last compaction failed.";
+    } besides {
+        shard: usize,
+        net: net::Report,
+        flush_latency: Histogram,
+        request_latency: BTreeMap<&'static str, Histogram>,
+        errors: BTreeMap<&'static str, u64>,
+        /// By topic name.
+        topics: BTreeMap<String, TopicReport>,
+    }
+}
+
+counters! {
+    /// Counters of one partition, since it was opened.
+    Counters(u64, Clone::clone) {
+        appended_records: Counter "millstream_topic_appended_records_total" "Records appended.";
+        appended_batches: Counter "millstream_topic_appended_batches_total" "Record batches appended.";
+        appended_bytes: Counter "millstream_topic_appended_bytes_total" "Bytes of batches appended.";
+        fetched_bytes: Counter "millstream_topic_fetched_bytes_total" "Bytes of batches fetched.";
+    } besides {}
+
+    /// What one partition has to show, or a shard's partitions of one topic together.
+    TopicReport, TOPIC_FAMILIES {
+        partitions: Gauge "" "Partitions.";
+        log_bytes: Gauge "millstream_topic_log_bytes" "Bytes of batches in the log.";
+        segments: Gauge "millstream_topic_segments" "Segments in the log.";
+        producers: Gauge "millstream_topic_producers" "Idempotent producers remembered.";
+        poisoned_partitions: Gauge "millstream_topic_stopped_partitions" "Partitions that take no writes: a flush failed, or the log's end is lost.";
+        offline_partitions: Gauge "millstream_topic_offline_partitions" "Partitions that could not be opened.";
+        damaged_partitions: Gauge "millstream_topic_damaged_partitions" "Partitions in whose log damage was found.";
+        damaged_offsets: Gauge "millstream_topic_damaged_offsets" "Offsets that cannot be read because of damage.";
+    } besides {}
 }
 
 impl Stats {
@@ -178,28 +136,11 @@ impl Stats {
     pub fn report(&self, shard: usize) -> ShardReport {
         ShardReport {
             shard,
-            connections: self.net.connections.get(),
-            connections_accepted: self.net.accepted.get(),
-            connections_refused: self.net.refused.borrow().clone(),
-            received_bytes: self.net.received_bytes.get(),
-            sent_bytes: self.net.sent_bytes.get(),
-            parked_fetches: self.parked_fetches.get(),
-            inflight_requests: self.net.inflight_requests.get(),
-            flushes: self.flushes.get(),
-            flush_errors: self.flush_errors.get(),
+            net: self.net.report(),
             flush_latency: *self.flush_latency.borrow(),
-            journal_groups: self.journal_groups.get(),
-            journal_bytes: self.journal_bytes.get(),
-            journal_full: self.journal_full.get(),
-            journal_errors: self.journal_errors.get(),
             request_latency: self.request_latency.borrow().clone(),
             errors: self.errors.borrow().clone(),
-            compaction: *self.compaction.borrow(),
-            scrub_read_bytes: self.scrub_read_bytes.get(),
-            scrub_findings: self.scrub_findings.get(),
-            scrub_rounds: self.scrub_rounds.get(),
-            scrub_last_round_ms: self.scrub_last_round_ms.get(),
-            ..ShardReport::default()
+            ..ShardReport::from(self)
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::io::{file, reactor};
 use crate::log::Read;
 use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
-use crate::log::jobs::LoadJob;
+use crate::log::load::LoadJob;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;

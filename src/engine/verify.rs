@@ -6,6 +6,7 @@ mod loose;
 
 use super::catalog::{Catalog, Entry, check_topic_name};
 use super::catalog_log::{self, Piece};
+use super::data_dir::{DataDirError, FORMAT_FILE, read_format};
 use super::producers::Producers;
 use super::replay;
 use crate::io::file;
@@ -14,9 +15,6 @@ use crate::log::verify::{self as log, Severity, Totals, Whose};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-
-/// The file that says which format the directory has.
-const FORMAT_FILE: &str = "format";
 
 /// How the name of a directory begins that has copies of what a repair changed.
 pub(super) const COPIES_PREFIX: &str = "repaired.";
@@ -29,7 +27,7 @@ pub type Finding = log::Finding<Fault>;
 pub enum Fault {
     #[error("{0}")]
     Log(log::Fault),
-    #[error("the file that says which format the directory has is neither TOML nor JSON")]
+    #[error("the file that says which format the directory has cannot be read")]
     FormatUnreadable,
     #[error("there is no catalog")]
     CatalogMissing,
@@ -205,19 +203,10 @@ impl PartitionJob {
     }
 }
 
-/// What the file says is the composition root's business; that it says something is checked here.
+/// A newer version is no damage.
 fn check_format(data_dir: &Path, findings: &mut Vec<Finding>) {
-    let path = data_dir.join(FORMAT_FILE);
-    let content = match file::read(&path, 1 << 20) {
-        Ok(None) => return,
-        Ok(Some(content)) => String::from_utf8(content).unwrap_or_default(),
-        Err(_) => String::new(),
-    };
-    let is_json = serde_json::from_str::<serde_json::Value>(&content).is_ok();
-    let is_toml = content
-        .parse::<toml::Table>()
-        .is_ok_and(|table| !table.is_empty());
-    if !is_json && !is_toml {
+    if let Err(DataDirError::Io { .. } | DataDirError::NotOurs { .. }) = read_format(data_dir) {
+        let path = data_dir.join(FORMAT_FILE);
         findings.push(finding(&path, None, Fault::FormatUnreadable));
     }
 }

@@ -4,9 +4,13 @@ use super::Reports;
 use crate::config::Durability;
 use crate::coordinator::groups::lag::{self, Lag, LagReport};
 use crate::engine::Engine;
-use crate::engine::stats::{BUCKETS_US, Histogram, ShardReport, TopicReport};
+use crate::engine::stats::{
+    BUCKETS_US, Histogram, SHARD_FAMILIES, ShardReport, TOPIC_FAMILIES, TopicReport,
+};
+use crate::io::counters::{Family, Kind};
 use crate::io::limits::LIMITS;
 use crate::io::{map, process};
+use crate::net::counters::FAMILIES as NET_FAMILIES;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
@@ -24,8 +28,6 @@ pub async fn render(engine: &Engine, reports: &Reports) -> String {
     let Reports { shards, lags } = reports;
     process_metrics(&mut page, engine);
     shard_metrics(&mut page, shards);
-    compaction_metrics(&mut page, shards);
-    scrub_metrics(&mut page, shards);
     request_metrics(&mut page, shards);
     topic_metrics(&mut page, engine, shards);
     lag_metrics(&mut page, engine, lags).await;
@@ -66,130 +68,22 @@ fn process_metrics(page: &mut Page, engine: &Engine) {
     page.sample("", &[], engine.with_catalog(|all| all.partition_count()));
 }
 
-/// A family with one sample for each shard: name, kind, help, value.
-type ShardFamily = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&ShardReport) -> u64,
-);
-
-const SHARD_FAMILIES: &[ShardFamily] = &[
-    (
-        "millstream_connections",
-        "gauge",
-        "Open client connections.",
-        |r| r.connections,
-    ),
-    (
-        "millstream_connections_accepted_total",
-        "counter",
-        "Connections taken in.",
-        |r| r.connections_accepted,
-    ),
-    (
-        "millstream_received_bytes_total",
-        "counter",
-        "Bytes read from clients.",
-        |r| r.received_bytes,
-    ),
-    (
-        "millstream_sent_bytes_total",
-        "counter",
-        "Bytes written to clients.",
-        |r| r.sent_bytes,
-    ),
-    (
-        "millstream_inflight_requests",
-        "gauge",
-        "Requests that are not answered yet.",
-        |r| r.inflight_requests,
-    ),
-    (
-        "millstream_inflight_bytes",
-        "gauge",
-        "Bytes that requests take of inflight_bytes_max.",
-        |r| r.inflight_bytes,
-    ),
-    (
-        "millstream_parked_fetches",
-        "gauge",
-        "Fetches that wait for records.",
-        |r| r.parked_fetches,
-    ),
-    (
-        "millstream_fetch_sessions",
-        "gauge",
-        "Fetch sessions that are open.",
-        |r| r.fetch_sessions,
-    ),
-    (
-        "millstream_fetch_session_partitions",
-        "gauge",
-        "Partitions in fetch sessions.",
-        |r| r.fetch_session_partitions,
-    ),
-    (
-        "millstream_fetch_session_evictions_total",
-        "counter",
-        "Fetch sessions that were closed for lack of room.",
-        |r| r.fetch_session_evictions,
-    ),
-    (
-        "millstream_mailbox_depth",
-        "gauge",
-        "Calls from other shards that wait.",
-        |r| r.mailbox_depth,
-    ),
-    (
-        "millstream_flushes_total",
-        "counter",
-        "Flushes of a partition's log.",
-        |r| r.flushes,
-    ),
-    (
-        "millstream_flush_errors_total",
-        "counter",
-        "Flushes that failed; each stops a log.",
-        |r| r.flush_errors,
-    ),
-    (
-        "millstream_journal_groups_total",
-        "counter",
-        "Flushes that went to the journal, of several partitions each.",
-        |r| r.journal_groups,
-    ),
-    (
-        "millstream_journal_bytes_total",
-        "counter",
-        "Bytes written to the journal.",
-        |r| r.journal_bytes,
-    ),
-    (
-        "millstream_journal_full_total",
-        "counter",
-        "Partitions flushed on their own because the journal had no room.",
-        |r| r.journal_full,
-    ),
-    (
-        "millstream_journal_errors_total",
-        "counter",
-        "Writes to the journal that failed; the first ends its use.",
-        |r| r.journal_errors,
-    ),
-];
-
 fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
-    for (name, kind, help, value) in SHARD_FAMILIES {
-        page.shard_family(name, kind, help, reports, value);
-    }
+    let labeled: Vec<_> = reports
+        .iter()
+        .map(|report| (report.shard, report))
+        .collect();
+    page.table(SHARD_FAMILIES, "shard", &labeled);
+    let connections = reports.iter().map(|report| (report.shard, &report.net));
+    let connections: Vec<_> = connections.collect();
+    page.table(NET_FAMILIES, "shard", &connections);
     page.family(
         "millstream_connections_closed_total",
         "counter",
         "Connections that the broker closed, by reason.",
     );
     for report in reports {
-        for (reason, count) in &report.connections_refused {
+        for (reason, count) in &report.net.refused {
             page.sample("", &[("shard", &report.shard), ("reason", reason)], count);
         }
     }
@@ -201,71 +95,6 @@ fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
     for report in reports {
         page.histogram(&[("shard", &report.shard)], &report.flush_latency);
     }
-}
-
-const COMPACTION_FAMILIES: &[ShardFamily] = &[
-    (
-        "millstream_compaction_runs_total",
-        "counter",
-        "Compactions of a partition that came to their end.",
-        |r| r.compaction.runs,
-    ),
-    (
-        "millstream_compaction_errors_total",
-        "counter",
-        "Compactions of a partition that failed.",
-        |r| r.compaction.errors,
-    ),
-    (
-        "millstream_compaction_read_bytes_total",
-        "counter",
-        "Bytes that compaction read.",
-        |r| r.compaction.read_bytes,
-    ),
-    (
-        "millstream_compaction_written_bytes_total",
-        "counter",
-        "Bytes that compaction wrote.",
-        |r| r.compaction.written_bytes,
-    ),
-    (
-        "millstream_compaction_dropped_records_total",
-        "counter",
-        "Records that compaction took away.",
-        |r| r.compaction.dropped_records,
-    ),
-    (
-        "millstream_compaction_debt_bytes",
-        "gauge",
-        "Bytes of closed segments of compacted topics that are not compacted yet.",
-        |r| r.compaction.debt_bytes,
-    ),
-    (
-        "millstream_compaction_failed_partitions",
-        "gauge",
-        "Partitions whose last compaction failed.",
-        |r| r.compaction.failed_partitions,
-    ),
-];
-
-fn compaction_metrics(page: &mut Page, reports: &[ShardReport]) {
-    for (name, kind, help, value) in COMPACTION_FAMILIES {
-        page.shard_family(name, kind, help, reports, value);
-    }
-    page.shard_family(
-        "millstream_compaction_last_run_timestamp_seconds",
-        "gauge",
-        "When the last compaction ended, well or not; 0 before the first.",
-        reports,
-        |r| r.compaction.last_run_ms as f64 / 1e3,
-    );
-    page.shard_family(
-        "millstream_compaction_last_duration_seconds",
-        "gauge",
-        "How long the last compaction took.",
-        reports,
-        |r| r.compaction.last_duration_ms as f64 / 1e3,
-    );
 }
 
 fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
@@ -297,114 +126,6 @@ fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
     }
 }
 
-/// A family with one sample for each topic: name, kind, help, value.
-type TopicFamily = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&TopicReport) -> u64,
-);
-
-const TOPIC_FAMILIES: &[TopicFamily] = &[
-    (
-        "millstream_topic_appended_records_total",
-        "counter",
-        "Records appended.",
-        |t| t.appended_records,
-    ),
-    (
-        "millstream_topic_appended_batches_total",
-        "counter",
-        "Record batches appended.",
-        |t| t.appended_batches,
-    ),
-    (
-        "millstream_topic_appended_bytes_total",
-        "counter",
-        "Bytes of batches appended.",
-        |t| t.appended_bytes,
-    ),
-    (
-        "millstream_topic_fetched_bytes_total",
-        "counter",
-        "Bytes of batches fetched.",
-        |t| t.fetched_bytes,
-    ),
-    (
-        "millstream_topic_log_bytes",
-        "gauge",
-        "Bytes of batches in the log.",
-        |t| t.log_bytes,
-    ),
-    (
-        "millstream_topic_segments",
-        "gauge",
-        "Segments in the log.",
-        |t| t.segments,
-    ),
-    (
-        "millstream_topic_producers",
-        "gauge",
-        "Idempotent producers remembered.",
-        |t| t.producers,
-    ),
-    (
-        "millstream_topic_stopped_partitions",
-        "gauge",
-        "Partitions that take no writes: a flush failed, or the log's end is lost.",
-        |t| t.poisoned_partitions,
-    ),
-    (
-        "millstream_topic_offline_partitions",
-        "gauge",
-        "Partitions that could not be opened.",
-        |t| t.offline_partitions,
-    ),
-    (
-        "millstream_topic_damaged_partitions",
-        "gauge",
-        "Partitions in whose log damage was found.",
-        |t| t.damaged_partitions,
-    ),
-    (
-        "millstream_topic_damaged_offsets",
-        "gauge",
-        "Offsets that cannot be read because of damage.",
-        |t| t.damaged_offsets,
-    ),
-];
-
-fn scrub_metrics(page: &mut Page, reports: &[ShardReport]) {
-    page.shard_family(
-        "millstream_scrub_read_bytes_total",
-        "counter",
-        "Bytes of segments that scrubs read.",
-        reports,
-        |r| r.scrub_read_bytes,
-    );
-    page.shard_family(
-        "millstream_scrub_findings_total",
-        "counter",
-        "Segments in which scrubs found damage.",
-        reports,
-        |r| r.scrub_findings,
-    );
-    page.shard_family(
-        "millstream_scrub_rounds_total",
-        "counter",
-        "Scrubs of all segments that came to their end.",
-        reports,
-        |r| r.scrub_rounds,
-    );
-    page.shard_family(
-        "millstream_scrub_last_round_timestamp_seconds",
-        "gauge",
-        "When the last scrub of all segments ended; 0 before the first.",
-        reports,
-        |r| r.scrub_last_round_ms as f64 / 1e3,
-    );
-}
-
 fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
     let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
     for (name, report) in reports.iter().flat_map(|report| &report.topics) {
@@ -416,17 +137,14 @@ fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
         other.add(report);
     }
     let is_cut = topics.len() > shown;
-    let rows: Vec<(&str, TopicReport)> = topics
-        .into_iter()
+    let rows = topics
+        .iter()
         .take(shown)
-        .chain(is_cut.then_some((OTHER_TOPICS, other)))
+        .map(|(name, report)| (*name, report));
+    let rows: Vec<(&str, &TopicReport)> = rows
+        .chain(is_cut.then_some((OTHER_TOPICS, &other)))
         .collect();
-    for (name, kind, help, value) in TOPIC_FAMILIES {
-        page.family(name, kind, help);
-        for (topic, report) in &rows {
-            page.sample("", &[("topic", topic)], value(report));
-        }
-    }
+    page.table(TOPIC_FAMILIES, "topic", &rows);
 }
 
 /// A family with one sample for each group and partition: name, help, value if it is known.
@@ -507,18 +225,18 @@ impl Page {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    /// A family with one sample for each shard.
-    fn shard_family<V: Display>(
-        &mut self,
-        name: &'static str,
-        kind: &str,
-        help: &str,
-        reports: &[ShardReport],
-        value: impl Fn(&ShardReport) -> V,
-    ) {
-        self.family(name, kind, help);
-        for report in reports {
-            self.sample("", &[("shard", &report.shard)], value(report));
+    /// The families of a table, with one sample for each report, under the label that tells them apart.
+    fn table<R>(&mut self, families: &[Family<R>], label: &str, reports: &[(impl Display, &R)]) {
+        for family in families.iter().filter(|family| !family.name.is_empty()) {
+            let (kind, unit) = match family.kind {
+                Kind::Counter => ("counter", 1.0),
+                Kind::Gauge => ("gauge", 1.0),
+                Kind::Millis => ("gauge", 1e3),
+            };
+            self.family(family.name, kind, family.help);
+            for (which, report) in reports {
+                self.sample("", &[(label, which)], (family.value)(report) as f64 / unit);
+            }
         }
     }
 

@@ -34,7 +34,11 @@ pub fn render(engine: &Engine, reports: &Reports) -> String {
         );
     }
     let groups = groups_behind(engine, reports);
-    let connections: u64 = reports.shards.iter().map(|shard| shard.connections).sum();
+    let connections: u64 = reports
+        .shards
+        .iter()
+        .map(|shard| shard.net.connections)
+        .sum();
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Millstream</title>\
 <style>body{{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem}}\

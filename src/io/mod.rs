@@ -1,7 +1,8 @@
 //! Files, mappings, the ring, the clock and fault injection: the only room with `unsafe`. And what every
-//! room needs below it: limits that are counted, log lines that are rare, the signal to stop.
+//! room needs below it: counters and limits, log lines that are rare, the signal to stop.
 
 pub mod clock;
+pub mod counters;
 pub mod fault;
 pub mod file;
 pub mod limits;

@@ -122,18 +122,13 @@ impl Api {
 
     /// Starts the reply to a request of this version, in the form that the version asks for.
     pub fn reply(&self, version: i16, correlation_id: i32) -> Writer {
-        let flexible_header = self.response_header_is_flexible(version);
-        start_reply(correlation_id, flexible_header, self.is_flexible(version))
+        // Header version 1 ends with tagged fields, version 0 does not.
+        let mut writer = Writer::frame(self.response_header_is_flexible(version));
+        writer.i32(correlation_id);
+        writer.no_tagged_fields();
+        writer.set_flexible(self.is_flexible(version));
+        writer
     }
-}
-
-/// Starts a reply: header version 1 ends with tagged fields, version 0 does not.
-pub(super) fn start_reply(correlation_id: i32, flexible_header: bool, flexible: bool) -> Writer {
-    let mut writer = Writer::frame(flexible_header);
-    writer.i32(correlation_id);
-    writer.no_tagged_fields();
-    writer.set_flexible(flexible);
-    writer
 }
 
 /// Fails to compile where an API's messages are declared for other versions than the table says.
@@ -182,27 +177,6 @@ fn markdown_row(api: &Api) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_reply_starts_with_its_size_and_the_correlation_id() {
-        let reply = |key: ApiKey, version| {
-            let api = Api::find(key.code()).unwrap();
-            let mut writer = api.reply(version, 7);
-            writer.i16(-2);
-            writer.string("");
-            writer.finish().unwrap().to_vec()
-        };
-        assert_eq!(
-            reply(ApiKey::Metadata, 8),
-            b"\0\0\0\x08\0\0\0\x07\xff\xfe\0\0"
-        );
-        assert_eq!(
-            reply(ApiKey::Metadata, 9),
-            b"\0\0\0\x08\0\0\0\x07\0\xff\xfe\x01"
-        );
-        let versions = reply(ApiKey::ApiVersions, 3);
-        assert_eq!(versions, b"\0\0\0\x07\0\0\0\x07\xff\xfe\x01");
-    }
-
     const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
     const BEGIN: &str = "<!-- api table: begin -->\n";
     const END: &str = "<!-- api table: end -->\n";
@@ -245,5 +219,19 @@ mod tests {
         assert!(api_versions.is_flexible(3) && !api_versions.response_header_is_flexible(3));
         let fetch = Api::find(1).unwrap();
         assert!(fetch.response_header_is_flexible(12) && !fetch.response_header_is_flexible(11));
+    }
+
+    #[test]
+    fn a_reply_starts_with_its_size_and_the_correlation_id() {
+        let reply = |key: ApiKey, version| {
+            let mut writer = Api::find(key.code()).unwrap().reply(version, 7);
+            writer.i16(-2);
+            writer.string("");
+            writer.finish().unwrap().to_vec()
+        };
+        let (metadata, versions) = (ApiKey::Metadata, ApiKey::ApiVersions);
+        assert_eq!(reply(metadata, 8), b"\0\0\0\x08\0\0\0\x07\xff\xfe\0\0");
+        assert_eq!(reply(metadata, 9), b"\0\0\0\x08\0\0\0\x07\0\xff\xfe\x01");
+        assert_eq!(reply(versions, 3), b"\0\0\0\x07\0\0\0\x07\xff\xfe\x01");
     }
 }

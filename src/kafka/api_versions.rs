@@ -10,8 +10,6 @@ use std::borrow::Cow;
 use super::api::{APIS, Api};
 use super::error::ErrorCode;
 use super::schema::message;
-use crate::wire::Wire;
-use crate::wire::Writer;
 
 message! {
     ApiVersions 0..=4, flexible 3..;
@@ -112,13 +110,6 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
         response.error_code = ErrorCode::InvalidRequest;
     }
     response
-}
-
-/// The answer to a version that is too high, in version 0; the request's body is not read (KIP-511).
-pub fn unsupported_version(correlation_id: i32) -> Writer {
-    let mut writer = super::api::start_reply(correlation_id, false, false);
-    Response::unsupported_version().encode(&mut writer, 0);
-    writer
 }
 
 /// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`

@@ -48,7 +48,9 @@ pub async fn dispatch(
     let version = header.api_version;
     if !api.serves(version) {
         if api.key == ApiKey::ApiVersions && version > api.max_version {
-            let writer = api_versions::unsupported_version(header.correlation_id);
+            // In version 0, which every client can read (KIP-511).
+            let mut writer = api.reply(0, header.correlation_id);
+            api_versions::Response::unsupported_version().encode(&mut writer, 0);
             let outcome = Outcome::Now(Answer::of(writer));
             return Ok(Dispatched {
                 api: api.name,
@@ -94,22 +96,16 @@ pub async fn dispatch(
     }
     // Those that take their place in order and finish their reply later.
     macro_rules! begin {
-        ($module:ident) => {{
-            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
-            $module::handle(&context, request).await
+        ($decode:path, $handle:path) => {{
+            let request = $decode(&mut reader, version).map_err(malformed)?;
+            $handle(&context, request).await
         }};
     }
     let outcome = match api.key {
-        ApiKey::Produce => {
-            let request = produce::decode(&mut reader, version).map_err(malformed)?;
-            produce::handle(&context, request).await
-        }
-        ApiKey::Fetch => {
-            let request = fetch::decode(&mut reader, version).map_err(malformed)?;
-            fetch::handle(&context, request).await
-        }
-        ApiKey::JoinGroup => begin!(join_group),
-        ApiKey::SyncGroup => begin!(sync_group),
+        ApiKey::Produce => begin!(produce::decode, produce::handle),
+        ApiKey::Fetch => begin!(fetch::decode, fetch::handle),
+        ApiKey::JoinGroup => begin!(join_group::Request::decode, join_group::handle),
+        ApiKey::SyncGroup => begin!(sync_group::Request::decode, sync_group::handle),
         ApiKey::Heartbeat => answer!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),

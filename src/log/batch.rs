@@ -5,6 +5,8 @@
 //! base sequence 53, record count 57, records 61. The CRC-32C covers byte 21 to the end
 //! (Kafka's `DefaultRecordBatch`), so base offset and leader epoch can be set without touching it.
 
+pub mod build;
+
 use crc_fast::{CrcAlgorithm, Digest};
 use thiserror::Error;
 
@@ -363,104 +365,6 @@ fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
     array
-}
-
-/// Makes batches for tests, benches and fuzz seeds.
-pub mod build {
-    use super::super::compress;
-    use super::super::records::put_varint;
-    use super::*;
-
-    /// A batch of uncompressed records, one for each value, with base offset 0.
-    #[derive(Clone, Debug)]
-    pub struct BatchBuilder {
-        pub base_timestamp: i64,
-        pub producer_id: i64,
-        pub producer_epoch: i16,
-        pub base_sequence: i32,
-    }
-
-    impl Default for BatchBuilder {
-        fn default() -> Self {
-            BatchBuilder {
-                base_timestamp: 1_700_000_000_000,
-                producer_id: -1,
-                producer_epoch: -1,
-                base_sequence: -1,
-            }
-        }
-    }
-
-    impl BatchBuilder {
-        /// One record for each value; the timestamps go up by a millisecond from record to record.
-        pub fn build<V: AsRef<[u8]>>(&self, values: &[V]) -> Vec<u8> {
-            let mut records = Vec::new();
-            for (index, value) in values.iter().enumerate() {
-                let deltas = (index as i64, index as i64);
-                put_record(&mut records, deltas, None, Some(value.as_ref()));
-            }
-            self.batch(Codec::None, values.len() as i32, &records)
-        }
-
-        /// One record for each key with its value, none for a tombstone; compressed with `codec`.
-        pub fn build_keyed<B: AsRef<[u8]>>(
-            &self,
-            codec: Codec,
-            records: &[(Option<B>, Option<B>)],
-        ) -> Vec<u8> {
-            let mut bytes = Vec::new();
-            for (index, (key, value)) in records.iter().enumerate() {
-                let deltas = (index as i64, index as i64);
-                let [key, value] = [key, value].map(|part| part.as_ref().map(AsRef::as_ref));
-                put_record(&mut bytes, deltas, key, value);
-            }
-            self.batch(codec, records.len() as i32, &bytes)
-        }
-
-        fn batch(&self, codec: Codec, count: i32, records: &[u8]) -> Vec<u8> {
-            let header = BatchHeader {
-                base_offset: 0,
-                length: 0,
-                leader_epoch: -1,
-                magic: MAGIC,
-                crc: 0,
-                attributes: codec as i16,
-                last_offset_delta: count - 1,
-                base_timestamp: self.base_timestamp,
-                max_timestamp: self.base_timestamp + i64::from(count - 1),
-                producer_id: self.producer_id,
-                producer_epoch: self.producer_epoch,
-                base_sequence: self.base_sequence,
-                record_count: count,
-            };
-            let packed = compress::compress(codec, records).expect("memory does not fail");
-            header.with_records(&packed)
-        }
-    }
-
-    /// Computes the CRC after a test changed the bytes.
-    pub fn seal(batch: &mut [u8]) {
-        let (head, records) = batch.split_at_mut(HEADER_BYTES);
-        super::seal(head, records);
-    }
-
-    fn put_record(
-        into: &mut Vec<u8>,
-        deltas: (i64, i64),
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-    ) {
-        let mut body = vec![0u8];
-        put_varint(&mut body, deltas.1);
-        put_varint(&mut body, deltas.0);
-        for part in [key, value] {
-            put_varint(&mut body, part.map_or(-1, |part| part.len() as i64));
-            body.extend_from_slice(part.unwrap_or_default());
-        }
-        put_varint(&mut body, 0);
-        put_varint(into, body.len() as i64);
-        into.extend_from_slice(&body);
-    }
 }
 
 #[cfg(test)]

@@ -10,15 +10,13 @@
 
 use super::ReadError;
 use super::batch::BatchHeader;
-use super::jobs;
 use super::scan::{Found, Scan, Step};
-use super::segment::{self, IndexBuilder, SegmentView};
-use crate::io::{file, map};
+use super::segment::{self, IndexBuilder};
+use crate::io::file;
 use std::cmp::Ordering;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use thiserror::Error;
 
 const MAGIC: &[u8; 4] = b"MSDM";
@@ -286,53 +284,6 @@ pub struct Survey {
     pub next_offset: i64,
     /// Bytes of the file.
     pub size: usize,
-}
-
-/// What a survey brought for readers.
-pub struct Surveyed {
-    pub base: i64,
-    /// Bytes of the file; 0 when it is not there or cannot be opened.
-    pub size: usize,
-    pub damage: Vec<Damage>,
-    /// `None` when there is nothing to map.
-    pub view: Option<SegmentView>,
-    /// Milliseconds; -1 where no sound batch has one.
-    pub max_timestamp: i64,
-    /// Milliseconds; -1 where the first sound batch has none.
-    pub first_timestamp: i64,
-    /// The file's modification time in milliseconds, when there is one.
-    pub modified_ms: Option<i64>,
-    pub era: u64,
-}
-
-/// Surveys a segment and maps it; its index is made anew, for the old one may be what is wrong.
-///
-/// # Errors
-/// Those that are not of the medium.
-pub fn load(dir: &Path, expected: Expected, era: u64) -> io::Result<Surveyed> {
-    let base = expected.base;
-    let survey = survey(dir, expected, (0, base), &mut |_, _| {})?;
-    let mut surveyed = Surveyed {
-        base,
-        size: survey.size,
-        damage: survey.damage,
-        view: None,
-        max_timestamp: survey.index.max_timestamp,
-        first_timestamp: survey.first_timestamp,
-        modified_ms: None,
-        era,
-    };
-    if survey.size > 0 {
-        jobs::complete_index(dir, &survey.index, 0);
-        let file = file::open_for_reading(&segment::file_path(dir, base, "log"))?;
-        surveyed.modified_ms = Some(jobs::modified_ms(&file)?);
-        surveyed.view = Some(SegmentView {
-            base,
-            reader: map::map_for_reading(&file, survey.size)?,
-            index: Arc::new(survey.index.index),
-        });
-    }
-    Ok(surveyed)
 }
 
 /// Whether an error says that the medium has lost what it should have, and not that there is no memory

@@ -1,33 +1,18 @@
 //! What a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
 //! a worker thread and brings the result back; nothing here touches the log itself.
 
-use super::batch::{self, BatchError};
 use super::checkpoint::Checkpoint;
-use super::damage::{self, Expected, Surveyed};
-use super::index::Index;
+use super::index_file;
 use super::recovery::list_segments;
-use super::scan;
-use super::segment::{self, IndexBuilder, SegmentView, SyncHandles, Walk};
+use super::segment::{self, IndexBuilder, SyncHandles};
 use super::spare;
 use crate::io::file::{self, Reserved};
-use crate::io::map::{self, MapReader, MapWriter};
-use crate::io::seldom::{self, Seldom};
+use crate::io::map::{self, MapWriter};
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 use uuid::Uuid;
-
-/// An index file can have an entry for every batch of the largest segment, not more.
-pub const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
-
-/// Bytes that a walk over batch headers brings into memory at once.
-const WALK_WINDOW_BYTES: usize = 1 << 20;
-
-/// With a full disk each segment would say so.
-static NO_INDEX: Seldom = Seldom::new(seldom::WHILE_FULL);
 
 /// Makes room for appends.
 pub enum RoomJob {
@@ -135,6 +120,9 @@ impl RoomJob {
                 index_interval_bytes,
             } => {
                 let path = segment::file_path(&dir, base, "log");
+                // An error of an earlier write that nobody was told of (of the page that sealing cut) must not
+                // be taken for one of what is appended from now on.
+                file::reload(&file::open_for_reading(&path)?, size as u64)?;
                 let file = Arc::new(file::open(&path, false)?);
                 let index = IndexBuilder::new(base, index_interval_bytes);
                 let opened = sync_handles(&path, Arc::clone(&file))
@@ -167,7 +155,7 @@ fn reopen(
     file::truncate(&files.flush, size as u64)?;
     let reserved = file::reserve(&files.flush, bytes)?;
     let writer = map::map_for_append(&files.flush, capacity, size, reserved)?;
-    let (index, index_flushed, ends_at) = open_index(dir, index, &writer.reader())?;
+    let (index, index_flushed, ends_at) = index_file::open(dir, index, &writer.reader())?;
     if ends_at != (size, end) {
         let message = "the last segment's batches do not lead to its end";
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -267,87 +255,6 @@ fn new_file(path: &Path, bytes: u64) -> io::Result<(Arc<File>, Reserved)> {
     Ok((file, reserved))
 }
 
-/// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
-/// how many entries at the start of the file are good; the third, where the batches end that could be
-/// walked, and the offset after them.
-fn open_index(
-    dir: &Path,
-    empty: IndexBuilder,
-    reader: &MapReader,
-) -> io::Result<(IndexBuilder, usize, (usize, i64))> {
-    let (size, base) = (reader.len(), empty.base());
-    let content = file::read(
-        &segment::file_path(dir, base, "index"),
-        INDEX_FILE_BYTES_MAX,
-    )?;
-    let decoded = Index::decode(&content.unwrap_or_default(), base, size as u32);
-    let known = if ends_at_a_batch(&decoded, base, reader)? {
-        decoded
-    } else {
-        Index::default()
-    };
-    let good = known.len();
-    let from = known.last().map_or(0, |last| last.position as usize);
-    let (mut end, mut next_offset) = (from, base);
-    let mut builder = empty.resume(known);
-    let mut walk = Walk::new(reader, from, size);
-    let mut loaded = from;
-    loop {
-        load_header(reader, &mut loaded, walk.position())?;
-        let Ok((at, header)) = walk.step() else {
-            break;
-        };
-        // Damage in a segment that no start reads any more: what follows is found by walking.
-        if header.base_offset < next_offset {
-            break;
-        }
-        next_offset = header.next_offset();
-        end = walk.position();
-        builder.note(at, &header);
-    }
-    Ok((builder, good, (end, next_offset)))
-}
-
-/// Brings the batch header at `position` into memory, where all before `loaded` is. A page that the
-/// medium cannot read is an error here; touching it would be SIGBUS.
-fn load_header(reader: &MapReader, loaded: &mut usize, position: usize) -> io::Result<()> {
-    if position + batch::HEADER_BYTES > *loaded {
-        let end = (position + WALK_WINDOW_BYTES).min(reader.len());
-        scan::populate(reader, position.max(*loaded).min(end)..end)?;
-        *loaded = end;
-    }
-    Ok(())
-}
-
-/// Whether the last entry is of the batch that lies where it says. One that was written for a batch
-/// that is no more has a sound checksum, but what was appended since would not follow it.
-fn ends_at_a_batch(index: &Index, base: i64, reader: &MapReader) -> io::Result<bool> {
-    let Some(last) = index.last() else {
-        return Ok(true);
-    };
-    let position = last.position as usize;
-    load_header(reader, &mut 0, position)?;
-    let batch = Walk::new(reader, position, reader.len()).step();
-    let offset = base + i64::from(last.relative_offset);
-    Ok(batch.is_ok_and(|(_, header)| header.base_offset == offset))
-}
-
-/// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
-/// cache: where it cannot be written, nothing is lost.
-pub(super) fn complete_index(dir: &Path, builder: &IndexBuilder, good: usize) {
-    let (index, base) = (&builder.index, builder.base());
-    if good == index.len() {
-        return;
-    }
-    let bytes = index.encode(good..index.len(), base);
-    let at = (good * super::index::ENTRY_BYTES) as u64;
-    if let Err(error) = write_index(dir, base, &bytes, at)
-        && let Some(kept_back) = NO_INDEX.turn()
-    {
-        tracing::warn!(dir = %dir.display(), base, %error, kept_back, "an index could not be completed");
-    }
-}
-
 /// Brings a segment that was appended to into its final form on disk.
 pub struct SealJob {
     pub dir: PathBuf,
@@ -373,13 +280,7 @@ impl SealJob {
         if self.sync {
             file::sync_data(&self.own_handle())?;
         }
-        let written = write_index(&self.dir, self.base, &self.index_bytes, self.index_at);
-        if let Err(error) = written
-            && let Some(kept_back) = NO_INDEX.turn()
-        {
-            let (dir, base) = (self.dir.display(), self.base);
-            tracing::warn!(%dir, base, %error, kept_back, "index not written");
-        }
+        index_file::write_if_possible(&self.dir, self.base, &self.index_bytes, self.index_at);
         if self.is_last
             && let Err(error) = spare::remove(&self.dir)
         {
@@ -396,12 +297,6 @@ impl SealJob {
     }
 }
 
-fn write_index(dir: &Path, base: i64, bytes: &[u8], at: u64) -> io::Result<()> {
-    let index = file::open(&segment::file_path(dir, base, "index"), true)?;
-    file::write_at(&index, bytes, at)?;
-    file::truncate(&index, at + bytes.len() as u64)
-}
-
 /// Writes a checkpoint, and the index entries below it.
 pub struct CheckpointJob {
     pub dir: PathBuf,
@@ -416,130 +311,11 @@ impl CheckpointJob {
     pub fn run(&self) -> io::Result<()> {
         if !self.index_bytes.is_empty() {
             let base = self.checkpoint.segment_base;
-            write_index(&self.dir, base, &self.index_bytes, self.index_at)?;
+            index_file::write(&self.dir, base, &self.index_bytes, self.index_at)?;
         }
         self.checkpoint.write(&self.dir)?;
         file::sync_dir(&self.dir)
     }
-}
-
-/// Brings into memory what a read needs.
-pub enum LoadJob {
-    /// Map a sealed segment and read its index.
-    Open {
-        dir: PathBuf,
-        base: i64,
-        size: usize,
-        index_interval_bytes: usize,
-        /// How many swaps the log had seen.
-        era: u64,
-    },
-    /// Check all of a segment in which something is wrong, and map it.
-    Survey {
-        dir: PathBuf,
-        expected: Expected,
-        /// As above.
-        era: u64,
-    },
-    /// The segment's files are being replaced, by a job that runs before this one: try again.
-    Wait,
-    /// Read pages that are not in the page cache.
-    Populate {
-        reader: MapReader,
-        range: Range<usize>,
-    },
-}
-
-/// What a [`LoadJob`] brought.
-pub enum Loaded {
-    Segment {
-        view: SegmentView,
-        /// Milliseconds; -1 where no record has a timestamp.
-        max_timestamp: i64,
-        /// Milliseconds; -1 where the first record has none.
-        first_timestamp: i64,
-        /// The file's modification time in milliseconds.
-        modified_ms: i64,
-        /// Where its batches end, and the offset after them.
-        ends_at: (usize, i64),
-        era: u64,
-    },
-    Surveyed(Surveyed),
-    Pages,
-    Nothing,
-}
-
-impl LoadJob {
-    /// The base offset of the segment that is to be mapped.
-    pub fn opens(&self) -> Option<i64> {
-        match self {
-            LoadJob::Open { base, .. } => Some(*base),
-            LoadJob::Wait | LoadJob::Populate { .. } | LoadJob::Survey { .. } => None,
-        }
-    }
-
-    /// # Errors
-    /// Whatever the file system reports; EFAULT for pages that the medium cannot read, `InvalidData` for
-    /// those that have other bytes than were written.
-    pub fn run(self) -> io::Result<Loaded> {
-        match self {
-            LoadJob::Wait => Ok(Loaded::Nothing),
-            LoadJob::Survey { dir, expected, era } => {
-                damage::load(&dir, expected, era).map(Loaded::Surveyed)
-            }
-            LoadJob::Populate { reader, range } => {
-                reader.populate(range.clone())?;
-                check_batches(&reader, range).map(|()| Loaded::Pages)
-            }
-            LoadJob::Open {
-                dir,
-                base,
-                size,
-                index_interval_bytes,
-                era,
-            } => {
-                let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
-                let reader = map::map_for_reading(&file, size)?;
-                let index = IndexBuilder::new(base, index_interval_bytes);
-                let (builder, good, ends_at) = open_index(&dir, index, &reader)?;
-                complete_index(&dir, &builder, good);
-                load_header(&reader, &mut 0, 0)?;
-                let first = Walk::new(&reader, 0, size).step();
-                Ok(Loaded::Segment {
-                    era,
-                    ends_at,
-                    first_timestamp: first.map_or(-1, |(_, header)| header.base_timestamp),
-                    view: SegmentView {
-                        base,
-                        reader,
-                        index: Arc::new(builder.index),
-                    },
-                    max_timestamp: builder.max_timestamp,
-                    modified_ms: modified_ms(&file)?,
-                })
-            }
-        }
-    }
-}
-
-/// What comes from the medium is checked when it comes: later reads find it in memory, unchanged. The
-/// first batch begins where `range` does; what of the last is cut off is not looked at.
-fn check_batches(reader: &MapReader, range: Range<usize>) -> io::Result<()> {
-    let mut walk = Walk::new(reader, range.start, range.end);
-    loop {
-        match walk.step() {
-            Err(BatchError::Truncated) => return Ok(()),
-            Ok((at, header)) if batch::crc_matches(reader.bytes(at..at + header.size())) => {}
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-}
-
-pub(super) fn modified_ms(file: &File) -> io::Result<i64> {
-    let modified = file.metadata()?.modified()?;
-    Ok(modified
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64))
 }
 
 /// Removes segments' files, the oldest first.

@@ -5,8 +5,8 @@ use super::Offsets;
 use super::ReadError;
 use super::Retention;
 use super::jobs::DeleteJob;
-use super::jobs::LoadJob;
 use super::jobs::SealJob;
+use super::load::LoadJob;
 use super::segment::SealedSegment;
 use std::io;
 

@@ -7,7 +7,7 @@
 use super::Log;
 use super::batch::{self, BatchHeader};
 use super::compact::Throttle;
-use super::jobs::LoadJob;
+use super::load::LoadJob;
 use super::segment::{self, Health};
 use crate::io::file;
 use std::io;

@@ -263,7 +263,7 @@ impl<'i> Driver<'i> {
     /// Kills the broker and starts it again, perhaps with another number of shards.
     fn restart(&mut self) {
         self.stop();
-        if self.disk.has_lost() {
+        if self.disk.has_failed() {
             // A sync failed: what it was to write is in nobody's promise.
             self.partitions.values_mut().for_each(Partition::lose_power);
         }
@@ -278,6 +278,7 @@ impl<'i> Driver<'i> {
 
     fn start(&mut self) {
         self.is_faulty = false;
+        self.disk.close_files();
         self.starts += 1;
         self.machine = start(&mut self.input, self.disk.root(), self.starts);
         self.clients = connect(&self.machine);

@@ -19,7 +19,7 @@ use millstream::kafka::{
 };
 use millstream::wire::Wire;
 
-use super::{TOPIC_ID, reply, text, versions};
+use super::{TOPIC_ID, api, reply, text, versions};
 
 const THROTTLE_MS: i32 = 250;
 
@@ -507,7 +507,8 @@ fn expected_supported_features(version: i16) -> Vec<av::SupportedFeatureKey> {
 
 #[test]
 fn an_api_versions_request_that_is_too_new_is_answered_in_version_0() {
-    let writer = api_versions::unsupported_version(5);
+    let mut writer = api(ApiKey::ApiVersions).reply(0, 5);
+    api_versions::Response::unsupported_version().encode(&mut writer, 0);
     let mut frame = Bytes::from(writer.finish().unwrap().to_vec());
     let header = frame.split_to(8);
     assert_eq!(header[4..], 5i32.to_be_bytes());

@@ -188,7 +188,7 @@ fn commit_until_killed(wire: &mut Wire, number: usize, acknowledged: &AtomicI64)
         let next = acknowledged.load(Ordering::SeqCst) + 1;
         let request = commit(&format!("g{number}"), "t", &[(0, next)]);
         let frame = frame(&request, OFFSET_COMMIT, next as i32);
-        if wire.stream.write_all(&frame).is_err() || wire.receive_frame().is_none() {
+        if wire.stream().write_all(&frame).is_err() || wire.receive_frame().is_none() {
             return;
         }
         acknowledged.store(next, Ordering::SeqCst);

@@ -34,6 +34,12 @@ struct State {
     dirty: BTreeMap<u64, BTreeSet<u64>>,
     /// Blocks whose last sync failed, and that were not written since.
     lost: BTreeMap<u64, BTreeSet<u64>>,
+    /// How often writing a file back failed.
+    errors: BTreeMap<u64, u64>,
+    /// How many of these each open file was told of, by its descriptor.
+    told: BTreeMap<i32, u64>,
+    /// A sync failed since the process that has files open began.
+    has_failed: bool,
 }
 
 /// What the kernel writes as a whole: a page.
@@ -89,9 +95,22 @@ impl Disk {
         }
     }
 
-    /// Whether a failed sync left bytes that only the kernel has.
-    pub fn has_lost(&self) -> bool {
-        self.synced.borrow().has_lost()
+    /// Whether the next sync of this open file, which was open all the time, tells of an error.
+    pub fn owes_error(&self, file: &File) -> bool {
+        self.synced.borrow().owes_error(file)
+    }
+
+    /// The process that had files open is gone.
+    pub fn close_files(&self) {
+        let mut state = self.synced.borrow_mut();
+        state.errors.clear();
+        state.told.clear();
+        state.has_failed = false;
+    }
+
+    /// Whether a sync failed: what it was to write may be with the kernel only, or gone.
+    pub fn has_failed(&self) -> bool {
+        self.synced.borrow().has_failed
     }
 
     /// Replaces all there is by what a power cut now could leave.
@@ -151,6 +170,11 @@ impl State {
             Event::Written(file, range) => self.written(file, range),
             Event::SyncFailed(file) => {
                 let inode = inode_of(file);
+                if !self.owes_error(file) {
+                    *self.errors.entry(inode).or_default() += 1;
+                }
+                self.told.insert(file.as_raw_fd(), self.errors[&inode]);
+                self.has_failed = true;
                 let dirty = self.dirty.remove(&inode).unwrap_or_default();
                 self.lost.entry(inode).or_default().extend(dirty);
             }
@@ -225,9 +249,10 @@ impl State {
         }
     }
 
-    /// Whether a failed sync left blocks that only the kernel has.
-    fn has_lost(&self) -> bool {
-        self.lost.values().any(|blocks| !blocks.is_empty())
+    /// The kernel tells an error once to each open file that was open when it happened.
+    fn owes_error(&self, file: &File) -> bool {
+        let errors = self.errors.get(&inode_of(file)).copied().unwrap_or(0);
+        self.told.get(&file.as_raw_fd()).copied().unwrap_or(0) < errors
     }
 
     /// All of the file is certain now, but for the blocks that a failed sync left out.
@@ -238,11 +263,9 @@ impl State {
         for block in self.lost.get(&inode).into_iter().flatten() {
             let start = (block * BLOCK_BYTES) as usize;
             let end = (start + BLOCK_BYTES as usize).min(content.len());
-            for at in start..end {
-                content[at] = before
-                    .and_then(|before| before.get(at))
-                    .copied()
-                    .unwrap_or(0);
+            for (at, byte) in content.iter_mut().enumerate().take(end).skip(start) {
+                let old = before.and_then(|before| before.get(at));
+                *byte = old.copied().unwrap_or(0);
             }
         }
         self.files.insert(inode, (file, content));

@@ -68,7 +68,8 @@ impl Driver {
             return;
         };
         if let Some(file) = running.unsynced.pop() {
-            if self.faulty && self.rng.one_in(40) {
+            let fails = self.faulty && self.rng.one_in(40);
+            if fails || self.disk.owes_error(&file) {
                 fault::inject(Op::Sync, 0, 5, false);
             }
             if let Err(error) = file::sync_data(&file) {

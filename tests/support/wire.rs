@@ -1,9 +1,9 @@
-//! A client that speaks the protocol frame by frame, with the `kafka-protocol` crate as its codec:
-//! it retries nothing and hides nothing.
+//! A client that speaks the protocol frame by frame, on the connection of [`millstream::client`] with the
+//! `kafka-protocol` crate as its codec: it retries nothing and hides nothing, and any error ends the test.
 
 use super::HANG;
 use super::batch::{self, Fetched};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
@@ -21,9 +21,8 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use std::collections::VecDeque;
-use std::io::{Read, Write};
+use kafka_protocol::protocol::{Request, StrBytes};
+use millstream::client::{self, Connection};
 use std::net::{SocketAddr, TcpStream};
 
 /// The version that each request is sent in where a test does not say otherwise.
@@ -32,24 +31,23 @@ pub const FETCH: i16 = 12;
 pub const LIST_OFFSETS: i16 = 10;
 pub const METADATA: i16 = 12;
 
-/// One connection.
+/// The id that requests have.
+const CLIENT_ID: &str = "test";
+
+/// One connection. Unlike the commands' it negotiates no versions: each call says which it wants.
 pub struct Wire {
-    pub stream: TcpStream,
-    next_correlation_id: i32,
-    unanswered: VecDeque<i32>,
+    connection: Connection,
 }
 
 impl Wire {
     pub fn connect(address: SocketAddr) -> Wire {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(HANG)).unwrap();
-        stream.set_write_timeout(Some(HANG)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Wire {
-            stream,
-            next_correlation_id: 1,
-            unanswered: VecDeque::new(),
-        }
+        let connection = Connection::connect(&address.to_string(), CLIENT_ID, HANG).unwrap();
+        Wire { connection }
+    }
+
+    /// The socket, for bytes that are no request.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        self.connection.stream()
     }
 
     /// Sends a request and reads its reply.
@@ -60,17 +58,12 @@ impl Wire {
 
     /// Sends a request; replies are read with [`Wire::receive`], in the same order.
     pub fn send<R: Request>(&mut self, request: &R, version: i16) {
-        let correlation_id = self.send_unanswered(request, version);
-        self.unanswered.push_back(correlation_id);
+        self.connection.send(request, version).unwrap();
     }
 
     /// Sends a request that has no reply.
-    pub fn send_unanswered<R: Request>(&mut self, request: &R, version: i16) -> i32 {
-        let correlation_id = self.next_correlation_id;
-        self.next_correlation_id += 1;
-        let frame = frame(request, version, correlation_id);
-        self.stream.write_all(&frame).unwrap();
-        correlation_id
+    pub fn send_unanswered<R: Request>(&mut self, request: &R, version: i16) {
+        self.connection.send_unanswered(request, version).unwrap();
     }
 
     pub fn receive<R: Request>(&mut self, version: i16) -> R::Response {
@@ -80,36 +73,12 @@ impl Wire {
 
     /// The next reply, or `None` when the broker has closed the connection.
     pub fn try_receive<R: Request>(&mut self, version: i16) -> Option<R::Response> {
-        let mut frame = self.receive_frame()?;
-        let header_version = R::Response::header_version(version);
-        let header = ResponseHeader::decode(&mut frame, header_version).unwrap();
-        let expected = self.unanswered.pop_front();
-        assert_eq!(Some(header.correlation_id), expected, "out of order");
-        let response = R::Response::decode(&mut frame, version).unwrap();
-        assert!(frame.is_empty(), "{} bytes left over", frame.len());
-        Some(response)
+        unless_closed(self.connection.receive::<R>(version))
     }
 
     /// The next frame without its size, or `None` when the broker has closed the connection.
     pub fn receive_frame(&mut self) -> Option<Bytes> {
-        let mut size = [0; 4];
-        if !self.read_whole(&mut size) {
-            return None;
-        }
-        let mut frame = vec![0; u32::from_be_bytes(size) as usize];
-        assert!(self.read_whole(&mut frame), "half a reply");
-        Some(frame.into())
-    }
-
-    /// False at the end of the stream; a hang is a failure.
-    fn read_whole(&mut self, to: &mut [u8]) -> bool {
-        use std::io::ErrorKind::{ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
-        match self.stream.read_exact(to) {
-            Ok(()) => true,
-            Err(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset) => false,
-            Err(error) if matches!(error.kind(), TimedOut | WouldBlock) => panic!("no reply"),
-            Err(error) => panic!("{error}"),
-        }
+        unless_closed(self.connection.receive_frame())
     }
 
     /// Whether the broker has closed the connection; waits until it has or has answered.
@@ -275,18 +244,25 @@ impl Wire {
     }
 }
 
+/// `None` when the broker has closed the connection between two frames. A hang is a failure, and so is
+/// half a frame.
+fn unless_closed<T>(received: client::Result<T>) -> Option<T> {
+    use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+    match received {
+        Ok(received) => Some(received),
+        Err(client::Error::Lost { why, .. })
+            if why.get_ref().is_none() && matches!(why.kind(), UnexpectedEof | ConnectionReset) =>
+        {
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// A whole request frame, its size included.
 pub fn frame<R: Request>(request: &R, version: i16, correlation_id: i32) -> Vec<u8> {
-    let mut body = BytesMut::new();
-    RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation_id)
-        .with_client_id(Some(text("test")))
-        .encode(&mut body, R::header_version(version))
-        .unwrap();
-    request.encode(&mut body, version).unwrap();
-    sized(&body)
+    let frame = client::encode_frame(request, version, correlation_id, CLIENT_ID);
+    frame.unwrap().to_vec()
 }
 
 /// `content` with its size before it.

@@ -5,8 +5,8 @@ pub struct Source {
     /// The code with comments and the contents of strings and characters blanked out; as long as
     /// the file, with its line ends in place.
     pub code: String,
-    /// What stood in strings, without quotes and with escapes as written.
-    pub strings: Vec<String>,
+    /// Where strings begin, and what is in them: without quotes, with escapes as written.
+    pub strings: Vec<(usize, String)>,
 }
 
 impl Source {
@@ -200,7 +200,7 @@ fn is_word(c: char) -> bool {
 struct Cutter<'a> {
     rest: &'a str,
     code: String,
-    strings: Vec<String>,
+    strings: Vec<(usize, String)>,
 }
 
 impl Cutter<'_> {
@@ -237,7 +237,8 @@ impl Cutter<'_> {
             end += usize::from(is_escape);
             end += self.rest[end..].chars().next().map_or(0, char::len_utf8);
         }
-        self.strings.push(self.rest[open..end].to_owned());
+        self.strings
+            .push((self.code.len(), self.rest[open..end].to_owned()));
         self.blank((end + close.len()).min(self.rest.len()));
     }
 }

@@ -199,7 +199,11 @@ fn what_cannot_be_mended_is_refused_or_left_and_told() {
             .unwrap()
             .contains("format 2")
     );
-    fs::write(data.path("format"), "version = 1\n").unwrap();
+    fs::write(
+        data.path("format"),
+        r#"{"version":1,"cluster_id":"176f0c289ba24400ab0d30"}"#,
+    )
+    .unwrap();
     data.change(&data.path("catalog.log"), |bytes| bytes[30] ^= 1);
     let damaged = data.run(&["verify", "--repair", "."]);
     assert_eq!(damaged.status.code(), Some(1));

@@ -12,13 +12,13 @@ use crate::engine::producers::{Producer, Producers};
 use crate::io::file;
 use crate::log::checkpoint::{self, Checkpoint};
 use crate::log::index::{ENTRY_BYTES, Entry};
-use crate::log::jobs::INDEX_FILE_BYTES_MAX;
+use crate::log::index_file;
 use crate::log::scan::is_zero;
 use crate::log::segment;
 
 /// Prints the entries of a segment's index.
 pub fn index(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
-    let content = read(path, INDEX_FILE_BYTES_MAX)?;
+    let content = read(path, index_file::FILE_BYTES_MAX)?;
     let base = segment::base_of(path, "index").ok_or_else(|| {
         anyhow!(
             "{}: an index's checksums hold only under its own name, 20 digits and .index",

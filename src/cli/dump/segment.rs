@@ -6,8 +6,8 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::{Dump, readable, time};
-use crate::cli::records::UNPACKED_BYTES_MAX;
 use crate::cli::render::put_record;
+use crate::client::records::UNPACKED_BYTES_MAX;
 use crate::log::batch::BatchHeader;
 use crate::log::records::{Record, Records};
 use crate::log::scan::{Found, Scan, Step};

@@ -23,8 +23,8 @@ use kafka_protocol::messages::{
 };
 
 use super::TopicPartition;
-use crate::cli::client::{self, Client, Connection, text, topic_name};
-use crate::cli::words::kafka_error;
+use crate::client::codes::kafka_error;
+use crate::client::{self, Client, Connection, text, topic_name};
 
 const ATTEMPTS_MAX: u32 = 10;
 const BACKOFF: Duration = Duration::from_millis(200);

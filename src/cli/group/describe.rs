@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::lag::{self, Bounds};
 use super::{TopicPartition, committed, coordinator, no_group};
-use crate::cli::client::{BrokerArgs, Client, Topic};
+use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::{Output, all_or_nothing_failed};
 use crate::cli::table::{Align, Table};
-use crate::cli::words::{self, kafka_error};
+use crate::cli::words;
+use crate::client::codes::kafka_error;
+use crate::client::{Client, Topic};
 use crate::coordinator::groups::lag::{age_seconds, records_behind};
 use crate::io::clock;
 use crate::kafka::consumer_protocol::{self, decode_assignment};
@@ -73,7 +75,7 @@ struct Row {
 
 /// Describes groups.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let mut descriptions = Vec::new();
     let mut failures = Vec::new();
     for group in &args.groups {

@@ -7,10 +7,10 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
 use super::TopicPartition;
-use crate::cli::client::{Client, Topic, check, topic_name};
-use crate::cli::offsets::{self, EARLIEST, LATEST};
-use crate::cli::records::Batch;
-use crate::cli::words::kafka_error;
+use crate::client::codes::kafka_error;
+use crate::client::offsets::{self, EARLIEST, LATEST};
+use crate::client::records::Batch;
+use crate::client::{Client, Topic, check, topic_name};
 
 /// From the next version on, Fetch names topics by their ids.
 const FETCH_VERSION_BY_NAME_MAX: i16 = 12;

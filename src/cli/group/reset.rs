@@ -8,12 +8,14 @@ use serde::Serialize;
 
 use super::lag::{self, Bounds};
 use super::{EMPTY, Selection, TopicPartition, committed, coordinator, in_use};
-use crate::cli::client::{BrokerArgs, Client, Topic};
-use crate::cli::offsets;
+use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::{self, Output, all_or_nothing_failed};
 use crate::cli::position::Start;
 use crate::cli::table::{Align, Table};
-use crate::cli::words::{self, kafka_error};
+use crate::cli::words;
+use crate::client::codes::kafka_error;
+use crate::client::offsets;
+use crate::client::{Client, Topic};
 
 /// `millstream group reset-offsets …`
 #[derive(Debug, clap::Args)]
@@ -80,7 +82,7 @@ struct Move {
 
 /// Shows or makes the moves.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let mut client = Client::connect(&args.broker)?;
+    let mut client = Client::connect(&args.broker.bootstrap)?;
     let group = &args.group;
     let exists = require_empty(&mut client, group)?;
     let committed = committed(&mut client, group)?;

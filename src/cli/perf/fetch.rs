@@ -228,8 +228,8 @@ async fn read_exactly(
 #[cfg(test)]
 mod tests {
     use super::batches;
-    use crate::cli::compress::Codec;
     use crate::cli::perf::frames::Load;
+    use crate::log::batch::Codec;
 
     #[test]
     fn whole_batches_are_counted_and_half_ones_left() {

@@ -6,9 +6,8 @@
 use anyhow::{Context, bail};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::cli::compress::Codec;
-use crate::cli::records::{self, NewRecord, Producer};
-use crate::log::batch::HEADER_BYTES;
+use crate::client::records::{self, NewRecord, Producer};
+use crate::log::batch::{Codec, HEADER_BYTES};
 
 use super::plan::{Acks, Consumers};
 
@@ -170,7 +169,7 @@ pub fn fetched(mut reply: &[u8], mut each: impl FnMut(Fetched<'_>)) -> anyhow::R
     if error != 0 {
         bail!(
             "the broker refused a fetch: {}",
-            crate::cli::words::kafka_error(error)
+            crate::client::codes::kafka_error(error)
         );
     }
     reply.advance(4); // session_id
@@ -232,8 +231,8 @@ fn skip_string(reply: &mut &[u8]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{Fetched, Load, fetch, fetched, produce_head, produced, set_correlation_id};
-    use crate::cli::compress::Codec;
     use crate::cli::perf::plan::{Acks, Consumers};
+    use crate::log::batch::Codec;
     use bytes::{Bytes, BytesMut};
     use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
     use kafka_protocol::messages::produce_response::{

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use clap::builder::RangedI64ValueParser;
 
-use crate::cli::client::{Client, Topic};
 use crate::cli::compress::Codec;
-use crate::cli::offsets::{self, EARLIEST, LATEST};
 use crate::cli::{topic, words};
+use crate::client::offsets::{self, EARLIEST, LATEST};
+use crate::client::{Client, Topic};
+use crate::log::batch;
 
 const LEADERS_WAIT: Duration = Duration::from_secs(30);
 const LEADERS_PAUSE: Duration = Duration::from_millis(50);
@@ -97,7 +98,7 @@ pub struct Producers {
     pub in_flight: usize,
     pub connections: u32,
     pub acks: Acks,
-    pub codec: Codec,
+    pub codec: batch::Codec,
     /// Records a second over all connections.
     pub rate: Option<f64>,
 }
@@ -116,7 +117,7 @@ impl Producers {
             in_flight: 1,
             connections,
             acks,
-            codec: Codec::None,
+            codec: batch::Codec::None,
             rate,
         }
     }
@@ -198,7 +199,7 @@ impl std::convert::From<LoadArgs> for Producers {
             in_flight: args.in_flight as usize,
             connections: args.connections,
             acks: args.acks,
-            codec: args.codec,
+            codec: args.codec.into(),
             rate: args.rate,
         }
     }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::output::Output;
 use crate::cli::table::{Align, Table};
 use crate::cli::words;
+use crate::client::codes;
 
 use super::plan::Plan;
 use super::tally::{Flow, Tally};
@@ -59,7 +60,7 @@ impl Report<'_> {
             out.line(&format!(
                 "{}: {}",
                 words::count(count, "failure"),
-                words::kafka_error(code)
+                codes::kafka_error(code)
             ))?;
         }
         let histograms = self.tally.histograms();

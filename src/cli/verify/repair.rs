@@ -2,13 +2,13 @@
 
 use super::{Args, progress_bar};
 use crate::cli::output::Output;
+use crate::engine::data_dir::{DataDirError, FORMAT_VERSION, LOCK_FILE, read_format};
 use crate::engine::repair;
 use crate::engine::verify::{is_data_dir, plan};
 use crate::io::{clock, file};
 use crate::log::repair::Mended;
-use crate::server::{FORMAT_FILE, FORMAT_VERSION, LOCK_FILE};
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 
 /// Refuses what cannot be mended, and makes sure that there is a lock to take.
@@ -22,23 +22,16 @@ pub fn prepare(args: &Args) -> anyhow::Result<()> {
             data_dir.display()
         );
     }
-    check_format(data_dir)?;
+    // What a newer version wrote may mean something else than it would here.
+    if let Err(DataDirError::NewerFormat { found, .. }) = read_format(data_dir) {
+        bail!(
+            "the data directory {} has format {found}; this version mends up to {FORMAT_VERSION}",
+            data_dir.display()
+        );
+    }
     let lock = data_dir.join(LOCK_FILE);
     file::open(&lock, true).with_context(|| format!("cannot open {}", lock.display()))?;
     Ok(())
-}
-
-/// What a newer version wrote may mean something else than it would here.
-fn check_format(data_dir: &Path) -> anyhow::Result<()> {
-    let content = std::fs::read(data_dir.join(FORMAT_FILE)).unwrap_or_default();
-    let format: Value = serde_json::from_slice(&content).unwrap_or_default();
-    match format["version"].as_u64() {
-        Some(found) if found > u64::from(FORMAT_VERSION) => bail!(
-            "the data directory {} has format {found}; this version mends up to {FORMAT_VERSION}",
-            data_dir.display()
-        ),
-        _ => Ok(()),
-    }
 }
 
 /// Mends a data directory whose lock is held.

@@ -527,8 +527,8 @@ impl Change<'_> {
         Ok(applied?)
     }
 
-    /// Writes the catalog's file in its shortest form, so that topics that come and go do not make it grow
-    /// without end. When that fails, the next change tries again.
+    /// Rewrites the catalog's file with the entries that are in force, so that it does not grow for ever.
+    /// If that fails, the next change tries again.
     async fn rewrite(&self) {
         let log = Arc::clone(&self.admin.log);
         let entries = self.engine.with_catalog(|catalog| catalog.entries());
@@ -539,7 +539,7 @@ impl Change<'_> {
         if let Err(error) = rewritten.await {
             static LINE: Seldom = Seldom::new(seldom::WHILE_FULL);
             if let Some(kept_back) = LINE.turn() {
-                tracing::error!(%error, kept_back, "the catalog cannot be rewritten");
+                tracing::error!(%error, kept_back, "the catalog's file cannot be shortened; the next change tries again");
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::engine::fetch;
 use crate::engine::partition::{Cleaning, Partition};
-use crate::engine::stats::CompactionStats;
+use crate::engine::stats::{self, ShardReport};
 use crate::engine::{Engine, SharedPartition};
 use crate::io::clock;
 use crate::io::worker::Worker;
@@ -53,10 +53,10 @@ impl Cleaner {
 
 impl Partition {
     /// Adds what of this partition waits to be compacted.
-    pub fn report_compaction(&self, report: &mut CompactionStats) {
-        report.debt_bytes += self.log.compaction_debt().dirty_bytes;
+    pub fn report_compaction(&self, report: &mut ShardReport) {
+        report.compaction_debt_bytes += self.log.compaction_debt().dirty_bytes;
         let has_failed = self.cleaning.failures > 0 || self.log.is_compaction_stuck();
-        report.failed_partitions += u64::from(has_failed);
+        report.compaction_failed_partitions += u64::from(has_failed);
     }
 }
 
@@ -187,15 +187,15 @@ impl Compactor {
         result: &Result<(), CompactError>,
     ) {
         let report = job.report();
-        {
-            let mut stats = self.engine.stats.compaction.borrow_mut();
-            stats.read_bytes += report.read_bytes;
-            stats.written_bytes += report.written_bytes;
-            stats.dropped_records += report.dropped_records;
-            stats.last_duration_ms = started.elapsed().as_millis() as u64;
-            stats.last_run_ms = clock::now_ms() as u64;
-            stats.runs += u64::from(result.is_ok());
-        }
+        let counters = &self.engine.stats;
+        stats::add(&counters.compaction_read_bytes, report.read_bytes);
+        stats::add(&counters.compaction_written_bytes, report.written_bytes);
+        stats::add(&counters.compaction_dropped_records, report.dropped_records);
+        stats::add(&counters.compaction_runs, u64::from(result.is_ok()));
+        let duration_ms = started.elapsed().as_millis() as u64;
+        counters.compaction_last_duration_ms.set(duration_ms);
+        let now_ms = clock::now_ms() as u64;
+        counters.compaction_last_run_ms.set(now_ms);
         let dir = partition.borrow().log.dir().to_owned();
         match result {
             Ok(()) => {
@@ -229,7 +229,7 @@ impl Compactor {
     }
 
     fn note_failure(&self, partition: &SharedPartition) {
-        self.engine.stats.compaction.borrow_mut().errors += 1;
+        stats::add(&self.engine.stats.compaction_errors, 1);
         let cleaning = &mut partition.borrow_mut().cleaning;
         let rest_ms = (self.engine.config.log_cleaner_backoff_ms as i64)
             .saturating_mul(1 << cleaning.failures.min(20))

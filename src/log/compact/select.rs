@@ -4,7 +4,7 @@ use super::swap::{SwapError, SwapJob};
 use super::throttle::Throttle;
 use super::{CompactError, CompactJob, CompactLimits, CompactReport, CompactionConfig, Place};
 use crate::log::Log;
-use crate::log::jobs::LoadJob;
+use crate::log::load::LoadJob;
 use crate::log::segment::{Health, SealedSegment};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;

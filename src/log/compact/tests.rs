@@ -501,7 +501,7 @@ fn while_a_swap_is_under_way_nothing_is_loaded_from_files_that_may_be_either() {
     let Ok(Read::Load(wait)) = at.log.read(0, 1, true, true, 0) else {
         panic!("it is not loaded");
     };
-    assert!(matches!(wait, crate::log::jobs::LoadJob::Wait));
+    assert!(matches!(wait, crate::log::load::LoadJob::Wait));
     let result = swap.run();
     at.log.load_done(wait.run().unwrap(), 0);
     at.log.swap_done(&swap, &result);

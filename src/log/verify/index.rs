@@ -4,7 +4,7 @@ use super::finding::{Fault, Finding};
 use crate::io::file;
 use crate::log::batch::BatchHeader;
 use crate::log::index::{ENTRY_BYTES, Entry};
-use crate::log::jobs::INDEX_FILE_BYTES_MAX;
+use crate::log::index_file;
 use crate::log::scan::is_zero;
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ impl IndexCheck {
 
     pub fn read(path: PathBuf, base: i64, must_be_there: bool) -> IndexCheck {
         let mut check = IndexCheck::without(path, base);
-        match file::read(&check.path, INDEX_FILE_BYTES_MAX) {
+        match file::read(&check.path, index_file::FILE_BYTES_MAX) {
             Err(error) => check.find(None, None, Fault::Unreadable(error.to_string())),
             Ok(Some(content)) => check.decode(&content),
             Ok(None) if must_be_there => check.find(None, None, Fault::IndexMissing),

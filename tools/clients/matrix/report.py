@@ -24,6 +24,23 @@ def print_matrix(results):
         print(f"{title(result):{width}}  " + " ".join(mark(result, name) for name in CAPABILITIES))
 
 
+def tally(results):
+    """One line on all of them."""
+    ran = [result for result in results if not getattr(result, "not_installed", "")]
+    states = [cell.state for result in ran if not result.manifest.is_suite for cell in result.cells.values()]
+    cases = [case for result in ran if result.manifest.is_suite for case in result.cases]
+    words = [f"{len(ran)} of {len(results)} clients and suites ran"]
+    if states:
+        words.append(
+            f"{states.count('ok')} capabilities ok, {states.count('failed')} failed, "
+            f"{states.count('cannot')} that a library does not have"
+        )
+    if cases:
+        good = sum(case.result == "pass" for case in cases)
+        words.append(f"{good} cases pass, {sum(case.is_wrong() for case in cases)} not as expected")
+    return ", ".join(words)
+
+
 def title(result):
     return f"{result.manifest.title} {result.version or '(not installed)'}"
 

@@ -3,12 +3,14 @@
     python3 -m unittest discover -t tools/clients -s tools/clients/matrix
 """
 
+import types
 import unittest
 from unittest import mock
 
-from . import checks, group
+from . import checks, group, report
+from .checks import Cell, Result
 from .program import Failed, Unsupported
-from .suites import Case
+from .suites import Case, SuiteResult
 
 
 class Client:
@@ -224,6 +226,17 @@ class Suites(unittest.TestCase):
         self.assertFalse(Case("a", "fail", expected=True).is_wrong())
         self.assertTrue(Case("a", "pass", expected=True).is_wrong())
         self.assertFalse(Case("a", "skip").is_wrong())
+
+
+class TheLastLine(unittest.TestCase):
+    def test_it_counts_clients_and_suites(self):
+        client, suite = (types.SimpleNamespace(is_suite=is_suite) for is_suite in (False, True))
+        cells = {"create": Cell("ok"), "lag": Cell("cannot", "no such thing"), "group": Cell("failed", "lost")}
+        cases = [Case("a", "pass"), Case("b", "fail", expected=True), Case("c", "fail")]
+        results = [Result(client, cells=cells), checks.not_installed(client, "no go"), SuiteResult(suite, cases=cases)]
+        words = "2 of 3 clients and suites ran, 1 capabilities ok, 1 failed, 1 that a library does not have"
+        self.assertEqual(report.tally(results), f"{words}, 1 cases pass, 1 not as expected")
+        self.assertEqual(report.tally(results[1:2]), "0 of 1 clients and suites ran")
 
 
 if __name__ == "__main__":

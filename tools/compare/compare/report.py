@@ -1,11 +1,6 @@
-"""The figures as JSON, as tables for people, and as the generated parts of docs/performance.md."""
+"""The figures as JSON, and as tables for people."""
 
 import dataclasses
-import json
-import re
-import subprocess
-
-from . import venv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +70,7 @@ def text(document):
 
 
 def scenario(entry):
-    """Markdown: the values, their ratios, the aims, what has to be known."""
+    """Markdown: the values, their ratios, the aims, and remarks."""
     rows = entry["rows"]
     if rows:
         names = columns(entry)
@@ -178,68 +173,3 @@ def table(head, rows):
     yield "|---" + "|---:" * (len(head) - 1) + "|"
     for row in rows:
         yield "| " + " | ".join(row) + " |"
-
-
-# ---- what is written ----
-
-
-def write(document, docs, root, say):
-    """docs/performance/figures.json, the tables of docs/performance.md, the plots. Scenarios that were
-    not run keep what they had."""
-    folder = docs / "performance"
-    folder.mkdir(exist_ok=True)
-    path = folder / "figures.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        document = {**document, "scenarios": ordered({**before["scenarios"], **document["scenarios"]})}
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    try:
-        plot(path, folder, root)
-    except (venv.Missing, subprocess.SubprocessError) as error:
-        say(f"no plots: {error}")
-    page = docs / "performance.md"
-    page.write_text(filled(page.read_text(), generated(document, folder)))
-
-
-def ordered(scenarios):
-    return dict(sorted(scenarios.items(), key=lambda item: int(re.sub(r"\D", "", item[0]) or 0)))
-
-
-def generated(document, folder):
-    """The text of each marker of the page."""
-    blocks = {name: "\n".join(with_plot(name, entry, folder)) for name, entry in document["scenarios"].items()}
-    blocks["machine"] = "\n".join(table(["", ""], [[*pair] for pair in document["machine"].items()]))
-    blocks["aims"] = "\n".join(overview(document))
-    return blocks
-
-
-def with_plot(name, entry, folder):
-    plot = folder / f"{name.lower()}.svg"
-    if plot.exists():
-        yield from [f"![{name}]({folder.name}/{plot.name})", ""]
-    yield from scenario(entry)
-
-
-def overview(document):
-    rows = [
-        [name, *aim_row(aim)] for name, entry in document["scenarios"].items() for aim in entry["aims"]
-    ]
-    yield from table(["", "aim", "found", ""], rows)
-
-
-def filled(page, blocks):
-    """The page with the blocks between its markers; text outside of them stays."""
-
-    def fill(found):
-        name = found.group(1)
-        body = blocks.get(name, found.group(2).strip())
-        return f"<!-- generated: {name} -->\n{body}\n<!-- end -->"
-
-    return re.sub(r"<!-- generated: (\S+) -->\n(.*?)<!-- end -->", fill, page, flags=re.DOTALL)
-
-
-def plot(figures, folder, root):
-    words = [venv.python(root), root / "tools" / "compare" / "plot.py", figures, folder]
-    subprocess.run([str(word) for word in words], check=True, timeout=300)
-
-

@@ -8,9 +8,13 @@ import struct
 import tempfile
 import unittest
 
-from . import bench, brokers, clients, figures, measure, machine, report, results, wire, workload
+from . import bench, brokers, clients, figures, measure, machine, pages, report, results, wire, workload
 
-WORKLOAD = pathlib.Path(__file__).resolve().parent.parent / "workload.toml"
+HERE = pathlib.Path(__file__).resolve().parent
+WORKLOAD = HERE.parent / "workload.toml"
+DOCS = HERE.parent.parent.parent / "docs"
+# An overview is read in one sitting.
+OVERVIEW_LINES_MAX = 160
 
 
 def scenario(**changes):
@@ -226,11 +230,57 @@ class TheReport(unittest.TestCase):
         for words in ("| Ours | 300.0 |", "| Ours | 3.00 / – |", "**missed**", "factor of 2.00", "no such file", "instead of 20"):
             self.assertIn(words, page)
 
+
+class ThePages(unittest.TestCase):
+    def document(self):
+        entry = TheReport().entry() | {"about": "Is it fast?", "rival": "kafka"}
+        return {"machine": {"cores": "2"}, "run": {}, "scenarios": {"S1": entry}}
+
+    def test_a_scenario_has_a_page_and_its_first_aims_figure_in_the_overview(self):
+        with tempfile.TemporaryDirectory() as folder:
+            docs = pathlib.Path(folder)
+            (docs / "performance").mkdir()
+            (docs / "performance" / "s1.svg").touch()
+            (docs / "performance.md").write_text("by hand\n<!-- generated: scenarios -->\n<!-- end -->\n")
+            words = scenario(title="ingest", about="Is it\nfast?")
+            found = pages.pages(self.document(), [words], docs)
+        self.assertEqual(set(found), {docs / "performance.md", docs / "performance" / "s1.md"})
+        page = found[docs / "performance" / "s1.md"]
+        for part in ("# S1: ingest\n", "\nIs it fast?\n", "![S1](s1.svg)", "(../performance.md)", "| Ours | 300.0 |"):
+            self.assertIn(part, page)
+        self.assertIn("by hand\n", found[docs / "performance.md"])
+
+    def test_the_overview_compares_the_last_part_with_the_rivals(self):
+        rows = [("millstream-fsync", "one", 1e6), ("millstream-fsync", "many", 2e6), ("kafka", "one", 3e6), ("kafka", "many", 4e6)]
+        rows = [{"broker": broker, "part": part, "metrics": {"bytes_per_second": value}} for broker, part, value in rows]
+        entry = {"title": "t", "aims": [{"metric": "bytes_per_second"}], "rows": rows, "rival": "kafka"}
+        line = pages.headline("S7", entry | {"brokers": {"kafka": "Kafka, flush.messages=1"}})
+        self.assertEqual(line, ["[S7: t (many)](performance/s7.md)", "throughput, MB/s", "2.0", "4.0 (flush.messages=1)"])
+        without = pages.headline("S7", entry | {"brokers": {}, "rows": rows[:2]})
+        self.assertEqual(without[2:], ["2.0", "–"])
+
+    def test_scenarios_that_were_not_run_keep_their_figures(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "figures.json"
+            path.write_text('{"scenarios": {"S10": {"title": "ten"}, "S2": {"title": "old"}}}')
+            merged = pages.merged({"scenarios": {"S2": {"title": "new"}}}, path)
+        self.assertEqual(list(merged["scenarios"]), ["S2", "S10"])
+        self.assertEqual(merged["scenarios"]["S2"]["title"], "new")
+
+    def test_the_pages_are_what_the_figures_and_the_workload_make(self):
+        scenarios = workload.load(WORKLOAD).scenarios
+        for page, text in pages.pages(pages.read(DOCS), scenarios, DOCS).items():
+            self.assertEqual(page.read_text(), text, f"{page} is stale: tools/compare/run --pages")
+
+    def test_the_overview_is_one_page(self):
+        lines = (DOCS / "performance.md").read_text().splitlines()
+        self.assertLessEqual(len(lines), OVERVIEW_LINES_MAX)
+
     def test_only_text_between_markers_is_replaced(self):
         page = "by hand\n<!-- generated: S1 -->\nold\n<!-- end -->\nrest\n<!-- generated: S2 -->\nkept\n<!-- end -->\n"
-        filled = report.filled(page, {"S1": "new"})
+        filled = pages.filled(page, {"S1": "new"})
         self.assertEqual(filled, page.replace("old", "new"))
-        self.assertEqual(report.filled(filled, {"S1": "new"}), filled)
+        self.assertEqual(pages.filled(filled, {"S1": "new"}), filled)
 
 
 if __name__ == "__main__":

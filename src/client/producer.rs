@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
 use bytes::Bytes;
-use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 
-use crate::cli::client::{self, Client, Connection, REQUEST_TIMEOUT_MS, Topic, topic_name};
-use crate::cli::compress::Codec;
-use crate::cli::offsets::by_leader;
-use crate::cli::records::{self, Header, NewRecord};
-use crate::cli::words;
+use super::codes::{is_retriable, kafka_error_with};
+use super::offsets::by_leader;
+use super::records::{self, Header, NewRecord};
+use super::{Client, Connection, Error, REQUEST_TIMEOUT_MS, Result, Topic, topic_name};
+use crate::log::batch::Codec;
 
 /// What may wait in memory, in bytes, before everything is sent.
 const PENDING_BYTES_MAX: usize = 32 << 20;
@@ -125,7 +123,7 @@ enum Outcome {
 
 impl Producer {
     /// Finds (or has the broker create) the topic, and gets a producer id if `acks` is all.
-    pub fn open(mut client: Client, topic: &str, settings: Settings) -> anyhow::Result<Producer> {
+    pub fn open(mut client: Client, topic: &str, settings: Settings) -> Result<Producer> {
         let topic = await_topic(&mut client, topic, settings.timeout.min(CREATION_WAIT))?;
         let identity = match settings.acks {
             Acks::All => identify(&mut client, settings.timeout)?,
@@ -177,7 +175,7 @@ impl Producer {
     }
 
     /// Sends everything gathered and waits until the broker has acknowledged it.
-    pub fn flush(&mut self) -> anyhow::Result<()> {
+    pub fn flush(&mut self) -> Result<()> {
         self.pending_bytes = 0;
         let mut queues = Queues::new();
         for (partition, mut batch) in std::mem::take(&mut self.pending) {
@@ -189,14 +187,14 @@ impl Producer {
     }
 
     /// Flushes. With [`Acks::None`], also makes sure that the broker has read all that was sent.
-    pub fn finish(&mut self) -> anyhow::Result<()> {
+    pub fn finish(&mut self) -> Result<()> {
         self.flush()?;
         if self.settings.acks != Acks::None {
             return Ok(());
         }
         for leader in std::mem::take(&mut self.leaders_used) {
             let confirmed = self.client.broker(leader).and_then(Connection::round_trip);
-            confirmed.context("records may be missing, as acks=0 allows")?;
+            confirmed.map_err(|error| Error::Unconfirmed(Box::new(error)))?;
         }
         Ok(())
     }
@@ -211,7 +209,7 @@ impl Producer {
         base
     }
 
-    fn encode(&self, batch: &mut Batch) -> anyhow::Result<()> {
+    fn encode(&self, batch: &mut Batch) -> Result<()> {
         let producer = match &self.identity {
             None => records::Producer::NONE,
             Some(Identity { id, epoch, .. }) => records::Producer {
@@ -221,12 +219,12 @@ impl Producer {
             },
         };
         let Settings { headers, codec, .. } = &self.settings;
-        batch.encoded = records::encode(&batch.records, headers, producer, *codec)
-            .with_context(|| format!("cannot compress with {codec:?}"))?;
+        let encoded = records::encode(&batch.records, headers, producer, *codec);
+        batch.encoded = encoded.map_err(|why| Error::Compress { codec: *codec, why })?;
         Ok(())
     }
 
-    fn deliver(&mut self, mut queues: Queues) -> anyhow::Result<()> {
+    fn deliver(&mut self, mut queues: Queues) -> Result<()> {
         let mut deadline = Instant::now() + self.settings.timeout;
         let mut backoff = BACKOFF_MIN;
         while !queues.is_empty() {
@@ -238,8 +236,8 @@ impl Producer {
                 (deadline, backoff) = (Instant::now() + self.settings.timeout, BACKOFF_MIN);
             }
             if Instant::now() + backoff > deadline {
-                let tried = self.settings.timeout.as_millis();
-                bail!("given up after {tried} ms (--timeout-ms): {trouble}");
+                let tried_ms = self.settings.timeout.as_millis();
+                return Err(Error::GivenUp { tried_ms, trouble });
             }
             sleep(backoff);
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -250,7 +248,7 @@ impl Producer {
 
     /// Sends the first batch of every queue once. Returns what stands in the way of one of them, if
     /// another attempt may help.
-    fn attempt(&mut self, queues: &mut Queues) -> anyhow::Result<Option<String>> {
+    fn attempt(&mut self, queues: &mut Queues) -> Result<Option<String>> {
         let mut trouble = None;
         for (leader, partitions) in by_leader(&self.topic, queues.keys().copied()) {
             let outcomes = match leader {
@@ -269,14 +267,14 @@ impl Producer {
         leader: i32,
         partitions: &[i32],
         queues: &Queues,
-    ) -> anyhow::Result<Vec<(i32, Outcome)>> {
+    ) -> Result<Vec<(i32, Outcome)>> {
         match self.exchange(leader, partitions, queues) {
             Ok(replies) => Ok(partitions
                 .iter()
                 .map(|&p| (p, outcome_of(p, &replies)))
                 .collect()),
             Err(error) if error.is_connection() => Ok(all_passing(partitions, &error.to_string())),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -286,7 +284,7 @@ impl Producer {
         leader: i32,
         partitions: &[i32],
         queues: &Queues,
-    ) -> client::Result<Vec<PartitionProduceResponse>> {
+    ) -> Result<Vec<PartitionProduceResponse>> {
         let connection = self.client.broker(leader)?;
         let version = connection.version::<ProduceRequest>(PRODUCE_VERSION_MAX)?;
         let batch_of = |&partition: &i32| {
@@ -323,18 +321,19 @@ impl Producer {
         partition: i32,
         outcome: Outcome,
         queues: &mut Queues,
-    ) -> anyhow::Result<Option<String>> {
+    ) -> Result<Option<String>> {
         let Some(queue) = queues.get_mut(&partition) else {
             return Ok(None);
         };
         match outcome {
             Outcome::Passing(why) => return Ok(Some(why)),
             Outcome::Fatal(why) => {
-                let lines = queue.front().map(Batch::lines).unwrap_or_default();
-                bail!(
-                    "{lines} cannot be written to {} partition {partition}: {why}",
-                    self.topic.name
-                );
+                return Err(Error::Refused {
+                    records: queue.front().map(Batch::lines).unwrap_or_default(),
+                    topic: self.topic.name.clone(),
+                    partition,
+                    why,
+                });
             }
             Outcome::Done => {
                 let batch = queue.pop_front().unwrap_or_default();
@@ -356,15 +355,14 @@ impl Producer {
     }
 
     /// Splits a batch that the broker found too large. Fails on a single record.
-    fn halves(&self, mut first: Batch) -> anyhow::Result<[Batch; 2]> {
+    fn halves(&self, mut first: Batch) -> Result<[Batch; 2]> {
         let middle = first.records.len() / 2;
         if middle == 0 {
-            bail!(
-                "{} has {}, which is more than the broker takes for topic {} (its max.message.bytes)",
-                first.lines(),
-                words::size(first.payload_bytes()),
-                self.topic.name
-            );
+            return Err(Error::TooLarge {
+                record: first.lines(),
+                bytes: first.payload_bytes(),
+                topic: self.topic.name.clone(),
+            });
         }
         let mut second = Batch {
             records: first.records.split_off(middle),
@@ -386,7 +384,7 @@ impl Producer {
     }
 
     /// Looks for new leaders. A broker that cannot be reached now is left to the next attempt.
-    fn refresh_topic(&mut self) -> anyhow::Result<()> {
+    fn refresh_topic(&mut self) -> Result<()> {
         let name = self.topic.name.clone();
         match self.client.metadata(Some(&[&name]), false) {
             Ok(mut topics) => {
@@ -396,7 +394,7 @@ impl Producer {
                 Ok(())
             }
             Err(error) if error.is_connection() => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -442,31 +440,31 @@ impl Acks {
 }
 
 /// Waits for `name` to be usable; a broker that creates topics on first use does so now.
-fn await_topic(client: &mut Client, name: &str, wait: Duration) -> anyhow::Result<Topic> {
+fn await_topic(client: &mut Client, name: &str, wait: Duration) -> Result<Topic> {
     let deadline = Instant::now() + wait;
     loop {
         let topic = client.metadata(Some(&[name]), true)?.pop();
         let usable = client.usable(name, topic);
         match usable {
             Ok(topic) if !topic.partitions.is_empty() => return Ok(topic),
-            Err(error) if !is_passing_topic_error(&error) => return Err(error.into()),
-            Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Ok(_) if Instant::now() > deadline => bail!("topic {name} has no partitions"),
+            Err(error) if !is_passing_topic_error(&error) => return Err(error),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Ok(_) if Instant::now() > deadline => return Err(Error::NoPartitions(name.to_owned())),
             _ => sleep(BACKOFF_MIN),
         }
     }
 }
 
-fn is_passing_topic_error(error: &client::Error) -> bool {
+fn is_passing_topic_error(error: &Error) -> bool {
     match error {
-        client::Error::NoTopic { .. } => true,
-        client::Error::Topic { code, .. } => is_retriable(*code),
+        Error::NoTopic { .. } => true,
+        Error::Topic { code, .. } => is_retriable(*code),
         _ => false,
     }
 }
 
 /// Gets a producer id; None from a broker too old to have them.
-fn identify(client: &mut Client, timeout: Duration) -> anyhow::Result<Option<Identity>> {
+fn identify(client: &mut Client, timeout: Duration) -> Result<Option<Identity>> {
     let deadline = Instant::now() + timeout;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
@@ -487,10 +485,7 @@ fn identify(client: &mut Client, timeout: Duration) -> anyhow::Result<Option<Ide
                 }));
             }
             code if is_retriable(code) && Instant::now() < deadline => sleep(BACKOFF_MIN),
-            code => bail!(
-                "the broker gives out no producer id: {}",
-                words::kafka_error(code)
-            ),
+            code => return Err(Error::NoProducerId { code }),
         }
     }
 }
@@ -509,11 +504,10 @@ fn outcome_of(partition: i32, replies: &[PartitionProduceResponse]) -> Outcome {
     match reply.error_code {
         0 | DUPLICATE_SEQUENCE_NUMBER => Outcome::Done,
         MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE => Outcome::TooLarge,
-        code if is_retriable(code) => Outcome::Passing(words::kafka_error_with(
-            code,
-            reply.error_message.as_deref(),
-        )),
-        code => Outcome::Fatal(words::kafka_error_with(code, explanation(reply))),
+        code if is_retriable(code) => {
+            Outcome::Passing(kafka_error_with(code, reply.error_message.as_deref()))
+        }
+        code => Outcome::Fatal(kafka_error_with(code, explanation(reply))),
     }
 }
 
@@ -524,10 +518,6 @@ fn explanation(reply: &PartitionProduceResponse) -> Option<&str> {
         .iter()
         .find_map(|e| e.batch_index_error_message.as_deref());
     of_record.or(reply.error_message.as_deref())
-}
-
-fn is_retriable(code: i16) -> bool {
-    ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable())
 }
 
 /// The sequence number `count` records after `base`: 0 follows the largest.
@@ -543,7 +533,7 @@ mod tests {
     use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
     use super::{Batch, Origin, Outcome, outcome_of, sequence_after};
-    use crate::cli::records::NewRecord;
+    use crate::client::records::NewRecord;
 
     #[test]
     fn sequences_wrap_to_zero_after_the_largest() {

@@ -15,9 +15,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
 
-use crate::cli::words;
+use super::error::{Error, Result, check, io_words};
 
 const CLIENT_ID: &str = "millstream-cli";
+const SOFTWARE_NAME: &str = CLIENT_ID;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,100 +26,16 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 const REPLY_BYTES_MAX: usize = 256 << 20;
 /// What is reserved on a reply's word alone; the rest grows as bytes arrive.
 const REPLY_BYTES_RESERVED_MAX: usize = 16 << 20;
+/// Why a connection was lost that ended within a frame.
+const CUT: &str = "the broker closed it in the middle of a reply";
 const UNSUPPORTED_VERSION: i16 = 35;
-
-/// What can go wrong between this client and a broker, before any error code of the protocol.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No connection could be made to the address that the user gave.
-    #[error(
-        "no broker answers at {address}: {why}. Is it running? Start one with `millstream serve`, \
-         or name another with --bootstrap"
-    )]
-    Unreachable { address: String, why: String },
-    /// No connection could be made to the address that a broker gave.
-    #[error(
-        "broker {node} is advertised at {address}, which does not answer: {why}. Is that address \
-         right for clients? It is what the broker is configured to advertise"
-    )]
-    LeaderUnreachable {
-        node: i32,
-        address: String,
-        why: String,
-    },
-    /// A connection broke.
-    #[error("the connection to the broker at {address} was lost during {api}: {why}")]
-    Lost {
-        address: String,
-        api: &'static str,
-        why: String,
-    },
-    /// The other side speaks something else.
-    #[error("what answers at {address} does not speak Kafka's protocol: {why}")]
-    NotKafka { address: String, why: String },
-    /// A reply to something else, of a hurtful size, or that cannot be decoded.
-    #[error("the broker at {address} sent a reply to {api} that cannot be used: {why}")]
-    BadReply {
-        address: String,
-        api: &'static str,
-        why: String,
-    },
-    /// A request that its version cannot express: a mistake in this client.
-    #[error("cannot write a {api} request of version {version}: {why}")]
-    BadRequest {
-        api: &'static str,
-        version: i16,
-        why: String,
-    },
-    /// The API is not among those that the broker advertises.
-    #[error("the broker at {address} does not serve {api}, which this command needs")]
-    NoApi { address: String, api: &'static str },
-    /// The API is, but in no version that this client knows.
-    #[error(
-        "the broker at {address} serves {api} in versions {theirs} and this client knows {ours}: \
-         one of the two is too old"
-    )]
-    NoVersion {
-        address: String,
-        api: &'static str,
-        theirs: String,
-        ours: String,
-    },
-    /// The reply carries an error code for the whole request.
-    #[error("{api} failed: {}", words::kafka_error(*code))]
-    Kafka { api: &'static str, code: i16 },
-    /// There is no such topic.
-    #[error(
-        "topic {name} does not exist at {address}. `millstream topic list` shows those that do, \
-         `millstream topic create {name}` makes it"
-    )]
-    NoTopic { name: String, address: String },
-    /// There is something wrong with the topic.
-    #[error("topic {name} cannot be used: {}", words::kafka_error(*code))]
-    Topic { name: String, code: i16 },
-    /// No broker of that id is known.
-    #[error("broker {node} leads a partition but is not among the brokers of the cluster")]
-    NoSuchBroker { node: i32 },
-}
-
-impl Error {
-    /// Whether a new connection may do better.
-    pub fn is_connection(&self) -> bool {
-        matches!(
-            self,
-            Error::Unreachable { .. } | Error::LeaderUnreachable { .. } | Error::Lost { .. }
-        )
-    }
-}
-
-/// A result of this room.
-pub type Result<T> = std::result::Result<T, Error>;
 
 /// One connection to one broker, with the versions that it advertised.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     address: String,
+    client_id: String,
     versions: HashMap<i16, (i16, i16)>,
     last_correlation_id: i32,
     unanswered: VecDeque<i32>,
@@ -128,20 +45,33 @@ pub struct Connection {
 impl Connection {
     /// Connects to `address` (`host:port`) and asks which versions are served there.
     pub fn open(address: &str) -> Result<Connection> {
-        let stream = connect(address).map_err(|error| Error::Unreachable {
+        let mut connection = Connection::connect(address, CLIENT_ID, REPLY_TIMEOUT)?;
+        connection.negotiate()?;
+        Ok(connection)
+    }
+
+    /// Connects to `address` (`host:port`) and asks nothing: the caller knows which versions are served.
+    /// Requests have this client id; one that cannot be sent, or whose reply does not come, within
+    /// `timeout` fails.
+    pub fn connect(address: &str, client_id: &str, timeout: Duration) -> Result<Connection> {
+        let stream = connect(address, timeout).map_err(|error| Error::Unreachable {
             address: address.to_owned(),
             why: io_words(&error),
         })?;
-        let mut connection = Connection {
+        Ok(Connection {
             stream,
             address: address.to_owned(),
+            client_id: client_id.to_owned(),
             versions: HashMap::new(),
             last_correlation_id: 0,
             unanswered: VecDeque::new(),
             broken: false,
-        };
-        connection.negotiate()?;
-        Ok(connection)
+        })
+    }
+
+    /// The socket, for bytes that are no request.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
     }
 
     /// Whether it still works and leads to `address`.
@@ -206,20 +136,23 @@ impl Connection {
     /// Sends a request that has no reply: a Produce with `acks` 0.
     pub fn send_unanswered<R: Request>(&mut self, request: &R, version: i16) -> Result<()> {
         self.last_correlation_id = self.last_correlation_id.wrapping_add(1);
-        let frame = encode_frame(request, version, self.last_correlation_id)?;
-        self.stream
-            .write_all(&frame)
-            .map_err(|error| self.lost(api_name::<R>(), &error))
+        let frame = encode_frame(request, version, self.last_correlation_id, &self.client_id)?;
+        let written = self.stream.write_all(&frame);
+        written.map_err(|error| self.lost(api_name::<R>(), error))
     }
 
     /// Waits for the reply to the oldest request without one; `R` and `version` must be those with
     /// which it was sent.
     pub fn receive<R: Request>(&mut self, version: i16) -> Result<R::Response> {
         let api = api_name::<R>();
-        let mut body = self.receive_frame(api)?;
+        let mut body = self.receive_reply(api)?;
         let reply = ResponseHeader::decode(&mut body, R::Response::header_version(version))
             .and_then(|_| R::Response::decode(&mut body, version));
-        reply.map_err(|error| self.bad_reply(api, format!("{error:#}")))
+        match reply {
+            Ok(reply) if body.is_empty() => Ok(reply),
+            Ok(_) => Err(self.bad_reply(api, format!("{} bytes are left over", body.len()))),
+            Err(error) => Err(self.bad_reply(api, format!("{error:#}"))),
+        }
     }
 
     /// Asks something small. The answer shows that the broker has read all that was sent before.
@@ -253,11 +186,11 @@ impl Connection {
         let request = match version {
             0..3 => ApiVersionsRequest::default(),
             _ => ApiVersionsRequest::default()
-                .with_client_software_name(StrBytes::from_static_str(CLIENT_ID))
+                .with_client_software_name(StrBytes::from_static_str(SOFTWARE_NAME))
                 .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION"))),
         };
         self.send(&request, version)?;
-        let mut body = self.receive_frame(api)?;
+        let mut body = self.receive_reply(api)?;
         body.advance(size_of::<i32>());
         // A broker that does not know the version says so in a reply of version 0.
         let refused = body.starts_with(&UNSUPPORTED_VERSION.to_be_bytes());
@@ -266,12 +199,22 @@ impl Connection {
         reply.map_err(|error| self.bad_reply(api, format!("{error:#}")))
     }
 
-    /// The next frame, from its correlation id on.
-    fn receive_frame(&mut self, api: &'static str) -> Result<Bytes> {
+    /// The reply to the oldest request without one, from its correlation id on.
+    fn receive_reply(&mut self, api: &'static str) -> Result<Bytes> {
+        let frame = self.receive_frame_of(api)?;
+        self.check_correlation(api, (&frame[..]).get_i32())?;
+        Ok(frame)
+    }
+
+    /// The next frame without its size, whatever it answers: for a caller that writes its own frames.
+    pub fn receive_frame(&mut self) -> Result<Bytes> {
+        self.receive_frame_of("a request")
+    }
+
+    fn receive_frame_of(&mut self, api: &'static str) -> Result<Bytes> {
         let mut size = [0; 4];
-        self.stream
-            .read_exact(&mut size)
-            .map_err(|error| self.lost(api, &error))?;
+        let read = self.stream.read_exact(&mut size);
+        read.map_err(|error| self.lost(api, error))?;
         let bytes = usize::try_from(i32::from_be_bytes(size)).unwrap_or(usize::MAX);
         if !(size_of::<i32>()..=REPLY_BYTES_MAX).contains(&bytes) {
             return Err(self.absurd_size(api, size));
@@ -279,13 +222,10 @@ impl Connection {
         let mut frame = Vec::with_capacity(bytes.min(REPLY_BYTES_RESERVED_MAX));
         let read = (&self.stream).take(bytes as u64).read_to_end(&mut frame);
         match read {
-            Ok(read) if read == bytes => {}
-            Ok(_) => return Err(self.lost(api, &ErrorKind::UnexpectedEof.into())),
-            Err(error) => return Err(self.lost(api, &error)),
+            Ok(read) if read == bytes => Ok(frame.into()),
+            Ok(_) => Err(self.lost(api, io::Error::new(ErrorKind::UnexpectedEof, CUT))),
+            Err(error) => Err(self.lost(api, error)),
         }
-        let correlation_id = (&frame[..]).get_i32();
-        self.check_correlation(api, correlation_id)?;
-        Ok(frame.into())
     }
 
     fn check_correlation(&mut self, api: &'static str, id: i32) -> Result<()> {
@@ -324,45 +264,39 @@ impl Connection {
         }
     }
 
-    fn lost(&mut self, api: &'static str, error: &io::Error) -> Error {
+    fn lost(&mut self, api: &'static str, why: io::Error) -> Error {
         self.broken = true;
         Error::Lost {
             address: self.address.clone(),
             api,
-            why: io_words(error),
+            why,
         }
     }
 }
 
-/// Fails if `code`, which concerns a whole request, is not 0.
-pub fn check(code: i16, api: &'static str) -> Result<()> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(Error::Kafka { api, code })
-    }
-}
-
-fn encode_frame<R: Request>(request: &R, version: i16, correlation_id: i32) -> Result<BytesMut> {
+/// A whole request frame, its size included.
+pub fn encode_frame<R: Request>(
+    request: &R,
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+) -> Result<BytesMut> {
     let api = api_name::<R>();
-    let bad = |error: anyhow::Error| Error::BadRequest {
-        api,
-        version,
-        why: format!("{error:#}"),
-    };
+    let bad = |why: String| Error::BadRequest { api, version, why };
     let header = RequestHeader::default()
         .with_request_api_key(R::KEY)
         .with_request_api_version(version)
         .with_correlation_id(correlation_id)
-        .with_client_id(Some(StrBytes::from_static_str(CLIENT_ID)));
+        .with_client_id(Some(super::text(client_id)));
     let mut frame = BytesMut::new();
     frame.put_i32(0);
     header
         .encode(&mut frame, R::header_version(version))
-        .map_err(bad)?;
-    request.encode(&mut frame, version).map_err(bad)?;
+        .map_err(|error| bad(format!("{error:#}")))?;
+    let encoded = request.encode(&mut frame, version);
+    encoded.map_err(|error| bad(format!("{error:#}")))?;
     let bytes = i32::try_from(frame.len() - 4);
-    let bytes = bytes.map_err(|_| bad(anyhow::anyhow!("it has {} bytes", frame.len())))?;
+    let bytes = bytes.map_err(|_| bad(format!("it has {} bytes", frame.len())))?;
     frame[..4].copy_from_slice(&bytes.to_be_bytes());
     Ok(frame)
 }
@@ -384,10 +318,10 @@ fn api_name<R: Request>() -> &'static str {
     }
 }
 
-fn connect(address: &str) -> io::Result<TcpStream> {
+fn connect(address: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for socket_address in address.to_socket_addrs()? {
-        match connect_to(&socket_address) {
+        match connect_to(&socket_address, timeout) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -395,20 +329,10 @@ fn connect(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn connect_to(address: &SocketAddr) -> io::Result<TcpStream> {
+fn connect_to(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(address, CONNECT_TIMEOUT)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
-    stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     Ok(stream)
-}
-
-fn io_words(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        ErrorKind::ConnectionReset => "the broker reset it".to_owned(),
-        ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => "the broker closed it".to_owned(),
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer in time".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -1,4 +1,19 @@
-//! A small blocking Kafka client: a cluster's metadata, and connections to its brokers.
+//! A small blocking Kafka client, for the commands and the tests. It retries nothing by itself but what
+//! `producer` and `offsets` say that they retry.
+//!
+//! - here: a cluster's metadata, and the connections to its brokers; `connection`: one of them.
+//! - `producer`: batches on their way to the leaders of their partitions, each exactly once.
+//! - `offsets`: ListOffsets, asked of every leader.
+//! - `records`: records to batches, and batches out of a reply; `partitioner`: which partition a record goes to.
+//! - `error`, `codes`: what can go wrong, and error codes for people to read.
+
+pub mod codes;
+mod connection;
+mod error;
+pub mod offsets;
+pub mod partitioner;
+pub mod producer;
+pub mod records;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,27 +25,14 @@ use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-pub use crate::cli::connection::{Connection, Error, Result, check};
+pub use self::connection::{Connection, encode_frame};
+pub use self::error::{Error, Result, check};
 
 const DEFAULT_PORT: u16 = 9092;
-/// How long a broker is asked to try, in milliseconds: less than the 30 s that a
-/// reply may take, so that its own
-/// account of what took so long arrives.
+/// How long a broker is asked to try, in milliseconds: less than the 30 s that a reply may take, so that
+/// the broker's own account of what took so long arrives.
 pub const REQUEST_TIMEOUT_MS: i32 = 25_000;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-
-/// Where the broker is: shared by all commands that need one.
-#[derive(Clone, Debug, clap::Args)]
-pub struct BrokerArgs {
-    /// The broker's address; several with commas between them are tried in turn
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "MILLSTREAM_BOOTSTRAP",
-        default_value = "127.0.0.1:9092"
-    )]
-    pub bootstrap: String,
-}
 
 /// A topic as Metadata describes it.
 #[derive(Clone, Debug)]
@@ -82,10 +84,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the first address of `args` that answers.
-    pub fn connect(args: &BrokerArgs) -> Result<Client> {
-        let bootstrap = args
-            .bootstrap
+    /// Connects to the first of these addresses that answers: `host:port`, several with commas between them.
+    pub fn connect(bootstrap: &str) -> Result<Client> {
+        let bootstrap = bootstrap
             .split(',')
             .map(|address| with_port(address.trim()))
             .collect();
@@ -298,7 +299,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    use super::{BrokerArgs, Client, Error, with_port};
+    use super::{Client, Error, with_port};
 
     #[test]
     fn addresses_without_a_port_get_kafkas() {
@@ -315,10 +316,7 @@ mod tests {
             .expect("a port")
             .local_addr()
             .expect("bound");
-        let error = Client::connect(&BrokerArgs {
-            bootstrap: free.to_string(),
-        })
-        .expect_err("refused");
+        let error = Client::connect(&free.to_string()).expect_err("refused");
         let text = error.to_string();
         assert!(
             text.contains(&format!("no broker answers at {free}: connection refused")),
@@ -338,7 +336,7 @@ mod tests {
             let _ = stream.read(&mut request).expect("a request");
             stream.write_all(answer).expect("answers");
         });
-        let error = Client::connect(&BrokerArgs { bootstrap: address }).expect_err("no broker");
+        let error = Client::connect(&address).expect_err("no broker");
         peer.join().expect("the peer is done");
         error
     }

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
-use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ListOffsetsRequest;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 
-use crate::cli::client::{Client, REQUEST_TIMEOUT_MS, Topic, topic_name};
-use crate::cli::words;
+use super::codes::is_retriable;
+use super::{Client, Error, REQUEST_TIMEOUT_MS, Result, Topic, topic_name};
 
 /// Asks for the first offset.
 pub const EARLIEST: i64 = -2;
@@ -31,7 +29,7 @@ pub fn list(
     topic: &Topic,
     partitions: &[i32],
     timestamp: i64,
-) -> anyhow::Result<BTreeMap<i32, i64>> {
+) -> Result<BTreeMap<i32, i64>> {
     let mut topic = topic.clone();
     let mut found = BTreeMap::new();
     for attempt in 1.. {
@@ -56,23 +54,22 @@ pub fn list(
         let Some((partition, code)) = failed else {
             break;
         };
-        let retriable = ResponseError::try_from_code(code).is_some_and(|e| e.is_retriable());
-        if !retriable || attempt == ATTEMPTS_MAX {
-            bail!(
-                "no offsets of {} partition {partition}: {}",
-                topic.name,
-                words::kafka_error(code)
-            );
+        if !is_retriable(code) || attempt == ATTEMPTS_MAX {
+            return Err(Error::NoOffsets {
+                topic: topic.name,
+                partition,
+                code,
+            });
         }
         sleep(BACKOFF);
         topic = client.topic(&topic.name)?;
     }
     match partitions.iter().find(|p| !found.contains_key(p)) {
         None => Ok(found),
-        Some(p) => Err(anyhow!(
-            "the broker gave no offsets of {} partition {p}",
-            topic.name
-        )),
+        Some(&partition) => Err(Error::OffsetsLeftOut {
+            topic: topic.name,
+            partition,
+        }),
     }
 }
 
@@ -97,7 +94,7 @@ fn ask(
     topic: &str,
     partitions: &[i32],
     timestamp: i64,
-) -> anyhow::Result<Vec<ListOffsetsPartitionResponse>> {
+) -> Result<Vec<ListOffsetsPartitionResponse>> {
     let partition = |&index: &i32| {
         ListOffsetsPartition::default()
             .with_partition_index(index)

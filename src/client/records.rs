@@ -1,24 +1,22 @@
 //! Record batches (format version 2) to bytes and back.
 //!
-//! Own code rather than `kafka_protocol::records`: that one keeps headers in a map, which loses
-//! repeated ones, and believes the counts that a batch claims. Reading is the broker's own
-//! ([`crate::log::records`]); only a client writes records.
+//! The bytes are the broker's own to write and to read ([`crate::log::batch::build`],
+//! [`crate::log::records`]) and not `kafka_protocol::records`: that one keeps headers in a map, which loses
+//! repeated ones, and believes the counts that a batch claims.
 
 use std::io;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use crc_fast::CrcAlgorithm::Crc32Iscsi;
+use bytes::Bytes;
 
-use crate::cli::compress::Codec;
-use crate::log::batch::{self, BatchError, BatchHeader, HEADER_BYTES, LENGTH_END};
+use crate::log::batch::build::{BatchBuilder, RecordRef};
+use crate::log::batch::{self, BatchError, BatchHeader, Codec};
 use crate::log::records::{Records, RecordsError};
 
 /// What the records of one batch may decompress to, in bytes, before it is taken for a bomb.
 pub const UNPACKED_BYTES_MAX: usize = 512 << 20;
 
 const MAGIC_AT: usize = 16;
-const CRC_AT: usize = 17;
-const ATTRIBUTES_AT: usize = 21;
+const VARINT_BYTES_MAX: usize = 5;
 /// Bounds on what one record adds to a batch beside key, value and headers: its length, attributes,
 /// timestamp and offset deltas, key and value lengths and header count, as varints.
 const RECORD_OVERHEAD_BYTES_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
@@ -87,74 +85,31 @@ pub fn record_bytes_max(record: &NewRecord, headers: &[Header]) -> usize {
 
 /// Encodes `records`, which must not be empty, as one batch; all get the same `headers`.
 ///
-/// Fails only if the codec does.
+/// # Errors
+/// Only those of the codec.
 pub fn encode(
     records: &[NewRecord],
     headers: &[Header],
     producer: Producer,
     codec: Codec,
 ) -> io::Result<Bytes> {
-    let base_timestamp = records.first().map_or(-1, |record| record.timestamp_ms);
-    let max_timestamp = records
-        .iter()
-        .map(|record| record.timestamp_ms)
-        .max()
-        .unwrap_or(-1);
-    let body = encode_records(records, headers, base_timestamp);
-    let body = if codec == Codec::None {
-        body
-    } else {
-        codec.compress(&body)?
+    let builder = BatchBuilder {
+        base_timestamp: records.first().map_or(-1, |record| record.timestamp_ms),
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        base_sequence: producer.base_sequence,
     };
-
-    let mut batch = BytesMut::with_capacity(HEADER_BYTES + body.len());
-    batch.put_i64(0); // base offset: the broker's to say
-    batch.put_i32((HEADER_BYTES - LENGTH_END + body.len()) as i32);
-    batch.put_i32(-1); // leader epoch: the broker's to say
-    batch.put_i8(2);
-    batch.put_u32(0); // CRC: below
-    batch.put_i16(codec as i16);
-    batch.put_i32(records.len() as i32 - 1);
-    batch.put_i64(base_timestamp);
-    batch.put_i64(max_timestamp);
-    batch.put_i64(producer.id);
-    batch.put_i16(producer.epoch);
-    batch.put_i32(producer.base_sequence);
-    batch.put_i32(records.len() as i32);
-    debug_assert_eq!(batch.len(), HEADER_BYTES);
-    batch.put_slice(&body);
-    let crc = crc32c(&batch[ATTRIBUTES_AT..]);
-    batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
-    Ok(batch.freeze())
-}
-
-fn encode_records(records: &[NewRecord], headers: &[Header], base_timestamp: i64) -> Vec<u8> {
-    let mut encoded_headers = Vec::new();
-    put_varint(&mut encoded_headers, headers.len() as i64);
-    for (name, value) in headers {
-        put_bytes(&mut encoded_headers, Some(name));
-        put_bytes(&mut encoded_headers, value.as_ref());
-    }
-    let capacity = records
+    let records = records.iter().map(|record| RecordRef {
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.as_deref(),
+        value: Some(&record.value),
+    });
+    let records: Vec<RecordRef<'_>> = records.collect();
+    let headers = headers
         .iter()
-        .map(|record| record_bytes_max(record, headers))
-        .sum();
-    let mut body = Vec::with_capacity(capacity);
-    let mut front = Vec::new();
-    for (delta, record) in records.iter().enumerate() {
-        front.clear();
-        front.push(0); // attributes
-        put_varint(&mut front, record.timestamp_ms - base_timestamp);
-        put_varint(&mut front, delta as i64);
-        put_bytes(&mut front, record.key.as_ref());
-        put_varint(&mut front, record.value.len() as i64);
-        let length = front.len() + record.value.len() + encoded_headers.len();
-        put_varint(&mut body, length as i64);
-        body.extend_from_slice(&front);
-        body.extend_from_slice(&record.value);
-        body.extend_from_slice(&encoded_headers);
-    }
-    body
+        .map(|(name, value)| (&name[..], value.as_deref()));
+    let headers: Vec<_> = headers.collect();
+    builder.encode(codec, &records, &headers).map(Bytes::from)
 }
 
 /// One batch, as it came in a Fetch reply.
@@ -207,38 +162,13 @@ impl Batch {
     }
 }
 
-const VARINT_BYTES_MAX: usize = 5;
-
-fn put_varint(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: Option<&Bytes>) {
-    match bytes {
-        None => put_varint(out, -1),
-        Some(bytes) => {
-            put_varint(out, bytes.len() as i64);
-            out.extend_from_slice(bytes);
-        }
-    }
-}
-
-fn crc32c(data: &[u8]) -> u32 {
-    crc_fast::checksum(Crc32Iscsi, data) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::{Bytes, BytesMut};
     use kafka_protocol::records::RecordBatchDecoder;
 
     use super::{Batch, Error, NewRecord, Producer, encode, record_bytes_max};
-    use crate::cli::compress::Codec;
+    use crate::log::batch::{Codec, HEADER_BYTES};
 
     const CODECS: [Codec; 5] = [
         Codec::None,
@@ -333,7 +263,7 @@ mod tests {
             .map(|record| record_bytes_max(record, &headers))
             .sum();
         let batch = encode(&records, &headers, Producer::NONE, Codec::None).expect("encodes");
-        assert!(batch.len() <= bound + super::HEADER_BYTES);
+        assert!(batch.len() <= bound + HEADER_BYTES);
     }
 
     #[test]
