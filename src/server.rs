@@ -3,14 +3,15 @@
 use crate::config::{Config, Durability};
 use crate::coordinator;
 use crate::engine::EngineParts;
-use crate::engine::admin::{ADMIN_SHARD, Admin};
 use crate::engine::catalog::Catalog;
+use crate::engine::catalog::changes::{ADMIN_SHARD, Admin};
+use crate::engine::catalog::deletions;
 use crate::engine::catalog_log::{CatalogLog, CatalogLogError};
-use crate::engine::compaction::Cleaner;
 use crate::engine::data_dir::{DataDir, DataDirError};
 use crate::engine::mailbox;
 use crate::engine::replay;
-use crate::engine::upkeep::{self, OpenReport};
+use crate::engine::upkeep::compaction::Cleaner;
+use crate::engine::upkeep::opening::OpenReport;
 use crate::io::worker::Worker;
 use crate::io::{map, process, ring};
 use crate::net::addresses::Addresses;
@@ -178,7 +179,7 @@ impl Broker {
             })?;
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
         let cleaner = Cleaner::start().map_err(ServeError::Thread)?;
-        upkeep::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
+        deletions::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
             |error| DataDirError::Io {
                 path: config.data_dir.clone(),
                 error,

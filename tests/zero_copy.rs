@@ -6,11 +6,11 @@ use bytes::Bytes;
 use millstream::access::Caller;
 use millstream::config::Config;
 use millstream::coordinator::{self, Coordinators};
-use millstream::engine::admin::{Admin, NewTopic};
 use millstream::engine::catalog::Catalog;
+use millstream::engine::catalog::changes::{self, Admin, NewTopic};
 use millstream::engine::catalog_log::CatalogLog;
-use millstream::engine::compaction::Cleaner;
 use millstream::engine::mailbox::mailboxes;
+use millstream::engine::upkeep::compaction::Cleaner;
 use millstream::engine::{Engine, EngineParts};
 use millstream::io::worker::Worker;
 use millstream::kafka::answer::{Answer, Outcome};
@@ -67,7 +67,7 @@ async fn reply(engine: &Rc<Engine>, coordinators: &Coordinators, frame: Vec<u8>)
 
 /// The commit loop's work, once.
 async fn flush(engine: &Engine) {
-    for partition in engine.take_dirty().await {
+    for partition in engine.dirty.take().await {
         let flush = partition.borrow_mut().flush_begin().unwrap();
         for file in &flush.files {
             file.sync_data().unwrap();
@@ -111,7 +111,7 @@ fn the_records_of_a_fetch_reply_lie_in_the_mapped_segment() {
             partitions: 1,
             configs: BTreeMap::new(),
         };
-        engine.create_topic(new, false).await.unwrap();
+        changes::create_topic(&engine, new, false).await.unwrap();
         let batch = Batch::of([vec![b'x'; 100_000]]).encode();
         for _ in 0..5 {
             reply(

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use millstream::access::Caller;
 use millstream::config::Config;
 use millstream::coordinator::{self, Coordinators};
-use millstream::engine::admin::{Admin, NewTopic};
 use millstream::engine::catalog::Catalog;
+use millstream::engine::catalog::changes::{self, Admin, NewTopic};
 use millstream::engine::catalog_log::CatalogLog;
-use millstream::engine::compaction::Cleaner;
+use millstream::engine::upkeep::compaction::Cleaner;
 use millstream::engine::{Engine, EngineParts, SharedPartition, mailbox};
 use millstream::io::worker::Worker;
 use millstream::kafka::answer::{Answer, Outcome};
@@ -59,7 +59,7 @@ impl Shard {
             partitions: 1,
             configs: BTreeMap::new(),
         };
-        let created = shard.wait(shard.engine.create_topic(topic, false));
+        let created = shard.wait(changes::create_topic(&shard.engine, topic, false));
         created.expect("a topic");
         shard
     }

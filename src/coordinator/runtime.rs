@@ -3,9 +3,9 @@
 
 use super::load;
 use super::records::{Record, batch_of};
-use crate::engine::admin::{AdminError, NewTopic};
 use crate::engine::append;
 use crate::engine::catalog::Topic;
+use crate::engine::catalog::changes::{self, AdminError, NewTopic};
 use crate::engine::mailbox::{self, Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
@@ -117,7 +117,7 @@ impl<T: Tenant> Runtime<T> {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
         };
-        match self.engine.create_internal_topic(new).await {
+        match changes::create_internal_topic(&self.engine, new).await {
             Err(AdminError::TopicExists(_)) => self
                 .engine
                 .topic(self.topic.name)

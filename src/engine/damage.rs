@@ -1,12 +1,12 @@
 //! Damage in partitions' logs: telling the operator, once, and keeping it over a restart. What is
 //! damaged, and what is refused because of it, is the log's business.
 
+use super::SharedPartition;
 use super::partition::Partition;
-use super::{Engine, SharedPartition};
+use super::workers::Workers;
 use crate::log::damage::Damage;
 use crate::log::recovery::Recovered;
 use crate::log::segment;
-use std::rc::Rc;
 
 impl Partition {
     /// How many offsets cannot be read because of damage.
@@ -58,22 +58,20 @@ impl Partition {
     }
 }
 
-impl Engine {
-    /// Tells of damage that was found, and keeps it for the next start.
-    pub fn note_damage(self: &Rc<Self>, partition: &SharedPartition, found: &[Damage]) {
-        let inner = partition.borrow();
-        if found.is_empty() || inner.is_closed() {
-            return;
-        }
-        inner.tell_damage(found);
-        let (list, dir) = (inner.log.damage().clone(), inner.log.dir().to_owned());
-        let shown = dir.clone();
-        let written = self.run_blocking(move || list.write(&dir));
-        tokio::task::spawn_local(async move {
-            if let Err(error) = written.await {
-                tracing::error!(dir = %shown.display(), %error,
-                    "what is damaged cannot be noted; it is found again when it is read");
-            }
-        });
+/// Tells of damage that was found, and keeps it for the next start.
+pub fn note(workers: &Workers, partition: &SharedPartition, found: &[Damage]) {
+    let inner = partition.borrow();
+    if found.is_empty() || inner.is_closed() {
+        return;
     }
+    inner.tell_damage(found);
+    let (list, dir) = (inner.log.damage().clone(), inner.log.dir().to_owned());
+    let shown = dir.clone();
+    let written = workers.run(move || list.write(&dir));
+    tokio::task::spawn_local(async move {
+        if let Err(error) = written.await {
+            tracing::error!(dir = %shown.display(), %error,
+                "what is damaged cannot be noted; it is found again when it is read");
+        }
+    });
 }

@@ -55,7 +55,7 @@ impl Listeners {
 mod tests {
     use super::*;
     use crate::engine::Engine;
-    use crate::engine::admin::NewTopic;
+    use crate::engine::catalog::changes::{self, NewTopic};
     use crate::engine::tests::{create, start};
     use crate::io::reactor;
     use futures_util::FutureExt;
@@ -99,14 +99,14 @@ mod tests {
         let engines = start(dir.path(), 2);
         let topic = create(&engines[0], "t", 1).await;
         let listeners = add(&engines[1]);
-        let deleted = engines[0].delete_topic(topic.id).await;
+        let deleted = changes::delete_topic(&engines[0], topic.id).await;
         assert!(listeners.iter().all(|notes| notes.deletions.get() == 1));
         let new = NewTopic {
             name: "t".into(),
             partitions: 1,
             configs: Default::default(),
         };
-        let created = engines[0].create_topic(new, false).await;
+        let created = changes::create_topic(&engines[0], new, false).await;
         assert_eq!(created.is_ok(), deleted.is_ok());
         deleted.is_ok()
     }

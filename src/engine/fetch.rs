@@ -5,8 +5,8 @@
 //! them and, while there is too little, leaves a waker with every partition that it has read to its
 //! high watermark.
 
-use super::stats;
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
+use super::{damage, stats};
 use crate::io::{clock, limits};
 use crate::log::Read;
 use crate::log::batch;
@@ -333,12 +333,11 @@ pub async fn load(
     job: LoadJob,
 ) -> Result<(), EngineError> {
     let base = job.opens();
-    // Pages are read beside other jobs of the log: that changes no file.
-    let thread = match job {
-        LoadJob::Populate { .. } => &engine.reader,
-        _ => &engine.worker,
+    let loaded = match job {
+        // Pages are read beside other jobs of the log: that changes no file.
+        LoadJob::Populate { .. } => engine.workers.read(move || job.run()).await,
+        _ => engine.workers.run(move || job.run()).await,
     };
-    let loaded = engine.run_on(thread, move || job.run()).await;
     let mut inner = partition.borrow_mut();
     let is_there = base.is_none_or(|base| inner.log.has_sealed(base));
     match loaded {
@@ -348,7 +347,7 @@ pub async fn load(
         Ok(loaded) => {
             let found = inner.log.load_done(loaded, clock::now_ms());
             drop(inner);
-            engine.note_damage(partition, &found);
+            damage::note(&engine.workers, partition, &found);
             Ok(())
         }
         Err(error) if is_of_medium(&error) && base.is_some_and(|base| inner.log.doubt(base)) => {

@@ -46,7 +46,7 @@ pub fn end_journaled(engine: &Rc<Engine>, partition: &SharedPartition, flush: Fl
 }
 
 fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: CheckpointJob) {
-    let written = engine.run_for(partition, move || {
+    let written = engine.workers.run_for(partition.borrow().index, move || {
         let result = job.run();
         Ok((job, result))
     });
@@ -72,7 +72,7 @@ fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: Check
         }
         let needs_flush = partition.borrow().log.needs_flush();
         if needs_flush {
-            engine.queue_flush(&partition);
+            engine.dirty.queue(&partition);
         }
     });
 }

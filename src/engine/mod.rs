@@ -3,54 +3,55 @@
 //! An [`Engine`] lives on one shard's thread. Its callers name partitions; whether one is the
 //! shard's own or another's is settled here.
 
-pub mod admin;
 pub mod append;
 pub mod catalog;
 pub mod catalog_log;
-pub mod closing;
-pub mod compaction;
 pub mod damage;
 pub mod data_dir;
+pub mod dirty;
 pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod flush;
-pub mod inspect;
+pub mod log_config;
 pub mod mailbox;
 pub mod offsets;
 pub mod partition;
+pub mod partitions;
 pub mod producers;
 pub mod repair;
 pub mod replay;
-pub mod scrub;
+pub mod reports;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
+pub mod workers;
 
-use crate::config::{Config, TopicConfig};
+use crate::config::Config;
 use crate::io::stop::Stop;
 use crate::io::worker::Worker;
-use crate::io::{clock, limits, process};
-use crate::log::compact::CompactionConfig;
+use crate::io::{clock, limits};
+use crate::log::ReadError;
 use crate::log::jobs::{RoomJob, SealJob};
-use crate::log::{LogConfig, NOT_DURABLE_BYTES_MAX, ReadError};
 use crate::net::budget::Budget;
-use admin::Admin;
+use catalog::changes::{Admin, ProducerIdBlock};
 use catalog::{Catalog, Topic};
-use compaction::Cleaner;
+use dirty::DirtyList;
 use events::Listeners;
 use fetch_sessions::FetchSessions;
 use mailbox::Mailboxes;
 use partition::{Due, Partition};
-use stats::{ShardReport, Stats, TopicReport};
+use partitions::Partitions;
+use stats::Stats;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::Notify;
+use upkeep::compaction::Cleaner;
+use upkeep::retention;
 use uuid::Uuid;
+use workers::Workers;
 
 /// Why the engine could not do what it was asked. The protocol's codes for these are in `kafka`.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -129,24 +130,19 @@ pub struct Engine {
     pub cluster_id: Arc<str>,
     pub stats: Stats,
     pub mailboxes: Mailboxes<Engine>,
-    /// Runs what may block. One for each shard, so that the jobs of one log run in order.
-    pub worker: Worker,
-    /// Reads what is not in memory. It gives way to the shard: a reader that is far behind must not slow
-    /// producers down.
-    reader: Worker,
-    /// Run its jobs while the broker stops.
-    closers: closing::Closers,
+    /// Run what may block.
+    pub workers: Workers,
     /// Removes files, which can take long; shared by all shards.
     pub janitor: Worker,
     /// Compacts; shared by all shards.
     pub cleaner: Cleaner,
     catalog: RefCell<Catalog>,
-    partitions: RefCell<HashMap<PartitionKey, SharedPartition>>,
-    dirty: RefCell<Vec<SharedPartition>>,
-    dirty_wake: Notify,
+    partitions: Partitions,
+    /// What the commit loop takes.
+    pub dirty: DirtyList,
     /// Writes the catalog; only the first shard has it.
     admin: Option<Admin>,
-    producer_ids: RefCell<admin::ProducerIdBlock>,
+    producer_ids: RefCell<ProducerIdBlock>,
     /// Those who keep state about this shard's topics.
     pub listeners: Listeners,
     /// The fetch sessions that this shard's connections opened.
@@ -171,7 +167,7 @@ pub struct EngineParts {
 }
 
 impl Engine {
-    /// Makes a shard's engine without opening its partitions; see [`Engine::open_partitions`].
+    /// Makes a shard's engine without opening its partitions; see [`upkeep::opening`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         let memory_bytes = parts.config.inflight_bytes_max / parts.mailboxes.shard_count();
         let memory = Budget::new(memory_bytes, &limits::INFLIGHT_BYTES);
@@ -183,15 +179,12 @@ impl Engine {
             cluster_id: parts.cluster_id,
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
-            worker: parts.worker,
-            reader: parts.reader,
-            closers: closing::Closers::default(),
+            workers: Workers::new(parts.worker, parts.reader),
             janitor: parts.janitor,
             cleaner: parts.cleaner,
             catalog: RefCell::new(parts.catalog),
-            partitions: RefCell::default(),
-            dirty: RefCell::default(),
-            dirty_wake: Notify::new(),
+            partitions: Partitions::default(),
+            dirty: DirtyList::default(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
             memory,
@@ -207,6 +200,11 @@ impl Engine {
 
     pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
         self.catalog.borrow().by_id(id).cloned()
+    }
+
+    /// The key of a partition as clients name it, if there is one.
+    pub fn key_of(&self, topic: &str, index: i32) -> Option<PartitionKey> {
+        self.topic(topic)?.key_of(index)
     }
 
     /// Looks at this shard's copy of the catalog.
@@ -244,18 +242,18 @@ impl Engine {
 
     /// One of this shard's own partitions.
     pub fn partition(&self, key: PartitionKey) -> Option<SharedPartition> {
-        self.partitions.borrow().get(&key).cloned()
+        self.partitions.get(key)
     }
 
     /// All of this shard's own partitions.
     pub fn partitions(&self) -> Vec<SharedPartition> {
-        self.partitions.borrow().values().cloned().collect()
+        self.partitions.all()
     }
 
     /// Sees to what a partition needs after a call.
     pub fn attend(self: &Rc<Self>, partition: &SharedPartition, due: Due) {
         if due.flush {
-            self.queue_flush(partition);
+            self.dirty.queue(partition);
         }
         if let Some(job) = due.room {
             self.make_room(partition, job);
@@ -267,7 +265,7 @@ impl Engine {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
         let floor = self.free_bytes_min(&partition);
-        let result = self.run_blocking(move || {
+        let result = self.workers.run(move || {
             let is_enough = job.leaves_free(floor)?;
             match is_enough {
                 true => job.run(),
@@ -291,7 +289,7 @@ impl Engine {
             }
             engine.attend(&partition, due);
             if is_rolled && partition.borrow().log.is_over_size() {
-                engine.enforce_retention(&partition).await;
+                retention::enforce(&engine, &partition).await;
             }
         });
     }
@@ -308,7 +306,7 @@ impl Engine {
     pub fn seal(self: &Rc<Self>, partition: &SharedPartition, job: SealJob) {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
-        let result = self.run_blocking(move || job.run());
+        let result = self.workers.run(move || job.run());
         tokio::task::spawn_local(async move {
             let result = result.await;
             let mut inner = partition.borrow_mut();
@@ -321,114 +319,9 @@ impl Engine {
             let needs_flush = inner.log.needs_flush();
             drop(inner);
             if needs_flush {
-                engine.queue_flush(&partition);
+                engine.dirty.queue(&partition);
             }
         });
-    }
-
-    /// Runs a blocking job on this shard's worker thread, after all that were handed over before.
-    /// The job is in the worker's queue when this returns; the future brings its result.
-    pub fn run_blocking<T, J>(&self, job: J) -> impl Future<Output = std::io::Result<T>> + use<T, J>
-    where
-        T: Send + 'static,
-        J: FnOnce() -> std::io::Result<T> + Send + 'static,
-    {
-        self.run_on(&self.worker, job)
-    }
-
-    fn run_on<T, J>(
-        &self,
-        worker: &Worker,
-        job: J,
-    ) -> impl Future<Output = std::io::Result<T>> + use<T, J>
-    where
-        T: Send + 'static,
-        J: FnOnce() -> std::io::Result<T> + Send + 'static,
-    {
-        let result = worker.run(job);
-        async move {
-            let result = result.await;
-            result.unwrap_or_else(|| Err(std::io::Error::other("the worker thread failed")))
-        }
-    }
-
-    // ---- flushing ----
-
-    /// Puts a partition on the list of those to flush.
-    pub fn queue_flush(&self, partition: &SharedPartition) {
-        let mut inner = partition.borrow_mut();
-        if inner.queued_for_flush || inner.is_closed() {
-            return;
-        }
-        inner.queued_for_flush = true;
-        self.dirty.borrow_mut().push(Rc::clone(partition));
-        self.dirty_wake.notify_one();
-    }
-
-    /// Waits until partitions have something to flush and takes them all. Each counts as queued until
-    /// its [`flush_begin`](Partition::flush_begin).
-    pub async fn take_dirty(&self) -> Vec<SharedPartition> {
-        loop {
-            let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
-            if !dirty.is_empty() {
-                return dirty;
-            }
-            self.dirty_wake.notified().await;
-        }
-    }
-
-    // ---- counters ----
-
-    /// This shard's counters.
-    pub fn report(&self) -> ShardReport {
-        let mut report = self.stats.report(self.shard);
-        report.inflight_bytes = self.memory.used();
-        report.mailbox_depth = self.mailboxes.depth(self.shard) as u64;
-        let sessions = self.fetch_sessions.borrow();
-        report.fetch_sessions = sessions.count() as u64;
-        report.fetch_session_partitions = sessions.partition_count() as u64;
-        report.fetch_session_evictions = sessions.evictions();
-        for partition in self.partitions.borrow().values() {
-            let partition = partition.borrow();
-            partition.report_compaction(&mut report);
-            let topic = report
-                .topics
-                .entry(partition.topic.name.clone())
-                .or_default();
-            topic.add(&TopicReport {
-                partitions: 1,
-                poisoned_partitions: u64::from(partition.log.is_poisoned()),
-                offline_partitions: u64::from(partition.log.is_offline()),
-                damaged_partitions: u64::from(partition.damaged_offsets() > 0),
-                damaged_offsets: partition
-                    .log
-                    .damage()
-                    .offset_count(partition.offsets().start),
-                log_bytes: partition.log.size_bytes(),
-                segments: partition.log.segment_count() as u64,
-                producers: partition.producer_count() as u64,
-                ..TopicReport::from(&partition.counters)
-            });
-        }
-        report
-    }
-
-    /// All shards' counters, by shard.
-    pub async fn reports(self: &Rc<Self>) -> Vec<ShardReport> {
-        let mut reports = Vec::new();
-        for shard in 0..self.mailboxes.shard_count() {
-            let report = self.call(shard, |engine| async move { engine.report() });
-            reports.extend(report.await);
-        }
-        reports
-    }
-
-    /// Returns when every shard has answered.
-    pub async fn reach_all(self: &Rc<Self>) {
-        for shard in 0..self.mailboxes.shard_count() {
-            // One that has stopped is not expected to answer.
-            let _ = self.call(shard, |_| async {}).await;
-        }
     }
 
     // ---- stopping ----
@@ -436,16 +329,6 @@ impl Engine {
     pub fn is_stopping(&self) -> bool {
         self.stop.is_set()
     }
-}
-
-/// Bytes between two index entries, whatever a topic's configuration says: with fewer, the index
-/// takes too much memory; with more, a read walks too far on the shard's thread.
-const INDEX_INTERVAL_BYTES: std::ops::RangeInclusive<usize> = 1024..=(256 << 10);
-
-/// How much earlier than `segment.ms` a log rolls, so that the logs of a topic do not all roll at
-/// once (`segment.jitter.ms`).
-fn jitter_ms(most: i64) -> i64 {
-    (process::random_u64() >> 1) as i64 % most.saturating_add(1).max(1)
 }
 
 /// This shard's part of what all shards' sessions may take up.
@@ -456,33 +339,6 @@ fn session_limits(parts: &EngineParts) -> fetch_sessions::Limits {
         sessions: part(parts.config.fetch_sessions_max),
         partitions: part(parts.config.fetch_session_partitions_max),
         eviction_ms: parts.config.fetch_session_eviction_ms as i64,
-    }
-}
-
-/// What the log needs of a topic's configuration and the broker's.
-fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
-    let deletes = topic.cleanup_policy.deletes();
-    // What is being appended to is not compacted, so it must close in time.
-    let segment_ms = match topic.cleanup_policy.compacts() {
-        true => topic.segment_ms.min(topic.max_compaction_lag_ms),
-        false => topic.segment_ms,
-    };
-    LogConfig {
-        segment_bytes: topic.segment_bytes as usize,
-        segment_ms: segment_ms - jitter_ms(topic.segment_jitter_ms.min(segment_ms)),
-        index_interval_bytes: (topic.index_interval_bytes as usize)
-            .clamp(*INDEX_INTERVAL_BYTES.start(), *INDEX_INTERVAL_BYTES.end()),
-        retention_ms: if deletes { topic.retention_ms } else { -1 },
-        retention_bytes: if deletes { topic.retention_bytes } else { -1 },
-        compaction: topic.cleanup_policy.compacts().then_some(CompactionConfig {
-            delete_retention_ms: topic.delete_retention_ms,
-            min_dirty_ratio: topic.min_cleanable_dirty_ratio.value(),
-            min_lag_ms: topic.min_compaction_lag_ms,
-            max_lag_ms: topic.max_compaction_lag_ms,
-        }),
-        reserve_step_bytes_max: config.segment_grow_bytes_max,
-        checkpoint_bytes: config.checkpoint_bytes,
-        not_durable_bytes_max: NOT_DURABLE_BYTES_MAX,
     }
 }
 

@@ -1,13 +1,17 @@
 //! Engines of one or two shards on one thread, over real files; the test itself plays the commit
 //! loop, so that it decides when something becomes durable.
 
-use super::admin::{Admin, AdminError, NewTopic};
-use super::catalog::Catalog;
+use super::catalog::changes::{Admin, AdminError, NewTopic};
+use super::catalog::{Catalog, deletions};
 use super::catalog_log::CatalogLog;
 use super::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
 use super::offsets::OffsetSpec;
 use super::partition::{AckWhen, Append, Appended};
 use super::*;
+use crate::engine::catalog::changes;
+use crate::engine::offsets;
+use crate::engine::upkeep::opening;
+use crate::engine::upkeep::retention;
 use crate::io::fault::{self, Op};
 use crate::io::{file, reactor};
 use crate::log::Read;
@@ -18,6 +22,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver};
 use tokio::time::timeout;
 
@@ -36,7 +41,7 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
     let mut catalog = Catalog::new(config.topic_defaults.clone());
     let mut log = CatalogLog::open(dir, &mut catalog).unwrap();
     let janitor = Worker::start("janitor").unwrap();
-    upkeep::finish_deletions(&config, &mut catalog, &mut log, &janitor).unwrap();
+    deletions::finish_deletions(&config, &mut catalog, &mut log, &janitor).unwrap();
     let mut admin = Some(Admin::new(log));
     let engines = mailbox::mailboxes(shards, 16).into_iter().enumerate().map(
         |(shard, (mailboxes, mailbox))| {
@@ -48,11 +53,11 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 worker: Worker::start("worker").unwrap(),
                 reader: Worker::start_yielding("reader").unwrap(),
                 janitor: janitor.clone(),
-                cleaner: super::compaction::Cleaner::start().unwrap(),
+                cleaner: super::upkeep::compaction::Cleaner::start().unwrap(),
                 catalog: catalog.clone(),
                 admin: admin.take(),
             });
-            engine.open_partitions();
+            opening::open_all(&engine);
             reactor::spawn(mailbox::receive(Rc::clone(&engine), mailbox));
             engine
         },
@@ -66,7 +71,7 @@ pub(crate) async fn create(engine: &Rc<Engine>, name: &str, partitions: u32) -> 
         partitions,
         configs: BTreeMap::new(),
     };
-    engine.create_topic(new, false).await.unwrap()
+    changes::create_topic(engine, new, false).await.unwrap()
 }
 
 pub(crate) fn key(topic: &Topic, index: u32) -> PartitionKey {
@@ -344,12 +349,12 @@ fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
         let engine = &start(dir.path(), 1)[0];
         let key = key(&*create(engine, "t", 1).await, 0);
         let plain = BatchBuilder::default();
-        fail(&engine.worker, Op::Reserve, libc::ENOSPC, true).await;
+        fail(&engine.workers.worker, Op::Reserve, libc::ENOSPC, true).await;
         for ack in [AckWhen::Appended, AckWhen::Durable] {
             let refused = append(engine, key, ack, &plain, &["a"]).await;
             assert_eq!(refused.await.unwrap(), Err(EngineError::StorageFull));
         }
-        heal(&engine.worker).await;
+        heal(&engine.workers.worker).await;
         assert_eq!(append_one(engine, key, "b").await, 0);
     });
 }
@@ -370,9 +375,9 @@ fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch
             let answer = append(engine, key, AckWhen::Appended, &batch, &["a", "b"]).await;
             answer.await.unwrap().map(|appended| appended.base_offset)
         };
-        fail(&engine.worker, Op::Reserve, libc::ENOSPC, true).await;
+        fail(&engine.workers.worker, Op::Reserve, libc::ENOSPC, true).await;
         assert_eq!(send(0).await, Err(EngineError::StorageFull));
-        heal(&engine.worker).await;
+        heal(&engine.workers.worker).await;
         let behind = send(2).await;
         assert!(matches!(behind, Err(EngineError::OutOfOrderSequence(_))));
         assert_eq!(send(0).await, Ok(0));
@@ -396,7 +401,9 @@ fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
         assert_eq!(waiting.await.unwrap(), failed);
         let later = append(engine, key, AckWhen::Appended, &plain, &["c"]).await;
         assert_eq!(later.await.unwrap(), failed);
-        let deleted = timeout(SOON, engine.delete_records(key, 1)).await.unwrap();
+        let deleted = timeout(SOON, offsets::delete_records(engine, key, 1))
+            .await
+            .unwrap();
         assert_eq!(deleted, Err(EngineError::StorageFailed));
         assert!(has_records(&read(engine, key, 0, None).await));
     });
@@ -467,7 +474,7 @@ fn deleting_a_topic_ends_parked_fetches_and_waiting_appends() {
         assert!(!has_records(&read(&engines[0], key, 0, Some(&wake)).await));
         append_one(&engines[1], key, "a").await;
         let waiting = append(&engines[1], key, AckWhen::Durable, &plain, &["b"]).await;
-        engines[1].delete_topic(topic.id).await.unwrap();
+        changes::delete_topic(&engines[1], topic.id).await.unwrap();
         let gone = EngineError::UnknownTopicOrPartition;
         assert_eq!(waiting.await.unwrap(), Err(gone.clone()));
         timeout(SOON, wake.notified()).await.unwrap();
@@ -486,7 +493,7 @@ fn what_a_deleted_topic_leaves_under_way_does_not_touch_a_new_one_of_its_name() 
         partition.borrow_mut().log.want_checkpoint();
         // A flush that outlives its topic.
         let flushing = partition.borrow_mut().flush_begin().unwrap();
-        engine.delete_topic(old.id).await.unwrap();
+        changes::delete_topic(engine, old.id).await.unwrap();
         let new = create(engine, "t", 1).await;
         append_one(engine, key(&new, 0), "b").await;
         let checkpoint = partition.borrow_mut().flush_end(flushing, &Ok(()));
@@ -513,7 +520,8 @@ fn a_topic_is_deleted_after_the_removal_of_its_old_segments() {
         });
         partition.borrow_mut().removals = 1;
         let deleter = Rc::clone(&engine);
-        let mut deletion = reactor::spawn(async move { deleter.delete_topic(topic.id).await });
+        let mut deletion =
+            reactor::spawn(async move { changes::delete_topic(&deleter, topic.id).await });
         assert!(timeout(SOON, &mut deletion).await.is_err());
         go.send(()).unwrap();
         deletion.await.unwrap().unwrap();
@@ -529,15 +537,15 @@ fn a_shard_that_cannot_move_a_deleted_topic_away_does_not_keep_the_others_from_k
         for index in 0..2 {
             append_one(&engines[0], key(&topic, index), "a").await;
         }
-        fail(&engines[0].worker, Op::Rename, libc::EIO, true).await;
-        assert!(engines[0].delete_topic(topic.id).await.is_err());
+        fail(&engines[0].workers.worker, Op::Rename, libc::EIO, true).await;
+        assert!(changes::delete_topic(&engines[0], topic.id).await.is_err());
         assert!(engines.iter().all(|engine| engine.topic("t").is_none()));
         let new = NewTopic {
             name: "t".into(),
             partitions: 1,
             configs: BTreeMap::new(),
         };
-        let refused = engines[0].create_topic(new, false).await;
+        let refused = changes::create_topic(&engines[0], new, false).await;
         assert!(matches!(refused, Err(AdminError::StillDeleting(_))));
         // The next start finishes the deletion and gives the name free.
         let again = &start(dir.path(), 1)[0];
@@ -554,14 +562,14 @@ fn the_name_of_a_topic_that_was_deleted_on_a_full_disk_is_free_once_there_is_roo
         let topic = create(engine, "t", 1).await;
         append_one(engine, key(&topic, 0), "a").await;
         // The first entry of the deletion can be written, the second cannot.
-        let worker = &engine.worker;
+        let worker = &engine.workers.worker;
         worker
             .run(|| fault::inject(Op::Write, 1, libc::ENOSPC, false))
             .await;
-        engine.delete_topic(topic.id).await.unwrap();
+        changes::delete_topic(engine, topic.id).await.unwrap();
         let deleting = || engine.with_catalog(|catalog| catalog.deleting().count());
         assert_eq!(deleting(), 1);
-        engine.retry_purge().await;
+        changes::retry_purge(engine).await;
         assert_eq!(deleting(), 0);
         let topic = create(engine, "t", 1).await;
         assert_eq!(append_one(engine, key(&topic, 0), "b").await, 0);
@@ -586,7 +594,7 @@ fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() 
         partition.borrow_mut().log.delete_records(1).unwrap();
         while partition.borrow().log.has_sealed(0) {
             flush(engine);
-            engine.enforce_retention(&partition).await;
+            retention::enforce(engine, &partition).await;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(fetch::load(engine, &partition, job).await, Ok(()));
@@ -609,7 +617,7 @@ fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later()
         let engine = &start(dir.path(), 1)[0];
         let partition = engine.partition(key).unwrap();
         let (release, gate) = std::sync::mpsc::channel();
-        engine.worker.start_job(move || {
+        engine.workers.worker.start_job(move || {
             let _ = gate.recv();
             fault::inject(Op::Open, 0, libc::EMFILE, true);
         });
@@ -621,7 +629,7 @@ fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later()
         assert!(matches!(outcome, Err(EngineError::OffsetOutOfRange { .. })));
         // What is still there is looked at again, though the log starts behind the segment's base.
         let job = partition.borrow_mut().log.max_timestamp().unwrap_err();
-        fail(&engine.worker, Op::Open, libc::EIO, true).await;
+        fail(&engine.workers.worker, Op::Open, libc::EIO, true).await;
         assert_eq!(fetch::load(engine, &partition, job).await, Ok(()));
         let again = partition.borrow_mut().log.max_timestamp().unwrap_err();
         assert!(matches!(again, LoadJob::Survey { .. }));
@@ -642,11 +650,10 @@ fn a_lookup_by_time_finds_what_is_left_of_a_batch() {
         let answered = append(engine, key, ack, &batch, &["a", "b", "c", "d"]).await;
         answered.await.unwrap().unwrap();
         flush(engine);
-        let deletion = engine.delete_records(key, 2);
+        let deletion = offsets::delete_records(engine, key, 2);
         let (deleted, ()) = tokio::join!(deletion, async { flush(engine) });
         assert_eq!(deleted, Ok(2));
-        let found = engine
-            .find_offset(key, OffsetSpec::AtTime(0))
+        let found = offsets::find(engine, key, OffsetSpec::AtTime(0))
             .await
             .unwrap();
         assert_eq!((found.offset, found.timestamp), (2, 1002));
@@ -665,7 +672,7 @@ fn two_names_that_metrics_cannot_tell_apart_are_refused() {
                 partitions: 1,
                 configs: BTreeMap::new(),
             };
-            let checked = engine.create_topic(new, true).await;
+            let checked = changes::create_topic(engine, new, true).await;
             let refused = matches!(checked, Err(AdminError::NameCollision(..)));
             assert_eq!(refused, collides, "{name}");
         }

@@ -324,7 +324,9 @@ fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) 
         .filter(|path| *path != data_dir.join(replay::DIR_NAME) && !has_copies(path))
         .collect();
     strays.sort();
-    let fault = |path: &PathBuf| match deleted.contains(path) || super::upkeep::is_doomed(path) {
+    let fault = |path: &PathBuf| match deleted.contains(path)
+        || super::catalog::deletions::is_doomed(path)
+    {
         true => Fault::DeletedDirectory,
         false => Fault::StrayDirectory,
     };

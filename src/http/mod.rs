@@ -5,8 +5,8 @@ mod page;
 
 use crate::coordinator::Coordinators;
 use crate::coordinator::groups::lag::LagReport;
-use crate::engine::Engine;
 use crate::engine::stats::ShardReport;
+use crate::engine::{Engine, reports};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -142,7 +142,7 @@ async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, route: Route) 
         };
     }
     if let Route::Health = route {
-        return match tokio::time::timeout(SHARD_TIMEOUT, engine.reach_all()).await {
+        return match tokio::time::timeout(SHARD_TIMEOUT, reports::reach_all_shards(engine)).await {
             Ok(()) => Content::text(StatusCode::OK, "ok"),
             Err(_) => Content::text(unavailable, "a shard does not answer"),
         };
@@ -159,7 +159,7 @@ async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, route: Route) 
 }
 
 async fn reports(engine: &Rc<Engine>, coordinators: &Coordinators) -> Reports {
-    let mut shards = engine.reports().await;
+    let mut shards = reports::of_all_shards(engine).await;
     for report in &mut shards {
         report.mailbox_depth += coordinators.mailbox_depth(report.shard) as u64;
     }

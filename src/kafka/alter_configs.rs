@@ -4,6 +4,7 @@
 //! Versions: 2 is flexible. 1 changes nothing on the wire.
 
 use crate::engine::Engine;
+use crate::engine::catalog::changes;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -96,7 +97,7 @@ async fn replace(
     }
     match target(engine, (resource.resource_type, resource.resource_name))? {
         Target::Topic(id) => {
-            let set = engine.set_topic_configs(id, configs, only_check).await;
+            let set = changes::set_topic_configs(engine, id, configs, only_check).await;
             set.map_err(|error| ((&error).into(), error.to_string()))
         }
         Target::Broker if configs.is_empty() => Ok(()),

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::context::Context;
 use super::error::ErrorCode;
 use super::schema::message;
+use crate::engine::reports;
 
 message! {
     AlterReplicaLogDirs 1..=2, flexible 2..;
@@ -46,7 +47,7 @@ message! {
 
 /// There is one directory: a partition may go where it is, and nowhere else.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let here = context.engine.absolute_data_dir().ok();
+    let here = reports::absolute_data_dir(context.engine).ok();
     let mut topics = Vec::new();
     for dir in &request.dirs {
         let is_here = here.as_deref() == Some(Path::new(dir.path));

@@ -3,8 +3,8 @@
 use super::error::ErrorCode;
 use crate::coordinator::groups::error::GroupError;
 use crate::engine::EngineError;
-use crate::engine::admin::AdminError;
 use crate::engine::append::Refusal;
+use crate::engine::catalog::changes::AdminError;
 use crate::engine::fetch_sessions::SessionError;
 use crate::log::batch::BatchError;
 use crate::log::records::RecordsError;

@@ -4,6 +4,7 @@
 //! (KIP-599).
 
 use crate::engine::Engine;
+use crate::engine::catalog::changes;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -89,6 +90,6 @@ async fn grow(
             return Err((ErrorCode::InvalidReplicaAssignment, message));
         }
     }
-    let grown = engine.set_partitions(topic.id, count, only_check).await;
+    let grown = changes::set_partitions(engine, topic.id, count, only_check).await;
     grown.map_err(|error| ((&error).into(), error.to_string()))
 }

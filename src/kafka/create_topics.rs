@@ -6,8 +6,8 @@
 
 use crate::config::TopicConfig;
 use crate::engine::Engine;
-use crate::engine::admin::NewTopic;
 use crate::engine::catalog;
+use crate::engine::catalog::changes::{self, NewTopic};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -125,7 +125,7 @@ async fn create(
         partitions: partition_count(engine, request)?,
         configs,
     };
-    let created = engine.create_topic(new, only_check).await;
+    let created = changes::create_topic(engine, new, only_check).await;
     created.map_err(|error| ((&error).into(), error.to_string()))
 }
 

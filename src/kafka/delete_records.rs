@@ -3,6 +3,7 @@
 //! Versions: 2 is flexible. Nothing else changes.
 
 use crate::engine::Engine;
+use crate::engine::offsets;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -88,6 +89,6 @@ async fn delete(
     if !topic.config.cleanup_policy.deletes() {
         return Err(ErrorCode::PolicyViolation);
     }
-    let deleted = engine.delete_records(key, request.offset).await;
+    let deleted = offsets::delete_records(engine, key, request.offset).await;
     deleted.map_err(|error| ErrorCode::from(&error))
 }

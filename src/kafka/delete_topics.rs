@@ -4,6 +4,7 @@
 //! (KIP-516). 2 and 3 change nothing on the wire.
 
 use crate::engine::Engine;
+use crate::engine::catalog::changes;
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -85,7 +86,7 @@ async fn delete<'a>(engine: &Rc<Engine>, request: TopicRequest<'a>) -> TopicResp
     if let Some(topic) = found {
         response.name = Some(Cow::Owned(topic.name.clone()));
         response.topic_id = topic.id;
-        match engine.delete_topic(topic.id).await {
+        match changes::delete_topic(engine, topic.id).await {
             Ok(()) => response.error_code = ErrorCode::None,
             Err(error) => {
                 response.error_code = (&error).into();

@@ -2,6 +2,7 @@
 //!
 //! Versions: 2 is flexible, 3 adds an error for the whole, 4 the size of the volume (KIP-827).
 
+use crate::engine::reports;
 use crate::engine::{Engine, PartitionKey};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -62,7 +63,7 @@ type Asked = BTreeMap<String, BTreeSet<u32>>;
 /// There is one directory, and every partition is in it. One that is asked for and not there is left
 /// out, as Kafka does.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
-    let sizes = match context.engine.partition_sizes().await {
+    let sizes = match reports::partition_sizes(context.engine).await {
         Ok(sizes) => sizes,
         Err(error) => {
             return Response {
@@ -72,7 +73,7 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
         }
     };
     let topics = describe(context.engine, &asked(context.engine, request), &sizes);
-    let log_dir = match context.engine.data_dir().await {
+    let log_dir = match reports::data_dir(context.engine).await {
         Ok(dir) => LogDir {
             log_dir: Cow::Owned(dir.path.to_string_lossy().into_owned()),
             topics,

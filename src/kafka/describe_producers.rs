@@ -2,8 +2,8 @@
 //!
 //! Version 0 only.
 
-use crate::engine::Engine;
 use crate::engine::producers::ProducerState;
+use crate::engine::{Engine, reports};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -93,7 +93,7 @@ async fn producers(
 ) -> Result<Vec<ProducerState>, Refusal> {
     let unknown = (ErrorCode::UnknownTopicOrPartition, None);
     let key = engine.key_of(topic, index).ok_or(unknown)?;
-    let producers = engine.producers_of(key).await;
+    let producers = reports::producers_of(engine, key).await;
     let producers = producers.map_err(|error| (ErrorCode::from(&error), None))?;
     *left = left.checked_sub(producers.len()).ok_or((
         ErrorCode::InvalidRequest,

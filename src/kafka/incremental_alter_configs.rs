@@ -4,7 +4,7 @@
 //! Versions: 1 is flexible.
 
 use crate::engine::Engine;
-use crate::engine::admin::ConfigChange;
+use crate::engine::catalog::changes::{self, ConfigChange};
 use std::rc::Rc;
 
 use super::alter_configs::{self, Refusal, Target};
@@ -76,7 +76,7 @@ async fn alter(
     }
     match alter_configs::target(engine, (resource.resource_type, resource.resource_name))? {
         Target::Topic(id) => {
-            let altered = engine.alter_topic_configs(id, changes, only_check).await;
+            let altered = changes::alter_topic_configs(engine, id, changes, only_check).await;
             altered.map_err(|error| ((&error).into(), error.to_string()))
         }
         // Kafka's tools clean up behind themselves: nothing was set, so nothing is left to delete.

@@ -6,6 +6,7 @@
 use super::context::Context;
 use super::error::ErrorCode;
 use super::schema::message;
+use crate::engine::catalog::changes;
 use crate::io::rate_limited::{self, RateLimited};
 
 message! {
@@ -46,7 +47,7 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
         // the reason, where others would make it try for ever.
         return refused(ErrorCode::UnsupportedVersion);
     }
-    match context.engine.new_producer_id().await {
+    match changes::new_producer_id(context.engine).await {
         Ok(producer_id) => Response {
             throttle_time_ms: 0,
             error_code: ErrorCode::None,

@@ -8,7 +8,7 @@
 use super::context::Context;
 use crate::engine::Engine;
 use crate::engine::fetch::check_leader_epoch;
-use crate::engine::offsets::OffsetSpec;
+use crate::engine::offsets::{self, OffsetSpec};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -125,7 +125,7 @@ async fn find(
         leader_epoch: -1,
     };
     if let Some(spec) = spec_of(request.timestamp, version)? {
-        let found = engine.find_offset(key, spec).await;
+        let found = offsets::find(engine, key, spec).await;
         let found = found.map_err(|error| ErrorCode::from(&error))?;
         response.timestamp = found.timestamp;
         response.offset = found.offset;

@@ -5,7 +5,7 @@
 
 use crate::engine::Engine;
 use crate::engine::fetch::{LEADER_EPOCH, check_leader_epoch};
-use crate::engine::offsets::OffsetSpec;
+use crate::engine::offsets::{self, OffsetSpec};
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -95,7 +95,7 @@ async fn find(
     };
     // Of an epoch that never was, Kafka too says -1 and no error.
     if request.leader_epoch == LEADER_EPOCH {
-        let end = engine.find_offset(key, OffsetSpec::Latest).await;
+        let end = offsets::find(engine, key, OffsetSpec::Latest).await;
         response.end_offset = end.map_err(|error| ErrorCode::from(&error))?.offset;
         response.leader_epoch = LEADER_EPOCH;
     }

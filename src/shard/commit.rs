@@ -32,7 +32,7 @@ pub async fn run(engine: Rc<Engine>) {
     let has_journal =
         engine.config.durability == Durability::Fsync && engine.config.journal_bytes > 0;
     loop {
-        let dirty = engine.take_dirty().await;
+        let dirty = engine.dirty.take().await;
         let (mut small, large): (Vec<_>, Vec<_>) = dirty.into_iter().partition(is_small);
         for partition in large {
             start_flush(&engine, partition, &permits).await;
@@ -117,7 +117,7 @@ pub async fn settle(engine: &Rc<Engine>, limit: Duration) {
             return;
         }
         for partition in &unsettled {
-            engine.queue_flush(partition);
+            engine.dirty.queue(partition);
         }
         tokio::time::sleep(SETTLE_EVERY).await;
     }

@@ -330,7 +330,9 @@ pub async fn remove(engine: &Rc<Engine>) {
         return;
     }
     let (dir, shard) = (engine.config.data_dir.clone(), engine.shard);
-    let removed = engine.run_blocking(move || replay::remove_journal(&dir, shard));
+    let removed = engine
+        .workers
+        .run(move || replay::remove_journal(&dir, shard));
     if let Err(error) = removed.await {
         tracing::warn!(%error, "the journal cannot be removed; the next start reads it once more");
     }

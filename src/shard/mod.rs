@@ -6,7 +6,9 @@ mod timers;
 
 use crate::coordinator::{CoordinatorParts, Coordinators};
 use crate::engine::mailbox::{self, Mailbox};
-use crate::engine::upkeep::OpenReport;
+use crate::engine::upkeep::closing;
+use crate::engine::upkeep::opening;
+use crate::engine::upkeep::opening::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
 use crate::io::{process, reactor};
@@ -89,7 +91,7 @@ async fn serve(parts: ShardParts) {
     } = parts;
     let engine = Engine::new(engine);
     let coordinators = Rc::new(Coordinators::new(&engine, coordinators));
-    let opened = engine.open_partitions();
+    let opened = opening::open_all(&engine);
     coordinators.load();
     // The server is gone only when the process is on its way out.
     let _ = events.send(Event::Opened(opened));
@@ -135,7 +137,7 @@ async fn serve(parts: ShardParts) {
             }
             Order::Close => {
                 commit::settle(&engine, SETTLE_LIMIT).await;
-                engine.close_logs().await;
+                closing::close_logs(&engine).await;
                 commit::settle(&engine, SETTLE_LIMIT).await;
                 commit.abort();
                 journal::remove(&engine).await;

@@ -2,6 +2,10 @@
 
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
+use crate::engine::catalog::changes;
+use crate::engine::upkeep::compaction::Compactor;
+use crate::engine::upkeep::retention;
+use crate::engine::upkeep::scrub::Scrubber;
 use crate::io::{clock, reactor};
 use crate::net::connections::Connections;
 use std::rc::Rc;
@@ -16,20 +20,24 @@ pub fn start(engine: &Rc<Engine>, coordinators: &Coordinators, connections: &Rc<
     reactor::spawn(clock::every(SWEEP_EVERY, async move || sweeper.sweep()));
     let closer = Rc::clone(engine);
     reactor::spawn(clock::every(CLOSE_IDLE_EVERY, async move || {
-        closer.close_idle().await;
-        closer.retry_purge().await;
+        retention::close_idle(&closer).await;
+        changes::retry_purge(&closer).await;
     }));
     let keeper = Rc::clone(engine);
     let retention_every = Duration::from_millis(engine.config.retention_check_interval_ms);
     reactor::spawn(clock::every(retention_every, async move || {
-        keeper.upkeep().await;
+        retention::round(&keeper).await;
     }));
     // Compaction has its own clock: a run can take long, and retention does not wait for it.
-    let compactor = Rc::clone(engine);
+    let compactor = Compactor::new(engine);
     let compact_every = Duration::from_millis(engine.config.log_cleaner_backoff_ms);
     reactor::spawn(clock::every(compact_every, async move || {
         compactor.compact().await;
     }));
-    reactor::spawn(Rc::clone(engine).run_scrub());
+    match Scrubber::start(engine) {
+        Ok(Some(scrubber)) => drop(reactor::spawn(scrubber.run())),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "nothing is scrubbed"),
+    }
     coordinators.run_timers();
 }

@@ -10,6 +10,8 @@ use crate::support::batch::{self, Batch};
 use crate::support::wire::{self, FETCH, LIST_OFFSETS, PRODUCE};
 use kafka_protocol::messages::*;
 use millstream::config::Config;
+use millstream::engine::catalog::changes;
+use millstream::engine::upkeep::retention;
 use millstream::io::fault::{self, Op};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -224,9 +226,9 @@ impl<'i> Driver<'i> {
         let what = self.input.below(3);
         shard.spawn(async move {
             match what {
-                0 => engine.upkeep().await,
-                1 => engine.close_idle().await,
-                _ => engine.retry_purge().await,
+                0 => retention::round(&engine).await,
+                1 => retention::close_idle(&engine).await,
+                _ => changes::retry_purge(&engine).await,
             }
         });
     }

@@ -5,12 +5,14 @@ use bytes::Bytes;
 use millstream::access::Caller;
 use millstream::config::Config;
 use millstream::coordinator::{self, CoordinatorParts, Coordinators};
-use millstream::engine::admin::Admin;
 use millstream::engine::catalog::Catalog;
+use millstream::engine::catalog::changes::Admin;
+use millstream::engine::catalog::deletions;
 use millstream::engine::catalog_log::CatalogLog;
-use millstream::engine::compaction::Cleaner;
 use millstream::engine::mailbox::{self, Mailbox};
-use millstream::engine::{Engine, EngineParts, SharedPartition, flush, upkeep};
+use millstream::engine::upkeep::compaction::Cleaner;
+use millstream::engine::upkeep::opening;
+use millstream::engine::{Engine, EngineParts, SharedPartition, flush};
 use millstream::io::file;
 use millstream::io::worker::{Jobs, Worker};
 use millstream::kafka::answer::{Answer, LaterAnswer, Outcome};
@@ -81,7 +83,7 @@ impl Machine {
         let mut log = CatalogLog::open(dir, &mut catalog).expect("the catalog can be read");
         let (janitor, janitor_jobs) = Worker::by_hand();
         let (cleaner, cleaner_jobs) = Worker::by_hand();
-        upkeep::finish_deletions(&config, &mut catalog, &mut log, &janitor)
+        deletions::finish_deletions(&config, &mut catalog, &mut log, &janitor)
             .expect("deletions can be finished");
         let cleaner = Cleaner::on(cleaner);
         let mut ids = (first_id..).map(|id| Uuid::from_u64_pair(0, id));
@@ -173,7 +175,7 @@ impl Shard {
             flushing: None,
         };
         shard.enter(|| {
-            engine.open_partitions();
+            opening::open_all(&engine);
             coordinators.load();
             coordinators.serve();
         });
@@ -181,7 +183,7 @@ impl Shard {
         let dirty = Rc::clone(&shard.dirty);
         shard.spawn(async move {
             loop {
-                let more = engine.take_dirty().await;
+                let more = engine.dirty.take().await;
                 dirty.borrow_mut().extend(more);
             }
         });

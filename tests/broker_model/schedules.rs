@@ -7,9 +7,9 @@ use super::machine::Machine;
 use super::rng::Rng;
 use bytes::Bytes;
 use millstream::config::Config;
-use millstream::engine::admin::NewTopic;
 use millstream::engine::append::deliver;
 use millstream::engine::catalog::Topic;
+use millstream::engine::catalog::changes::{self, NewTopic};
 use millstream::engine::partition::{AckWhen, Append};
 use millstream::engine::{Engine, PartitionKey};
 use millstream::log::batch::BatchHeader;
@@ -38,7 +38,9 @@ fn a_change_of_the_catalog_is_on_every_shard_when_it_is_answered() {
             let name = format!("topic-{shard}-{number}");
             let topic = create(mine, &name).await;
             assert_eq!(everywhere(&name), SHARDS);
-            mine.set_partitions(topic.id, 4, false).await.unwrap();
+            changes::set_partitions(&mine, topic.id, 4, false)
+                .await
+                .unwrap();
             for one in &engines {
                 assert_eq!(one.topic(&name).unwrap().partitions, 4);
             }
@@ -46,7 +48,7 @@ fn a_change_of_the_catalog_is_on_every_shard_when_it_is_answered() {
             let next = &engines[(shard + 1) % SHARDS];
             assert_eq!(append(next, key(&topic, 3), 0).await.await.unwrap(), Ok(0));
             if number % 2 == 0 {
-                mine.delete_topic(topic.id).await.unwrap();
+                changes::delete_topic(&mine, topic.id).await.unwrap();
                 assert_eq!(everywhere(&name), 0);
             }
         }
@@ -60,7 +62,7 @@ fn two_that_create_the_same_topic_get_one_and_one_refusal() {
     in_many_orders(move |engines, shard| {
         let count = Rc::clone(&count);
         async move {
-            let result = engines[shard].create_topic(new_topic("same"), false).await;
+            let result = changes::create_topic(&engines[shard], new_topic("same"), false).await;
             count.set(count.get() + usize::from(result.is_ok()));
             assert_eq!(
                 engines
@@ -103,7 +105,7 @@ fn producer_ids_are_given_once() {
         let round = round.get();
         async move {
             for _ in 0..5 {
-                let id = engines[shard].new_producer_id().await.unwrap();
+                let id = changes::new_producer_id(&engines[shard]).await.unwrap();
                 assert!(
                     given.borrow_mut().insert((round, id)),
                     "{id} was given twice"
@@ -173,7 +175,9 @@ fn new_topic(name: &str) -> NewTopic {
 }
 
 async fn create(engine: &Rc<Engine>, name: &str) -> Topic {
-    let topic = engine.create_topic(new_topic(name), false).await.unwrap();
+    let topic = changes::create_topic(engine, new_topic(name), false)
+        .await
+        .unwrap();
     Topic::clone(&topic)
 }
 

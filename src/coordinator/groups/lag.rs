@@ -300,7 +300,7 @@ async fn oldest_record(
     let (mut next, mut passed) = (from, 0);
     while let Some((header, batch)) = batch_from(engine, partition, next).await? {
         let first = move || records::first_at_or_after(&batch, i64::MIN, from, UNPACKED_BYTES_MAX);
-        let timestamp = match engine.worker.run(first).await {
+        let timestamp = match engine.workers.worker.run(first).await {
             Some(Ok(Some((_, timestamp)))) => timestamp,
             Some(Ok(None)) if passed < BATCHES_PASSED_MAX => {
                 (next, passed) = (header.next_offset(), passed + 1);

@@ -7,7 +7,7 @@ use super::offsets::CommittedOffset;
 use super::records::StoredGroup;
 use super::*;
 use crate::coordinator::{self, Coordinators};
-use crate::engine::admin::NewTopic;
+use crate::engine::catalog::changes::{self, NewTopic};
 use crate::engine::tests::{create, flush, key, start};
 use crate::io::reactor;
 use crate::log::damage::{self, Damage, DamageList, Why};
@@ -132,7 +132,7 @@ fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() 
         let broker = broker(dir.path());
         let old = create(&broker.engine, "t", 1).await;
         assert!(commit(&broker, GROUP, &[key(&old, 0)]).await.is_ok());
-        broker.engine.delete_topic(old.id).await.unwrap();
+        changes::delete_topic(&broker.engine, old.id).await.unwrap();
         let results = commit(&broker, GROUP, &[key(&old, 0)]).await.unwrap();
         assert_eq!(results, [Err(GroupError::UnknownTopic)]);
         assert_eq!(committed(&broker, GROUP).await, []);
@@ -151,7 +151,7 @@ fn a_topic_whose_offsets_cannot_be_forgotten_leaves_its_name_to_no_other() {
         let old = create(&broker.engine, "t", 1).await;
         assert!(commit(&broker, GROUP, &[key(&old, 0)]).await.is_ok());
         disk_fails.set(true);
-        assert!(broker.engine.delete_topic(old.id).await.is_err());
+        assert!(changes::delete_topic(&broker.engine, old.id).await.is_err());
         assert!(broker.engine.topic("t").is_none());
         assert!(!is_free(&broker, "t").await);
     });
@@ -172,8 +172,11 @@ fn a_topic_of_which_a_refused_offset_may_come_back_leaves_its_name_to_no_other()
         assert_eq!(refused, Err(GroupError::NotCoordinator));
         assert_eq!(committed(&broker, GROUP).await, []);
         // Its record is in the file, and its deletion cannot be written.
-        assert!(broker.engine.delete_topic(old.id).await.is_err());
-        assert_eq!(broker.engine.delete_topic(other.id).await.ok(), Some(()));
+        assert!(changes::delete_topic(&broker.engine, old.id).await.is_err());
+        assert_eq!(
+            changes::delete_topic(&broker.engine, other.id).await.ok(),
+            Some(())
+        );
         assert!(!is_free(&broker, "t").await);
         assert!(is_free(&broker, "u").await);
     });
@@ -191,7 +194,7 @@ fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
         // This start cannot read the partition.
         let runtime = &again.groups().runtime;
         runtime.unread.borrow_mut().insert(home);
-        assert!(again.engine.delete_topic(old.id).await.is_err());
+        assert!(changes::delete_topic(&again.engine, old.id).await.is_err());
         assert!(!is_free(&again, "t").await);
         // The next start knows that the partition is damaged.
         let found = dir.path().join(format!("{OFFSETS_TOPIC}-{}", home.index));
@@ -220,7 +223,9 @@ async fn is_free(broker: &Broker, name: &str) -> bool {
         partitions: 1,
         configs: Default::default(),
     };
-    broker.engine.create_topic(new, false).await.is_ok()
+    changes::create_topic(&broker.engine, new, false)
+        .await
+        .is_ok()
 }
 
 #[test]
@@ -387,7 +392,7 @@ fn a_group_that_is_deleted_while_its_topic_is_leaves_nothing_to_a_new_topic_of_t
         for name in &names {
             assert!(commit(&broker, name, &[key(&topic, 0)]).await.is_ok());
         }
-        let deleting = broker.engine.delete_topic(topic.id);
+        let deleting = changes::delete_topic(&broker.engine, topic.id);
         let groups_too = async {
             while broker.engine.topic("t").is_some() {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -35,6 +35,7 @@ pub(super) async fn check(
     }
     let (batch, header) = (batch.clone(), *header);
     let checked = engine
+        .workers
         .worker
         .run(move || check_records(&header, &batch, limit));
     checked.await.unwrap_or_else(|| {

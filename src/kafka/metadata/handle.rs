@@ -2,8 +2,8 @@
 
 use super::{Broker, Partition, Request, Response, Topic, TopicRequest};
 use crate::engine::Engine;
-use crate::engine::admin::{AdminError, NewTopic};
 use crate::engine::catalog;
+use crate::engine::catalog::changes::{self, AdminError, NewTopic};
 use crate::io::rate_limited::{self, RateLimited};
 use crate::kafka::context::Context;
 use crate::kafka::error::ErrorCode;
@@ -107,7 +107,7 @@ async fn auto_create(engine: &Rc<Engine>, name: &str) -> Result<Arc<catalog::Top
         partitions: engine.config.num_partitions,
         configs: BTreeMap::new(),
     };
-    match engine.create_topic(new, false).await {
+    match changes::create_topic(engine, new, false).await {
         Ok(topic) => Ok(topic),
         // Another client was faster.
         Err(AdminError::TopicExists(_)) => {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::TopicConfig;
+use crate::engine::offsets;
 use crate::engine::partition::AckWhen;
 use crate::engine::tests::{append, append_one, create, flush, key, start};
 use crate::io::reactor;
@@ -157,7 +158,7 @@ fn deleted_records_count_as_lag_and_have_no_age() {
         append_at(&engine, key, 0, &["a", "b", "c", "d"]).await;
         flush(&engine);
         let delete = async |offset| {
-            let mut deletion = std::pin::pin!(engine.delete_records(key, offset));
+            let mut deletion = std::pin::pin!(offsets::delete_records(&engine, key, offset));
             // A flush while a job of the log is under way writes no checkpoint: one more does.
             let deleted = loop {
                 tokio::select! {

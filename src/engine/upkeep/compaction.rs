@@ -3,10 +3,10 @@
 //! There is one cleaner for the whole broker, so that its memory and its rate bound all of it. What
 //! fails is told, counted, and tried again, less and less often; nothing is given up.
 
-use super::fetch;
-use super::partition::{Cleaning, Partition};
-use super::stats::{self, ShardReport};
-use super::{Engine, SharedPartition};
+use crate::engine::fetch;
+use crate::engine::partition::{Cleaning, Partition};
+use crate::engine::stats::{self, ShardReport};
+use crate::engine::{Engine, SharedPartition};
 use crate::io::clock;
 use crate::io::worker::Worker;
 use crate::log::compact::{
@@ -60,15 +60,26 @@ impl Partition {
     }
 }
 
-impl Engine {
+/// Compacts one shard's partitions.
+pub struct Compactor {
+    engine: Rc<Engine>,
+}
+
+impl Compactor {
+    pub fn new(engine: &Rc<Engine>) -> Compactor {
+        Compactor {
+            engine: Rc::clone(engine),
+        }
+    }
+
     /// Compacts what is due on this shard, the dirtiest partition first, until nothing is.
-    pub async fn compact(self: &Rc<Self>) {
+    pub async fn compact(&self) {
         for partition in self.partitions_by_dirt() {
-            if self.is_stopping() {
+            if self.engine.is_stopping() {
                 return;
             }
             // One job in the whole broker at a time, and the shards take turns.
-            let Ok(_turn) = self.cleaner.turn.acquire().await else {
+            let Ok(_turn) = self.engine.cleaner.turn.acquire().await else {
                 return;
             };
             if let Some(job) = self.compact_job(&partition).await {
@@ -80,7 +91,7 @@ impl Engine {
     fn partitions_by_dirt(&self) -> Vec<SharedPartition> {
         let now_ms = clock::steady_ms();
         let mut found: Vec<(f64, SharedPartition)> = Vec::new();
-        for partition in self.partitions() {
+        for partition in self.engine.partitions() {
             let inner = partition.borrow();
             let is_compacted = inner.log.config().compaction.is_some();
             if is_compacted && inner.cleaning.retry_at_ms <= now_ms {
@@ -93,10 +104,10 @@ impl Engine {
         found.into_iter().map(|(_, partition)| partition).collect()
     }
 
-    async fn compact_job(self: &Rc<Self>, partition: &SharedPartition) -> Option<CompactJob> {
+    async fn compact_job(&self, partition: &SharedPartition) -> Option<CompactJob> {
         let limits = CompactLimits {
-            map_bytes: self.config.log_cleaner_dedupe_buffer_bytes,
-            io_bytes_per_second: self.config.log_cleaner_io_bytes_per_second_max,
+            map_bytes: self.engine.config.log_cleaner_dedupe_buffer_bytes,
+            io_bytes_per_second: self.engine.config.log_cleaner_io_bytes_per_second_max,
         };
         loop {
             let next = match partition.borrow_mut() {
@@ -105,7 +116,7 @@ impl Engine {
             };
             match next {
                 Compaction::Nothing => return None,
-                Compaction::Load(job) => fetch::load(self, partition, job).await.ok()?,
+                Compaction::Load(job) => fetch::load(&self.engine, partition, job).await.ok()?,
                 Compaction::Clean(mut job) => {
                     job.keep_producers(partition.borrow().producers_last_offsets());
                     return Some(*job);
@@ -114,10 +125,10 @@ impl Engine {
         }
     }
 
-    async fn run_compaction(self: &Rc<Self>, partition: &SharedPartition, mut job: CompactJob) {
+    async fn run_compaction(&self, partition: &SharedPartition, mut job: CompactJob) {
         let started = Instant::now();
         let result = loop {
-            let step = self.cleaner.worker.run(move || {
+            let step = self.engine.cleaner.worker.run(move || {
                 let step = job.step();
                 (job, step)
             });
@@ -141,18 +152,14 @@ impl Engine {
     }
 
     /// Runs a swap among the log's other jobs, in their order.
-    async fn swap(
-        self: &Rc<Self>,
-        partition: &SharedPartition,
-        swap: SwapJob,
-    ) -> Result<(), CompactError> {
+    async fn swap(&self, partition: &SharedPartition, swap: SwapJob) -> Result<(), CompactError> {
         let done = {
             let mut inner = partition.borrow_mut();
-            if inner.is_closed() || self.is_stopping() {
+            if inner.is_closed() || self.engine.is_stopping() {
                 return Err(CompactError::Cancelled);
             }
             inner.log.swap_begin(&swap);
-            self.run_blocking(move || {
+            self.engine.workers.run(move || {
                 let result = swap.run();
                 Ok((swap, result))
             })
@@ -165,7 +172,7 @@ impl Engine {
         match result {
             Ok(old) => {
                 // Their space is freed with the last use, which can take long.
-                self.janitor.start_job(move || drop(old));
+                self.engine.janitor.start_job(move || drop(old));
                 Ok(())
             }
             Err(failed) => Err(failed.error.into()),
@@ -180,7 +187,7 @@ impl Engine {
         result: &Result<(), CompactError>,
     ) {
         let report = job.report();
-        let counters = &self.stats;
+        let counters = &self.engine.stats;
         stats::add(&counters.compaction_read_bytes, report.read_bytes);
         stats::add(&counters.compaction_written_bytes, report.written_bytes);
         stats::add(&counters.compaction_dropped_records, report.dropped_records);
@@ -222,11 +229,11 @@ impl Engine {
     }
 
     fn note_failure(&self, partition: &SharedPartition) {
-        stats::add(&self.stats.compaction_errors, 1);
+        stats::add(&self.engine.stats.compaction_errors, 1);
         let cleaning = &mut partition.borrow_mut().cleaning;
-        let rest_ms = (self.config.log_cleaner_backoff_ms as i64)
+        let rest_ms = (self.engine.config.log_cleaner_backoff_ms as i64)
             .saturating_mul(1 << cleaning.failures.min(20))
-            .min(REST_MS_MAX.max(self.config.log_cleaner_backoff_ms as i64));
+            .min(REST_MS_MAX.max(self.engine.config.log_cleaner_backoff_ms as i64));
         cleaning.failures += 1;
         cleaning.retry_at_ms = clock::steady_ms().saturating_add(rest_ms);
     }

@@ -1,10 +1,10 @@
 //! Changing the catalog. One shard, the first, does it for all: it checks the change, writes it to
 //! the catalog's log, has every shard apply it, and only then is it answered.
 
-use super::catalog::{self, Entry, Topic, TopicNameError};
-use super::catalog_log::CatalogLog;
-use super::{Engine, EngineError};
+use super::{Entry, Topic, TopicNameError, apply};
 use crate::config::{ConfigError, Kind, TopicConfig};
+use crate::engine::catalog_log::CatalogLog;
+use crate::engine::{Engine, EngineError};
 use crate::io::limits;
 use crate::io::rate_limited::{self, RateLimited};
 use std::cell::RefCell;
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use thiserror::Error;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 /// The shard that writes the catalog.
@@ -67,7 +68,7 @@ pub enum AdminError {
 /// The one writer of the catalog.
 pub struct Admin {
     /// Held over a whole change, so that changes happen one after the other.
-    turn: tokio::sync::Mutex<()>,
+    changing: tokio::sync::Mutex<()>,
     /// Locked by the worker thread only, while it writes.
     log: Arc<Mutex<CatalogLog>>,
     /// Deleted topics whose files are out of the way, though the catalog does not say so yet.
@@ -79,7 +80,7 @@ pub struct Admin {
 impl Admin {
     pub fn new(log: CatalogLog) -> Admin {
         Admin {
-            turn: tokio::sync::Mutex::new(()),
+            changing: tokio::sync::Mutex::new(()),
             log: Arc::new(Mutex::new(log)),
             purgeable: RefCell::default(),
             new_id: RefCell::new(Box::new(Uuid::new_v4)),
@@ -123,65 +124,228 @@ pub enum ConfigChange {
     Subtract(String),
 }
 
-impl Engine {
-    /// Creates a topic, or with `only_check` says whether it could be.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    pub async fn create_topic(
-        self: &Rc<Self>,
-        new: NewTopic,
-        only_check: bool,
-    ) -> Result<Arc<Topic>, AdminError> {
-        self.create(new, only_check, false).await
-    }
+/// Creates a topic, or with `only_check` says whether it could be.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn create_topic(
+    engine: &Rc<Engine>,
+    new: NewTopic,
+    only_check: bool,
+) -> Result<Arc<Topic>, AdminError> {
+    create(engine, new, only_check, false).await
+}
 
-    async fn create(
-        self: &Rc<Self>,
-        new: NewTopic,
-        only_check: bool,
-        internal: bool,
-    ) -> Result<Arc<Topic>, AdminError> {
-        self.administer(move |engine| async move {
-            let _turn = engine.admin()?.turn.lock().await;
-            engine.purge().await;
-            let topic = engine.check_new_topic(&new, internal)?;
-            if only_check {
-                return Ok(Arc::new(topic));
-            }
-            let id = topic.id;
-            engine
-                .commit(Entry::TopicCreated {
-                    id,
-                    name: topic.name,
-                    partitions: topic.partitions,
-                    configs: topic.configs,
-                })
-                .await?;
-            tracing::info!(
-                topic = new.name,
-                partitions = new.partitions,
-                "created a topic"
-            );
-            engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)
+/// Creates a topic of the broker's own.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn create_internal_topic(
+    engine: &Rc<Engine>,
+    new: NewTopic,
+) -> Result<Arc<Topic>, AdminError> {
+    create(engine, new, false, true).await
+}
+
+async fn create(
+    engine: &Rc<Engine>,
+    new: NewTopic,
+    only_check: bool,
+    internal: bool,
+) -> Result<Arc<Topic>, AdminError> {
+    administer(engine, move |engine| async move {
+        let change = Change::begin(&engine).await?;
+        change.purge().await;
+        let topic = change.check_new_topic(&new, internal)?;
+        if only_check {
+            return Ok(Arc::new(topic));
+        }
+        let id = topic.id;
+        let created = Entry::TopicCreated {
+            id,
+            name: topic.name,
+            partitions: topic.partitions,
+            configs: topic.configs,
+        };
+        change.commit(created).await?;
+        tracing::info!(
+            topic = new.name,
+            partitions = new.partitions,
+            "created a topic"
+        );
+        engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)
+    })
+    .await
+}
+
+/// Deletes a topic. When this returns, its files are gone, or will be at the next start.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn delete_topic(engine: &Rc<Engine>, id: Uuid) -> Result<(), AdminError> {
+    administer(engine, move |engine| async move {
+        let change = Change::begin(&engine).await?;
+        let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+        if topic.is_internal() {
+            return Err(AdminError::InternalTopic(topic.name.clone()));
+        }
+        change.commit(Entry::TopicDeleted { id }).await?;
+        tracing::info!(topic = topic.name, "deleted a topic");
+        change.admin.purgeable.borrow_mut().push(id);
+        change.purge().await;
+        Ok(())
+    })
+    .await
+}
+
+/// Frees names that could not be freed when their topics were deleted. Only the shard that writes the
+/// catalog has any.
+pub async fn retry_purge(engine: &Rc<Engine>) {
+    let is_due = |admin: &Admin| !admin.purgeable.borrow().is_empty();
+    if engine.admin.as_ref().is_some_and(is_due)
+        && let Ok(change) = Change::begin(engine).await
+    {
+        change.purge().await;
+    }
+}
+
+/// Gives a topic more partitions.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn set_partitions(
+    engine: &Rc<Engine>,
+    id: Uuid,
+    partitions: u32,
+    only_check: bool,
+) -> Result<(), AdminError> {
+    administer(engine, move |engine| async move {
+        let change = Change::begin(&engine).await?;
+        let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+        if topic.is_internal() {
+            // The partition of a name follows from their number.
+            return Err(AdminError::InternalTopic(topic.name.clone()));
+        }
+        if partitions <= topic.partitions {
+            return Err(AdminError::NotMorePartitions {
+                name: topic.name.clone(),
+                current: topic.partitions,
+                wanted: partitions,
+            });
+        }
+        change.check_limits(0, (partitions - topic.partitions) as usize)?;
+        if only_check {
+            return Ok(());
+        }
+        change.commit(Entry::PartitionsSet { id, partitions }).await
+    })
+    .await
+}
+
+/// Replaces the configurations that were set for a topic.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn set_topic_configs(
+    engine: &Rc<Engine>,
+    id: Uuid,
+    configs: BTreeMap<String, String>,
+    only_check: bool,
+) -> Result<(), AdminError> {
+    administer(engine, move |engine| async move {
+        let change = Change::begin(&engine).await?;
+        let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+        for (name, value) in &configs {
+            TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
+        }
+        change.set_configs(&topic, configs, only_check).await
+    })
+    .await
+}
+
+/// Changes some of the configurations that were set for a topic, all or none of them. No other
+/// change comes between what is read and what is written.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn alter_topic_configs(
+    engine: &Rc<Engine>,
+    id: Uuid,
+    changes: Vec<(String, ConfigChange)>,
+    only_check: bool,
+) -> Result<(), AdminError> {
+    administer(engine, move |engine| async move {
+        let change = Change::begin(&engine).await?;
+        let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
+        let mut configs = topic.configs.clone();
+        for (name, one) in changes {
+            change.change_config(&mut configs, name, one)?;
+        }
+        change.set_configs(&topic, configs, only_check).await
+    })
+    .await
+}
+
+/// A producer id that was never given out before, in this run or an earlier one.
+///
+/// # Errors
+/// When the block it comes from cannot be made durable.
+pub async fn new_producer_id(engine: &Rc<Engine>) -> Result<i64, AdminError> {
+    if let Some(id) = engine.producer_ids.borrow_mut().take() {
+        return Ok(id);
+    }
+    let reserve = |engine: Rc<Engine>| async move {
+        let change = Change::begin(&engine).await?;
+        let next = engine.with_catalog(|catalog| catalog.next_producer_id());
+        let end = next + PRODUCER_ID_BLOCK;
+        change
+            .commit(Entry::ProducerIdsReserved { next: end })
+            .await?;
+        Ok(ProducerIdBlock { next, end })
+    };
+    let block = administer(engine, reserve).await?;
+    // Another request may have brought a block meanwhile; the rest of that one is given up.
+    let mut current = engine.producer_ids.borrow_mut();
+    *current = block;
+    current
+        .take()
+        .ok_or(AdminError::Engine(EngineError::Stopping))
+}
+
+/// Runs a change on the shard that writes the catalog.
+async fn administer<T, F>(
+    engine: &Rc<Engine>,
+    change: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
+) -> Result<T, AdminError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, AdminError>> + 'static,
+{
+    engine.call(ADMIN_SHARD, change).await?
+}
+
+/// A change under way. No other begins until it is dropped.
+struct Change<'a> {
+    engine: &'a Rc<Engine>,
+    admin: &'a Admin,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Change<'_> {
+    /// Waits for the change before this one to end.
+    async fn begin(engine: &Rc<Engine>) -> Result<Change<'_>, AdminError> {
+        let admin = engine.admin.as_ref().filter(|_| !engine.is_stopping());
+        let admin = admin.ok_or(EngineError::Stopping)?;
+        Ok(Change {
+            engine,
+            admin,
+            _alone: admin.changing.lock().await,
         })
-        .await
-    }
-
-    /// Creates a topic of the broker's own.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    pub async fn create_internal_topic(
-        self: &Rc<Self>,
-        new: NewTopic,
-    ) -> Result<Arc<Topic>, AdminError> {
-        self.create(new, false, true).await
     }
 
     fn check_new_topic(&self, new: &NewTopic, internal: bool) -> Result<Topic, AdminError> {
-        catalog::check_topic_name(&new.name)?;
-        if !internal && catalog::INTERNAL_TOPICS.contains(&new.name.as_str()) {
+        super::check_topic_name(&new.name)?;
+        if !internal && super::INTERNAL_TOPICS.contains(&new.name.as_str()) {
             return Err(AdminError::InternalTopic(new.name.clone()));
         }
         if new.partitions == 0 {
@@ -190,7 +354,7 @@ impl Engine {
         for (name, value) in &new.configs {
             TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
         }
-        self.with_catalog(|catalog| {
+        self.engine.with_catalog(|catalog| {
             if catalog.by_name(&new.name).is_some() {
                 return Err(AdminError::TopicExists(new.name.clone()));
             }
@@ -211,7 +375,7 @@ impl Engine {
             let config = TopicConfig::resolve(catalog.defaults(), &new.configs)
                 .map_err(AdminError::BadConfig)?;
             Ok(Topic {
-                id: (self.admin()?.new_id.borrow_mut())(),
+                id: (self.admin.new_id.borrow_mut())(),
                 name: new.name.clone(),
                 partitions: new.partitions,
                 configs: new.configs.clone(),
@@ -221,149 +385,38 @@ impl Engine {
     }
 
     fn check_limits(&self, topics: usize, partitions: usize) -> Result<(), AdminError> {
-        let catalog = self.catalog.borrow();
-        if catalog.topic_count() + topics > self.config.topics_max {
+        let catalog = self.engine.catalog.borrow();
+        if catalog.topic_count() + topics > self.engine.config.topics_max {
             limits::TOPICS.reached("no topic was created");
             return Err(AdminError::LimitReached {
                 what: "topics",
-                limit: self.config.topics_max,
+                limit: self.engine.config.topics_max,
                 knob: "topics_max",
             });
         }
-        if catalog.partition_count().saturating_add(partitions) > self.config.partitions_max {
+        if catalog.partition_count().saturating_add(partitions) > self.engine.config.partitions_max
+        {
             limits::PARTITIONS.reached(format_args!("no {partitions} more were created"));
             return Err(AdminError::LimitReached {
                 what: "partitions",
-                limit: self.config.partitions_max,
+                limit: self.engine.config.partitions_max,
                 knob: "partitions_max",
             });
         }
         Ok(())
     }
 
-    /// Deletes a topic. When this returns, its files are gone, or will be at the next start.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    pub async fn delete_topic(self: &Rc<Self>, id: Uuid) -> Result<(), AdminError> {
-        self.administer(move |engine| async move {
-            let _turn = engine.admin()?.turn.lock().await;
-            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
-            if topic.is_internal() {
-                return Err(AdminError::InternalTopic(topic.name.clone()));
-            }
-            engine.commit(Entry::TopicDeleted { id }).await?;
-            tracing::info!(topic = topic.name, "deleted a topic");
-            engine.admin()?.purgeable.borrow_mut().push(id);
-            engine.purge().await;
-            Ok(())
-        })
-        .await
-    }
-
     /// Frees the names of deleted topics whose files are out of the way. On a full disk that cannot be
     /// written down, and is tried again.
-    async fn purge(self: &Rc<Self>) {
-        while let Some(id) = self.next_to_purge() {
+    async fn purge(&self) {
+        let next = || self.admin.purgeable.borrow().first().copied();
+        while let Some(id) = next() {
             if self.commit(Entry::TopicPurged { id }).await.is_err() {
                 return;
             }
-            if let Ok(admin) = self.admin() {
-                admin.purgeable.borrow_mut().retain(|other| *other != id);
-            }
+            let purgeable = &self.admin.purgeable;
+            purgeable.borrow_mut().retain(|other| *other != id);
         }
-    }
-
-    fn next_to_purge(&self) -> Option<Uuid> {
-        self.admin().ok()?.purgeable.borrow().first().copied()
-    }
-
-    /// Frees names that could not be freed when their topics were deleted.
-    pub async fn retry_purge(self: &Rc<Self>) {
-        if self.next_to_purge().is_none() {
-            return;
-        }
-        if let Ok(admin) = self.admin() {
-            let _turn = admin.turn.lock().await;
-            self.purge().await;
-        }
-    }
-
-    /// Gives a topic more partitions.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    pub async fn set_partitions(
-        self: &Rc<Self>,
-        id: Uuid,
-        partitions: u32,
-        only_check: bool,
-    ) -> Result<(), AdminError> {
-        self.administer(move |engine| async move {
-            let _turn = engine.admin()?.turn.lock().await;
-            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
-            if topic.is_internal() {
-                // The partition of a name follows from their number.
-                return Err(AdminError::InternalTopic(topic.name.clone()));
-            }
-            if partitions <= topic.partitions {
-                return Err(AdminError::NotMorePartitions {
-                    name: topic.name.clone(),
-                    current: topic.partitions,
-                    wanted: partitions,
-                });
-            }
-            engine.check_limits(0, (partitions - topic.partitions) as usize)?;
-            if only_check {
-                return Ok(());
-            }
-            engine.commit(Entry::PartitionsSet { id, partitions }).await
-        })
-        .await
-    }
-
-    /// Replaces the configurations that were set for a topic.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    pub async fn set_topic_configs(
-        self: &Rc<Self>,
-        id: Uuid,
-        configs: BTreeMap<String, String>,
-        only_check: bool,
-    ) -> Result<(), AdminError> {
-        self.administer(move |engine| async move {
-            let _turn = engine.admin()?.turn.lock().await;
-            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
-            for (name, value) in &configs {
-                TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
-            }
-            engine.set_configs(&topic, configs, only_check).await
-        })
-        .await
-    }
-
-    /// Changes some of the configurations that were set for a topic, all or none of them. No other
-    /// change comes between what is read and what is written.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    pub async fn alter_topic_configs(
-        self: &Rc<Self>,
-        id: Uuid,
-        changes: Vec<(String, ConfigChange)>,
-        only_check: bool,
-    ) -> Result<(), AdminError> {
-        self.administer(move |engine| async move {
-            let _turn = engine.admin()?.turn.lock().await;
-            let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
-            let mut configs = topic.configs.clone();
-            for (name, change) in changes {
-                engine.change_config(&mut configs, name, change)?;
-            }
-            engine.set_configs(&topic, configs, only_check).await
-        })
-        .await
     }
 
     fn change_config(
@@ -407,13 +460,13 @@ impl Engine {
             // Whatever the value: the name is refused.
             None => return Ok(String::new()),
         }
-        let entries = TopicConfig::describe(&self.config.topic_defaults, configs);
+        let entries = TopicConfig::describe(&self.engine.config.topic_defaults, configs);
         let entry = entries.into_iter().find(|entry| entry.name == name);
         Ok(entry.map(|entry| entry.value).unwrap_or_default())
     }
 
     async fn set_configs(
-        self: &Rc<Self>,
+        &self,
         topic: &Topic,
         configs: BTreeMap<String, String>,
         only_check: bool,
@@ -431,62 +484,21 @@ impl Engine {
     }
 
     fn would_delete(&self, configs: &BTreeMap<String, String>) -> Result<bool, AdminError> {
-        let config = TopicConfig::resolve(&self.config.topic_defaults, configs);
+        let config = TopicConfig::resolve(&self.engine.config.topic_defaults, configs);
         let config = config.map_err(AdminError::BadConfig)?;
         Ok(config.cleanup_policy.deletes())
     }
 
-    /// A producer id that was never given out before, in this run or an earlier one.
-    ///
-    /// # Errors
-    /// When the block it comes from cannot be made durable.
-    pub async fn new_producer_id(self: &Rc<Self>) -> Result<i64, AdminError> {
-        if let Some(id) = self.producer_ids.borrow_mut().take() {
-            return Ok(id);
-        }
-        let block = self
-            .administer(|engine| async move {
-                let _turn = engine.admin()?.turn.lock().await;
-                let next = engine.with_catalog(|catalog| catalog.next_producer_id());
-                let end = next + PRODUCER_ID_BLOCK;
-                engine
-                    .commit(Entry::ProducerIdsReserved { next: end })
-                    .await?;
-                Ok(ProducerIdBlock { next, end })
-            })
-            .await?;
-        // Another request may have brought a block meanwhile; the rest of that one is given up.
-        let mut current = self.producer_ids.borrow_mut();
-        *current = block;
-        current
-            .take()
-            .ok_or(AdminError::Engine(EngineError::Stopping))
-    }
-
-    async fn administer<T, F>(
-        self: &Rc<Self>,
-        change: impl FnOnce(Rc<Engine>) -> F + Send + 'static,
-    ) -> Result<T, AdminError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, AdminError>> + 'static,
-    {
-        self.call(ADMIN_SHARD, change).await?
-    }
-
-    fn admin(&self) -> Result<&Admin, AdminError> {
-        match self.is_stopping() {
-            true => Err(EngineError::Stopping.into()),
-            false => self.admin.as_ref().ok_or(EngineError::Stopping.into()),
-        }
-    }
-
     /// Makes an entry durable, then has every shard apply it.
-    async fn commit(self: &Rc<Self>, entry: Entry) -> Result<(), AdminError> {
+    async fn commit(&self, entry: Entry) -> Result<(), AdminError> {
+        let engine = self.engine;
+        if engine.is_stopping() {
+            return Err(EngineError::Stopping.into());
+        }
         let entry = Arc::new(entry);
-        let log = Arc::clone(&self.admin()?.log);
+        let log = Arc::clone(&self.admin.log);
         let written = Arc::clone(&entry);
-        let written = self.run_blocking(move || {
+        let written = engine.workers.run(move || {
             let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
             log.append(&written)?;
             Ok(log.is_long())
@@ -501,25 +513,26 @@ impl Engine {
         // The entry is in force: a shard that cannot open or move its files must not keep the others
         // from knowing it.
         let mut applied = Ok(());
-        for shard in 0..self.mailboxes.shard_count() {
+        for shard in 0..engine.mailboxes.shard_count() {
             let entry = Arc::clone(&entry);
-            let here = self.call(shard, |engine| async move { engine.apply(entry).await });
+            let here = engine.call(
+                shard,
+                |engine| async move { apply::apply(&engine, entry).await },
+            );
             applied = applied.and(here.await.flatten());
         }
         if is_long {
-            self.rewrite_catalog().await;
+            self.rewrite().await;
         }
         Ok(applied?)
     }
 
     /// Rewrites the catalog's file with the entries that are in force, so that it does not grow for ever.
     /// If that fails, the next change tries again.
-    async fn rewrite_catalog(&self) {
-        let Ok(log) = self.admin().map(|admin| Arc::clone(&admin.log)) else {
-            return;
-        };
-        let entries = self.with_catalog(|catalog| catalog.entries());
-        let rewritten = self.run_blocking(move || {
+    async fn rewrite(&self) {
+        let log = Arc::clone(&self.admin.log);
+        let entries = self.engine.with_catalog(|catalog| catalog.entries());
+        let rewritten = self.engine.workers.run(move || {
             let mut log = log.lock().map_err(|_| std::io::Error::other("poisoned"))?;
             log.rewrite(&entries)
         });

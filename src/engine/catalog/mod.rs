@@ -4,6 +4,10 @@
 //! Every shard has a copy; all are fed with the same entries in the same order. The entries are kept
 //! in a log of our own (`catalog_log`), which one shard writes.
 
+pub mod apply;
+pub mod changes;
+pub mod deletions;
+
 use super::PartitionKey;
 use crate::config::{TopicConfig, TopicDefaults};
 use serde::{Deserialize, Serialize};
@@ -13,7 +17,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// The longest topic name, as in Kafka: with the partition's number it must be a file name.
-pub(super) const TOPIC_NAME_BYTES_MAX: usize = 249;
+pub(in crate::engine) const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Topics of the broker itself, some of them still to come. Clients may read but not write, create or
 /// delete them.
 pub const INTERNAL_TOPICS: &[&str] = &["__consumer_offsets", "__transaction_state"];

@@ -1,0 +1,136 @@
+//! How a shard follows the catalog: it opens, closes and reconfigures its partitions.
+
+use super::deletions::{doomed_dir, remove_dirs};
+use super::{Entry, Topic};
+use crate::engine::log_config::log_config;
+use crate::engine::upkeep::opening;
+use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition};
+use crate::io::file;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// New partitions that are opened without a pause.
+const OPENED_AT_ONCE: u32 = 64;
+
+/// Takes in a change of the catalog: opens, closes and reconfigures this shard's partitions. Returns
+/// when the files of a deleted topic, and what listeners keep about it, are out of the way of a new
+/// one.
+///
+/// # Errors
+/// When a new partition's directory is there already and cannot be opened, or something of a deleted
+/// topic is still in the way.
+pub async fn apply(engine: &Rc<Engine>, entry: Arc<Entry>) -> Result<(), EngineError> {
+    let before = match &*entry {
+        Entry::TopicDeleted { id } => engine.topic_by_id(*id),
+        _ => None,
+    };
+    engine.catalog.borrow_mut().apply(&entry);
+    match &*entry {
+        Entry::TopicCreated { id, .. } | Entry::PartitionsSet { id, .. } => {
+            let topic = engine.topic_by_id(*id);
+            match topic {
+                Some(topic) => add_partitions(engine, &topic).await,
+                None => Ok(()),
+            }
+        }
+        Entry::ConfigsSet { id, .. } => {
+            if let Some(topic) = engine.topic_by_id(*id) {
+                reconfigure(engine, &topic);
+            }
+            Ok(())
+        }
+        Entry::TopicDeleted { .. } => match before {
+            Some(topic) => {
+                let heard = engine.listeners.topic_deleted(&topic).await;
+                drop_partitions(engine, &topic).await.and(heard)
+            }
+            None => Ok(()),
+        },
+        Entry::TopicPurged { .. } | Entry::ProducerIdsReserved { .. } => Ok(()),
+    }
+}
+
+/// A new partition has no directory until its first append, so opening one here costs a look
+/// into the data directory and no more. With very many of them, requests pass in between.
+async fn add_partitions(engine: &Rc<Engine>, topic: &Arc<Topic>) -> Result<(), EngineError> {
+    reconfigure(engine, topic);
+    for index in 0..topic.partitions {
+        opening::open_new(engine, topic, index).map_err(|error| {
+            tracing::error!(%error, "a new partition cannot be opened");
+            EngineError::StorageFailed
+        })?;
+        if index % OPENED_AT_ONCE == OPENED_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+fn reconfigure(engine: &Engine, topic: &Arc<Topic>) {
+    for partition in partitions_of(engine, topic) {
+        let mut inner = partition.borrow_mut();
+        inner
+            .log
+            .set_config(log_config(&engine.config, &topic.config));
+        inner.topic = Arc::clone(topic);
+    }
+}
+
+fn partitions_of(engine: &Engine, topic: &Topic) -> Vec<SharedPartition> {
+    let key = |index| PartitionKey {
+        topic_id: topic.id,
+        index,
+    };
+    (0..topic.partitions)
+        .filter_map(|index| engine.partition(key(index)))
+        .collect()
+}
+
+/// Closes the partitions of a deleted topic and moves their files out of the way; removing them
+/// takes its time, on a thread of its own.
+async fn drop_partitions(engine: &Rc<Engine>, topic: &Topic) -> Result<(), EngineError> {
+    let mut moves = Vec::new();
+    let mut removals = 0;
+    let mut is_compacting = false;
+    for partition in partitions_of(engine, topic) {
+        let mut inner = partition.borrow_mut();
+        inner.close();
+        removals += inner.removals;
+        is_compacting |= inner.log.is_compacting();
+        let key = PartitionKey {
+            topic_id: topic.id,
+            index: inner.index,
+        };
+        engine.partitions.remove(key);
+        moves.push((inner.log.dir().to_owned(), doomed_dir(&engine.config, key)));
+    }
+    if removals > 0 {
+        // They name files by their path, where a new topic of the same name will have its own.
+        // Each is in the janitor's queue already, so what is handed over now comes after them.
+        engine.janitor.run(|| ()).await;
+    }
+    if is_compacting {
+        // So does a compaction. It was told to end; its step that runs has ended after this.
+        engine.cleaner.finish_step().await;
+    }
+    let doomed: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();
+    let data_dir = engine.config.data_dir.clone();
+    // Jobs of these logs that wait in the worker's queue come first, so none of them writes
+    // into a directory that is gone.
+    let moved = engine.workers.run(move || {
+        for (from, to) in &moves {
+            if from.exists() {
+                file::rename(from, to)?;
+            }
+        }
+        file::sync_dir(&data_dir)
+    });
+    moved.await.map_err(|error| {
+        tracing::error!(topic = topic.name, %error,
+            "the files of a deleted topic cannot be moved away; the next start tries again");
+        EngineError::StorageFailed
+    })?;
+    engine.janitor.start_job(move || remove_dirs(&doomed));
+    Ok(())
+}
