@@ -38,7 +38,7 @@ fn a_change_of_the_catalog_is_on_every_shard_when_it_is_answered() {
             let name = format!("topic-{shard}-{number}");
             let topic = create(mine, &name).await;
             assert_eq!(everywhere(&name), SHARDS);
-            changes::set_partitions(&mine, topic.id, 4, false)
+            changes::set_partitions(mine, topic.id, 4, false)
                 .await
                 .unwrap();
             for one in &engines {
@@ -48,7 +48,7 @@ fn a_change_of_the_catalog_is_on_every_shard_when_it_is_answered() {
             let next = &engines[(shard + 1) % SHARDS];
             assert_eq!(append(next, key(&topic, 3), 0).await.await.unwrap(), Ok(0));
             if number % 2 == 0 {
-                changes::delete_topic(&mine, topic.id).await.unwrap();
+                changes::delete_topic(mine, topic.id).await.unwrap();
                 assert_eq!(everywhere(&name), 0);
             }
         }

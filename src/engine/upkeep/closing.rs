@@ -21,10 +21,8 @@ async fn close_log(engine: &Rc<Engine>, partition: &SharedPartition) {
         // What is not durable in the segment is the next flush's, before its checkpoint. Only with
         // `durability=os` the log takes for durable what no flush has synced.
         job.sync = engine.config.durability == Durability::Os;
-        let result = engine
-            .workers
-            .run_for(partition.borrow().index, move || job.run())
-            .await;
+        let index = partition.borrow().index;
+        let result = engine.workers.run_for(index, move || job.run()).await;
         partition.borrow_mut().seal_done(&result);
         partition.borrow_mut().log.want_checkpoint();
     }
