@@ -8,7 +8,8 @@ use crate::hostile::Hostile;
 use crate::jumps;
 use crate::load::{self, Context, Load, Scale};
 use crate::model::{Model, count};
-use crate::moment::Moment;
+use crate::moment::{KillAt, Moment};
+use crate::plan::{self, Ending, Means, Plan, Strike};
 use crate::rng::Rng;
 use crate::soak::Soak;
 use crate::squeeze;
@@ -20,13 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-const START_MAX: Duration = Duration::from_millis(60);
-const LOAD_MAX: Duration = Duration::from_millis(450);
-/// One load in twelve: long enough for segments that are written over older ones.
-const LONG_LOAD_MAX: Duration = Duration::from_secs(3);
-const SHORT_LOAD_MAX: Duration = Duration::from_millis(100);
-const SQUEEZE_MAX: Duration = Duration::from_millis(250);
-const STOP_MAX: Duration = Duration::from_millis(40);
 /// How long clients misbehave in a cycle.
 const SIEGE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -59,12 +53,20 @@ pub struct Cycles {
     load: Option<Load>,
     /// The first cut since the last check.
     cut: Option<u64>,
+    /// The first cut since load ran.
+    cut_of_load: Option<u64>,
 }
 
 /// How often what was done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub cycles: u64,
+    /// Cuts of the power; all other faults leave what was written.
+    pub cuts: u64,
+    /// Brokers that ended by themselves, at one of their file operations.
+    pub kills_at_operations: u64,
+    /// Cycles that began with an empty disk.
+    pub young: u64,
     pub faults_at_start: u64,
     pub faults_under_load: u64,
     pub faults_in_stop: u64,
@@ -74,36 +76,6 @@ pub struct Counts {
     pub jumps: u64,
     /// Segments that were written over an older one, as faults found them.
     pub recycled: u64,
-}
-
-/// What one cycle does; the seed and the cycle's number determine it.
-#[derive(Debug)]
-struct Plan {
-    flags: Vec<String>,
-    /// Faults that strike before the broker is ready.
-    at_start: Vec<Moment>,
-    load: Moment,
-    /// With the disk full but for so many bytes, if it can be: a start before all others.
-    start_full: Option<u64>,
-    /// How often the disk is full meanwhile, if it can be.
-    squeezes: Vec<Squeeze>,
-    ending: Ending,
-}
-
-/// A while in which the disk is full.
-#[derive(Clone, Copy, Debug)]
-struct Squeeze {
-    after: Duration,
-    lasts: Duration,
-    left_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Ending {
-    Fault,
-    /// A fault, so long after a clean stop has begun.
-    FaultInStop(Duration),
-    CleanStop,
 }
 
 impl Cycles {
@@ -121,8 +93,9 @@ impl Cycles {
             hostile_met: Arc::default(),
             memory_bytes_max: 0,
             soak: Soak::default(),
-            load_max: LOAD_MAX,
+            load_max: plan::LOAD_MAX,
             cut: None,
+            cut_of_load: None,
         }
     }
 
@@ -134,11 +107,11 @@ impl Cycles {
         let number = self.counts.cycles;
         self.counts.cycles += 1;
         let mut rng = Rng::fork(self.seed, number);
-        let mut plan = Plan::draw(&mut rng, self.load_max);
+        let mut plan = Plan::draw(&mut rng, number, self.means());
         if let Disk::Torn(_) = &self.disk {
             // What is written many times should be small.
             plan.flags.push("--journal-bytes=4MiB".to_owned());
-            plan.load = Moment::draw(&mut rng, SHORT_LOAD_MAX);
+            plan.load = Moment::draw(&mut rng, plan::SHORT_LOAD_MAX);
         }
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));
@@ -146,21 +119,68 @@ impl Cycles {
         if self.model.clock.jumps() {
             jumps::before_start(&self.model.clock, &mut rng)?;
         }
-        self.start_on_full_disk(&plan)?;
-        for moment in &plan.at_start {
-            let mut broker = self.spawn(&plan)?;
-            moment.wait(&self.disk.data_dir(), || broker.check_running().is_err());
-            self.strike(broker, &plan)?;
-            self.counts.faults_at_start += 1;
+        if plan.young {
+            self.begin_again()?;
         }
-        let mut broker = self.spawn(&plan)?;
+        self.start_on_full_disk(&plan)?;
+        for strike in &plan.at_start {
+            self.strike_at_start(*strike, &plan)?;
+        }
+        let mut broker = self.spawn(&plan, plan.kill_at)?;
+        match self.come_up(&plan, &mut broker, &mut rng) {
+            Ok(address) => self.load_until_fault(&plan, broker, address, &mut rng),
+            Err(violation) if violation.kind == Kind::Broker && broker.strikes_soon() => {
+                self.counts.faults_at_start += 1;
+                self.strike(broker, plan.cuts, &plan)
+            }
+            Err(violation) => Err(or_died(violation, &mut broker).into()),
+        }
+    }
+
+    /// What can be done to this broker, on this disk.
+    fn means(&self) -> Means {
+        let cuts = match &self.disk {
+            Disk::Image(image) => image.loses_power,
+            _ => false,
+        };
+        let is_left_alone = self.hostile == 0 && !self.model.clock.jumps();
+        let kills = matches!(self.disk, Disk::Directory(_) | Disk::Image(_));
+        Means {
+            load_max: self.load_max,
+            cuts,
+            kills_at_operations: kills && is_left_alone,
+        }
+    }
+
+    /// An empty disk, and nothing promised.
+    fn begin_again(&mut self) -> anyhow::Result<()> {
+        if let Disk::Image(image) = &mut self.disk {
+            image.renew()?;
+            self.model.forget_all();
+            self.load = Some(Load::new(&self.model));
+            (self.cut, self.cut_of_load) = (None, None);
+            self.counts.young += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits until the broker serves, holds what it has against what was promised, and has it create
+    /// the topics of the load.
+    fn come_up(
+        &mut self,
+        plan: &Plan,
+        broker: &mut Broker,
+        rng: &mut Rng,
+    ) -> Result<SocketAddr, Violation> {
         let address = broker.wait_until_ready()?;
-        self.model.strike(false);
-        let checked = checker::check(&self.model, address, self.cut);
-        checked.map_err(|violation| or_died(violation, &mut broker))?;
-        let prepared = load::prepare(&self.model, address, self.scale(), &mut rng);
-        prepared.map_err(|violation| or_died(violation, &mut broker))?;
-        self.load_until_fault(&plan, broker, address, &mut rng)
+        // A broker that is to end by itself may do so from now on.
+        self.model.strike(plan.kill_at.is_some());
+        checker::check(&self.model, address, self.cut)?;
+        self.cut = None;
+        if !plan.calm {
+            load::prepare(&self.model, address, self.scale(), rng)?;
+        }
+        Ok(address)
     }
 
     /// The load, for who runs it outside of a cycle and gives it back.
@@ -194,6 +214,9 @@ impl Cycles {
         let (counts, tally) = (&self.counts, &self.model.tally);
         let mut rows = vec![
             ("cycles", counts.cycles),
+            ("cuts of the power", counts.cuts),
+            ("kills at an operation", counts.kills_at_operations),
+            ("empty disks", counts.young),
             ("faults under load", counts.faults_under_load),
             ("faults at start", counts.faults_at_start),
             ("faults in a clean stop", counts.faults_in_stop),
@@ -219,7 +242,7 @@ impl Cycles {
         rows
     }
 
-    fn spawn(&self, plan: &Plan) -> anyhow::Result<Broker> {
+    fn spawn(&self, plan: &Plan, kill_at: Option<KillAt>) -> anyhow::Result<Broker> {
         let data_dir = self.disk.data_dir();
         Ok(Broker::spawn(
             &self.binary,
@@ -227,6 +250,7 @@ impl Cycles {
             &plan.flags,
             &self.log,
             self.model.clock.file(),
+            kill_at,
         )?)
     }
 
@@ -241,15 +265,19 @@ impl Cycles {
             model: Arc::clone(&self.model),
             broker: address,
         };
-        let cut = self.cut.take();
-        let running = self.take_load().start(&context, rng, cut);
+        let cut = self.cut_of_load.take();
+        let running = self.take_load().start(&context, rng, cut, plan.calm);
         let data_dir = self.disk.data_dir();
         let squeezed = self.squeeze(plan, address);
         let besieged = self.besiege(&broker, address, rng);
         let jumped = self.jump(address, rng);
-        plan.load
-            .wait(&data_dir, || self.model.violation().is_some());
-        let died = broker.check_running();
+        plan.load.wait(&data_dir, || {
+            self.model.violation().is_some() || broker.has_struck()
+        });
+        let died = match broker.has_struck() {
+            true => Ok(()),
+            false => broker.check_running(),
+        };
         let ended = match (died, self.model.violation()) {
             (Err(died), _) => Err(died.into()),
             _ if squeezed.is_err() => squeezed,
@@ -308,7 +336,7 @@ impl Cycles {
             return Ok(());
         };
         small.fill(left)?;
-        let mut broker = self.spawn(plan)?;
+        let mut broker = self.spawn(plan, None)?;
         match broker.wait_until_ready() {
             Ok(address) => checker::check(&self.model, address, None)?,
             Err(violation) if violation.text.contains("No space left on device") => {}
@@ -340,43 +368,58 @@ impl Cycles {
         Ok(())
     }
 
-    fn end(&mut self, plan: &Plan, broker: Broker) -> anyhow::Result<()> {
+    fn end(&mut self, plan: &Plan, mut broker: Broker) -> anyhow::Result<()> {
         self.model.strike(true);
         match plan.ending {
-            Ending::Fault => {
-                self.counts.faults_under_load += 1;
-                self.strike(broker, plan)
-            }
-            Ending::FaultInStop(delay) => {
-                self.counts.faults_in_stop += 1;
-                broker.terminate();
-                std::thread::sleep(delay);
-                self.strike(broker, plan)
-            }
             Ending::CleanStop => {
                 self.counts.clean_stops += 1;
                 broker.terminate();
                 Ok(broker.wait_stopped()?)
             }
+            Ending::FaultInStop(delay) if !broker.has_struck() => {
+                self.counts.faults_in_stop += 1;
+                broker.terminate();
+                std::thread::sleep(delay);
+                self.strike(broker, plan.cuts, plan)
+            }
+            _ => {
+                self.counts.faults_under_load += 1;
+                self.strike(broker, plan.cuts, plan)
+            }
         }
     }
 
-    /// The fault itself: SIGKILL, or a cut of the power.
-    fn strike(&mut self, broker: Broker, plan: &Plan) -> anyhow::Result<()> {
+    /// Starts a broker, and strikes before it is ready or soon after.
+    fn strike_at_start(&mut self, strike: Strike, plan: &Plan) -> anyhow::Result<()> {
+        let mut broker = self.spawn(plan, strike.kill_at)?;
+        let data_dir = self.disk.data_dir();
+        strike
+            .moment
+            .wait(&data_dir, || broker.check_running().is_err());
+        self.counts.faults_at_start += 1;
+        self.strike(broker, strike.cuts, plan)
+    }
+
+    /// The fault itself: SIGKILL, or a cut of the power where there can be one.
+    fn strike(&mut self, mut broker: Broker, cuts: bool, plan: &Plan) -> anyhow::Result<()> {
         self.model.strike(true);
+        self.counts.kills_at_operations += u64::from(broker.has_struck());
         match &mut self.disk {
-            Disk::Directory(_) | Disk::Small(_) => broker.kill(),
-            Disk::Image(image) => {
+            Disk::Image(image) if cuts && image.loses_power => {
                 let cut = self.model.cut();
                 image.cut()?;
                 broker.kill();
                 image.go_on_with_clone()?;
+                self.counts.cuts += 1;
                 self.cut.get_or_insert(cut);
+                self.cut_of_load.get_or_insert(cut);
             }
+            Disk::Directory(_) | Disk::Small(_) | Disk::Image(_) => broker.kill(),
             Disk::Torn(torn) => {
                 let cut = self.model.cut();
                 broker.kill();
                 self.counts.recycled += disk::recycled(&torn.data);
+                self.cut_of_load.get_or_insert(cut);
                 let kill = Kill {
                     binary: &self.binary,
                     flags: &flags_for_images(&plan.flags),
@@ -392,50 +435,6 @@ impl Cycles {
     }
 }
 
-impl Plan {
-    fn draw(rng: &mut Rng, load_max: Duration) -> Plan {
-        let at_start = [0, 0, 0, 1, 1, 2][rng.below(6)];
-        let at_start = (0..at_start)
-            .map(|_| Moment::draw(rng, START_MAX))
-            .collect();
-        let flags = draw_flags(rng);
-        let load_max = match rng.one_in(12) {
-            true => load_max.max(LONG_LOAD_MAX),
-            false => load_max,
-        };
-        let load = Moment::draw(rng, load_max);
-        let ending = match rng.below(10) {
-            0 => Ending::CleanStop,
-            1 | 2 => Ending::FaultInStop(rng.time(STOP_MAX)),
-            _ => Ending::Fault,
-        };
-        let start_full = rng.one_in(3).then(|| draw_left(rng));
-        let squeezes = (0..1 + rng.below(3)).map(|_| Squeeze::draw(rng)).collect();
-        Plan {
-            flags,
-            at_start,
-            load,
-            start_full,
-            squeezes,
-            ending,
-        }
-    }
-}
-
-impl Squeeze {
-    fn draw(rng: &mut Rng) -> Squeeze {
-        Squeeze {
-            after: rng.time(SQUEEZE_MAX),
-            lasts: rng.time(SQUEEZE_MAX),
-            left_bytes: draw_left(rng),
-        }
-    }
-}
-
-fn draw_left(rng: &mut Rng) -> u64 {
-    *rng.pick(&[0, 0, 20_000, 300_000])
-}
-
 /// What the broker may use of memory of its own (docs/operating.md, Memory): requests, compaction,
 /// each connection, and something for itself.
 fn memory_limit(connections: usize) -> u64 {
@@ -447,29 +446,6 @@ fn flags_for_images(flags: &[String]) -> Vec<String> {
     let stays = |flag: &&String| !flag.starts_with("--cores") && !flag.starts_with("--journal");
     let own = ["--cores=1", "--journal-bytes=0"].map(str::to_owned);
     flags.iter().filter(stays).cloned().chain(own).collect()
-}
-
-/// Settings that make everything happen often, and that differ from start to start.
-pub fn draw_flags(rng: &mut Rng) -> Vec<String> {
-    let flags = [
-        ("--cores", *rng.pick(&["1", "2", "2", "3"])),
-        ("--checkpoint-bytes", *rng.pick(&["4KiB", "64KiB", "1MiB"])),
-        ("--segment-grow-bytes-max", *rng.pick(&["64KiB", "1MiB"])),
-        ("--retention-check-interval-ms", *rng.pick(&["20", "200"])),
-        ("--log-cleaner-backoff-ms", *rng.pick(&["10", "100"])),
-        ("--group-initial-rebalance-delay-ms", "0"),
-        ("--group-min-session-timeout-ms", "0"),
-        ("--offsets-topic-num-partitions", "5"),
-        ("--shutdown-timeout-ms", *rng.pick(&["50", "500"])),
-        ("--auto-create-topics", "false"),
-        ("--http", "off"),
-        ("--inflight-bytes-max", "256MiB"),
-        ("--log-cleaner-dedupe-buffer-bytes", "16MiB"),
-    ];
-    let flags = flags.into_iter();
-    flags
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
 }
 
 /// A check that gets no answer because the broker is gone is better told by its last words.

@@ -75,9 +75,12 @@ impl Disk {
 /// All mounts are made in a mount namespace of this process, so they go with it, and their loop
 /// devices with them.
 pub struct Image {
+    kind: FileSystem,
     host: PathBuf,
     mounted: PathBuf,
     number: u32,
+    /// Whether faults may cut the power. Without, all that was written is there.
+    pub loses_power: bool,
 }
 
 impl Image {
@@ -99,18 +102,33 @@ impl Image {
         std::fs::create_dir(&mounted)?;
         mount(&file, &host)?;
         let image = Image {
+            kind,
             host,
             mounted,
             number: 0,
+            loses_power: true,
         };
-        sparse(&image.file(), IMAGE_BYTES)?;
-        let make = match kind {
+        image.make()?;
+        Ok(image)
+    }
+
+    /// Makes the file system and mounts it.
+    fn make(&self) -> anyhow::Result<()> {
+        sparse(&self.file(), IMAGE_BYTES)?;
+        let make = match self.kind {
             FileSystem::Ext4 => "mkfs.ext4",
             FileSystem::Xfs => "mkfs.xfs",
         };
-        run(make, [OsStr::new("-q"), image.file().as_os_str()])?;
-        mount(&image.file(), &image.mounted)?;
-        Ok(image)
+        run(make, [OsStr::new("-q"), self.file().as_os_str()])?;
+        mount(&self.file(), &self.mounted)
+    }
+
+    /// An empty file system in place of this one. Nothing may use the old one any more.
+    pub fn renew(&mut self) -> anyhow::Result<()> {
+        unmount(&self.mounted)?;
+        std::fs::remove_file(self.file())?;
+        self.number += 1;
+        self.make()
     }
 
     fn file(&self) -> PathBuf {

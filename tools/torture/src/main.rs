@@ -13,6 +13,7 @@ mod ledger;
 mod load;
 mod model;
 mod moment;
+mod plan;
 mod record;
 mod report;
 mod requests;

@@ -204,6 +204,15 @@ impl Model {
         lock(&self.topics).values().cloned().collect()
     }
 
+    /// Nothing is promised any more: the disk was replaced by an empty one.
+    pub fn forget_all(&self) {
+        lock(&self.topics).clear();
+        lock(&self.catalog).clear();
+        lock(&self.commits).clear();
+        lock(&self.producer_ids).clear();
+        self.clock.forget_latest();
+    }
+
     /// Forgets a topic that is gone, with all that is known of it.
     pub fn forget(&self, topic: &str) {
         lock(&self.topics).remove(topic);

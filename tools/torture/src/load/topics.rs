@@ -1,16 +1,18 @@
 //! The topics that records are sent to: a few kinds, kept small by deleting the oldest.
 
-use crate::history::History;
+use super::End;
+use super::admin::change;
 use crate::ledger::Upkeep;
-use crate::model::{Model, Topic, TopicState, add, lock};
+use crate::model::{Model, Topic, TopicState, lock};
 use crate::record::Shape;
-use crate::requests::{self, Configs, NONE};
+use crate::requests::{self, Configs};
 use crate::rng::Rng;
 use crate::violation::{Violation, violated};
 use crate::wire::Wire;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug)]
@@ -81,14 +83,14 @@ pub fn replace(model: &Model, broker: SocketAddr, count: usize) -> Result<(), Vi
 }
 
 fn delete(model: &Model, wire: &mut Wire, topic: &Topic) -> io::Result<Result<(), Violation>> {
-    let error = requests::delete_topic(wire, &topic.name)?;
-    if error != NONE {
-        return Ok(refused("DeleteTopics", &topic.name, error));
+    topic.doomed.store(true, Ordering::SeqCst);
+    let answer = change(model, &topic.name, None, "DeleteTopics", || {
+        requests::delete_topic(wire, &topic.name)
+    });
+    if answer.is_ok() {
+        model.forget(&topic.name);
     }
-    add(&model.tally.catalog_changes, 1);
-    lock(&model.catalog).insert(topic.name.clone(), History::new(None));
-    model.forget(&topic.name);
-    Ok(Ok(()))
+    answered(answer)
 }
 
 fn create(model: &Model, wire: &mut Wire, rng: &mut Rng) -> io::Result<Result<(), Violation>> {
@@ -96,26 +98,38 @@ fn create(model: &Model, wire: &mut Wire, rng: &mut Rng) -> io::Result<Result<()
     let number = (0..).find(free).unwrap_or_default();
     let (topic, configs) = draw(&name(number), rng, model.clock.jumps());
     let partitions = topic.ledgers().len() as i32;
-    let error = requests::create_topic(wire, &topic.name, partitions, &configs)?;
-    if error != NONE {
-        return Ok(refused("CreateTopics", &topic.name, error));
-    }
-    add(&model.tally.catalog_changes, 1);
+    let topic = Arc::new(topic);
     let state = TopicState {
         partitions,
-        configs,
+        configs: configs.clone(),
     };
-    lock(&model.catalog).insert(topic.name.clone(), History::new(Some(state)));
-    lock(&model.topics).insert(topic.name.clone(), Arc::new(topic));
-    Ok(Ok(()))
+    // Before there is an answer: a broker that ends meanwhile may have created it.
+    lock(&model.topics).insert(topic.name.clone(), Arc::clone(&topic));
+    answered(change(
+        model,
+        &topic.name,
+        Some(state),
+        "CreateTopics",
+        || requests::create_topic(wire, &topic.name, partitions, &configs),
+    ))
+}
+
+/// A change that was asked for while nothing is in its way.
+fn answered(answer: Result<(), End>) -> io::Result<Result<(), Violation>> {
+    match answer {
+        Ok(()) => Ok(Ok(())),
+        Err(End::Connection(error)) => Err(error),
+        Err(End::Violated(violation)) => Ok(Err(violation)),
+        Err(End::Refused(error, what)) => Ok(refused(error, &what)),
+    }
 }
 
 fn name(number: usize) -> String {
     format!("load-{number}")
 }
 
-fn refused(api: &str, topic: &str, error: i16) -> Result<(), Violation> {
-    violated!(Catalog, "{api} of `{topic}` is answered with error {error}")
+fn refused(error: i16, what: &str) -> Result<(), Violation> {
+    violated!(Catalog, "{what} is answered with error {error}")
 }
 
 /// A topic of some kind, with configs that make rolls, retention and compaction frequent.
