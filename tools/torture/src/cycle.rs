@@ -67,6 +67,8 @@ pub struct Counts {
     pub kills_at_operations: u64,
     /// Cycles that began with an empty disk.
     pub young: u64,
+    /// Writes that the medium refused.
+    pub writes_refused: u64,
     pub faults_at_start: u64,
     pub faults_under_load: u64,
     pub faults_in_stop: u64,
@@ -139,9 +141,9 @@ impl Cycles {
 
     /// What can be done to this broker, on this disk.
     fn means(&self) -> Means {
-        let cuts = match &self.disk {
-            Disk::Image(image) => image.loses_power,
-            _ => false,
+        let (cuts, fails) = match &self.disk {
+            Disk::Image(image) => (image.loses_power, image.fails()),
+            _ => (false, false),
         };
         let is_left_alone = self.hostile == 0 && !self.model.clock.jumps();
         let kills = matches!(self.disk, Disk::Directory(_) | Disk::Image(_));
@@ -149,6 +151,7 @@ impl Cycles {
             load_max: self.load_max,
             cuts,
             kills_at_operations: kills && is_left_alone,
+            fails,
         }
     }
 
@@ -173,6 +176,7 @@ impl Cycles {
         rng: &mut Rng,
     ) -> Result<SocketAddr, Violation> {
         let address = broker.wait_until_ready()?;
+        self.model.medium_failed(false);
         // A broker that is to end by itself may do so from now on.
         self.model.strike(plan.kill_at.is_some());
         checker::check(&self.model, address, self.cut)?;
@@ -217,6 +221,7 @@ impl Cycles {
             ("cuts of the power", counts.cuts),
             ("kills at an operation", counts.kills_at_operations),
             ("empty disks", counts.young),
+            ("writes refused", counts.writes_refused),
             ("faults under load", counts.faults_under_load),
             ("faults at start", counts.faults_at_start),
             ("faults in a clean stop", counts.faults_in_stop),
@@ -271,6 +276,7 @@ impl Cycles {
         let squeezed = self.squeeze(plan, address);
         let besieged = self.besiege(&broker, address, rng);
         let jumped = self.jump(address, rng);
+        self.let_medium_fail(plan)?;
         plan.load.wait(&data_dir, || {
             self.model.violation().is_some() || broker.has_struck()
         });
@@ -368,13 +374,30 @@ impl Cycles {
         Ok(())
     }
 
+    /// Lets the medium refuse writes for a while, or until the broker has ended.
+    fn let_medium_fail(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let (Disk::Image(image), Some(failing)) = (&mut self.disk, plan.failing) else {
+            return Ok(());
+        };
+        std::thread::sleep(failing.after);
+        self.model.medium_failed(true);
+        image.fail(|path| failing.what.has(path))?;
+        std::thread::sleep(failing.lasts);
+        if !failing.to_the_end {
+            self.counts.writes_refused += image.heal()?;
+        }
+        Ok(())
+    }
+
     fn end(&mut self, plan: &Plan, mut broker: Broker) -> anyhow::Result<()> {
         self.model.strike(true);
         match plan.ending {
             Ending::CleanStop => {
                 self.counts.clean_stops += 1;
+                let cut = self.model.medium_has_failed().then(|| self.model.cut());
                 broker.terminate();
-                Ok(broker.wait_stopped()?)
+                broker.wait_stopped()?;
+                self.lose(cut, false)
             }
             Ending::FaultInStop(delay) if !broker.has_struck() => {
                 self.counts.faults_in_stop += 1;
@@ -405,16 +428,17 @@ impl Cycles {
         self.model.strike(true);
         self.counts.kills_at_operations += u64::from(broker.has_struck());
         match &mut self.disk {
-            Disk::Image(image) if cuts && image.loses_power => {
-                let cut = self.model.cut();
-                image.cut()?;
+            Disk::Image(image) => {
+                let cuts = cuts && image.loses_power;
+                let loses = cuts || self.model.medium_has_failed();
+                let cut = loses.then(|| self.model.cut());
+                if cuts {
+                    image.cut()?;
+                }
                 broker.kill();
-                image.go_on_with_clone()?;
-                self.counts.cuts += 1;
-                self.cut.get_or_insert(cut);
-                self.cut_of_load.get_or_insert(cut);
+                self.lose(cut, cuts)?;
             }
-            Disk::Directory(_) | Disk::Small(_) | Disk::Image(_) => broker.kill(),
+            Disk::Directory(_) | Disk::Small(_) => broker.kill(),
             Disk::Torn(torn) => {
                 let cut = self.model.cut();
                 broker.kill();
@@ -431,6 +455,29 @@ impl Cycles {
             }
         }
         self.counts.recycled += disk::recycled(&self.disk.data_dir());
+        Ok(())
+    }
+
+    /// After the broker's end: the medium takes writes again, and the power is off for a moment if it
+    /// was cut. From `cut` on nothing is promised but what was durable: what acks=1 has answered may go
+    /// when a sync fails, as in a cut.
+    fn lose(&mut self, cut: Option<u64>, power: bool) -> anyhow::Result<()> {
+        let Disk::Image(image) = &mut self.disk else {
+            return Ok(());
+        };
+        self.counts.writes_refused += image.heal()?;
+        let is_dead = cut.is_some() && image.is_dead();
+        if is_dead && !power {
+            image.cut()?;
+        }
+        if power || is_dead {
+            image.go_on_with_clone()?;
+            self.counts.cuts += 1;
+        }
+        if let Some(cut) = cut {
+            self.cut.get_or_insert(cut);
+            self.cut_of_load.get_or_insert(cut);
+        }
         Ok(())
     }
 }

@@ -90,6 +90,7 @@ pub struct Model {
     cuts: AtomicU64,
     struck: AtomicBool,
     may_refuse: AtomicBool,
+    medium_failed: AtomicBool,
     resting: AtomicBool,
     violation: Mutex<Option<Violation>>,
     pub tally: Tally,
@@ -118,6 +119,7 @@ impl Model {
             cuts: AtomicU64::new(0),
             struck: AtomicBool::new(false),
             may_refuse: AtomicBool::new(false),
+            medium_failed: AtomicBool::new(false),
             resting: AtomicBool::new(false),
             violation: Mutex::default(),
             tally: Tally::default(),
@@ -170,7 +172,17 @@ impl Model {
     }
 
     pub fn may_refuse(&self) -> bool {
-        self.may_refuse.load(Ordering::SeqCst)
+        self.may_refuse.load(Ordering::SeqCst) || self.medium_has_failed()
+    }
+
+    /// From now on the medium has refused writes in this life of the broker (or, from `false` on, not
+    /// yet): what it is to keep for good may be refused until its next start.
+    pub fn medium_failed(&self, failed: bool) {
+        self.medium_failed.store(failed, Ordering::SeqCst);
+    }
+
+    pub fn medium_has_failed(&self) -> bool {
+        self.medium_failed.load(Ordering::SeqCst)
     }
 
     /// From now on workers end what they do and nothing is under way (or, from `false` on, they may

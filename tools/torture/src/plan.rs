@@ -1,7 +1,8 @@
 //! What one cycle does. The seed and the cycle's number determine it.
 
 use crate::moment::{KillAt, Moment};
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
+use std::path::Path;
 use std::time::Duration;
 
 const START_MAX: Duration = Duration::from_millis(60);
@@ -11,6 +12,7 @@ pub const LOAD_MAX: Duration = Duration::from_millis(450);
 const LONG_LOAD_MAX: Duration = Duration::from_secs(3);
 pub const SHORT_LOAD_MAX: Duration = Duration::from_millis(100);
 const SQUEEZE_MAX: Duration = Duration::from_millis(250);
+const FAILING_MAX: Duration = Duration::from_millis(120);
 const STOP_MAX: Duration = Duration::from_millis(40);
 /// Of so many cycles on a disk that can lose its power the first begins with an empty one.
 const YOUNG_CYCLES: u64 = 8;
@@ -32,6 +34,8 @@ pub struct Plan {
     pub start_full: Option<u64>,
     /// How often the disk is full meanwhile, if it can be.
     pub squeezes: Vec<Squeeze>,
+    /// A while in which the medium refuses writes, if it can.
+    pub failing: Option<Failing>,
     /// The file operation at which the broker ends by itself, perhaps before all else is done.
     pub kill_at: Option<KillAt>,
     pub ending: Ending,
@@ -55,6 +59,71 @@ pub struct Squeeze {
     pub left_bytes: u64,
 }
 
+/// A while in which the medium refuses writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Failing {
+    pub after: Duration,
+    pub what: Refused,
+    pub lasts: Duration,
+    /// Whether it goes on until the broker has ended.
+    pub to_the_end: bool,
+}
+
+/// The files whose writes are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    All,
+    Segments,
+    /// Those of about one partition in three.
+    SomePartitions(u64),
+    Catalog,
+    Journals,
+}
+
+impl Refused {
+    /// Whether a file of the data directory is among them.
+    pub fn has(self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let in_journal = path
+            .parent()
+            .is_some_and(|parent| parent.ends_with("journal"));
+        match self {
+            Refused::All => true,
+            Refused::Catalog => name == "catalog.log",
+            Refused::Journals => in_journal,
+            Refused::Segments => name.ends_with(".log") && name != "catalog.log",
+            Refused::SomePartitions(salt) => {
+                let dir = path.parent().unwrap_or(path).as_os_str().as_encoded_bytes();
+                let hash = dir
+                    .iter()
+                    .fold(salt, |hash, byte| mix(hash ^ u64::from(*byte)));
+                name != "catalog.log" && !in_journal && hash.is_multiple_of(3)
+            }
+        }
+    }
+}
+
+impl Failing {
+    fn draw(rng: &mut Rng) -> Failing {
+        let some = Refused::SomePartitions(rng.next());
+        let what = [
+            Refused::All,
+            Refused::Segments,
+            Refused::Segments,
+            some,
+            some,
+            Refused::Catalog,
+            Refused::Journals,
+        ];
+        Failing {
+            after: rng.time(FAILING_MAX),
+            what: *rng.pick(&what),
+            lasts: rng.time(FAILING_MAX),
+            to_the_end: rng.one_in(2),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub enum Ending {
     Fault,
@@ -71,6 +140,8 @@ pub struct Means {
     pub cuts: bool,
     /// The broker may end at any file operation.
     pub kills_at_operations: bool,
+    /// The medium can refuse writes.
+    pub fails: bool,
 }
 
 impl Plan {
@@ -80,6 +151,12 @@ impl Plan {
             plan.draw_order(rng, number);
         } else {
             plan.calm = false;
+        }
+        if means.fails && !plan.calm && !number.is_multiple_of(YOUNG_CYCLES) && rng.below(3) > 0 {
+            plan.failing = Some(Failing::draw(rng));
+            // After it a start finds what is in the page cache only, unless the power goes at once.
+            plan.cuts &= rng.one_in(2);
+            plan.kill_at = None;
         }
         if !means.kills_at_operations {
             plan.kill_at = None;
@@ -118,6 +195,7 @@ impl Plan {
             load,
             start_full,
             squeezes,
+            failing: None,
             kill_at: rng.one_in(3).then(|| KillAt::draw(rng)),
             ending,
             cuts: rng.one_in(2),

@@ -30,6 +30,10 @@ impl Admin {
     pub fn run(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
         let model = &context.model;
+        if model.medium_has_failed() {
+            // What was refused may be in force from the next start on.
+            return Ok(());
+        }
         match model.may_refuse() {
             // What was refused may have been done.
             true => checker::check_catalog(model, &mut wire, None)?,
