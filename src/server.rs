@@ -180,7 +180,7 @@ impl DataDir {
             path: path.to_owned(),
             error,
         };
-        std::fs::create_dir_all(path).map_err(at)?;
+        file::create_dirs(path).map_err(at)?;
         let lock = file::open(&path.join(LOCK_FILE), true).map_err(at)?;
         file::lock(&lock).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => ServeError::Locked(path.to_owned()),

@@ -136,6 +136,7 @@ fn producer_in(data_dir: &Path) -> (i64, i16, i32) {
         compaction: None,
         reserve_step_bytes_max: 1 << 20,
         checkpoint_bytes: 1 << 20,
+        not_durable_bytes_max: 1 << 20,
     };
     let dir = data_dir.join("plain-0");
     let opened = Partition::open(topic.clone(), 0, dir, config, 100);

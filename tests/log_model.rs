@@ -72,8 +72,9 @@ fn is_recycled(result: &io::Result<Room>) -> bool {
     let Ok(Room::Opened(opened)) = result else {
         return false;
     };
-    let size = opened.file.metadata().unwrap().len() as usize;
-    spare::is_marked(&opened.file, size).unwrap()
+    let file = &opened.files.flush;
+    let size = file.metadata().unwrap().len() as usize;
+    spare::is_marked(file, size).unwrap()
 }
 
 /// What waits for the worker thread.
@@ -209,6 +210,20 @@ impl Driver {
                 Err(AppendError::Poisoned) => return assert!(self.log.is_poisoned()),
                 Err(AppendError::LargerThanSegment) => {
                     return assert!(bytes.len() > self.log.config().segment_bytes);
+                }
+                Err(AppendError::AheadOfDisk) => {
+                    let Offsets { durable, end, .. } = self.log.offsets();
+                    assert!(durable < end, "ahead of the disk with nothing to flush");
+                    // The producer waits for the next flush, or gives up.
+                    if self.rng.one_in(2) {
+                        return;
+                    }
+                    self.finish_flush();
+                    self.flush_all();
+                    if self.log.is_poisoned() {
+                        return;
+                    }
+                    continue;
                 }
                 Err(AppendError::NeedsRoom) => {}
             }
@@ -436,22 +451,24 @@ impl Driver {
             }
             false => self.log.flush_end(running.flush, &running.result),
         };
-        match running.result {
-            Ok(()) => {
-                self.model.durable = running.end;
-                self.say(format_args!("flushed to {}", running.end));
-            }
-            Err(_) => {
-                assert!(self.log.is_poisoned());
-                assert!(job.is_none());
-                self.say(format_args!("poisoned"));
-            }
+        assert!(running.result.is_ok() || self.log.is_poisoned());
+        if self.log.is_poisoned() {
+            // By this flush or before it ended: it may be what the error was about.
+            assert!(job.is_none());
+            self.say(format_args!("poisoned"));
+        } else {
+            self.model.durable = running.end;
+            self.say(format_args!("flushed to {}", running.end));
         }
         self.jobs.extend(job.map(Job::Checkpoint));
     }
 
     fn flush_all(&mut self) {
         self.flush_begin();
+        self.finish_flush();
+    }
+
+    fn finish_flush(&mut self) {
         while self.flush.is_some() {
             self.flush_sync();
             self.flush_end();
@@ -626,7 +643,12 @@ impl Driver {
             self.disk.lose_checkpoint(&mut self.rng);
             self.model.durable_start = 0;
         }
-        self.reopen(self.model.end());
+        let end_min = if self.disk.has_lost() {
+            self.model.durable
+        } else {
+            self.model.end()
+        };
+        self.reopen(end_min);
     }
 
     fn reopen_after_power_cut(&mut self) {
@@ -768,6 +790,7 @@ fn config(rng: &mut Rng) -> LogConfig {
         compaction: rng.one_in(2).then(|| compaction::config(rng)),
         reserve_step_bytes_max: 1 << rng.below(18),
         checkpoint_bytes: rng.below(30_000),
+        not_durable_bytes_max: 1 + rng.below(40_000),
     }
 }
 

@@ -72,6 +72,7 @@ impl DataDir {
             compaction: None,
             reserve_step_bytes_max: 1 << 20,
             checkpoint_bytes: 1 << 20,
+            not_durable_bytes_max: 1 << 20,
         };
         let path = dir.path().join("orders-0");
         let (log, _) = Log::open(path, TOPIC_ID, config, &mut |_| {}).unwrap();

@@ -24,6 +24,7 @@ const CONFIG: LogConfig = LogConfig {
     compaction: None,
     reserve_step_bytes_max: 64 << 20,
     checkpoint_bytes: u64::MAX,
+    not_durable_bytes_max: 64 << 20,
 };
 
 /// A batch of about `bytes` bytes in records of [`RECORD_BYTES`], and how many they are.

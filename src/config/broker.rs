@@ -11,6 +11,10 @@ use super::value::{
     count, millis,
 };
 
+/// The most producers that a partition may remember: a checkpoint has no room for more, and one that is
+/// larger could not be read.
+pub const PARTITION_PRODUCERS_LIMIT: i64 = 700_000;
+
 table! {
     /// The broker's configuration. `Config::default()` is what an operator gets who sets nothing.
     #[derive(Clone, Debug, PartialEq)]
@@ -162,7 +166,7 @@ table! {
         /// Idempotent producers whose sequence numbers one partition remembers; of more, those that were
         /// silent for longest are forgotten. Each costs some 300 bytes of memory and up to 179 of each
         /// checkpoint.
-        partition_producers_max: usize = 50_000, count(16, 10_000_000);
+        partition_producers_max: usize = 50_000, count(16, PARTITION_PRODUCERS_LIMIT);
         /// Fetches that may wait for records on one shard; one more is answered at once.
         parked_fetches_max: usize = 20_000, count(1, 1_000_000);
         /// Fetch sessions that may be open, divided evenly among the shards; 0 for none. A client that

@@ -25,7 +25,7 @@ mod load;
 mod topic;
 mod value;
 
-pub use broker::Config;
+pub use broker::{Config, PARTITION_PRODUCERS_LIMIT};
 pub use describe::{Entry, Source, Synonym};
 pub use docs::docs_markdown;
 pub use knob::{Knob, Scope, knobs};

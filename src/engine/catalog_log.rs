@@ -7,6 +7,7 @@
 
 use super::catalog::{Catalog, Entry};
 use crate::io::file;
+use crate::io::sabotage::{self, Sabotage};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,28 +54,45 @@ pub struct CatalogLog {
 impl CatalogLog {
     /// Reads the catalog in `data_dir` into `catalog`; a directory without one gets an empty one.
     ///
+    /// The file is replaced at each start. So what was deleted leaves nothing behind, a torn end is gone,
+    /// and what this start takes for in force is on stable storage: whoever wrote the last entry may have
+    /// been killed before it was synced, or have met an error when it was. A full disk cannot take the
+    /// new file; the old one is made durable instead.
+    ///
     /// # Errors
     /// See [`CatalogLogError`].
     pub fn open(data_dir: &Path, catalog: &mut Catalog) -> Result<CatalogLog, CatalogLogError> {
         let path = data_dir.join(FILE_NAME);
         let content = file::read(&path, FILE_BYTES_MAX)?;
-        let entries = match &content {
-            Some(content) => decode(content)?,
-            None => Vec::new(),
+        let (entries, sound_bytes) = match &content {
+            Some(content) => decode_sound(content)?,
+            None => (Vec::new(), 0),
         };
+        let content = content.unwrap_or_default();
         for entry in &entries {
             catalog.apply(entry);
         }
-        // Written anew at each start: what was deleted leaves nothing behind, and a torn end is gone.
         let compact = encode(&catalog.entries());
-        if content.as_deref() != Some(&compact) {
-            file::replace(&path, &compact)?;
-            file::sync_dir(data_dir)?;
-        }
+        let trusted = sabotage::is_done(Sabotage::TrustCatalog) && content == compact;
+        let written = if trusted {
+            Ok(())
+        } else {
+            file::replace(&path, &compact)
+        };
+        let length = match written {
+            Err(error) if may_keep(&error, sound_bytes) => {
+                keep(&path, &content[..sound_bytes])?;
+                tracing::warn!(path = %path.display(), %error,
+                    "the catalog cannot be written in its shortest form; it is used as it is");
+                sound_bytes
+            }
+            written => written.map(|()| compact.len())?,
+        };
+        file::sync_dir(data_dir)?;
         Ok(CatalogLog {
             file: Arc::new(file::open(&path, false)?),
             path,
-            length: compact.len() as u64,
+            length: length as u64,
             compact_length: compact.len() as u64,
             poisoned: false,
         })
@@ -129,6 +147,21 @@ impl CatalogLog {
     }
 }
 
+/// Whether a start may go on with the old file although it could not be replaced.
+fn may_keep(error: &io::Error, sound_bytes: usize) -> bool {
+    file::is_full(error) && sound_bytes > 0 && !sabotage::is_done(Sabotage::CompactOnly)
+}
+
+/// Makes the file durable as it is, without its torn end. Takes no room on the disk.
+fn keep(path: &Path, sound: &[u8]) -> io::Result<()> {
+    let file = file::open(path, false)?;
+    // What a failed sync left in memory only must not be taken for written.
+    file::reload(&file, 0)?;
+    file::truncate(&file, sound.len() as u64)?;
+    file::write_at(&file, sound, 0)?;
+    file::sync_data(&file)
+}
+
 fn encode(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_be_bytes());
@@ -149,6 +182,11 @@ fn encode_entry(entry: &Entry) -> Vec<u8> {
 
 /// The entries of a catalog file, up to a torn end.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, CatalogLogError> {
+    decode_sound(bytes).map(|(entries, _)| entries)
+}
+
+/// The same, and where the torn end begins: the file's length, if it has none.
+fn decode_sound(bytes: &[u8]) -> Result<(Vec<Entry>, usize), CatalogLogError> {
     let mut entries = Vec::new();
     let mut unsound = None;
     for piece in pieces(bytes)? {
@@ -158,7 +196,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, CatalogLogError> {
             (None, _) => unsound = Some(piece.at),
         }
     }
-    Ok(entries)
+    Ok((entries, unsound.unwrap_or(bytes.len())))
 }
 
 /// A stretch of a catalog file.
@@ -310,6 +348,62 @@ mod tests {
         let catalog = reopened(dir.path()).unwrap();
         assert!(catalog.by_name("topic-2").is_some());
         assert!(catalog.by_name("topic-4").is_none());
+    }
+
+    #[test]
+    fn a_start_makes_durable_what_it_takes_for_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = CatalogLog::open(dir.path(), &mut Catalog::default()).unwrap();
+        log.append(&created(1)).unwrap();
+        drop(log);
+        // The file is in its shortest form; whether it was synced, nobody knows.
+        let synced = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
+        let told = std::rc::Rc::clone(&synced);
+        fault::observe(move |event| {
+            let (files, dirs) = told.get();
+            match event {
+                fault::Event::Synced(file) if file.metadata().unwrap().len() > 12 => {
+                    told.set((files + 1, dirs))
+                }
+                fault::Event::DirSynced(_) => told.set((files, dirs + 1)),
+                _ => {}
+            }
+        });
+        reopened(dir.path()).unwrap();
+        fault::observe(|_| {});
+        assert_eq!(synced.get(), (1, 1));
+    }
+
+    #[test]
+    fn a_full_disk_does_not_keep_a_start_from_using_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let mut log = CatalogLog::open(dir.path(), &mut Catalog::default()).unwrap();
+        for entry in [
+            created(1),
+            Entry::TopicDeleted {
+                id: Uuid::from_u128(1),
+            },
+            created(2),
+        ] {
+            log.append(&entry).unwrap();
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let torn = [&whole[..], b"MSCE torn"].concat();
+        std::fs::write(&path, &torn).unwrap();
+        fault::inject(fault::Op::Write, 0, libc::ENOSPC, false);
+        let mut catalog = Catalog::default();
+        let mut log = CatalogLog::open(dir.path(), &mut catalog).unwrap();
+        assert!(fault::clear());
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            whole,
+            "only the torn end is gone"
+        );
+        assert!(!path.with_extension("tmp").exists());
+        assert!(catalog.by_name("topic-2").is_some());
+        log.append(&created(3)).unwrap();
+        assert!(reopened(dir.path()).unwrap().by_name("topic-3").is_some());
     }
 
     #[test]

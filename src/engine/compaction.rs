@@ -43,6 +43,11 @@ impl Cleaner {
             turn: Arc::new(Semaphore::new(1)),
         }
     }
+
+    /// Returns when the step that runs now, if any, has ended.
+    pub async fn finish_step(&self) {
+        self.worker.run(|| ()).await;
+    }
 }
 
 /// What a partition remembers of its compactions that failed.

@@ -12,6 +12,7 @@ pub mod coordinator;
 pub mod damage;
 pub mod fetch;
 pub mod fetch_sessions;
+pub mod flush;
 pub mod groups;
 pub mod inspect;
 pub mod lag;
@@ -34,7 +35,7 @@ use crate::io::worker::Worker;
 use crate::io::{clock, process};
 use crate::log::compact::CompactionConfig;
 use crate::log::jobs::{RoomJob, SealJob};
-use crate::log::{LogConfig, ReadError};
+use crate::log::{LogConfig, NOT_DURABLE_BYTES_MAX, ReadError};
 use admin::Admin;
 use catalog::{Catalog, Topic};
 use compaction::Cleaner;
@@ -592,6 +593,7 @@ fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
         }),
         reserve_step_bytes_max: config.segment_grow_bytes_max,
         checkpoint_bytes: config.checkpoint_bytes,
+        not_durable_bytes_max: NOT_DURABLE_BYTES_MAX,
     }
 }
 

@@ -9,9 +9,9 @@ use super::compaction::Cleaning;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use super::{EngineError, PartitionKey, limits};
 use crate::config::TimestampType;
-use crate::io::clock;
 use crate::io::sabotage::{self, Sabotage};
 use crate::io::seldom::{self, Seldom};
+use crate::io::{clock, file};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
@@ -234,7 +234,7 @@ impl Partition {
         self.drain_pending(now_ms)
     }
 
-    /// Appends what waits, in order, until one needs room.
+    /// Appends what waits, in order, until one needs room or must wait for a flush.
     fn drain_pending(&mut self, now_ms: i64) -> Due {
         while let Some(append) = self.pending.pop_front() {
             match self.append_now(&append.batch, &append.header, now_ms) {
@@ -244,6 +244,14 @@ impl Partition {
                     self.pending.push_front(append);
                     return Due {
                         room: self.log.room_job(bytes, &header, now_ms),
+                        flush: self.log.needs_flush(),
+                    };
+                }
+                Err(AppendFailure::AheadOfDisk) => {
+                    // The flush that runs, or is asked for here, brings this on again.
+                    self.pending.push_front(append);
+                    return Due {
+                        room: None,
                         flush: self.log.needs_flush(),
                     };
                 }
@@ -335,8 +343,7 @@ impl Partition {
         match self.log.room_done(result, now_ms) {
             Ok(seal) => (seal, self.drain_pending(now_ms)),
             Err(error) => {
-                let full = error.kind() == io::ErrorKind::StorageFull
-                    || error.kind() == io::ErrorKind::QuotaExceeded;
+                let full = file::is_full(&error);
                 if !self.pending.is_empty() {
                     self.tell_of_no_room(&error);
                 }
@@ -398,6 +405,17 @@ impl Partition {
     pub fn flush_journaled(&mut self, flush: Flush) {
         self.log.flush_journaled(flush);
         self.answer_durable();
+    }
+
+    /// Goes on with what waited for a flush that has ended.
+    pub fn resume(&mut self, now_ms: i64) -> Due {
+        if self.pending.is_empty() {
+            return Due {
+                room: None,
+                flush: self.log.needs_flush(),
+            };
+        }
+        self.drain_pending(now_ms)
     }
 
     /// Ends a write-back; see [`Log::write_back_end`].
@@ -549,6 +567,7 @@ fn note_producer(producers: &mut Producers, header: &BatchHeader, now_ms: i64) {
 
 enum AppendFailure {
     NeedsRoom,
+    AheadOfDisk,
     Refused(EngineError),
     /// The log has just failed, with this error.
     WriteFailed(String),
@@ -564,6 +583,7 @@ impl From<AppendError> for AppendFailure {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::NeedsRoom => AppendFailure::NeedsRoom,
+            AppendError::AheadOfDisk => AppendFailure::AheadOfDisk,
             AppendError::LargerThanSegment => AppendFailure::Refused(EngineError::BatchTooLarge),
             AppendError::WriteFailed(why) => AppendFailure::WriteFailed(why),
             AppendError::Poisoned => AppendFailure::Refused(EngineError::StorageFailed),

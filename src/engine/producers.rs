@@ -3,7 +3,9 @@
 //! The rules are Kafka's `ProducerStateManager` (KIP-98, KIP-360). Unlike Kafka's snapshot, ours
 //! keeps all five batches, so that a retry finds its offset after a crash too.
 
+use crate::config::PARTITION_PRODUCERS_LIMIT;
 use crate::log::batch::ProducerMark;
+use crate::log::checkpoint;
 use std::collections::{HashMap, VecDeque};
 use thiserror::Error;
 
@@ -12,6 +14,15 @@ pub const BATCHES_KEPT: usize = 5;
 /// Of how many producers the first batch is remembered when it is refused.
 const REFUSED_MOST: usize = 10_000;
 const SNAPSHOT_VERSION: u8 = 1;
+/// Bytes of the snapshot before its first producer.
+const SNAPSHOT_HEAD_BYTES: u64 = 5;
+/// The most bytes that one producer takes in the snapshot.
+const PRODUCER_BYTES_MAX: u64 = 19 + BATCHES_KEPT as u64 * 32;
+// As many producers as may be remembered fit into a checkpoint.
+const _: () = assert!(
+    SNAPSHOT_HEAD_BYTES + PARTITION_PRODUCERS_LIMIT as u64 * PRODUCER_BYTES_MAX
+        <= checkpoint::SNAPSHOT_BYTES_MAX
+);
 
 /// Why a batch does not follow what the producer sent before.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

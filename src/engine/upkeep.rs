@@ -7,7 +7,6 @@ use crate::engine::catalog_log::CatalogLog;
 use crate::engine::partition::Partition;
 use crate::io::worker::Worker;
 use crate::io::{clock, file};
-use crate::log::checkpoint::Checkpoint;
 use crate::log::damage::DamageList;
 use crate::log::{LogError, LogErrorKind, Retention};
 use std::cell::RefCell;
@@ -207,10 +206,12 @@ impl Engine {
     async fn drop_partitions(self: &Rc<Self>, topic: &Topic) -> Result<(), EngineError> {
         let mut moves = Vec::new();
         let mut removals = 0;
+        let mut is_compacting = false;
         for partition in self.partitions_of(topic) {
             let mut inner = partition.borrow_mut();
             inner.close();
             removals += inner.removals;
+            is_compacting |= inner.log.is_compacting();
             let key = PartitionKey {
                 topic_id: topic.id,
                 index: inner.index,
@@ -222,6 +223,10 @@ impl Engine {
             // They name files by their path, where a new topic of the same name will have its own.
             // Each is in the janitor's queue already, so what is handed over now comes after them.
             self.janitor.run(|| ()).await;
+        }
+        if is_compacting {
+            // So does a compaction. It was told to end; its step that runs has ended after this.
+            self.cleaner.finish_step().await;
         }
         let doomed: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();
         let data_dir = self.config.data_dir.clone();
@@ -376,10 +381,13 @@ pub fn finish_deletions(
                 topic_id: topic.id,
                 index,
             };
+            // While the name is taken, a directory of that name can only be this topic's, whether its
+            // checkpoint says so or is damaged. Left there it would become the next topic's.
             let dir = config.data_dir.join(topic.dir_name(index));
-            let checkpoint = Checkpoint::read(&dir)?;
-            if checkpoint.is_some_and(|found| found.topic_id == topic.id) {
-                file::rename(&dir, &doomed_dir(config, key))?;
+            if dir.exists() {
+                let doomed = doomed_dir(config, key);
+                file::remove_dir(&doomed)?;
+                file::rename(&dir, &doomed)?;
             }
         }
     }

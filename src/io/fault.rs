@@ -1,5 +1,5 @@
 //! Faults that a test asks for: the n-th operation of a kind, on the thread that asked, fails. And
-//! what a test must see to know what a power cut would leave: every sync that succeeded.
+//! what a test must see to know what a power cut would leave: every write, and every sync with its result.
 //!
 //! With the feature `sabotage` a variable asks for a fault of the whole process (`fault/process.rs`).
 //!
@@ -8,14 +8,21 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
-/// Something that was made durable.
-pub enum Synced<'a> {
-    /// A file's content and size.
-    File(&'a File),
-    /// The names in a directory.
-    Dir(&'a Path),
+/// Something that decides what a power cut would leave.
+pub enum Event<'a> {
+    /// These bytes of the file were written, to the page cache.
+    Written(&'a File, Range<u64>),
+    /// The file's content and size were made durable.
+    Synced(&'a File),
+    /// They were not; the kernel may take the pages for clean all the same.
+    SyncFailed(&'a File),
+    /// From this byte on the file is now what the medium has.
+    Reloaded(&'a File, u64),
+    /// The names in the directory were made durable.
+    DirSynced(&'a Path),
 }
 
 /// The operations that can be made to fail.
@@ -34,10 +41,10 @@ mod process;
 
 #[cfg(any(test, feature = "faults"))]
 mod plan {
-    use super::{Op, Synced};
+    use super::{Event, Op};
     use std::{cell::RefCell, io};
 
-    type Observer = Box<dyn FnMut(Synced<'_>)>;
+    type Observer = Box<dyn FnMut(Event<'_>)>;
 
     struct Plan {
         /// Any, when there is none.
@@ -54,15 +61,15 @@ mod plan {
         static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
     }
 
-    /// Calls `observer` after every sync that succeeds on this thread, instead of the one before.
-    pub fn observe_syncs(observer: impl FnMut(Synced<'_>) + 'static) {
+    /// Calls `observer` after every event on this thread, instead of the one before.
+    pub fn observe(observer: impl FnMut(Event<'_>) + 'static) {
         OBSERVER.with(|slot| *slot.borrow_mut() = Some(Box::new(observer)));
     }
 
-    pub fn synced(what: Synced<'_>) {
+    pub fn tell(event: Event<'_>) {
         OBSERVER.with(|slot| {
             if let Some(observer) = slot.borrow_mut().as_mut() {
-                observer(what);
+                observer(event);
             }
         });
     }
@@ -122,7 +129,7 @@ mod plan {
 }
 
 #[cfg(any(test, feature = "faults"))]
-pub use plan::{clear, inject, observe_syncs, stop_after};
+pub use plan::{clear, inject, observe, stop_after};
 
 /// Fails when the test that runs on this thread asked for it, or `MILLSTREAM_FAULT` of this process.
 #[inline]
@@ -152,11 +159,11 @@ pub fn check_write(bytes: usize) -> io::Result<usize> {
     Ok(bytes)
 }
 
-/// Tells the test that runs on this thread what was just made durable.
+/// Tells the test that runs on this thread what has just happened.
 #[inline]
-pub fn synced(what: Synced<'_>) {
+pub fn tell(event: Event<'_>) {
     #[cfg(any(test, feature = "faults"))]
-    plan::synced(what);
+    plan::tell(event);
     #[cfg(not(any(test, feature = "faults")))]
-    let _ = what;
+    let _ = event;
 }

@@ -1,6 +1,6 @@
 //! Blocking file operations. They run on a worker thread or at start, never on a shard's reactor.
 
-use super::fault::{self, Op, Synced};
+use super::fault::{self, Event, Op};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -150,18 +150,37 @@ pub fn truncate(file: &File, bytes: u64) -> io::Result<()> {
 
 /// fdatasync(2): the data, and the metadata needed to read it back.
 pub fn sync_data(file: &File) -> io::Result<()> {
-    fault::check(Op::Sync)?;
-    file.sync_data()?;
-    fault::synced(Synced::File(file));
-    Ok(())
+    let synced = fault::check(Op::Sync).and_then(|()| file.sync_data());
+    fault::tell(if synced.is_ok() {
+        Event::Synced(file)
+    } else {
+        Event::SyncFailed(file)
+    });
+    synced
 }
 
 /// Makes the names in a directory durable: creations, renames and removals.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Sync)?;
     File::open(dir)?.sync_all()?;
-    fault::synced(Synced::Dir(dir));
+    fault::tell(Event::DirSynced(dir));
     Ok(())
+}
+
+/// Creates a directory and those of its parents that are missing, and makes each name durable. The name
+/// of one that is there already is made durable too, where its parent can be opened.
+pub fn create_dirs(dir: &Path) -> io::Result<()> {
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if dir.is_dir() {
+        return match sync_parent(dir) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
+    create_dirs(dir.parent().unwrap_or(Path::new("")))?;
+    create_dir(dir)
 }
 
 /// Creates a directory and makes its name durable in its parent. One that is there already is made
@@ -174,19 +193,62 @@ pub fn create_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Replaces the whole content of `path`: a crash leaves the old content or the new one.
+/// Replaces the whole content of `path`: a crash leaves the old content or the new one. The new one is
+/// on stable storage before it gets its name; the name is when the directory was synced.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
+    write_new(&temporary, content)
+        .and_then(|()| rename(&temporary, path))
+        .inspect_err(|_| {
+            // On a full disk it would keep the room that others need.
+            let _ = fs::remove_file(&temporary);
+        })
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     fault::check(Op::Open)?;
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o640)
-        .open(&temporary)?;
+        .open(path)?;
     write_at(&file, content, 0)?;
-    sync_data(&file)?;
-    rename(&temporary, path)
+    sync_data(&file)
+}
+
+/// The largest piece in which the page cache holds a file (a large folio); each starts at a multiple of
+/// its size.
+const CACHED_PIECE_BYTES_MAX: u64 = 2 << 20;
+
+/// Drops what the kernel has cached of the file from byte `from` on, so that what is read next is what
+/// the disk has. After a failed sync the kernel takes pages for clean that the disk never got. Written
+/// again in place they would still be lost on ext4, where the pages' blocks count as written already
+/// and their extents stay unwritten.
+///
+/// Nothing is made durable: a sync must follow.
+///
+/// # Errors
+/// Never for bytes that cannot be written: they are what is dropped.
+pub fn reload(file: &File, from: u64) -> io::Result<()> {
+    // What is cached as one piece is dropped as one piece, or not at all.
+    let offset = from / CACHED_PIECE_BYTES_MAX * CACHED_PIECE_BYTES_MAX;
+    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+    let wait = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: both calls take numbers only; the descriptor is open for as long as `file` lives. Only
+    // clean pages can be dropped, so dirty ones are written first. Those whose writing fails are clean
+    // too, and the disk does not have them.
+    let result = unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, 0, wait);
+        libc::posix_fadvise(file.as_raw_fd(), offset, 0, libc::POSIX_FADV_DONTNEED)
+    };
+    fault::tell(Event::Reloaded(file, from));
+    match result {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// Writes `parts` one after the other at `at`, in one call where the kernel takes them in one.
@@ -204,6 +266,7 @@ pub fn write_parts_at(file: &File, parts: [&[u8]; 2], at: u64) -> io::Result<()>
             Ok(0) if first.len() + second.len() > 0 => return Err(io::ErrorKind::WriteZero.into()),
             other => other?,
         };
+        fault::tell(Event::Written(file, at..at + written as u64));
         at += written as u64;
         first = &left[0][written.min(left[0].len())..];
         second = &left[1][written.saturating_sub(left[0].len())..];
@@ -316,6 +379,36 @@ pub fn is_mine_alone(file: &File) -> io::Result<bool> {
         unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK) };
     }
     Ok(granted)
+}
+
+/// File systems whose leases (fcntl(2)) are known to see every use of a file, mappings included, by
+/// their magic number (statfs(2)). overlayfs is not one: it grants a lease on the file above while the
+/// file below is mapped.
+const WITH_LEASES: [libc::__fsword_t; 4] = [
+    libc::EXT4_SUPER_MAGIC,
+    libc::XFS_SUPER_MAGIC,
+    libc::BTRFS_SUPER_MAGIC,
+    libc::TMPFS_MAGIC,
+];
+
+/// Whether the answer of [`is_mine_alone`] can be relied on where this file lies.
+pub fn honours_leases(file: &File) -> io::Result<bool> {
+    let mut stats = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the descriptor is open for as long as `file` lives, and `stats` is large enough.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), stats.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fstatfs returned 0, so it filled the struct.
+    let stats = unsafe { stats.assume_init() };
+    Ok(WITH_LEASES.contains(&stats.f_type))
+}
+
+/// Whether the disk, or this user's part of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// The size of a file system.

@@ -14,11 +14,14 @@ use super::file::{self, Reserved};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw, RemapOptions};
 use std::cell::UnsafeCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const PAGE: usize = 4096;
 /// Pages that one mincore(2) asks about.
@@ -61,6 +64,48 @@ impl Drop for Counted {
     }
 }
 
+/// The regions that are mapped of each file, by device and inode number.
+static LIVE: Mutex<BTreeMap<FileId, usize>> = Mutex::new(BTreeMap::new());
+
+type FileId = (u64, u64);
+
+/// Counts a mapping of a file for as long as it lives.
+struct Live(FileId);
+
+impl Live {
+    fn new(id: FileId) -> Live {
+        *live().entry(id).or_default() += 1;
+        Live(id)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let mut live = live();
+        if let Entry::Occupied(mut regions) = live.entry(self.0) {
+            *regions.get_mut() -= 1;
+            if *regions.get() == 0 {
+                regions.remove();
+            }
+        }
+    }
+}
+
+fn live() -> MutexGuard<'static, BTreeMap<FileId, usize>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn id_of(file: &File) -> io::Result<FileId> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Whether this process has any part of the file mapped. A slice that is being sent counts.
+pub fn is_mapped(file: &File) -> io::Result<bool> {
+    let id = id_of(file)?;
+    Ok(live().contains_key(&id))
+}
+
 struct Region {
     map: UnsafeCell<MmapRaw>,
     /// Start of the mapping; it never moves (`remap` is asked to stay in place).
@@ -68,6 +113,8 @@ struct Region {
     /// Bytes that are written for good: nobody stores below this again.
     published: AtomicUsize,
     _counted: Counted,
+    // Declared behind `map`, so that the file counts as mapped until it no longer is.
+    _live: Live,
 }
 
 // SAFETY: bytes below `published` are immutable and may be read from any thread; bytes at and above
@@ -109,11 +156,12 @@ pub fn map_for_append(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let counted = Counted::new()?;
+    let live = Live::new(id_of(file)?);
     let map = MmapOptions::new()
         .len(capacity.max(1))
         .map_raw_read_only(&**file)?;
     Ok(MapWriter {
-        region: Region::new(map, published, counted),
+        region: Region::new(map, published, counted, live),
         file: Arc::clone(file),
         reserved: usable,
         capacity,
@@ -130,22 +178,24 @@ pub fn map_for_reading(file: &File, length: usize) -> io::Result<MapReader> {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
     }
     let counted = Counted::new()?;
+    let live = Live::new(id_of(file)?);
     let map = MmapOptions::new()
         .len(length.max(1))
         .map_raw_read_only(file)?;
     Ok(MapReader {
-        region: Region::new(map, length, counted),
+        region: Region::new(map, length, counted, live),
     })
 }
 
 impl Region {
-    fn new(map: MmapRaw, published: usize, counted: Counted) -> Arc<Region> {
+    fn new(map: MmapRaw, published: usize, counted: Counted, live: Live) -> Arc<Region> {
         let start = map.as_mut_ptr();
         Arc::new(Region {
             map: UnsafeCell::new(map),
             start,
             published: AtomicUsize::new(published),
             _counted: counted,
+            _live: live,
         })
     }
 

@@ -19,6 +19,22 @@ pub enum Sabotage {
     SkipCrc,
     /// `wall-timers`: the steady clock is the wall clock.
     WallTimers,
+    /// `recycle-by-lease`: a segment's file is used again wherever the kernel grants a lease.
+    RecycleByLease,
+    /// `trust-catalog`: a start neither rewrites nor syncs a catalog that is in its shortest form.
+    TrustCatalog,
+    /// `checkpoint-first`: a partition is not flushed again while its checkpoint is written or failed.
+    CheckpointFirst,
+    /// `trust-cache`: recovery syncs what it read without writing it again.
+    TrustCache,
+    /// `forget-flush-files`: a write-back leaves out the files that a running flush took.
+    ForgetFlushFiles,
+    /// `shared-handle`: flush and write-back share an open file, and a poisoned log's flush counts.
+    SharedHandle,
+    /// `compact-only`: a start fails where the catalog cannot be replaced.
+    CompactOnly,
+    /// `unbounded-ahead`: any number of bytes may be appended and not durable.
+    UnboundedAhead,
 }
 
 /// Whether this mistake is to be made.
@@ -49,6 +65,14 @@ fn chosen() -> Option<Sabotage> {
             "forget-producer" => Some(Sabotage::ForgetProducer),
             "skip-crc" => Some(Sabotage::SkipCrc),
             "wall-timers" => Some(Sabotage::WallTimers),
+            "recycle-by-lease" => Some(Sabotage::RecycleByLease),
+            "trust-catalog" => Some(Sabotage::TrustCatalog),
+            "checkpoint-first" => Some(Sabotage::CheckpointFirst),
+            "trust-cache" => Some(Sabotage::TrustCache),
+            "forget-flush-files" => Some(Sabotage::ForgetFlushFiles),
+            "shared-handle" => Some(Sabotage::SharedHandle),
+            "compact-only" => Some(Sabotage::CompactOnly),
+            "unbounded-ahead" => Some(Sabotage::UnboundedAhead),
             _ => panic!("MILLSTREAM_SABOTAGE={name} is no sabotage"),
         }
     })

@@ -12,8 +12,10 @@ use super::jobs::SealJob;
 use super::segment::ActiveSegment;
 use super::segment::Health;
 use super::segment::LoadedSegment;
+use super::segment::Recent;
 use super::segment::SealedSegment;
 use super::segment::SegmentView;
+use crate::io::sabotage::{self, Sabotage};
 use std::io;
 use std::sync::Arc;
 
@@ -34,6 +36,9 @@ impl Log {
         if bytes.len() > self.config.segment_bytes {
             return Err(AppendError::LargerThanSegment);
         }
+        if self.is_ahead_of_disk(bytes.len()) {
+            return Err(AppendError::AheadOfDisk);
+        }
         let base_offset = self.offsets.end;
         let must_roll = self.must_roll(bytes.len(), header, now_ms);
         let fits = |active: &&mut ActiveSegment| active.writer.room() >= bytes.len();
@@ -52,12 +57,12 @@ impl Log {
         if active.size() == 0 {
             active.started_ms = now_ms;
         }
-        if let Err(error) = active.append(bytes, &positioned, append_time_ms) {
+        if let Err(error) = active.append(bytes, &positioned, append_time_ms, now_ms) {
             // Half of it may be in the file.
             self.poisoned = true;
             return Err(AppendError::WriteFailed(error.to_string()));
         }
-        active.appended_ms = now_ms;
+        self.appended_bytes += bytes.len() as u64;
         self.offsets.end = positioned.next_offset();
         if self.bytes_since_checkpoint == 0 {
             self.since_checkpoint_ms = now_ms;
@@ -65,6 +70,14 @@ impl Log {
         self.bytes_since_checkpoint += bytes.len() as u64;
         self.offsets.check();
         Ok(base_offset)
+    }
+
+    /// Whether `bytes` more would be more than may be appended and not durable. One batch always may.
+    fn is_ahead_of_disk(&self, bytes: usize) -> bool {
+        let waiting = self.appended_bytes - self.durable.appended_bytes;
+        let is_bounded = !sabotage::is_done(Sabotage::UnboundedAhead);
+        let most = self.config.not_durable_bytes_max;
+        is_bounded && waiting > 0 && waiting + bytes as u64 > most
     }
 
     fn must_roll(&self, bytes: usize, header: &BatchHeader, now_ms: i64) -> bool {
@@ -102,7 +115,7 @@ impl Log {
         }
         Some(match &self.active {
             Some(active) if !roll => RoomJob::Grow {
-                file: Arc::clone(&active.file),
+                file: Arc::clone(&active.files.flush),
                 bytes: self.next_reserve(active.size(), active.writer.reserved(), bytes),
             },
             Some(_) => self.create_job(bytes),
@@ -136,7 +149,7 @@ impl Log {
         let active = self.active.as_ref()?;
         self.making_room = true;
         Some(RoomJob::Grow {
-            file: Arc::clone(&active.file),
+            file: Arc::clone(&active.files.flush),
             bytes: self.next_reserve(active.size(), active.writer.reserved(), 1),
         })
     }
@@ -242,7 +255,8 @@ impl Log {
         }
         self.active = Some(ActiveSegment {
             base: opened.base,
-            file: opened.file,
+            recent: Recent::starting_at(opened.writer.len(), now_ms),
+            files: opened.files,
             writer: opened.writer,
             index: opened.index,
             index_flushed: opened.index_flushed,
@@ -269,7 +283,7 @@ impl Log {
         let job = SealJob {
             dir: self.dir.clone(),
             base: active.base,
-            file: Arc::clone(&active.file),
+            file: Arc::clone(&active.files.flush),
             size: size as u64,
             index_bytes: active
                 .index
@@ -280,7 +294,7 @@ impl Log {
             sync: true,
         };
         if self.synced.offset < self.offsets.end {
-            self.unsynced.push(active.file);
+            self.unsynced.push(active.files);
         }
         let reader = active.writer.seal();
         self.sealed.push_back(SealedSegment {

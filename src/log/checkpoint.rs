@@ -16,8 +16,10 @@ const VERSION: u16 = 1;
 const FIXED_BYTES: usize = 58;
 /// Where the snapshot begins in the file.
 pub const SNAPSHOT_AT: usize = FIXED_BYTES;
-/// The most that a checkpoint file may have: 5 batches of half a million producers.
+/// The most that a checkpoint file may have. A larger one is neither written nor read.
 pub const FILE_BYTES_MAX: u64 = 128 << 20;
+/// The most bytes that a snapshot may have.
+pub const SNAPSHOT_BYTES_MAX: u64 = FILE_BYTES_MAX - FIXED_BYTES as u64 - 4;
 /// The file's name in the partition's directory.
 pub const FILE_NAME: &str = "checkpoint";
 
@@ -127,7 +129,17 @@ impl Checkpoint {
     }
 
     /// Replaces the checkpoint of a partition's directory.
+    ///
+    /// # Errors
+    /// `FileTooLarge` when the next start could not read it; the file system's.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
+        if self.snapshot.len() as u64 > SNAPSHOT_BYTES_MAX {
+            let message = format!(
+                "a snapshot of {} bytes is more than a checkpoint may have ({SNAPSHOT_BYTES_MAX})",
+                self.snapshot.len()
+            );
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
         file::replace(&dir.join(FILE_NAME), &self.encode())
     }
 }

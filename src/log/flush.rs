@@ -10,7 +10,8 @@ use super::WriteBack;
 use super::checkpoint::Checkpoint;
 use super::index;
 use super::jobs::CheckpointJob;
-use super::segment::SealedSegment;
+use super::segment::{SealedSegment, SyncHandles};
+use crate::io::sabotage::{self, Sabotage};
 use std::io;
 use std::sync::Arc;
 
@@ -22,15 +23,16 @@ impl Log {
     pub fn flush_begin(&mut self, snapshot: impl FnOnce() -> Vec<u8>) -> Option<Flush> {
         let checkpoint = self.checkpoint_due();
         let dirty = self.durable.offset < self.offsets.end;
-        if self.flushing || self.poisoned || !(dirty || checkpoint) {
+        if self.flushing.is_some() || self.poisoned || !(dirty || checkpoint) {
             return None;
         }
-        self.flushing = true;
-        let mut files = std::mem::take(&mut self.unsynced);
+        let taken = std::mem::take(&mut self.unsynced);
+        let mut files: Vec<_> = taken.iter().map(|one| Arc::clone(&one.flush)).collect();
+        self.flushing = Some(taken);
         // With `durability=os` what is not dirty here may never have been synced.
         if dirty || checkpoint {
             let active = self.active.as_ref().filter(|active| active.size() > 0);
-            files.extend(active.map(|active| Arc::clone(&active.file)));
+            files.extend(active.map(|active| Arc::clone(&active.files.flush)));
         }
         Some(Flush {
             files,
@@ -41,7 +43,8 @@ impl Log {
 
     fn checkpoint_due(&self) -> bool {
         let due = self.checkpoint_wanted || self.enough_since_checkpoint();
-        due && self.sealing == 0 && !self.checkpointing && self.segment_count() > 0
+        let may = self.sealing == 0 && !self.checkpointing && !self.checkpoint_failed;
+        due && may && self.segment_count() > 0
     }
 
     /// A checkpoint takes two syncs of its own, so a log that takes a gigabyte a second does not make
@@ -70,15 +73,17 @@ impl Log {
             offset: self.offsets.end,
             segment_base,
             position,
+            appended_bytes: self.appended_bytes,
         }
     }
 
     /// Ends a flush: all below its mark is durable, or the log is poisoned. The checkpoint to write,
-    /// when one was due, is returned.
+    /// when one was due, is returned. A log that was poisoned meanwhile stays as it is: the error may
+    /// be about bytes of this flush.
     pub fn flush_end(&mut self, flush: Flush, result: &io::Result<()>) -> Option<CheckpointJob> {
-        self.flushing = false;
-        if result.is_err() {
-            self.poisoned = true;
+        self.flushing = None;
+        self.poisoned |= result.is_err();
+        if self.poisoned && !sabotage::is_done(Sabotage::SharedHandle) {
             return None;
         }
         self.synced = flush.mark;
@@ -100,7 +105,8 @@ impl Log {
     pub fn journal_tail(&self) -> Option<Tail<'_>> {
         let active = self.active.as_ref()?;
         let only_this = self.unsynced.is_empty() && !self.checkpoint_due();
-        if self.flushing || self.poisoned || !only_this || self.durable.offset >= self.offsets.end {
+        let is_dirty = self.durable.offset < self.offsets.end;
+        if self.flushing.is_some() || self.poisoned || !only_this || !is_dirty {
             return None;
         }
         let position = match active.base {
@@ -115,10 +121,13 @@ impl Log {
         })
     }
 
-    /// Ends a flush whose bytes the journal has.
+    /// Ends a flush whose bytes the journal has. A log that was poisoned meanwhile stays as it is; the
+    /// next start restores what the journal has.
     pub fn flush_journaled(&mut self, flush: Flush) {
-        self.flushing = false;
-        self.set_durable(flush.mark);
+        self.flushing = None;
+        if !self.poisoned {
+            self.set_durable(flush.mark);
+        }
     }
 
     /// The offset below which the segments themselves are on stable storage.
@@ -132,11 +141,23 @@ impl Log {
         if self.poisoned || self.synced.offset >= self.durable.offset {
             return None;
         }
-        let mut files = self.unsynced.clone();
+        let mut files: Vec<_> = self.unsynced.iter().collect();
+        // A flush that runs has taken its files out of `unsynced`, and has not synced them yet.
+        if !sabotage::is_done(Sabotage::ForgetFlushFiles) {
+            files.extend(self.flushing.iter().flatten());
+        }
         let active = self.active.as_ref().filter(|active| active.size() > 0);
-        files.extend(active.map(|active| Arc::clone(&active.file)));
+        files.extend(active.map(|active| &active.files));
+        let handle = |files: &SyncHandles| {
+            let is_shared = sabotage::is_done(Sabotage::SharedHandle);
+            Arc::clone(if is_shared {
+                &files.flush
+            } else {
+                &files.write_back
+            })
+        };
         Some(WriteBack {
-            files,
+            files: files.into_iter().map(handle).collect(),
             mark: self.durable,
         })
     }
@@ -184,11 +205,13 @@ impl Log {
         job
     }
 
-    /// Takes note that a [`CheckpointJob`] ended. A failed one is tried again with the next flush.
+    /// Takes note that a [`CheckpointJob`] ended. A failed one is tried again after
+    /// [`retry_checkpoint`](Self::retry_checkpoint); flushes go on without one until then.
     pub fn checkpoint_done(&mut self, job: &CheckpointJob, result: &io::Result<()>) {
         self.checkpointing = false;
         if result.is_err() {
             self.checkpoint_wanted = true;
+            self.checkpoint_failed = true;
             return;
         }
         self.durable_start = self.durable_start.max(job.checkpoint.log_start_offset);
@@ -199,9 +222,15 @@ impl Log {
         }
     }
 
-    /// Asks for a checkpoint with the next flush.
+    /// Asks for a checkpoint with the next flush, even if the last one failed.
     pub fn want_checkpoint(&mut self) {
         self.checkpoint_wanted = true;
+        self.checkpoint_failed = false;
+    }
+
+    /// Lets a checkpoint that failed be tried again with the next flush.
+    pub fn retry_checkpoint(&mut self) {
+        self.checkpoint_failed = false;
     }
 
     /// Whether a flush would do anything.
@@ -212,6 +241,10 @@ impl Log {
     /// Whether a job or a flush of this log is under way.
     pub fn is_busy(&self) -> bool {
         let swapping = self.compaction.swapping.is_some();
-        self.flushing || self.making_room || self.checkpointing || self.sealing > 0 || swapping
+        self.flushing.is_some()
+            || self.making_room
+            || self.checkpointing
+            || self.sealing > 0
+            || swapping
     }
 }

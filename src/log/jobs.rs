@@ -6,7 +6,8 @@ use super::checkpoint::Checkpoint;
 use super::damage::{self, Expected, Surveyed};
 use super::index::Index;
 use super::recovery::list_segments;
-use super::segment::{self, IndexBuilder, SegmentView, Walk};
+use super::scan;
+use super::segment::{self, IndexBuilder, SegmentView, SyncHandles, Walk};
 use super::spare;
 use crate::io::file::{self, Reserved};
 use crate::io::map::{self, MapReader, MapWriter};
@@ -21,6 +22,9 @@ use uuid::Uuid;
 
 /// An index file can have an entry for every batch of the largest segment, not more.
 pub const INDEX_FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes that a walk over batch headers brings into memory at once.
+const WALK_WINDOW_BYTES: usize = 1 << 20;
 
 /// With a full disk each segment would say so.
 static NO_INDEX: Seldom = Seldom::new(seldom::WHILE_FULL);
@@ -62,7 +66,7 @@ pub enum Room {
 /// A segment ready for appends.
 pub struct OpenedSegment {
     pub base: i64,
-    pub file: Arc<File>,
+    pub files: SyncHandles,
     pub writer: MapWriter,
     pub index: IndexBuilder,
     pub index_flushed: usize,
@@ -82,7 +86,19 @@ impl RoomJob {
                 let has = file.metadata()?.len();
                 (bytes.saturating_sub(has), file::free_bytes_of(file)?)
             }
-            RoomJob::Create { dir, bytes, .. } => (*bytes, free_bytes_at(dir)?),
+            RoomJob::Create {
+                dir,
+                bytes,
+                capacity,
+                ..
+            } => {
+                // A spare is brought to the size of a whole segment at once.
+                let wanted = match spare::bytes(dir)? {
+                    Some(has) => (*capacity as u64).saturating_sub(has),
+                    None => *bytes,
+                };
+                (wanted, free_bytes_at(dir)?)
+            }
             RoomJob::Reopen {
                 dir, bytes, size, ..
             } => (bytes.saturating_sub(*size as u64), free_bytes_at(dir)?),
@@ -118,9 +134,11 @@ impl RoomJob {
                 capacity,
                 index_interval_bytes,
             } => {
-                let file = Arc::new(file::open(&segment::file_path(&dir, base, "log"), false)?);
+                let path = segment::file_path(&dir, base, "log");
+                let file = Arc::new(file::open(&path, false)?);
                 let index = IndexBuilder::new(base, index_interval_bytes);
-                let opened = reopen(&dir, index, Arc::clone(&file), (size, end), bytes, capacity);
+                let opened = sync_handles(&path, Arc::clone(&file))
+                    .and_then(|files| reopen(&dir, index, files, (size, end), bytes, capacity));
                 opened.map(Room::Opened).inspect_err(|_| {
                     // It stays sealed, so it must have its final form again.
                     let _ =
@@ -139,16 +157,16 @@ fn free_bytes_at(dir: &Path) -> io::Result<u64> {
 fn reopen(
     dir: &Path,
     index: IndexBuilder,
-    file: Arc<File>,
+    files: SyncHandles,
     (size, end): (usize, i64),
     bytes: u64,
     capacity: usize,
 ) -> io::Result<OpenedSegment> {
     // Whatever a crash left beyond the last sound batch must not come back behind a batch that is
     // appended now.
-    file::truncate(&file, size as u64)?;
-    let reserved = file::reserve(&file, bytes)?;
-    let writer = map::map_for_append(&file, capacity, size, reserved)?;
+    file::truncate(&files.flush, size as u64)?;
+    let reserved = file::reserve(&files.flush, bytes)?;
+    let writer = map::map_for_append(&files.flush, capacity, size, reserved)?;
     let (index, index_flushed, ends_at) = open_index(dir, index, &writer.reader())?;
     if ends_at != (size, end) {
         let message = "the last segment's batches do not lead to its end";
@@ -156,11 +174,17 @@ fn reopen(
     }
     Ok(OpenedSegment {
         base: index.base(),
-        file,
+        files,
         writer,
         index,
         index_flushed,
     })
+}
+
+/// A second open file beside `flush`, of the same segment.
+fn sync_handles(path: &Path, flush: Arc<File>) -> io::Result<SyncHandles> {
+    let write_back = Arc::new(file::open(path, false)?);
+    Ok(SyncHandles { flush, write_back })
 }
 
 fn prepare_dir(dir: &Path, topic_id: Uuid, after: Option<i64>, base: i64) -> io::Result<()> {
@@ -217,17 +241,19 @@ fn create_file(
     capacity: usize,
     base: i64,
 ) -> io::Result<OpenedSegment> {
+    let path = segment::file_path(dir, base, "log");
     let (file, reserved) = match spare::take(dir, base, capacity as u64)? {
         Some(recycled) => recycled,
-        None => new_file(&segment::file_path(dir, base, "log"), bytes)?,
+        None => new_file(&path, bytes)?,
     };
+    let files = sync_handles(&path, Arc::clone(&file))?;
     file::remove(&segment::file_path(dir, base, "index"))?;
     let writer = map::map_for_append(&file, capacity, 0, reserved)?;
     file::sync_data(&file)?;
     file::sync_dir(dir)?;
     Ok(OpenedSegment {
         base,
-        file,
+        files,
         writer,
         index,
         index_flushed: 0,
@@ -255,7 +281,7 @@ fn open_index(
         INDEX_FILE_BYTES_MAX,
     )?;
     let decoded = Index::decode(&content.unwrap_or_default(), base, size as u32);
-    let known = if ends_at_a_batch(&decoded, base, reader) {
+    let known = if ends_at_a_batch(&decoded, base, reader)? {
         decoded
     } else {
         Index::default()
@@ -265,7 +291,12 @@ fn open_index(
     let (mut end, mut next_offset) = (from, base);
     let mut builder = empty.resume(known);
     let mut walk = Walk::new(reader, from, size);
-    while let Ok((at, header)) = walk.step() {
+    let mut loaded = from;
+    loop {
+        load_header(reader, &mut loaded, walk.position())?;
+        let Ok((at, header)) = walk.step() else {
+            break;
+        };
         // Damage in a segment that no start reads any more: what follows is found by walking.
         if header.base_offset < next_offset {
             break;
@@ -277,14 +308,28 @@ fn open_index(
     Ok((builder, good, (end, next_offset)))
 }
 
+/// Brings the batch header at `position` into memory, where all before `loaded` is. A page that the
+/// medium cannot read is an error here; touching it would be SIGBUS.
+fn load_header(reader: &MapReader, loaded: &mut usize, position: usize) -> io::Result<()> {
+    if position + batch::HEADER_BYTES > *loaded {
+        let end = (position + WALK_WINDOW_BYTES).min(reader.len());
+        scan::populate(reader, position.max(*loaded).min(end)..end)?;
+        *loaded = end;
+    }
+    Ok(())
+}
+
 /// Whether the last entry is of the batch that lies where it says. One that was written for a batch
 /// that is no more has a sound checksum, but what was appended since would not follow it.
-fn ends_at_a_batch(index: &Index, base: i64, reader: &MapReader) -> bool {
-    index.last().is_none_or(|last| {
-        let batch = Walk::new(reader, last.position as usize, reader.len()).step();
-        let offset = base + i64::from(last.relative_offset);
-        batch.is_ok_and(|(_, header)| header.base_offset == offset)
-    })
+fn ends_at_a_batch(index: &Index, base: i64, reader: &MapReader) -> io::Result<bool> {
+    let Some(last) = index.last() else {
+        return Ok(true);
+    };
+    let position = last.position as usize;
+    load_header(reader, &mut 0, position)?;
+    let batch = Walk::new(reader, position, reader.len()).step();
+    let offset = base + i64::from(last.relative_offset);
+    Ok(batch.is_ok_and(|(_, header)| header.base_offset == offset))
 }
 
 /// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
@@ -458,6 +503,7 @@ impl LoadJob {
                 let index = IndexBuilder::new(base, index_interval_bytes);
                 let (builder, good, ends_at) = open_index(&dir, index, &reader)?;
                 complete_index(&dir, &builder, good);
+                load_header(&reader, &mut 0, 0)?;
                 let first = Walk::new(&reader, 0, size).step();
                 Ok(Loaded::Segment {
                     era,

@@ -224,7 +224,11 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
         let file = match files.entry(base) {
             std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(file::open(&segment::file_path(dir, base, "log"), false)?)
+                let file = file::open(&segment::file_path(dir, base, "log"), false)?;
+                // Pages of it may be those of a failed sync: what is written to them could be lost.
+                let from = if base == from_base { from_position } else { 0 };
+                file::reload(&file, from)?;
+                place.insert(file)
             }
         };
         file::write_at(file, entry.bytes, at)?;

@@ -33,7 +33,7 @@ use compact::{CompactionConfig, Progress};
 use damage::DamageList;
 use jobs::{DeleteJob, LoadJob, RoomJob};
 use recovery::{Recovered, Replay};
-use segment::{ActiveSegment, SealedSegment};
+use segment::{ActiveSegment, SealedSegment, SyncHandles};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -44,8 +44,11 @@ use uuid::Uuid;
 
 /// The first reservation of a segment; it doubles from there.
 const FIRST_RESERVE_BYTES: u64 = 16 << 10;
-/// What was appended this recently is taken to be in the page cache without asking.
+/// Bytes before a segment's end that may be taken to be in the page cache without asking.
 const HOT_BYTES: usize = 64 << 20;
+/// The most bytes of one log that may be appended and not durable yet. A power cut can tear no more, so
+/// recovery cuts no more.
+pub const NOT_DURABLE_BYTES_MAX: u64 = 64 << 20;
 /// Checkpoints of a log that takes a great deal keep this distance in time, ...
 const CHECKPOINT_INTERVAL_MS: i64 = 100;
 /// ... up to this many times the bytes that there would be between two.
@@ -82,6 +85,9 @@ pub enum AppendError {
     /// Ask [`Log::room_job`], run it, and try again.
     #[error("the active segment has no room")]
     NeedsRoom,
+    /// Try again after the next flush.
+    #[error("too many bytes of this log wait to become durable")]
+    AheadOfDisk,
     #[error("the batch has more bytes than a segment may have")]
     LargerThanSegment,
     /// The log takes no more writes from now on.
@@ -125,6 +131,8 @@ pub struct LogConfig {
     pub reserve_step_bytes_max: u64,
     /// Bytes appended between two checkpoints; more where that would be many a second.
     pub checkpoint_bytes: u64,
+    /// The most bytes that may be appended and not durable; at most [`NOT_DURABLE_BYTES_MAX`].
+    pub not_durable_bytes_max: u64,
 }
 
 /// The offsets of a log by what is promised below them: `start <= durable <= end`, always.
@@ -153,6 +161,8 @@ struct Mark {
     offset: i64,
     segment_base: i64,
     position: usize,
+    /// Bytes appended to the log before this place, since it was opened.
+    appended_bytes: u64,
 }
 
 /// A flush under way: sync every file, then call [`Log::flush_end`]; or put the log's
@@ -229,15 +239,20 @@ pub struct Log {
     /// Everything below is on stable storage in the segments themselves. What lies between here and
     /// `durable` is there in the journal.
     synced: Mark,
-    /// Files of sealed segments with bytes that no flush has covered yet.
-    unsynced: Vec<Arc<File>>,
-    flushing: bool,
+    /// Bytes appended since the log was opened.
+    appended_bytes: u64,
+    /// Sealed segments with bytes that no flush has taken yet.
+    unsynced: Vec<SyncHandles>,
+    /// While a flush runs: the sealed segments that it took out of `unsynced`.
+    flushing: Option<Vec<SyncHandles>>,
     making_room: bool,
     /// A segment that starts at the log's end is being made: the end must stay where it is.
     rolling: bool,
     sealing: usize,
     checkpointing: bool,
     checkpoint_wanted: bool,
+    /// The last checkpoint could not be written. None is due until [`Log::retry_checkpoint`].
+    checkpoint_failed: bool,
     bytes_since_checkpoint: u64,
     /// When the first of them was appended (ms).
     since_checkpoint_ms: i64,
@@ -282,6 +297,7 @@ impl Log {
             offset: recovered.end_offset,
             segment_base: recovered.end_segment,
             position: recovered.end_position,
+            appended_bytes: 0,
         };
         Log {
             dir,
@@ -292,13 +308,15 @@ impl Log {
             active: None,
             durable: end,
             synced: end,
+            appended_bytes: 0,
             unsynced: Vec::new(),
-            flushing: false,
+            flushing: None,
             making_room: false,
             rolling: false,
             sealing: 0,
             checkpointing: false,
             checkpoint_wanted: recovered.scanned_bytes > 0,
+            checkpoint_failed: false,
             bytes_since_checkpoint: recovered.scanned_bytes,
             since_checkpoint_ms: 0,
             durable_start: recovered.log_start_offset,

@@ -71,7 +71,8 @@ impl Log {
         let durable_mark = self.durable;
         if let Some(active) = self.active.as_ref().filter(|active| offset >= active.base) {
             let limit = limit(durable_position(&durable_mark, active.base, active.size()));
-            let hot_from = active.size().saturating_sub(HOT_BYTES);
+            let recent_from = active.recent.begin_at(active.size(), now_ms);
+            let hot_from = active.size().saturating_sub(HOT_BYTES).max(recent_from);
             let reader = active.writer.reader();
             let index = &active.index.index;
             let from = index.position_of_offset((offset - active.base) as u32) as usize;

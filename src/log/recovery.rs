@@ -14,24 +14,26 @@ use super::damage::{self, Damage, DamageList, Expected, Why};
 use super::scan::{self, Scan, Step};
 use super::segment::{self, Health, SealedSegment};
 use super::spare;
-use super::{LogError, LogErrorKind};
+use super::{LogError, LogErrorKind, NOT_DURABLE_BYTES_MAX};
 use crate::io::file;
-use std::fs;
+use crate::io::sabotage::{self, Sabotage};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// A crash does not tear more than this of what was sound: flushes are never that far behind.
-const CUT_BYTES_MAX: u64 = 64 << 20;
+/// A crash does not tear more than this of what was sound: no more may be appended and not durable.
+const CUT_BYTES_MAX: u64 = NOT_DURABLE_BYTES_MAX;
 /// How far a recycled segment is searched for a sound batch behind one that is not: all of what an older
-/// segment left there would make a start long. A batch is hardly ever larger.
-const RECYCLED_SEARCH_BYTES: usize = 1 << 20;
+/// segment left there would make a start long, and what was not durable ends before.
+const RECYCLED_SEARCH_BYTES: usize = NOT_DURABLE_BYTES_MAX as usize;
 /// How the name of a file goes on that keeps what was cut.
 const CUT_INFIX: &str = ".cut-";
 const READ_ONLY_LOST: &str = "the end of the log is lost, and with it where it was";
 const READ_ONLY_UNREADABLE: &str = "the end of the log cannot be read";
+const READ_ONLY_FULL: &str = "the disk is full, and what must be kept of the log's torn end cannot be copied; make room, then restart";
 
 /// What opening a log tells the layer above, in order: the state at the checkpoint, then every
 /// batch after it.
@@ -233,6 +235,7 @@ impl Recovery<'_> {
 
     fn read_sound(&mut self, base: i64, stop: &mut Stop) -> io::Result<()> {
         let path = segment::file_path(self.dir, base, "log");
+        reload(&path, stop.position)?;
         let mut scan = Scan::open_at(&path, (stop.position, stop.offset))?;
         while let Some(found) = scan.step_sound()? {
             let header = &found.header;
@@ -285,8 +288,16 @@ impl Recovery<'_> {
             return Ok(true);
         };
         if tail.sound_bytes > 0 {
-            let kept = keep_tail(self.dir, base, stop.position, later)?;
-            self.recovered.cut_kept = Some(kept);
+            match keep_tail(self.dir, base, stop.position, later) {
+                // Nothing is cut, and nothing appended: the next start does both.
+                Err(error) if file::is_full(&error) => {
+                    self.recovered.read_only = Some(READ_ONLY_FULL);
+                    let segment = sealed(base, stop.offset, stop.position);
+                    self.recovered.segments.push(segment);
+                    return Ok(false);
+                }
+                kept => self.recovered.cut_kept = Some(kept?),
+            }
         }
         let is_clean = stop.is_recycled && tail.sound_bytes == 0;
         self.cut(base, &stop, later, is_clean)?;
@@ -407,9 +418,13 @@ impl Recovery<'_> {
             .iter()
             .any(|found| found.why.is_lasting())
         {
-            all.write(dir)?;
+            match all.write(dir) {
+                // It is found again, as long as nothing is appended behind it.
+                Err(error) if file::is_full(&error) => recovered.read_only = Some(READ_ONLY_FULL),
+                written => written?,
+            }
         }
-        trim_all(dir, &start, &recovered, &all)?;
+        settle(dir, &start, &recovered, &all)?;
         recovered.damage = all;
         recovered.compaction = compaction;
         if compaction.first_dirty > recovered.end_offset {
@@ -421,7 +436,9 @@ impl Recovery<'_> {
     }
 }
 
-fn trim_all(
+/// Makes what was read durable, and cuts what was reserved, or torn, behind it. Nothing is cut of a
+/// segment with damage, nor where the disk is too full to keep what would be cut.
+fn settle(
     dir: &Path,
     start: &Checkpoint,
     recovered: &Recovered,
@@ -430,24 +447,41 @@ fn trim_all(
     let changed = recovered.scanned_bytes > 0 || recovered.cut_bytes > 0;
     let read = recovered.segments.iter().rev();
     for segment in read.take_while(|segment| segment.base >= start.segment_base) {
-        if !damage.is_in(segment.base) {
-            trim(dir, segment, changed)?;
+        let is_damaged = damage.is_in(segment.base);
+        let size = match segment_size(dir, segment.base) {
+            Err(error) if is_damaged && damage::is_of_medium(&error) => continue,
+            size => size?,
+        };
+        let may_cut = !is_damaged && recovered.read_only != Some(READ_ONLY_FULL);
+        let is_too_long = may_cut && size > segment.size;
+        let from = if segment.base == start.segment_base {
+            start.position as usize
+        } else {
+            0
+        };
+        let sound = damage.sound_pieces(segment.base, segment.size.min(size));
+        let has_damage_only = is_damaged && sound.iter().all(|piece| piece.end <= from);
+        if has_damage_only || !(is_too_long || changed || is_damaged) {
+            continue;
         }
+        let file = file::open(&segment::file_path(dir, segment.base, "log"), false)?;
+        if is_too_long {
+            file::truncate(&file, segment.size as u64)?;
+        }
+        file::sync_data(&file)?;
     }
     Ok(())
 }
 
-/// Cuts what was reserved, or torn, behind the last batch of a segment that was read, for good.
-fn trim(dir: &Path, segment: &SealedSegment, sync: bool) -> io::Result<()> {
-    let too_long = segment_size(dir, segment.base)? > segment.size;
-    if !too_long && !sync {
-        return Ok(());
+/// Sees to it that a segment is read from the disk, from a byte on: the process before may have met a
+/// failed sync, and what is in memory only must not be shown to consumers.
+fn reload(path: &Path, from: usize) -> io::Result<()> {
+    let file = file::open_for_reading(path)?;
+    let has_more = file.metadata()?.len() > from as u64;
+    if has_more && !sabotage::is_done(Sabotage::TrustCache) {
+        file::reload(&file, from as u64)?;
     }
-    let file = file::open(&segment::file_path(dir, segment.base, "log"), false)?;
-    if too_long {
-        file::truncate(&file, segment.size as u64)?;
-    }
-    file::sync_data(&file)
+    Ok(())
 }
 
 /// Copies what is to be cut: the rest of a segment, and those behind it as a whole. Returns the first
@@ -456,8 +490,24 @@ fn keep_tail(dir: &Path, base: i64, from: usize, later: &[i64]) -> io::Result<Pa
     let path = segment::file_path(dir, base, "log");
     let kept = free_name(&path, from);
     let source = file::open_for_reading(&path)?;
+    let copied = copy_from(&source, from, &kept);
+    if copied.is_err() {
+        // Half a copy is of no use, and takes the room that others need.
+        let _ = file::remove(&kept);
+    }
+    copied?;
+    for base in later {
+        let path = segment::file_path(dir, *base, "log");
+        file::rename(&path, &free_name(&path, 0))?;
+    }
+    file::sync_dir(dir)?;
+    Ok(kept)
+}
+
+/// Copies a file from a byte on to a new file, durably.
+fn copy_from(source: &File, from: usize, to: &Path) -> io::Result<()> {
     let size = source.metadata()?.len();
-    let copy = file::open(&kept, true)?;
+    let copy = file::open(to, true)?;
     let mut buffer = vec![0; 1 << 20];
     let mut at = from as u64;
     while at < size {
@@ -469,13 +519,7 @@ fn keep_tail(dir: &Path, base: i64, from: usize, later: &[i64]) -> io::Result<Pa
         }
         at += take as u64;
     }
-    file::sync_data(&copy)?;
-    for base in later {
-        let path = segment::file_path(dir, *base, "log");
-        file::rename(&path, &free_name(&path, 0))?;
-    }
-    file::sync_dir(dir)?;
-    Ok(kept)
+    file::sync_data(&copy)
 }
 
 /// `<base>.log.cut-<position>`, or with a number behind it where there is one already.

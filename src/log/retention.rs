@@ -26,9 +26,9 @@ impl Log {
                 end,
             });
         }
-        if offset > start {
-            self.offsets.start = offset;
-            self.checkpoint_wanted = true;
+        self.offsets.start = start.max(offset);
+        if self.offsets.start > self.durable_start {
+            self.want_checkpoint();
         }
         Ok(self.offsets.start)
     }
@@ -142,7 +142,7 @@ impl Log {
             now_ms.saturating_sub(active.appended_ms) > idle_ms
                 && self.durable.offset == self.offsets.end
         });
-        if !idle || self.making_room || self.flushing || self.checkpointing {
+        if !idle || self.making_room || self.flushing.is_some() || self.checkpointing {
             return Ok(None);
         }
         self.want_checkpoint();

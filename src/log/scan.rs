@@ -282,24 +282,32 @@ impl Scan {
             true => size.min(from.saturating_add(self.search_bytes_max)),
             false => size,
         };
-        for position in from..end {
+        let mut position = from;
+        while position < end {
             self.load(position + HEADER_BYTES)?;
             let magic_at = position + MAGIC_AT;
             if magic_at >= size {
                 break;
             }
+            let here = position;
+            position += 1;
             if self.reader.bytes(magic_at..magic_at + 1) != [2] {
                 continue;
             }
-            let Ok(header) = self.header_at(position) else {
+            let Ok(header) = self.header_at(here) else {
                 continue;
             };
             let ahead = header.base_offset - self.offset_min;
-            if (0..=i64::from(i32::MAX)).contains(&ahead) {
-                let end = position + header.size();
-                self.load(end)?;
-                if batch::crc_matches(self.reader.bytes(position..end)) {
-                    return Ok(position);
+            let is_older = self.is_recycled && ahead < 0;
+            if is_older || (0..=i64::from(i32::MAX)).contains(&ahead) {
+                let batch_end = here + header.size();
+                self.load(batch_end)?;
+                if batch::crc_matches(self.reader.bytes(here..batch_end)) {
+                    if !is_older {
+                        return Ok(here);
+                    }
+                    // A whole batch of the older segment: nothing of this one lies inside.
+                    position = batch_end;
                 }
             }
         }
@@ -334,7 +342,9 @@ impl Scan {
     }
 }
 
-fn populate(reader: &MapReader, range: std::ops::Range<usize>) -> io::Result<()> {
+/// Brings bytes into memory. A page that the medium cannot read is an error here; touching it would be
+/// SIGBUS.
+pub(super) fn populate(reader: &MapReader, range: std::ops::Range<usize>) -> io::Result<()> {
     match reader.populate(range) {
         // A kernel before 5.14 cannot; the pages come when they are touched.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

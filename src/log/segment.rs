@@ -194,10 +194,19 @@ impl IndexBuilder {
     }
 }
 
+/// The open files through which a segment is synced. The kernel reports a failed write once for each
+/// open file (errseq_t), so a flush and a write-back that run side by side need one each. Both are
+/// opened before anything is written that they sync.
+#[derive(Clone)]
+pub struct SyncHandles {
+    pub flush: Arc<File>,
+    pub write_back: Arc<File>,
+}
+
 /// The segment that is appended to.
 pub struct ActiveSegment {
     pub base: i64,
-    pub file: Arc<File>,
+    pub files: SyncHandles,
     pub writer: MapWriter,
     pub index: IndexBuilder,
     /// Index entries that the index file has already.
@@ -206,10 +215,56 @@ pub struct ActiveSegment {
     pub started_ms: i64,
     /// When it was last appended to (ms).
     pub appended_ms: i64,
+    pub recent: Recent,
+}
+
+/// Which bytes of a segment were appended so recently that they are in the page cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recent {
+    /// Time (ms) and size when the period before the current one began.
+    previous: (i64, usize),
+    /// The same of the current period.
+    current: (i64, usize),
+}
+
+impl Recent {
+    /// How long a period lasts.
+    const PERIOD_MS: i64 = 5_000;
+
+    /// A segment that has `size` bytes now, none of them recent.
+    pub fn starting_at(size: usize, now_ms: i64) -> Recent {
+        Recent {
+            previous: (now_ms, size),
+            current: (now_ms, size),
+        }
+    }
+
+    /// Takes note that bytes are appended behind the first `size` bytes.
+    fn note(&mut self, size: usize, now_ms: i64) {
+        // A clock that was set back begins a period, too.
+        if (now_ms - self.current.0).unsigned_abs() >= Self::PERIOD_MS as u64 {
+            self.previous = self.current;
+            self.current = (now_ms, size);
+        }
+    }
+
+    /// Where the recent bytes begin; `size` when none are.
+    pub fn begin_at(&self, size: usize, now_ms: i64) -> usize {
+        let [previous, current] = [self.previous, self.current];
+        let is_recent = |since: i64| (now_ms - since).unsigned_abs() < 2 * Self::PERIOD_MS as u64;
+        if is_recent(previous.0) {
+            previous.1
+        } else if is_recent(current.0) {
+            current.1
+        } else {
+            size
+        }
+    }
 }
 
 impl ActiveSegment {
-    /// Appends a batch that fits, at the offset that `header` (already positioned) says.
+    /// Appends a batch that fits, at the offset that `header` (already positioned) says, at the time
+    /// `now_ms`.
     ///
     /// # Errors
     /// See [`MapWriter::append`].
@@ -218,11 +273,14 @@ impl ActiveSegment {
         bytes: &[u8],
         header: &BatchHeader,
         append_time_ms: Option<i64>,
+        now_ms: i64,
     ) -> io::Result<()> {
         let (base_offset, epoch) = (header.base_offset, header.leader_epoch);
         let head = batch::stored_header(bytes, base_offset, epoch, append_time_ms);
         let position = self.writer.len();
         self.writer.append([&head, &bytes[batch::HEADER_BYTES..]])?;
+        self.recent.note(position, now_ms);
+        self.appended_ms = now_ms;
         self.index.note(position, header);
         Ok(())
     }

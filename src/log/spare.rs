@@ -12,6 +12,8 @@
 
 use super::segment;
 use crate::io::file::{self, Reserved};
+use crate::io::map;
+use crate::io::sabotage::{self, Sabotage};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -56,7 +58,7 @@ pub fn take(dir: &Path, base: i64, bytes: u64) -> io::Result<Option<(Arc<File>, 
         renamed => renamed?,
     }
     let spare = file::open(&path, false)?;
-    if !file::is_mine_alone(&spare)? {
+    if !may_overwrite(&spare)? {
         file::remove(&path)?;
         return Ok(None);
     }
@@ -64,6 +66,23 @@ pub fn take(dir: &Path, base: i64, bytes: u64) -> io::Result<Option<(Arc<File>, 
     let reserved = file::reserve(&spare, usable)?;
     file::write_at(&spare, MARK, usable)?;
     Ok(Some((Arc::new(spare), reserved)))
+}
+
+/// Whether nobody would notice that the file is overwritten. This process knows what it has mapped; of
+/// others the kernel tells, where leases are honoured.
+fn may_overwrite(spare: &File) -> io::Result<bool> {
+    if sabotage::is_done(Sabotage::RecycleByLease) {
+        return file::is_mine_alone(spare);
+    }
+    Ok(!map::is_mapped(spare)? && file::honours_leases(spare)? && file::is_mine_alone(spare)?)
+}
+
+/// Bytes of the spare; `None` when there is none.
+pub fn bytes(dir: &Path) -> io::Result<Option<u64>> {
+    match fs::metadata(dir.join(FILE_NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => Ok(Some(found?.len())),
+    }
 }
 
 /// Removes the spare, when there is one.

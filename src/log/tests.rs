@@ -7,6 +7,7 @@ use crate::io::fault::{self, Op};
 use crate::io::file;
 
 mod containment;
+mod durability;
 
 const TOPIC: Uuid = Uuid::from_u128(42);
 const START_MS: i64 = 1_700_000_000_000;
@@ -28,6 +29,7 @@ fn config() -> LogConfig {
         compaction: None,
         reserve_step_bytes_max: 1 << 20,
         checkpoint_bytes: u64::MAX,
+        not_durable_bytes_max: NOT_DURABLE_BYTES_MAX,
     }
 }
 

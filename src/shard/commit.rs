@@ -7,12 +7,9 @@
 
 use super::journal::{self, Journal};
 use crate::config::Durability;
-use crate::engine::stats;
-use crate::engine::{Engine, SharedPartition};
+use crate::engine::{self, Engine, SharedPartition, stats};
 use crate::io::ring;
-use crate::io::seldom::{self, Seldom};
 use crate::log::Flush;
-use crate::log::jobs::CheckpointJob;
 use futures_util::future::join_all;
 use std::fs::File;
 use std::io;
@@ -25,8 +22,6 @@ use tokio::sync::Semaphore;
 const SYNCS_AT_ONCE: usize = 128;
 /// Partitions with little to flush that are worth a write to the journal.
 const JOURNAL_PARTITIONS_MIN: usize = 2;
-/// With a full disk each flush of each partition would say so.
-static NO_CHECKPOINT: Seldom = Seldom::new(seldom::WHILE_FULL);
 /// How often a stop looks whether all is settled.
 const SETTLE_EVERY: Duration = Duration::from_millis(1);
 
@@ -90,16 +85,7 @@ pub async fn finish(engine: &Rc<Engine>, partition: SharedPartition, flush: Flus
         stats::add(&stats.flush_errors, u64::from(result.is_err()));
         stats.flush_latency.borrow_mut().observe(started.elapsed());
     }
-    let (checkpoint, more) = {
-        let mut inner = partition.borrow_mut();
-        let checkpoint = inner.flush_end(flush, &result);
-        (checkpoint, inner.log.needs_flush())
-    };
-    if let Some(job) = checkpoint {
-        write_checkpoint(engine, &partition, job);
-    } else if more {
-        engine.queue_flush(&partition);
-    }
+    engine::flush::end(engine, &partition, flush, &result);
 }
 
 /// With `durability=os` the kernel decides when to write, but a checkpoint must never claim more
@@ -115,31 +101,6 @@ async fn sync(engine: &Engine, flush: &Flush) -> io::Result<()> {
 pub async fn sync_all(files: &[Arc<File>]) -> io::Result<()> {
     let syncs = files.iter().map(|file| ring::sync_data(Arc::clone(file)));
     join_all(syncs).await.into_iter().collect()
-}
-
-fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: CheckpointJob) {
-    let written = engine.run_for(partition, move || {
-        let result = job.run();
-        Ok((job, result))
-    });
-    let engine = Rc::clone(engine);
-    let partition = Rc::clone(partition);
-    tokio_uring::spawn(async move {
-        let Ok((job, result)) = written.await else {
-            return;
-        };
-        if let Err(error) = &result
-            && let Some(kept_back) = NO_CHECKPOINT.turn()
-        {
-            tracing::error!(dir = %job.dir.display(), %error, kept_back,
-                "a checkpoint could not be written; the next start will read more of the log");
-        }
-        partition.borrow_mut().checkpoint_done(&job, &result);
-        let more = partition.borrow().log.needs_flush();
-        if more && result.is_ok() {
-            engine.queue_flush(&partition);
-        }
-    });
 }
 
 /// Waits until nothing of this shard is dirty: for a clean stop. What takes longer than `limit` (a

@@ -12,7 +12,7 @@
 use super::commit;
 use crate::engine::partition::Partition;
 use crate::engine::stats;
-use crate::engine::{Engine, SharedPartition, replay};
+use crate::engine::{self, Engine, SharedPartition, replay};
 use crate::io::{file, process, ring};
 use crate::log::Flush;
 use crate::log::journal::{GroupBuilder, Place};
@@ -204,13 +204,7 @@ impl Journal {
     fn settle(&mut self, flushes: Vec<(SharedPartition, Flush)>) {
         for (partition, flush) in flushes {
             self.state.borrow_mut().pin(&partition);
-            let mut inner = partition.borrow_mut();
-            inner.flush_journaled(flush);
-            let more = inner.log.needs_flush();
-            drop(inner);
-            if more {
-                self.engine.queue_flush(&partition);
-            }
+            engine::flush::end_journaled(&self.engine, &partition, flush);
         }
     }
 

@@ -8,7 +8,7 @@ use millstream::engine::catalog::Catalog;
 use millstream::engine::catalog_log::CatalogLog;
 use millstream::engine::compaction::Cleaner;
 use millstream::engine::mailbox::{self, Mailbox};
-use millstream::engine::{Engine, EngineParts, SharedPartition, upkeep};
+use millstream::engine::{Engine, EngineParts, SharedPartition, flush, upkeep};
 use millstream::io::file;
 use millstream::io::worker::{Jobs, Worker};
 use millstream::kafka::dispatch::{Answer, LaterAnswer, Outcome, dispatch};
@@ -224,28 +224,8 @@ impl Shard {
         let Some((partition, flush, result)) = self.flushing.take() else {
             return false;
         };
-        let checkpoint = partition.borrow_mut().flush_end(flush, &result);
-        let Some(job) = checkpoint else {
-            if partition.borrow().log.needs_flush() {
-                self.engine.queue_flush(&partition);
-            }
-            return true;
-        };
-        let engine = Rc::clone(&self.engine);
-        let written = engine.run_for(&partition, move || {
-            let result = job.run();
-            Ok((job, result))
-        });
-        self.spawn(async move {
-            let Ok((job, result)) = written.await else {
-                return;
-            };
-            partition.borrow_mut().checkpoint_done(&job, &result);
-            let more = partition.borrow().log.needs_flush();
-            if more && result.is_ok() {
-                engine.queue_flush(&partition);
-            }
-        });
+        self.enter(|| flush::end(&self.engine, &partition, flush, &result));
+        self.woken.0.store(true, Ordering::Relaxed);
         true
     }
 }

@@ -1,17 +1,20 @@
 //! A directory, and what a power cut would leave of it.
 //!
-//! Every sync that succeeds is seen through `io::fault`: a synced file's content and a synced
-//! directory's names are certain to be there afterwards. Of everything else, any part may have
-//! reached the medium: each block of a file, its size, and each name on its own.
+//! Every sync is seen through `io::fault`: a synced file's content and a synced directory's names are
+//! certain to be there afterwards. Of everything else, any part may have reached the medium: each block
+//! of a file, its size, and each name on its own. After a sync that failed, the blocks that it should
+//! have written are clean to the kernel and not on the medium; no later sync brings them there, unless
+//! they are written again.
 
 use super::rng::Rng;
-use millstream::io::fault::{self, Synced};
+use millstream::io::fault::{self, Event};
 use millstream::io::file;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -27,7 +30,14 @@ struct State {
     files: BTreeMap<u64, (File, Vec<u8>)>,
     /// Names in directories.
     dirs: BTreeMap<u64, (File, BTreeMap<String, u64>)>,
+    /// Blocks that were written since the last sync of their file.
+    dirty: BTreeMap<u64, BTreeSet<u64>>,
+    /// Blocks whose last sync failed, and that were not written since.
+    lost: BTreeMap<u64, BTreeSet<u64>>,
 }
+
+/// What the kernel writes as a whole: a page.
+const BLOCK_BYTES: u64 = 4096;
 
 /// What a power cut leaves.
 enum Image {
@@ -51,7 +61,7 @@ impl Disk {
             synced: Rc::default(),
         };
         let (state, root) = (Rc::clone(&disk.synced), disk.root().to_owned());
-        fault::observe_syncs(move |what| state.borrow_mut().note(&root, what));
+        fault::observe(move |what| state.borrow_mut().note(&root, what));
         disk
     }
 
@@ -77,6 +87,11 @@ impl Disk {
             file::sync_data(&File::open(&path).unwrap()).unwrap();
             file::sync_dir(&self.log_dir()).unwrap();
         }
+    }
+
+    /// Whether a failed sync left bytes that only the kernel has.
+    pub fn has_lost(&self) -> bool {
+        self.synced.borrow().has_lost()
     }
 
     /// Replaces all there is by what a power cut now could leave.
@@ -131,12 +146,20 @@ impl Disk {
 }
 
 impl State {
-    fn note(&mut self, root: &Path, what: Synced<'_>) {
+    fn note(&mut self, root: &Path, what: Event<'_>) {
         match what {
-            Synced::File(file) => {
+            Event::Written(file, range) => self.written(file, range),
+            Event::SyncFailed(file) => {
+                let inode = inode_of(file);
+                let dirty = self.dirty.remove(&inode).unwrap_or_default();
+                self.lost.entry(inode).or_default().extend(dirty);
+            }
+            Event::Reloaded(file, from) => self.reload(file, from),
+            Event::Synced(file) => {
+                self.dirty.remove(&inode_of(file));
                 self.keep(handle(&opened_path(file)));
             }
-            Synced::Dir(dir) if dir.starts_with(root) => {
+            Event::DirSynced(dir) if dir.starts_with(root) => {
                 let mut names = BTreeMap::new();
                 for (name, (inode, file)) in list(dir) {
                     // The name is certain now, the content is not.
@@ -149,7 +172,7 @@ impl State {
                 let dir = handle(dir);
                 self.dirs.insert(inode_of(&dir), (dir, names));
             }
-            Synced::Dir(_) => {}
+            Event::DirSynced(_) => {}
         }
     }
 
@@ -174,9 +197,55 @@ impl State {
         self.dirs.insert(inode_of(&dir), (dir, names));
     }
 
+    fn written(&mut self, file: &File, range: Range<u64>) {
+        let blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
+        let inode = inode_of(file);
+        if let Some(lost) = self.lost.get_mut(&inode) {
+            lost.retain(|block| !blocks.contains(block));
+        }
+        self.dirty.entry(inode).or_default().extend(blocks);
+    }
+
+    /// Puts what the medium has into the file, in place of what only the kernel had.
+    fn reload(&mut self, file: &File, from: u64) {
+        let inode = inode_of(file);
+        let lost = self.lost.get_mut(&inode).map(std::mem::take);
+        let none = Vec::new();
+        let before = self.files.get(&inode).map_or(&none, |(_, content)| content);
+        let file = File::options().write(true).open(opened_path(file)).unwrap();
+        let size = file.metadata().unwrap().len();
+        for block in lost.into_iter().flatten() {
+            let start = block * BLOCK_BYTES;
+            let end = (start + BLOCK_BYTES).min(size);
+            assert!(start + BLOCK_BYTES > from, "lost before what is durable");
+            let content: Vec<u8> = (start..end)
+                .map(|at| before.get(at as usize).copied().unwrap_or(0))
+                .collect();
+            file.write_all_at(&content, start).unwrap();
+        }
+    }
+
+    /// Whether a failed sync left blocks that only the kernel has.
+    fn has_lost(&self) -> bool {
+        self.lost.values().any(|blocks| !blocks.is_empty())
+    }
+
+    /// All of the file is certain now, but for the blocks that a failed sync left out.
     fn keep(&mut self, file: File) {
-        let content = read(&file);
-        self.files.insert(inode_of(&file), (file, content));
+        let mut content = read(&file);
+        let inode = inode_of(&file);
+        let before = self.files.get(&inode).map(|(_, content)| &content[..]);
+        for block in self.lost.get(&inode).into_iter().flatten() {
+            let start = (block * BLOCK_BYTES) as usize;
+            let end = (start + BLOCK_BYTES as usize).min(content.len());
+            for at in start..end {
+                content[at] = before
+                    .and_then(|before| before.get(at))
+                    .copied()
+                    .unwrap_or(0);
+            }
+        }
+        self.files.insert(inode, (file, content));
     }
 
     fn handle(&self, inode: u64) -> &File {
@@ -192,6 +261,8 @@ impl State {
             .files
             .get(&inode_of(file))
             .map_or(&none, |(_, content)| content);
+        let none_lost = BTreeSet::new();
+        let lost = self.lost.get(&inode_of(file)).unwrap_or(&none_lost);
         let length = if rng.one_in(2) { old.len() } else { new.len() };
         let block = if rng.one_in(4) { 512 } else { 4096 };
         // All old and all new are likelier than chance would have them.
@@ -199,7 +270,9 @@ impl State {
         let mut torn = vec![0; length];
         for start in (0..length).step_by(block) {
             let end = (start + block).min(length);
+            let is_lost = lost.contains(&(start as u64 / BLOCK_BYTES));
             let source = match taste {
+                _ if is_lost => old,
                 0 => old,
                 1 => &new,
                 _ if rng.one_in(2) => old,

@@ -17,6 +17,7 @@ const CONFIG: LogConfig = LogConfig {
     compaction: None,
     reserve_step_bytes_max: 64 << 10,
     checkpoint_bytes: 4 << 10,
+    not_durable_bytes_max: 64 << 10,
 };
 
 pub fn recover_read_append_reopen(files: &Files) {

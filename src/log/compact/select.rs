@@ -239,6 +239,11 @@ impl Log {
         self.compaction.is_stuck
     }
 
+    /// Whether a compaction of this log runs.
+    pub fn is_compacting(&self) -> bool {
+        self.compaction.is_running
+    }
+
     /// Asks a running compaction to end soon.
     pub fn cancel_compaction(&self) {
         self.compaction.cancel();

@@ -217,6 +217,9 @@ pub fn remove_cleaned(dir: &Path, base: i64) -> io::Result<()> {
 /// Only when the medium fails.
 pub fn recover(dir: &Path) -> io::Result<()> {
     if let Some(manifest) = Manifest::read(dir)? {
+        // Who wrote it may have been killed before its name was durable. Until it is, a power cut could
+        // leave the new segment's name without the manifest that tells what it replaces.
+        file::sync_dir(dir)?;
         let (base, log) = (manifest.base(), "log");
         // Else it is one that could not be removed at its time, and retention went on without it.
         let is_current = list_segments(dir)?.contains(&base);

@@ -33,6 +33,7 @@ fn config() -> LogConfig {
         }),
         reserve_step_bytes_max: 1 << 20,
         checkpoint_bytes: u64::MAX,
+        not_durable_bytes_max: crate::log::NOT_DURABLE_BYTES_MAX,
     }
 }
 

@@ -1,0 +1,78 @@
+//! What follows a flush: the answers, the next flush, and the checkpoint that it made possible.
+
+use super::{Engine, SharedPartition};
+use crate::io::clock;
+use crate::io::sabotage::{self, Sabotage};
+use crate::io::seldom::{self, Seldom};
+use crate::log::Flush;
+use crate::log::jobs::CheckpointJob;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long after a checkpoint could not be written it is tried again. Flushes go on meanwhile.
+const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// With a full disk each flush of each partition would say so.
+static NO_CHECKPOINT: Seldom = Seldom::new(seldom::WHILE_FULL);
+
+/// Ends a flush whose files were synced with this result.
+pub fn end(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    flush: Flush,
+    result: &io::Result<()>,
+) {
+    let (checkpoint, mut due) = {
+        let mut inner = partition.borrow_mut();
+        let checkpoint = inner.flush_end(flush, result);
+        (checkpoint, inner.resume(clock::now_ms()))
+    };
+    if let Some(job) = checkpoint {
+        due.flush &= !sabotage::is_done(Sabotage::CheckpointFirst);
+        write_checkpoint(engine, partition, job);
+    }
+    // Whatever becomes of the checkpoint: a producer may wait for what was appended meanwhile.
+    engine.attend(partition, due);
+}
+
+/// Ends a flush whose bytes the journal has.
+pub fn end_journaled(engine: &Rc<Engine>, partition: &SharedPartition, flush: Flush) {
+    let due = {
+        let mut inner = partition.borrow_mut();
+        inner.flush_journaled(flush);
+        inner.resume(clock::now_ms())
+    };
+    engine.attend(partition, due);
+}
+
+fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: CheckpointJob) {
+    let written = engine.run_for(partition, move || {
+        let result = job.run();
+        Ok((job, result))
+    });
+    let engine = Rc::clone(engine);
+    let partition = Rc::clone(partition);
+    tokio::task::spawn_local(async move {
+        let Ok((job, result)) = written.await else {
+            return;
+        };
+        if let Err(error) = &result
+            && let Some(kept_back) = NO_CHECKPOINT.turn()
+        {
+            tracing::error!(dir = %job.dir.display(), %error, kept_back,
+                "a checkpoint could not be written; the next start will read more of the log");
+        }
+        partition.borrow_mut().checkpoint_done(&job, &result);
+        if result.is_err() {
+            if sabotage::is_done(Sabotage::CheckpointFirst) {
+                return;
+            }
+            tokio::time::sleep(CHECKPOINT_RETRY_AFTER).await;
+            partition.borrow_mut().log.retry_checkpoint();
+        }
+        let needs_flush = partition.borrow().log.needs_flush();
+        if needs_flush {
+            engine.queue_flush(&partition);
+        }
+    });
+}
