@@ -13,6 +13,7 @@ use crate::plan::{self, Ending, Means, Plan, Strike};
 use crate::rng::Rng;
 use crate::soak::Soak;
 use crate::squeeze;
+use crate::story::Story;
 use crate::torn::Kill;
 use crate::violation::{Kind, Violation, violated};
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ pub struct Cycles {
     pub seed: u64,
     pub disk: Disk,
     pub log: PathBuf,
+    pub story: Story,
     pub model: Arc<Model>,
     pub counts: Counts,
     /// How many clients misbehave while load runs.
@@ -87,6 +89,7 @@ impl Cycles {
             binary,
             seed,
             disk,
+            story: Story::beside(&log),
             log,
             load: Some(Load::new(&model)),
             model,
@@ -121,6 +124,7 @@ impl Cycles {
         if self.model.clock.jumps() {
             jumps::before_start(&self.model.clock, &mut rng)?;
         }
+        self.story.tell(format_args!("cycle {number}: {plan:?}"));
         if plan.young {
             self.begin_again()?;
         }
@@ -179,7 +183,9 @@ impl Cycles {
         self.model.medium_failed(false);
         // A broker that is to end by itself may do so from now on.
         self.model.strike(plan.kill_at.is_some());
-        checker::check(&self.model, address, self.cut)?;
+        let cut = self.cut;
+        self.story.tell(format_args!("serves; check after {cut:?}"));
+        checker::check(&self.model, address, cut)?;
         self.cut = None;
         if !plan.calm {
             load::prepare(&self.model, address, self.scale(), rng)?;
@@ -270,6 +276,7 @@ impl Cycles {
             model: Arc::clone(&self.model),
             broker: address,
         };
+        self.story.tell(format_args!("load"));
         let cut = self.cut_of_load.take();
         let running = self.take_load().start(&context, rng, cut, plan.calm);
         let data_dir = self.disk.data_dir();
@@ -382,9 +389,13 @@ impl Cycles {
         std::thread::sleep(failing.after);
         self.model.medium_failed(true);
         image.fail(|path| failing.what.has(path))?;
+        self.story.tell(format_args!("the medium fails"));
         std::thread::sleep(failing.lasts);
         if !failing.to_the_end {
-            self.counts.writes_refused += image.heal()?;
+            let refused = image.heal()?;
+            self.counts.writes_refused += refused;
+            self.story
+                .tell(format_args!("the medium is well; it refused {refused}"));
         }
         Ok(())
     }
@@ -426,6 +437,9 @@ impl Cycles {
     /// The fault itself: SIGKILL, or a cut of the power where there can be one.
     fn strike(&mut self, mut broker: Broker, cuts: bool, plan: &Plan) -> anyhow::Result<()> {
         self.model.strike(true);
+        let by_itself = broker.has_struck();
+        self.story
+            .tell(format_args!("strike; it ended by itself: {by_itself}"));
         self.counts.kills_at_operations += u64::from(broker.has_struck());
         match &mut self.disk {
             Disk::Image(image) => {
@@ -465,8 +479,13 @@ impl Cycles {
         let Disk::Image(image) = &mut self.disk else {
             return Ok(());
         };
-        self.counts.writes_refused += image.heal()?;
+        let refused = image.heal()?;
+        self.counts.writes_refused += refused;
         let is_dead = cut.is_some() && image.is_dead();
+        self.story.tell(format_args!(
+            "ended; power cut: {power}, number {cut:?}, the medium refused {refused}, \
+             the file system is dead: {is_dead}"
+        ));
         if is_dead && !power {
             image.cut()?;
         }

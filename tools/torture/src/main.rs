@@ -22,6 +22,7 @@ mod requests;
 mod rng;
 mod soak;
 mod squeeze;
+mod story;
 mod torn;
 mod violation;
 mod wire;
@@ -417,7 +418,12 @@ fn keep(cycles: &Cycles, to: &Path, seed: u64) -> anyhow::Result<PathBuf> {
         cycles.counts.cycles.saturating_sub(1)
     ));
     std::fs::create_dir_all(&to)?;
-    for log in [cycles.log.clone(), cycles.log.with_extension("before")] {
+    let story = cycles.story.path.clone();
+    for log in [
+        cycles.log.clone(),
+        cycles.log.with_extension("before"),
+        story,
+    ] {
         if let Some(name) = log.file_name() {
             let _ = std::fs::copy(&log, to.join(name));
         }
