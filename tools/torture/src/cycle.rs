@@ -6,9 +6,10 @@ use crate::clock::Clock;
 use crate::disk::{self, Disk};
 use crate::hostile::Hostile;
 use crate::jumps;
-use crate::load::{self, Context, Load, Scale};
+use crate::load::{self, Context, Load, Running, Scale};
 use crate::model::{Model, count};
 use crate::moment::{KillAt, Moment};
+use crate::pairs;
 use crate::plan::{self, Ending, Means, Plan, Strike};
 use crate::rng::Rng;
 use crate::soak::Soak;
@@ -77,6 +78,8 @@ pub struct Counts {
     pub clean_stops: u64,
     pub times_full: u64,
     pub starts_full: u64,
+    /// Loads that ended while the disk was full.
+    pub rests_full: u64,
     pub jumps: u64,
     /// Segments that were written over an older one, as faults found them.
     pub recycled: u64,
@@ -117,6 +120,12 @@ impl Cycles {
             // What is written many times should be small.
             plan.flags.push("--journal-bytes=4MiB".to_owned());
             plan.load = Moment::draw(&mut rng, plan::SHORT_LOAD_MAX);
+        }
+        if let Disk::Small(_) = &self.disk {
+            // Each flush wants one, and it fails where there is no space.
+            plan.flags
+                .retain(|flag| !flag.starts_with("--checkpoint-bytes"));
+            plan.flags.push("--checkpoint-bytes=4KiB".to_owned());
         }
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));
@@ -205,6 +214,7 @@ impl Cycles {
     fn scale(&self) -> Scale {
         match &self.disk {
             Disk::Torn(_) => load::SMALL,
+            Disk::Small(_) => load::FULL,
             _ => load::LARGE,
         }
     }
@@ -235,6 +245,7 @@ impl Cycles {
             ("jumps of the clock", counts.jumps),
             ("times full", counts.times_full),
             ("starts on a full disk", counts.starts_full),
+            ("rests on a full disk", counts.rests_full),
             ("recycled segments", counts.recycled),
             ("records sent", count(&tally.sent)),
             ("records acknowledged", count(&tally.acknowledged)),
@@ -280,7 +291,7 @@ impl Cycles {
         let cut = self.cut_of_load.take();
         let running = self.take_load().start(&context, rng, cut, plan.calm);
         let data_dir = self.disk.data_dir();
-        let squeezed = self.squeeze(plan, address);
+        let squeezed = self.squeeze(plan, address, &running, rng);
         let besieged = self.besiege(&broker, address, rng);
         let jumped = self.jump(address, rng);
         self.let_medium_fail(plan)?;
@@ -343,35 +354,63 @@ impl Cycles {
         Ok(())
     }
 
-    /// On a full disk a broker may refuse to start, and say why; if it starts, all can be read.
+    /// On a full disk a broker starts, whatever it was before, and all can be read.
     fn start_on_full_disk(&mut self, plan: &Plan) -> anyhow::Result<()> {
         let (Disk::Small(small), Some(left)) = (&self.disk, plan.start_full) else {
             return Ok(());
         };
-        small.fill(left)?;
-        let mut broker = self.spawn(plan, None)?;
-        match broker.wait_until_ready() {
-            Ok(address) => checker::check(&self.model, address, None)?,
-            Err(violation) if violation.text.contains("No space left on device") => {}
-            Err(violation) => return Err(violation.into()),
+        // A first start needs some space.
+        if !self.disk.data_dir().exists() {
+            return Ok(());
         }
-        broker.kill();
+        small.fill(left)?;
+        self.story.tell(format_args!("the disk is full: a start"));
+        let mut broker = self.spawn(plan, None)?;
+        let address = broker.wait_until_ready()?;
+        // Against a copy: a log start that retention has just moved may not be durable yet.
+        let checked = checker::check(&self.model.fork(), address, None);
+        checked.map_err(|violation| or_died(violation, &mut broker))?;
+        match plan.ending {
+            Ending::CleanStop => {
+                broker.terminate();
+                broker.wait_stopped()?;
+            }
+            _ => broker.kill(),
+        }
         small.free()?;
         self.counts.starts_full += 1;
         Ok(())
     }
 
     /// Fills a small disk up and frees it again, a few times. Then writing must go on by itself.
-    fn squeeze(&mut self, plan: &Plan, address: SocketAddr) -> anyhow::Result<()> {
+    fn squeeze(
+        &mut self,
+        plan: &Plan,
+        address: SocketAddr,
+        running: &Running,
+        rng: &mut Rng,
+    ) -> anyhow::Result<()> {
         let Disk::Small(small) = &self.disk else {
             return Ok(());
         };
-        for squeeze in &plan.squeezes {
+        pairs::warm_up(&self.model, address)?;
+        for (left, squeeze) in (0..plan.squeezes.len()).rev().zip(&plan.squeezes) {
             std::thread::sleep(squeeze.after);
             self.model.allow_refusals(true);
             small.fill(squeeze.left_bytes)?;
+            self.story.tell(format_args!("the disk is full"));
             std::thread::sleep(squeeze.lasts);
+            let model = &self.model;
+            small.keep_full(|| {
+                pairs::send(model, address, rng)?;
+                if left == 0 && plan.rests_when_full {
+                    rest(model, running);
+                }
+                Ok(())
+            })?;
+            self.counts.rests_full += u64::from(left == 0 && plan.rests_when_full);
             small.free()?;
+            self.story.tell(format_args!("the disk has space"));
             self.counts.times_full += 1;
         }
         squeeze::wait_until_writable(&self.model, address)?;
@@ -499,6 +538,16 @@ impl Cycles {
         }
         Ok(())
     }
+}
+
+/// Lets the load come to rest: whatever is under way is answered, or the worker that waits for it says
+/// that it is not.
+fn rest(model: &Model, running: &Running) {
+    model.rest(true);
+    while !running.is_over() && model.violation().is_none() {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    model.rest(false);
 }
 
 /// What the broker may use of memory of its own (docs/operating.md, Memory): requests, compaction,

@@ -10,10 +10,12 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SMALL_BYTES: u64 = 512 << 20;
 const FILL_STEP_MIN: u64 = 4096;
+const FILL_EVERY: Duration = Duration::from_millis(1);
 /// What a segment's file ends with that was another one's before.
 pub const RECYCLED: &[u8; 16] = b"recycled segment";
 const UNMOUNT_MAX: Duration = Duration::from_secs(20);
@@ -44,7 +46,7 @@ impl Disk {
         match self {
             Disk::Directory(dir) => dir.clone(),
             Disk::Image(image) => image.data_dir(),
-            Disk::Small(small) => small.mounted.join("data"),
+            Disk::Small(small) => small.data_dir(),
             Disk::Torn(torn) => torn.data.clone(),
         }
     }
@@ -96,6 +98,10 @@ impl Small {
         Ok(Small { mounted })
     }
 
+    pub fn data_dir(&self) -> PathBuf {
+        self.mounted.join("data")
+    }
+
     fn ballast(&self) -> PathBuf {
         self.mounted.join("ballast")
     }
@@ -116,6 +122,24 @@ impl Small {
             }
         }
         Ok(())
+    }
+
+    /// Takes all space, and what becomes free while `work` goes on: the broker removes files, too.
+    pub fn keep_full(&self, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.fill(0)?;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let filler = scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    self.fill(0)?;
+                    std::thread::sleep(FILL_EVERY);
+                }
+                anyhow::Ok(())
+            });
+            let worked = work();
+            done.store(true, Ordering::SeqCst);
+            worked.and(filler.join().expect("the filler does not panic"))
+        })
     }
 
     /// Gives the space back.

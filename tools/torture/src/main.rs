@@ -3,6 +3,7 @@
 mod broker;
 mod checker;
 mod clock;
+mod corners;
 mod cycle;
 mod disk;
 mod extents;
@@ -15,6 +16,7 @@ mod load;
 mod medium;
 mod model;
 mod moment;
+mod pairs;
 mod plan;
 mod record;
 mod report;
@@ -114,6 +116,14 @@ enum Fault {
         #[command(flatten)]
         options: Options,
     },
+    /// Scripted corners of storage, in one order each. Most need root
+    Corners {
+        /// These alone
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Serves a medium that refuses writes; `power --failed-syncs` starts this by itself
     #[command(name = medium::SUBCOMMAND, hide = true)]
     Medium { at: PathBuf, file: PathBuf },
@@ -127,8 +137,9 @@ enum Fault {
     },
 }
 
+/// What all faults have in common.
 #[derive(Args, Clone)]
-struct Options {
+pub struct Options {
     /// The broker
     #[arg(long, value_name = "PATH", default_value = "target/release/millstream")]
     millstream: PathBuf,
@@ -241,6 +252,7 @@ impl Cli {
                 }
                 cycles(&name, options, scratch.path(), disk, 0)
             }
+            Fault::Corners { names, options } => corners::run(options, &names),
             Fault::Medium { at, file } => {
                 medium::run(&at, &file)?;
                 Ok(ExitCode::SUCCESS)

@@ -26,6 +26,8 @@ pub struct Topic {
     pub upkeep: Upkeep,
     pub shape: Shape,
     pub partitions: Mutex<Vec<Arc<Mutex<Ledger>>>>,
+    /// The workers of the load leave it alone: nothing is sent to it but what one check sends.
+    pub apart: bool,
     /// Whether its deletion was asked for, so that any request may say that it is unknown.
     pub doomed: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Topic {
             upkeep,
             shape,
             partitions: Mutex::default(),
+            apart: false,
             doomed: AtomicBool::new(false),
         };
         topic.grow(partitions);
@@ -60,6 +63,7 @@ impl Topic {
             upkeep: self.upkeep,
             shape: self.shape,
             partitions: Mutex::new(lock(&self.partitions).iter().map(ledger).collect()),
+            apart: self.apart,
             doomed: AtomicBool::new(self.doomed.load(Ordering::SeqCst)),
         }
     }

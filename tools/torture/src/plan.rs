@@ -34,6 +34,8 @@ pub struct Plan {
     pub start_full: Option<u64>,
     /// How often the disk is full meanwhile, if it can be.
     pub squeezes: Vec<Squeeze>,
+    /// The load comes to rest on a full disk: all that is under way is answered then.
+    pub rests_when_full: bool,
     /// A while in which the medium refuses writes, if it can.
     pub failing: Option<Failing>,
     /// The file operation at which the broker ends by itself, perhaps before all else is done.
@@ -181,8 +183,8 @@ impl Plan {
         };
         let load = Moment::draw(rng, load_max);
         let ending = match rng.below(10) {
-            0 => Ending::CleanStop,
-            1 | 2 => Ending::FaultInStop(rng.time(STOP_MAX)),
+            0 | 1 => Ending::CleanStop,
+            2 | 3 => Ending::FaultInStop(rng.time(STOP_MAX)),
             _ => Ending::Fault,
         };
         let start_full = rng.one_in(3).then(|| draw_left(rng));
@@ -195,6 +197,7 @@ impl Plan {
             load,
             start_full,
             squeezes,
+            rests_when_full: rng.one_in(2),
             failing: None,
             kill_at: rng.one_in(3).then(|| KillAt::draw(rng)),
             ending,

@@ -212,7 +212,7 @@ fn pick(
     wanted: impl Fn(&Topic) -> bool,
 ) -> Option<(Arc<Topic>, TopicState)> {
     let mut topics = model.topics();
-    topics.retain(|topic| wanted(topic) && !topic.doomed.load(Ordering::SeqCst));
+    topics.retain(|topic| wanted(topic) && !topic.apart && !topic.doomed.load(Ordering::SeqCst));
     if topics.is_empty() {
         return None;
     }

@@ -3,18 +3,20 @@
 
 pub mod admin;
 pub mod consumer;
+mod laggard;
 mod member;
 mod producer;
 mod reader;
 pub mod session;
 mod topics;
 
-pub use topics::{LARGE, SMALL, Scale, prepare, replace};
+pub use topics::{FULL, LARGE, SMALL, Scale, prepare, replace};
 
 use crate::model::Model;
 use crate::rng::Rng;
 use crate::violation::{Kind, Violation};
 use admin::Admin;
+use laggard::Laggard;
 use member::Member;
 use producer::{Mode, PARTITIONS_MAX, Producer};
 use reader::Reader;
@@ -120,9 +122,17 @@ impl Load {
         Running {
             producers: spawn_all("producer", self.producers, context, rng, Producer::run),
             members: spawn_all("member", self.members, context, rng, Member::run),
-            readers: spawn_all("reader", vec![(); 1], context, rng, |_, context, rng| {
-                Reader::run(context, rng)
-            }),
+            readers: [
+                spawn_all("reader", vec![(); 1], context, rng, |_, context, rng| {
+                    Reader::run(context, rng)
+                }),
+                spawn_all("laggard", vec![(); 1], context, rng, |_, context, rng| {
+                    Laggard::run(context, rng)
+                }),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             admin: (!calm).then(|| spawn("admin", self.admin, context, rng, Admin::run)),
             idle,
         }
@@ -130,6 +140,14 @@ impl Load {
 }
 
 impl Running {
+    /// Whether all workers have ended.
+    pub fn is_over(&self) -> bool {
+        self.producers.iter().all(JoinHandle::is_finished)
+            && self.members.iter().all(JoinHandle::is_finished)
+            && self.readers.iter().all(JoinHandle::is_finished)
+            && self.admin.iter().all(JoinHandle::is_finished)
+    }
+
     /// Waits for all workers, whose connections have ended or are about to.
     pub fn join(self) -> Load {
         for reader in self.readers {
