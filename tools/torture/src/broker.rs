@@ -1,10 +1,11 @@
 //! The broker's process.
 
+use crate::moment::KillAt;
 use crate::violation::{Violation, violated};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -14,26 +15,35 @@ use std::time::{Duration, Instant};
 const HANG: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
+/// How long a broker that was told to end by itself may take to be gone once it answers no more.
+const GONE_MAX: Duration = Duration::from_secs(1);
+
 /// A broker's process. Dropping it kills and reaps it.
 pub struct Broker {
     child: Child,
     ready: Receiver<String>,
     log: PathBuf,
+    /// It was told to end by SIGKILL at one of its file operations.
+    ends_by_itself: bool,
 }
 
 impl Broker {
     /// Starts a broker that is not waited for. Its log goes to `log`; `clock` is the file that says
-    /// how far its clock is off.
+    /// how far its clock is off, `kill_at` the operation at which it ends by itself.
     pub fn spawn(
         binary: &Path,
         data_dir: &Path,
         flags: &[String],
         log: &Path,
         clock: Option<&PathBuf>,
+        kill_at: Option<KillAt>,
     ) -> std::io::Result<Broker> {
         let mut command = Command::new(binary);
         command.envs(clock.map(|file| ("MILLSTREAM_CLOCK_OFFSET", file)));
-        Broker::spawn_with(command, data_dir, flags, log)
+        command.envs(kill_at.map(|kill| ("MILLSTREAM_FAULT", kill.variable())));
+        let mut broker = Broker::spawn_with(command, data_dir, flags, log)?;
+        broker.ends_by_itself = kill_at.is_some();
+        Ok(broker)
     }
 
     /// The same, by a command that has its program and environment.
@@ -72,7 +82,12 @@ impl Broker {
             }
         });
         let log = log.to_owned();
-        Ok(Broker { child, ready, log })
+        Ok(Broker {
+            child,
+            ready,
+            log,
+            ends_by_itself: false,
+        })
     }
 
     /// Waits until it serves; where.
@@ -107,6 +122,25 @@ impl Broker {
                 self.last_words()
             ),
         }
+    }
+
+    /// Whether it has ended by SIGKILL at the operation that it was told.
+    pub fn has_struck(&mut self) -> bool {
+        let status = self.child.try_wait().ok().flatten();
+        let killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
+        self.ends_by_itself && killed
+    }
+
+    /// The same of a broker that answers no more, which may be about to end.
+    pub fn strikes_soon(&mut self) -> bool {
+        let until = Instant::now() + GONE_MAX;
+        while self.ends_by_itself && Instant::now() < until {
+            if self.has_struck() {
+                return true;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        false
     }
 
     pub fn pid(&self) -> u32 {

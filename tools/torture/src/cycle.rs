@@ -6,12 +6,15 @@ use crate::clock::Clock;
 use crate::disk::{self, Disk};
 use crate::hostile::Hostile;
 use crate::jumps;
-use crate::load::{self, Context, Load, Scale};
+use crate::load::{self, Context, Load, Running, Scale};
 use crate::model::{Model, count};
-use crate::moment::Moment;
+use crate::moment::{KillAt, Moment};
+use crate::pairs;
+use crate::plan::{self, Ending, Means, Plan, Strike};
 use crate::rng::Rng;
 use crate::soak::Soak;
 use crate::squeeze;
+use crate::story::Story;
 use crate::torn::Kill;
 use crate::violation::{Kind, Violation, violated};
 use std::net::SocketAddr;
@@ -20,13 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-const START_MAX: Duration = Duration::from_millis(60);
-const LOAD_MAX: Duration = Duration::from_millis(450);
-/// One load in twelve: long enough for segments that are written over older ones.
-const LONG_LOAD_MAX: Duration = Duration::from_secs(3);
-const SHORT_LOAD_MAX: Duration = Duration::from_millis(100);
-const SQUEEZE_MAX: Duration = Duration::from_millis(250);
-const STOP_MAX: Duration = Duration::from_millis(40);
 /// How long clients misbehave in a cycle.
 const SIEGE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -45,6 +41,7 @@ pub struct Cycles {
     pub seed: u64,
     pub disk: Disk,
     pub log: PathBuf,
+    pub story: Story,
     pub model: Arc<Model>,
     pub counts: Counts,
     /// How many clients misbehave while load runs.
@@ -59,51 +56,33 @@ pub struct Cycles {
     load: Option<Load>,
     /// The first cut since the last check.
     cut: Option<u64>,
+    /// The first cut since load ran.
+    cut_of_load: Option<u64>,
 }
 
 /// How often what was done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub cycles: u64,
+    /// Cuts of the power; all other faults leave what was written.
+    pub cuts: u64,
+    /// Brokers that ended by themselves, at one of their file operations.
+    pub kills_at_operations: u64,
+    /// Cycles that began with an empty disk.
+    pub young: u64,
+    /// Writes that the medium refused.
+    pub writes_refused: u64,
     pub faults_at_start: u64,
     pub faults_under_load: u64,
     pub faults_in_stop: u64,
     pub clean_stops: u64,
     pub times_full: u64,
     pub starts_full: u64,
+    /// Loads that ended while the disk was full.
+    pub rests_full: u64,
     pub jumps: u64,
     /// Segments that were written over an older one, as faults found them.
     pub recycled: u64,
-}
-
-/// What one cycle does; the seed and the cycle's number determine it.
-#[derive(Debug)]
-struct Plan {
-    flags: Vec<String>,
-    /// Faults that strike before the broker is ready.
-    at_start: Vec<Moment>,
-    load: Moment,
-    /// With the disk full but for so many bytes, if it can be: a start before all others.
-    start_full: Option<u64>,
-    /// How often the disk is full meanwhile, if it can be.
-    squeezes: Vec<Squeeze>,
-    ending: Ending,
-}
-
-/// A while in which the disk is full.
-#[derive(Clone, Copy, Debug)]
-struct Squeeze {
-    after: Duration,
-    lasts: Duration,
-    left_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Ending {
-    Fault,
-    /// A fault, so long after a clean stop has begun.
-    FaultInStop(Duration),
-    CleanStop,
 }
 
 impl Cycles {
@@ -113,6 +92,7 @@ impl Cycles {
             binary,
             seed,
             disk,
+            story: Story::beside(&log),
             log,
             load: Some(Load::new(&model)),
             model,
@@ -121,8 +101,9 @@ impl Cycles {
             hostile_met: Arc::default(),
             memory_bytes_max: 0,
             soak: Soak::default(),
-            load_max: LOAD_MAX,
+            load_max: plan::LOAD_MAX,
             cut: None,
+            cut_of_load: None,
         }
     }
 
@@ -134,11 +115,17 @@ impl Cycles {
         let number = self.counts.cycles;
         self.counts.cycles += 1;
         let mut rng = Rng::fork(self.seed, number);
-        let mut plan = Plan::draw(&mut rng, self.load_max);
+        let mut plan = Plan::draw(&mut rng, number, self.means());
         if let Disk::Torn(_) = &self.disk {
             // What is written many times should be small.
             plan.flags.push("--journal-bytes=4MiB".to_owned());
-            plan.load = Moment::draw(&mut rng, SHORT_LOAD_MAX);
+            plan.load = Moment::draw(&mut rng, plan::SHORT_LOAD_MAX);
+        }
+        if let Disk::Small(_) = &self.disk {
+            // Each flush wants one, and it fails where there is no space.
+            plan.flags
+                .retain(|flag| !flag.starts_with("--checkpoint-bytes"));
+            plan.flags.push("--checkpoint-bytes=4KiB".to_owned());
         }
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));
@@ -146,21 +133,73 @@ impl Cycles {
         if self.model.clock.jumps() {
             jumps::before_start(&self.model.clock, &mut rng)?;
         }
-        self.start_on_full_disk(&plan)?;
-        for moment in &plan.at_start {
-            let mut broker = self.spawn(&plan)?;
-            moment.wait(&self.disk.data_dir(), || broker.check_running().is_err());
-            self.strike(broker, &plan)?;
-            self.counts.faults_at_start += 1;
+        self.story.tell(format_args!("cycle {number}: {plan:?}"));
+        if plan.young {
+            self.begin_again()?;
         }
-        let mut broker = self.spawn(&plan)?;
+        self.start_on_full_disk(&plan)?;
+        for strike in &plan.at_start {
+            self.strike_at_start(*strike, &plan)?;
+        }
+        let mut broker = self.spawn(&plan, plan.kill_at)?;
+        match self.come_up(&plan, &mut broker, &mut rng) {
+            Ok(address) => self.load_until_fault(&plan, broker, address, &mut rng),
+            Err(violation) if violation.kind == Kind::Broker && broker.strikes_soon() => {
+                self.counts.faults_at_start += 1;
+                self.strike(broker, plan.cuts, &plan)
+            }
+            Err(violation) => Err(or_died(violation, &mut broker).into()),
+        }
+    }
+
+    /// What can be done to this broker, on this disk.
+    fn means(&self) -> Means {
+        let (cuts, fails) = match &self.disk {
+            Disk::Image(image) => (image.loses_power, image.fails()),
+            _ => (false, false),
+        };
+        let is_left_alone = self.hostile == 0 && !self.model.clock.jumps();
+        let kills = matches!(self.disk, Disk::Directory(_) | Disk::Image(_));
+        Means {
+            load_max: self.load_max,
+            cuts,
+            kills_at_operations: kills && is_left_alone,
+            fails,
+        }
+    }
+
+    /// An empty disk, and nothing promised.
+    fn begin_again(&mut self) -> anyhow::Result<()> {
+        if let Disk::Image(image) = &mut self.disk {
+            image.renew()?;
+            self.model.forget_all();
+            self.load = Some(Load::new(&self.model));
+            (self.cut, self.cut_of_load) = (None, None);
+            self.counts.young += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits until the broker serves, holds what it has against what was promised, and has it create
+    /// the topics of the load.
+    fn come_up(
+        &mut self,
+        plan: &Plan,
+        broker: &mut Broker,
+        rng: &mut Rng,
+    ) -> Result<SocketAddr, Violation> {
         let address = broker.wait_until_ready()?;
-        self.model.strike(false);
-        let checked = checker::check(&self.model, address, self.cut);
-        checked.map_err(|violation| or_died(violation, &mut broker))?;
-        let prepared = load::prepare(&self.model, address, self.scale(), &mut rng);
-        prepared.map_err(|violation| or_died(violation, &mut broker))?;
-        self.load_until_fault(&plan, broker, address, &mut rng)
+        self.model.medium_failed(false);
+        // A broker that is to end by itself may do so from now on.
+        self.model.strike(plan.kill_at.is_some());
+        let cut = self.cut;
+        self.story.tell(format_args!("serves; check after {cut:?}"));
+        checker::check(&self.model, address, cut)?;
+        self.cut = None;
+        if !plan.calm {
+            load::prepare(&self.model, address, self.scale(), rng)?;
+        }
+        Ok(address)
     }
 
     /// The load, for who runs it outside of a cycle and gives it back.
@@ -175,6 +214,7 @@ impl Cycles {
     fn scale(&self) -> Scale {
         match &self.disk {
             Disk::Torn(_) => load::SMALL,
+            Disk::Small(_) => load::FULL,
             _ => load::LARGE,
         }
     }
@@ -194,6 +234,10 @@ impl Cycles {
         let (counts, tally) = (&self.counts, &self.model.tally);
         let mut rows = vec![
             ("cycles", counts.cycles),
+            ("cuts of the power", counts.cuts),
+            ("kills at an operation", counts.kills_at_operations),
+            ("empty disks", counts.young),
+            ("writes refused", counts.writes_refused),
             ("faults under load", counts.faults_under_load),
             ("faults at start", counts.faults_at_start),
             ("faults in a clean stop", counts.faults_in_stop),
@@ -201,6 +245,7 @@ impl Cycles {
             ("jumps of the clock", counts.jumps),
             ("times full", counts.times_full),
             ("starts on a full disk", counts.starts_full),
+            ("rests on a full disk", counts.rests_full),
             ("recycled segments", counts.recycled),
             ("records sent", count(&tally.sent)),
             ("records acknowledged", count(&tally.acknowledged)),
@@ -219,7 +264,7 @@ impl Cycles {
         rows
     }
 
-    fn spawn(&self, plan: &Plan) -> anyhow::Result<Broker> {
+    fn spawn(&self, plan: &Plan, kill_at: Option<KillAt>) -> anyhow::Result<Broker> {
         let data_dir = self.disk.data_dir();
         Ok(Broker::spawn(
             &self.binary,
@@ -227,6 +272,7 @@ impl Cycles {
             &plan.flags,
             &self.log,
             self.model.clock.file(),
+            kill_at,
         )?)
     }
 
@@ -241,15 +287,21 @@ impl Cycles {
             model: Arc::clone(&self.model),
             broker: address,
         };
-        let cut = self.cut.take();
-        let running = self.take_load().start(&context, rng, cut);
+        self.story.tell(format_args!("load"));
+        let cut = self.cut_of_load.take();
+        let running = self.take_load().start(&context, rng, cut, plan.calm);
         let data_dir = self.disk.data_dir();
-        let squeezed = self.squeeze(plan, address);
+        let squeezed = self.squeeze(plan, address, &running, rng);
         let besieged = self.besiege(&broker, address, rng);
         let jumped = self.jump(address, rng);
-        plan.load
-            .wait(&data_dir, || self.model.violation().is_some());
-        let died = broker.check_running();
+        self.let_medium_fail(plan)?;
+        plan.load.wait(&data_dir, || {
+            self.model.violation().is_some() || broker.has_struck()
+        });
+        let died = match broker.has_struck() {
+            true => Ok(()),
+            false => broker.check_running(),
+        };
         let ended = match (died, self.model.violation()) {
             (Err(died), _) => Err(died.into()),
             _ if squeezed.is_err() => squeezed,
@@ -302,35 +354,63 @@ impl Cycles {
         Ok(())
     }
 
-    /// On a full disk a broker may refuse to start, and say why; if it starts, all can be read.
+    /// On a full disk a broker starts, whatever it was before, and all can be read.
     fn start_on_full_disk(&mut self, plan: &Plan) -> anyhow::Result<()> {
         let (Disk::Small(small), Some(left)) = (&self.disk, plan.start_full) else {
             return Ok(());
         };
-        small.fill(left)?;
-        let mut broker = self.spawn(plan)?;
-        match broker.wait_until_ready() {
-            Ok(address) => checker::check(&self.model, address, None)?,
-            Err(violation) if violation.text.contains("No space left on device") => {}
-            Err(violation) => return Err(violation.into()),
+        // A first start needs some space.
+        if !self.disk.data_dir().exists() {
+            return Ok(());
         }
-        broker.kill();
+        small.fill(left)?;
+        self.story.tell(format_args!("the disk is full: a start"));
+        let mut broker = self.spawn(plan, None)?;
+        let address = broker.wait_until_ready()?;
+        // Against a copy: a log start that retention has just moved may not be durable yet.
+        let checked = checker::check(&self.model.fork(), address, None);
+        checked.map_err(|violation| or_died(violation, &mut broker))?;
+        match plan.ending {
+            Ending::CleanStop => {
+                broker.terminate();
+                broker.wait_stopped()?;
+            }
+            _ => broker.kill(),
+        }
         small.free()?;
         self.counts.starts_full += 1;
         Ok(())
     }
 
     /// Fills a small disk up and frees it again, a few times. Then writing must go on by itself.
-    fn squeeze(&mut self, plan: &Plan, address: SocketAddr) -> anyhow::Result<()> {
+    fn squeeze(
+        &mut self,
+        plan: &Plan,
+        address: SocketAddr,
+        running: &Running,
+        rng: &mut Rng,
+    ) -> anyhow::Result<()> {
         let Disk::Small(small) = &self.disk else {
             return Ok(());
         };
-        for squeeze in &plan.squeezes {
+        pairs::warm_up(&self.model, address)?;
+        for (left, squeeze) in (0..plan.squeezes.len()).rev().zip(&plan.squeezes) {
             std::thread::sleep(squeeze.after);
             self.model.allow_refusals(true);
             small.fill(squeeze.left_bytes)?;
+            self.story.tell(format_args!("the disk is full"));
             std::thread::sleep(squeeze.lasts);
+            let model = &self.model;
+            small.keep_full(|| {
+                pairs::send(model, address, rng)?;
+                if left == 0 && plan.rests_when_full {
+                    rest(model, running);
+                }
+                Ok(())
+            })?;
+            self.counts.rests_full += u64::from(left == 0 && plan.rests_when_full);
             small.free()?;
+            self.story.tell(format_args!("the disk has space"));
             self.counts.times_full += 1;
         }
         squeeze::wait_until_writable(&self.model, address)?;
@@ -340,43 +420,83 @@ impl Cycles {
         Ok(())
     }
 
-    fn end(&mut self, plan: &Plan, broker: Broker) -> anyhow::Result<()> {
+    /// Lets the medium refuse writes for a while, or until the broker has ended.
+    fn let_medium_fail(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let (Disk::Image(image), Some(failing)) = (&mut self.disk, plan.failing) else {
+            return Ok(());
+        };
+        std::thread::sleep(failing.after);
+        self.model.medium_failed(true);
+        image.fail(|path| failing.what.has(path))?;
+        self.story.tell(format_args!("the medium fails"));
+        std::thread::sleep(failing.lasts);
+        if !failing.to_the_end {
+            let refused = image.heal()?;
+            self.counts.writes_refused += refused;
+            self.story
+                .tell(format_args!("the medium is well; it refused {refused}"));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, plan: &Plan, mut broker: Broker) -> anyhow::Result<()> {
         self.model.strike(true);
         match plan.ending {
-            Ending::Fault => {
-                self.counts.faults_under_load += 1;
-                self.strike(broker, plan)
+            Ending::CleanStop => {
+                self.counts.clean_stops += 1;
+                let cut = self.model.medium_has_failed().then(|| self.model.cut());
+                broker.terminate();
+                broker.wait_stopped()?;
+                self.lose(cut, false)
             }
-            Ending::FaultInStop(delay) => {
+            Ending::FaultInStop(delay) if !broker.has_struck() => {
                 self.counts.faults_in_stop += 1;
                 broker.terminate();
                 std::thread::sleep(delay);
-                self.strike(broker, plan)
+                self.strike(broker, plan.cuts, plan)
             }
-            Ending::CleanStop => {
-                self.counts.clean_stops += 1;
-                broker.terminate();
-                Ok(broker.wait_stopped()?)
+            _ => {
+                self.counts.faults_under_load += 1;
+                self.strike(broker, plan.cuts, plan)
             }
         }
     }
 
-    /// The fault itself: SIGKILL, or a cut of the power.
-    fn strike(&mut self, broker: Broker, plan: &Plan) -> anyhow::Result<()> {
+    /// Starts a broker, and strikes before it is ready or soon after.
+    fn strike_at_start(&mut self, strike: Strike, plan: &Plan) -> anyhow::Result<()> {
+        let mut broker = self.spawn(plan, strike.kill_at)?;
+        let data_dir = self.disk.data_dir();
+        strike
+            .moment
+            .wait(&data_dir, || broker.check_running().is_err());
+        self.counts.faults_at_start += 1;
+        self.strike(broker, strike.cuts, plan)
+    }
+
+    /// The fault itself: SIGKILL, or a cut of the power where there can be one.
+    fn strike(&mut self, mut broker: Broker, cuts: bool, plan: &Plan) -> anyhow::Result<()> {
         self.model.strike(true);
+        let by_itself = broker.has_struck();
+        self.story
+            .tell(format_args!("strike; it ended by itself: {by_itself}"));
+        self.counts.kills_at_operations += u64::from(broker.has_struck());
         match &mut self.disk {
-            Disk::Directory(_) | Disk::Small(_) => broker.kill(),
             Disk::Image(image) => {
-                let cut = self.model.cut();
-                image.cut()?;
+                let cuts = cuts && image.loses_power;
+                let loses = cuts || self.model.medium_has_failed();
+                let cut = loses.then(|| self.model.cut());
+                if cuts {
+                    image.cut()?;
+                }
                 broker.kill();
-                image.go_on_with_clone()?;
-                self.cut.get_or_insert(cut);
+                self.lose(cut, cuts)?;
             }
+            Disk::Directory(_) | Disk::Small(_) => broker.kill(),
             Disk::Torn(torn) => {
                 let cut = self.model.cut();
                 broker.kill();
                 self.counts.recycled += disk::recycled(&torn.data);
+                self.cut_of_load.get_or_insert(cut);
                 let kill = Kill {
                     binary: &self.binary,
                     flags: &flags_for_images(&plan.flags),
@@ -390,50 +510,44 @@ impl Cycles {
         self.counts.recycled += disk::recycled(&self.disk.data_dir());
         Ok(())
     }
-}
 
-impl Plan {
-    fn draw(rng: &mut Rng, load_max: Duration) -> Plan {
-        let at_start = [0, 0, 0, 1, 1, 2][rng.below(6)];
-        let at_start = (0..at_start)
-            .map(|_| Moment::draw(rng, START_MAX))
-            .collect();
-        let flags = draw_flags(rng);
-        let load_max = match rng.one_in(12) {
-            true => load_max.max(LONG_LOAD_MAX),
-            false => load_max,
+    /// After the broker's end: the medium takes writes again, and the power is off for a moment if it
+    /// was cut. From `cut` on nothing is promised but what was durable: what acks=1 has answered may go
+    /// when a sync fails, as in a cut.
+    fn lose(&mut self, cut: Option<u64>, power: bool) -> anyhow::Result<()> {
+        let Disk::Image(image) = &mut self.disk else {
+            return Ok(());
         };
-        let load = Moment::draw(rng, load_max);
-        let ending = match rng.below(10) {
-            0 => Ending::CleanStop,
-            1 | 2 => Ending::FaultInStop(rng.time(STOP_MAX)),
-            _ => Ending::Fault,
-        };
-        let start_full = rng.one_in(3).then(|| draw_left(rng));
-        let squeezes = (0..1 + rng.below(3)).map(|_| Squeeze::draw(rng)).collect();
-        Plan {
-            flags,
-            at_start,
-            load,
-            start_full,
-            squeezes,
-            ending,
+        let refused = image.heal()?;
+        self.counts.writes_refused += refused;
+        let is_dead = cut.is_some() && image.is_dead();
+        self.story.tell(format_args!(
+            "ended; power cut: {power}, number {cut:?}, the medium refused {refused}, \
+             the file system is dead: {is_dead}"
+        ));
+        if is_dead && !power {
+            image.cut()?;
         }
+        if power || is_dead {
+            image.go_on_with_clone()?;
+            self.counts.cuts += 1;
+        }
+        if let Some(cut) = cut {
+            self.cut.get_or_insert(cut);
+            self.cut_of_load.get_or_insert(cut);
+        }
+        Ok(())
     }
 }
 
-impl Squeeze {
-    fn draw(rng: &mut Rng) -> Squeeze {
-        Squeeze {
-            after: rng.time(SQUEEZE_MAX),
-            lasts: rng.time(SQUEEZE_MAX),
-            left_bytes: draw_left(rng),
-        }
+/// Lets the load come to rest: whatever is under way is answered, or the worker that waits for it says
+/// that it is not.
+fn rest(model: &Model, running: &Running) {
+    model.rest(true);
+    while !running.is_over() && model.violation().is_none() {
+        std::thread::sleep(LOOK_EVERY);
     }
-}
-
-fn draw_left(rng: &mut Rng) -> u64 {
-    *rng.pick(&[0, 0, 20_000, 300_000])
+    model.rest(false);
 }
 
 /// What the broker may use of memory of its own (docs/operating.md, Memory): requests, compaction,
@@ -447,29 +561,6 @@ fn flags_for_images(flags: &[String]) -> Vec<String> {
     let stays = |flag: &&String| !flag.starts_with("--cores") && !flag.starts_with("--journal");
     let own = ["--cores=1", "--journal-bytes=0"].map(str::to_owned);
     flags.iter().filter(stays).cloned().chain(own).collect()
-}
-
-/// Settings that make everything happen often, and that differ from start to start.
-pub fn draw_flags(rng: &mut Rng) -> Vec<String> {
-    let flags = [
-        ("--cores", *rng.pick(&["1", "2", "2", "3"])),
-        ("--checkpoint-bytes", *rng.pick(&["4KiB", "64KiB", "1MiB"])),
-        ("--segment-grow-bytes-max", *rng.pick(&["64KiB", "1MiB"])),
-        ("--retention-check-interval-ms", *rng.pick(&["20", "200"])),
-        ("--log-cleaner-backoff-ms", *rng.pick(&["10", "100"])),
-        ("--group-initial-rebalance-delay-ms", "0"),
-        ("--group-min-session-timeout-ms", "0"),
-        ("--offsets-topic-num-partitions", "5"),
-        ("--shutdown-timeout-ms", *rng.pick(&["50", "500"])),
-        ("--auto-create-topics", "false"),
-        ("--http", "off"),
-        ("--inflight-bytes-max", "256MiB"),
-        ("--log-cleaner-dedupe-buffer-bytes", "16MiB"),
-    ];
-    let flags = flags.into_iter();
-    flags
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
 }
 
 /// A check that gets no answer because the broker is gone is better told by its last words.

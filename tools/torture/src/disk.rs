@@ -1,18 +1,21 @@
 //! Where the data directory lies, and what of it a fault leaves.
 
+mod image;
+
+pub use image::Image;
+
 use crate::torn::Torn;
 use anyhow::{Context, bail, ensure};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The image's size; sparse, so only what is used takes space.
-const IMAGE_BYTES: u64 = 1 << 30;
 const SMALL_BYTES: u64 = 512 << 20;
 const FILL_STEP_MIN: u64 = 4096;
-const HOST_BYTES: u64 = 6 << 30;
+const FILL_EVERY: Duration = Duration::from_millis(1);
 /// What a segment's file ends with that was another one's before.
 pub const RECYCLED: &[u8; 16] = b"recycled segment";
 const UNMOUNT_MAX: Duration = Duration::from_secs(20);
@@ -22,6 +25,8 @@ const UNMOUNT_MAX: Duration = Duration::from_secs(20);
 pub enum FileSystem {
     Ext4,
     Xfs,
+    /// An overlay, as a container without a volume has it, whose upper directory is on ext4.
+    Overlay,
 }
 
 /// The place of the data directory.
@@ -40,8 +45,8 @@ impl Disk {
     pub fn data_dir(&self) -> PathBuf {
         match self {
             Disk::Directory(dir) => dir.clone(),
-            Disk::Image(image) => image.mounted.join("data"),
-            Disk::Small(small) => small.mounted.join("data"),
+            Disk::Image(image) => image.data_dir(),
+            Disk::Small(small) => small.data_dir(),
             Disk::Torn(torn) => torn.data.clone(),
         }
     }
@@ -70,85 +75,6 @@ impl Disk {
     }
 }
 
-/// A file system in an image file on an xfs that can clone files (itself in an image).
-///
-/// All mounts are made in a mount namespace of this process, so they go with it, and their loop
-/// devices with them.
-pub struct Image {
-    host: PathBuf,
-    mounted: PathBuf,
-    number: u32,
-}
-
-impl Image {
-    /// Makes the images below `root`. Needs to be root.
-    pub fn new(root: &Path, kind: FileSystem) -> anyhow::Result<Image> {
-        let file = root.join("host.img");
-        sparse(&file, HOST_BYTES)?;
-        run(
-            "mkfs.xfs",
-            ["-q", "-m", "reflink=1"]
-                .map(OsStr::new)
-                .into_iter()
-                .chain([file.as_os_str()]),
-        )
-        .context("mkfs.xfs is in the package xfsprogs")?;
-        let host = root.join("host");
-        let mounted = root.join("disk");
-        std::fs::create_dir(&host)?;
-        std::fs::create_dir(&mounted)?;
-        mount(&file, &host)?;
-        let image = Image {
-            host,
-            mounted,
-            number: 0,
-        };
-        sparse(&image.file(), IMAGE_BYTES)?;
-        let make = match kind {
-            FileSystem::Ext4 => "mkfs.ext4",
-            FileSystem::Xfs => "mkfs.xfs",
-        };
-        run(make, [OsStr::new("-q"), image.file().as_os_str()])?;
-        mount(&image.file(), &image.mounted)?;
-        Ok(image)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.host.join(format!("disk-{}.img", self.number))
-    }
-
-    fn clone_file(&self) -> PathBuf {
-        self.host.join(format!("disk-{}.img", self.number + 1))
-    }
-
-    /// A copy of the clone that nothing has mounted yet.
-    fn untouched(&self) -> PathBuf {
-        self.host.join("untouched.img")
-    }
-
-    /// Clones the image: what is in the clone is what a cut at this moment leaves.
-    pub fn cut(&self) -> anyhow::Result<()> {
-        clone_file(&self.file(), &self.clone_file())
-    }
-
-    /// From now on the clone is the disk. Nothing may use the old one any more.
-    pub fn go_on_with_clone(&mut self) -> anyhow::Result<()> {
-        unmount(&self.mounted)?;
-        std::fs::remove_file(self.file())?;
-        self.number += 1;
-        clone_file(&self.file(), &self.untouched())?;
-        mount(&self.file(), &self.mounted)
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        for at in [&self.mounted, &self.host] {
-            let _ = run("umount", [OsStr::new("--lazy"), at.as_os_str()]);
-        }
-    }
-}
-
 /// A file system of its own, which something else can fill up.
 pub struct Small {
     mounted: PathBuf,
@@ -163,12 +89,17 @@ impl Small {
         let make: &[&str] = match kind {
             FileSystem::Ext4 => &["mkfs.ext4", "-q", "-m", "0"],
             FileSystem::Xfs => &["mkfs.xfs", "-q"],
+            FileSystem::Overlay => bail!("a full overlay is a full ext4: try that"),
         };
         let args = make[1..].iter().map(OsStr::new);
         run(make[0], args.chain([file.as_os_str()]))?;
         std::fs::create_dir(&mounted)?;
         mount(&file, &mounted)?;
         Ok(Small { mounted })
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.mounted.join("data")
     }
 
     fn ballast(&self) -> PathBuf {
@@ -193,6 +124,24 @@ impl Small {
         Ok(())
     }
 
+    /// Takes all space, and what becomes free while `work` goes on: the broker removes files, too.
+    pub fn keep_full(&self, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.fill(0)?;
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let filler = scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    self.fill(0)?;
+                    std::thread::sleep(FILL_EVERY);
+                }
+                anyhow::Ok(())
+            });
+            let worked = work();
+            done.store(true, Ordering::SeqCst);
+            worked.and(filler.join().expect("the filler does not panic"))
+        })
+    }
+
     /// Gives the space back.
     pub fn free(&self) -> anyhow::Result<()> {
         match std::fs::remove_file(self.ballast()) {
@@ -209,6 +158,15 @@ impl Drop for Small {
 }
 
 fn free_bytes(at: &Path) -> anyhow::Result<u64> {
+    let stats = statvfs(at)?;
+    Ok(stats.f_bavail * stats.f_frsize)
+}
+
+fn is_read_only(at: &Path) -> anyhow::Result<bool> {
+    Ok(statvfs(at)?.f_flag & libc::ST_RDONLY != 0)
+}
+
+fn statvfs(at: &Path) -> anyhow::Result<libc::statvfs> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(at.as_os_str().as_bytes())?;
     let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
@@ -216,8 +174,7 @@ fn free_bytes(at: &Path) -> anyhow::Result<u64> {
     let result = unsafe { libc::statvfs(path.as_ptr(), stats.as_mut_ptr()) };
     ensure!(result == 0, "statvfs: {}", std::io::Error::last_os_error());
     // SAFETY: statvfs returned 0, so it filled the struct.
-    let stats = unsafe { stats.assume_init() };
-    Ok(stats.f_bavail * stats.f_frsize)
+    Ok(unsafe { stats.assume_init() })
 }
 
 /// Whether there was room.
@@ -293,6 +250,14 @@ fn mount(file: &Path, at: &Path) -> anyhow::Result<()> {
             at.as_os_str(),
         ],
     )
+}
+
+/// An overlay at `at` whose directories are in `on`.
+fn mount_overlay(on: &Path, at: &Path) -> anyhow::Result<()> {
+    let on = on.display();
+    let options = format!("lowerdir={on}/lower,upperdir={on}/upper,workdir={on}/work");
+    let arguments = ["-t", "overlay", "overlay", "-o", options.as_str()].map(OsStr::new);
+    run("mount", arguments.into_iter().chain([at.as_os_str()]))
 }
 
 /// The kernel closes the files of a ring some time after the end of the process that had it.

@@ -3,22 +3,28 @@
 mod broker;
 mod checker;
 mod clock;
+mod corners;
 mod cycle;
 mod disk;
+mod extents;
 mod history;
 mod hostile;
 mod ioerror;
 mod jumps;
 mod ledger;
 mod load;
+mod medium;
 mod model;
 mod moment;
+mod pairs;
+mod plan;
 mod record;
 mod report;
 mod requests;
 mod rng;
 mod soak;
 mod squeeze;
+mod story;
 mod torn;
 mod violation;
 mod wire;
@@ -52,12 +58,21 @@ struct Cli {
 #[derive(Subcommand)]
 enum Fault {
     /// SIGKILL at random moments: under load, during start and recovery, during a clean stop
-    Kill(Options),
-    /// A power cut at random moments: the disk keeps what had reached it. Needs root
+    Kill {
+        /// A file system of its own for the data directory. Needs root
+        #[arg(long, value_enum)]
+        filesystem: Option<FileSystem>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// SIGKILL and power cuts at random moments: after a cut the disk has what had reached it. Needs root
     Power {
         /// The file system that the data directory lies on
         #[arg(long, value_enum, default_value = "ext4")]
         filesystem: FileSystem,
+        /// The medium refuses writes for a while, so that syncs fail; needs FUSE
+        #[arg(long)]
+        failed_syncs: bool,
         #[command(flatten)]
         options: Options,
     },
@@ -101,6 +116,17 @@ enum Fault {
         #[command(flatten)]
         options: Options,
     },
+    /// Scripted corners of storage, in one order each. Most need root
+    Corners {
+        /// These alone
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Serves a medium that refuses writes; `power --failed-syncs` starts this by itself
+    #[command(name = medium::SUBCOMMAND, hide = true)]
+    Medium { at: PathBuf, file: PathBuf },
     /// A file system that is full for a while, again and again, and SIGKILL. Needs root
     Full {
         /// The file system that the data directory lies on
@@ -111,8 +137,9 @@ enum Fault {
     },
 }
 
+/// What all faults have in common.
 #[derive(Args, Clone)]
-struct Options {
+pub struct Options {
     /// The broker
     #[arg(long, value_name = "PATH", default_value = "target/release/millstream")]
     millstream: PathBuf,
@@ -169,12 +196,28 @@ fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> anyhow::Result<ExitCode> {
-        end_on_signals();
+        if !matches!(self.fault, Fault::Medium { .. }) {
+            end_on_signals();
+        }
         match self.fault {
-            Fault::Kill(options) => {
+            Fault::Kill {
+                filesystem: None,
+                options,
+            } => {
                 let scratch = scratch(&options)?;
                 let disk = Disk::Directory(scratch.path().join("data"));
                 cycles("kill", options, scratch.path(), disk, 0)
+            }
+            Fault::Kill {
+                filesystem: Some(filesystem),
+                options,
+            } => {
+                disk::own_mounts()?;
+                let scratch = scratch(&options)?;
+                let mut image = Image::new(scratch.path(), filesystem, false)?;
+                image.loses_power = false;
+                let disk = Disk::Image(image);
+                cycles(&name("kill", filesystem), options, scratch.path(), disk, 0)
             }
             Fault::Clock(options) => {
                 let scratch = scratch(&options)?;
@@ -197,12 +240,22 @@ impl Cli {
             }
             Fault::Power {
                 filesystem,
+                failed_syncs,
                 options,
             } => {
                 disk::own_mounts()?;
                 let scratch = scratch(&options)?;
-                let disk = Disk::Image(Image::new(scratch.path(), filesystem)?);
-                cycles(&name("power", filesystem), options, scratch.path(), disk, 0)
+                let disk = Disk::Image(Image::new(scratch.path(), filesystem, failed_syncs)?);
+                let mut name = name("power", filesystem);
+                if failed_syncs {
+                    name += " --failed-syncs";
+                }
+                cycles(&name, options, scratch.path(), disk, 0)
+            }
+            Fault::Corners { names, options } => corners::run(options, &names),
+            Fault::Medium { at, file } => {
+                medium::run(&at, &file)?;
+                Ok(ExitCode::SUCCESS)
             }
             Fault::Torn {
                 per_kill,
@@ -238,10 +291,12 @@ impl Cli {
 }
 
 fn name(fault: &str, filesystem: FileSystem) -> String {
-    match filesystem {
-        FileSystem::Ext4 => format!("{fault} --filesystem ext4"),
-        FileSystem::Xfs => format!("{fault} --filesystem xfs"),
-    }
+    let filesystem = match filesystem {
+        FileSystem::Ext4 => "ext4",
+        FileSystem::Xfs => "xfs",
+        FileSystem::Overlay => "overlay",
+    };
+    format!("{fault} --filesystem {filesystem}")
 }
 
 fn scratch(options: &Options) -> anyhow::Result<tempfile::TempDir> {
@@ -375,7 +430,12 @@ fn keep(cycles: &Cycles, to: &Path, seed: u64) -> anyhow::Result<PathBuf> {
         cycles.counts.cycles.saturating_sub(1)
     ));
     std::fs::create_dir_all(&to)?;
-    for log in [cycles.log.clone(), cycles.log.with_extension("before")] {
+    let story = cycles.story.path.clone();
+    for log in [
+        cycles.log.clone(),
+        cycles.log.with_extension("before"),
+        story,
+    ] {
         if let Some(name) = log.file_name() {
             let _ = std::fs::copy(&log, to.join(name));
         }

@@ -26,6 +26,8 @@ pub struct Topic {
     pub upkeep: Upkeep,
     pub shape: Shape,
     pub partitions: Mutex<Vec<Arc<Mutex<Ledger>>>>,
+    /// The workers of the load leave it alone: nothing is sent to it but what one check sends.
+    pub apart: bool,
     /// Whether its deletion was asked for, so that any request may say that it is unknown.
     pub doomed: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Topic {
             upkeep,
             shape,
             partitions: Mutex::default(),
+            apart: false,
             doomed: AtomicBool::new(false),
         };
         topic.grow(partitions);
@@ -60,6 +63,7 @@ impl Topic {
             upkeep: self.upkeep,
             shape: self.shape,
             partitions: Mutex::new(lock(&self.partitions).iter().map(ledger).collect()),
+            apart: self.apart,
             doomed: AtomicBool::new(self.doomed.load(Ordering::SeqCst)),
         }
     }
@@ -90,6 +94,7 @@ pub struct Model {
     cuts: AtomicU64,
     struck: AtomicBool,
     may_refuse: AtomicBool,
+    medium_failed: AtomicBool,
     resting: AtomicBool,
     violation: Mutex<Option<Violation>>,
     pub tally: Tally,
@@ -118,6 +123,7 @@ impl Model {
             cuts: AtomicU64::new(0),
             struck: AtomicBool::new(false),
             may_refuse: AtomicBool::new(false),
+            medium_failed: AtomicBool::new(false),
             resting: AtomicBool::new(false),
             violation: Mutex::default(),
             tally: Tally::default(),
@@ -170,7 +176,17 @@ impl Model {
     }
 
     pub fn may_refuse(&self) -> bool {
-        self.may_refuse.load(Ordering::SeqCst)
+        self.may_refuse.load(Ordering::SeqCst) || self.medium_has_failed()
+    }
+
+    /// From now on the medium has refused writes in this life of the broker (or, from `false` on, not
+    /// yet): what it is to keep for good may be refused until its next start.
+    pub fn medium_failed(&self, failed: bool) {
+        self.medium_failed.store(failed, Ordering::SeqCst);
+    }
+
+    pub fn medium_has_failed(&self) -> bool {
+        self.medium_failed.load(Ordering::SeqCst)
     }
 
     /// From now on workers end what they do and nothing is under way (or, from `false` on, they may
@@ -202,6 +218,15 @@ impl Model {
 
     pub fn topics(&self) -> Vec<Arc<Topic>> {
         lock(&self.topics).values().cloned().collect()
+    }
+
+    /// Nothing is promised any more: the disk was replaced by an empty one.
+    pub fn forget_all(&self) {
+        lock(&self.topics).clear();
+        lock(&self.catalog).clear();
+        lock(&self.commits).clear();
+        lock(&self.producer_ids).clear();
+        self.clock.forget_latest();
     }
 
     /// Forgets a topic that is gone, with all that is known of it.

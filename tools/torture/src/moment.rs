@@ -1,4 +1,5 @@
-//! When a fault strikes: after a while, or when a file appears that shows what the broker does.
+//! When a fault strikes: after a while, when a file appears that shows what the broker does, or at
+//! one of its file operations.
 
 use crate::rng::Rng;
 use std::path::Path;
@@ -17,6 +18,46 @@ const WORK: [&str; 7] = [
     "-delete",
     "spare",
 ];
+
+/// Kinds of file operations that a broker with the feature `sabotage` counts, the likeliest as often as
+/// they are to be drawn.
+const OPS: [&str; 10] = [
+    "sync", "sync", "sync", "sync", "write", "write", "rename", "rename", "remove", "reserve",
+];
+/// The most operations of its kind that a broker does before it ends, as a power of two.
+const OPS_MAX_LOG2: usize = 9;
+
+/// The file operation before which a broker ends by SIGKILL. One without the feature `sabotage` does
+/// not know of it.
+#[derive(Clone, Copy, Debug)]
+pub struct KillAt {
+    op: &'static str,
+    /// How many of its kind are done.
+    after: usize,
+}
+
+impl KillAt {
+    /// Any operation; the first ones, at start, are as likely as all that come later.
+    pub fn draw(rng: &mut Rng) -> KillAt {
+        let op = *rng.pick(&OPS);
+        let below = 1 << rng.below(OPS_MAX_LOG2 + 1);
+        KillAt {
+            op,
+            after: rng.below(below),
+        }
+    }
+
+    /// One of the first so many syncs.
+    pub fn draw_sync(rng: &mut Rng, below: usize) -> KillAt {
+        let after = rng.below(below);
+        KillAt { op: "sync", after }
+    }
+
+    /// What the broker takes as `MILLSTREAM_FAULT`.
+    pub fn variable(self) -> String {
+        format!("op={},nth={},how=kill", self.op, self.after)
+    }
+}
 
 /// When to strike.
 #[derive(Clone, Copy, Debug)]

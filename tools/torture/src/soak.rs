@@ -2,8 +2,9 @@
 
 use crate::broker::Broker;
 use crate::checker;
-use crate::cycle::{Cycles, draw_flags};
+use crate::cycle::Cycles;
 use crate::load::{self, Context};
+use crate::plan::draw_flags;
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::squeeze;
@@ -111,7 +112,7 @@ struct Growth {
 pub fn run(cycles: &mut Cycles, report: &mut Report) -> anyhow::Result<()> {
     let mut rng = Rng::fork(cycles.seed, u64::MAX);
     let (dir, flags) = (cycles.disk.data_dir(), draw_flags(&mut rng));
-    let mut broker = Broker::spawn(&cycles.binary, &dir, &flags, &cycles.log, None)?;
+    let mut broker = Broker::spawn(&cycles.binary, &dir, &flags, &cycles.log, None, None)?;
     let address = broker.wait_until_ready()?;
     cycles.model.strike(false);
     while report.share() < KILLS_FROM && !crate::interrupted() {
@@ -138,7 +139,7 @@ fn round(
         model: Arc::clone(&model),
         broker: address,
     };
-    let running = cycles.take_load().start(&context, rng, None);
+    let running = cycles.take_load().start(&context, rng, None, false);
     let until = std::time::Instant::now() + ROUND;
     while std::time::Instant::now() < until && model.violation().is_none() {
         std::thread::sleep(Duration::from_millis(50));

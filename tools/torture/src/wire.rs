@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -10,23 +11,52 @@ use std::time::Duration;
 /// A broker that is silent for longer hangs.
 pub const HANG: Duration = Duration::from_secs(30);
 
+/// What a slow client reads before it waits.
+const SIP_BYTES: usize = 16 << 10;
+/// So small that the kernel keeps little of a reply on its way to a slow client.
+const SLOW_RECEIVE_BYTES: usize = 4 << 10;
+const SLOW_SEGMENT_BYTES: u32 = 536;
+
 pub struct Wire {
     stream: TcpStream,
     sent: i32,
     received: i32,
+    /// How long it waits behind each sip of a reply.
+    pace: Duration,
 }
 
 impl Wire {
     pub fn connect(address: SocketAddr) -> io::Result<Wire> {
-        let stream = TcpStream::connect_timeout(&address, HANG)?;
+        Wire::over(TcpStream::connect_timeout(&address, HANG)?)
+    }
+
+    /// The same, to a broker that hangs when it is silent for longer than `limit`.
+    pub fn connect_within(address: SocketAddr, limit: Duration) -> io::Result<Wire> {
+        let wire = Wire::connect(address)?;
+        wire.stream.set_read_timeout(Some(limit))?;
+        Ok(wire)
+    }
+
+    /// A client that takes its time with what it is sent. Most of a large reply is with the broker until
+    /// then: the kernel keeps some ten kilobytes for this connection.
+    pub fn connect_slowly(address: SocketAddr, pace: Duration) -> io::Result<Wire> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
+        socket.set_tcp_mss(SLOW_SEGMENT_BYTES)?;
+        socket.connect_timeout(&address.into(), HANG)?;
+        let wire = Wire::over(socket.into())?;
+        Ok(Wire { pace, ..wire })
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Wire> {
         stream.set_read_timeout(Some(HANG))?;
         stream.set_write_timeout(Some(HANG))?;
         stream.set_nodelay(true)?;
-        let (sent, received) = (0, 0);
         Ok(Wire {
             stream,
-            sent,
-            received,
+            sent: 0,
+            received: 0,
+            pace: Duration::ZERO,
         })
     }
 
@@ -72,7 +102,12 @@ impl Wire {
             return Err(nonsense(format!("a reply of {size} bytes")));
         }
         let mut frame = vec![0; size];
-        self.read_whole(&mut frame)?;
+        for sip in frame.chunks_mut(SIP_BYTES) {
+            self.read_whole(sip)?;
+            if !self.pace.is_zero() {
+                std::thread::sleep(self.pace);
+            }
+        }
         Ok(frame.into())
     }
 

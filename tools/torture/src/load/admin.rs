@@ -30,6 +30,10 @@ impl Admin {
     pub fn run(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
         let model = &context.model;
+        if model.medium_has_failed() {
+            // What was refused may be in force from the next start on.
+            return Ok(());
+        }
         match model.may_refuse() {
             // What was refused may have been done.
             true => checker::check_catalog(model, &mut wire, None)?,
@@ -208,7 +212,7 @@ fn pick(
     wanted: impl Fn(&Topic) -> bool,
 ) -> Option<(Arc<Topic>, TopicState)> {
     let mut topics = model.topics();
-    topics.retain(|topic| wanted(topic) && !topic.doomed.load(Ordering::SeqCst));
+    topics.retain(|topic| wanted(topic) && !topic.apart && !topic.doomed.load(Ordering::SeqCst));
     if topics.is_empty() {
         return None;
     }

@@ -3,18 +3,20 @@
 
 pub mod admin;
 pub mod consumer;
+mod laggard;
 mod member;
 mod producer;
 mod reader;
 pub mod session;
 mod topics;
 
-pub use topics::{LARGE, SMALL, Scale, prepare, replace};
+pub use topics::{FULL, LARGE, SMALL, Scale, prepare, replace};
 
 use crate::model::Model;
 use crate::rng::Rng;
 use crate::violation::{Kind, Violation};
 use admin::Admin;
+use laggard::Laggard;
 use member::Member;
 use producer::{Mode, PARTITIONS_MAX, Producer};
 use reader::Reader;
@@ -61,6 +63,7 @@ impl From<Violation> for End {
 }
 
 /// What goes on from cycle to cycle.
+#[derive(Default)]
 pub struct Load {
     producers: Vec<Producer>,
     members: Vec<Member>,
@@ -72,7 +75,9 @@ pub struct Running {
     producers: Vec<JoinHandle<Producer>>,
     members: Vec<JoinHandle<Member>>,
     readers: Vec<JoinHandle<()>>,
-    admin: JoinHandle<Admin>,
+    admin: Option<JoinHandle<Admin>>,
+    /// Those that have no part in this cycle.
+    idle: Load,
 }
 
 impl Load {
@@ -89,12 +94,23 @@ impl Load {
         }
     }
 
-    /// Starts the workers; what each does is drawn here.
-    pub fn start(mut self, context: &Context, rng: &mut Rng, cut: Option<u64>) -> Running {
+    /// Starts the workers; what each does is drawn here. Of a load that is `calm` nothing reaches the
+    /// catalog: it has plain producers and readers.
+    pub fn start(
+        mut self,
+        context: &Context,
+        rng: &mut Rng,
+        cut: Option<u64>,
+        calm: bool,
+    ) -> Running {
         for producer in &mut self.producers {
             producer.settle(cut, &context.model);
         }
         self.producers.truncate(IDEMPOTENT_PRODUCERS);
+        let idle = match calm {
+            true => std::mem::take(&mut self),
+            false => Load::default(),
+        };
         for acks in [-1, 1, *rng.pick(&[-1, 0, 1])] {
             let worker = context.model.new_worker();
             self.producers
@@ -106,25 +122,44 @@ impl Load {
         Running {
             producers: spawn_all("producer", self.producers, context, rng, Producer::run),
             members: spawn_all("member", self.members, context, rng, Member::run),
-            readers: spawn_all("reader", vec![(); 1], context, rng, |_, context, rng| {
-                Reader::run(context, rng)
-            }),
-            admin: spawn("admin", self.admin, context, rng, Admin::run),
+            readers: [
+                spawn_all("reader", vec![(); 1], context, rng, |_, context, rng| {
+                    Reader::run(context, rng)
+                }),
+                spawn_all("laggard", vec![(); 1], context, rng, |_, context, rng| {
+                    Laggard::run(context, rng)
+                }),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            admin: (!calm).then(|| spawn("admin", self.admin, context, rng, Admin::run)),
+            idle,
         }
     }
 }
 
 impl Running {
+    /// Whether all workers have ended.
+    pub fn is_over(&self) -> bool {
+        self.producers.iter().all(JoinHandle::is_finished)
+            && self.members.iter().all(JoinHandle::is_finished)
+            && self.readers.iter().all(JoinHandle::is_finished)
+            && self.admin.iter().all(JoinHandle::is_finished)
+    }
+
     /// Waits for all workers, whose connections have ended or are about to.
     pub fn join(self) -> Load {
         for reader in self.readers {
             reader.join().expect("a reader panicked");
         }
-        Load {
-            producers: join_all(self.producers),
-            members: join_all(self.members),
-            admin: self.admin.join().expect("the admin panicked"),
+        let mut load = self.idle;
+        load.producers.extend(join_all(self.producers));
+        load.members.extend(join_all(self.members));
+        if let Some(admin) = self.admin {
+            load.admin = admin.join().expect("the admin panicked");
         }
+        load
     }
 }
 

@@ -99,7 +99,7 @@ impl Producer {
     /// Takes some partitions more, up to so many.
     pub fn take_partitions(&mut self, model: &Model, rng: &mut Rng, most: usize) {
         let mut free = Vec::new();
-        for topic in model.topics() {
+        for topic in model.topics().into_iter().filter(|topic| !topic.apart) {
             for (index, ledger) in (0..).zip(topic.ledgers()) {
                 let has = |part: &Part| Arc::ptr_eq(&part.ledger, &ledger);
                 if !self.parts.iter().any(has) {
@@ -198,7 +198,8 @@ impl Producer {
             self.receive(wire, part, model)?;
         }
         let mode = self.mode;
-        if mode.acks() == 0 {
+        // On a full disk nothing else would be taken either.
+        if mode.acks() == 0 && !model.may_refuse() {
             // What has no answer came before what has.
             self.mode = Mode::Plain { acks: -1 };
             for part in 0..self.parts.len() {

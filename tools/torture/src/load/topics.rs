@@ -1,16 +1,19 @@
 //! The topics that records are sent to: a few kinds, kept small by deleting the oldest.
 
-use crate::history::History;
+use super::End;
+use super::admin::change;
 use crate::ledger::Upkeep;
-use crate::model::{Model, Topic, TopicState, add, lock};
+use crate::model::{Model, Topic, TopicState, lock};
+use crate::pairs;
 use crate::record::Shape;
-use crate::requests::{self, Configs, NONE};
+use crate::requests::{self, Configs};
 use crate::rng::Rng;
 use crate::violation::{Violation, violated};
 use crate::wire::Wire;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug)]
@@ -18,16 +21,29 @@ pub struct Scale {
     topics: usize,
     /// Known records from which on a topic is deleted.
     records_max: usize,
+    /// One topic at least has segments that fill up and go.
+    fills: bool,
+    /// There is the topic of `pairs`.
+    pairs: bool,
 }
 
 pub const LARGE: Scale = Scale {
     topics: 8,
     records_max: 12_000,
+    fills: true,
+    pairs: false,
+};
+/// Where disks are full.
+pub const FULL: Scale = Scale {
+    pairs: true,
+    ..LARGE
 };
 /// Where every byte is looked at a hundred times.
 pub const SMALL: Scale = Scale {
     topics: 4,
     records_max: 300,
+    fills: false,
+    pairs: false,
 };
 const PARTITIONS_MAX: usize = 4;
 const SEGMENT_BYTES: &str = "1048576";
@@ -54,8 +70,15 @@ pub fn prepare(
                 return Ok(Err(violation));
             }
         }
+        if scale.pairs && !lock(&model.topics).contains_key(pairs::TOPIC) {
+            let topic = pairs::topic();
+            if let Err(violation) = create(model, &mut wire, topic, Configs::new())? {
+                return Ok(Err(violation));
+            }
+        }
         while lock(&model.topics).len() < scale.topics {
-            if let Err(violation) = create(model, &mut wire, rng)? {
+            let (topic, configs) = draw_next(model, scale, rng);
+            if let Err(violation) = create(model, &mut wire, topic, configs)? {
                 return Ok(Err(violation));
             }
         }
@@ -81,45 +104,68 @@ pub fn replace(model: &Model, broker: SocketAddr, count: usize) -> Result<(), Vi
 }
 
 fn delete(model: &Model, wire: &mut Wire, topic: &Topic) -> io::Result<Result<(), Violation>> {
-    let error = requests::delete_topic(wire, &topic.name)?;
-    if error != NONE {
-        return Ok(refused("DeleteTopics", &topic.name, error));
+    topic.doomed.store(true, Ordering::SeqCst);
+    let answer = change(model, &topic.name, None, "DeleteTopics", || {
+        requests::delete_topic(wire, &topic.name)
+    });
+    if answer.is_ok() {
+        model.forget(&topic.name);
     }
-    add(&model.tally.catalog_changes, 1);
-    lock(&model.catalog).insert(topic.name.clone(), History::new(None));
-    model.forget(&topic.name);
-    Ok(Ok(()))
+    answered(answer)
 }
 
-fn create(model: &Model, wire: &mut Wire, rng: &mut Rng) -> io::Result<Result<(), Violation>> {
+/// A topic of a name that is free.
+fn draw_next(model: &Model, scale: Scale, rng: &mut Rng) -> (Topic, Configs) {
     let free = |number: &usize| !lock(&model.topics).contains_key(&name(*number));
     let number = (0..).find(free).unwrap_or_default();
-    let (topic, configs) = draw(&name(number), rng, model.clock.jumps());
+    let fills = |topic: &Arc<Topic>| topic.shape.value_bytes_max == FILLING_VALUE_BYTES;
+    let must_fill = scale.fills && !model.topics().iter().any(fills);
+    draw(&name(number), rng, must_fill, model.clock.jumps())
+}
+
+fn create(
+    model: &Model,
+    wire: &mut Wire,
+    topic: Topic,
+    configs: Configs,
+) -> io::Result<Result<(), Violation>> {
     let partitions = topic.ledgers().len() as i32;
-    let error = requests::create_topic(wire, &topic.name, partitions, &configs)?;
-    if error != NONE {
-        return Ok(refused("CreateTopics", &topic.name, error));
-    }
-    add(&model.tally.catalog_changes, 1);
+    let topic = Arc::new(topic);
     let state = TopicState {
         partitions,
-        configs,
+        configs: configs.clone(),
     };
-    lock(&model.catalog).insert(topic.name.clone(), History::new(Some(state)));
-    lock(&model.topics).insert(topic.name.clone(), Arc::new(topic));
-    Ok(Ok(()))
+    // Before there is an answer: a broker that ends meanwhile may have created it.
+    lock(&model.topics).insert(topic.name.clone(), Arc::clone(&topic));
+    answered(change(
+        model,
+        &topic.name,
+        Some(state),
+        "CreateTopics",
+        || requests::create_topic(wire, &topic.name, partitions, &configs),
+    ))
+}
+
+/// A change that was asked for while nothing is in its way.
+fn answered(answer: Result<(), End>) -> io::Result<Result<(), Violation>> {
+    match answer {
+        Ok(()) => Ok(Ok(())),
+        Err(End::Connection(error)) => Err(error),
+        Err(End::Violated(violation)) => Ok(Err(violation)),
+        Err(End::Refused(error, what)) => Ok(refused(error, &what)),
+    }
 }
 
 fn name(number: usize) -> String {
     format!("load-{number}")
 }
 
-fn refused(api: &str, topic: &str, error: i16) -> Result<(), Violation> {
-    violated!(Catalog, "{api} of `{topic}` is answered with error {error}")
+fn refused(error: i16, what: &str) -> Result<(), Violation> {
+    violated!(Catalog, "{what} is answered with error {error}")
 }
 
 /// A topic of some kind, with configs that make rolls, retention and compaction frequent.
-fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
+fn draw(name: &str, rng: &mut Rng, must_fill: bool, jumps: bool) -> (Topic, Configs) {
     let segment_ms = rng.pick(&[40, 150, 600, 10_000]).to_string();
     let mut configs = vec![
         ("segment.bytes", SEGMENT_BYTES.to_owned()),
@@ -139,12 +185,13 @@ fn draw(name: &str, rng: &mut Rng, jumps: bool) -> (Topic, Configs) {
     let mut keys = None;
     let mut partitions = 1 + rng.below(PARTITIONS_MAX) as i32;
     let mut value_bytes_max = *rng.pick(&[60, 60, 400, 8000]);
-    let upkeep = match rng.below(8) {
+    let kind = if must_fill { 1 } else { rng.below(8) };
+    let upkeep = match kind {
         0 => Upkeep::Trim,
         1 => {
             let bytes = *rng.pick(&[20_000, 100_000]);
             configs.push(("retention.bytes", bytes.to_string()));
-            if rng.below(3) > 0 {
+            if must_fill || rng.below(3) > 0 {
                 // Segments fill up, so that the next is written over what retention has taken.
                 configs.push(("segment.ms", "10000".to_owned()));
                 value_bytes_max = FILLING_VALUE_BYTES;
