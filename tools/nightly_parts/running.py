@@ -9,6 +9,8 @@ import time
 # What a command gets to end by itself when the part's time is over.
 GRACE_SECONDS = 20
 TAIL_LINES = 30
+# A violation may be long; the log has all of it.
+LINE_CHARACTERS_MAX = 600
 
 
 class Failed(Exception):
@@ -98,4 +100,5 @@ def summary(part, commit, seed, seconds, counted=None, failed=None):
     """The one line that a part ends with."""
     seed = f"seed {seed}" if part.has_seed else "no seed"
     result = f"FAILED in {seconds:.0f} s: {failed}" if failed else f"passed in {seconds:.0f} s: {counted}"
-    return f"nightly {part.name}: commit {commit}, {seed}, {result}"
+    line = f"nightly {part.name}: commit {commit}, {seed}, {result}"
+    return " ".join(line.split())[:LINE_CHARACTERS_MAX]

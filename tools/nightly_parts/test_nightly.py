@@ -10,7 +10,7 @@ import tomllib
 import unittest
 
 from . import parts
-from .running import Failed, Running, summary
+from .running import LINE_CHARACTERS_MAX, Failed, Running, summary
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -71,6 +71,9 @@ class APart(unittest.TestCase):
         part = parts.Part("p", "", None)
         self.assertEqual(summary(part, "abc", 7, 61.2, counted="3 cycles"), "nightly p: commit abc, seed 7, passed in 61 s: 3 cycles")
         self.assertEqual(summary(part, "abc", 7, 1, failed="why"), "nightly p: commit abc, seed 7, FAILED in 1 s: why")
+        long = summary(part, "abc", 7, 1, failed="two\nlines" + "!" * 1000)
+        self.assertIn("two lines!", long)
+        self.assertEqual(len(long), LINE_CHARACTERS_MAX)
         without = parts.Part("p", "", None, has_seed=False)
         self.assertIn(", no seed, ", summary(without, "abc", 7, 1, counted=""))
 
