@@ -2,18 +2,22 @@
 //! unseen or held up. A random order meets them too, now and then; these are met in seconds, always.
 
 mod checkpoint;
+mod recycle;
 
 use crate::Options;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::disk;
+use crate::ledger::Proof;
 use crate::load::admin::change;
 use crate::load::judge;
 use crate::model::{Model, Topic, TopicState, lock};
-use crate::requests::{self, Configs};
-use crate::violation::Violation;
+use crate::record::{self, Id};
+use crate::requests::{self, Configs, NONE, PRODUCE};
+use crate::violation::{Violation, violated};
 use crate::wire::Wire;
 use anyhow::Context as _;
+use kafka_protocol::records::Compression;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -36,11 +40,23 @@ pub struct Place {
 }
 
 /// All of them.
-pub static CORNERS: [Corner; 1] = [Corner {
-    name: "checkpoint-full",
-    mounts: true,
-    run: checkpoint::run,
-}];
+pub static CORNERS: [Corner; 3] = [
+    Corner {
+        name: "checkpoint-full",
+        mounts: true,
+        run: checkpoint::run,
+    },
+    Corner {
+        name: "recycle-overlay",
+        mounts: true,
+        run: recycle::on_overlay,
+    },
+    Corner {
+        name: "recycle-ext4",
+        mounts: true,
+        run: recycle::on_ext4,
+    },
+];
 
 /// Tries those of these names, or all, one after the other. Status 1 if one of them fails; those behind
 /// it are tried all the same.
@@ -148,4 +164,22 @@ fn create(
         Some(violation) => Err(violation.into()),
         None => Ok(topic),
     }
+}
+
+/// Sends a batch of so many new records to partition 0, with acks=all, and takes note of the answer.
+fn produce(model: &Model, wire: &mut Wire, topic: &Topic, records: u32) -> anyhow::Result<Vec<Id>> {
+    let worker = model.new_worker();
+    let ids: Vec<Id> = (0..records).map(|number| Id { worker, number }).collect();
+    let batch = record::encode((&topic.name, 0), topic.shape, &ids, None, Compression::None);
+    let ledger = topic.ledger(0).context("a partition")?;
+    lock(&ledger).sent(&ids);
+    let response = wire.call(&requests::produce(&topic.name, 0, -1, batch), PRODUCE)?;
+    match requests::produced(&response) {
+        (NONE, base) => lock(&ledger).acknowledged(&ids, base, Proof::AcksAll, model.cuts())?,
+        (error, _) => {
+            let refused = || violated!(Broker, "a batch is answered with error {error}");
+            refused()?;
+        }
+    }
+    Ok(ids)
 }

@@ -11,18 +11,17 @@ use std::time::Duration;
 /// A broker that is silent for longer hangs.
 pub const HANG: Duration = Duration::from_secs(30);
 
-/// What a slow client reads before it waits.
-const SIP_BYTES: usize = 16 << 10;
-/// So small that the kernel keeps little of a reply on its way to a slow client.
-const SLOW_RECEIVE_BYTES: usize = 4 << 10;
+/// So small that the kernel keeps little of a reply on its way to a slow client: both ends' buffers
+/// follow from these.
+const SLOW_RECEIVE_BYTES: usize = 32 << 10;
 const SLOW_SEGMENT_BYTES: u32 = 536;
 
 pub struct Wire {
     stream: TcpStream,
     sent: i32,
     received: i32,
-    /// How long it waits behind each sip of a reply.
-    pace: Duration,
+    /// How long it waits once a reply has begun to come.
+    pause: Duration,
 }
 
 impl Wire {
@@ -37,15 +36,15 @@ impl Wire {
         Ok(wire)
     }
 
-    /// A client that takes its time with what it is sent. Most of a large reply is with the broker until
-    /// then: the kernel keeps some ten kilobytes for this connection.
-    pub fn connect_slowly(address: SocketAddr, pace: Duration) -> io::Result<Wire> {
+    /// A client that waits for so long before it takes what it is sent. Most of a large reply is with the
+    /// broker until then: the kernel keeps some hundred kilobytes for this connection.
+    pub fn connect_slowly(address: SocketAddr, pause: Duration) -> io::Result<Wire> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
         socket.set_tcp_mss(SLOW_SEGMENT_BYTES)?;
         socket.connect_timeout(&address.into(), HANG)?;
         let wire = Wire::over(socket.into())?;
-        Ok(Wire { pace, ..wire })
+        Ok(Wire { pause, ..wire })
     }
 
     fn over(stream: TcpStream) -> io::Result<Wire> {
@@ -56,7 +55,7 @@ impl Wire {
             stream,
             sent: 0,
             received: 0,
-            pace: Duration::ZERO,
+            pause: Duration::ZERO,
         })
     }
 
@@ -101,13 +100,11 @@ impl Wire {
         if size > 256 << 20 {
             return Err(nonsense(format!("a reply of {size} bytes")));
         }
-        let mut frame = vec![0; size];
-        for sip in frame.chunks_mut(SIP_BYTES) {
-            self.read_whole(sip)?;
-            if !self.pace.is_zero() {
-                std::thread::sleep(self.pace);
-            }
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
         }
+        let mut frame = vec![0; size];
+        self.read_whole(&mut frame)?;
         Ok(frame.into())
     }
 

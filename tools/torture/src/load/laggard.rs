@@ -11,8 +11,8 @@ use crate::wire::Wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For a megabyte it takes up to half a second.
-const PACE_MAX: Duration = Duration::from_millis(8);
+/// How long it lets a reply wait.
+const LAG_MAX: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Laggard;
@@ -21,13 +21,14 @@ impl Laggard {
     /// Reads one partition from its start, again and again: the segment that retention takes next.
     pub fn run(context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut asking = Wire::connect(context.broker)?;
-        let mut wire = Wire::connect_slowly(context.broker, rng.time(PACE_MAX))?;
         while !context.model.is_resting() {
             let mut positions: Vec<Position> =
                 draw(context, &mut asking, rng)?.into_iter().collect();
             if positions.is_empty() {
                 std::thread::sleep(PAUSE);
             } else {
+                // Of one that has taken much the kernel keeps more and more.
+                let mut wire = Wire::connect_slowly(context.broker, rng.time(LAG_MAX))?;
                 poll(context, &mut wire, &mut Session::none(), &mut positions, 0)?;
             }
         }
