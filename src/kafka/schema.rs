@@ -8,7 +8,7 @@ use crate::wire::{Reader, WireError, Writer};
 /// and versions as in Kafka's message definitions. It does not compile where the table of APIs says
 /// other versions.
 ///
-/// ```ignore
+/// ```text
 /// message! {
 ///     Heartbeat 0..=4, flexible 4..;
 ///

@@ -4,7 +4,7 @@
 //! struct with plain fields, its [`Default`], its [`Wire`](super::Wire) in both directions,
 //! and a test that every version reads back what it wrote:
 //!
-//! ```ignore
+//! ```text
 //! structures! {
 //!     versions 0..=3, flexible 2..;
 //!
