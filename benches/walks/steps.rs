@@ -223,6 +223,7 @@ fn partition_read(batch: Bytes) -> Run {
     each(move || {
         let read = partition
             .borrow_mut()
+            .log
             .read(0, batch.len(), true, true, NOW_MS);
         drop(black_box(read.expect("records")));
     })

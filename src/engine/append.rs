@@ -144,8 +144,17 @@ impl Appender<'_> {
         if header.is_log_append_time() {
             return Err(Refusal::ClaimsAppendTime);
         }
-        if is_too_far(topic, &header, self.now_ms) {
-            return Err(Refusal::TimestampTooFar);
+        let config = &topic.config;
+        if config.message_timestamp_type == TimestampType::CreateTime {
+            // `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), held against the batch's
+            // own first and highest timestamp rather than against each record's.
+            let age = self.now_ms.saturating_sub(header.base_timestamp);
+            let lead = header.max_timestamp.saturating_sub(self.now_ms);
+            let is_too_old =
+                header.base_timestamp >= 0 && age > config.message_timestamp_before_max_ms;
+            if is_too_old || lead > config.message_timestamp_after_max_ms {
+                return Err(Refusal::TimestampTooFar);
+            }
         }
         Ok(header)
     }
@@ -154,19 +163,6 @@ impl Appender<'_> {
     pub async fn send(self) {
         deliver(self.engine, self.accepted).await;
     }
-}
-
-/// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), held against the batch's own
-/// first and highest timestamp rather than against each record's.
-fn is_too_far(topic: &Topic, header: &BatchHeader, now_ms: i64) -> bool {
-    let config = &topic.config;
-    if config.message_timestamp_type == TimestampType::LogAppendTime {
-        return false;
-    }
-    let age = now_ms.saturating_sub(header.base_timestamp);
-    let lead = header.max_timestamp.saturating_sub(now_ms);
-    (header.base_timestamp >= 0 && age > config.message_timestamp_before_max_ms)
-        || lead > config.message_timestamp_after_max_ms
 }
 
 /// Puts checked batches into their partitions, each in its turn. Returns when all are on their

@@ -71,7 +71,12 @@ pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output 
         // A new one each time: partitions drop the watchers of the old one as dead.
         let wake = Arc::new(Notify::new());
         let data = read(engine, fetch, Some(&wake)).await;
-        if is_enough(&data, fetch.min_bytes) || engine.is_stopping() {
+        let found = data.iter().flatten();
+        let bytes: usize = found.clone().map(|found| found.records.len()).sum();
+        // What a limit kept back is there already: waiting would bring nothing.
+        let is_limited = bytes > 0 && found.clone().any(|found| found.has_more);
+        let has_failed = data.iter().any(Result::is_err);
+        if bytes >= fetch.min_bytes || is_limited || has_failed || engine.is_stopping() {
             return data;
         }
         parked.get_or_insert_with(|| Parked::new(engine));
@@ -83,20 +88,6 @@ pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output 
             () = sleep_until(deadline) => return data,
         }
     }
-}
-
-/// Whether there is no reason to wait: enough bytes, an error, or more bytes than a limit let through,
-/// for those are there already.
-fn is_enough(data: &Fetched, min_bytes: usize) -> bool {
-    let (mut bytes, mut has_more) = (0, false);
-    for partition in data {
-        let Ok(partition) = partition else {
-            return true;
-        };
-        bytes += partition.records.len();
-        has_more |= partition.has_more;
-    }
-    bytes >= min_bytes || (bytes > 0 && has_more)
 }
 
 /// Over the limit, or while memory is short, a fetch is answered with what there is; the client asks
@@ -287,7 +278,9 @@ async fn read_segment(
                 return Err(EngineError::UnknownTopicOrPartition);
             }
             let now_ms = clock::now_ms();
-            inner.read(offset, max_bytes, at_least_one, assume_resident, now_ms)?
+            let log = &mut inner.log;
+            let read = log.read(offset, max_bytes, at_least_one, assume_resident, now_ms);
+            read.map_err(|error| inner.unreadable(error))?
         };
         match read {
             Read::Data {

@@ -15,9 +15,7 @@ use crate::io::{clock, file, limits};
 use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
-use crate::log::{
-    AppendError, Flush, Log, LogConfig, LogError, Offsets, Read, ReadError, WriteBack,
-};
+use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets, ReadError, WriteBack};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -176,27 +174,17 @@ impl Partition {
         self.log.offsets()
     }
 
-    /// Reads from the log; see [`Log::read`]. Damage is told once, for readers ask again and again.
-    pub fn read(
-        &mut self,
-        offset: i64,
-        max_bytes: usize,
-        at_least_one: bool,
-        assume_resident: bool,
-        now_ms: i64,
-    ) -> Result<Read, EngineError> {
-        let read = self
-            .log
-            .read(offset, max_bytes, at_least_one, assume_resident, now_ms);
-        if let Err(error @ ReadError::Corrupt { .. }) = &read
+    /// Takes note of a read that failed. Damage is logged once, for readers ask again and again.
+    pub fn unreadable(&mut self, error: ReadError) -> EngineError {
+        if let ReadError::Corrupt { asked, .. } = error
             && !self.damage_told
-            && self.log.damage().at(offset).is_none()
+            && self.log.damage().at(asked).is_none()
         {
             self.damage_told = true;
             let dir = self.log.dir().display();
             tracing::error!(%dir, %error, "the log is damaged; `millstream verify` tells where");
         }
-        Ok(read?)
+        error.into()
     }
 
     pub fn producer_count(&self) -> usize {

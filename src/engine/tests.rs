@@ -587,7 +587,11 @@ fn who_reads_a_segment_that_retention_takes_is_told_that_the_log_starts_later() 
         // After a restart the segment is not mapped yet.
         let engine = &start(dir.path(), 1)[0];
         let partition = engine.partition(key).unwrap();
-        let wanted = partition.borrow_mut().read(0, 1, true, false, 0).unwrap();
+        let wanted = partition
+            .borrow_mut()
+            .log
+            .read(0, 1, true, false, 0)
+            .unwrap();
         let Read::Load(job) = wanted else {
             panic!("nothing is to be loaded");
         };

@@ -156,7 +156,9 @@ async fn read_frames(connection: &Rc<Connection>, slots: mpsc::Sender<Slot>) {
         room = READ_BYTES_BUSY;
         let whole = PREFIX_BYTES + size;
         // Before it takes memory that others wait for.
-        all.pace(peer).await;
+        if all.is_paced() {
+            all.pace(peer).await;
+        }
         let own = connection.memory.take(size).await;
         let mut shared = all.memory.share();
         if buffer.len() < whole {

@@ -95,6 +95,7 @@ pub struct ForgottenTopic<'a> {
 
 pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
     let has_sessions = version >= FIRST_VERSION_WITH_SESSIONS;
+    let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
     let mut request = Request {
         cluster_id: None,
         replica_id: if version < FIRST_VERSION_WITH_REPLICA_STATE {
@@ -109,7 +110,15 @@ pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireE
         isolation_level: r.i8()?,
         session_id: if has_sessions { r.i32()? } else { 0 },
         session_epoch: if has_sessions { r.i32()? } else { -1 },
-        topics: r.array(|r| decode_topic(r, version))?,
+        topics: r.array(|r| {
+            let topic = TopicRequest {
+                name: if by_id { "" } else { r.string()? },
+                topic_id: if by_id { r.uuid()? } else { Uuid::nil() },
+                partitions: r.array(|r| decode_partition(r, version))?,
+            };
+            r.skip_tagged_fields()?;
+            Ok(topic)
+        })?,
         forgotten_topics: if has_sessions {
             r.array(|r| decode_forgotten_topic(r, version))?
         } else {
@@ -121,15 +130,6 @@ pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireE
             ""
         },
     };
-    decode_request_tags(r, version, &mut request)?;
-    Ok(request)
-}
-
-fn decode_request_tags<'a>(
-    r: &mut Reader<'a>,
-    version: i16,
-    request: &mut Request<'a>,
-) -> Result<(), WireError> {
     r.tagged_fields(|tag, field| {
         match (tag, version) {
             (0, _) => request.cluster_id = field.nullable_string()?,
@@ -140,40 +140,22 @@ fn decode_request_tags<'a>(
             _ => {}
         }
         Ok(())
-    })
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>, version: i16) -> Result<TopicRequest<'a>, WireError> {
-    let (name, topic_id) = decode_topic_key(r, version)?;
-    let topic = TopicRequest {
-        name,
-        topic_id,
-        partitions: r.array(|r| decode_partition(r, version))?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
+    })?;
+    Ok(request)
 }
 
 fn decode_forgotten_topic<'a>(
     r: &mut Reader<'a>,
     version: i16,
 ) -> Result<ForgottenTopic<'a>, WireError> {
-    let (name, topic_id) = decode_topic_key(r, version)?;
+    let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
     let topic = ForgottenTopic {
-        name,
-        topic_id,
+        name: if by_id { "" } else { r.string()? },
+        topic_id: if by_id { r.uuid()? } else { Uuid::nil() },
         partitions: r.array(Reader::i32)?,
     };
     r.skip_tagged_fields()?;
     Ok(topic)
-}
-
-fn decode_topic_key<'a>(r: &mut Reader<'a>, version: i16) -> Result<(&'a str, Uuid), WireError> {
-    if version >= FIRST_VERSION_WITH_TOPIC_ID {
-        Ok(("", r.uuid()?))
-    } else {
-        Ok((r.string()?, Uuid::nil()))
-    }
 }
 
 fn decode_partition(r: &mut Reader<'_>, version: i16) -> Result<PartitionRequest, WireError> {
@@ -299,25 +281,23 @@ pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
         w.i16(response.error_code.code());
         w.i32(response.session_id);
     }
-    w.array(&response.topics, |w, topic| encode_topic(w, topic, version));
+    w.array(&response.topics, |w, topic| {
+        if version >= FIRST_VERSION_WITH_TOPIC_ID {
+            w.uuid(topic.topic_id);
+        } else {
+            w.string(&topic.name);
+        }
+        w.array(&topic.partitions, |w, partition| {
+            encode_partition(w, partition, version);
+        });
+        w.no_tagged_fields();
+    });
     w.tagged_fields(|fields| {
         let endpoints = &response.node_endpoints;
         if version >= FIRST_VERSION_WITH_NODE_ENDPOINTS && !endpoints.is_empty() {
             fields.field(0, |w| w.array(endpoints, NodeEndpoint::encode));
         }
     });
-}
-
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
-    if version >= FIRST_VERSION_WITH_TOPIC_ID {
-        w.uuid(topic.topic_id);
-    } else {
-        w.string(&topic.name);
-    }
-    w.array(&topic.partitions, |w, partition| {
-        encode_partition(w, partition, version);
-    });
-    w.no_tagged_fields();
 }
 
 fn encode_partition(w: &mut Writer, partition: &PartitionResponse, version: i16) {
@@ -334,11 +314,7 @@ fn encode_partition(w: &mut Writer, partition: &PartitionResponse, version: i16)
         w.i32(partition.preferred_read_replica);
     }
     w.shared_bytes(&partition.records);
-    encode_partition_tags(w, partition);
-}
-
-/// The three tags exist in every flexible version.
-fn encode_partition_tags(w: &mut Writer, partition: &PartitionResponse) {
+    // The three tags exist in every flexible version.
     w.tagged_fields(|fields| {
         if let Some(diverging) = partition.diverging_epoch {
             fields.field(0, |w| {

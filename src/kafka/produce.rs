@@ -62,19 +62,17 @@ fn decode_topic<'a>(r: &mut Reader<'a>, version: i16) -> Result<TopicRequest<'a>
     let topic = TopicRequest {
         name: if by_id { "" } else { r.string()? },
         topic_id: if by_id { r.uuid()? } else { Uuid::nil() },
-        partitions: r.array(decode_partition)?,
+        partitions: r.array(|r| {
+            let partition = PartitionRequest {
+                index: r.i32()?,
+                records: r.nullable_bytes()?,
+            };
+            r.skip_tagged_fields()?;
+            Ok(partition)
+        })?,
     };
     r.skip_tagged_fields()?;
     Ok(topic)
-}
-
-fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionRequest, WireError> {
-    let partition = PartitionRequest {
-        index: r.i32()?,
-        records: r.nullable_bytes()?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(partition)
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use super::AppendError;
 use super::FIRST_RESERVE_BYTES;
 use super::Log;
+use super::batch;
 use super::batch::BatchHeader;
 use super::index;
 use super::jobs::OpenedSegment;
@@ -325,5 +326,29 @@ impl Log {
             Ok(()) => self.sealing -= 1,
             Err(_) => self.poisoned = true,
         }
+    }
+}
+
+impl ActiveSegment {
+    /// Appends a batch that fits, at the offset that `header` (already positioned) says, at the time
+    /// `now_ms`.
+    ///
+    /// # Errors
+    /// See [`MapWriter::append`](crate::io::map::MapWriter::append).
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        header: &BatchHeader,
+        append_time_ms: Option<i64>,
+        now_ms: i64,
+    ) -> io::Result<()> {
+        let (base_offset, epoch) = (header.base_offset, header.leader_epoch);
+        let head = batch::stored_header(bytes, base_offset, epoch, append_time_ms);
+        let position = self.writer.len();
+        self.writer.append([&head, &bytes[batch::HEADER_BYTES..]])?;
+        self.recent.note(position, now_ms);
+        self.appended_ms = now_ms;
+        self.index.note(position, header);
+        Ok(())
     }
 }

@@ -8,7 +8,6 @@ use super::index::{Entry, Index};
 use crate::io::map::{MapReader, MapWriter};
 use bytes::Bytes;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -240,7 +239,7 @@ impl Recent {
     }
 
     /// Takes note that bytes are appended behind the first `size` bytes.
-    fn note(&mut self, size: usize, now_ms: i64) {
+    pub(super) fn note(&mut self, size: usize, now_ms: i64) {
         // A clock that was set back begins a period, too.
         if (now_ms - self.current.0).unsigned_abs() >= Self::PERIOD_MS as u64 {
             self.previous = self.current;
@@ -263,28 +262,6 @@ impl Recent {
 }
 
 impl ActiveSegment {
-    /// Appends a batch that fits, at the offset that `header` (already positioned) says, at the time
-    /// `now_ms`.
-    ///
-    /// # Errors
-    /// See [`MapWriter::append`].
-    pub fn append(
-        &mut self,
-        bytes: &[u8],
-        header: &BatchHeader,
-        append_time_ms: Option<i64>,
-        now_ms: i64,
-    ) -> io::Result<()> {
-        let (base_offset, epoch) = (header.base_offset, header.leader_epoch);
-        let head = batch::stored_header(bytes, base_offset, epoch, append_time_ms);
-        let position = self.writer.len();
-        self.writer.append([&head, &bytes[batch::HEADER_BYTES..]])?;
-        self.recent.note(position, now_ms);
-        self.appended_ms = now_ms;
-        self.index.note(position, header);
-        Ok(())
-    }
-
     pub fn size(&self) -> usize {
         self.writer.len()
     }

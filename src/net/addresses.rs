@@ -82,9 +82,10 @@ impl Addresses {
 
     /// Counts a request of an address with a connection; returns how long it has to wait.
     pub fn pace(&self, from: IpAddr, config: &Config) -> Duration {
-        match config.request_rate_per_address_max >= NO_RATE {
-            true => Duration::ZERO,
-            false => self.pace_at(from, config, Instant::now()),
+        if is_paced(config) {
+            self.pace_at(from, config, Instant::now())
+        } else {
+            Duration::ZERO
         }
     }
 
@@ -112,6 +113,11 @@ impl Addresses {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// Whether the rate of requests is limited.
+pub fn is_paced(config: &Config) -> bool {
+    config.request_rate_per_address_max < NO_RATE
 }
 
 impl State {

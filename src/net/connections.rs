@@ -1,6 +1,6 @@
 //! What one shard's connections share: who is connected, and what all of them together may take.
 
-use super::addresses::Addresses;
+use super::addresses::{self, Addresses};
 use super::budget::Budget;
 use super::counters::{self, Counters};
 use super::stream::Peer;
@@ -102,8 +102,12 @@ impl Connections {
         limit.reached(format_args!("closed the connection of {address}: {why}"));
     }
 
-    /// Waits until it is time for a request that begins to arrive, where the rate of requests is limited,
-    /// or until the broker stops.
+    /// Whether the rate of requests is limited.
+    pub fn is_paced(&self) -> bool {
+        addresses::is_paced(&self.config)
+    }
+
+    /// Waits until it is time for a request that begins to arrive, or until the broker stops.
     pub async fn pace(&self, peer: &Peer) {
         let wait = self.addresses.pace(peer.address.ip(), &self.config);
         if !wait.is_zero() {

@@ -3,7 +3,7 @@
 
 use super::{
     FIRST_VERSION_WITH_TOPIC_ID, PartitionRequest, PartitionResponse, Request, Response,
-    TopicRequest, TopicResponse,
+    TopicResponse,
 };
 use crate::engine::catalog::Topic;
 use crate::engine::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
@@ -107,6 +107,27 @@ impl Asked {
     fn new(request: &Request<'_>, version: i16) -> Asked {
         let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
         let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        let count = request.topics.iter().map(|topic| topic.partitions.len());
+        let mut wanted = Vec::with_capacity(count.sum());
+        for topic in &request.topics {
+            let name = topic_ref(by_id, topic.name, topic.topic_id);
+            wanted.extend(topic.partitions.iter().map(|partition| {
+                let PartitionRequest {
+                    index,
+                    current_leader_epoch,
+                    fetch_offset,
+                    partition_max_bytes,
+                    ..
+                } = *partition;
+                Wanted::new(
+                    name.clone(),
+                    index,
+                    current_leader_epoch,
+                    fetch_offset,
+                    partition_max_bytes,
+                )
+            }));
+        }
         let forgotten = request.forgotten_topics.iter().flat_map(|topic| {
             let name = topic_ref(by_id, topic.name, topic.topic_id);
             let indexes = topic.partitions.iter();
@@ -116,7 +137,7 @@ impl Asked {
             session_id: request.session_id,
             session_epoch: request.session_epoch,
             by_id,
-            wanted: wanted(by_id, &request.topics),
+            wanted,
             forgotten: forgotten.collect(),
             read_committed: request.isolation_level == READ_COMMITTED,
             min_bytes: request.min_bytes,
@@ -124,31 +145,6 @@ impl Asked {
             deadline: (wait_ms > 0).then(|| Instant::now() + Duration::from_millis(wait_ms)),
         }
     }
-}
-
-fn wanted(by_id: bool, topics: &[TopicRequest<'_>]) -> Vec<Wanted> {
-    let count = topics.iter().map(|topic| topic.partitions.len()).sum();
-    let mut wanted = Vec::with_capacity(count);
-    for topic in topics {
-        let name = topic_ref(by_id, topic.name, topic.topic_id);
-        wanted.extend(topic.partitions.iter().map(|partition| {
-            let PartitionRequest {
-                index,
-                current_leader_epoch,
-                fetch_offset,
-                partition_max_bytes,
-                ..
-            } = *partition;
-            Wanted::new(
-                name.clone(),
-                index,
-                current_leader_epoch,
-                fetch_offset,
-                partition_max_bytes,
-            )
-        }));
-    }
-    wanted
 }
 
 fn topic_ref(by_id: bool, name: &str, id: Uuid) -> TopicRef {
@@ -204,7 +200,16 @@ impl Finder<'_> {
     }
 
     fn find(&mut self, wanted: &Wanted) -> Result<PartitionRead, EngineError> {
-        let topic = self.topic(&wanted.topic).ok_or(match wanted.topic {
+        let name = &wanted.topic;
+        if self.last.as_ref().is_none_or(|(last, _)| last != name) {
+            let found = match name {
+                TopicRef::Name(name) => self.engine.topic(name),
+                TopicRef::Id(id) => self.engine.topic_by_id(*id),
+            };
+            self.last = Some((name.clone(), found));
+        }
+        let topic = self.last.as_ref().and_then(|(_, topic)| topic.as_ref());
+        let topic = topic.ok_or(match name {
             TopicRef::Name(_) => EngineError::UnknownTopicOrPartition,
             TopicRef::Id(_) => EngineError::UnknownTopicId,
         })?;
@@ -216,17 +221,6 @@ impl Finder<'_> {
             offset: wanted.fetch_offset,
             max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
         })
-    }
-
-    fn topic(&mut self, topic: &TopicRef) -> Option<&Topic> {
-        if self.last.as_ref().is_none_or(|(last, _)| last != topic) {
-            let found = match topic {
-                TopicRef::Name(name) => self.engine.topic(name),
-                TopicRef::Id(id) => self.engine.topic_by_id(*id),
-            };
-            self.last = Some((topic.clone(), found));
-        }
-        self.last.as_ref()?.1.as_deref()
     }
 }
 
@@ -285,7 +279,8 @@ struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// Adds a partition if there is something new about it, or if `always`.
+    /// Adds a partition if there is something new about it, or if `always`: to the last topic's entry, if
+    /// it is of that topic.
     fn add(
         &mut self,
         wanted: &mut Wanted,
@@ -303,27 +298,23 @@ impl Reply<'_> {
             is_error: response.error_code.is_error(),
         };
         self.has_records |= news.has_records;
-        if wanted.tell(news) || always {
-            self.topic(&wanted.topic).partitions.push(response);
+        if !wanted.tell(news) && !always {
+            return;
         }
-    }
-
-    /// The topic's entry, if it is the last, or a new one.
-    fn topic(&mut self, topic: &TopicRef) -> &mut TopicResponse<'static> {
-        let (name, topic_id) = match topic {
+        let (name, topic_id) = match &wanted.topic {
             TopicRef::Name(name) => (&**name, Uuid::nil()),
             TopicRef::Id(id) => ("", *id),
         };
-        let last = self.topics.last();
-        if last.is_none_or(|last| last.name != name || last.topic_id != topic_id) {
-            self.topics.push(TopicResponse {
+        match self.topics.last_mut() {
+            Some(last) if last.name == name && last.topic_id == topic_id => {
+                last.partitions.push(response);
+            }
+            _ => self.topics.push(TopicResponse {
                 name: Cow::Owned(name.to_owned()),
                 topic_id,
-                partitions: Vec::new(),
-            });
+                partitions: vec![response],
+            }),
         }
-        let last = self.topics.len() - 1;
-        &mut self.topics[last]
     }
 }
 
