@@ -4,6 +4,7 @@
 mod circles;
 mod log_lines;
 mod source;
+mod walks;
 
 use circles::circles;
 use source::Source;
@@ -148,6 +149,13 @@ fn no_file_holds_too_much() {
             .iter()
             .filter_map(|(path, text)| too_long(path, text)),
     );
+}
+
+#[test]
+fn the_walks_are_as_the_architecture_lists_them() {
+    let (page, files) = (read("docs/architecture.md"), sources());
+    let wrong = walks::WALKS.iter();
+    assert_none(wrong.flat_map(|walk| walks::wrong(walk, &page, &files)));
 }
 
 #[test]
@@ -593,6 +601,29 @@ fn a_long_file_and_an_unexplained_metric_are_found() {
         missing(&names, page),
         ["millstream_topics is not explained"]
     );
+}
+
+#[test]
+fn a_walk_that_is_too_long_or_not_there_is_found() {
+    let walk = walks::Walk {
+        heading: "| Walk | Functions |",
+        functions_max: 2,
+        files_max: 1,
+    };
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let files = Files::from([file(
+        "src/a.rs",
+        "fn f() {}\npub async fn g() {}\nlet h = 1;",
+    )]);
+    let wrong = |rows: &str| {
+        let page = format!("text\n\n| Walk | Functions |\n|---|---|\n{rows}\n");
+        walks::wrong(&walk, &page, &files).len()
+    };
+    assert_eq!(wrong("| `a.rs` | `f` (not `h`), `A::g` |"), 0);
+    assert_eq!(wrong("| `a.rs` | `f`, `h` |"), 1);
+    assert_eq!(wrong("| `a.rs` | `f`, `g`, `f` |"), 1);
+    assert_eq!(wrong("| `a.rs` | `f` |\n| `b.rs` | `g` |"), 2);
+    assert_eq!(wrong(""), 1);
 }
 
 #[test]
