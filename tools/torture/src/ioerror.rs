@@ -16,8 +16,8 @@ use crate::torn::image::Image;
 use crate::torn::{damage, durable};
 use crate::violation::{Violation, violated};
 use anyhow::ensure;
-use case::{Case, Life};
-use script::{Leave, Script};
+use case::{Case, LIVES, Life};
+use script::{Extent, Leave, Script};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,9 +26,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Settings that make everything happen often.
-const FLAGS: [&str; 12] = [
-    "--cores=2",
-    "--checkpoint-bytes=64KiB",
+const FLAGS: [&str; 11] = [
+    "--checkpoint-bytes=4KiB",
     "--journal-bytes=4MiB",
     "--segment-grow-bytes-max=64KiB",
     "--retention-check-interval-ms=20",
@@ -74,17 +73,17 @@ pub struct IoErrors {
     binary: PathBuf,
     scratch: PathBuf,
     pub cases: Vec<Case>,
-    /// What the second life goes on from.
-    first_life: Option<FirstLife>,
-    /// Operations of both lives.
+    /// What the second and the third life go on from.
+    left: Vec<Left>,
+    /// Operations of all lives.
     operations: u64,
     next: AtomicUsize,
     pub counts: Counts,
     failed: Mutex<Option<(Case, anyhow::Error)>>,
 }
 
-/// What a first life without a fault has left.
-struct FirstLife {
+/// What a life without a fault has left.
+struct Left {
     data: PathBuf,
     model: Arc<Model>,
     script: Script,
@@ -105,7 +104,7 @@ enum Ended {
 }
 
 impl IoErrors {
-    /// Counts what there is to fail, by two lives without a fault.
+    /// Counts what there is to fail, by three lives without a fault.
     ///
     /// # Errors
     /// A [`Violation`], or what the harness could not do.
@@ -114,21 +113,22 @@ impl IoErrors {
             binary,
             scratch: scratch.to_owned(),
             cases: Vec::new(),
-            first_life: None,
+            left: Vec::new(),
             operations: 0,
             next: AtomicUsize::new(0),
             counts: Counts::default(),
             failed: Mutex::default(),
         };
-        let dir = scratch.join("first-life");
-        let (first_life, [first, second]) = Run::new(&errors, &dir).trace_lives()?;
+        let dir = scratch.join("without-fault");
+        let (left, traces) = Run::new(&errors, &dir).trace_lives()?;
         ensure!(
-            case::count(&first, "write") > 0 && case::count(&second, "sync") > 0,
+            case::count(&traces[0], "write") > 0 && case::count(&traces[1], "sync") > 0,
             "the broker writes no trace of its file operations: build it with the feature `sabotage`"
         );
-        errors.operations = (first.lines().count() + second.lines().count()) as u64;
-        errors.cases = case::all(&first, &second, &mut Rng::new(seed));
-        errors.first_life = Some(first_life);
+        let operations = traces.iter().map(|trace| trace.lines().count() as u64);
+        errors.operations = operations.sum();
+        errors.cases = case::all(&traces, &mut Rng::new(seed));
+        errors.left = left;
         Ok(errors)
     }
 
@@ -215,34 +215,35 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Both lives without a fault: what the first leaves, and the operations of each.
-    fn trace_lives(mut self) -> anyhow::Result<(FirstLife, [String; 2])> {
+    /// The lives without a fault: what those before the last leave, and the operations of each.
+    fn trace_lives(mut self) -> anyhow::Result<(Vec<Left>, [String; 3])> {
         std::fs::create_dir_all(self.dir)?;
-        let trace = format!("trace={}", self.trace().display());
-        let (broker, address) = self.start(Some(&trace))?;
-        self.serve(address, WITHOUT_FAULTS)?;
-        broker.kill();
-        let first = std::fs::read_to_string(self.trace())?;
-        let left = self.fork();
-        disk::copy(&self.data(), &left.data)?;
-        let (broker, address) = self.start(Some(&trace))?;
-        checker::check(&self.model, address, None)?;
-        self.serve(address, WITHOUT_FAULTS)?;
-        broker.terminate();
-        broker.wait_stopped()?;
-        Ok((left, [first, std::fs::read_to_string(self.trace())?]))
+        let mut traces = <[String; 3]>::default();
+        let mut left = Vec::new();
+        for (life, trace) in LIVES.into_iter().zip(&mut traces) {
+            let fault = format!("trace={}", self.trace().display());
+            let (broker, address) = self.start(life, Some(&fault))?;
+            checker::check(&self.model, address, None)?;
+            self.serve(address, extent(life), WITHOUT_FAULTS)?;
+            end(life, broker)?;
+            *trace = std::fs::read_to_string(self.trace())?;
+            left.push(self.leave(life)?);
+        }
+        Ok((left, traces))
     }
 
-    fn fork(&self) -> FirstLife {
+    fn leave(&self, life: Life) -> anyhow::Result<Left> {
         let model = Arc::new(self.model.fork());
-        FirstLife {
-            data: self.dir.join("left"),
+        let data = self.dir.join(format!("left-by-{life:?}"));
+        disk::copy(&self.data(), &data)?;
+        Ok(Left {
+            data,
             script: self.script.fork(&model),
             model,
-        }
+        })
     }
 
-    fn go_on_from(&mut self, left: &FirstLife) -> anyhow::Result<()> {
+    fn go_on_from(&mut self, left: &Left) -> anyhow::Result<()> {
         self.model = Arc::new(left.model.fork());
         self.script = left.script.fork(&self.model);
         disk::copy(&left.data, &self.data())
@@ -250,7 +251,12 @@ impl<'a> Run<'a> {
 
     fn case(&mut self, case: &Case, more: bool) -> anyhow::Result<()> {
         std::fs::create_dir_all(self.dir)?;
-        if let (Life::Second, Some(left)) = (case.life, &self.errors.first_life) {
+        let before = match case.life {
+            Life::First => None,
+            Life::Second => self.errors.left.first(),
+            Life::Third => self.errors.left.get(1),
+        };
+        if let Some(left) = before {
             self.go_on_from(left)?;
         }
         let ended = self.life_with_fault(case)?;
@@ -277,7 +283,7 @@ impl<'a> Run<'a> {
 
     /// The life whose operation fails. It may refuse to start, and must serve if it does.
     fn life_with_fault(&mut self, case: &Case) -> anyhow::Result<Ended> {
-        let mut broker = self.spawn(Some(&case.variable(&self.trace())))?;
+        let mut broker = self.spawn(case.life, Some(&case.variable(&self.trace())))?;
         let address = match broker.wait_until_ready() {
             Ok(address) => address,
             Err(violation) if says_why(&violation, case) => return Ok(Ended::RefusedToStart),
@@ -289,57 +295,65 @@ impl<'a> Run<'a> {
             to_refuse: !case.is_harmless(),
             to_refuse_reads: &|| case.may_keep_from_reading() || contains(),
         };
-        self.serve(address, leave)?;
+        self.serve(address, extent(case.life), leave)?;
         if case.heals() && !contains() {
             squeeze::wait_until_writable(&self.model, address)?;
         }
         broker.check_running()?;
-        match case.life {
-            Life::First => broker.kill(),
-            Life::Second => {
-                broker.terminate();
-                broker.wait_stopped()?;
-            }
-        }
+        end(case.life, broker)?;
         Ok(Ended::Served)
     }
 
     /// A start without the fault has everything, and takes writes; with `more`, the whole load again.
     fn check_afterwards(&mut self, cut: Option<u64>, more: bool) -> anyhow::Result<()> {
-        let (broker, address) = self.start(None)?;
+        let (broker, address) = self.start(Life::First, None)?;
         checker::check(&self.model, address, cut)?;
         squeeze::wait_until_writable(&self.model, address)?;
         if !more {
             broker.kill();
             return Ok(());
         }
-        self.serve(address, WITHOUT_FAULTS)?;
+        self.serve(address, script::WHOLE, WITHOUT_FAULTS)?;
         broker.kill();
-        let (broker, address) = self.start(None)?;
+        let (broker, address) = self.start(Life::Second, None)?;
         checker::check(&self.model, address, cut)?;
         broker.terminate();
         Ok(broker.wait_stopped()?)
     }
 
-    fn serve(&mut self, broker: SocketAddr, leave: Leave<'_>) -> Result<(), Violation> {
+    fn serve(
+        &mut self,
+        broker: SocketAddr,
+        extent: Extent,
+        leave: Leave<'_>,
+    ) -> Result<(), Violation> {
         let model = Arc::clone(&self.model);
-        let ended = self.script.run(&Context { model, broker }, leave);
+        let ended = self.script.run(&Context { model, broker }, extent, leave);
         let found = ended.err().and_then(|end| judge(end, &self.model));
         found.map_or(Ok(()), Err)
     }
 
-    fn start(&self, fault: Option<&str>) -> anyhow::Result<(Broker, SocketAddr)> {
-        let mut broker = self.spawn(fault)?;
+    fn start(&self, life: Life, fault: Option<&str>) -> anyhow::Result<(Broker, SocketAddr)> {
+        let mut broker = self.spawn(life, fault)?;
         let address = broker.wait_until_ready()?;
         Ok((broker, address))
     }
 
-    fn spawn(&self, fault: Option<&str>) -> anyhow::Result<Broker> {
+    fn spawn(&self, life: Life, fault: Option<&str>) -> anyhow::Result<Broker> {
         let mut command = Command::new(&self.errors.binary);
         // Of every strike it would cost more than the rest of the run.
         command.env_remove("RUST_BACKTRACE");
         command.envs(fault.map(|fault| ("MILLSTREAM_FAULT", fault)));
-        let flags = FLAGS.map(str::to_owned);
+        // With one shard several partitions share a journal; the number may change from life to life.
+        let cores = match life {
+            Life::Second => "--cores=1",
+            Life::First | Life::Third => "--cores=2",
+        };
+        let flags: Vec<String> = FLAGS
+            .iter()
+            .chain([&cores])
+            .map(|flag| flag.to_string())
+            .collect();
         let spawned = Broker::spawn_with(command, &self.data(), &flags, &self.log());
         Ok(spawned?)
     }
@@ -364,6 +378,28 @@ impl<'a> Run<'a> {
             return Ok(panicked()?);
         }
         Ok(())
+    }
+}
+
+/// What a life meets.
+fn extent(life: Life) -> Extent {
+    match life {
+        Life::First => script::WHOLE,
+        Life::Second => script::JOURNALED,
+        Life::Third => script::SHORT,
+    }
+}
+
+fn end(life: Life, broker: Broker) -> Result<(), Violation> {
+    match life {
+        Life::First | Life::Third => {
+            broker.kill();
+            Ok(())
+        }
+        Life::Second => {
+            broker.terminate();
+            broker.wait_stopped()
+        }
     }
 }
 

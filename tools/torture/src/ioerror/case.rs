@@ -34,12 +34,15 @@ pub enum How {
 }
 
 /// The first life of a broker begins with an empty directory and ends with SIGKILL; the second goes
-/// on from there, and ends with a clean stop.
+/// on from there, and ends with a clean stop; the third begins after that, and ends with SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     First,
     Second,
+    Third,
 }
+
+pub const LIVES: [Life; 3] = [Life::First, Life::Second, Life::Third];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
@@ -85,6 +88,7 @@ impl fmt::Display for Case {
         let life = match self.life {
             Life::First => 1,
             Life::Second => 2,
+            Life::Third => 3,
         };
         let (op, nth, errno, how) = (self.op, self.nth, self.errno, self.how.name());
         write!(to, "{life}:{op}:{nth}:{errno}:{how}")
@@ -103,6 +107,7 @@ impl FromStr for Case {
         let life = match life {
             "1" => Life::First,
             "2" => Life::Second,
+            "3" => Life::Third,
             _ => return Err(wrong()),
         };
         let kind = KINDS.iter().find(|(name, _)| *name == op);
@@ -138,10 +143,10 @@ pub fn has_struck(trace: &str) -> bool {
     trace.lines().any(|line| line.ends_with(" struck"))
 }
 
-/// A case for every operation of two lives that the traces have, in an order that the seed says.
-pub fn all(first: &str, second: &str, rng: &mut Rng) -> Vec<Case> {
+/// A case for every operation of the lives that the traces have, in an order that the seed says.
+pub fn all(traces: &[String; 3], rng: &mut Rng) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (life, trace) in [(Life::First, first), (Life::Second, second)] {
+    for (life, trace) in LIVES.into_iter().zip(traces) {
         for (op, ways) in KINDS {
             for nth in 0..count(trace, op) {
                 let case = |&(errno, how)| Case {
@@ -172,12 +177,13 @@ mod tests {
         assert_eq!(count(TRACE, "sync"), 2);
         assert!(has_struck(TRACE));
         assert!(!has_struck("sync shard-0\n"));
-        let cases = all(TRACE, "rename main\n", &mut Rng::new(1));
-        assert_eq!(cases.len(), 3 + 2 * 3 + 5 + 3);
+        let traces = [TRACE, "rename main\n", "remove main\n"].map(str::to_owned);
+        let cases = all(&traces, &mut Rng::new(1));
+        assert_eq!(cases.len(), 3 + 2 * 3 + 5 + 3 + 2);
         for case in &cases {
             assert_eq!(case.to_string().parse(), Ok(case.clone()));
         }
-        assert!("3:sync:1:5:once".parse::<Case>().is_err());
+        assert!("4:sync:1:5:once".parse::<Case>().is_err());
         assert!("1:fsync:1:5:once".parse::<Case>().is_err());
     }
 }

@@ -12,14 +12,36 @@ use crate::requests::{self, Configs, NONE, OFFSET_COMMIT, PRODUCE, UNKNOWN_TOPIC
 use crate::violation::violated;
 use crate::wire::Wire;
 use bytes::Bytes;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceResponse};
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
 use kafka_protocol::records::Compression;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-const ROUNDS: usize = 3;
+/// How much of everything a life of the broker meets.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    rounds: usize,
+    /// Batches to all partitions of one topic, one right after the other.
+    burst: usize,
+}
+
+/// All kinds of work.
+pub const WHOLE: Extent = Extent {
+    rounds: 3,
+    burst: 4,
+};
+/// The same, and so much at once that the journal's halves change places and are written back.
+pub const JOURNALED: Extent = Extent {
+    rounds: 3,
+    burst: 24,
+};
+/// What shows that a start has done its work.
+pub const SHORT: Extent = Extent {
+    rounds: 1,
+    burst: 2,
+};
 /// Longer than `segment.ms`, so that the next round rolls.
 const PAUSE: Duration = Duration::from_millis(12);
 /// How often something that is refused is tried again: a fault that strikes once has passed then.
@@ -28,16 +50,21 @@ const TRIES: usize = 3;
 const READ_TRIES: usize = 20;
 const READ_PAUSE: Duration = Duration::from_millis(5);
 const BATCH_RECORDS: u32 = 8;
+/// Of the topic's values so many are just less than a flush by the journal takes.
+const BURST_RECORDS: u32 = 22;
+/// A second producer sends its batch this much after the first, while that one is flushed.
+const APART: Duration = Duration::from_micros(300);
 /// Of these values so many are half a segment or more: what retention takes is written over.
 const LARGE_BATCH_RECORDS: u32 = 16;
 const GROUP: &str = "script";
 const TOPIC_ALREADY_EXISTS: i16 = 36;
 const DOOMED: &str = "doomed";
+const BULK: &str = "bulk";
 
 /// Name, partitions, bytes of a value, what becomes of the records.
 const TOPICS: [(&str, i32, u32, Upkeep); 6] = [
     ("keep", 1, 60, Upkeep::Keep),
-    ("bulk", 3, 4_000, Upkeep::Keep),
+    (BULK, 4, 4_000, Upkeep::Keep),
     ("trim", 1, 60, Upkeep::Trim),
     ("retain", 1, 65_000, Upkeep::Retain { bytes: 20_000 }),
     ("compact", 1, 60, COMPACT),
@@ -53,7 +80,25 @@ const COMPACT: Upkeep = Upkeep::Compact {
 /// What goes on from one life of the broker to the next.
 pub struct Script {
     model: Arc<Model>,
-    senders: HashMap<(String, i32), Sender>,
+    senders: HashMap<Key, Sender>,
+}
+
+/// Topic, partition, and which of two producers that send to it at once.
+type Key = (String, i32, Lane);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Lane {
+    First,
+    Second,
+}
+
+/// What is sent in one go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Batches {
+    /// A batch to every partition.
+    All,
+    /// A larger one to each partition of one topic.
+    Burst,
 }
 
 /// The producer of one partition.
@@ -63,8 +108,11 @@ struct Sender {
     worker: u32,
     next_number: u32,
     mode: Mode,
+    lane: Lane,
     /// What an idempotent producer sends again until it is acknowledged.
     pending: Option<(Vec<Id>, Bytes)>,
+    /// It is to be sent in this go.
+    is_prepared: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -111,22 +159,31 @@ impl Script {
     }
 
     /// Runs the load once, from the topics' creation (of those that are not there) to the end.
-    pub fn run(&mut self, context: &Context, leave: Leave<'_>) -> Result<(), End> {
-        let mut wire = Wire::connect(context.broker)?;
-        for round in 0..ROUNDS {
-            self.create_topics(&mut wire, leave)?;
-            self.produce(&mut wire, leave)?;
-            self.read(context, &mut wire, leave)?;
+    pub fn run(&mut self, context: &Context, extent: Extent, leave: Leave<'_>) -> Result<(), End> {
+        let mut wires = [
+            Wire::connect(context.broker)?,
+            Wire::connect(context.broker)?,
+        ];
+        for round in 0..extent.rounds {
+            self.create_topics(&mut wires[0], leave)?;
+            self.produce(&mut wires, Batches::All, leave)?;
+            if round == 0 {
+                for _ in 0..extent.burst {
+                    self.produce(&mut wires, Batches::Burst, leave)?;
+                }
+            }
+            let wire = &mut wires[0];
+            self.read(context, wire, leave)?;
             std::thread::sleep(PAUSE);
-            allowed(self.commit(&mut wire), leave)?;
+            allowed(self.commit(wire), leave)?;
             match round {
-                0 => allowed(self.trim(&mut wire), leave)?,
-                1 => allowed(self.delete(&mut wire), leave)?,
-                _ => allowed(self.grow(&mut wire), leave)?,
+                0 => allowed(self.trim(wire), leave)?,
+                1 => allowed(self.delete(wire), leave)?,
+                _ => allowed(self.grow(wire), leave)?,
             }
         }
-        self.produce(&mut wire, leave)?;
-        self.read(context, &mut wire, leave)
+        self.produce(&mut wires, Batches::All, leave)?;
+        self.read(context, &mut wires[0], leave)
     }
 
     fn create_topics(&mut self, wire: &mut Wire, leave: Leave<'_>) -> Result<(), End> {
@@ -157,32 +214,85 @@ impl Script {
         self.senders.retain(|_, sender| is_there(sender));
         for topic in &topics {
             for index in 0..topic.ledgers().len() as i32 {
-                let key = (topic.name.clone(), index);
-                let worker = self.model.new_worker();
-                let sender = || Sender::new(topic, index, worker);
-                self.senders.entry(key).or_insert_with(sender);
+                for lane in lanes(topic) {
+                    let key = (topic.name.clone(), index, *lane);
+                    let worker = self.model.new_worker();
+                    let sender = || Sender::new(topic, index, *lane, worker);
+                    self.senders.entry(key).or_insert_with(sender);
+                }
             }
         }
     }
 
-    /// A batch to every partition, all with acks=all in one request.
-    fn produce(&mut self, wire: &mut Wire, leave: Leave<'_>) -> Result<(), End> {
+    /// Sends a batch of each producer, all with acks=all in one request, and those of second producers
+    /// while the first ones' are flushed. Nothing follows until all are answered.
+    fn produce(
+        &mut self,
+        wires: &mut [Wire; 2],
+        batches: Batches,
+        leave: Leave<'_>,
+    ) -> Result<(), End> {
         self.senders
             .retain(|_, sender| !sender.topic.doomed.load(Ordering::SeqCst));
+        let is_burst = batches == Batches::Burst;
         for sender in self.senders.values_mut() {
-            allowed(sender.prepare(wire, &self.model), leave)?;
-        }
-        for acks in [-1, 1] {
-            let mut sent: Vec<&mut Sender> = self.senders.values_mut().collect();
-            sent.retain(|sender| sender.mode.acks() == acks && sender.pending.is_some());
-            sent.sort_by_key(|sender| (sender.topic.name.clone(), sender.index));
-            let batches: Vec<(&str, i32, Bytes)> = sent.iter().filter_map(|s| s.batch()).collect();
-            if batches.is_empty() {
-                continue;
+            if !is_burst || sender.topic.name == BULK {
+                let prepared = sender.prepare(&mut wires[0], batches, &self.model);
+                allowed(prepared, leave)?;
             }
-            let response = wire.call(&requests::produce_all(&batches, acks), PRODUCE)?;
-            for sender in sent {
-                allowed(sender.take_answer(&response, &self.model), leave)?;
+        }
+        let [first, second] = [Lane::First, Lane::Second].map(|lane| self.ready(lane, -1));
+        for (wire, keys) in wires.iter_mut().zip([&first, &second]) {
+            let batches = self.batches(keys);
+            if !batches.is_empty() {
+                wire.send(&requests::produce_all(&batches, -1), PRODUCE)?;
+                std::thread::sleep(APART);
+            }
+        }
+        for (wire, keys) in wires.iter_mut().zip([&first, &second]) {
+            if !keys.is_empty() {
+                let response = wire.receive::<ProduceRequest>(PRODUCE)?;
+                self.take_answers(keys, &response, leave)?;
+            }
+        }
+        let unsafely = self.ready(Lane::First, 1);
+        let batches = self.batches(&unsafely);
+        if !batches.is_empty() {
+            let response = wires[0].call(&requests::produce_all(&batches, 1), PRODUCE)?;
+            self.take_answers(&unsafely, &response, leave)?;
+        }
+        Ok(())
+    }
+
+    /// Whose batches are to be sent with these acks.
+    fn ready(&self, lane: Lane, acks: i16) -> Vec<Key> {
+        let is_ready = |(key, sender): &(&Key, &Sender)| {
+            key.2 == lane && sender.mode.acks() == acks && sender.is_prepared
+        };
+        let mut keys: Vec<Key> = self
+            .senders
+            .iter()
+            .filter(is_ready)
+            .map(|(key, _)| key.clone())
+            .collect();
+        keys.sort_by_key(|(topic, index, _)| (topic.clone(), *index));
+        keys
+    }
+
+    fn batches(&self, keys: &[Key]) -> Vec<(&str, i32, Bytes)> {
+        let senders = keys.iter().filter_map(|key| self.senders.get(key));
+        senders.filter_map(Sender::batch).collect()
+    }
+
+    fn take_answers(
+        &mut self,
+        keys: &[Key],
+        response: &ProduceResponse,
+        leave: Leave<'_>,
+    ) -> Result<(), End> {
+        for key in keys {
+            if let Some(sender) = self.senders.get_mut(key) {
+                allowed(sender.take_answer(response, &self.model), leave)?;
             }
         }
         Ok(())
@@ -292,11 +402,12 @@ impl Script {
 }
 
 impl Sender {
-    fn new(topic: &Arc<Topic>, index: i32, worker: u32) -> Sender {
+    fn new(topic: &Arc<Topic>, index: i32, lane: Lane, worker: u32) -> Sender {
         // Every kind meets every kind of topic with several partitions.
-        let mode = match (topic.name.as_str(), index % 3) {
-            ("bulk", 1) => Mode::Plain { acks: -1 },
-            ("bulk", 2) => Mode::Plain { acks: 1 },
+        let mode = match (topic.name.as_str(), index % 4) {
+            _ if lane == Lane::Second => Mode::Plain { acks: -1 },
+            (BULK, 1) => Mode::Plain { acks: -1 },
+            (BULK, 2) => Mode::Plain { acks: 1 },
             _ => Mode::Idempotent {
                 id: None,
                 sequence: 0,
@@ -308,19 +419,23 @@ impl Sender {
             worker,
             next_number: 0,
             mode,
+            lane,
             pending: None,
+            is_prepared: false,
         }
     }
 
     /// The next batch, unless one is to be sent again.
-    fn prepare(&mut self, wire: &mut Wire, model: &Model) -> Result<(), End> {
+    fn prepare(&mut self, wire: &mut Wire, batches: Batches, model: &Model) -> Result<(), End> {
         if let Mode::Idempotent { id: id @ None, .. } = &mut self.mode {
             *id = Some(new_producer_id(wire, model)?);
         }
         let worker = self.worker;
         if self.pending.is_none() {
             let count = match self.topic.upkeep {
+                _ if self.lane == Lane::Second => 1,
                 Upkeep::Retain { .. } => LARGE_BATCH_RECORDS,
+                _ if batches == Batches::Burst => BURST_RECORDS,
                 _ => BATCH_RECORDS,
             };
             let numbers = self.next_number..self.next_number + count;
@@ -335,6 +450,7 @@ impl Sender {
             lock(&ledger).sent(ids);
             add(&model.tally.sent, ids.len() as u64);
         }
+        self.is_prepared = true;
         Ok(())
     }
 
@@ -344,6 +460,7 @@ impl Sender {
     }
 
     fn take_answer(&mut self, response: &ProduceResponse, model: &Model) -> Result<(), End> {
+        self.is_prepared = false;
         let own = response
             .responses
             .iter()
@@ -370,6 +487,14 @@ impl Sender {
         }
         let what = format!("a batch to {}-{}", self.topic.name, self.index);
         Err(End::Refused(answer.error_code, what))
+    }
+}
+
+/// Two producers send to the topics that keep all.
+fn lanes(topic: &Topic) -> &'static [Lane] {
+    match topic.upkeep {
+        Upkeep::Keep => &[Lane::First, Lane::Second],
+        _ => &[Lane::First],
     }
 }
 
@@ -428,7 +553,7 @@ fn create_topic(
 
 fn configs(name: &str, upkeep: Upkeep) -> Configs {
     // The others roll with each round, this one with each life.
-    let segment_ms = if name == "bulk" { "86400000" } else { "10" };
+    let segment_ms = if name == BULK { "86400000" } else { "10" };
     let mut configs = vec![("segment.ms", segment_ms), ("index.interval.bytes", "512")];
     match upkeep {
         Upkeep::Retain { .. } => configs.push(("retention.bytes", "20000")),

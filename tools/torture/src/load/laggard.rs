@@ -13,7 +13,6 @@ use std::time::Duration;
 
 /// How long it lets a reply wait.
 const LAG_MAX: Duration = Duration::from_millis(300);
-const PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Laggard;
 
@@ -22,15 +21,18 @@ impl Laggard {
     pub fn run(context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut asking = Wire::connect(context.broker)?;
         while !context.model.is_resting() {
-            let mut positions: Vec<Position> =
-                draw(context, &mut asking, rng)?.into_iter().collect();
-            if positions.is_empty() {
-                std::thread::sleep(PAUSE);
-            } else {
-                // Of one that has taken much the kernel keeps more and more.
-                let mut wire = Wire::connect_slowly(context.broker, rng.time(LAG_MAX))?;
-                poll(context, &mut wire, &mut Session::none(), &mut positions, 0)?;
-            }
+            let Some(position) = draw(context, &mut asking, rng)? else {
+                return Ok(());
+            };
+            // Of one that has taken much the kernel keeps more and more.
+            let mut wire = Wire::connect_slowly(context.broker, rng.time(LAG_MAX))?;
+            poll(
+                context,
+                &mut wire,
+                &mut Session::none(),
+                &mut vec![position],
+                0,
+            )?;
         }
         Ok(())
     }
@@ -52,7 +54,7 @@ fn draw(context: &Context, asking: &mut Wire, rng: &mut Rng) -> Result<Option<Po
     Ok(start.and_then(|start| Position::new(topic, index, start)))
 }
 
-/// `None` where it is not told: a fetch from there is another worker's to complain about.
+/// `None` where it is not told: other workers complain about that.
 fn start_of(asking: &mut Wire, topic: &Arc<Topic>, index: i32) -> Result<Option<i64>, End> {
     let found = requests::list_offset(asking, &topic.name, index, false)?;
     Ok(found.ok())
