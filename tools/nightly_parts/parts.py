@@ -38,7 +38,7 @@ def clients(running, *names):
 
 
 def torture(running, fault, *arguments):
-    if fault in ("power", "full") and os.geteuid() != 0:
+    if (fault in ("power", "full") or "overlay" in arguments) and os.geteuid() != 0:
         raise Failed("it mounts file systems: run it as root")
     broker = sabotage_build(running)
     seconds = min(TORTURE_SECONDS, running.left(RESERVE_SECONDS))
@@ -66,6 +66,11 @@ def tortured(status, output):
     shown = [(name, value) for name, value in counts.items() if isinstance(value, int) and value]
     shown = [f"{value:,} {name.replace('_', ' ')}" for name, value in shown if name not in ("seed", "seconds")]
     return ", ".join([*shown, "0 violations"])
+
+
+def corners(running, fault):
+    output = running.run("tools/torture/run", fault, "--millstream", sabotage_build(running))
+    return last_line(output)
 
 
 def self_test(running):
@@ -166,6 +171,9 @@ PARTS = [
     Part("torture-kill", "SIGKILL", torture, ("kill",)),
     Part("torture-power-ext4", "power cuts on ext4 (root)", torture, ("power", "--filesystem", "ext4")),
     Part("torture-power-xfs", "power cuts on xfs (root)", torture, ("power", "--filesystem", "xfs")),
+    Part("torture-power-overlay", "power cuts on an overlay, as in a container (root)", torture, ("power", "--filesystem", "overlay")),
+    Part("torture-failed-syncs", "syncs that fail, then power cuts on ext4 (root, FUSE)", torture, ("power", "--failed-syncs")),
+    Part("torture-corners", "scripted corners of storage (root)", corners, ("corners",), has_seed=False),
     Part("torture-torn", "images of what a crash may leave", torture, ("torn",)),
     Part("torture-ioerror", "file operations that fail, as many cases as fit", torture, ("ioerror", "--jobs", "2")),
     Part("torture-full", "a full disk (root)", torture, ("full",)),
