@@ -9,8 +9,6 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream::kafka::api::{APIS, ApiKey};
 use millstream::kafka::dispatch::RequestHeader;
-use millstream::wire::Wire;
-use millstream::wire::{Reader, WireError};
 use millstream::kafka::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
@@ -20,6 +18,8 @@ use millstream::kafka::{
     list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
     offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
 };
+use millstream::wire::Wire;
+use millstream::wire::{Reader, WireError};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -69,15 +69,21 @@ fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), Wire
         ApiKey::DeleteTopics => delete_topics::Request::decode(r, version).map(drop),
         ApiKey::DeleteRecords => delete_records::Request::decode(r, version).map(drop),
         ApiKey::InitProducerId => init_producer_id::Request::decode(r, version).map(drop),
-        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::Request::decode(r, version).map(drop),
+        ApiKey::OffsetForLeaderEpoch => {
+            offset_for_leader_epoch::Request::decode(r, version).map(drop)
+        }
         ApiKey::DescribeConfigs => describe_configs::Request::decode(r, version).map(drop),
         ApiKey::AlterConfigs => alter_configs::Request::decode(r, version).map(drop),
-        ApiKey::AlterReplicaLogDirs => alter_replica_log_dirs::Request::decode(r, version).map(drop),
+        ApiKey::AlterReplicaLogDirs => {
+            alter_replica_log_dirs::Request::decode(r, version).map(drop)
+        }
         ApiKey::DescribeLogDirs => describe_log_dirs::Request::decode(r, version).map(drop),
         ApiKey::CreatePartitions => create_partitions::Request::decode(r, version).map(drop),
         ApiKey::DeleteGroups => delete_groups::Request::decode(r, version).map(drop),
         ApiKey::ElectLeaders => elect_leaders::Request::decode(r, version).map(drop),
-        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::Request::decode(r, version).map(drop),
+        ApiKey::IncrementalAlterConfigs => {
+            incremental_alter_configs::Request::decode(r, version).map(drop)
+        }
         ApiKey::AlterPartitionReassignments => {
             alter_partition_reassignments::Request::decode(r, version).map(drop)
         }
@@ -90,7 +96,9 @@ fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), Wire
         ApiKey::DescribeCluster => describe_cluster::Request::decode(r, version).map(drop),
         ApiKey::DescribeProducers => describe_producers::Request::decode(r, version).map(drop),
         ApiKey::ListConfigResources => list_config_resources::Request::decode(r, version).map(drop),
-        ApiKey::DescribeTopicPartitions => describe_topic_partitions::Request::decode(r, version).map(drop),
+        ApiKey::DescribeTopicPartitions => {
+            describe_topic_partitions::Request::decode(r, version).map(drop)
+        }
     }
 }
 
