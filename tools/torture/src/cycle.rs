@@ -122,10 +122,11 @@ impl Cycles {
             plan.load = Moment::draw(&mut rng, plan::SHORT_LOAD_MAX);
         }
         if let Disk::Small(_) = &self.disk {
-            // Each flush wants one, and it fails where there is no space.
-            plan.flags
-                .retain(|flag| !flag.starts_with("--checkpoint-bytes"));
-            plan.flags.push("--checkpoint-bytes=4KiB".to_owned());
+            // Each flush wants a checkpoint, which fails where there is no space. A round of retention
+            // flushes what waits; sometimes nothing but the commit loop is to do that.
+            let often = *rng.pick(&["20", "300000"]);
+            plan::set(&mut plan.flags, "--retention-check-interval-ms", often);
+            plan::set(&mut plan.flags, "--checkpoint-bytes", "4KiB");
         }
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));

@@ -26,11 +26,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Settings that make everything happen often.
-const FLAGS: [&str; 11] = [
+const FLAGS: [&str; 10] = [
     "--checkpoint-bytes=4KiB",
     "--journal-bytes=4MiB",
     "--segment-grow-bytes-max=64KiB",
-    "--retention-check-interval-ms=20",
     "--log-cleaner-backoff-ms=10",
     "--log-cleaner-dedupe-buffer-bytes=16MiB",
     "--group-initial-rebalance-delay-ms=0",
@@ -344,14 +343,10 @@ impl<'a> Run<'a> {
         // Of every strike it would cost more than the rest of the run.
         command.env_remove("RUST_BACKTRACE");
         command.envs(fault.map(|fault| ("MILLSTREAM_FAULT", fault)));
-        // With one shard several partitions share a journal; the number may change from life to life.
-        let cores = match life {
-            Life::Second => "--cores=1",
-            Life::First | Life::Third => "--cores=2",
-        };
+        let own = flags_of(life);
         let flags: Vec<String> = FLAGS
             .iter()
-            .chain([&cores])
+            .chain(&own)
             .map(|flag| flag.to_string())
             .collect();
         let spawned = Broker::spawn_with(command, &self.data(), &flags, &self.log());
@@ -387,6 +382,15 @@ fn extent(life: Life) -> Extent {
         Life::First => script::WHOLE,
         Life::Second => script::JOURNALED,
         Life::Third => script::SHORT,
+    }
+}
+
+/// With one shard several partitions share a journal; the number may change from life to life. A round
+/// of retention flushes what waits, too: in the other lives nothing but the commit loop does.
+fn flags_of(life: Life) -> [&'static str; 2] {
+    match life {
+        Life::Second => ["--cores=1", "--retention-check-interval-ms=20"],
+        Life::First | Life::Third => ["--cores=2", "--retention-check-interval-ms=300000"],
     }
 }
 

@@ -252,6 +252,12 @@ fn draw_left(rng: &mut Rng) -> u64 {
     *rng.pick(&[0, 0, 20_000, 300_000])
 }
 
+/// Gives a setting another value than was drawn.
+pub fn set(flags: &mut Vec<String>, name: &str, value: &str) {
+    flags.retain(|flag| !flag.starts_with(&format!("{name}=")));
+    flags.push(format!("{name}={value}"));
+}
+
 /// Settings that make everything happen often, and that differ from start to start.
 pub fn draw_flags(rng: &mut Rng) -> Vec<String> {
     let flags = [
