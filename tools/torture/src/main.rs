@@ -252,7 +252,7 @@ impl Cli {
                 }
                 cycles(&name, options, scratch.path(), disk, 0)
             }
-            Fault::Corners { names, options } => corners::run(options, &names),
+            Fault::Corners { names, options } => corners::run(&options, &names),
             Fault::Medium { at, file } => {
                 medium::run(&at, &file)?;
                 Ok(ExitCode::SUCCESS)

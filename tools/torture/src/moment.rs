@@ -47,10 +47,14 @@ impl KillAt {
         }
     }
 
+    /// The sync behind so many.
+    pub fn sync(after: usize) -> KillAt {
+        KillAt { op: "sync", after }
+    }
+
     /// One of the first so many syncs.
     pub fn draw_sync(rng: &mut Rng, below: usize) -> KillAt {
-        let after = rng.below(below);
-        KillAt { op: "sync", after }
+        KillAt::sync(rng.below(below))
     }
 
     /// What the broker takes as `MILLSTREAM_FAULT`.

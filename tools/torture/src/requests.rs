@@ -101,6 +101,16 @@ pub fn fetch(positions: &[(&str, i32, i64)], max_wait_ms: i32) -> FetchRequest {
         .with_topics(topics)
 }
 
+/// A new producer id, or the error code that is the answer.
+pub fn producer_id(wire: &mut Wire) -> io::Result<Result<i64, i16>> {
+    let request = InitProducerIdRequest::default().with_transactional_id(None);
+    let response = wire.call(&request, 4)?;
+    Ok(match response.error_code {
+        NONE => Ok(response.producer_id.0),
+        error => Err(error),
+    })
+}
+
 /// The log start offset (or, with `end`, the high watermark); `None` when the topic is unknown.
 pub fn list_offset(
     wire: &mut Wire,

@@ -8,7 +8,7 @@ use crate::pairs;
 use crate::rng::Rng;
 use std::time::Duration;
 
-const FLAGS: [&str; 2] = ["--cores=1", "--checkpoint-bytes=4KiB"];
+const FLAGS: [&str; 1] = ["--checkpoint-bytes=4KiB"];
 /// A checkpoint is due this long after the first record that it is to cover.
 const UNTIL_DUE: Duration = Duration::from_millis(150);
 /// Lives of the broker; in each a partition meets its first failure anew.

@@ -28,19 +28,11 @@ const MEANWHILE: usize = 60;
 /// Until the reply is on its way.
 const UNDER_WAY: Duration = Duration::from_millis(300);
 
-/// On overlayfs, whose leases say that nobody has a file which is mapped.
-pub fn on_overlay(place: &Place) -> anyhow::Result<()> {
-    run(place, FileSystem::Overlay)
-}
-
-pub fn on_ext4(place: &Place) -> anyhow::Result<()> {
-    run(place, FileSystem::Ext4)
-}
-
-fn run(place: &Place, filesystem: FileSystem) -> anyhow::Result<()> {
+/// On overlayfs leases say that nobody has a file which is mapped.
+pub fn run(place: &Place, filesystem: FileSystem) -> anyhow::Result<()> {
     let disk = Image::new(&place.scratch, filesystem, false)?;
     let model = new_model();
-    let flags = ["--cores=1", "--retention-check-interval-ms=20"];
+    let flags = ["--retention-check-interval-ms=20"];
     let (broker, address) = place.start(&disk.data_dir(), &flags)?;
     let upkeep = Upkeep::Retain {
         bytes: RETENTION_BYTES,

@@ -12,7 +12,7 @@ use crate::requests::{self, Configs, NONE, OFFSET_COMMIT, PRODUCE, UNKNOWN_TOPIC
 use crate::violation::violated;
 use crate::wire::Wire;
 use bytes::Bytes;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::records::Compression;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -571,16 +571,10 @@ fn configs(name: &str, upkeep: Upkeep) -> Configs {
 }
 
 fn new_producer_id(wire: &mut Wire, model: &Model) -> Result<i64, End> {
-    let request = InitProducerIdRequest::default().with_transactional_id(None);
-    let response = wire.call(&request, 4)?;
-    if response.error_code != NONE {
-        return Err(End::Refused(
-            response.error_code,
-            "InitProducerId".to_owned(),
-        ));
-    }
-    model.new_producer_id(response.producer_id.0)?;
-    Ok(response.producer_id.0)
+    let id = requests::producer_id(wire)?
+        .map_err(|error| End::Refused(error, "InitProducerId".to_owned()))?;
+    model.new_producer_id(id)?;
+    Ok(id)
 }
 
 fn read_to_end(

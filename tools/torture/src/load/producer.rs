@@ -9,7 +9,7 @@ use crate::requests::{self, NONE, PRODUCE, UNKNOWN_TOPIC_OR_PARTITION};
 use crate::rng::Rng;
 use crate::wire::Wire;
 use bytes::Bytes;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
+use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::records::Compression;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -214,16 +214,10 @@ impl Producer {
     }
 
     fn new_id(&self, wire: &mut Wire, model: &Model) -> Result<i64, End> {
-        let request = InitProducerIdRequest::default().with_transactional_id(None);
-        let response = wire.call(&request, 4)?;
-        if response.error_code != NONE {
-            return Err(End::Refused(
-                response.error_code,
-                "InitProducerId".to_owned(),
-            ));
-        }
-        model.new_producer_id(response.producer_id.0)?;
-        Ok(response.producer_id.0)
+        let id = requests::producer_id(wire)?
+            .map_err(|error| End::Refused(error, "InitProducerId".to_owned()))?;
+        model.new_producer_id(id)?;
+        Ok(id)
     }
 
     fn pick(&self, rng: &mut Rng) -> Option<usize> {
