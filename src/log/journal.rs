@@ -13,6 +13,7 @@
 //! entries may be restored in any order and as often as one likes.
 
 use super::checkpoint::Checkpoint;
+use super::compact::CompactionState;
 use super::recovery::list_segments;
 use super::segment;
 use crate::io::file::{self, AlignedBuffer};
@@ -216,7 +217,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// nobody has open, before it is recovered. Returns the bytes that were put back.
 ///
 /// What lies before the log's checkpoint is in the segments already, and compaction may have changed
-/// it; and a segment that is gone was removed on purpose. Both are left alone, and so is everything
+/// it (without a checkpoint, what compaction has changed is left out); and a segment that is gone was removed on purpose. Both are left alone, and so is everything
 /// when the directory belongs to another topic.
 ///
 /// # Errors
@@ -229,8 +230,7 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
     let (from_base, from_position) = match Checkpoint::read(dir)? {
         Some(checkpoint) if checkpoint.topic_id != topic_id => return Ok(0),
         Some(checkpoint) => (checkpoint.segment_base, checkpoint.position),
-        // Compaction leaves the last segment alone, whatever is below.
-        None => (bases.last().copied().unwrap_or(i64::MAX), 0),
+        None => (first_not_compacted(dir, &bases)?, 0),
     };
     let mut files: BTreeMap<i64, File> = BTreeMap::new();
     let mut restored = 0;
@@ -258,6 +258,13 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
         file::sync_data(file)?;
     }
     Ok(restored)
+}
+
+/// The base of the first segment that no compaction has rewritten; the last one never is.
+fn first_not_compacted(dir: &Path, bases: &[i64]) -> io::Result<i64> {
+    let gaps_end = CompactionState::read(dir)?.gaps_end;
+    let found = bases.iter().find(|base| **base >= gaps_end);
+    Ok(found.or(bases.last()).copied().unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -376,5 +383,13 @@ mod tests {
         assert!(!path(90).exists());
         let foreign = Uuid::from_u128(8);
         assert_eq!(restore(dir.path(), foreign, &entries).unwrap(), 0);
+        std::fs::remove_file(dir.path().join(super::super::checkpoint::FILE_NAME)).unwrap();
+        assert_eq!(restore(dir.path(), topic_id, &entries).unwrap(), 16);
+        let compacted = CompactionState {
+            gaps_end: 40,
+            ..CompactionState::default()
+        };
+        compacted.write(dir.path()).unwrap();
+        assert_eq!(restore(dir.path(), topic_id, &entries).unwrap(), 12);
     }
 }
