@@ -10,8 +10,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::ApiKey;
+use millstream::kafka::data::{fetch, produce};
 use millstream::kafka::dispatch::RequestHeader;
-use millstream::kafka::{fetch, produce};
 
 /// The last versions that name topics by name.
 const PRODUCE_VERSION: i16 = 12;

@@ -4,12 +4,9 @@
 //! (KIP-511) and features (KIP-584), 4 allows features that start at version 0. The response
 //! header is version 0 whatever the version of the request.
 
-use super::context::Context;
+use crate::kafka::api::{APIS, Api};
+use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
-
-use super::api::{APIS, Api};
-use super::error::ErrorCode;
-use super::schema::message;
 
 message! {
     ApiVersions 0..=4, flexible 3..;
@@ -70,7 +67,7 @@ impl Response<'_> {
     pub fn unsupported_version() -> Self {
         let own = APIS
             .iter()
-            .filter(|api| api.key == super::api::ApiKey::ApiVersions);
+            .filter(|api| api.key == crate::kafka::api::ApiKey::ApiVersions);
         Self {
             error_code: ErrorCode::UnsupportedVersion,
             api_keys: own.map(ApiVersion::from).collect(),

@@ -10,14 +10,15 @@ use kafka_protocol::messages::{
     list_partition_reassignments_response as lpr, offset_for_leader_epoch_response as ofe,
     update_features_response as uf,
 };
-use millstream::kafka::api::ApiKey;
-use millstream::kafka::error::ErrorCode;
-use millstream::kafka::{
+use millstream::kafka::admin::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, describe_log_dirs,
-    describe_producers, describe_quorum, describe_topic_partitions, elect_leaders,
-    incremental_alter_configs, list_config_resources, list_partition_reassignments,
-    offset_for_leader_epoch, update_features,
+    describe_quorum, elect_leaders, incremental_alter_configs, list_config_resources,
+    list_partition_reassignments, update_features,
 };
+use millstream::kafka::api::ApiKey;
+use millstream::kafka::data::{describe_topic_partitions, offset_for_leader_epoch};
+use millstream::kafka::error::ErrorCode;
+use millstream::kafka::txn::describe_producers;
 use millstream::wire::Wire;
 
 use super::{DIRECTORY_ID, TOPIC_ID, reply, text, topic_name, versions};

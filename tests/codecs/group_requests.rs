@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
     offset_delete_request as od, offset_fetch_request as of, sync_group_request as sg,
 };
 use millstream::kafka::api::ApiKey;
-use millstream::kafka::{
+use millstream::kafka::group::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };

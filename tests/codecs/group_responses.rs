@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
 };
 use millstream::kafka::api::ApiKey;
 use millstream::kafka::error::ErrorCode;
-use millstream::kafka::{
+use millstream::kafka::group::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };

@@ -10,12 +10,14 @@ use kafka_protocol::messages::{
     delete_topics_request as dt, describe_configs_request as dc, fetch_request as f,
     list_offsets_request as lo, metadata_request as m, produce_request as p,
 };
-use millstream::kafka::api::ApiKey;
-use millstream::kafka::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, produce,
+use millstream::kafka::admin::{
+    create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
 };
+use millstream::kafka::api::ApiKey;
+use millstream::kafka::api_versions;
+use millstream::kafka::data::{delete_records, fetch, list_offsets, metadata, produce};
+use millstream::kafka::group::find_coordinator;
+use millstream::kafka::txn::init_producer_id;
 use millstream::wire::Wire;
 use uuid::Uuid;
 

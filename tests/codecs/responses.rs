@@ -10,13 +10,15 @@ use kafka_protocol::messages::{
     list_offsets_response as lo, metadata_response as m, produce_response as p,
 };
 use kafka_protocol::protocol::Decodable;
-use millstream::kafka::api::{APIS, ApiKey};
-use millstream::kafka::error::ErrorCode;
-use millstream::kafka::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, produce,
+use millstream::kafka::admin::{
+    create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
 };
+use millstream::kafka::api::{APIS, ApiKey};
+use millstream::kafka::api_versions;
+use millstream::kafka::data::{delete_records, fetch, list_offsets, metadata, produce};
+use millstream::kafka::error::ErrorCode;
+use millstream::kafka::group::find_coordinator;
+use millstream::kafka::txn::init_producer_id;
 use millstream::wire::Wire;
 
 use super::{TOPIC_ID, api, reply, text, versions};

@@ -1,0 +1,43 @@
+//! Heartbeat (key 12): a member is alive, and asks whether the group rebalances.
+//!
+//! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible. 2 changes nothing
+//! on the wire.
+
+use crate::kafka::{Context, ErrorCode, message};
+
+message! {
+    Heartbeat 0..=4, flexible 4..;
+
+    Request<'a> {
+        group_id: &'a str,
+        generation_id: i32,
+        member_id: &'a str,
+        /// What a static member calls itself across restarts (KIP-345).
+        group_instance_id: Option<&'a str> [3..],
+    }
+
+    #[derive(Copy)]
+    Response {
+        throttle_time_ms: i32 [1..],
+        error_code: ErrorCode,
+    }
+}
+
+/// A member shows that it is alive.
+pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
+    let beat = context.groups.heartbeat(
+        request.group_id.to_owned(),
+        request.member_id.to_owned(),
+        request.group_instance_id.map(str::to_owned),
+        request.generation_id,
+    );
+    Response {
+        throttle_time_ms: 0,
+        error_code: beat
+            .await
+            .as_ref()
+            .err()
+            .map(ErrorCode::from)
+            .unwrap_or_default(),
+    }
+}
