@@ -103,16 +103,16 @@ pub async fn dispatch(
     }
     // Those that take their place in order and finish their reply later.
     macro_rules! begin {
-        ($decode:path, $handle:path) => {{
-            let request = $decode(&mut reader, version).map_err(malformed)?;
-            $handle(&context, request).await
+        ($module:ident) => {{
+            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
+            $module::handle(&context, request).await
         }};
     }
     let outcome = match api.key {
-        ApiKey::Produce => begin!(produce::decode, produce::handle),
-        ApiKey::Fetch => begin!(fetch::decode, fetch::handle),
-        ApiKey::JoinGroup => begin!(join_group::Request::decode, join_group::handle),
-        ApiKey::SyncGroup => begin!(sync_group::Request::decode, sync_group::handle),
+        ApiKey::Produce => begin!(produce),
+        ApiKey::Fetch => begin!(fetch),
+        ApiKey::JoinGroup => begin!(join_group),
+        ApiKey::SyncGroup => begin!(sync_group),
         ApiKey::Heartbeat => answer!(heartbeat),
         ApiKey::LeaveGroup => answer!(leave_group),
         ApiKey::OffsetCommit => answer!(offset_commit),

@@ -2,8 +2,8 @@
 //! folders `data`, `group`, `txn` and `admin`.
 //!
 //! An API file declares the messages of its API with `message!` (`schema.rs`) and has their handler. A handler
-//! gets the request and a [`context::Context`]: what serves the request, who asks, and in which version.
-//! Produce and Fetch have their codecs written by hand.
+//! gets the request and a [`Context`]: what serves the request, who asks, and in which version. What many
+//! APIs share is in `topics.rs` (answers by topic and partition) and `error.rs` ([`ApiError`]).
 //!
 //! No frame makes the broker allocate more than a small multiple of the frame's size: strings borrow from
 //! the frame, byte fields share it, and all arrays draw on one budget ([`crate::wire::Reader`]). Decoders
@@ -21,9 +21,10 @@ pub mod dispatch;
 pub mod error;
 pub mod group;
 mod schema;
+pub mod topics;
 pub mod txn;
 
 // What nearly every API's file needs.
 pub use context::Context;
-pub use error::ErrorCode;
+pub use error::{ApiError, ErrorCode};
 pub(crate) use schema::message;

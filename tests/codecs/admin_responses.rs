@@ -18,6 +18,7 @@ use millstream::kafka::admin::{
 use millstream::kafka::api::ApiKey;
 use millstream::kafka::data::{describe_topic_partitions, offset_for_leader_epoch};
 use millstream::kafka::error::ErrorCode;
+use millstream::kafka::topics;
 use millstream::kafka::txn::describe_producers;
 use millstream::wire::Wire;
 
@@ -31,7 +32,7 @@ fn offset_for_leader_epoch_responses() {
         leader_epoch: 34,
         end_offset: 1 << 35,
     };
-    let topic = offset_for_leader_epoch::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![
             partition,
@@ -133,7 +134,7 @@ fn describe_log_dirs_responses() {
         offset_lag: 1 << 37,
         is_future_key: true,
     };
-    let topic = describe_log_dirs::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -296,7 +297,7 @@ fn describe_producers_responses() {
         error_message: Some("what".into()),
         active_producers: vec![producer, describe_producers::Producer::default()],
     };
-    let topic = describe_producers::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition, describe_producers::PartitionResponse::default()],
     };
@@ -335,14 +336,14 @@ fn describe_producers_responses() {
 
 #[test]
 fn elect_leaders_responses() {
-    let partition = elect_leaders::PartitionResponse {
+    let partition = topics::PartitionError {
         index: 33,
         error_code: ErrorCode::PreferredLeaderNotAvailable,
         error_message: Some("what".into()),
     };
-    let topic = elect_leaders::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
-        partitions: vec![partition, elect_leaders::PartitionResponse::default()],
+        partitions: vec![partition, topics::PartitionError::default()],
     };
     let ours = elect_leaders::Response {
         throttle_time_ms: 32,
@@ -373,17 +374,14 @@ fn elect_leaders_responses() {
 
 #[test]
 fn alter_partition_reassignments_responses() {
-    let partition = alter_partition_reassignments::PartitionResponse {
+    let partition = topics::PartitionError {
         index: 33,
         error_code: ErrorCode::NoReassignmentInProgress,
         error_message: Some("what".into()),
     };
-    let topic = alter_partition_reassignments::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
-        partitions: vec![
-            partition,
-            alter_partition_reassignments::PartitionResponse::default(),
-        ],
+        partitions: vec![partition, topics::PartitionError::default()],
     };
     let ours = alter_partition_reassignments::Response {
         throttle_time_ms: 32,
@@ -426,7 +424,7 @@ fn list_partition_reassignments_responses() {
         adding_replicas: vec![35, 36],
         removing_replicas: vec![36, 37],
     };
-    let topic = list_partition_reassignments::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -464,7 +462,7 @@ fn alter_replica_log_dirs_responses() {
         index: 33,
         error_code: ErrorCode::LogDirNotFound,
     };
-    let topic = alter_replica_log_dirs::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -521,7 +519,7 @@ fn describe_quorum_responses() {
             ..replica
         }],
     };
-    let topic = describe_quorum::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition, describe_quorum::PartitionResponse::default()],
     };

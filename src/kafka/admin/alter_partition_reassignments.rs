@@ -1,9 +1,9 @@
 //! AlterPartitionReassignments (key 45): move partitions to other brokers, or stop that (KIP-455).
 //!
-//! Versions: 1 can forbid that the number of replicas changes (KIP-860).
+//! Version 1 can forbid that the number of replicas changes (KIP-860).
 
-use crate::engine::Engine;
-use crate::kafka::{Context, ErrorCode, message};
+use crate::kafka::topics::{PartitionError, TopicRequest, TopicResponse, for_each};
+use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 
 message! {
@@ -13,12 +13,7 @@ message! {
         timeout_ms: i32,
         /// Whether a partition may have another number of replicas afterwards.
         allow_replication_factor_change: bool [1..] = true,
-        topics: Vec<TopicRequest<'a>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<PartitionRequest>,
+        topics: Vec<TopicRequest<'a, PartitionRequest>>,
     }
 
     PartitionRequest {
@@ -33,60 +28,30 @@ message! {
         allow_replication_factor_change: bool [1..] = true,
         error_code: ErrorCode,
         error_message: Option<Cow<'a, str>>,
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse<'a>>,
-    }
-
-    PartitionResponse<'a> {
-        index: i32,
-        error_code: ErrorCode,
-        error_message: Option<Cow<'a, str>>,
+        topics: Vec<TopicResponse<'a, PartitionError<'a>>>,
     }
 }
 
 /// A partition may go where it is, which is done at once, and nowhere else.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let partition = |topic: &str, partition: &PartitionRequest| {
-        let (error_code, message) = check(context.engine, topic, partition).err().unzip();
-        PartitionResponse {
-            index: partition.index,
-            error_code: error_code.unwrap_or_default(),
-            error_message: message.flatten().map(Cow::Borrowed),
-        }
-    };
-    let topic = |topic: &TopicRequest<'a>| TopicResponse {
-        name: Cow::Borrowed(topic.name),
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|one| partition(topic.name, one))
-            .collect(),
-    };
+    let topics = for_each(&request.topics, |topic, partition| {
+        PartitionError::of(partition.index, check(context, topic, partition))
+    });
     Response {
         allow_replication_factor_change: request.allow_replication_factor_change,
-        topics: request.topics.iter().map(topic).collect(),
+        topics,
         ..Response::default()
     }
 }
 
-fn check(
-    engine: &Engine,
-    topic: &str,
-    partition: &PartitionRequest,
-) -> Result<(), (ErrorCode, Option<&'static str>)> {
-    if engine.key_of(topic, partition.index).is_none() {
-        return Err((ErrorCode::UnknownTopicOrPartition, None));
-    }
+fn check(context: &Context<'_>, topic: &str, partition: &PartitionRequest) -> Result<(), ApiError> {
+    context.key_of(topic, partition.index)?;
     match partition.replicas.as_deref() {
-        None => Err((ErrorCode::NoReassignmentInProgress, None)),
-        Some([one]) if *one == engine.config.node_id => Ok(()),
-        Some(_) => Err((
+        None => Err(ErrorCode::NoReassignmentInProgress.into()),
+        Some([one]) if *one == context.engine.config.node_id => Ok(()),
+        Some(_) => Err(ApiError::new(
             ErrorCode::InvalidReplicaAssignment,
-            Some("there is one broker, and each partition has its one replica there"),
+            "there is one broker, and each partition has its one replica there",
         )),
     }
 }

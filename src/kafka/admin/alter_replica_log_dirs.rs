@@ -1,10 +1,8 @@
 //! AlterReplicaLogDirs (key 34): move replicas between the data directories of a broker (KIP-113).
-//!
-//! Versions: 2 is flexible.
 
 use crate::engine::reports;
+use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::borrow::Cow;
 use std::path::Path;
 
 message! {
@@ -17,22 +15,12 @@ message! {
     LogDir<'a> {
         /// An absolute path.
         path: &'a str,
-        topics: Vec<TopicRequest<'a>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<i32>,
+        topics: Vec<TopicRequest<'a, i32>>,
     }
 
     Response<'a> {
         throttle_time_ms: i32,
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
     }
 
     #[derive(Copy)]
@@ -48,27 +36,17 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let mut topics = Vec::new();
     for dir in &request.dirs {
         let is_here = here.as_deref() == Some(Path::new(dir.path));
-        let partition = |topic: &str, index: i32| PartitionResponse {
-            index,
-            error_code: match context.engine.key_of(topic, index) {
-                _ if !is_here => ErrorCode::LogDirNotFound,
-                None => ErrorCode::UnknownTopicOrPartition,
-                Some(_) => ErrorCode::None,
+        topics.extend(for_each(&dir.topics, |topic, index| PartitionResponse {
+            index: *index,
+            error_code: if is_here {
+                context.key_of(topic, *index).err().unwrap_or_default()
+            } else {
+                ErrorCode::LogDirNotFound
             },
-        };
-        topics.extend(dir.topics.iter().map(|topic| {
-            TopicResponse {
-                name: Cow::Borrowed(topic.name),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|index| partition(topic.name, *index))
-                    .collect(),
-            }
         }));
     }
     Response {
-        throttle_time_ms: 0,
         topics,
+        ..Response::default()
     }
 }

@@ -1,13 +1,8 @@
 //! CreatePartitions (key 37): grow topics (KIP-195).
-//!
-//! Versions: 2 is flexible. Nothing else changes on the wire; 3 allows throttling by quota
-//! (KIP-599).
 
-use crate::engine::Engine;
 use crate::engine::catalog::changes;
-use crate::kafka::{Context, ErrorCode, message};
+use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
-use std::rc::Rc;
 
 message! {
     CreatePartitions 0..=3, flexible 2..;
@@ -47,46 +42,40 @@ message! {
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let grown = grow(context.engine, topic, request.validate_only).await;
-        let (error_code, message) = grown.err().unzip();
+        let grown = grow(context, topic, request.validate_only).await;
+        let (error_code, error_message) = ApiError::fields(grown);
         topics.push(TopicResponse {
             name: Cow::Borrowed(topic.name),
-            error_code: error_code.unwrap_or_default(),
-            error_message: message.map(Cow::Owned),
+            error_code,
+            error_message,
         });
     }
     Response {
-        throttle_time_ms: 0,
         topics,
+        ..Response::default()
     }
 }
 
 async fn grow(
-    engine: &Rc<Engine>,
+    context: &Context<'_>,
     request: &TopicRequest<'_>,
     only_check: bool,
-) -> Result<(), (ErrorCode, String)> {
-    let unknown = (
-        ErrorCode::UnknownTopicOrPartition,
-        "there is no such topic".to_owned(),
-    );
-    let topic = engine.topic(request.name).ok_or(unknown)?;
-    let bad_count = (
-        ErrorCode::InvalidPartitions,
-        format!("a topic cannot have {} partitions", request.count),
-    );
-    let count = u32::try_from(request.count).map_err(|_| bad_count)?;
+) -> Result<(), ApiError> {
+    let topic = context.topic(request.name);
+    let topic = topic.map_err(|code| ApiError::new(code, "there is no such topic"))?;
+    let count = u32::try_from(request.count).map_err(|_| {
+        let message = format!("a topic cannot have {} partitions", request.count);
+        ApiError::new(ErrorCode::InvalidPartitions, message)
+    })?;
     if let Some(assignments) = &request.assignments {
-        let here = |assignment: &Assignment| assignment.broker_ids == [engine.config.node_id];
+        let node_id = context.engine.config.node_id;
+        let here = |assignment: &Assignment| assignment.broker_ids == [node_id];
         let new = count.saturating_sub(topic.partitions) as usize;
         if assignments.len() != new || !assignments.iter().all(here) {
-            let message = format!(
-                "each of the {new} new partitions must be on broker {} alone",
-                engine.config.node_id
-            );
-            return Err((ErrorCode::InvalidReplicaAssignment, message));
+            let message =
+                format!("each of the {new} new partitions must be on broker {node_id} alone");
+            return Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
         }
     }
-    let grown = changes::set_partitions(engine, topic.id, count, only_check).await;
-    grown.map_err(|error| ((&error).into(), error.to_string()))
+    Ok(changes::set_partitions(context.engine, topic.id, count, only_check).await?)
 }

@@ -1,17 +1,16 @@
 //! CreateTopics (key 19).
 //!
-//! Versions: 5 is flexible and answers with the new topic's configuration (KIP-525), 7 adds the
-//! topic id. 3, 4 and 6 change nothing on the wire: 4 allows the broker's defaults (KIP-464), 6
-//! throttling by quota (KIP-599).
+//! Versions: 4 allows the broker's defaults (KIP-464), 5 answers with the new topic's configuration
+//! (KIP-525).
 
+use super::alter_configs::ConfigRequest;
 use crate::config::TopicConfig;
-use crate::engine::Engine;
 use crate::engine::catalog;
 use crate::engine::catalog::changes::{self, NewTopic};
-use crate::kafka::{Context, ErrorCode, message};
+use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 use uuid::Uuid;
 
 message! {
@@ -38,12 +37,6 @@ message! {
     Assignment {
         partition_index: i32,
         broker_ids: Vec<i32>,
-    }
-
-    #[derive(Copy)]
-    ConfigRequest<'a> {
-        name: &'a str,
-        value: Option<&'a str>,
     }
 
     Response<'a> {
@@ -76,8 +69,6 @@ message! {
     }
 }
 
-type Refusal = (ErrorCode, String);
-
 /// Creates topics, one after the other; each is durable before it is answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut times: HashMap<&str, usize> = HashMap::new();
@@ -87,116 +78,109 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let created = match times.remove(topic.name) {
-            Some(1) => create(context.engine, topic, request.validate_only).await,
+            Some(1) => create(context, topic, request.validate_only).await,
             // Named twice: answered once, as an error, as Kafka does.
-            Some(_) => Err((
+            Some(_) => Err(ApiError::new(
                 ErrorCode::InvalidRequest,
-                "the request names the topic more than once".to_owned(),
+                "the request names the topic more than once",
             )),
             None => continue,
         };
-        topics.push(respond(context.engine, topic.name, created));
+        topics.push(respond(context, topic.name, created));
     }
     Response {
-        throttle_time_ms: 0,
         topics,
+        ..Response::default()
     }
 }
 
 async fn create(
-    engine: &Rc<Engine>,
+    context: &Context<'_>,
     request: &TopicRequest<'_>,
     only_check: bool,
-) -> Result<std::sync::Arc<catalog::Topic>, Refusal> {
+) -> Result<Arc<catalog::Topic>, ApiError> {
     let mut configs = BTreeMap::new();
     for config in &request.configs {
         let value = config.value.ok_or_else(|| {
             let message = format!("the config {} has no value", config.name);
-            (ErrorCode::InvalidConfig, message)
+            ApiError::new(ErrorCode::InvalidConfig, message)
         })?;
         configs.insert(config.name.to_owned(), value.to_owned());
     }
     let new = NewTopic {
         name: request.name.to_owned(),
-        partitions: partition_count(engine, request)?,
+        partitions: partition_count(context, request)?,
         configs,
     };
-    let created = changes::create_topic(engine, new, only_check).await;
-    created.map_err(|error| ((&error).into(), error.to_string()))
+    Ok(changes::create_topic(context.engine, new, only_check).await?)
 }
 
-/// How many partitions are asked for; checks the replicas on the way, of which there is one.
-fn partition_count(engine: &Engine, request: &TopicRequest<'_>) -> Result<u32, Refusal> {
+/// How many partitions are asked for; also checks the replicas, of which there can be one.
+fn partition_count(context: &Context<'_>, request: &TopicRequest<'_>) -> Result<u32, ApiError> {
+    let config = &context.engine.config;
     if !request.assignments.is_empty() {
-        return assigned_partitions(engine, request);
+        return assigned_partitions(config.node_id, request);
     }
     let replication = request.replication_factor;
-    let clamp = engine.config.clamp_replication_factor && replication > 1;
+    let clamp = config.clamp_replication_factor && replication > 1;
     if !matches!(replication, -1 | 1) && !clamp {
         let message = format!("replication factor {replication} with 1 broker");
-        return Err((ErrorCode::InvalidReplicationFactor, message));
+        return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
     }
     match request.num_partitions {
-        -1 => Ok(engine.config.num_partitions),
+        -1 => Ok(config.num_partitions),
         count if count > 0 => Ok(count as u32),
-        count => Err((
+        count => Err(ApiError::new(
             ErrorCode::InvalidPartitions,
             format!("a topic cannot have {count} partitions"),
         )),
     }
 }
 
-fn assigned_partitions(engine: &Engine, request: &TopicRequest<'_>) -> Result<u32, Refusal> {
+fn assigned_partitions(node_id: i32, request: &TopicRequest<'_>) -> Result<u32, ApiError> {
     if request.num_partitions != -1 || request.replication_factor != -1 {
         let message = "with assignments, partitions and replication factor must be -1";
-        return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
-    let mut indexes: Vec<i32> = request
-        .assignments
-        .iter()
-        .map(|assignment| assignment.partition_index)
-        .collect();
+    let assignments = request.assignments.iter();
+    let mut indexes: Vec<i32> = assignments.map(|one| one.partition_index).collect();
     indexes.sort_unstable();
-    let here = |assignment: &Assignment| assignment.broker_ids == [engine.config.node_id];
-    let in_sequence = indexes.iter().copied().eq(0..indexes.len() as i32);
-    if !in_sequence || !request.assignments.iter().all(here) {
-        let message = format!(
-            "partitions must count up from 0, each on broker {} alone",
-            engine.config.node_id
-        );
-        return Err((ErrorCode::InvalidReplicaAssignment, message));
+    let count = indexes.len() as i32;
+    let here = |assignment: &Assignment| assignment.broker_ids == [node_id];
+    if !indexes.into_iter().eq(0..count) || !request.assignments.iter().all(here) {
+        let message = format!("partitions must count up from 0, each on broker {node_id} alone");
+        return Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
     }
-    Ok(indexes.len() as u32)
+    Ok(count as u32)
 }
 
 fn respond<'a>(
-    engine: &Engine,
+    context: &Context<'_>,
     name: &'a str,
-    created: Result<std::sync::Arc<catalog::Topic>, Refusal>,
+    created: Result<Arc<catalog::Topic>, ApiError>,
 ) -> TopicResponse<'a> {
-    let name = Cow::Borrowed(name);
+    let mut response = TopicResponse {
+        name: Cow::Borrowed(name),
+        ..TopicResponse::default()
+    };
     match created {
-        Err((error_code, message)) => TopicResponse {
-            name,
-            error_code,
-            error_message: Some(Cow::Owned(message)),
-            ..TopicResponse::default()
-        },
-        Ok(topic) => TopicResponse {
-            name,
-            topic_id: topic.id,
-            num_partitions: topic.partitions as i32,
-            replication_factor: 1,
-            configs: Some(describe(engine, &topic)),
-            ..TopicResponse::default()
-        },
+        Ok(topic) => {
+            response.topic_id = topic.id;
+            response.num_partitions = topic.partitions as i32;
+            response.replication_factor = 1;
+            response.configs = Some(describe(context, &topic));
+        }
+        Err(error) => {
+            (response.error_code, response.error_message) = (error.code, error.message);
+        }
     }
+    response
 }
 
-fn describe(engine: &Engine, topic: &catalog::Topic) -> Vec<ConfigResponse<'static>> {
-    let entries = TopicConfig::describe(&engine.config.topic_defaults, &topic.configs);
+fn describe(context: &Context<'_>, topic: &catalog::Topic) -> Vec<ConfigResponse<'static>> {
+    let defaults = &context.engine.config.topic_defaults;
+    let entries = TopicConfig::describe(defaults, &topic.configs).into_iter();
     entries
-        .into_iter()
         .map(|entry| ConfigResponse {
             name: Cow::Owned(entry.name),
             value: Some(Cow::Owned(entry.value)),

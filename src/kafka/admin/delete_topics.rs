@@ -1,13 +1,10 @@
 //! DeleteTopics (key 20).
 //!
-//! Versions: 4 is flexible, 5 adds the error message (KIP-599), 6 names topics by id or by name
-//! (KIP-516). 2 and 3 change nothing on the wire.
+//! Versions: 5 adds the error message (KIP-599), 6 names topics by id or by name (KIP-516).
 
-use crate::engine::Engine;
 use crate::engine::catalog::changes;
-use crate::kafka::{Context, ErrorCode, message};
+use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
-use std::rc::Rc;
 use uuid::Uuid;
 
 message! {
@@ -57,38 +54,36 @@ impl<'a> Request<'a> {
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::new();
     for topic in request.topics() {
-        topics.push(delete(context.engine, topic).await);
+        topics.push(delete(context, topic).await);
     }
     Response {
-        throttle_time_ms: 0,
         topics,
+        ..Response::default()
     }
 }
 
-async fn delete<'a>(engine: &Rc<Engine>, request: TopicRequest<'a>) -> TopicResponse<'a> {
-    let (found, unknown) = match request.name {
-        Some(name) => (engine.topic(name), ErrorCode::UnknownTopicOrPartition),
-        None => (
-            engine.topic_by_id(request.topic_id),
-            ErrorCode::UnknownTopicId,
-        ),
+async fn delete<'a>(context: &Context<'_>, request: TopicRequest<'a>) -> TopicResponse<'a> {
+    let found = match request.name {
+        Some(name) => context.topic(name),
+        None => {
+            let found = context.engine.topic_by_id(request.topic_id);
+            found.ok_or(ErrorCode::UnknownTopicId)
+        }
     };
     let mut response = TopicResponse {
         name: request.name.map(Cow::Borrowed),
         topic_id: request.topic_id,
-        error_code: unknown,
-        error_message: None,
+        ..TopicResponse::default()
     };
-    if let Some(topic) = found {
-        response.name = Some(Cow::Owned(topic.name.clone()));
-        response.topic_id = topic.id;
-        match changes::delete_topic(engine, topic.id).await {
-            Ok(()) => response.error_code = ErrorCode::None,
-            Err(error) => {
-                response.error_code = (&error).into();
-                response.error_message = Some(Cow::Owned(error.to_string()));
-            }
+    let deleted = match found {
+        Ok(topic) => {
+            response.name = Some(Cow::Owned(topic.name.clone()));
+            response.topic_id = topic.id;
+            let deleted = changes::delete_topic(context.engine, topic.id).await;
+            deleted.map_err(ApiError::from)
         }
-    }
+        Err(unknown) => Err(unknown.into()),
+    };
+    (response.error_code, response.error_message) = ApiError::fields(deleted);
     response
 }

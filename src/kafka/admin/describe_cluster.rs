@@ -1,10 +1,8 @@
 //! DescribeCluster (key 60): the cluster's id, controller and brokers (KIP-700).
 //!
-//! Flexible from version 0. Versions: 1 adds the endpoint type (KIP-919), 2 fenced brokers
-//! (KIP-1073).
+//! Versions: 1 adds the endpoint type (KIP-919), 2 fenced brokers (KIP-1073).
 
-use crate::kafka::data::metadata;
-use crate::kafka::data::metadata::OPERATIONS_NOT_REQUESTED;
+use crate::kafka::data::metadata::{CLUSTER_OPERATIONS, OPERATIONS_NOT_REQUESTED, operations};
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 
@@ -44,32 +42,29 @@ message! {
 
 /// The cluster is this one broker.
 pub async fn handle(context: &Context<'_>, request: &Request) -> Response<'static> {
-    let advertised = context.engine.config.advertised();
     if request.endpoint_type != ENDPOINT_BROKERS {
         return Response {
             error_code: ErrorCode::MismatchedEndpointType,
-            error_message: Some(Cow::Borrowed(
-                "this endpoint serves brokers, not controllers",
-            )),
-            endpoint_type: ENDPOINT_BROKERS,
+            error_message: Some("this endpoint serves brokers, not controllers".into()),
             ..Response::default()
         };
     }
+    let engine = context.engine;
+    let advertised = engine.config.advertised();
     Response {
-        endpoint_type: ENDPOINT_BROKERS,
-        cluster_id: Cow::Owned(context.engine.cluster_id.to_string()),
-        controller_id: context.engine.config.node_id,
+        cluster_id: Cow::Owned(engine.cluster_id.to_string()),
+        controller_id: engine.config.node_id,
         brokers: vec![Broker {
-            broker_id: context.engine.config.node_id,
+            broker_id: engine.config.node_id,
             host: Cow::Owned(advertised.host.clone()),
             port: i32::from(advertised.port),
             rack: None,
             is_fenced: false,
         }],
-        cluster_authorized_operations: match request.include_cluster_authorized_operations {
-            true => metadata::CLUSTER_OPERATIONS,
-            false => metadata::OPERATIONS_NOT_REQUESTED,
-        },
+        cluster_authorized_operations: operations(
+            request.include_cluster_authorized_operations,
+            CLUSTER_OPERATIONS,
+        ),
         ..Response::default()
     }
 }

@@ -1,11 +1,10 @@
 //! DescribeConfigs (key 32): the configuration of topics, brokers and other resources.
 //!
-//! Versions: 3 adds types and documentation (KIP-569), 4 is flexible. 2 changes nothing on the
-//! wire.
+//! Version 3 adds types and documentation (KIP-569).
 
+use super::resources::{self, Resource};
 use crate::config::{Entry, TopicConfig};
-use crate::engine::Engine;
-use crate::kafka::{Context, ErrorCode, message};
+use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -19,7 +18,7 @@ message! {
     }
 
     ResourceRequest<'a> {
-        /// 2 a topic, 4 a broker, 8 a broker's loggers, 16 client metrics, 32 a group.
+        /// As in [`resources`](super::resources).
         resource_type: i8,
         resource_name: &'a str,
         /// Null: every key.
@@ -66,70 +65,48 @@ message! {
     }
 }
 
-pub(super) const RESOURCE_TOPIC: i8 = 2;
-pub(super) const RESOURCE_BROKER: i8 = 4;
-
-/// Tells every config of topics and of the broker, from the one table of knobs.
+/// Describes every config of topics and of the broker, from the one table of knobs.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    // One that is named again is not described again: an answer is a hundred times its question.
+    // A resource that is named again is not described again: an answer is a hundred times its question.
     let mut seen = HashSet::new();
-    let describe = |resource: &ResourceRequest<'a>| {
-        let described = entries_of(context.engine, resource);
-        let (error_code, message) = described.as_ref().err().cloned().unzip();
-        ResourceResponse {
-            error_code: error_code.unwrap_or_default(),
-            error_message: message.map(Cow::Owned),
-            resource_type: resource.resource_type,
-            resource_name: Cow::Borrowed(resource.resource_name),
-            configs: described
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|entry| is_asked_for(entry, resource))
-                .map(|entry| respond(entry, request))
-                .collect(),
-        }
-    };
+    let resources = request.resources.iter();
+    let results = resources
+        .filter(|resource| seen.insert((resource.resource_type, resource.resource_name)))
+        .map(|resource| {
+            let mut response = ResourceResponse {
+                resource_type: resource.resource_type,
+                resource_name: Cow::Borrowed(resource.resource_name),
+                ..ResourceResponse::default()
+            };
+            match entries_of(context, resource) {
+                Ok(entries) => {
+                    let asked = entries.into_iter();
+                    let asked = asked.filter(|entry| is_asked_for(entry, resource));
+                    response.configs = asked.map(|entry| respond(entry, request)).collect();
+                }
+                Err(error) => {
+                    (response.error_code, response.error_message) = (error.code, error.message);
+                }
+            }
+            response
+        });
     Response {
-        throttle_time_ms: 0,
-        results: request
-            .resources
-            .iter()
-            .filter(|resource| seen.insert((resource.resource_type, resource.resource_name)))
-            .map(describe)
-            .collect(),
+        results: results.collect(),
+        ..Response::default()
     }
 }
 
 fn entries_of(
-    engine: &Engine,
+    context: &Context<'_>,
     resource: &ResourceRequest<'_>,
-) -> Result<Vec<Entry>, (ErrorCode, String)> {
-    let name = resource.resource_name;
-    match resource.resource_type {
-        RESOURCE_TOPIC => match engine.topic(name) {
-            Some(topic) => Ok(TopicConfig::describe(
-                &engine.config.topic_defaults,
-                &topic.configs,
-            )),
-            None => Err((
-                ErrorCode::UnknownTopicOrPartition,
-                format!("there is no topic {name:?}"),
-            )),
-        },
-        // The empty name asks for what was set for all brokers while they ran: nothing.
-        RESOURCE_BROKER if name.is_empty() => Ok(Vec::new()),
-        RESOURCE_BROKER if name == engine.config.node_id.to_string() => {
-            Ok(engine.config.describe())
-        }
-        RESOURCE_BROKER => Err((
-            ErrorCode::InvalidRequest,
-            format!("this is broker {}, not {name}", engine.config.node_id),
-        )),
-        other => Err((
-            ErrorCode::InvalidRequest,
-            format!("resources of type {other} have no configs here"),
-        )),
-    }
+) -> Result<Vec<Entry>, ApiError> {
+    let config = &context.engine.config;
+    let found = resources::find(context, resource.resource_type, resource.resource_name)?;
+    Ok(match found {
+        Resource::Topic(topic) => TopicConfig::describe(&config.topic_defaults, &topic.configs),
+        Resource::Broker => config.describe(),
+        Resource::AllBrokers => Vec::new(),
+    })
 }
 
 fn is_asked_for(entry: &Entry, resource: &ResourceRequest<'_>) -> bool {

@@ -1,9 +1,10 @@
 //! DescribeLogDirs (key 35): the data directories and what lies in them (KIP-113).
 //!
-//! Versions: 2 is flexible, 3 adds an error for the whole, 4 the size of the volume (KIP-827).
+//! Version 4 adds the size of the volume (KIP-827).
 
 use crate::engine::reports;
 use crate::engine::{Engine, PartitionKey};
+use crate::kafka::topics::{TopicRequest, TopicResponse};
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,12 +14,7 @@ message! {
 
     Request<'a> {
         /// Null: all.
-        topics: Option<Vec<TopicRequest<'a>>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<i32>,
+        topics: Option<Vec<TopicRequest<'a, i32>>>,
     }
 
     Response<'a> {
@@ -31,16 +27,11 @@ message! {
         error_code: ErrorCode,
         /// An absolute path.
         log_dir: Cow<'a, str>,
-        topics: Vec<TopicResponse<'a>>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
         /// Size of the volume; -1 if unknown.
         total_bytes: i64 [4..] = -1,
         /// What the broker could still write to the volume; -1 if unknown.
         usable_bytes: i64 [4..] = -1,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
     }
 
     #[derive(Copy)]
@@ -54,42 +45,36 @@ message! {
     }
 }
 
-/// The partitions to tell of, by topic.
+/// The partitions to describe, by topic.
 type Asked = BTreeMap<String, BTreeSet<u32>>;
 
 /// There is one directory, and every partition is in it. One that is asked for and not there is left
 /// out, as Kafka does.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
-    let sizes = match reports::partition_sizes(context.engine).await {
+    let engine = context.engine;
+    let sizes = match reports::partition_sizes(engine).await {
         Ok(sizes) => sizes,
         Err(error) => {
             return Response {
-                error_code: (&error).into(),
+                error_code: error.into(),
                 ..Response::default()
             };
         }
     };
-    let topics = describe(context.engine, &asked(context.engine, request), &sizes);
-    let log_dir = match reports::data_dir(context.engine).await {
+    let log_dir = match reports::data_dir(engine).await {
         Ok(dir) => LogDir {
             log_dir: Cow::Owned(dir.path.to_string_lossy().into_owned()),
-            topics,
+            topics: describe(engine, &asked(engine, request), &sizes),
             total_bytes: bytes(dir.volume.total_bytes),
             usable_bytes: bytes(dir.volume.free_bytes),
             ..LogDir::default()
         },
         Err(error) => {
             tracing::warn!(%error, "the size of the data directory's volume is not known");
+            let path = &engine.config.data_dir;
             LogDir {
                 error_code: ErrorCode::KafkaStorageError,
-                log_dir: Cow::Owned(
-                    context
-                        .engine
-                        .config
-                        .data_dir
-                        .to_string_lossy()
-                        .into_owned(),
-                ),
+                log_dir: Cow::Owned(path.to_string_lossy().into_owned()),
                 ..LogDir::default()
             }
         }
@@ -110,14 +95,11 @@ fn asked(engine: &Engine, request: &Request<'_>) -> Asked {
     };
     let mut asked = Asked::new();
     for topic in topics {
-        let indexes = topic.partitions.iter();
-        let known = indexes.filter_map(|index| engine.key_of(topic.name, *index));
-        let known: Vec<u32> = known.map(|key| key.index).collect();
-        if !known.is_empty() {
-            asked
-                .entry(topic.name.to_owned())
-                .or_default()
-                .extend(known);
+        for index in &topic.partitions {
+            if let Some(key) = engine.key_of(topic.name, *index) {
+                let indexes = asked.entry(topic.name.to_owned()).or_default();
+                indexes.insert(key.index);
+            }
         }
     }
     asked
@@ -127,7 +109,7 @@ fn describe(
     engine: &Engine,
     asked: &Asked,
     sizes: &HashMap<PartitionKey, u64>,
-) -> Vec<TopicResponse<'static>> {
+) -> Vec<TopicResponse<'static, PartitionResponse>> {
     let describe = |(name, indexes): (&String, &BTreeSet<u32>)| {
         let topic_id = engine.topic(name)?.id;
         let partition = |index: &u32| {
@@ -136,8 +118,7 @@ fn describe(
             Some(PartitionResponse {
                 index: index as i32,
                 size_bytes: bytes(*size),
-                offset_lag: 0,
-                is_future_key: false,
+                ..PartitionResponse::default()
             })
         };
         Some(TopicResponse {

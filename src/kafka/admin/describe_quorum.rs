@@ -6,6 +6,7 @@
 use crate::engine::Engine;
 use crate::engine::fetch::LEADER_EPOCH;
 use crate::io::clock;
+use crate::kafka::topics::{TopicRequest, TopicResponse};
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -14,12 +15,7 @@ message! {
     DescribeQuorum 0..=2, flexible 0..;
 
     Request<'a> {
-        topics: Vec<TopicRequest<'a>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<PartitionRequest>,
+        topics: Vec<TopicRequest<'a, PartitionRequest>>,
     }
 
     #[derive(Copy)]
@@ -30,13 +26,8 @@ message! {
     Response<'a> {
         error_code: ErrorCode,
         error_message: Option<Cow<'a, str>> [2..],
-        topics: Vec<TopicResponse<'a>>,
+        topics: Vec<TopicResponse<'a, PartitionResponse<'a>>>,
         nodes: Vec<Node<'a>> [2..],
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse<'a>>,
     }
 
     PartitionResponse<'a> {
@@ -80,38 +71,31 @@ message! {
 const METADATA_TOPIC: &str = "__cluster_metadata";
 const OFFSET_UNKNOWN: i64 = -1;
 
-/// This broker is the one voter, and leads. The quorum has one partition, which is what may be asked
-/// for.
+/// This broker is the one voter, and leads. The quorum has one partition, which is all that may be
+/// asked for.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let one = match &request.topics[..] {
-        [topic] => match &topic.partitions[..] {
-            [partition] => Some((topic.name, partition.index)),
-            _ => None,
-        },
-        _ => None,
+    let [topic] = &request.topics[..] else {
+        return refused();
     };
-    let Some((name, index)) = one else {
-        return Response {
-            error_code: ErrorCode::InvalidRequest,
-            error_message: Some(Cow::Borrowed("the quorum has one partition: ask for one")),
-            ..Response::default()
-        };
+    let [partition] = &topic.partitions[..] else {
+        return refused();
     };
-    let is_quorum = (name, index) == (METADATA_TOPIC, 0);
-    let partition = match is_quorum {
-        true => describe(context.engine.config.node_id),
-        false => PartitionResponse {
-            index,
+    let is_quorum = (topic.name, partition.index) == (METADATA_TOPIC, 0);
+    let partition = if is_quorum {
+        describe(context.engine.config.node_id)
+    } else {
+        PartitionResponse {
+            index: partition.index,
             error_code: ErrorCode::UnknownTopicOrPartition,
             leader_id: -1,
             leader_epoch: -1,
             high_watermark: OFFSET_UNKNOWN,
             ..PartitionResponse::default()
-        },
+        }
     };
     Response {
         topics: vec![TopicResponse {
-            name: Cow::Borrowed(name),
+            name: Cow::Borrowed(topic.name),
             partitions: vec![partition],
         }],
         nodes: Vec::from_iter(is_quorum.then(|| node(context.engine))),
@@ -119,9 +103,16 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     }
 }
 
+fn refused() -> Response<'static> {
+    Response {
+        error_code: ErrorCode::InvalidRequest,
+        error_message: Some("the quorum has one partition: ask for one".into()),
+        ..Response::default()
+    }
+}
+
 fn describe(node_id: i32) -> PartitionResponse<'static> {
     PartitionResponse {
-        index: 0,
         leader_id: node_id,
         leader_epoch: LEADER_EPOCH,
         high_watermark: OFFSET_UNKNOWN,

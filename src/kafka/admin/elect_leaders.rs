@@ -1,9 +1,8 @@
-//! ElectLeaders (key 43): have partitions led by their preferred replica, or by any that lives.
-//!
-//! Versions: 1 adds the election type and an error for the whole (KIP-460), 2 is flexible.
+//! ElectLeaders (key 43): have partitions led by their preferred replica, or by any that lives
+//! (KIP-460).
 
+use crate::kafka::topics::{PartitionError, TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::borrow::Cow;
 
 message! {
     ElectLeaders 0..=2, flexible 2..;
@@ -12,38 +11,22 @@ message! {
         /// 0 the preferred replica, 1 any live one, even if records are lost.
         election_type: i8 [1..],
         /// Null: all.
-        topics: Option<Vec<TopicRequest<'a>>>,
+        topics: Option<Vec<TopicRequest<'a, i32>>>,
         timeout_ms: i32,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<i32>,
     }
 
     Response<'a> {
         throttle_time_ms: i32,
         error_code: ErrorCode [1..],
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse<'a>>,
-    }
-
-    PartitionResponse<'a> {
-        index: i32,
-        error_code: ErrorCode,
-        error_message: Option<Cow<'a, str>>,
+        topics: Vec<TopicResponse<'a, PartitionError<'a>>>,
     }
 }
 
 const ELECTION_PREFERRED: i8 = 0;
 const ELECTION_UNCLEAN: i8 = 1;
 
-/// Every partition has the one leader it can have. Where all were asked for, only those are told that
-/// took part in an election: none.
+/// Every partition has the one leader it can have. Where all were asked for, the reply lists only those
+/// that took part in an election: none.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     if !matches!(request.election_type, ELECTION_PREFERRED | ELECTION_UNCLEAN) {
         return Response {
@@ -51,24 +34,14 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             ..Response::default()
         };
     }
-    let partition = |topic: &str, index: i32| PartitionResponse {
-        index,
-        error_code: match context.engine.key_of(topic, index) {
-            Some(_) => ErrorCode::ElectionNotNeeded,
-            None => ErrorCode::UnknownTopicOrPartition,
-        },
-        error_message: None,
-    };
-    let topic = |topic: &TopicRequest<'a>| TopicResponse {
-        name: Cow::Borrowed(topic.name),
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|index| partition(topic.name, *index))
-            .collect(),
-    };
+    let topics = request.topics.as_deref().unwrap_or_default();
+    let topics = for_each(topics, |topic, index| {
+        let known = context.key_of(topic, *index);
+        let error = known.err().unwrap_or(ErrorCode::ElectionNotNeeded);
+        PartitionError::of(*index, Err(error.into()))
+    });
     Response {
-        topics: request.topics.iter().flatten().map(topic).collect(),
+        topics,
         ..Response::default()
     }
 }

@@ -3,7 +3,7 @@
 //! Versions: 0 was ListClientMetricsResources (KIP-1000) and asks for client metrics only, 1 for
 //! resources of any type (KIP-1142).
 
-use super::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
+use super::resources;
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ message! {
     ListConfigResources 0..=1, flexible 0..;
 
     Request {
-        /// As in [`describe_configs`](super::describe_configs). Empty: all types. Version 0 means
+        /// As in [`resources`](super::resources). Empty: all types. Version 0 means
         /// client metrics (16).
         resource_types: Vec<i8> [1..],
     }
@@ -24,62 +24,50 @@ message! {
 
     ConfigResource<'a> {
         resource_name: Cow<'a, str>,
-        /// As in [`describe_configs`](super::describe_configs).
-        resource_type: i8 [1..] = RESOURCE_CLIENT_METRICS,
+        /// As in [`resources`](super::resources).
+        resource_type: i8 [1..] = resources::CLIENT_METRICS,
     }
 }
 
 const FIRST_VERSION_WITH_RESOURCE_TYPE: i16 = 1;
 
-const RESOURCE_BROKER_LOGGER: i8 = 8;
-const RESOURCE_CLIENT_METRICS: i8 = 16;
-const RESOURCE_GROUP: i8 = 32;
-
-/// Topics and the broker have configs; there are no loggers, client metrics and groups that have.
+/// Topics and the broker have configs; loggers, client metrics and groups have none.
 pub async fn handle(context: &Context<'_>, request: &Request) -> Response<'static> {
-    let asks_for = |kind: i8| {
-        let kinds = &request.resource_types;
-        context.version >= FIRST_VERSION_WITH_RESOURCE_TYPE
-            && (kinds.is_empty() || kinds.contains(&kind))
-    };
-    let known = |kind: &i8| {
-        let without_any = [
-            RESOURCE_BROKER_LOGGER,
-            RESOURCE_CLIENT_METRICS,
-            RESOURCE_GROUP,
-        ];
-        matches!(*kind, RESOURCE_TOPIC | RESOURCE_BROKER) || without_any.contains(kind)
-    };
-    if !request.resource_types.iter().all(known) {
+    let kinds = &request.resource_types;
+    let known = [
+        resources::TOPIC,
+        resources::BROKER,
+        resources::BROKER_LOGGER,
+        resources::CLIENT_METRICS,
+        resources::GROUP,
+    ];
+    if !kinds.iter().all(|kind| known.contains(kind)) {
         return Response {
             error_code: ErrorCode::UnsupportedVersion,
             ..Response::default()
         };
     }
+    let resource = |resource_type: i8, name: String| ConfigResource {
+        resource_name: Cow::Owned(name),
+        resource_type,
+    };
+    let asks_for = |kind: i8| {
+        context.version >= FIRST_VERSION_WITH_RESOURCE_TYPE
+            && (kinds.is_empty() || kinds.contains(&kind))
+    };
     let mut config_resources = Vec::new();
-    if asks_for(RESOURCE_TOPIC) {
-        let topic = |name: &str| resource(RESOURCE_TOPIC, name.to_owned());
-        let topics = context.engine.with_catalog(|catalog| {
-            let topics = catalog.topics().map(|one| topic(&one.name));
-            topics.collect::<Vec<_>>()
+    if asks_for(resources::TOPIC) {
+        context.engine.with_catalog(|catalog| {
+            let names = catalog.topics().map(|topic| topic.name.clone());
+            config_resources.extend(names.map(|name| resource(resources::TOPIC, name)));
         });
-        config_resources.extend(topics);
     }
-    if asks_for(RESOURCE_BROKER) {
-        config_resources.push(resource(
-            RESOURCE_BROKER,
-            context.engine.config.node_id.to_string(),
-        ));
+    if asks_for(resources::BROKER) {
+        let name = context.engine.config.node_id.to_string();
+        config_resources.push(resource(resources::BROKER, name));
     }
     Response {
         config_resources,
         ..Response::default()
-    }
-}
-
-fn resource(resource_type: i8, name: String) -> ConfigResource<'static> {
-    ConfigResource {
-        resource_name: Cow::Owned(name),
-        resource_type,
     }
 }

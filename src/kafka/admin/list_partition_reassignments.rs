@@ -1,7 +1,6 @@
 //! ListPartitionReassignments (key 46): the reassignments under way (KIP-455).
-//!
-//! Version 0 only.
 
+use crate::kafka::topics::{TopicRequest, TopicResponse};
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 
@@ -11,24 +10,14 @@ message! {
     Request<'a> {
         timeout_ms: i32,
         /// Null: all.
-        topics: Option<Vec<TopicRequest<'a>>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partition_indexes: Vec<i32>,
+        topics: Option<Vec<TopicRequest<'a, i32>>>,
     }
 
     Response<'a> {
         throttle_time_ms: i32,
         error_code: ErrorCode,
         error_message: Option<Cow<'a, str>>,
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
     }
 
     PartitionResponse {

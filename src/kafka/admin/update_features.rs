@@ -50,36 +50,34 @@ const UNSUPPORTED: &str = "this broker has no features with levels; any is at le
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut seen = HashSet::new();
     let updates = request.feature_updates.iter();
-    let results: Vec<_> = updates
-        .filter(|update| seen.insert(update.feature))
-        .map(update)
-        .collect();
-    let refused = results.iter().find(|result| result.error_code.is_error());
-    match refused {
-        // All or nothing, so there is one answer.
-        Some(refused) if context.version > LAST_VERSION_WITH_RESULTS => Response {
-            error_code: refused.error_code,
-            error_message: Some(Cow::Owned(format!(
-                "feature {:?}: {UNSUPPORTED}",
-                refused.feature
-            ))),
-            ..Response::default()
-        },
-        _ => Response {
+    let updates = updates.filter(|update| seen.insert(update.feature));
+    let results: Vec<_> = updates.map(update).collect();
+    if context.version <= LAST_VERSION_WITH_RESULTS {
+        return Response {
             results,
             ..Response::default()
+        };
+    }
+    // All or nothing, so there is one answer.
+    let mut refused = results.iter().filter(|result| result.error_code.is_error());
+    match refused.next() {
+        Some(refused) => Response {
+            error_code: refused.error_code,
+            error_message: Some(format!("feature {:?}: {UNSUPPORTED}", refused.feature).into()),
+            ..Response::default()
         },
+        None => Response::default(),
     }
 }
 
 fn update<'a>(update: &FeatureRequest<'a>) -> FeatureResponse<'a> {
-    let is_refused = update.max_version_level != 0;
-    FeatureResponse {
+    let mut response = FeatureResponse {
         feature: Cow::Borrowed(update.feature),
-        error_code: match is_refused {
-            true => ErrorCode::InvalidUpdateVersion,
-            false => ErrorCode::None,
-        },
-        error_message: is_refused.then_some(Cow::Borrowed(UNSUPPORTED)),
+        ..FeatureResponse::default()
+    };
+    if update.max_version_level != 0 {
+        response.error_code = ErrorCode::InvalidUpdateVersion;
+        response.error_message = Some(Cow::Borrowed(UNSUPPORTED));
     }
+    response
 }

@@ -1,24 +1,15 @@
 //! DeleteRecords (key 21): move the start of partitions forward (KIP-107).
-//!
-//! Versions: 2 is flexible. Nothing else changes.
 
-use crate::engine::Engine;
 use crate::engine::offsets;
+use crate::kafka::topics::{TopicRequest, TopicResponse, await_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::borrow::Cow;
-use std::rc::Rc;
 
 message! {
     DeleteRecords 0..=2, flexible 2..;
 
     Request<'a> {
-        topics: Vec<TopicRequest<'a>>,
+        topics: Vec<TopicRequest<'a, PartitionRequest>>,
         timeout_ms: i32,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<PartitionRequest>,
     }
 
     #[derive(Copy)]
@@ -30,12 +21,7 @@ message! {
 
     Response<'a> {
         throttle_time_ms: i32,
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
     }
 
     #[derive(Copy)]
@@ -49,36 +35,27 @@ message! {
 
 /// Moves log start offsets up; the answer comes when that survives a crash.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in &topic.partitions {
-            let deleted = delete(context.engine, topic.name, partition).await;
-            partitions.push(PartitionResponse {
-                index: partition.index,
-                low_watermark: *deleted.as_ref().unwrap_or(&-1),
-                error_code: deleted.err().unwrap_or_default(),
-            });
+    let topics = await_each(&request.topics, async |topic, partition| {
+        let deleted = delete(context, topic, partition).await;
+        PartitionResponse {
+            index: partition.index,
+            low_watermark: deleted.unwrap_or(-1),
+            error_code: deleted.err().unwrap_or_default(),
         }
-        topics.push(TopicResponse {
-            name: Cow::Borrowed(topic.name),
-            partitions,
-        });
-    }
+    });
     Response {
-        throttle_time_ms: 0,
-        topics,
+        topics: topics.await,
+        ..Response::default()
     }
 }
 
 async fn delete(
-    engine: &Rc<Engine>,
+    context: &Context<'_>,
     topic: &str,
     request: &PartitionRequest,
 ) -> Result<i64, ErrorCode> {
-    let unknown = ErrorCode::UnknownTopicOrPartition;
-    let topic = engine.topic(topic).ok_or(unknown)?;
-    let key = topic.key_of(request.index).ok_or(unknown)?;
+    let key = context.key_of(topic, request.index)?;
+    let topic = context.topic(topic)?;
     if topic.is_internal() {
         return Err(ErrorCode::InvalidTopicException);
     }
@@ -86,6 +63,5 @@ async fn delete(
     if !topic.config.cleanup_policy.deletes() {
         return Err(ErrorCode::PolicyViolation);
     }
-    let deleted = offsets::delete_records(engine, key, request.offset).await;
-    deleted.map_err(|error| ErrorCode::from(&error))
+    Ok(offsets::delete_records(context.engine, key, request.offset).await?)
 }

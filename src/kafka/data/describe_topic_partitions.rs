@@ -1,6 +1,4 @@
 //! DescribeTopicPartitions (key 75): topics and their partitions, a page at a time (KIP-966).
-//!
-//! Version 0 only.
 
 use super::metadata::{OPERATIONS_NOT_REQUESTED, TOPIC_OPERATIONS};
 use crate::engine::Engine;
@@ -9,6 +7,7 @@ use crate::engine::fetch::LEADER_EPOCH;
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use uuid::Uuid;
 
 message! {
@@ -74,23 +73,22 @@ message! {
 /// The most partitions in one reply, whatever the client allows (`max.request.partition.size.limit`).
 const PARTITIONS_PER_REPLY_MAX: usize = 2000;
 
-/// Tells of topics in the order of their names, from the cursor on, as many partitions as allowed.
+/// Describes topics in the order of their names, from the cursor on, as many partitions as allowed.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
-    let from = request.cursor.unwrap_or(CursorRequest {
-        topic_name: "",
-        partition_index: 0,
-    });
+    let from = request.cursor.unwrap_or_default();
     if !is_valid(request, from) {
         return refuse(request, from);
     }
-    let (names, all) = names_from(context.engine, request, from.topic_name);
+    let all = request.topics.is_empty();
+    let names = names_from(context.engine, request, from.topic_name);
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
-    let mut left = limit.clamp(1, PARTITIONS_PER_REPLY_MAX);
+    let mut left = limit.clamp(1, PARTITIONS_PER_REPLY_MAX) as u32;
     let mut response = Response::default();
     for name in names {
-        let first = match name == from.topic_name {
-            true => from.partition_index as u32,
-            false => 0,
+        let first = if name == from.topic_name {
+            from.partition_index as u32
+        } else {
+            0
         };
         if left == 0 {
             response.next_cursor = cursor(name, first);
@@ -99,16 +97,15 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
         let Some(topic) = context.engine.topic(&name) else {
             // Where all were asked for, it was deleted meanwhile.
             if !all {
-                response.topics.push(unknown(name));
+                response.topics.push(refused(unknown(&name), &name));
                 left -= 1;
             }
             continue;
         };
-        let end = topic.partitions.min(first.saturating_add(left as u32));
-        left -= end.saturating_sub(first) as usize;
-        response
-            .topics
-            .push(describe(context.engine, &topic, first..end));
+        let end = topic.partitions.min(first.saturating_add(left));
+        left -= end.saturating_sub(first);
+        let described = describe(context.engine, &topic, first..end);
+        response.topics.push(described);
         if end < topic.partitions {
             response.next_cursor = cursor(name, end);
             break;
@@ -133,31 +130,28 @@ fn refuse(request: &Request<'_>, from: CursorRequest<'_>) -> Response<'static> {
     if names.is_empty() {
         names.insert(from.topic_name);
     }
-    let topic = |name: &str| TopicResponse {
-        error_code: ErrorCode::InvalidRequest,
-        name: Some(Cow::Owned(name.to_owned())),
-        ..TopicResponse::default()
-    };
+    let names = names.into_iter();
     Response {
-        topics: names.into_iter().map(topic).collect(),
+        topics: names
+            .map(|name| refused(ErrorCode::InvalidRequest, name))
+            .collect(),
         ..Response::default()
     }
 }
 
-/// The topics that come at `from` or after it, and whether all were asked for.
-fn names_from(engine: &Engine, request: &Request<'_>, from: &str) -> (BTreeSet<String>, bool) {
+/// The topics that come at `from` or after it.
+fn names_from(engine: &Engine, request: &Request<'_>, from: &str) -> BTreeSet<String> {
     if request.topics.is_empty() {
-        let names = engine.with_catalog(|catalog| {
+        return engine.with_catalog(|catalog| {
             let names = catalog.topics().map(|topic| &topic.name);
             // One more than a reply can hold, for its cursor.
             let names = names.filter(|name| name.as_str() >= from);
             names.take(PARTITIONS_PER_REPLY_MAX + 1).cloned().collect()
         });
-        return (names, true);
     }
     let asked = request.topics.iter().map(|topic| topic.name);
     let names = asked.filter(|name| *name >= from);
-    (names.map(str::to_owned).collect(), false)
+    names.map(str::to_owned).collect()
 }
 
 fn cursor(topic_name: String, partition: u32) -> Option<CursorResponse<'static>> {
@@ -167,13 +161,18 @@ fn cursor(topic_name: String, partition: u32) -> Option<CursorResponse<'static>>
     })
 }
 
-fn unknown(name: String) -> TopicResponse<'static> {
+fn unknown(name: &str) -> ErrorCode {
+    if catalog::check_topic_name(name).is_ok() {
+        ErrorCode::UnknownTopicOrPartition
+    } else {
+        ErrorCode::InvalidTopicException
+    }
+}
+
+fn refused(error_code: ErrorCode, name: &str) -> TopicResponse<'static> {
     TopicResponse {
-        error_code: match catalog::check_topic_name(&name) {
-            Ok(()) => ErrorCode::UnknownTopicOrPartition,
-            Err(_) => ErrorCode::InvalidTopicException,
-        },
-        name: Some(Cow::Owned(name)),
+        error_code,
+        name: Some(Cow::Owned(name.to_owned())),
         ..TopicResponse::default()
     }
 }
@@ -181,11 +180,10 @@ fn unknown(name: String) -> TopicResponse<'static> {
 fn describe(
     engine: &Engine,
     topic: &catalog::Topic,
-    partitions: std::ops::Range<u32>,
+    indexes: Range<u32>,
 ) -> TopicResponse<'static> {
     let node = engine.config.node_id;
     let partition = |index| PartitionResponse {
-        error_code: ErrorCode::None,
         index: index as i32,
         leader_id: node,
         leader_epoch: LEADER_EPOCH,
@@ -194,14 +192,14 @@ fn describe(
         // Empty rather than null, which the Java client cannot read.
         eligible_leader_replicas: Some(Vec::new()),
         last_known_eligible_leader_replicas: Some(Vec::new()),
-        offline_replicas: Vec::new(),
+        ..PartitionResponse::default()
     };
     TopicResponse {
         error_code: ErrorCode::None,
         name: Some(Cow::Owned(topic.name.clone())),
         topic_id: topic.id,
         is_internal: topic.is_internal(),
-        partitions: partitions.map(partition).collect(),
+        partitions: indexes.map(partition).collect(),
         topic_authorized_operations: TOPIC_OPERATIONS,
     }
 }

@@ -1,17 +1,13 @@
 //! ListOffsets (key 2): which offset a point in time, or a special timestamp, stands for.
 //!
-//! Versions: 2 adds the isolation level and the throttle time (KIP-98), 4 the leader epoch
-//! (KIP-320), 6 is flexible, 10 adds the timeout (KIP-1075). 7, 8 and 9 only allow more special
-//! timestamps: -3 the highest timestamp (KIP-734), -4 and -5 for tiered storage (KIP-405,
-//! KIP-1005).
+//! Versions 7, 8 and 9 only allow more special timestamps: -3 the highest timestamp (KIP-734), -4 and
+//! -5 for tiered storage (KIP-405, KIP-1005).
 
-use crate::engine::Engine;
-use crate::engine::fetch::check_leader_epoch;
-use crate::engine::offsets::{self, OffsetSpec};
+use crate::engine::fetch::{LEADER_EPOCH, check_leader_epoch};
+use crate::engine::offsets::{self, FoundOffset, OffsetSpec};
+use crate::kafka::topics::{TopicRequest, TopicResponse, await_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::borrow::Cow;
 use std::collections::HashSet;
-use std::rc::Rc;
 
 message! {
     ListOffsets 1..=10, flexible 6..;
@@ -21,14 +17,9 @@ message! {
         replica_id: i32 = -1,
         /// 0 read uncommitted, 1 read committed.
         isolation_level: i8 [2..],
-        topics: Vec<TopicRequest<'a>>,
+        topics: Vec<TopicRequest<'a, PartitionRequest>>,
         /// How long a look into remote storage may take.
         timeout_ms: i32 [10..],
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<PartitionRequest>,
     }
 
     #[derive(Copy)]
@@ -42,12 +33,7 @@ message! {
 
     Response<'a> {
         throttle_time_ms: i32 [2..],
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
     }
 
     #[derive(Copy)]
@@ -77,58 +63,39 @@ const FIRST_VERSION_WITH_LATEST_TIERED: i16 = 9;
 /// Finds offsets by time, or the ends of the log.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut asked = HashSet::new();
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in &topic.partitions {
-            let again = !asked.insert((topic.name, partition.index));
-            let found = match again {
-                true => Err(ErrorCode::InvalidRequest),
-                false => find(context.engine, topic.name, partition, context.version).await,
-            };
-            partitions.push(found.unwrap_or_else(|error_code| PartitionResponse {
-                index: partition.index,
-                error_code,
-                timestamp: -1,
-                offset: -1,
-                leader_epoch: -1,
-            }));
+    let topics = await_each(&request.topics, async |topic, partition| {
+        let found = if asked.insert((topic, partition.index)) {
+            find(context, topic, partition).await
+        } else {
+            Err(ErrorCode::InvalidRequest)
+        };
+        let error_code = found.err().unwrap_or_default();
+        let found = found.unwrap_or(FoundOffset::NONE);
+        PartitionResponse {
+            index: partition.index,
+            error_code,
+            timestamp: found.timestamp,
+            offset: found.offset,
+            leader_epoch: if found.offset < 0 { -1 } else { LEADER_EPOCH },
         }
-        topics.push(TopicResponse {
-            name: Cow::Borrowed(topic.name),
-            partitions,
-        });
-    }
+    });
     Response {
-        throttle_time_ms: 0,
-        topics,
+        topics: topics.await,
+        ..Response::default()
     }
 }
 
 async fn find(
-    engine: &Rc<Engine>,
+    context: &Context<'_>,
     topic: &str,
     request: &PartitionRequest,
-    version: i16,
-) -> Result<PartitionResponse, ErrorCode> {
-    let unknown = ErrorCode::UnknownTopicOrPartition;
-    let key = engine.key_of(topic, request.index).ok_or(unknown)?;
-    check_leader_epoch(request.current_leader_epoch).map_err(|error| ErrorCode::from(&error))?;
-    let mut response = PartitionResponse {
-        index: request.index,
-        error_code: ErrorCode::None,
-        timestamp: -1,
-        offset: -1,
-        leader_epoch: -1,
-    };
-    if let Some(spec) = spec_of(request.timestamp, version)? {
-        let found = offsets::find(engine, key, spec).await;
-        let found = found.map_err(|error| ErrorCode::from(&error))?;
-        response.timestamp = found.timestamp;
-        response.offset = found.offset;
-        response.leader_epoch = if found.offset < 0 { -1 } else { 0 };
+) -> Result<FoundOffset, ErrorCode> {
+    let key = context.key_of(topic, request.index)?;
+    check_leader_epoch(request.current_leader_epoch)?;
+    match spec_of(request.timestamp, context.version)? {
+        Some(spec) => Ok(offsets::find(context.engine, key, spec).await?),
+        None => Ok(FoundOffset::NONE),
     }
-    Ok(response)
 }
 
 /// `None` where there can be no such offset: nothing is tiered here.

@@ -1,14 +1,10 @@
 //! OffsetForLeaderEpoch (key 23): where a leader epoch ends, for clients that check whether records
 //! they have read were taken back (KIP-320).
-//!
-//! Versions: 3 adds the replica id, 4 is flexible.
 
-use crate::engine::Engine;
 use crate::engine::fetch::{LEADER_EPOCH, check_leader_epoch};
 use crate::engine::offsets::{self, OffsetSpec};
+use crate::kafka::topics::{TopicRequest, TopicResponse, await_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::borrow::Cow;
-use std::rc::Rc;
 
 message! {
     OffsetForLeaderEpoch 2..=4, flexible 4..;
@@ -16,12 +12,7 @@ message! {
     Request<'a> {
         /// -1 for a consumer, -2 if unknown.
         replica_id: i32 [3..] = -2,
-        topics: Vec<TopicRequest<'a>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<PartitionRequest>,
+        topics: Vec<TopicRequest<'a, PartitionRequest>>,
     }
 
     #[derive(Copy)]
@@ -35,12 +26,7 @@ message! {
 
     Response<'a> {
         throttle_time_ms: i32,
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
     }
 
     #[derive(Copy)]
@@ -56,44 +42,35 @@ message! {
 
 /// There is one epoch, and it has not ended: its end is the high watermark.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in &topic.partitions {
-            let found = find(context.engine, topic.name, partition).await;
-            partitions.push(found.unwrap_or_else(|error_code| PartitionResponse {
-                error_code,
-                index: partition.index,
-                ..PartitionResponse::default()
-            }));
-        }
-        topics.push(TopicResponse {
-            name: Cow::Borrowed(topic.name),
-            partitions,
-        });
-    }
+    let topics = await_each(&request.topics, async |topic, partition| {
+        let found = find(context, topic, partition).await;
+        found.unwrap_or_else(|error_code| PartitionResponse {
+            error_code,
+            index: partition.index,
+            ..PartitionResponse::default()
+        })
+    });
     Response {
-        throttle_time_ms: 0,
-        topics,
+        topics: topics.await,
+        ..Response::default()
     }
 }
 
 async fn find(
-    engine: &Rc<Engine>,
+    context: &Context<'_>,
     topic: &str,
     request: &PartitionRequest,
 ) -> Result<PartitionResponse, ErrorCode> {
-    let key = engine.key_of(topic, request.index);
-    let key = key.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    check_leader_epoch(request.current_leader_epoch).map_err(|error| ErrorCode::from(&error))?;
+    let key = context.key_of(topic, request.index)?;
+    check_leader_epoch(request.current_leader_epoch)?;
     let mut response = PartitionResponse {
         index: request.index,
         ..PartitionResponse::default()
     };
-    // Of an epoch that never was, Kafka too says -1 and no error.
+    // For an epoch that never existed, Kafka also answers -1 and no error.
     if request.leader_epoch == LEADER_EPOCH {
-        let end = offsets::find(engine, key, OffsetSpec::Latest).await;
-        response.end_offset = end.map_err(|error| ErrorCode::from(&error))?.offset;
+        let end = offsets::find(context.engine, key, OffsetSpec::Latest).await?;
+        response.end_offset = end.offset;
         response.leader_epoch = LEADER_EPOCH;
     }
     Ok(response)

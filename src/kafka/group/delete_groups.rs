@@ -30,15 +30,11 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         let deleted = context.groups.delete_group((*group_id).to_owned()).await;
         results.push(GroupResponse {
             group_id: Cow::Borrowed(*group_id),
-            error_code: deleted
-                .as_ref()
-                .err()
-                .map(ErrorCode::from)
-                .unwrap_or_default(),
+            error_code: ErrorCode::of(&deleted),
         });
     }
     Response {
-        throttle_time_ms: 0,
         results,
+        ..Response::default()
     }
 }

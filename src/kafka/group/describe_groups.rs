@@ -8,6 +8,7 @@
 use super::reply_budget::ReplyBudget;
 use crate::coordinator::groups::Groups;
 use crate::coordinator::groups::classic::messages::{GroupDescription, MemberDescription};
+use crate::kafka::data::metadata::{OPERATIONS_NOT_REQUESTED, operations};
 use crate::kafka::{Context, ErrorCode, message};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -55,21 +56,20 @@ message! {
 }
 
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 6;
-/// Read 3, delete 6, describe 8: what one may do with a group where there is no authorizer.
+/// Read 3, delete 6, describe 8: all that a client may do with a group where there is no authorizer.
 const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
-const OPERATIONS_NOT_REQUESTED: i32 = i32::MIN;
 
-/// Tells a group's state and its members.
+/// Describes groups: state and members.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     let mut budget = ReplyBudget::new();
     for group_id in &request.groups {
         let mut group = Group {
             group_id: Cow::Borrowed(*group_id),
-            authorized_operations: match request.include_authorized_operations {
-                true => GROUP_OPERATIONS,
-                false => OPERATIONS_NOT_REQUESTED,
-            },
+            authorized_operations: operations(
+                request.include_authorized_operations,
+                GROUP_OPERATIONS,
+            ),
             ..Group::default()
         };
         match describe(context.groups, group_id, &mut budget).await {
@@ -83,12 +83,12 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             }
         }
         groups.push(group);
-        // Of many groups, others have their turn in between.
+        // A request may name many groups: let other tasks run in between.
         tokio::task::yield_now().await;
     }
     Response {
-        throttle_time_ms: 0,
         groups,
+        ..Response::default()
     }
 }
 
@@ -98,8 +98,7 @@ async fn describe<'a>(
     budget: &mut ReplyBudget<'a>,
 ) -> Result<Option<GroupDescription>, ErrorCode> {
     budget.begin(group_id)?;
-    let described = groups.describe_group(group_id.to_owned()).await;
-    let described = described.map_err(|error| ErrorCode::from(&error))?;
+    let described = groups.describe_group(group_id.to_owned()).await?;
     for member in described.iter().flat_map(|group| &group.members) {
         let texts = member.member_id.len() + member.client_id.len() + member.client_host.len();
         budget.take(texts + member.metadata.len() + member.assignment.len())?;

@@ -32,12 +32,7 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
         request.generation_id,
     );
     Response {
-        throttle_time_ms: 0,
-        error_code: beat
-            .await
-            .as_ref()
-            .err()
-            .map(ErrorCode::from)
-            .unwrap_or_default(),
+        error_code: ErrorCode::of(&beat.await),
+        ..Response::default()
     }
 }

@@ -7,9 +7,8 @@
 
 use crate::coordinator::groups::classic::messages::{self, JoinReply, JoinRequest};
 use crate::coordinator::groups::error::GroupError;
-use crate::kafka::answer::{Answer, Outcome};
+use crate::kafka::answer::Outcome;
 use crate::kafka::{Context, ErrorCode, message};
-use crate::wire::Wire;
 use crate::wire::cut_to;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -86,9 +85,10 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
         client_id: client_id.to_owned(),
         client_host: format!("/{}", context.address.ip()),
         session_timeout_ms: request.session_timeout_ms,
-        rebalance_timeout_ms: match version {
-            0 => request.session_timeout_ms,
-            _ => request.rebalance_timeout_ms,
+        rebalance_timeout_ms: if version == 0 {
+            request.session_timeout_ms
+        } else {
+            request.rebalance_timeout_ms
         },
         protocol_type: request.protocol_type.to_owned(),
         protocols: protocols_of(&request),
@@ -97,13 +97,11 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     };
     let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
-    let mut writer = context.reply();
-    Outcome::Later(Box::pin(async move {
+    context.later(async move {
         let mut response = respond(groups.join_group(group_id, join).await, member_id);
         response.throttle_time_ms = throttle_time_ms;
-        response.encode(&mut writer, version);
-        Answer::of(writer)
-    }))
+        response
+    })
 }
 
 /// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
@@ -133,7 +131,7 @@ fn respond(joined: Result<JoinReply, GroupError>, member_id: String) -> Response
         Err(GroupError::MemberIdRequired(new_member_id)) => {
             return refused(ErrorCode::MemberIdRequired, new_member_id);
         }
-        Err(error) => return refused((&error).into(), member_id),
+        Err(error) => return refused(error.into(), member_id),
     };
     let members = joined.members.into_iter().map(|member| Member {
         member_id: Cow::Owned(member.member_id),
@@ -141,8 +139,6 @@ fn respond(joined: Result<JoinReply, GroupError>, member_id: String) -> Response
         metadata: member.metadata,
     });
     Response {
-        throttle_time_ms: 0,
-        error_code: ErrorCode::None,
         generation_id: joined.generation,
         protocol_type: Some(Cow::Owned(joined.protocol_type)),
         protocol_name: Some(Cow::Owned(joined.protocol)),
@@ -150,13 +146,13 @@ fn respond(joined: Result<JoinReply, GroupError>, member_id: String) -> Response
         skip_assignment: joined.skip_assignment,
         member_id: Cow::Owned(joined.member_id),
         members: members.collect(),
+        ..Response::default()
     }
 }
 
 fn refused(error_code: ErrorCode, member_id: String) -> Response<'static> {
     Response {
         error_code,
-        generation_id: -1,
         member_id: Cow::Owned(member_id),
         ..Response::default()
     }
@@ -165,7 +161,7 @@ fn refused(error_code: ErrorCode, member_id: String) -> Response<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Reader;
+    use crate::wire::{Reader, Wire};
 
     #[test]
     fn a_members_metadata_does_not_keep_the_frame_that_it_came_in() {

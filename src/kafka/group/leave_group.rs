@@ -83,7 +83,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         Ok(results) => results,
         Err(error) => {
             return Response {
-                error_code: (&error).into(),
+                error_code: error.into(),
                 ..Response::default()
             };
         }
@@ -91,12 +91,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let members = results.into_iter().map(|result| MemberResponse {
         member_id: Cow::Owned(result.member_id),
         group_instance_id: result.instance_id.map(Cow::Owned),
-        error_code: result
-            .result
-            .as_ref()
-            .err()
-            .map(ErrorCode::from)
-            .unwrap_or_default(),
+        error_code: ErrorCode::of(&result.result),
     });
     Response::of(members.collect(), context.version)
 }

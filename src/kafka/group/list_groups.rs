@@ -40,12 +40,11 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let any = |wanted: &[&str], is: &str| {
         wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
     };
-    let listed = match any(&request.types_filter, GROUP_TYPE) {
-        true => context.groups.list_groups().await,
-        false => Vec::new(),
-    };
+    if !any(&request.types_filter, GROUP_TYPE) {
+        return Response::default();
+    }
+    let listed = context.groups.list_groups().await.into_iter();
     let groups = listed
-        .into_iter()
         .filter(|group| any(&request.states_filter, group.description.state))
         .map(|group| Group {
             group_id: Cow::Owned(group.group_id),
@@ -54,8 +53,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             group_type: Cow::Borrowed(GROUP_TYPE),
         });
     Response {
-        throttle_time_ms: 0,
-        error_code: ErrorCode::None,
         groups: groups.collect(),
+        ..Response::default()
     }
 }

@@ -9,8 +9,8 @@ use crate::coordinator::groups::error::GroupError;
 use crate::coordinator::groups::offsets::CommittedOffset;
 use crate::engine::PartitionKey;
 use crate::io::clock;
+use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::borrow::Cow;
 
 message! {
     OffsetCommit 2..=9, flexible 8..;
@@ -25,12 +25,7 @@ message! {
         group_instance_id: Option<&'a str> [7..],
         /// -1: as the broker is configured.
         retention_time_ms: i64 [2..=4] = -1,
-        topics: Vec<TopicRequest<'a>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<PartitionRequest<'a>>,
+        topics: Vec<TopicRequest<'a, PartitionRequest<'a>>>,
     }
 
     #[derive(Copy)]
@@ -46,12 +41,7 @@ message! {
 
     Response<'a> {
         throttle_time_ms: i32 [3..],
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
     }
 
     #[derive(Copy)]
@@ -66,52 +56,40 @@ const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;
 /// Stores offsets; answered when they are durable.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut commits = Vec::new();
-    let mut topics: Vec<TopicResponse<'a>> = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let taken = take(context, request, topic.name, partition);
-            let error_code = taken.as_ref().err().copied().unwrap_or_default();
-            commits.extend(taken.ok());
-            PartitionResponse {
-                index: partition.index,
-                error_code,
-            }
-        });
-        topics.push(TopicResponse {
-            partitions: partitions.collect(),
-            name: Cow::Borrowed(topic.name),
-        });
-    }
+    let mut topics = for_each(&request.topics, |topic, partition| {
+        let commit = commit_of(context, request, topic, partition);
+        let error_code = commit.as_ref().err().copied().unwrap_or_default();
+        commits.extend(commit.ok());
+        PartitionResponse {
+            index: partition.index,
+            error_code,
+        }
+    });
     let committer = CommitRequest {
         member_id: request.member_id.to_owned(),
         instance_id: request.group_instance_id.map(str::to_owned),
         generation: request.generation_id_or_member_epoch,
         transactional: false,
     };
-    let committed = context
-        .groups
-        .commit_offsets(request.group_id.to_owned(), committer, commits)
-        .await;
+    let group_id = request.group_id.to_owned();
+    let committed = context.groups.commit_offsets(group_id, committer, commits);
+    let committed = committed.await;
     let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-    let taken = partitions.filter(|partition| !partition.error_code.is_error());
+    let asked = partitions.filter(|partition| !partition.error_code.is_error());
     match committed {
         Ok(results) => {
-            for (partition, result) in taken.zip(&results) {
-                partition.error_code = result
-                    .as_ref()
-                    .err()
-                    .map(ErrorCode::from)
-                    .unwrap_or_default();
+            for (partition, result) in asked.zip(&results) {
+                partition.error_code = ErrorCode::of(result);
             }
         }
         Err(error) => {
             let error_code = refusal(&error, context.version);
-            taken.for_each(|partition| partition.error_code = error_code);
+            asked.for_each(|partition| partition.error_code = error_code);
         }
     }
     Response {
-        throttle_time_ms: 0,
         topics,
+        ..Response::default()
     }
 }
 
@@ -125,26 +103,20 @@ fn refusal(error: &GroupError, version: i16) -> ErrorCode {
     }
 }
 
-fn take(
+fn commit_of(
     context: &Context<'_>,
     request: &Request<'_>,
     topic: &str,
     partition: &PartitionRequest<'_>,
 ) -> Result<(PartitionKey, CommittedOffset), ErrorCode> {
-    let unknown = ErrorCode::UnknownTopicOrPartition;
-    let key = context.engine.key_of(topic, partition.index);
-    let key = key.ok_or(unknown)?;
+    let key = context.key_of(topic, partition.index)?;
     let now_ms = clock::stamp_ms();
-    let note = partition.committed_metadata.unwrap_or_default().to_owned();
-    let mut offset = context
-        .groups
-        .new_committed_offset(
-            partition.committed_offset,
-            partition.committed_leader_epoch,
-            note,
-            now_ms,
-        )
-        .map_err(|error| ErrorCode::from(&error))?;
+    let mut offset = context.groups.new_committed_offset(
+        partition.committed_offset,
+        partition.committed_leader_epoch,
+        partition.committed_metadata.unwrap_or_default().to_owned(),
+        now_ms,
+    )?;
     if request.retention_time_ms >= 0 {
         offset.expire_ms = Some(now_ms.saturating_add(request.retention_time_ms));
     }

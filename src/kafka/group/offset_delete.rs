@@ -1,9 +1,7 @@
 //! OffsetDelete (key 47): forget how far a group has read in some partitions (KIP-496).
-//!
-//! Version 0 only, which is not flexible.
 
+use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 message! {
@@ -11,29 +9,14 @@ message! {
 
     Request<'a> {
         group_id: &'a str,
-        topics: Vec<TopicRequest<'a>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partitions: Vec<PartitionRequest>,
-    }
-
-    #[derive(Copy)]
-    PartitionRequest {
-        index: i32,
+        topics: Vec<TopicRequest<'a, i32>>,
     }
 
     Response<'a> {
         /// An error of the group, which answers for all its partitions.
         error_code: ErrorCode,
         throttle_time_ms: i32,
-        topics: Vec<TopicResponse<'a>>,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
     }
 
     #[derive(Copy)]
@@ -47,54 +30,30 @@ message! {
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut keys = Vec::new();
     for topic in &request.topics {
-        for partition in &topic.partitions {
-            keys.extend(
-                context
-                    .engine
-                    .key_of(topic.name, partition.index)
-                    .map(|key| (topic.name.to_owned(), key)),
-            );
-        }
+        let known = topic.partitions.iter();
+        let known = known.filter_map(|index| context.engine.key_of(topic.name, *index));
+        keys.extend(known.map(|key| (topic.name.to_owned(), key)));
     }
-    let deleted = context
-        .groups
-        .delete_offsets(request.group_id.to_owned(), keys)
-        .await;
-    let results: HashMap<_, _> = match deleted {
+    let group_id = request.group_id.to_owned();
+    let results: HashMap<_, _> = match context.groups.delete_offsets(group_id, keys).await {
         Ok(results) => results.into_iter().collect(),
         Err(error) => {
             return Response {
-                error_code: (&error).into(),
-                throttle_time_ms: 0,
-                topics: Vec::new(),
+                error_code: error.into(),
+                ..Response::default()
             };
         }
     };
-    let topics = request.topics.iter().map(|topic| TopicResponse {
-        name: Cow::Borrowed(topic.name),
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|partition| PartitionResponse {
-                index: partition.index,
-                error_code: match context
-                    .engine
-                    .key_of(topic.name, partition.index)
-                    .and_then(|key| results.get(&key))
-                {
-                    None => ErrorCode::UnknownTopicOrPartition,
-                    Some(result) => result
-                        .as_ref()
-                        .err()
-                        .map(ErrorCode::from)
-                        .unwrap_or_default(),
-                },
-            })
-            .collect(),
+    let topics = for_each(&request.topics, |topic, index| {
+        let key = context.engine.key_of(topic, *index);
+        let result = key.and_then(|key| results.get(&key));
+        PartitionResponse {
+            index: *index,
+            error_code: result.map_or(ErrorCode::UnknownTopicOrPartition, ErrorCode::of),
+        }
     });
     Response {
-        error_code: ErrorCode::None,
-        throttle_time_ms: 0,
-        topics: topics.collect(),
+        topics,
+        ..Response::default()
     }
 }

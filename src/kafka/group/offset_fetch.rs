@@ -7,6 +7,7 @@
 use super::reply_budget::ReplyBudget;
 use crate::coordinator::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
+use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,7 +21,7 @@ message! {
     Request<'a> {
         group_id: &'a str [1..=7],
         /// Null: all for which there are offsets.
-        topics: Option<Vec<TopicRequest<'a>>> [1..=7, nullable 2..],
+        topics: Option<Vec<TopicRequest<'a, i32>>> [1..=7, nullable 2..],
         groups: Vec<GroupRequest<'a>> [8..],
         /// Whether to answer UNSTABLE_OFFSET_COMMIT where an open transaction may still change the
         /// offset.
@@ -34,30 +35,20 @@ message! {
         /// -1 if no member of KIP-848 asks.
         member_epoch: i32 [9..] = -1,
         /// Null: all for which there are offsets.
-        topics: Option<Vec<TopicRequest<'a>>>,
-    }
-
-    TopicRequest<'a> {
-        name: &'a str,
-        partition_indexes: Vec<i32>,
+        topics: Option<Vec<TopicRequest<'a, i32>>>,
     }
 
     Response<'a> {
         throttle_time_ms: i32 [3..],
-        topics: Vec<TopicResponse<'a>> [1..=7],
+        topics: Vec<TopicResponse<'a, PartitionResponse<'a>>> [1..=7],
         error_code: ErrorCode [2..=7],
         groups: Vec<GroupResponse<'a>> [8..],
     }
 
     GroupResponse<'a> {
         group_id: Cow<'a, str>,
-        topics: Vec<TopicResponse<'a>>,
+        topics: Vec<TopicResponse<'a, PartitionResponse<'a>>>,
         error_code: ErrorCode,
-    }
-
-    TopicResponse<'a> {
-        name: Cow<'a, str>,
-        partitions: Vec<PartitionResponse<'a>>,
     }
 
     /// By default what Kafka answers when nothing is stored.
@@ -77,7 +68,8 @@ const FIRST_VERSION_WITH_GROUP_ERROR: i16 = 2;
 const FIRST_VERSION_WITH_MANY_GROUPS: i16 = 8;
 
 /// A group that is asked for, and its topics; all of them if there is no list.
-type Asked<'r, 'a> = (&'a str, Option<&'r [TopicRequest<'a>]>);
+type Asked<'r, 'a> = (&'a str, Option<&'r [TopicRequest<'a, i32>]>);
+type Topics<'a> = Vec<TopicResponse<'a, PartitionResponse<'a>>>;
 
 impl<'a> Request<'a> {
     /// The groups that are asked for, in any version.
@@ -105,10 +97,8 @@ impl<'a> Response<'a> {
         }
         let mut only = groups.into_iter().next().unwrap_or_default();
         if version < FIRST_VERSION_WITH_GROUP_ERROR {
-            let partitions = only
-                .topics
-                .iter_mut()
-                .flat_map(|topic| &mut topic.partitions);
+            let topics = only.topics.iter_mut();
+            let partitions = topics.flat_map(|topic| &mut topic.partitions);
             for partition in partitions.filter(|partition| !partition.error_code.is_error()) {
                 partition.error_code = only.error_code;
             }
@@ -121,7 +111,7 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Tells the offsets that groups committed.
+/// Answers with the offsets that groups committed.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let asked = request.groups(context.version);
     let mut groups = Vec::with_capacity(asked.len());
@@ -136,7 +126,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             topics,
             error_code,
         });
-        // Of many groups, others have their turn in between.
+        // A request may name many groups: let other tasks run in between.
         tokio::task::yield_now().await;
     }
     Response::of(groups, context.version)
@@ -146,67 +136,47 @@ async fn fetch<'a>(
     context: &Context<'_>,
     (group_id, topics): Asked<'_, 'a>,
     budget: &mut ReplyBudget<'a>,
-) -> Result<Vec<TopicResponse<'a>>, ErrorCode> {
+) -> Result<Topics<'a>, ErrorCode> {
     budget.begin(group_id)?;
     let engine = context.engine;
     let keys = topics.map(|topics| keys_of(engine, topics));
-    let found = context
-        .groups
-        .fetch_offsets(group_id.to_owned(), keys, budget.left_bytes());
-    let found = found.await.map_err(|error| ErrorCode::from(&error))?;
-    match topics {
-        Some(topics) => {
-            let found = found.into_iter().collect();
-            let topics = topics.iter();
-            topics
-                .map(|topic| of_topic(engine, topic, &found, budget))
-                .collect()
-        }
-        None => all_topics(engine, &found, budget),
-    }
-}
-
-fn keys_of(engine: &Engine, topics: &[TopicRequest<'_>]) -> BTreeSet<PartitionKey> {
-    let mut keys = BTreeSet::new();
-    for request in topics {
-        if let Some(topic) = engine.topic(request.name) {
-            let indexes = request.partition_indexes.iter();
-            keys.extend(indexes.filter_map(|index| topic.key_of(*index)));
-        }
-    }
-    keys
-}
-
-/// Version 1 has no place for the error but in the partitions.
-fn refused_topics<'a>((_, topics): Asked<'_, 'a>, version: i16) -> Vec<TopicResponse<'a>> {
-    if version >= FIRST_VERSION_WITH_GROUP_ERROR {
-        return Vec::new();
-    }
-    let refused = |index: &i32| PartitionResponse {
-        index: *index,
-        ..PartitionResponse::default()
+    let group_id = group_id.to_owned();
+    let left_bytes = budget.left_bytes();
+    let found = context.groups.fetch_offsets(group_id, keys, left_bytes);
+    let found = found.await?;
+    let Some(topics) = topics else {
+        return all_topics(engine, &found, budget);
     };
-    let topics = topics.iter().copied().flatten().map(|topic| TopicResponse {
-        name: Cow::Borrowed(topic.name),
-        partitions: topic.partition_indexes.iter().map(refused).collect(),
+    let found: HashMap<_, _> = found.into_iter().collect();
+    let topics = topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|index| {
+            let key = engine.key_of(topic.name, *index);
+            respond(*index, key.and_then(|key| found.get(&key)), budget)
+        });
+        Ok(TopicResponse {
+            name: Cow::Borrowed(topic.name),
+            partitions: partitions.collect::<Result<_, _>>()?,
+        })
     });
     topics.collect()
 }
 
-fn of_topic<'a>(
-    engine: &Engine,
-    request: &TopicRequest<'a>,
-    found: &HashMap<PartitionKey, CommittedOffset>,
-    budget: &mut ReplyBudget<'a>,
-) -> Result<TopicResponse<'a>, ErrorCode> {
-    let topic = engine.topic(request.name);
-    let partitions = request.partition_indexes.iter().map(|index| {
-        let key = topic.as_ref().and_then(|topic| topic.key_of(*index));
-        respond(*index, key.and_then(|key| found.get(&key)), budget)
+fn keys_of(engine: &Engine, topics: &[TopicRequest<'_, i32>]) -> BTreeSet<PartitionKey> {
+    let keys = topics.iter().flat_map(|topic| {
+        let indexes = topic.partitions.iter();
+        indexes.filter_map(|index| engine.key_of(topic.name, *index))
     });
-    Ok(TopicResponse {
-        name: Cow::Borrowed(request.name),
-        partitions: partitions.collect::<Result<_, _>>()?,
+    keys.collect()
+}
+
+/// Version 1 has no place for the error but in the partitions.
+fn refused_topics<'a>((_, topics): Asked<'_, 'a>, version: i16) -> Topics<'a> {
+    if version >= FIRST_VERSION_WITH_GROUP_ERROR {
+        return Vec::new();
+    }
+    for_each(topics.unwrap_or_default(), |_, index| PartitionResponse {
+        index: *index,
+        ..PartitionResponse::default()
     })
 }
 
@@ -214,7 +184,7 @@ fn all_topics<'a>(
     engine: &Engine,
     found: &[(PartitionKey, CommittedOffset)],
     budget: &mut ReplyBudget<'_>,
-) -> Result<Vec<TopicResponse<'a>>, ErrorCode> {
+) -> Result<Topics<'a>, ErrorCode> {
     let mut by_topic: BTreeMap<String, Vec<PartitionResponse<'a>>> = BTreeMap::new();
     for (key, offset) in found {
         if let Some(topic) = engine.topic_by_id(key.topic_id) {
@@ -238,19 +208,15 @@ fn respond(
     offset: Option<&CommittedOffset>,
     budget: &mut ReplyBudget<'_>,
 ) -> Result<PartitionResponse<'static>, ErrorCode> {
-    let Some(offset) = offset else {
-        budget.take(PARTITION_BYTES)?;
-        return Ok(PartitionResponse {
-            index,
-            ..PartitionResponse::default()
-        });
-    };
-    budget.take(PARTITION_BYTES + offset.metadata.len())?;
-    Ok(PartitionResponse {
+    budget.take(PARTITION_BYTES + offset.map_or(0, |offset| offset.metadata.len()))?;
+    let mut response = PartitionResponse {
         index,
-        committed_offset: offset.offset,
-        committed_leader_epoch: offset.leader_epoch,
-        metadata: Some(Cow::Owned(offset.metadata.clone())),
-        error_code: ErrorCode::None,
-    })
+        ..PartitionResponse::default()
+    };
+    if let Some(offset) = offset {
+        response.committed_offset = offset.offset;
+        response.committed_leader_epoch = offset.leader_epoch;
+        response.metadata = Some(Cow::Owned(offset.metadata.clone()));
+    }
+    Ok(response)
 }

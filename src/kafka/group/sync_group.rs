@@ -4,9 +4,8 @@
 //! protocol type and name, so that a mismatch is noticed (KIP-559). 2 changes nothing on the wire.
 
 use crate::coordinator::groups::classic::messages::SyncRequest;
-use crate::kafka::answer::{Answer, Outcome};
+use crate::kafka::answer::Outcome;
 use crate::kafka::{Context, ErrorCode, message};
-use crate::wire::Wire;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -47,7 +46,6 @@ message! {
 
 /// A member asks for its assignment; the answer waits for the leader's, and for the disk.
 pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
-    let version = context.version;
     let group_id = request.group_id.to_owned();
     let sync = SyncRequest {
         member_id: request.member_id.to_owned(),
@@ -59,9 +57,8 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     };
     let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
-    let mut writer = context.reply();
-    Outcome::Later(Box::pin(async move {
-        let response = match groups.sync_group(group_id, sync).await {
+    context.later(async move {
+        match groups.sync_group(group_id, sync).await {
             Ok(synced) => Response {
                 throttle_time_ms,
                 error_code: ErrorCode::None,
@@ -71,13 +68,11 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
             },
             Err(error) => Response {
                 throttle_time_ms,
-                error_code: (&error).into(),
+                error_code: error.into(),
                 ..Response::default()
             },
-        };
-        response.encode(&mut writer, version);
-        Answer::of(writer)
-    }))
+        }
+    })
 }
 
 /// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
@@ -92,7 +87,7 @@ fn assignments_of(request: &Request<'_>) -> Vec<(String, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Reader;
+    use crate::wire::{Reader, Wire};
 
     #[test]
     fn an_assignment_does_not_keep_the_frame_that_it_came_in() {

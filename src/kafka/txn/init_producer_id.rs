@@ -35,10 +35,8 @@ message! {
 /// Gives out a producer id that was never given out before.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
     let refused = |error_code| Response {
-        throttle_time_ms: 0,
         error_code,
-        producer_id: -1,
-        producer_epoch: -1,
+        ..Response::default()
     };
     if request.transactional_id.is_some() {
         // There are no transactions here; this code ends a transactional producer at once, with
@@ -47,10 +45,9 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
     }
     match changes::new_producer_id(context.engine).await {
         Ok(producer_id) => Response {
-            throttle_time_ms: 0,
-            error_code: ErrorCode::None,
             producer_id,
             producer_epoch: 0,
+            ..Response::default()
         },
         Err(error) => {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);

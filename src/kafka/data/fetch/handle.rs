@@ -1,17 +1,15 @@
 //! Fetch: from a request, and the session that it continues, to one call of the engine, and from what
 //! was read to the reply.
 
-use super::{
-    FIRST_VERSION_WITH_TOPIC_ID, PartitionRequest, PartitionResponse, Request, Response,
-    TopicResponse,
-};
+use super::{FIRST_VERSION_WITH_TOPIC_ID, PartitionResponse, Request, Response, TopicResponse};
 use crate::engine::catalog::Topic;
 use crate::engine::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
 use crate::engine::fetch_sessions::{News, SessionError, TopicRef, Turn, Wanted, distinct};
 use crate::engine::{Engine, EngineError};
 use crate::io::{clock, process};
 use crate::kafka::Context;
-use crate::kafka::answer::{Answer, Outcome};
+use crate::kafka::answer::Outcome;
+use crate::wire::types::Records;
 use std::borrow::Cow;
 use std::future::pending;
 use std::mem;
@@ -55,21 +53,18 @@ enum Scope {
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
 /// of a connection find their session in the order in which they were sent.
 pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
-    let version = context.version;
     let throttle_time_ms = context.throttle_time_ms;
-    let asked = Asked::new(&request, version);
+    let asked = Asked::new(&request, context.version);
     let engine = Rc::clone(context.engine);
-    let mut writer = context.reply();
-    Outcome::Later(Box::pin(async move {
+    context.later(async move {
         let response = answer(&engine, asked).await;
         let mut response = response.unwrap_or_else(|error| Response {
             error_code: error.into(),
             ..Response::default()
         });
         response.throttle_time_ms = throttle_time_ms;
-        super::encode(&response, version, &mut writer);
-        Answer::of(writer)
-    }))
+        response
+    })
 }
 
 async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'static>, SessionError> {
@@ -112,19 +107,12 @@ impl Asked {
         for topic in &request.topics {
             let name = topic_ref(by_id, topic.name, topic.topic_id);
             wanted.extend(topic.partitions.iter().map(|partition| {
-                let PartitionRequest {
-                    index,
-                    current_leader_epoch,
-                    fetch_offset,
-                    partition_max_bytes,
-                    ..
-                } = *partition;
                 Wanted::new(
                     name.clone(),
-                    index,
-                    current_leader_epoch,
-                    fetch_offset,
-                    partition_max_bytes,
+                    partition.index,
+                    partition.current_leader_epoch,
+                    partition.fetch_offset,
+                    partition.partition_max_bytes,
                 )
             }));
         }
@@ -294,7 +282,7 @@ impl Reply<'_> {
         let news = News {
             high_watermark: response.high_watermark,
             log_start_offset: response.log_start_offset,
-            has_records: !response.records.is_empty(),
+            has_records: !response.records.0.is_empty(),
             is_error: response.error_code.is_error(),
         };
         self.has_records |= news.has_records;
@@ -338,7 +326,7 @@ fn respond_partition(
             last_stable_offset: data.high_watermark,
             log_start_offset: data.log_start_offset,
             aborted_transactions,
-            records: Vec::from_iter(Some(data.records).filter(|records| !records.is_empty())),
+            records: Records(data.records),
             ..PartitionResponse::default()
         },
     }
