@@ -1,6 +1,6 @@
 //! What a handler is given beside the request's body.
 
-use super::answer::{Answer, Outcome};
+use super::answer::{Answer, Handled};
 use super::api::Api;
 use super::error::ErrorCode;
 use crate::access::Principal;
@@ -58,12 +58,12 @@ impl Context<'_> {
     }
 
     /// A reply that is written when its response is there.
-    pub fn later<R>(&self, response: impl Future<Output = R> + 'static) -> Outcome
+    pub fn later<R>(&self, response: impl Future<Output = R> + 'static) -> Handled
     where
         R: Wire<'static>,
     {
         let (mut writer, version) = (self.reply(), self.version);
-        Outcome::Later(Box::pin(async move {
+        Handled::Later(Box::pin(async move {
             response.await.encode(&mut writer, version);
             Answer::of(writer)
         }))

@@ -18,7 +18,14 @@ structures! {
         partitions: Vec<P>,
     }
 
-    /// A partition in a reply that has only errors to report.
+    /// A partition in a reply that reports errors only.
+    #[derive(Copy)]
+    PartitionCode {
+        index: i32,
+        error_code: ErrorCode,
+    }
+
+    /// The same with a message.
     PartitionError<'a> {
         index: i32,
         error_code: ErrorCode,

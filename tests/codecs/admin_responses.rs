@@ -458,7 +458,7 @@ fn list_partition_reassignments_responses() {
 
 #[test]
 fn alter_replica_log_dirs_responses() {
-    let partition = alter_replica_log_dirs::PartitionResponse {
+    let partition = topics::PartitionCode {
         index: 33,
         error_code: ErrorCode::LogDirNotFound,
     };

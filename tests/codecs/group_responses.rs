@@ -114,7 +114,7 @@ fn heartbeat_responses() {
 
 #[test]
 fn offset_commit_responses() {
-    let partition = offset_commit::PartitionResponse {
+    let partition = topics::PartitionCode {
         index: 33,
         error_code: ErrorCode::UnknownMemberId,
     };
@@ -146,7 +146,7 @@ fn offset_commit_responses() {
 
 #[test]
 fn offset_delete_responses() {
-    let partition = offset_delete::PartitionResponse {
+    let partition = topics::PartitionCode {
         index: 33,
         error_code: ErrorCode::GroupSubscribedToTopic,
     };

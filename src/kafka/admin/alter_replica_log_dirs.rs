@@ -1,7 +1,7 @@
 //! AlterReplicaLogDirs (key 34): move replicas between the data directories of a broker (KIP-113).
 
 use crate::engine::reports;
-use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
+use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
 use std::path::Path;
 
@@ -20,13 +20,7 @@ message! {
 
     Response<'a> {
         throttle_time_ms: i32,
-        topics: Vec<TopicResponse<'a, PartitionResponse>>,
-    }
-
-    #[derive(Copy)]
-    PartitionResponse {
-        index: i32,
-        error_code: ErrorCode,
+        topics: Vec<TopicResponse<'a, PartitionCode>>,
     }
 }
 
@@ -36,7 +30,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let mut topics = Vec::new();
     for dir in &request.dirs {
         let is_here = here.as_deref() == Some(Path::new(dir.path));
-        topics.extend(for_each(&dir.topics, |topic, index| PartitionResponse {
+        topics.extend(for_each(&dir.topics, |topic, index| PartitionCode {
             index: *index,
             error_code: if is_here {
                 context.key_of(topic, *index).err().unwrap_or_default()

@@ -6,7 +6,7 @@
 
 use crate::engine::append::{Appender, Appending, Policy, Refusal};
 use crate::engine::partition::AckWhen;
-use crate::kafka::answer::{Answer, CloseReason, Outcome};
+use crate::kafka::answer::{Answer, CloseReason, Handled};
 use crate::kafka::{Context, ErrorCode, message};
 use crate::wire::Wire;
 use bytes::Bytes;
@@ -108,7 +108,7 @@ struct Partition {
 
 /// Hands the batches to the engine, in order. The answer comes when they are appended (acks=1) or
 /// durable (acks=all).
-pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     let Context {
         engine,
         version,
@@ -124,7 +124,7 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
     appender.send().await;
     let engine = Rc::clone(engine);
     let mut writer = context.reply();
-    Outcome::Later(Box::pin(async move {
+    Handled::Later(Box::pin(async move {
         let response = Response {
             topics: respond(topics).await,
             throttle_time_ms,

@@ -1,6 +1,4 @@
 //! DeleteGroups (key 42): delete groups that have no members (KIP-229).
-//!
-//! Versions: 2 is flexible. 1 changes nothing on the wire.
 
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;

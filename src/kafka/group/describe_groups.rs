@@ -1,9 +1,7 @@
 //! DescribeGroups (key 15): the state and the members of classic groups.
 //!
-//! Versions: 1 adds the throttle time, 3 authorized operations (KIP-430), 4 static members
-//! (KIP-345), 5 is flexible, 6 adds the error message and answers GROUP_ID_NOT_FOUND for a group
-//! that there is not, where older versions say that it is dead (KIP-1043). 2 changes nothing on the
-//! wire.
+//! Versions: 3 adds authorized operations (KIP-430), 6 answers GROUP_ID_NOT_FOUND for an unknown group,
+//! where older versions say that it is dead (KIP-1043).
 
 use super::reply_budget::ReplyBudget;
 use crate::coordinator::groups::Groups;

@@ -1,7 +1,7 @@
 //! FindCoordinator (key 10): which broker coordinates a group, a transaction or a share group.
 //!
-//! Versions: 1 adds the key type and the throttle time (KIP-98), 3 is flexible, 4 asks for many
-//! keys at once (KIP-699), 6 allows share groups (KIP-932). 2 and 5 change nothing on the wire.
+//! Versions: 1 adds the key type (KIP-98), 4 asks for many keys at once (KIP-699), 6 allows share
+//! groups (KIP-932).
 
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
@@ -76,35 +76,35 @@ impl<'a> Response<'a> {
 
 const KEY_TYPE_GROUP: i8 = 0;
 const KEY_TYPE_TRANSACTION: i8 = 1;
+const NO_COORDINATOR: &str =
+    "this broker coordinates groups only: there are no transactions and no share groups";
 /// librdkafka asks in versions up to this one.
 const LAST_VERSION_OF_LIBRDKAFKA: i16 = 2;
 
 /// This broker coordinates every group. Transactions and share groups it does not have.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let advertised = context.engine.config.advertised();
-    let coordinator = |key: &&'a str| match request.key_type {
-        KEY_TYPE_GROUP => Coordinator {
+    let coordinator = |key: &&'a str| {
+        let mut coordinator = Coordinator {
             key: Cow::Borrowed(*key),
-            node_id: context.engine.config.node_id,
-            host: Cow::Owned(advertised.host.clone()),
-            port: i32::from(advertised.port),
             ..Coordinator::default()
-        },
-        other => Coordinator {
-            key: Cow::Borrowed(*key),
-            error_code: refusal(other, context.version),
-            error_message: Some(Cow::Borrowed(
-                "this broker coordinates groups only: there are no transactions and no share groups",
-            )),
-            ..Coordinator::default()
-        },
+        };
+        if request.key_type == KEY_TYPE_GROUP {
+            coordinator.node_id = context.engine.config.node_id;
+            coordinator.host = Cow::Owned(advertised.host.clone());
+            coordinator.port = i32::from(advertised.port);
+        } else {
+            coordinator.error_code = refusal(request.key_type, context.version);
+            coordinator.error_message = Some(Cow::Borrowed(NO_COORDINATOR));
+        }
+        coordinator
     };
     let keys = request.keys(context.version).iter();
     Response::of(keys.map(coordinator).collect(), context.version)
 }
 
-/// Whatever else it is told, a transactional producer of librdkafka asks again until its time is up,
-/// and never says why.
+/// On any other code a transactional producer of librdkafka asks again until it times out, and never
+/// reports the reason.
 fn refusal(key_type: i8, version: i16) -> ErrorCode {
     match key_type {
         KEY_TYPE_TRANSACTION if version <= LAST_VERSION_OF_LIBRDKAFKA => {

@@ -1,7 +1,4 @@
 //! Heartbeat (key 12): a member is alive, and asks whether the group rebalances.
-//!
-//! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible. 2 changes nothing
-//! on the wire.
 
 use crate::kafka::{Context, ErrorCode, message};
 
@@ -23,7 +20,6 @@ message! {
     }
 }
 
-/// A member shows that it is alive.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
     let beat = context.groups.heartbeat(
         request.group_id.to_owned(),

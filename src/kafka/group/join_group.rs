@@ -1,13 +1,12 @@
 //! JoinGroup (key 11): a member asks to be in a group's next generation.
 //!
-//! Versions: 1 adds the rebalance timeout (KIP-62), 2 the throttle time, 5 static members
-//! (KIP-345), 6 is flexible, 7 answers with the protocol type (KIP-559), 8 adds the reason
-//! (KIP-800), 9 may spare the leader the assignment (KIP-814). 3 and 4 change nothing on the wire:
-//! 4 makes a new member join twice, the second time with the id that it was given (KIP-394).
+//! Versions: 1 adds the rebalance timeout (KIP-62), 4 makes a new member join twice, the second time
+//! with the id that it was given (KIP-394), 5 static members (KIP-345), 7 the protocol type (KIP-559),
+//! 8 the reason (KIP-800), 9 may spare the leader the assignment (KIP-814).
 
 use crate::coordinator::groups::classic::messages::{self, JoinReply, JoinRequest};
 use crate::coordinator::groups::error::GroupError;
-use crate::kafka::answer::Outcome;
+use crate::kafka::answer::Handled;
 use crate::kafka::{Context, ErrorCode, message};
 use crate::wire::cut_to;
 use bytes::Bytes;
@@ -73,7 +72,7 @@ const FIRST_VERSION_WITH_REQUIRED_MEMBER_ID: i16 = 4;
 const FIRST_VERSION_WITH_SKIP_ASSIGNMENT: i16 = 9;
 
 /// A member joins; the answer comes when the group is complete, and that can take minutes.
-pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     let version = context.version;
     let client_id = context.client_id.unwrap_or_default();
     let group_id = request.group_id.to_owned();

@@ -1,7 +1,6 @@
 //! LeaveGroup (key 13): members leave a group, or an administrator removes them.
 //!
-//! Versions: 1 adds the throttle time, 3 removes many members at once (KIP-345), 4 is flexible, 5
-//! adds the reason (KIP-800). 2 changes nothing on the wire.
+//! Versions: 3 removes many members at once (KIP-345), 5 adds the reason (KIP-800).
 
 use crate::coordinator::groups::classic::messages::LeavingMember;
 use crate::kafka::{Context, ErrorCode, message};

@@ -1,7 +1,6 @@
 //! ListGroups (key 16): the groups that this broker coordinates.
 //!
-//! Versions: 1 adds the throttle time, 3 is flexible, 4 tells and filters by state (KIP-518), 5 by
-//! type (KIP-848). 2 changes nothing on the wire.
+//! Versions: 4 shows and filters by state (KIP-518), 5 by type (KIP-848).
 
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;

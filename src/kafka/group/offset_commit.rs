@@ -1,15 +1,14 @@
 //! OffsetCommit (key 8): store how far a group has read.
 //!
-//! Versions: 3 adds the throttle time, 5 drops the retention time, 6 adds the leader epoch
-//! (KIP-320), 7 static members (KIP-345), 8 is flexible. 4 and 9 change nothing on the wire: 9
-//! allows the members of KIP-848.
+//! Versions: 6 adds the leader epoch (KIP-320), 7 static members (KIP-345), 9 allows the members of
+//! KIP-848.
 
 use crate::coordinator::groups::classic::messages::CommitRequest;
 use crate::coordinator::groups::error::GroupError;
 use crate::coordinator::groups::offsets::CommittedOffset;
 use crate::engine::PartitionKey;
 use crate::io::clock;
-use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
+use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
 
 message! {
@@ -41,13 +40,7 @@ message! {
 
     Response<'a> {
         throttle_time_ms: i32 [3..],
-        topics: Vec<TopicResponse<'a, PartitionResponse>>,
-    }
-
-    #[derive(Copy)]
-    PartitionResponse {
-        index: i32,
-        error_code: ErrorCode,
+        topics: Vec<TopicResponse<'a, PartitionCode>>,
     }
 }
 
@@ -60,7 +53,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         let commit = commit_of(context, request, topic, partition);
         let error_code = commit.as_ref().err().copied().unwrap_or_default();
         commits.extend(commit.ok());
-        PartitionResponse {
+        PartitionCode {
             index: partition.index,
             error_code,
         }

@@ -1,6 +1,6 @@
 //! OffsetDelete (key 47): forget how far a group has read in some partitions (KIP-496).
 
-use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
+use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
 use std::collections::HashMap;
 
@@ -16,13 +16,7 @@ message! {
         /// An error of the group, which answers for all its partitions.
         error_code: ErrorCode,
         throttle_time_ms: i32,
-        topics: Vec<TopicResponse<'a, PartitionResponse>>,
-    }
-
-    #[derive(Copy)]
-    PartitionResponse {
-        index: i32,
-        error_code: ErrorCode,
+        topics: Vec<TopicResponse<'a, PartitionCode>>,
     }
 }
 
@@ -47,7 +41,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let topics = for_each(&request.topics, |topic, index| {
         let key = context.engine.key_of(topic, *index);
         let result = key.and_then(|key| results.get(&key));
-        PartitionResponse {
+        PartitionCode {
             index: *index,
             error_code: result.map_or(ErrorCode::UnknownTopicOrPartition, ErrorCode::of),
         }

@@ -1,8 +1,7 @@
 //! OffsetFetch (key 9): how far groups have read.
 //!
-//! Versions: 2 allows null for all topics and adds an error for the group, 3 adds the throttle
-//! time, 5 the leader epoch (KIP-320), 6 is flexible, 7 adds `require_stable` (KIP-447), 8 asks
-//! for many groups at once (KIP-709), 9 names the member (KIP-848). 4 changes nothing on the wire.
+//! Versions: 2 allows null for all topics and adds an error for the group, 5 the leader epoch (KIP-320),
+//! 7 `require_stable` (KIP-447), 8 asks for many groups at once (KIP-709), 9 names the member (KIP-848).
 
 use super::reply_budget::ReplyBudget;
 use crate::coordinator::groups::offsets::CommittedOffset;

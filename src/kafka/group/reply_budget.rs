@@ -1,12 +1,12 @@
-//! What bounds a reply about groups: a small request can name what is large, and name it often.
+//! The limit of a reply about groups: a small request can name a large group, and name it often.
 
 use crate::kafka::ErrorCode;
 use std::collections::HashSet;
 
-/// The most bytes that one reply says of groups. Whoever wants more asks for fewer at once.
+/// The most bytes about groups in one reply. A client that wants more asks for fewer groups at once.
 const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// What one reply may still say.
+/// The bytes that one reply may still take, and the groups that it has answered.
 pub struct ReplyBudget<'a> {
     left_bytes: usize,
     named: HashSet<&'a str>,
@@ -25,9 +25,10 @@ impl<'a> ReplyBudget<'a> {
     /// # Errors
     /// INVALID_REQUEST when the request has named it before.
     pub fn begin(&mut self, group_id: &'a str) -> Result<(), ErrorCode> {
-        match self.named.insert(group_id) {
-            true => Ok(()),
-            false => Err(ErrorCode::InvalidRequest),
+        if self.named.insert(group_id) {
+            Ok(())
+        } else {
+            Err(ErrorCode::InvalidRequest)
         }
     }
 
@@ -35,10 +36,10 @@ impl<'a> ReplyBudget<'a> {
         self.left_bytes
     }
 
-    /// Takes room for so many bytes.
+    /// Takes bytes out of the budget.
     ///
     /// # Errors
-    /// INVALID_REQUEST when there is not so much.
+    /// INVALID_REQUEST when fewer are left.
     pub fn take(&mut self, bytes: usize) -> Result<(), ErrorCode> {
         let left = self.left_bytes.checked_sub(bytes);
         self.left_bytes = left.ok_or(ErrorCode::InvalidRequest)?;

@@ -1,10 +1,9 @@
 //! SyncGroup (key 14): the leader hands in the assignment, and every member gets its share.
 //!
-//! Versions: 1 adds the throttle time, 3 static members (KIP-345), 4 is flexible, 5 repeats
-//! protocol type and name, so that a mismatch is noticed (KIP-559). 2 changes nothing on the wire.
+//! Version 5 repeats protocol type and name, so that a mismatch is noticed (KIP-559).
 
 use crate::coordinator::groups::classic::messages::SyncRequest;
-use crate::kafka::answer::Outcome;
+use crate::kafka::answer::Handled;
 use crate::kafka::{Context, ErrorCode, message};
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -45,7 +44,7 @@ message! {
 }
 
 /// A member asks for its assignment; the answer waits for the leader's, and for the disk.
-pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     let group_id = request.group_id.to_owned();
     let sync = SyncRequest {
         member_id: request.member_id.to_owned(),

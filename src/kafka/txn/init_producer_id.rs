@@ -1,7 +1,6 @@
 //! InitProducerId (key 22): a producer id for an idempotent or transactional producer (KIP-98).
 //!
-//! Versions: 2 is flexible, 3 lets a producer name its present id and epoch (KIP-360). 1, 4 and 5
-//! change nothing on the wire.
+//! Version 3 lets a producer name its present id and epoch (KIP-360).
 
 use crate::engine::catalog::changes;
 use crate::io::rate_limited::{self, RateLimited};
@@ -39,8 +38,8 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
         ..Response::default()
     };
     if request.transactional_id.is_some() {
-        // There are no transactions here; this code ends a transactional producer at once, with
-        // the reason, where others would make it try for ever.
+        // There are no transactions here. This code ends a transactional producer at once and with the
+        // reason; on others it would try for ever.
         return refused(ErrorCode::UnsupportedVersion);
     }
     match changes::new_producer_id(context.engine).await {

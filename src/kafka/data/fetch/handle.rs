@@ -8,7 +8,7 @@ use crate::engine::fetch_sessions::{News, SessionError, TopicRef, Turn, Wanted, 
 use crate::engine::{Engine, EngineError};
 use crate::io::{clock, process};
 use crate::kafka::Context;
-use crate::kafka::answer::Outcome;
+use crate::kafka::answer::Handled;
 use crate::wire::types::Records;
 use std::borrow::Cow;
 use std::future::pending;
@@ -52,7 +52,7 @@ enum Scope {
 
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
 /// of a connection find their session in the order in which they were sent.
-pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     let throttle_time_ms = context.throttle_time_ms;
     let asked = Asked::new(&request, context.version);
     let engine = Rc::clone(context.engine);
