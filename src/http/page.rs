@@ -1,4 +1,4 @@
-//! The page at `/`: what runs here, how it stores, what it holds.
+//! The page at `/`: version, durability, topics, groups that are behind.
 
 use super::Reports;
 use crate::config::Durability;
@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 /// The page lists at most this many topics.
 const TOPICS_SHOWN_MAX: usize = 200;
-/// The page lists at most this many groups: those that are furthest behind.
+/// The page lists at most this many groups, those with the greatest lag first.
 const GROUPS_SHOWN_MAX: usize = 20;
 
 pub fn render(engine: &Engine, reports: &Reports) -> String {
@@ -58,7 +58,7 @@ td,th{{text-align:right;padding:0 .8rem}}td:first-child,th:first-child{{text-ali
     )
 }
 
-/// A table of the groups that are furthest behind; nothing when none is.
+/// A table of the groups with the greatest lag; empty when no group has any.
 fn groups_behind(engine: &Engine, reports: &Reports) -> String {
     let (lags, _) = lag::first_by_group(&reports.lags, engine.config.lag_series_max);
     let mut groups: BTreeMap<&str, (i64, f64)> = BTreeMap::new();
@@ -80,7 +80,7 @@ fn groups_behind(engine: &Engine, reports: &Reports) -> String {
     format!("<h2>Groups behind</h2><table><tr><th>group<th>records<th>seconds\n{rows}</table>")
 }
 
-/// Groups may have any name.
+/// A group's name may have any characters.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
