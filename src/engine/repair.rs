@@ -4,8 +4,8 @@
 use super::replay;
 use super::verify::{self, COPIES_PREFIX, Fault, Finding, PartitionJob};
 use crate::io::file;
-use crate::log::repair::{self, Mended};
-use crate::log::verify::{Fault as LogFault, Severity, Whose};
+use crate::log::check::repair::{self, Mended};
+use crate::log::check::verify::{Fault as LogFault, Severity, Whose};
 use std::collections::HashSet;
 use std::fs;
 use std::io;

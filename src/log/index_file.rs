@@ -2,8 +2,8 @@
 //! found by walking batch headers, and where it cannot be written nothing is lost.
 
 use super::batch;
+use super::check::scan;
 use super::index::{self, Index};
-use super::scan;
 use super::segment::{self, IndexBuilder, Walk};
 use crate::io::file;
 use crate::io::map::MapReader;

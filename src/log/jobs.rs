@@ -3,7 +3,6 @@
 
 use super::checkpoint::Checkpoint;
 use super::index_file;
-use super::recovery::list_segments;
 use super::segment::{self, IndexBuilder, SyncHandles};
 use super::spare;
 use crate::io::file::{self, Reserved};
@@ -176,7 +175,7 @@ fn sync_handles(path: &Path, flush: Arc<File>) -> io::Result<SyncHandles> {
 }
 
 fn prepare_dir(dir: &Path, topic_id: Uuid, after: Option<i64>, base: i64) -> io::Result<()> {
-    let there = match list_segments(dir) {
+    let there = match segment::list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         bases => bases?,
     };
@@ -331,7 +330,7 @@ pub struct DeleteJob {
 impl DeleteJob {
     pub fn run(self) -> io::Result<()> {
         // All up to the last, so that what a failed job left behind goes before anything younger.
-        let mut bases = list_segments(&self.dir)?;
+        let mut bases = segment::list(&self.dir)?;
         bases.retain(|base| *base < self.end);
         // What a failed compaction left beside the segment that replaced it goes before that one. Otherwise it
         // could take its place. True sorts last.

@@ -13,7 +13,6 @@
 //! entries may be restored in any order and as often as one likes.
 
 use super::checkpoint::Checkpoint;
-use super::recovery::list_segments;
 use super::segment;
 use crate::io::file;
 use std::collections::BTreeMap;
@@ -202,7 +201,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// # Errors
 /// The medium's. Nothing is lost then: the journal is still there.
 pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<u64> {
-    let bases = match list_segments(dir) {
+    let bases = match segment::list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         bases => bases?,
     };

@@ -2,7 +2,9 @@
 //! in which something is wrong.
 
 use super::batch::{self, BatchError};
-use super::damage::{self, Damage, Expected};
+use super::check::damage::Damage;
+use super::check::order::Expected;
+use super::check::survey::survey;
 use super::index_file;
 use super::segment::{self, IndexBuilder, SegmentView, Walk};
 use crate::io::file;
@@ -29,6 +31,7 @@ pub enum LoadJob {
     Survey {
         dir: PathBuf,
         expected: Expected,
+        index_interval_bytes: usize,
         /// As above.
         era: u64,
     },
@@ -75,8 +78,13 @@ impl LoadJob {
     pub fn run(self) -> io::Result<Loaded> {
         match self {
             LoadJob::Wait => Ok(Loaded::Nothing),
-            LoadJob::Survey { dir, expected, era } => {
-                survey(&dir, expected, era).map(Loaded::Surveyed)
+            LoadJob::Survey {
+                dir,
+                expected,
+                index_interval_bytes,
+                era,
+            } => {
+                survey_for_readers(&dir, expected, index_interval_bytes, era).map(Loaded::Surveyed)
             }
             LoadJob::Populate { reader, range } => {
                 reader.populate(range.clone())?;
@@ -154,9 +162,20 @@ pub struct Surveyed {
 ///
 /// # Errors
 /// Those that are not of the medium.
-fn survey(dir: &Path, expected: Expected, era: u64) -> io::Result<Surveyed> {
+fn survey_for_readers(
+    dir: &Path,
+    expected: Expected,
+    index_interval_bytes: usize,
+    era: u64,
+) -> io::Result<Surveyed> {
     let base = expected.base;
-    let survey = damage::survey(dir, expected, (0, base), &mut |_, _| {})?;
+    let survey = survey(
+        dir,
+        expected,
+        index_interval_bytes,
+        (0, base),
+        &mut |_, _| {},
+    )?;
     let mut surveyed = Surveyed {
         base,
         size: survey.size,

@@ -7,10 +7,10 @@
 
 mod append;
 pub mod batch;
+pub mod check;
 pub mod checkpoint;
 pub mod compact;
 pub mod compress;
-pub mod damage;
 mod flush;
 pub mod index;
 pub mod index_file;
@@ -20,19 +20,15 @@ pub mod load;
 mod read;
 pub mod records;
 pub mod recovery;
-pub mod repair;
 mod retention;
-pub mod scan;
-pub mod scrub;
 pub mod segment;
 pub mod spare;
 #[cfg(test)]
 mod tests;
-pub mod verify;
 
 use bytes::Bytes;
+use check::damage::DamageList;
 use compact::{CompactionConfig, Progress};
-use damage::DamageList;
 use jobs::{DeleteJob, RoomJob};
 use load::LoadJob;
 use recovery::{Recovered, Replay};

@@ -8,8 +8,8 @@ use super::READ_BYTES_MAX;
 use super::Read;
 use super::ReadError;
 use super::TimeLookup;
-use super::damage::Damage;
-use super::damage::Expected;
+use super::check::damage::Damage;
+use super::check::order::Expected;
 use super::index;
 use super::load::LoadJob;
 use super::load::Loaded;
@@ -278,6 +278,7 @@ impl Log {
             Health::Suspect => LoadJob::Survey {
                 dir,
                 expected: self.expected_of(segment),
+                index_interval_bytes: self.config.index_interval_bytes,
                 era,
             },
             Health::Unknown | Health::Surveyed => LoadJob::Open {
@@ -298,7 +299,7 @@ impl Log {
                 Some(_) => self.compaction.known_gaps_end(),
                 None => self.compaction.state.gaps_end,
             },
-            index_interval_bytes: self.config.index_interval_bytes,
+            known: None,
         }
     }
 }

@@ -8,10 +8,13 @@
 //! What a crash cannot have done is damage. It is contained: see [`damage`].
 
 use super::batch::BatchHeader;
+use super::check::damage::{self, Damage, DamageList, Why};
+use super::check::order::Expected;
+use super::check::scan::{self, Scan, Step};
+use super::check::survey::survey;
+use super::check::walk::Walk;
 use super::checkpoint::Checkpoint;
 use super::compact::{self, CompactionState};
-use super::damage::{self, Damage, DamageList, Expected, Why};
-use super::scan::{self, Scan, Step};
 use super::segment::{self, Health, SealedSegment};
 use super::spare;
 use super::{LogError, LogErrorKind, NOT_DURABLE_BYTES_MAX};
@@ -31,6 +34,8 @@ const CUT_BYTES_MAX: u64 = NOT_DURABLE_BYTES_MAX;
 const RECYCLED_SEARCH_BYTES: usize = NOT_DURABLE_BYTES_MAX as usize;
 /// How the name of a file goes on that keeps what was cut.
 const CUT_INFIX: &str = ".cut-";
+/// A start needs no index of what it surveys.
+const NO_INDEX: usize = u32::MAX as usize;
 const READ_ONLY_LOST: &str = "the end of the log is lost, and with it where it was";
 const READ_ONLY_UNREADABLE: &str = "the end of the log cannot be read";
 const READ_ONLY_FULL: &str = "the disk is full, and what must be kept of the log's torn end cannot be copied; make room, then restart";
@@ -102,7 +107,7 @@ pub fn recover(
     }
     compact::recover_swap(dir).map_err(at)?;
     spare::remove(dir).map_err(at)?;
-    let bases = list_segments(dir).map_err(at)?;
+    let bases = segment::list(dir).map_err(at)?;
     // Compaction was at work only below the checkpoint; beyond it, offsets follow one another.
     let may_have_gaps = checkpoint.is_none();
     let start = checkpoint.unwrap_or_else(|| from_the_beginning(dir, topic_id, &bases));
@@ -236,21 +241,22 @@ impl Recovery<'_> {
     fn read_sound(&mut self, base: i64, stop: &mut Stop) -> io::Result<()> {
         let path = segment::file_path(self.dir, base, "log");
         reload(&path, stop.position)?;
-        let mut scan = Scan::open_at(&path, (stop.position, stop.offset))?;
-        while let Some(found) = scan.step_sound()? {
+        let expected = Expected {
+            base,
+            end: i64::MAX,
+            gaps_end: if self.may_have_gaps { i64::MAX } else { 0 },
+            known: None,
+        };
+        let mut walk = Walk::open_at(self.dir, expected, (stop.position, stop.offset))?;
+        while let Some(found) = walk.step_sound()? {
             let header = &found.header;
-            let follows = header.base_offset == stop.offset
-                || (self.may_have_gaps && header.base_offset > stop.offset);
-            if !follows {
-                break;
-            }
             stop.position = found.end;
             stop.offset = header.next_offset();
             (self.replay)(Replay::Batch(header));
         }
         // A look at the first page tells: reading all of a large reservation would cost what it saves.
-        stop.has_rest = !scan.is_blank(stop.position)?;
-        stop.is_recycled = scan.is_recycled();
+        stop.has_rest = !walk.is_blank(stop.position)?;
+        stop.is_recycled = walk.scan().is_recycled();
         Ok(())
     }
 
@@ -359,10 +365,10 @@ impl Recovery<'_> {
                 true => i64::MAX,
                 false => self.compaction.gaps_end,
             },
-            index_interval_bytes: u32::MAX as usize,
+            known: None,
         };
         let replay = &mut self.replay;
-        let survey = damage::survey(self.dir, expected, from, &mut |found, _| {
+        let survey = survey(self.dir, expected, NO_INDEX, from, &mut |found, _| {
             if found.position >= replay_from {
                 replay(Replay::Batch(&found.header));
             }
@@ -586,17 +592,4 @@ fn discard(dir: &Path, bases: &[i64]) -> io::Result<u64> {
 
 fn segment_size(dir: &Path, base: i64) -> io::Result<usize> {
     Ok(fs::metadata(segment::file_path(dir, base, "log"))?.len() as usize)
-}
-
-/// Base offsets of the segments in a partition's directory, lowest first.
-///
-/// # Errors
-/// `NotFound` when there is no such directory.
-pub fn list_segments(dir: &Path) -> io::Result<Vec<i64>> {
-    let mut bases = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        bases.extend(segment::base_of(&entry?.path(), "log"));
-    }
-    bases.sort_unstable();
-    Ok(bases)
 }

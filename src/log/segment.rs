@@ -8,6 +8,7 @@ use super::index::{Entry, Index};
 use crate::io::map::{MapReader, MapWriter};
 use bytes::Bytes;
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,19 @@ pub fn base_of(path: &Path, extension: &str) -> Option<i64> {
         && stem.len() == 20
         && stem.bytes().all(|byte| byte.is_ascii_digit());
     is_segment.then(|| stem.parse().ok()).flatten()
+}
+
+/// Base offsets of the segments in a partition's directory, lowest first.
+///
+/// # Errors
+/// `NotFound` when there is no such directory.
+pub fn list(dir: &Path) -> io::Result<Vec<i64>> {
+    let mut bases = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        bases.extend(base_of(&entry?.path(), "log"));
+    }
+    bases.sort_unstable();
+    Ok(bases)
 }
 
 /// A segment's bytes together with what finds things in them.

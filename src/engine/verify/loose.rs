@@ -1,8 +1,8 @@
 //! Logs that no catalog tells of: Kafka's log directories, partitions' directories, single segments.
 
 use super::{PartitionJob, is_data_dir};
-use crate::log::verify::Whose;
-use crate::log::{checkpoint, recovery, segment};
+use crate::log::check::verify::Whose;
+use crate::log::{checkpoint, segment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ fn is_ours(partition: impl AsRef<Path>) -> bool {
 }
 
 fn has_segments(dir: &Path) -> bool {
-    recovery::list_segments(dir).is_ok_and(|bases| !bases.is_empty())
+    segment::list(dir).is_ok_and(|bases| !bases.is_empty())
 }
 
 /// The directories with a partition's name, `<topic>-<partition>`.

@@ -6,8 +6,10 @@ use super::throttle::Throttle;
 use super::{CompactError, CompactReport, Place};
 use crate::io::file;
 use crate::log::batch::BatchHeader;
-use crate::log::scan::{Found, Scan, Step};
-use crate::log::segment::{self, IndexBuilder};
+use crate::log::check::order::Expected;
+use crate::log::check::scan::{Found, Scan};
+use crate::log::check::walk::Walk;
+use crate::log::segment::IndexBuilder;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -35,46 +37,40 @@ pub struct Cleaning<'a> {
 
 /// A segment's batches, which must be sound, in order and complete: what is damaged is not compacted.
 pub struct Batches {
-    pub scan: Scan,
+    walk: Walk,
     place: Place,
-    /// Where records may be missing.
-    gaps_end: i64,
-    next_offset: i64,
 }
 
 impl Batches {
     pub fn open(dir: &Path, place: &Place, gaps_end: i64) -> Result<Batches, CompactError> {
-        let scan = Scan::open(&segment::file_path(dir, place.base, "log"))?;
-        let batches = Batches {
-            next_offset: place.base,
-            place: *place,
+        let expected = Expected {
+            base: place.base,
+            end: place.end,
             gaps_end,
-            scan,
+            known: None,
         };
-        let size = batches.scan.size();
-        match size == place.size {
-            true => Ok(batches),
-            false => Err(batches.damaged_at(size.min(place.size))),
+        let batches = Batches {
+            walk: Walk::open(dir, expected)?,
+            place: *place,
+        };
+        let size = batches.scan().size();
+        if size == place.size {
+            Ok(batches)
+        } else {
+            Err(batches.damaged_at(size.min(place.size)))
         }
+    }
+
+    pub fn scan(&self) -> &Scan {
+        self.walk.scan()
     }
 
     pub fn step(&mut self) -> Result<Option<Found>, CompactError> {
-        let position = self.scan.position();
-        match self.scan.step()? {
-            None if self.next_offset == self.place.end => Ok(None),
-            Some(Step::Batch(found)) if found.crc_matches && self.follows(&found.header) => {
-                self.next_offset = found.header.next_offset();
-                Ok(Some(found))
-            }
-            _ => Err(self.damaged_at(position)),
+        let position = self.scan().position();
+        match self.walk.step_sound()? {
+            None if !self.walk.is_complete() => Err(self.damaged_at(position)),
+            found => Ok(found),
         }
-    }
-
-    /// A batch's offset is not under its checksum, and much would go that should stay if it were wrong.
-    fn follows(&self, header: &BatchHeader) -> bool {
-        let base = header.base_offset;
-        let in_gap = base > self.next_offset && base < self.gaps_end;
-        (base == self.next_offset || in_gap) && header.next_offset() <= self.place.end
     }
 
     fn damaged_at(&self, position: usize) -> CompactError {
@@ -96,7 +92,7 @@ impl Cleaning<'_> {
             while let Some(found) = batches.step()? {
                 self.throttle.take(found.header.size())?;
                 self.report.read_bytes += found.header.size() as u64;
-                let written = self.batch(&mut output, &batches.scan, &found, end)?;
+                let written = self.batch(&mut output, batches.scan(), &found, end)?;
                 self.throttle.take(written)?;
                 self.report.written_bytes += written as u64;
             }

@@ -217,7 +217,7 @@ impl CompactJob {
                     };
                 }
                 let note = |key: &[u8], offset| map.put(key, offset);
-                let noted = rewrite::for_each_key(header, batches.scan.bytes(&found), note);
+                let noted = rewrite::for_each_key(header, batches.scan().bytes(&found), note);
                 noted.map_err(|_| CompactError::TooLarge {
                     offset: header.base_offset,
                 })?;

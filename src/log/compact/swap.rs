@@ -14,7 +14,6 @@
 //! all before.
 
 use crate::io::file;
-use crate::log::recovery::list_segments;
 use crate::log::segment;
 use std::fs::File;
 use std::io::{self, Read};
@@ -222,7 +221,7 @@ pub fn recover(dir: &Path) -> io::Result<()> {
         file::sync_dir(dir)?;
         let (base, log) = (manifest.base(), "log");
         // Else it is one that could not be removed at its time, and retention went on without it.
-        let is_current = list_segments(dir)?.contains(&base);
+        let is_current = segment::list(dir)?.contains(&base);
         if is_current && manifest.is_new_at(&cleaned_path(dir, base, log))? {
             take_place(dir, &manifest)?;
             finish(dir, &manifest)?;

@@ -5,14 +5,16 @@
 //! place. A file that is to change gets a second name among the copies first (a hard link, or a copy
 //! where the file system has none), and the new one takes its name. So every step can be done again.
 
-use super::batch::BatchHeader;
-use super::checkpoint::{self, Checkpoint};
-use super::compact::{self, CompactionState};
-use super::damage::{self, Damage, Expected, Survey, Why};
-use super::recovery::list_segments;
-use super::scan::Scan;
-use super::segment::{self, IndexBuilder};
+use super::damage::{self, Damage, Why};
+use super::order::Expected;
+use super::scan::Found;
+use super::survey::{self, Survey};
+use super::walk::Walk;
 use crate::io::file;
+use crate::log::batch::BatchHeader;
+use crate::log::checkpoint::{self, Checkpoint};
+use crate::log::compact::{self, CompactionState};
+use crate::log::segment::{self, IndexBuilder};
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io;
@@ -113,7 +115,7 @@ impl Repair<'_> {
     // ---- segments ----
 
     fn mend_segments(&mut self) -> io::Result<()> {
-        let bases = list_segments(self.dir)?;
+        let bases = segment::list(self.dir)?;
         let mut log_end = self.checkpoint.as_ref().map(|it| it.log_start_offset);
         for (at, base) in bases.iter().enumerate() {
             let next = bases.get(at + 1).copied();
@@ -159,21 +161,32 @@ impl Repair<'_> {
         next: Option<i64>,
         visit: &mut dyn FnMut(&BatchHeader, &[u8]) -> io::Result<()>,
     ) -> io::Result<Survey> {
-        let expected = Expected {
-            base,
-            end: next.unwrap_or(i64::MAX),
-            gaps_end: self.gaps_end,
-            index_interval_bytes: INDEX_INTERVAL_BYTES,
-        };
+        let expected = self.expected(base, next);
         let mut failed = None;
-        let survey = damage::survey(self.dir, expected, (0, base), &mut |found, bytes| {
+        let mut visit = |found: &Found, bytes: &[u8]| {
             if failed.is_none() {
                 failed = visit(&found.header, bytes).err();
             }
-        });
+        };
+        let survey = survey::survey(
+            self.dir,
+            expected,
+            INDEX_INTERVAL_BYTES,
+            (0, base),
+            &mut visit,
+        );
         match failed {
             Some(error) => Err(error),
             None => survey,
+        }
+    }
+
+    fn expected(&self, base: i64, next: Option<i64>) -> Expected {
+        Expected {
+            base,
+            end: next.unwrap_or(i64::MAX),
+            gaps_end: self.gaps_end,
+            known: None,
         }
     }
 
@@ -262,20 +275,15 @@ impl Repair<'_> {
 
     /// The segment and the byte where the batch with this offset begins, or the last one before it ends.
     fn place_of(&self, offset: i64, checkpoint: &Checkpoint) -> io::Result<Option<(i64, u64)>> {
-        let mut bases = list_segments(self.dir)?;
+        let mut bases = segment::list(self.dir)?;
         bases.retain(|base| *base <= offset);
         // Where it is the end of one segment and the beginning of the next, either will do.
         bases.sort_by_key(|base| (*base == checkpoint.segment_base, *base));
         for base in bases.into_iter().rev().take(2) {
-            let mut scan = Scan::open(&segment::file_path(self.dir, base, "log"))?;
-            let mut next = base;
-            while next < offset
-                && let Some(found) = scan.step_sound()?
-            {
-                next = found.header.next_offset();
-            }
-            if next == offset {
-                return Ok(Some((base, scan.position() as u64)));
+            let mut walk = Walk::open(self.dir, self.expected(base, None))?;
+            while walk.next_offset() < offset && walk.step_sound()?.is_some() {}
+            if walk.next_offset() == offset {
+                return Ok(Some((base, walk.scan().position() as u64)));
             }
         }
         Ok(None)

@@ -4,12 +4,12 @@
 //! Recovery stops at the first batch that is not sound; a scan goes on behind it, to tell how much is
 //! damaged and what is not.
 
-use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
-use super::segment;
-use super::spare;
 use crate::io::file;
 use crate::io::map::{self, MapReader};
 use crate::io::sabotage::{self, Sabotage};
+use crate::log::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
+use crate::log::segment;
+use crate::log::spare;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -344,7 +344,10 @@ impl Scan {
 
 /// Brings bytes into memory. A page that the medium cannot read is an error here; touching it would be
 /// SIGBUS.
-pub(super) fn populate(reader: &MapReader, range: std::ops::Range<usize>) -> io::Result<()> {
+pub(in crate::log) fn populate(
+    reader: &MapReader,
+    range: std::ops::Range<usize>,
+) -> io::Result<()> {
     match reader.populate(range) {
         // A kernel before 5.14 cannot; the pages come when they are touched.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

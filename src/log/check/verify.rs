@@ -12,16 +12,18 @@ mod index;
 
 pub use finding::{Fault, Finding, Severity};
 
-use super::batch::BatchHeader;
-use super::checkpoint::{self, Checkpoint};
-use super::compact::{self, CompactionState, Manifest};
 use super::damage;
-use super::records::Records;
-use super::recovery;
+use super::order::{Expected, Order};
 use super::scan::{Found, Scan, Step};
-use super::segment;
-use super::spare;
+use super::walk::Walk;
 use crate::io::file;
+use crate::log::batch::BatchHeader;
+use crate::log::checkpoint::{self, Checkpoint};
+use crate::log::compact::{self, CompactionState, Manifest};
+use crate::log::records::Records;
+use crate::log::recovery;
+use crate::log::segment;
+use crate::log::spare;
 use index::IndexCheck;
 use std::io;
 use std::ops::AddAssign;
@@ -97,7 +99,7 @@ impl Whose {
             Whose::Foreign {
                 segments: Some(bases),
             } => Ok(bases.clone()),
-            _ => recovery::list_segments(dir),
+            _ => segment::list(dir),
         }
     }
 }
@@ -326,8 +328,8 @@ impl Verifier<'_> {
                 return false;
             }
         }
-        let scan = match Scan::open(&segment.path) {
-            Ok(scan) => scan,
+        let walk = match self.open(&segment) {
+            Ok(walk) => walk,
             Err(error) => {
                 self.expected = None;
                 self.unreadable(&segment.path, &error);
@@ -335,12 +337,30 @@ impl Verifier<'_> {
             }
         };
         self.report.totals.segments += 1;
-        let size = scan.size();
+        let size = walk.scan().size();
         let mut index = self.index_of(base, size);
-        let (goes_on, end) = self.check_batches(scan, &segment, &mut index);
+        let (goes_on, end) = self.check_batches(walk, &segment, &mut index);
         self.report.findings.extend(index.finish(end));
         (self.progress)(size as u64 - std::mem::take(&mut self.told));
         goes_on
+    }
+
+    fn open(&self, segment: &Segment<'_>) -> io::Result<Walk> {
+        let base = segment.base;
+        let next = segment.later.first().copied();
+        let checkpoint = self.checkpoint().filter(|found| found.segment_base == base);
+        let mut expected = Expected {
+            base,
+            end: next.unwrap_or(i64::MAX),
+            gaps_end: self.gaps_end,
+            known: checkpoint.map(|found| (found.position as usize, found.durable_offset)),
+        };
+        if self.is_foreign {
+            // Its last records may be missing: it ends where the next one begins, or before.
+            expected.end = i64::MAX;
+            expected.known = next.map(|next| (self.bytes_of(&[base]) as usize, next));
+        }
+        Walk::open(self.dir, expected)
     }
 
     /// Whether a segment may begin at `base` when the one before it ends at `expected`.
@@ -359,7 +379,7 @@ impl Verifier<'_> {
     /// Returns whether the log goes on in the next segment, and the end of this one's last batch.
     fn check_batches(
         &mut self,
-        mut scan: Scan,
+        mut walk: Walk,
         segment: &Segment<'_>,
         index: &mut IndexCheck,
     ) -> (bool, usize) {
@@ -367,18 +387,19 @@ impl Verifier<'_> {
         // Behind damage it is no surprise that offsets and boundaries are not as they should be.
         let mut trusted = true;
         loop {
-            let position = scan.position();
+            let position = walk.scan().position();
             self.meet_checkpoint(segment.base, position, trusted);
-            let step = match scan.step() {
+            let (step, order) = match walk.step() {
                 Err(error) => {
                     self.unreadable_at(&segment.path, position, &error);
                     self.expected = None;
                     return (true, end);
                 }
                 Ok(None) => break,
-                Ok(Some(step @ (Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. })))
-                    if self.may_be_reserved(segment, position) =>
-                {
+                Ok(Some((
+                    step @ (Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. }),
+                    _,
+                ))) if self.may_be_reserved(segment, position) => {
                     self.report.totals.reserved_bytes += bytes as u64;
                     if self.is_foreign && matches!(step, Step::Zeros { .. }) {
                         let fault = Fault::ZerosAtEnd { bytes };
@@ -386,35 +407,36 @@ impl Verifier<'_> {
                     }
                     break;
                 }
-                Ok(Some(step)) => step,
+                Ok(Some(met)) => met,
             };
             let expected = self.expected.unwrap_or(segment.base);
-            if let Some(fault) = self.fault_of(&step, &scan, segment, expected) {
+            if let Some(fault) = self.fault_of(&step, order, expected) {
                 trusted = false;
-                let rest = (scan.size() - position) as u64;
+                let rest = (walk.scan().size() - position) as u64;
                 if !self.broken(segment, position, expected, fault, rest) {
                     return (false, end);
                 }
             }
-            match &step {
-                Step::Batch(found) if found.crc_matches => {
-                    let offset = self.offset_of(found, &scan, segment, expected);
-                    index.note(position, offset, &found.header);
-                    self.expected = Some(offset + i64::from(found.header.last_offset_delta) + 1);
-                    self.take_batch(&scan, segment, found, offset);
-                }
-                _ => {
-                    index.skip(scan.position());
-                    self.expected = scan.next_base_offset();
-                }
-            }
+            let scan = walk.scan();
             end = scan.position();
+            if let (Step::Batch(found), Some(order)) = (&step, order) {
+                let offset = match order {
+                    Order::WrongAlone(right) => right,
+                    _ => found.header.base_offset,
+                };
+                index.note(position, offset, &found.header);
+                self.expected = Some(offset + i64::from(found.header.last_offset_delta) + 1);
+                self.take_batch(scan, segment, found, offset);
+            } else {
+                index.skip(end);
+                self.expected = scan.next_base_offset();
+            }
             while end as u64 - self.told >= PROGRESS_BYTES {
                 (self.progress)(PROGRESS_BYTES);
                 self.told += PROGRESS_BYTES;
             }
         }
-        self.miss_checkpoint(segment.base, scan.size(), trusted);
+        self.miss_checkpoint(segment.base, walk.scan().size(), trusted);
         (true, end)
     }
 
@@ -428,55 +450,29 @@ impl Verifier<'_> {
         }
     }
 
-    /// Why recovery would not read on here.
-    fn fault_of(
-        &self,
-        step: &Step,
-        scan: &Scan,
-        segment: &Segment<'_>,
-        expected: i64,
-    ) -> Option<Fault> {
-        match *step {
-            Step::Zeros { bytes, .. } => Some(Fault::Zeros { bytes }),
-            Step::Recycled { bytes, .. } => Some(Fault::Recycled { bytes }),
-            Step::Damage { why, bytes, .. } => Some(Fault::NoBatch { why, bytes }),
-            Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
-                bytes: found.end - found.position,
-            }),
-            Step::Batch(found)
-                if found.header.base_offset > expected
-                    && self.may_have_gap(found.header.base_offset) =>
-            {
-                None
+    /// What is wrong at a place. `expected` is the offset that should follow what the batch before says of itself.
+    fn fault_of(&self, step: &Step, order: Option<Order>, expected: i64) -> Option<Fault> {
+        let (found, order) = match (step, order) {
+            (Step::Batch(found), Some(order)) => (found.header.base_offset, order),
+            (Step::Batch(found), None) => {
+                let bytes = found.end - found.position;
+                return Some(Fault::BadCrc { bytes });
             }
-            Step::Batch(found) if found.header.base_offset != expected => {
-                Some(Fault::WrongOffset {
-                    found: found.header.base_offset,
-                    lone: self.offset_of(&found, scan, segment, expected) == expected,
-                })
+            (Step::Zeros { bytes, .. }, _) => return Some(Fault::Zeros { bytes: *bytes }),
+            (Step::Recycled { bytes, .. }, _) => return Some(Fault::Recycled { bytes: *bytes }),
+            (Step::Damage { why, bytes, .. }, _) => {
+                let (why, bytes) = (*why, *bytes);
+                return Some(Fault::NoBatch { why, bytes });
             }
-            Step::Batch(_) => None,
-        }
-    }
-
-    /// The offset that a batch really has: when what comes behind it stands where it should, a batch
-    /// that says something else than `expected` is wrong only in its header.
-    fn offset_of(&self, found: &Found, scan: &Scan, segment: &Segment<'_>, expected: i64) -> i64 {
-        if self.may_have_gap(found.header.base_offset) && found.header.base_offset >= expected {
-            return found.header.base_offset;
-        }
-        let at_checkpoint = self
-            .checkpoint()
-            .filter(|_| (segment.base, found.end as u64) == self.durable)
-            .map(|checkpoint| checkpoint.durable_offset);
-        let next = scan
-            .next_base_offset()
-            .or(segment.later.first().copied())
-            .or(at_checkpoint);
-        let follows = next == Some(expected + i64::from(found.header.last_offset_delta) + 1);
-        match follows {
-            true => expected,
-            false => found.header.base_offset,
+        };
+        let is_in_gap = found > expected && self.may_have_gap(found);
+        match order {
+            Order::Follows if found == expected || is_in_gap => None,
+            Order::WrongAlone(_) => Some(Fault::WrongOffset { found, lone: true }),
+            // One that follows, but not the wrong one before it, is where the offsets break, too.
+            Order::Follows | Order::Skips | Order::Wrong => {
+                Some(Fault::WrongOffset { found, lone: false })
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 use super::finding::{Fault, Finding};
 use crate::io::file;
 use crate::log::batch::BatchHeader;
+use crate::log::check::scan::is_zero;
 use crate::log::index::{ENTRY_BYTES, Entry};
 use crate::log::index_file;
-use crate::log::scan::is_zero;
 use std::path::PathBuf;
 
 /// The sound entries of an index file that are still to be met.
