@@ -4,7 +4,7 @@
 use super::replay;
 use super::verify::{self, COPIES_PREFIX, Fault, Finding, PartitionJob};
 use crate::io::file;
-use crate::log::check::repair::{self, Mended};
+use crate::log::check::repair::{self, Repaired};
 use crate::log::check::verify::{Fault as LogFault, Severity, Whose};
 use std::collections::HashSet;
 use std::fs;
@@ -49,7 +49,7 @@ pub fn is_needed(findings: &[Finding]) -> bool {
 ///
 /// # Errors
 /// See [`repair::repair`].
-pub fn mend(job: &PartitionJob, findings: &[Finding], copies: &Path) -> io::Result<Vec<Mended>> {
+pub fn mend(job: &PartitionJob, findings: &[Finding], copies: &Path) -> io::Result<Vec<Repaired>> {
     if !matches!(job.whose, Whose::Ours { .. }) || is_of_other_topic(findings) {
         return Ok(Vec::new());
     }

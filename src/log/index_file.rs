@@ -4,7 +4,7 @@
 use super::batch;
 use super::check::scan;
 use super::index::{self, Index};
-use super::segment::{self, IndexBuilder, Walk};
+use super::segment::{self, HeaderWalk, IndexBuilder};
 use crate::io::file;
 use crate::io::map::MapReader;
 use crate::io::rate_limited::{self, RateLimited};
@@ -20,42 +20,50 @@ const WALK_WINDOW_BYTES: usize = 1 << 20;
 /// With a full disk each segment would say so.
 static NO_INDEX: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
 
-/// Reads a segment's index file and adds what it lacks by walking the batches. The second value says
-/// how many entries at the start of the file are good; the third, where the batches end that could be
-/// walked, and the offset after them.
+/// The index of a segment, complete.
+pub(super) struct CompleteIndex {
+    pub builder: IndexBuilder,
+    /// How many entries at the start of the file are good.
+    pub good: usize,
+    /// Where the batches end that could be walked (bytes), ...
+    pub end: usize,
+    /// ... and the offset after them.
+    pub next_offset: i64,
+}
+
+/// Reads a segment's index file and adds what it lacks by walking the batches.
 pub(super) fn open(
     dir: &Path,
     empty: IndexBuilder,
     reader: &MapReader,
-) -> io::Result<(IndexBuilder, usize, (usize, i64))> {
+) -> io::Result<CompleteIndex> {
     let (size, base) = (reader.len(), empty.base());
     let content = file::read(&segment::file_path(dir, base, "index"), FILE_BYTES_MAX)?;
-    let decoded = Index::decode(&content.unwrap_or_default(), base, size as u32);
-    let known = if ends_at_a_batch(&decoded, base, reader)? {
-        decoded
-    } else {
-        Index::default()
-    };
-    let good = known.len();
+    let mut known = Index::decode(&content.unwrap_or_default(), base, size as u32);
+    if !ends_at_a_batch(&known, base, reader)? {
+        known = Index::default();
+    }
     let from = known.last().map_or(0, |last| last.position as usize);
-    let (mut end, mut next_offset) = (from, base);
-    let mut builder = empty.resume(known);
-    let mut walk = Walk::new(reader, from, size);
+    let mut index = CompleteIndex {
+        good: known.len(),
+        builder: empty.resume(known),
+        end: from,
+        next_offset: base,
+    };
+    let mut walk = HeaderWalk::new(reader, from, size);
     let mut loaded = from;
     loop {
         load_header(reader, &mut loaded, walk.position())?;
-        let Ok((at, header)) = walk.step() else {
-            break;
-        };
-        // Damage in a segment that no start reads any more: what follows is found by walking.
-        if header.base_offset < next_offset {
-            break;
+        match walk.step() {
+            Ok((at, header)) if header.base_offset >= index.next_offset => {
+                index.next_offset = header.next_offset();
+                index.end = walk.position();
+                index.builder.note(at, &header);
+            }
+            // Damage in a segment that no start reads any more is found by walking.
+            _ => return Ok(index),
         }
-        next_offset = header.next_offset();
-        end = walk.position();
-        builder.note(at, &header);
     }
-    Ok((builder, good, (end, next_offset)))
 }
 
 /// Brings the batch header at `position` into memory, where all before `loaded` is. A page that the
@@ -81,7 +89,7 @@ fn ends_at_a_batch(entries: &Index, base: i64, reader: &MapReader) -> io::Result
     };
     let position = last.position as usize;
     load_header(reader, &mut 0, position)?;
-    let batch = Walk::new(reader, position, reader.len()).step();
+    let batch = HeaderWalk::new(reader, position, reader.len()).step();
     let offset = base + i64::from(last.relative_offset);
     Ok(batch.is_ok_and(|(_, header)| header.base_offset == offset))
 }
@@ -93,7 +101,7 @@ pub(super) fn complete(dir: &Path, builder: &IndexBuilder, good: usize) {
     if good == entries.len() {
         return;
     }
-    let bytes = entries.encode(good..entries.len(), base);
+    let bytes = builder.encode_from(good);
     let at = (good * index::ENTRY_BYTES) as u64;
     write_if_possible(dir, base, &bytes, at);
 }

@@ -154,17 +154,17 @@ fn reopen(
     file::truncate(&files.flush, size as u64)?;
     let reserved = file::reserve(&files.flush, bytes)?;
     let writer = map::map_for_append(&files.flush, capacity, size, reserved)?;
-    let (index, index_flushed, ends_at) = index_file::open(dir, index, &writer.reader())?;
-    if ends_at != (size, end) {
+    let index = index_file::open(dir, index, &writer.reader())?;
+    if (index.end, index.next_offset) != (size, end) {
         let message = "the last segment's batches do not lead to its end";
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(OpenedSegment {
-        base: index.base(),
+        base: index.builder.base(),
         files,
         writer,
-        index,
-        index_flushed,
+        index: index.builder,
+        index_flushed: index.good,
     })
 }
 

@@ -22,6 +22,7 @@ pub mod records;
 pub mod recovery;
 mod retention;
 pub mod segment;
+mod segment_writer;
 pub mod spare;
 #[cfg(test)]
 mod tests;

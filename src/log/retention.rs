@@ -116,11 +116,8 @@ impl Log {
         if self.config.retention_ms < 0 || segment.is_empty() {
             return Ok(false);
         }
-        match segment.max_timestamp {
-            Some(-1) => Ok(self.is_expired(segment.modified_ms, now_ms)),
-            Some(timestamp) => Ok(self.is_expired(timestamp, now_ms)),
-            None => Err(self.load_job(segment)),
-        }
+        let newest = segment.newest_ms().ok_or_else(|| self.load_job(segment))?;
+        Ok(self.is_expired(newest, now_ms))
     }
 
     fn is_expired(&self, timestamp_ms: i64, now_ms: i64) -> bool {
