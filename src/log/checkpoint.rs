@@ -56,6 +56,17 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Of a log in which nothing is known to be durable yet.
+    pub fn starting_at(topic_id: Uuid, base: i64) -> Checkpoint {
+        Checkpoint {
+            topic_id,
+            log_start_offset: base,
+            durable_offset: base,
+            segment_base: base,
+            ..Checkpoint::default()
+        }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED_BYTES + self.snapshot.len() + 4);
         bytes.extend_from_slice(MAGIC);

@@ -3,8 +3,8 @@
 
 use super::batch;
 use super::check::scan;
-use super::index::{self, Index};
-use super::segment::{self, HeaderWalk, IndexBuilder};
+use super::index::Index;
+use super::segment::{self, HeaderWalk, IndexBuilder, IndexTail};
 use crate::io::file;
 use crate::io::map::MapReader;
 use crate::io::rate_limited::{self, RateLimited};
@@ -97,27 +97,24 @@ fn ends_at_a_batch(entries: &Index, base: i64, reader: &MapReader) -> io::Result
 /// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
 /// cache: where it cannot be written, nothing is lost.
 pub(super) fn complete(dir: &Path, builder: &IndexBuilder, good: usize) {
-    let (entries, base) = (&builder.index, builder.base());
-    if good == entries.len() {
-        return;
+    let count = builder.index.len();
+    if good < count {
+        write_if_possible(dir, builder.base(), &builder.tail(good..count));
     }
-    let bytes = builder.encode_from(good);
-    let at = (good * index::ENTRY_BYTES) as u64;
-    write_if_possible(dir, base, &bytes, at);
 }
 
-/// Writes entries at a place of the file; where that fails, the next to open the index walks farther.
-pub(super) fn write_if_possible(dir: &Path, base: i64, entries: &[u8], at: u64) {
-    if let Err(error) = write(dir, base, entries, at)
+/// Writes entries; where that fails, the next to open the index walks farther.
+pub(super) fn write_if_possible(dir: &Path, base: i64, entries: &IndexTail) {
+    if let Err(error) = write(dir, base, entries)
         && let Some(kept_back) = NO_INDEX.turn()
     {
         tracing::warn!(dir = %dir.display(), base, %error, kept_back, "an index could not be completed");
     }
 }
 
-/// Writes entries at a place of the file and cuts what was behind.
-pub(super) fn write(dir: &Path, base: i64, bytes: &[u8], at: u64) -> io::Result<()> {
+/// Writes entries and cuts what was behind.
+pub(super) fn write(dir: &Path, base: i64, entries: &IndexTail) -> io::Result<()> {
     let file = file::open(&segment::file_path(dir, base, "index"), true)?;
-    file::write_at(&file, bytes, at)?;
-    file::truncate(&file, at + bytes.len() as u64)
+    file::write_at(&file, &entries.bytes, entries.at)?;
+    file::truncate(&file, entries.at + entries.bytes.len() as u64)
 }

@@ -15,7 +15,7 @@ use super::check::survey::survey;
 use super::check::walk::Walk;
 use super::checkpoint::Checkpoint;
 use super::compact::{self, CompactionState};
-use super::segment::{self, Health, SealedSegment};
+use super::segment::{self, SealedSegment};
 use super::spare;
 use super::{LogError, LogErrorKind, NOT_DURABLE_BYTES_MAX};
 use crate::io::file;
@@ -182,7 +182,9 @@ impl Recovery<'_> {
             }
             size => size?,
         };
-        self.recovered.segments.push(sealed(base, end, size));
+        self.recovered
+            .segments
+            .push(SealedSegment::new(base, end, size));
         Ok(())
     }
 
@@ -231,7 +233,7 @@ impl Recovery<'_> {
             false => goes_on || next.is_none(),
         };
         if is_whole {
-            let segment = sealed(base, stop.offset, stop.position);
+            let segment = SealedSegment::new(base, stop.offset, stop.position);
             self.recovered.segments.push(segment);
             return Ok(true);
         }
@@ -298,7 +300,7 @@ impl Recovery<'_> {
                 // Nothing is cut, and nothing appended: the next start does both.
                 Err(error) if file::is_full(&error) => {
                     self.recovered.read_only = Some(READ_ONLY_FULL);
-                    let segment = sealed(base, stop.offset, stop.position);
+                    let segment = SealedSegment::new(base, stop.offset, stop.position);
                     self.recovered.segments.push(segment);
                     return Ok(false);
                 }
@@ -339,7 +341,7 @@ impl Recovery<'_> {
             file::remove(&segment::file_path(self.dir, base, "index"))?;
         }
         self.recovered.cut_bytes += discard(self.dir, later)?;
-        let segment = sealed(base, stop.offset, stop.position);
+        let segment = SealedSegment::new(base, stop.offset, stop.position);
         self.recovered.segments.push(segment);
         Ok(())
     }
@@ -378,7 +380,9 @@ impl Recovery<'_> {
             end => end,
         };
         self.recovered.new_damage.extend(survey.damage);
-        self.recovered.segments.push(sealed(base, end, survey.size));
+        self.recovered
+            .segments
+            .push(SealedSegment::new(base, end, survey.size));
         Ok(())
     }
 
@@ -548,19 +552,6 @@ pub fn is_cut(path: &Path) -> bool {
     name.contains(".log.cut-")
 }
 
-fn sealed(base: i64, end: i64, size: usize) -> SealedSegment {
-    SealedSegment {
-        base,
-        end,
-        size,
-        loaded: None,
-        max_timestamp: None,
-        first_timestamp: None,
-        modified_ms: 0,
-        health: Health::default(),
-    }
-}
-
 /// Without a checkpoint the whole log is read.
 fn from_the_beginning(dir: &Path, topic_id: Uuid, bases: &[i64]) -> Checkpoint {
     let base = bases.first().copied().unwrap_or(0);
@@ -570,13 +561,7 @@ fn from_the_beginning(dir: &Path, topic_id: Uuid, bases: &[i64]) -> Checkpoint {
             "no sound checkpoint; reading and checking the whole log of this partition"
         );
     }
-    Checkpoint {
-        topic_id,
-        log_start_offset: base,
-        durable_offset: base,
-        segment_base: base,
-        ..Checkpoint::default()
-    }
+    Checkpoint::starting_at(topic_id, base)
 }
 
 fn discard(dir: &Path, bases: &[i64]) -> io::Result<u64> {

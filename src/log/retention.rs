@@ -1,13 +1,9 @@
 //! Retention: which segments go, and closing what is idle.
 
-use super::Log;
-use super::Offsets;
-use super::ReadError;
-use super::Retention;
-use super::jobs::DeleteJob;
-use super::jobs::SealJob;
+use super::jobs::{DeleteJob, SealJob};
 use super::load::LoadJob;
 use super::segment::SealedSegment;
+use super::{Log, Offsets, ReadError, Retention};
 use std::io;
 
 impl Log {

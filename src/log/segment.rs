@@ -4,7 +4,7 @@
 //! their file has exactly their size, and mapping and index are loaded when somebody reads them.
 
 use super::batch::{self, BatchError, BatchHeader};
-use super::index::{Entry, Index};
+use super::index::{self, Entry, Index};
 use crate::io::map::{MapReader, MapWriter};
 use bytes::Bytes;
 use std::fs::File;
@@ -175,6 +175,15 @@ impl Lookup<'_> {
     }
 }
 
+/// Index entries that are to be written to a segment's index file, behind those that it has.
+pub struct IndexTail {
+    pub bytes: Vec<u8>,
+    /// Where in the file.
+    pub at: u64,
+    /// How many entries the file has afterwards.
+    pub flushed: usize,
+}
+
 /// Builds an index while batches go by.
 #[derive(Clone, Debug)]
 pub struct IndexBuilder {
@@ -209,9 +218,18 @@ impl IndexBuilder {
         self.base
     }
 
-    /// The entries from a number on, as they lie in the file.
-    pub fn encode_from(&self, first: usize) -> Vec<u8> {
-        self.index.encode(first..self.index.len(), self.base)
+    /// The entries with these numbers, as they lie in the file.
+    pub fn tail(&self, entries: Range<usize>) -> IndexTail {
+        IndexTail {
+            at: (entries.start * index::ENTRY_BYTES) as u64,
+            flushed: entries.end,
+            bytes: self.index.encode(entries, self.base),
+        }
+    }
+
+    /// All entries, as they lie in the file.
+    pub fn encode(&self) -> Vec<u8> {
+        self.tail(0..self.index.len()).bytes
     }
 
     /// Takes note of the batch at `position`.

@@ -244,7 +244,7 @@ impl Repair<'_> {
     fn write_index(&mut self, index: &IndexBuilder) -> io::Result<()> {
         let path = segment::file_path(self.dir, index.base(), "index");
         let is_news = path.exists();
-        file::replace(&path, &index.encode_from(0))?;
+        file::replace(&path, &index.encode())?;
         if is_news {
             self.note(&path, Change::RebuiltIndex);
         }

@@ -11,7 +11,7 @@ use crate::log::Log;
 use crate::log::batch::{self, BatchHeader};
 use crate::log::compact::Throttle;
 use crate::log::load::LoadJob;
-use crate::log::segment::{self, Health};
+use crate::log::segment;
 use std::io;
 use std::path::PathBuf;
 
@@ -126,8 +126,7 @@ impl Log {
             .sealed
             .iter()
             .position(|segment| segment.base == base)?;
-        self.sealed[at].health = Health::Suspect;
-        self.sealed[at].loaded = None;
+        self.sealed[at].suspect();
         Some(self.load_job(&self.sealed[at]))
     }
 }

@@ -80,7 +80,7 @@ impl CompactJob {
         let new = writer.finish()?;
         let index = file::open(&swap::cleaned_path(&self.dir, base, "index"), true)?;
         file::truncate(&index, 0)?;
-        file::write_at(&index, &new.index.encode_from(0), 0)?;
+        file::write_at(&index, &new.index.encode(), 0)?;
         file::sync_dir(&self.dir)?;
         Ok(Some(SwapJob {
             dir: self.dir.clone(),
