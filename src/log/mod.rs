@@ -58,24 +58,16 @@ pub const READ_BYTES_MAX: usize = 16 << 20;
 
 /// Why a log cannot be opened.
 #[derive(Debug, Error)]
-#[error("{}: {kind}", dir.display())]
+#[error("{}: {error}", dir.display())]
 pub struct LogError {
     pub dir: PathBuf,
-    pub kind: LogErrorKind,
-}
-
-#[derive(Debug, Error)]
-pub enum LogErrorKind {
-    #[error("{0}")]
-    Io(io::Error),
+    pub error: io::Error,
 }
 
 impl LogError {
-    pub fn new(dir: &Path, kind: LogErrorKind) -> LogError {
-        LogError {
-            dir: dir.to_owned(),
-            kind,
-        }
+    pub fn new(dir: &Path, error: io::Error) -> LogError {
+        let dir = dir.to_owned();
+        LogError { dir, error }
     }
 }
 

@@ -24,58 +24,43 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 pub const FILE_NAME: &str = "damage";
 
 /// What is wrong with a stretch of a segment.
+/// The numbers are those of the file.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Why {
     #[error("the batch's CRC-32C does not match")]
-    BadCrc,
+    BadCrc = 1,
     #[error("these bytes are no batch")]
-    NoBatch,
+    NoBatch = 2,
     #[error("the batch has another offset than it should")]
-    WrongOffset,
-    #[error("zeros where batches should be")]
-    Zeros,
-    #[error("what an older segment left in the file where batches should be")]
-    Recycled,
+    WrongOffset = 3,
     #[error("the segment ends before its time")]
-    Short,
+    Short = 4,
     #[error("the segment is not there")]
-    Missing,
+    Missing = 5,
     #[error("the medium cannot read these bytes")]
-    Unreadable,
+    Unreadable = 6,
+    #[error("zeros where batches should be")]
+    Zeros = 7,
+    #[error("what an older segment left in the file where batches should be")]
+    Recycled = 8,
 }
 
 impl Why {
+    const ALL: [Why; 8] = [
+        Why::BadCrc,
+        Why::NoBatch,
+        Why::WrongOffset,
+        Why::Short,
+        Why::Missing,
+        Why::Unreadable,
+        Why::Zeros,
+        Why::Recycled,
+    ];
+
     /// Whether it is kept over a restart. What the medium cannot read now it may read then, and a file
     /// that is not there may have been put back.
     pub fn is_lasting(self) -> bool {
         !matches!(self, Why::Missing | Why::Unreadable)
-    }
-
-    fn code(self) -> u8 {
-        match self {
-            Why::BadCrc => 1,
-            Why::NoBatch => 2,
-            Why::WrongOffset => 3,
-            Why::Short => 4,
-            Why::Missing => 5,
-            Why::Unreadable => 6,
-            Why::Zeros => 7,
-            Why::Recycled => 8,
-        }
-    }
-
-    fn of_code(code: u8) -> Option<Why> {
-        let all = [
-            Why::BadCrc,
-            Why::NoBatch,
-            Why::WrongOffset,
-            Why::Short,
-            Why::Missing,
-            Why::Unreadable,
-            Why::Zeros,
-            Why::Recycled,
-        ];
-        all.into_iter().find(|why| why.code() == code)
     }
 }
 
@@ -122,9 +107,7 @@ impl DamageList {
     }
 
     pub fn is_in(&self, segment_base: i64) -> bool {
-        self.0
-            .iter()
-            .any(|found| found.segment_base == segment_base)
+        self.in_segment(segment_base).next().is_some()
     }
 
     /// Whether damage begins at this byte of a segment.
@@ -149,9 +132,10 @@ impl DamageList {
     pub fn sound_bytes(&self, segment_base: i64, offset: i64, end: usize) -> Range<usize> {
         let mut sound = 0..end;
         for found in self.in_segment(segment_base) {
-            match found.offsets.end <= offset {
-                true => sound.start = sound.start.max(found.bytes.end),
-                false => sound.end = sound.end.min(found.bytes.start),
+            if found.offsets.end <= offset {
+                sound.start = sound.start.max(found.bytes.end);
+            } else {
+                sound.end = sound.end.min(found.bytes.start);
             }
         }
         sound
@@ -205,7 +189,7 @@ impl DamageList {
             for position in [found.bytes.start, found.bytes.end] {
                 bytes.extend_from_slice(&(position as u32).to_be_bytes());
             }
-            bytes.push(found.why.code());
+            bytes.push(found.why as u8);
         }
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_be_bytes());
@@ -252,7 +236,7 @@ fn decode_entry(entry: &[u8; ENTRY_BYTES]) -> Option<Damage> {
         offsets: long(0)?..long(8)?,
         segment_base: long(16)?,
         bytes: position(24)?..position(28)?,
-        why: Why::of_code(entry[32])?,
+        why: Why::ALL.into_iter().find(|why| *why as u8 == entry[32])?,
     })
 }
 
