@@ -1,4 +1,4 @@
-//! Flushing: what becomes durable, and the checkpoints that say so.
+//! Flushing: making appends durable, and writing checkpoints.
 
 use super::checkpoint::Checkpoint;
 use super::jobs::CheckpointJob;
@@ -128,7 +128,7 @@ impl Log {
         self.synced.offset
     }
 
-    /// Starts to bring what the journal has to stable storage in the segments too. Flushes may go on
+    /// Starts to make what the journal has durable in the segments too. Flushes may continue
     /// meanwhile. `None` when there is nothing to do.
     pub fn write_back_begin(&self) -> Option<WriteBack> {
         if self.poisoned || self.synced.offset >= self.durable.offset {
@@ -160,7 +160,7 @@ impl Log {
     pub fn write_back_end(&mut self, write_back: WriteBack, result: &io::Result<()>) {
         match result {
             Err(_) => self.poisoned = true,
-            // A flush may have come further.
+            // A flush may have got further.
             Ok(()) if write_back.mark.offset > self.synced.offset => self.synced = write_back.mark,
             Ok(()) => {}
         }
@@ -183,7 +183,7 @@ impl Log {
                 snapshot,
             },
             // Only entries of durable batches: an entry of one that a power cut takes back would
-            // point into the middle of what is appended in its place.
+            // point into the middle of what is appended there later.
             index: active.map(|active| {
                 let durable = active.index.index.count_before(mark.position as u32);
                 let flushed = active.index_flushed;

@@ -1,5 +1,5 @@
-//! The file of a segment's index: reading it, completing it, writing it. It is a cache: what it lacks is
-//! found by walking batch headers, and where it cannot be written nothing is lost.
+//! The file of a segment's index: reading, completing and writing it. It is a cache: what it lacks is
+//! found by walking batch headers, and if it cannot be written nothing is lost.
 
 use super::batch;
 use super::check::scan;
@@ -17,7 +17,7 @@ pub const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes that a walk over batch headers brings into memory at once.
 const WALK_WINDOW_BYTES: usize = 1 << 20;
 
-/// With a full disk each segment would say so.
+/// On a full disk every segment would log this.
 static NO_INDEX: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
 
 /// The index of a segment, complete.
@@ -94,8 +94,7 @@ fn ends_at_a_batch(entries: &Index, base: i64, reader: &MapReader) -> io::Result
     Ok(batch.is_ok_and(|(_, header)| header.base_offset == offset))
 }
 
-/// Writes what an index file lacked, so that the next to open it need not walk so far. It is only a
-/// cache: where it cannot be written, nothing is lost.
+/// Writes what an index file lacked, so that the next load walks fewer batches.
 pub(super) fn complete(dir: &Path, builder: &IndexBuilder, good: usize) {
     let count = builder.index.len();
     if good < count {
@@ -103,7 +102,7 @@ pub(super) fn complete(dir: &Path, builder: &IndexBuilder, good: usize) {
     }
 }
 
-/// Writes entries; where that fails, the next to open the index walks farther.
+/// Writes entries. If that fails, the next load of the index walks more batches.
 pub(super) fn write_if_possible(dir: &Path, base: i64, entries: &IndexTail) {
     if let Err(error) = write(dir, base, entries)
         && let Some(kept_back) = NO_INDEX.turn()

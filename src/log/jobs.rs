@@ -1,5 +1,5 @@
-//! What a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
-//! a worker thread and brings the result back; nothing here touches the log itself.
+//! Jobs: what a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
+//! a worker thread and hands the result back. Nothing here touches the log itself.
 
 use super::checkpoint::Checkpoint;
 use super::index_file;
@@ -122,8 +122,8 @@ impl SegmentToOpen {
 
     fn reopen(self, size: usize, end: i64) -> io::Result<OpenedSegment> {
         let path = self.path("log");
-        // An error of an earlier write that nobody was told of (of the page that sealing cut) must not
-        // be taken for one of what is appended from now on.
+        // An earlier write (of the page that sealing cut) may have an error that was not reported yet. It must
+        // not be taken for an error of what is appended from now on.
         file::reload(&file::open_for_reading(&path)?, size as u64)?;
         let file = Arc::new(file::open(&path, false)?);
         let files = sync_handles(&path, Arc::clone(&file));
@@ -227,7 +227,7 @@ pub struct SealJob {
     pub file: Arc<File>,
     pub size: u64,
     pub index: IndexTail,
-    /// No other segment is appended to in its place: a spare is of no use any more.
+    /// No other segment follows that is appended to: a spare is not needed any more.
     pub is_last: bool,
     /// Whether to make the data durable. If not, the log's next flush does.
     pub sync: bool,
@@ -252,8 +252,8 @@ impl SealJob {
         Ok(())
     }
 
-    /// The kernel reports an error of writing back once for each open file. A flush of this segment
-    /// may be under way on ours, and must hear of the error itself.
+    /// The kernel reports an error of writing back once for each open file. A flush that runs on the log's
+    /// own file must get the error too.
     fn own_handle(&self) -> Arc<File> {
         let own = file::open(&segment::file_path(&self.dir, self.base, "log"), false);
         own.map_or_else(|_| Arc::clone(&self.file), Arc::new)
@@ -282,7 +282,7 @@ impl CheckpointJob {
 pub struct DeleteJob {
     pub dir: PathBuf,
     pub bases: Vec<i64>,
-    /// The offset after the last that goes.
+    /// The offset after the last one that is removed.
     pub end: i64,
     /// The last one's file, when it has this many bytes, is kept as the spare.
     pub spare_bytes_min: Option<u64>,
@@ -290,18 +290,17 @@ pub struct DeleteJob {
 
 impl DeleteJob {
     pub fn run(self) -> io::Result<()> {
-        // All up to the last, so that what a failed job left behind goes before anything younger.
+        // All up to the last, so that what a failed job left behind is removed before anything younger.
         let mut bases = segment::list(&self.dir)?;
         bases.retain(|base| *base < self.end);
-        // What a failed compaction left beside the segment that replaced it goes before that one. Otherwise it
-        // could take its place. True sorts last.
+        // What a failed compaction left beside the segment that replaced it is removed before that one.
+        // Otherwise it could be used instead. True sorts last.
         bases.sort_by_key(|base| self.bases.contains(base));
         for base in bases {
             // Before a segment can be gone, what is older must be, or a power cut could leave a gap;
             // and so must any checkpoint that points into it.
             file::sync_dir(&self.dir)?;
-            // The index first: an index without its segment is nothing, a segment without its index
-            // is whole.
+            // The index first: a segment without an index is whole, an index without a segment is not.
             file::remove(&segment::file_path(&self.dir, base, "index"))?;
             if !self.keeps(base)? {
                 file::remove(&segment::file_path(&self.dir, base, "log"))?;

@@ -154,8 +154,8 @@ impl SegmentToLoad {
     }
 }
 
-/// What comes from the medium is checked when it comes: later reads find it in memory, unchanged. The
-/// first batch begins where `range` does; a last batch that is cut off is not looked at.
+/// Checks what was read from the medium; later reads find it in memory, unchanged. The first batch begins
+/// where `range` does; a last batch that is cut off is not checked.
 fn check_batches(reader: &MapReader, range: Range<usize>) -> io::Result<()> {
     let mut walk = HeaderWalk::new(reader, range.start, range.end);
     loop {

@@ -49,9 +49,9 @@ const HOT_BYTES: usize = 64 << 20;
 /// The most bytes of one log that may be appended and not durable yet. A power cut can tear no more, so
 /// recovery cuts no more.
 pub const NOT_DURABLE_BYTES_MAX: u64 = 64 << 20;
-/// Checkpoints of a log that takes a great deal keep this distance in time, ...
+/// The least time between two checkpoints of a log with many appends, ...
 const CHECKPOINT_INTERVAL_MS: i64 = 100;
-/// ... up to this many times the bytes that there would be between two.
+/// ... unless this many times `checkpoint_bytes` were appended since the last.
 const CHECKPOINT_BYTES_TIMES: u64 = 32;
 /// The most that one read returns: it bounds what is checked for and read into memory at once.
 pub const READ_BYTES_MAX: usize = 16 << 20;
@@ -147,7 +147,7 @@ impl Offsets {
     }
 }
 
-/// A place in the log that everything below is, or will be, durable to.
+/// A position in the log below which everything is, or will be, durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     offset: i64,
@@ -180,8 +180,8 @@ pub struct Tail<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Segments on their way to stable storage although the journal has what they lack: sync every file,
-/// then call [`Log::write_back_end`].
+/// A write-back under way: the journal has what these segments lack on stable storage. Sync every file, then
+/// call [`Log::write_back_end`].
 pub struct WriteBack {
     pub files: Vec<Arc<File>>,
     mark: Mark,
@@ -254,9 +254,9 @@ pub struct Log {
     checkpoint_base: i64,
     compaction: Progress,
     poisoned: bool,
-    /// What is refused to readers.
+    /// What reads are refused.
     damage: DamageList,
-    /// It could not be told where the log ends, so nothing is appended.
+    /// It is not known where the log ends, so nothing is appended.
     is_end_lost: bool,
     /// It could not be opened: nothing is known of it.
     is_offline: bool,
@@ -324,7 +324,7 @@ impl Log {
         }
     }
 
-    /// A log in whose place there is nothing that can be read or written: it could not be opened.
+    /// A log that could not be opened: it can be neither read nor written.
     pub fn offline(dir: PathBuf, topic_id: Uuid, config: LogConfig) -> Log {
         let mut log = Log::of(dir, topic_id, config, &mut Recovered::default());
         log.poisoned = true;
@@ -368,7 +368,7 @@ impl Log {
         self.compaction.era
     }
 
-    /// Puts a changed topic configuration in force.
+    /// Applies a changed topic configuration.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
     }

@@ -32,7 +32,7 @@ impl Log {
             return Err(ReadError::Offline);
         }
         if offset > end && self.is_end_lost {
-            // Told that it is out of range, a consumer would go somewhere else.
+            // On "out of range", a consumer would move to another offset.
             return Err(ReadError::EndLost { asked: offset });
         }
         if offset < start || offset > end {
@@ -114,7 +114,7 @@ impl Log {
     /// Takes in what a [`LoadJob`] brought. Returns the damage that was found and not known before.
     pub fn load_done(&mut self, loaded: Loaded, now_ms: i64) -> Vec<Damage> {
         let mut new = Vec::new();
-        // It may be of a segment that was replaced in the meantime; whoever wants it asks again.
+        // The segment may have been replaced in the meantime; then it is loaded again when it is needed.
         let Loaded::Segment(loaded) = loaded else {
             return new;
         };

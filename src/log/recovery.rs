@@ -1,7 +1,7 @@
 //! Opening a log: from the checkpoint, reading only what came after it.
 //!
 //! Pages reach the disk in any order, so everything past the checkpoint is checked batch by batch:
-//! header, offset, CRC. The first that fails is where the log ends; what lies behind was never
+//! header, offset, CRC. The log ends at the first that fails; what lies behind was never
 //! acknowledged and is cut. Segments before the checkpoint's are not read at all. A compaction that a
 //! crash interrupted is settled first.
 //!
@@ -32,7 +32,7 @@ const CUT_BYTES_MAX: u64 = NOT_DURABLE_BYTES_MAX;
 /// How far a recycled segment is searched for a sound batch behind one that is not: all of what an older
 /// segment left there would make a start long, and what was not durable ends before.
 const RECYCLED_SEARCH_BYTES: usize = NOT_DURABLE_BYTES_MAX as usize;
-/// How the name of a file goes on that keeps what was cut.
+/// Part of the name of a file that keeps what was cut.
 const CUT_INFIX: &str = ".cut-";
 /// A start needs no index of what it surveys.
 const NO_INDEX: usize = u32::MAX as usize;
@@ -40,7 +40,7 @@ const READ_ONLY_LOST: &str = "the end of the log is lost, and with it where it w
 const READ_ONLY_UNREADABLE: &str = "the end of the log cannot be read";
 const READ_ONLY_FULL: &str = "the disk is full, and what must be kept of the log's torn end cannot be copied; make room, then restart";
 
-/// What opening a log tells the layer above, in order: the state at the checkpoint, then every
+/// What the layer above learns while a log is opened: first the state at the checkpoint, then every
 /// batch after it.
 pub enum Replay<'a> {
     Snapshot(&'a [u8]),
@@ -70,7 +70,7 @@ pub struct Recovered {
     pub damage: DamageList,
     /// Damage that was not known before.
     pub new_damage: Vec<Damage>,
-    /// Why nothing may be appended: an offset that was given away could be given away again.
+    /// Why nothing may be appended: an offset that was used already could be used again.
     pub read_only: Option<&'static str>,
     pub compaction: CompactionState,
     /// The directory belonged to a deleted topic of the same name; nothing else is set.
@@ -270,11 +270,12 @@ impl Recovery<'_> {
         }
         let mut found = self.recovered.new_damage.iter();
         let is_unreadable = found.any(|found| found.why == Why::Unreadable);
-        self.recovered.read_only = match later.is_empty() {
-            true if is_short => Some(READ_ONLY_LOST),
-            true if is_unreadable => Some(READ_ONLY_UNREADABLE),
-            _ => None,
+        let why = if is_short {
+            Some(READ_ONLY_LOST)
+        } else {
+            is_unreadable.then_some(READ_ONLY_UNREADABLE)
         };
+        self.recovered.read_only = why.filter(|_| later.is_empty());
         Ok(true)
     }
 
@@ -463,8 +464,8 @@ fn settle(
     Ok(())
 }
 
-/// Drops a segment's pages from memory, from a byte on, so that it is read from the disk: the process before may have met a
-/// failed sync, and what is in memory only must not be shown to consumers.
+/// Drops a segment's pages from memory, from a byte on, so that they are read from the disk. A sync may have
+/// failed in the process before, and what is in memory only must not be shown to consumers.
 fn reload(path: &Path, from: usize) -> io::Result<()> {
     let file = file::open_for_reading(path)?;
     let has_more = file.metadata()?.len() > from as u64;

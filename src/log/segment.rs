@@ -79,7 +79,7 @@ impl<'a> HeaderWalk<'a> {
         self.position
     }
 
-    /// The next batch's header, its place, or why there is none: `Truncated` at the end.
+    /// The next batch's position and header, or why there is none: `Truncated` at the end.
     pub fn step(&mut self) -> Result<(usize, BatchHeader), BatchError> {
         let at = self.position;
         let header_end = (at + batch::HEADER_BYTES).min(self.end);
@@ -184,7 +184,7 @@ pub struct IndexTail {
     pub flushed: usize,
 }
 
-/// Builds an index while batches go by.
+/// Builds an index from batches in their order.
 #[derive(Clone, Debug)]
 pub struct IndexBuilder {
     pub index: Index,

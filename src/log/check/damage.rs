@@ -1,9 +1,9 @@
-//! Damage of a log: which bytes of which segment, and which offsets cannot be read because of it.
+//! Damage of a log: the bytes of a segment that are damaged, and the offsets that cannot be read because of it.
 //!
-//! Damage is contained, never mended here: what is sound is read, the rest is refused, and no byte is
-//! changed. `millstream verify --repair` mends.
+//! Damage is contained: what is sound is read, the rest is refused, and no byte is changed. Only
+//! `millstream verify --repair` changes it.
 //!
-//! The file `damage` keeps what was found, for a start does not read all of a log again. It is replaced
+//! The file `damage` keeps what was found, because a start does not read all of a log again. It is replaced
 //! as a whole. Layout, big endian: magic "MSDM" 0, version u16 4, count u32 6, then for each: first
 //! offset i64 0, offset behind the last i64 8, segment base i64 16, first byte u32 24, byte behind the
 //! last u32 28, kind u8 32; crc32 of all before.
@@ -23,7 +23,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// The file's name in the partition's directory.
 pub const FILE_NAME: &str = "damage";
 
-/// What is wrong with a stretch of a segment.
+/// What is wrong with a part of a segment.
 /// The numbers are those of the file.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Why {
@@ -64,7 +64,7 @@ impl Why {
     }
 }
 
-/// A stretch of a log that cannot be read.
+/// A part of a log that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Empty where bytes that are no batch follow the last one of a segment.
@@ -76,7 +76,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// What a reader who asks for this offset is told.
+    /// The error for a read at this offset.
     pub fn refuse(&self, asked: i64) -> ReadError {
         match self.why {
             Why::Unreadable => ReadError::Unreadable { asked },
@@ -154,7 +154,7 @@ impl DamageList {
         pieces
     }
 
-    /// Takes in what was found; returns the damage that was not known.
+    /// Adds what was found. Returns the damage that was not known.
     pub fn add(&mut self, found: Vec<Damage>) -> Vec<Damage> {
         let is_new = |damage: &Damage| !self.0.contains(damage);
         let new: Vec<Damage> = found.into_iter().filter(is_new).collect();
@@ -240,8 +240,7 @@ fn decode_entry(entry: &[u8; ENTRY_BYTES]) -> Option<Damage> {
     })
 }
 
-/// Whether an error says that the medium has lost what it should have, and not that there is no memory
-/// or no permission.
+/// Whether an error means that the medium lost data, rather than that memory or permission is missing.
 pub fn is_of_medium(error: &io::Error) -> bool {
     let lost = [
         libc::EIO,

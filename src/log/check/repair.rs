@@ -1,9 +1,9 @@
-//! Mends the directory of one partition that no broker has open: what is damaged is given up.
+//! Repairs the directory of one partition that no broker has open: what is damaged is given up.
 //!
-//! In the place of batches that cannot be read comes an empty batch over the same offsets, as compaction
-//! leaves them: clients move over it, and all that is sound keeps its offset. Nothing is written in
-//! place. A file that is to change gets a second name among the copies first (a hard link, or a copy
-//! where the file system has none), and the new one takes its name. So every step can be done again.
+//! An empty batch over the same offsets, as compaction leaves them, replaces batches that cannot be read:
+//! clients skip it, and all that is sound keeps its offset. Nothing is written in place. A file that is to
+//! change gets a second name among the copies first (a hard link, or a copy where the file system has no
+//! hard links), and the new file is renamed over it. So every step can be done again.
 
 use super::damage::{self, Damage, Why};
 use super::order::Expected;
@@ -28,7 +28,7 @@ const INDEX_INTERVAL_BYTES: usize = 4096;
 /// The offsets that one empty batch can stand for.
 const OFFSETS_MAX: i64 = i32::MAX as i64;
 
-/// Something that was done.
+/// A file that was repaired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
     pub path: PathBuf,
@@ -52,11 +52,11 @@ pub enum Change {
     RemovedDamageList,
 }
 
-/// Mends the partition in `dir`. Copies of what is changed go to `copies`, which is made when it is
+/// Repairs the partition in `dir`. Copies of files that change go to `copies`, which is created when it is
 /// needed. Indexes in `bad_indexes` are rebuilt.
 ///
 /// # Errors
-/// The file system's; what was done so far is done, and doing it again goes on.
+/// The file system's. What was done so far stays; calling this again continues.
 pub fn repair(
     dir: &Path,
     copies: &Path,
@@ -75,7 +75,7 @@ pub fn repair(
         repaired: Vec::new(),
     };
     repair.take_checkpoint()?;
-    repair.mend_segments()?;
+    repair.repair_segments()?;
     repair.point_checkpoint()?;
     repair.forget_damage()?;
     if !repair.repaired.is_empty() {
@@ -113,12 +113,12 @@ impl Repair<'_> {
 
     // ---- segments ----
 
-    fn mend_segments(&mut self) -> io::Result<()> {
+    fn repair_segments(&mut self) -> io::Result<()> {
         let bases = segment::list(self.dir)?;
         let mut log_end = self.checkpoint.as_ref().map(|it| it.log_start_offset);
         for (at, base) in bases.iter().enumerate() {
             let next = bases.get(at + 1).copied();
-            log_end = Some(self.mend_segment(*base, next)?);
+            log_end = Some(self.repair_segment(*base, next)?);
         }
         match log_end {
             Some(end) if end < self.durable_offset() => {
@@ -129,7 +129,7 @@ impl Repair<'_> {
     }
 
     /// Returns the offset where the segment ends now.
-    fn mend_segment(&mut self, base: i64, next: Option<i64>) -> io::Result<i64> {
+    fn repair_segment(&mut self, base: i64, next: Option<i64>) -> io::Result<i64> {
         let mut survey = self.survey(base, next, &mut |_, _| Ok(()))?;
         let mut damage = std::mem::take(&mut survey.damage);
         let has_batches = survey.next_offset > base;
@@ -206,7 +206,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Makes a segment that stands for offsets of which nothing is there.
+    /// Creates a segment of empty batches for offsets that no segment has.
     fn add_segment(&mut self, lost: Range<i64>) -> io::Result<()> {
         let output = self.output(lost.start, VecDeque::from([lost.clone()]))?;
         let path = self.replace(lost.start, output)?;
@@ -224,7 +224,7 @@ impl Repair<'_> {
         })
     }
 
-    /// The segment that was written takes its place.
+    /// Renames the segment that was written over the old one.
     fn replace(&mut self, base: i64, mut output: Output) -> io::Result<PathBuf> {
         output.give_up_to(i64::MAX)?;
         let written = output.writer.finish()?;
@@ -251,7 +251,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    // ---- the checkpoint, and what is known of damage ----
+    // ---- the checkpoint and the list of damage ----
 
     /// The checkpoint's offset stays; the byte where it lies may be another now.
     fn point_checkpoint(&mut self) -> io::Result<()> {
@@ -328,8 +328,8 @@ pub fn keep(path: &Path, copies: &Path) -> io::Result<()> {
     file::sync_dir(copies)
 }
 
-/// Zeros at the end of the last segment are space that was reserved, and so is what an older segment
-/// left there; the next start gives it back.
+/// Zeros at the end of the last segment are reserved space, and so is what an older segment left there. The
+/// next start frees it.
 fn is_reserved(found: &Damage) -> bool {
     matches!(found.why, Why::Zeros | Why::Recycled) && found.offsets.is_empty()
 }

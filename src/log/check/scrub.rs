@@ -1,8 +1,7 @@
 //! Reads sealed segments from the disk, slowly, to find damage before a reader does.
 //!
-//! The page cache is passed by where the file system lets that be: what others read stays there, and it is
-//! the disk's bytes that are checked. This tells only whether a segment is sound; what is wrong with one
-//! that is not, a survey finds out (see [`survey`](super::survey)).
+//! It bypasses the page cache where the file system allows that: what others read stays cached, and the
+//! disk's bytes are checked. It says only whether a segment is sound. What is wrong, a survey finds out (see [`survey`](super::survey)).
 
 use super::order::{Before, Expected, Order};
 use super::scan::Found;
@@ -56,7 +55,7 @@ impl ScrubJob {
             };
             waiting.drain(..bytes);
             next_offset = next;
-            // A job that is to end is simply left alone.
+            // Nothing cancels this throttle.
             let _ = throttle.take(chunk.len());
         }
         Ok(waiting.is_empty() && next_offset == self.expected.end)
@@ -120,7 +119,7 @@ impl Log {
         })
     }
 
-    /// The job that finds out what is wrong with a segment, whether it was surveyed before or not.
+    /// The job that surveys a segment, whether it was surveyed before or not.
     pub fn survey_job(&mut self, base: i64) -> Option<LoadJob> {
         let at = self
             .sealed

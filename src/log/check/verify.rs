@@ -1,10 +1,10 @@
 //! Checks the directory of one partition that no broker has open: every checksum, every offset, the
 //! checkpoint and the indexes. Changes nothing.
 //!
-//! What the next start would repair by itself, because a crash leaves it behind, is a note. What
-//! contradicts what the checkpoint promised is an error.
+//! What a crash leaves behind and the next start repairs is a note. What contradicts the checkpoint is an
+//! error.
 //!
-//! Of a log that another broker wrote only the segments are looked at. Nothing tells what was durable
+//! In a log that another broker wrote, only the segments are checked. It is not known what was durable
 //! or compacted there, so every batch must be sound and offsets must rise, but may have gaps.
 
 mod finding;
@@ -40,11 +40,11 @@ const OWN_FILES: [&str; 5] = [
     compact::SWAP_FILE_NAME,
     spare::FILE_NAME,
 ];
-/// What a batch has for a leader epoch that is not known.
+/// The leader epoch of a batch when it is not known.
 const NO_LEADER_EPOCH: i32 = -1;
 /// The offsets of a segment fit in 31 bits, counted from its name: so Kafka's index holds them.
 const SEGMENT_OFFSETS: i64 = 1 << 31;
-/// Progress is told this often, in bytes.
+/// `progress` is called after this many bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// What was looked at.
@@ -78,25 +78,25 @@ pub struct Report {
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// Whose log it is, and so what there is to hold its segments against.
+/// Which broker wrote a log. Its own files say more about its segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum Origin {
     /// This broker's: checkpoint, compaction's state and indexes. The topic's id is known where there
     /// is a catalog.
     Ours { topic_id: Option<Uuid> },
-    /// Another broker's, or nobody knows: the segments alone. Those with these base offsets (in their
+    /// Another or an unknown broker's: the segments alone. Those with these base offsets (in their
     /// order), or all.
     Foreign { segments: Option<Vec<i64>> },
 }
 
-impl Whose {
+impl Origin {
     /// The base offsets of the segments to check in `dir`, in their order.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn segments(&self, dir: &Path) -> io::Result<Vec<i64>> {
         match self {
-            Whose::Foreign {
+            Origin::Foreign {
                 segments: Some(bases),
             } => Ok(bases.clone()),
             _ => segment::list(dir),
@@ -106,28 +106,28 @@ impl Whose {
 
 /// Checks the directory of a partition; one that is not there holds nothing wrong.
 ///
-/// With `unpack`, the records of every batch are decompressed and read too. `progress` is told the
-/// bytes that were looked at since it was called last.
-pub fn verify(dir: &Path, whose: &Whose, unpack: bool, progress: &dyn Fn(u64)) -> Report {
+/// With `unpack`, the records of every batch are decompressed and read too. `progress` is called with the
+/// bytes that were checked since its last call.
+pub fn verify(dir: &Path, origin: &Origin, unpack: bool, progress: &dyn Fn(u64)) -> Report {
     let mut verifier = Verifier {
         dir,
         unpack,
         progress,
-        is_foreign: matches!(whose, Whose::Foreign { .. }),
+        is_foreign: matches!(origin, Origin::Foreign { .. }),
         durable: (0, 0),
         gaps_end: 0,
         expected: None,
         leader_epoch: NO_LEADER_EPOCH,
-        checkpoint_met: false,
-        told: 0,
+        has_met_checkpoint: false,
+        reported_bytes: 0,
         report: Report::default(),
     };
-    match whose.segments(dir) {
+    match origin.segments(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => verifier.unreadable(dir, &error),
-        Ok(bases) => match whose {
-            Whose::Ours { topic_id } => verifier.run(*topic_id, &bases),
-            Whose::Foreign { .. } => verifier.run_foreign(&bases),
+        Ok(bases) => match origin {
+            Origin::Ours { topic_id } => verifier.run(*topic_id, &bases),
+            Origin::Foreign { .. } => verifier.run_foreign(&bases),
         },
     }
     verifier.report
@@ -142,18 +142,18 @@ struct Verifier<'a> {
     durable: (i64, u64),
     /// Compaction was at work below this offset: records may be missing there.
     gaps_end: i64,
-    /// The offset that comes next; None when it cannot be told.
+    /// The offset that should come next; `None` when it is not known.
     expected: Option<i64>,
     /// The last one that a batch had.
     leader_epoch: i32,
-    /// The place that the checkpoint points to was reached.
-    checkpoint_met: bool,
-    /// Bytes of the segment that progress was told of.
-    told: u64,
+    /// The position that the checkpoint points to was reached.
+    has_met_checkpoint: bool,
+    /// Bytes of the segment that `progress` was called with.
+    reported_bytes: u64,
     report: Report,
 }
 
-/// One segment on its turn.
+/// The segment that is checked now.
 struct Segment<'a> {
     path: PathBuf,
     base: i64,
@@ -179,8 +179,7 @@ impl Verifier<'_> {
         self.check_segments(&bases);
     }
 
-    /// All is held to be durable, and compacted: any batch that is not sound is an error, any gap is
-    /// none.
+    /// All counts as durable and compacted: a batch that is not sound is an error, a gap is not.
     fn run_foreign(&mut self, bases: &[i64]) {
         self.durable = (i64::MAX, u64::MAX);
         self.check_segments(bases);
@@ -236,7 +235,7 @@ impl Verifier<'_> {
             return;
         };
         let claims = found.durable_offset;
-        self.checkpoint_met = true;
+        self.has_met_checkpoint = true;
         if let Some(offset) = self.expected.filter(|offset| trusted && *offset != claims) {
             let path = self.dir.join(checkpoint::FILE_NAME);
             let fault = Fault::CheckpointOffset { found: offset };
@@ -254,7 +253,7 @@ impl Verifier<'_> {
         let Some(offset) = self.checkpoint().map(|found| found.durable_offset) else {
             return;
         };
-        if base != durable_base || self.checkpoint_met {
+        if base != durable_base || self.has_met_checkpoint {
             return;
         }
         let path = self.dir.join(checkpoint::FILE_NAME);
@@ -341,7 +340,7 @@ impl Verifier<'_> {
         let mut index = self.index_of(base, size);
         let (goes_on, end) = self.check_batches(walk, &segment, &mut index);
         self.report.findings.extend(index.finish(end));
-        (self.progress)(size as u64 - std::mem::take(&mut self.told));
+        (self.progress)(size as u64 - std::mem::take(&mut self.reported_bytes));
         goes_on
     }
 
@@ -370,10 +369,10 @@ impl Verifier<'_> {
 
     fn index_of(&self, base: i64, size: usize) -> IndexCheck {
         let path = segment::file_path(self.dir, base, "index");
-        match self.is_foreign {
-            true => IndexCheck::without(path, base),
-            false => IndexCheck::read(path, base, size > 0 && base < self.durable.0),
+        if self.is_foreign {
+            return IndexCheck::without(path, base);
         }
+        IndexCheck::read(path, base, size > 0 && base < self.durable.0)
     }
 
     /// Returns whether the log goes on in the next segment, and the end of this one's last batch.
@@ -384,7 +383,7 @@ impl Verifier<'_> {
         index: &mut IndexCheck,
     ) -> (bool, usize) {
         let mut end = 0;
-        // Behind damage it is no surprise that offsets and boundaries are not as they should be.
+        // Behind damage, offsets and boundaries may be wrong because of it.
         let mut trusted = true;
         loop {
             let position = walk.scan().position();
@@ -431,9 +430,9 @@ impl Verifier<'_> {
                 index.skip(end);
                 self.expected = scan.next_base_offset();
             }
-            while end as u64 - self.told >= PROGRESS_BYTES {
+            while end as u64 - self.reported_bytes >= PROGRESS_BYTES {
                 (self.progress)(PROGRESS_BYTES);
-                self.told += PROGRESS_BYTES;
+                self.reported_bytes += PROGRESS_BYTES;
             }
         }
         self.miss_checkpoint(segment.base, walk.scan().size(), trusted);
@@ -525,13 +524,13 @@ impl Verifier<'_> {
         rest_bytes: u64,
     ) -> bool {
         let is_durable = self.is_durable(segment.base, position);
-        let fault = match is_durable {
-            true => fault,
-            false => Fault::TornTail {
+        let mut fault = fault;
+        if !is_durable {
+            fault = Fault::TornTail {
                 bytes: rest_bytes + self.bytes_of(segment.later),
                 first: Box::new(fault),
-            },
-        };
+            };
+        }
         self.find(&segment.path, position, Some(offset), fault);
         is_durable
     }
@@ -553,11 +552,8 @@ impl Verifier<'_> {
             .collect();
         strays.sort();
         for path in strays {
-            let fault = match recovery::is_cut(&path) {
-                true => Fault::Cut,
-                false => Fault::Stray,
-            };
-            self.note(&path, fault);
+            let is_cut = recovery::is_cut(&path);
+            self.note(&path, if is_cut { Fault::Cut } else { Fault::Stray });
         }
     }
 
@@ -605,17 +601,14 @@ fn is_ours(path: &Path, bases: &[i64]) -> bool {
     }
 }
 
-/// What only a broker that went wrong can have written: the checksum would have told of the rest.
+/// Faults that a matching checksum covers: the broker that wrote the batch was wrong.
 fn faults_in_header(header: &BatchHeader, is_compacted: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     let count_max = header.last_offset_delta.saturating_add(1);
-    let count_fits = match is_compacted {
-        // Repair leaves empty batches anywhere.
-        _ if header.record_count == 0 => true,
-        true => header.record_count <= count_max,
-        false => header.record_count == count_max,
-    };
-    if !count_fits {
+    let count = header.record_count;
+    // Repair leaves empty batches anywhere.
+    let may_have_fewer = is_compacted || count == 0;
+    if count > count_max || (count < count_max && !may_have_fewer) {
         faults.push(Fault::WrongCount {
             records: header.record_count,
             last_offset_delta: header.last_offset_delta,

@@ -107,13 +107,13 @@ impl CompactJob {
             now_ms: self.now_ms,
             delete_retention_ms: self.config.delete_retention_ms,
         };
-        let outcome = rewrite::apply(&rules, header, scan.bytes(found));
-        let outcome = outcome.map_err(|_| CompactError::TooLarge {
+        let cleaned = rewrite::apply(&rules, header, scan.bytes(found));
+        let cleaned = cleaned.map_err(|_| CompactError::TooLarge {
             offset: header.base_offset,
         })?;
-        self.last_horizon_ms = self.last_horizon_ms.max(outcome.horizon_ms.unwrap_or(-1));
-        self.report.dropped_records += outcome.records_dropped;
-        match outcome.batch {
+        self.last_horizon_ms = self.last_horizon_ms.max(cleaned.horizon_ms.unwrap_or(-1));
+        self.report.dropped_records += cleaned.records_dropped;
+        match cleaned.batch {
             Rewritten::Same => output.keep(scan, found),
             Rewritten::Changed(batch) => output.put(scan, &batch),
             Rewritten::Emptied if !self.must_stay(header, group_end) => {

@@ -93,7 +93,7 @@ pub struct Source {
     pub size: usize,
 }
 
-/// What a step of a job came to.
+/// The result of a step.
 pub enum CompactStep {
     /// Run the swap, tell the log, then make the next step.
     Swap(SwapJob),
@@ -176,7 +176,7 @@ impl CompactJob {
         Ok(CompactStep::Done)
     }
 
-    /// A log that is closing may be deleted, and its directory's name be that of another topic.
+    /// A log that is closing may be deleted, and its directory may then belong to another topic.
     fn write_state(&self) -> Result<(), CompactError> {
         self.throttle.check_cancelled()?;
         Ok(self.state.write(&self.dir)?)
@@ -187,13 +187,13 @@ impl CompactJob {
         let map_end = self.map_end;
         self.segments.retain(|source| source.base < map_end);
         self.groups = group(&self.segments, self.segment_bytes);
-        // Whoever checks the log must know that records may be missing before they are.
+        // A check of the log must know that records may be missing before they are.
         let gaps_end = self.segments.last().map_or(0, |last| last.end);
         self.state.gaps_end = self.state.gaps_end.max(gaps_end);
         self.write_state()
     }
 
-    /// The newest offset of every key from the first dirty batch on, as far as memory goes.
+    /// The newest offset of every key from the first dirty batch on, as far as memory allows.
     fn read_keys(&mut self) -> Result<OffsetMap, CompactError> {
         let end = self.segments.last().map_or(0, |last| last.end);
         let first_dirty = self.state.first_dirty;
@@ -214,12 +214,11 @@ impl CompactJob {
                     continue;
                 }
                 if map.room() < header.record_count as usize {
-                    return match self.map_end > first_dirty {
-                        true => Ok(map),
-                        false => Err(CompactError::MapTooSmall {
-                            offset: header.base_offset,
-                        }),
-                    };
+                    let offset = header.base_offset;
+                    let is_full = self.map_end > first_dirty;
+                    return is_full
+                        .then_some(map)
+                        .ok_or(CompactError::MapTooSmall { offset });
                 }
                 let note = |key: &[u8], offset| map.put(key, offset);
                 let noted = rewrite::for_each_key(header, batches.scan().bytes(&found), note);

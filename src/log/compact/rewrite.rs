@@ -1,6 +1,6 @@
 //! Which records of a batch are kept, and the batch that holds only them.
 //!
-//! Kafka's rules (`Cleaner.shouldRetainRecord`): a record goes when a later one has its key, when it
+//! Kafka's rules (`Cleaner.shouldRetainRecord`): a record is dropped when a later one has its key, when it
 //! has no key, or when it is a tombstone whose time is over (KIP-534). Offsets never change.
 
 use super::map::OffsetMap;
@@ -12,7 +12,7 @@ use crate::log::records::{self, Record, Records, RecordsError};
 /// held to less.
 pub const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
-/// What decides about a record.
+/// What decides whether a record is kept.
 pub struct Rules<'a> {
     pub map: &'a OffsetMap,
     /// Below this offset `map` knows of every key that has a record at or above the first dirty one.
@@ -21,9 +21,9 @@ pub struct Rules<'a> {
     pub delete_retention_ms: i64,
 }
 
-/// What becomes of a batch.
+/// The result for one batch.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CleanedBatch {
     pub batch: Rewritten,
     pub records_dropped: u64,
     /// When the tombstones that are kept may go (ms).
@@ -74,23 +74,23 @@ pub fn apply(
     rules: &Rules<'_>,
     header: &BatchHeader,
     batch: &[u8],
-) -> Result<Outcome, RecordsError> {
-    let outcome = |batch, records_dropped, horizon_ms| {
-        Ok(Outcome {
+) -> Result<CleanedBatch, RecordsError> {
+    let cleaned = |batch, records_dropped, horizon_ms| {
+        Ok(CleanedBatch {
             batch,
             records_dropped,
             horizon_ms,
         })
     };
     if header.base_offset >= rules.map_end || is_left_alone(header) {
-        return outcome(Rewritten::Same, 0, None);
+        return cleaned(Rewritten::Same, 0, None);
     }
     if header.record_count == 0 {
-        return outcome(Rewritten::Emptied, 0, None);
+        return cleaned(Rewritten::Emptied, 0, None);
     }
     let unpacked = unpack(header, batch)?;
     let Some(mut records) = unpacked.as_ref().and_then(|it| read_all(header, it)) else {
-        return outcome(Rewritten::Same, 0, None);
+        return cleaned(Rewritten::Same, 0, None);
     };
     let before = records.len();
     let known = header.delete_horizon_ms();
@@ -98,21 +98,21 @@ pub fn apply(
     records.retain(|(record, _)| is_kept(rules, record, tombstones_go));
     let dropped = (before - records.len()) as u64;
     if records.is_empty() {
-        return outcome(Rewritten::Emptied, dropped, None);
+        return cleaned(Rewritten::Emptied, dropped, None);
     }
     let has_tombstones = records.iter().any(|(record, _)| record.value.is_none());
     let horizon_ms = has_tombstones
         .then(|| known.unwrap_or(rules.now_ms.saturating_add(rules.delete_retention_ms)));
     if dropped == 0 && (known.is_some() || !has_tombstones) {
-        return outcome(Rewritten::Same, 0, horizon_ms);
+        return cleaned(Rewritten::Same, 0, horizon_ms);
     }
     match rewrite(header, horizon_ms.filter(|_| known.is_none()), &records) {
-        Some(batch) => outcome(Rewritten::Changed(batch), dropped, horizon_ms),
-        None => outcome(Rewritten::Same, 0, None),
+        Some(batch) => cleaned(Rewritten::Changed(batch), dropped, horizon_ms),
+        None => cleaned(Rewritten::Same, 0, None),
     }
 }
 
-/// The batch without any records: it still tells of its producer's sequence and of its offsets.
+/// The batch without any records: its header still has its producer's sequence and its offsets.
 pub fn emptied(header: &BatchHeader) -> Vec<u8> {
     let header = BatchHeader {
         // No codec, and no time: lookups by time pass it by.

@@ -92,7 +92,7 @@ impl Log {
             }
             match segment.health {
                 Health::Suspect => return Err(self.load_job(segment)),
-                // What is damaged is evidence, and what compaction leaves is whole.
+                // Damage stays as it is, and compaction must leave a whole log.
                 _ if self.damage.is_in(segment.base) => break,
                 _ => {}
             }

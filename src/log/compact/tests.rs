@@ -199,10 +199,10 @@ impl Fixture {
 
     /// What is on disk has nothing wrong.
     fn check(&self) {
-        let whose = verify::Whose::Ours {
+        let origin = verify::Origin::Ours {
             topic_id: Some(TOPIC),
         };
-        let report = verify::verify(self.log.dir(), &whose, true, &|_| {});
+        let report = verify::verify(self.log.dir(), &origin, true, &|_| {});
         let is_bad = |finding: &&verify::Finding| finding.fault.severity() == Severity::Error;
         let bad: Vec<_> = report.findings.iter().filter(is_bad).collect();
         assert!(bad.is_empty(), "{bad:?}");
