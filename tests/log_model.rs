@@ -829,8 +829,10 @@ fn snapshot_end(bytes: &[u8]) -> Option<i64> {
 fn job_name(job: &Job) -> String {
     match job {
         Job::Room(RoomJob::Grow { bytes, .. }) => format!("grow to {bytes}"),
-        Job::Room(RoomJob::Create { base, .. }) => format!("create {base}"),
-        Job::Room(RoomJob::Reopen { base, size, .. }) => format!("reopen {base} at {size}"),
+        Job::Room(RoomJob::Create { segment, .. }) => format!("create {}", segment.base),
+        Job::Room(RoomJob::Reopen { segment, size, .. }) => {
+            format!("reopen {} at {size}", segment.base)
+        }
         Job::Seal(job) => format!("seal {} at {}", job.base, job.size),
         Job::Checkpoint(job) => format!("checkpoint at {}", job.checkpoint.durable_offset),
         Job::Delete(job) => format!("delete {:?}", job.bases),

@@ -81,7 +81,7 @@ impl Disk {
 
     /// Base offsets of the segments' files.
     pub fn segment_bases(&self) -> Vec<i64> {
-        millstream::log::recovery::list_segments(&self.log_dir()).unwrap_or_default()
+        millstream::log::segment::list(&self.log_dir()).unwrap_or_default()
     }
 
     /// Damages the checkpoint, for good.
