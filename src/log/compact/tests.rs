@@ -101,10 +101,19 @@ impl Fixture {
 
     /// Closes the active segment, so that all before can be compacted.
     fn roll(&mut self) {
+        self.roll_without_checkpoint();
+        self.log.want_checkpoint();
+        self.flush();
+    }
+
+    fn roll_without_checkpoint(&mut self) {
         let job = self.log.create_job(1);
         self.room(job);
         self.append(&[("filler", Some("filler"))]);
-        self.log.want_checkpoint();
+    }
+
+    /// A flush that makes a checkpoint.
+    fn flush(&mut self) {
         let flush = self.log.flush_begin(Vec::new).unwrap();
         let result = flush
             .files
@@ -118,7 +127,7 @@ impl Fixture {
     fn job(&mut self) -> Option<CompactJob> {
         loop {
             match self.log.compaction(self.now_ms, LIMITS) {
-                Compaction::Nothing => return None,
+                Compaction::Nothing | Compaction::NeedsCheckpoint => return None,
                 Compaction::Clean(job) => return Some(*job),
                 Compaction::Load(job) => {
                     self.log.load_done(job.run().unwrap(), self.now_ms);
@@ -224,6 +233,30 @@ fn owned(keys: &[(i64, &str)]) -> Vec<(i64, String)> {
     keys.iter()
         .map(|(offset, key)| (*offset, (*key).to_owned()))
         .collect()
+}
+
+#[test]
+fn what_is_due_behind_the_checkpoint_asks_for_one() {
+    let mut at = fixture();
+    at.append(&[("user", Some("secret"))]);
+    at.append(&[("user", None)]);
+    assert!(matches!(
+        at.log.compaction(at.now_ms, LIMITS),
+        Compaction::Nothing
+    ));
+    assert!(
+        at.log
+            .flush_begin(Vec::new)
+            .is_some_and(|flush| !flush.makes_checkpoint())
+    );
+    let mut at = fixture();
+    at.append(&[("user", Some("secret"))]);
+    at.append(&[("user", None)]);
+    at.roll_without_checkpoint();
+    let next = at.log.compaction(at.now_ms, LIMITS);
+    assert!(matches!(next, Compaction::NeedsCheckpoint));
+    at.flush();
+    assert!(at.compact());
 }
 
 #[test]
