@@ -123,7 +123,7 @@ fn is_valid(request: &Request<'_>, from: CursorRequest<'_>) -> bool {
     is_among && from.partition_index >= 0
 }
 
-/// The reply has no place for an error but with the topics.
+/// The reply has a field for an error in its topics only.
 fn refuse(request: &Request<'_>, from: CursorRequest<'_>) -> Response<'static> {
     let asked = request.topics.iter().map(|topic| topic.name);
     let mut names: BTreeSet<&str> = asked.collect();

@@ -129,7 +129,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     }
 }
 
-/// Authorized operations, for those who asked.
+/// Authorized operations as a reply has them.
 pub fn operations(requested: bool, operations: i32) -> i32 {
     if requested {
         operations
