@@ -171,14 +171,15 @@ impl<'a> Nullable<'a> for Bytes {
     }
 }
 
-/// Record batches in a reply: however short, they leave as a slice that is shared, and are not copied.
+/// Record batches in a reply: however short, they leave as a slice that is shared, and are not copied. Null is
+/// read as no batches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records(pub Bytes);
 
 impl<'a> Wire<'a> for Records {
     #[inline]
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
-        r.bytes().map(Records)
+        Ok(Records(r.nullable_bytes()?.unwrap_or_default()))
     }
 
     #[inline]
