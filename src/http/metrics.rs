@@ -1,7 +1,6 @@
 //! The metrics in Prometheus' text format. docs/operating.md explains each of them.
 
 use super::Reports;
-use crate::config::Durability;
 use crate::coordinator::groups::lag::{self, Lag, LagReport};
 use crate::engine::Engine;
 use crate::engine::stats::{
@@ -9,6 +8,7 @@ use crate::engine::stats::{
 };
 use crate::io::counters::{Family, Kind};
 use crate::io::limits::LIMITS;
+use crate::io::reactor::Reactor;
 use crate::io::{map, process};
 use crate::net::counters::FAMILIES as NET_FAMILIES;
 use std::collections::BTreeMap;
@@ -40,12 +40,15 @@ fn process_metrics(page: &mut Page, engine: &Engine) {
         "gauge",
         "Always 1; the labels say what runs.",
     );
-    let durability = match engine.config.durability {
-        Durability::Fsync => "fsync",
-        Durability::Os => "os",
-    };
     let version = env!("CARGO_PKG_VERSION");
-    page.sample("", &[("version", &version), ("durability", &durability)], 1);
+    let durability = engine.config.durability.name();
+    let reactor = Reactor::current().name();
+    let labels: [(&str, &dyn Display); 3] = [
+        ("version", &version),
+        ("durability", &durability),
+        ("reactor", &reactor),
+    ];
+    page.sample("", &labels, 1);
     page.gauge(
         "process_resident_memory_bytes",
         "Resident memory, mapped segments included.",

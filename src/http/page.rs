@@ -5,6 +5,7 @@ use crate::config::Durability;
 use crate::coordinator::groups::lag;
 use crate::engine::Engine;
 use crate::engine::stats::TopicReport;
+use crate::io::reactor::Reactor;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -34,6 +35,7 @@ pub fn render(engine: &Engine, reports: &Reports) -> String {
         );
     }
     let groups = groups_behind(engine, reports);
+    let reactor = Reactor::current().name();
     let connections: u64 = reports
         .shards
         .iter()
@@ -45,7 +47,7 @@ pub fn render(engine: &Engine, reports: &Reports) -> String {
 td,th{{text-align:right;padding:0 .8rem}}td:first-child,th:first-child{{text-align:left}}</style>\
 <h1>Millstream {}</h1>\
 <p>Kafka clients connect to <code>{}</code>. {} cores, {connections} connections.\
-<p>Durability {durability}.\
+<p>Durability {durability}. Reactor {reactor}.\
 <p><a href=/metrics>metrics</a> · <a href=/healthz>healthz</a> · <a href=/readyz>readyz</a>\
 <h2>{} topics</h2><table><tr><th>topic<th>partitions<th>segments<th>bytes\n{rows}</table>\
 {groups}",

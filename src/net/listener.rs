@@ -96,7 +96,7 @@ pub async fn accept_loop<F>(
             accepted = listener.accept() => accepted,
             () = connections.stop.wait() => return,
         };
-        match accepted.and_then(|(stream, address)| Ok((into_ring(stream)?, address))) {
+        match accepted.and_then(|(stream, address)| Ok((into_reactor(stream)?, address))) {
             Ok((socket, address)) => take_in(&connections, socket, address, &serve),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -106,10 +106,9 @@ pub async fn accept_loop<F>(
     }
 }
 
-/// Moves a socket to the ring, whose operations need a blocking socket.
-fn into_ring(stream: tokio::net::TcpStream) -> io::Result<Connected> {
+/// Sets a socket's options and hands it to the shard's reactor.
+fn into_reactor(stream: tokio::net::TcpStream) -> io::Result<Connected> {
     let stream = stream.into_std()?;
-    stream.set_nonblocking(false)?;
     // Small replies must not wait for each other's acknowledgement.
     stream.set_nodelay(true)?;
     // A client that waits for records sends nothing, and neither does one whose host is gone.
@@ -117,7 +116,7 @@ fn into_ring(stream: tokio::net::TcpStream) -> io::Result<Connected> {
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(&stream).set_tcp_keepalive(&probes)?;
-    Ok(Connected::new(stream))
+    Connected::new(stream)
 }
 
 fn take_in<F>(

@@ -1,8 +1,9 @@
 //! Selects segments for compaction and applies a job's result.
 
+use super::map::OffsetMap;
 use super::swap::{SwapError, SwapJob};
 use super::throttle::Throttle;
-use super::{CompactError, CompactJob, CompactLimits, CompactReport, CompactionConfig, Place};
+use super::{CompactError, CompactJob, CompactLimits, CompactReport, CompactionConfig, Source};
 use crate::log::Log;
 use crate::log::load::LoadJob;
 use crate::log::segment::{Health, SealedSegment};
@@ -91,17 +92,13 @@ impl Log {
             }
             match segment.health {
                 Health::Suspect => return Err(self.load_job(segment)),
-                // What is damaged is evidence, and what compaction leaves is whole.
+                // Damage stays as it is, and compaction must leave a whole log.
                 _ if self.damage.is_in(segment.base) => break,
                 _ => {}
             }
             let is_dirty = segment.end > self.compaction.state.first_dirty;
             if is_dirty && config.min_lag_ms > 0 {
-                let newest = match segment.max_timestamp {
-                    None => return Err(self.load_job(segment)),
-                    Some(-1) => segment.modified_ms,
-                    Some(timestamp) => timestamp,
-                };
+                let newest = segment.newest_ms().ok_or_else(|| self.load_job(segment))?;
                 if now_ms.saturating_sub(newest) < config.min_lag_ms {
                     break;
                 }
@@ -149,7 +146,7 @@ impl Log {
         limits: CompactLimits,
     ) -> CompactJob {
         self.compaction.is_running = true;
-        let place = |segment: &SealedSegment| Place {
+        let source = |segment: &SealedSegment| Source {
             base: segment.base,
             end: segment.end,
             size: segment.size,
@@ -162,12 +159,13 @@ impl Log {
             segment_bytes: self.config.segment_bytes,
             index_interval_bytes: self.config.index_interval_bytes,
             map_bytes: limits.map_bytes,
-            segments: self.sealed.iter().take(count).map(place).collect(),
+            segments: self.sealed.iter().take(count).map(source).collect(),
             state: self.compaction.state,
             gaps_end: self.compaction.known_gaps_end(),
             throttle: Throttle::new(limits.io_bytes_per_second, cancelled),
             producers: HashMap::new(),
-            map: None,
+            has_begun: false,
+            map: OffsetMap::new(0, 0),
             map_end: 0,
             groups: VecDeque::new(),
             last_horizon_ms: -1,
@@ -200,15 +198,11 @@ impl Log {
         };
         let count = manifest.old_bases.len();
         let old = self.sealed.range(first..first + count);
+        let end = old.clone().map(|segment| segment.end).max().unwrap_or(0);
         let new = SealedSegment {
-            base: manifest.base(),
-            end: old.clone().map(|segment| segment.end).max().unwrap_or(0),
-            size: manifest.new_bytes as usize,
-            loaded: None,
             max_timestamp: Some(swap.max_timestamp),
-            first_timestamp: None,
             modified_ms: old.map(|segment| segment.modified_ms).max().unwrap_or(0),
-            health: Health::default(),
+            ..SealedSegment::new(manifest.base(), end, manifest.new_bytes as usize)
         };
         self.sealed.drain(first + 1..first + count);
         self.sealed[first] = new;

@@ -4,9 +4,9 @@ use super::*;
 use crate::io::{fault, file};
 use crate::log::batch::build::BatchBuilder;
 use crate::log::batch::{self, BatchHeader, Codec};
+use crate::log::check::verify::Severity;
 use crate::log::records::Records;
-use crate::log::verify::Severity;
-use crate::log::{AppendError, Log, LogConfig, Read, recovery, verify};
+use crate::log::{AppendError, Log, LogConfig, Read, check::verify, segment};
 use std::path::Path;
 use uuid::Uuid;
 
@@ -199,10 +199,10 @@ impl Fixture {
 
     /// What is on disk has nothing wrong.
     fn check(&self) {
-        let whose = verify::Whose::Ours {
+        let origin = verify::Origin::Ours {
             topic_id: Some(TOPIC),
         };
-        let report = verify::verify(self.log.dir(), &whose, true, &|_| {});
+        let report = verify::verify(self.log.dir(), &origin, true, &|_| {});
         let is_bad = |finding: &&verify::Finding| finding.fault.severity() == Severity::Error;
         let bad: Vec<_> = report.findings.iter().filter(is_bad).collect();
         assert!(bad.is_empty(), "{bad:?}");
@@ -398,7 +398,7 @@ fn small_neighbours_become_one_segment_and_reads_in_gaps_find_the_next_batch() {
         }
     }
     at.roll();
-    let before = recovery::list_segments(at.log.dir()).unwrap().len();
+    let before = segment::list(at.log.dir()).unwrap().len();
     assert!(before > 4);
     assert!(at.compact());
     let records = at.keys();
@@ -407,7 +407,7 @@ fn small_neighbours_become_one_segment_and_reads_in_gaps_find_the_next_batch() {
     at.roll();
     assert!(at.compact());
     assert_eq!(at.keys(), records);
-    let after = recovery::list_segments(at.log.dir()).unwrap().len();
+    let after = segment::list(at.log.dir()).unwrap().len();
     assert!(after < before && after <= 3, "{after} of {before}");
     assert_eq!(at.log.segment_count(), after);
     let keys: Vec<i64> = at.keys().iter().map(|(offset, _)| *offset).collect();

@@ -1,10 +1,10 @@
 //! Checks the directory of one partition that no broker has open: every checksum, every offset, the
 //! checkpoint and the indexes. Changes nothing.
 //!
-//! What the next start would repair by itself, because a crash leaves it behind, is a note. What
-//! contradicts what the checkpoint promised is an error.
+//! What a crash leaves behind and the next start repairs is a note. What contradicts the checkpoint is an
+//! error.
 //!
-//! Of a log that another broker wrote only the segments are looked at. Nothing tells what was durable
+//! In a log that another broker wrote, only the segments are checked. It is not known what was durable
 //! or compacted there, so every batch must be sound and offsets must rise, but may have gaps.
 
 mod finding;
@@ -12,16 +12,18 @@ mod index;
 
 pub use finding::{Fault, Finding, Severity};
 
-use super::batch::BatchHeader;
-use super::checkpoint::{self, Checkpoint};
-use super::compact::{self, CompactionState, Manifest};
 use super::damage;
-use super::records::Records;
-use super::recovery;
+use super::order::{Expected, Order};
 use super::scan::{Found, Scan, Step};
-use super::segment;
-use super::spare;
+use super::walk::Walk;
 use crate::io::file;
+use crate::log::batch::BatchHeader;
+use crate::log::checkpoint::{self, Checkpoint};
+use crate::log::compact::{self, CompactionState, Manifest};
+use crate::log::records::Records;
+use crate::log::recovery;
+use crate::log::segment;
+use crate::log::spare;
 use index::IndexCheck;
 use std::io;
 use std::ops::AddAssign;
@@ -38,11 +40,11 @@ const OWN_FILES: [&str; 5] = [
     compact::SWAP_FILE_NAME,
     spare::FILE_NAME,
 ];
-/// What a batch has for a leader epoch that is not known.
+/// The leader epoch of a batch when it is not known.
 const NO_LEADER_EPOCH: i32 = -1;
 /// The offsets of a segment fit in 31 bits, counted from its name: so Kafka's index holds them.
 const SEGMENT_OFFSETS: i64 = 1 << 31;
-/// Progress is told this often, in bytes.
+/// `progress` is called after this many bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// What was looked at.
@@ -76,56 +78,56 @@ pub struct Report {
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// Whose log it is, and so what there is to hold its segments against.
+/// Which broker wrote a log. Its own files say more about its segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum Origin {
     /// This broker's: checkpoint, compaction's state and indexes. The topic's id is known where there
     /// is a catalog.
     Ours { topic_id: Option<Uuid> },
-    /// Another broker's, or nobody knows: the segments alone. Those with these base offsets (in their
+    /// Another or an unknown broker's: the segments alone. Those with these base offsets (in their
     /// order), or all.
     Foreign { segments: Option<Vec<i64>> },
 }
 
-impl Whose {
+impl Origin {
     /// The base offsets of the segments to check in `dir`, in their order.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn segments(&self, dir: &Path) -> io::Result<Vec<i64>> {
         match self {
-            Whose::Foreign {
+            Origin::Foreign {
                 segments: Some(bases),
             } => Ok(bases.clone()),
-            _ => recovery::list_segments(dir),
+            _ => segment::list(dir),
         }
     }
 }
 
 /// Checks the directory of a partition; one that is not there holds nothing wrong.
 ///
-/// With `unpack`, the records of every batch are decompressed and read too. `progress` is told the
-/// bytes that were looked at since it was called last.
-pub fn verify(dir: &Path, whose: &Whose, unpack: bool, progress: &dyn Fn(u64)) -> Report {
+/// With `unpack`, the records of every batch are decompressed and read too. `progress` is called with the
+/// bytes that were checked since its last call.
+pub fn verify(dir: &Path, origin: &Origin, unpack: bool, progress: &dyn Fn(u64)) -> Report {
     let mut verifier = Verifier {
         dir,
         unpack,
         progress,
-        is_foreign: matches!(whose, Whose::Foreign { .. }),
+        is_foreign: matches!(origin, Origin::Foreign { .. }),
         durable: (0, 0),
         gaps_end: 0,
         expected: None,
         leader_epoch: NO_LEADER_EPOCH,
-        checkpoint_met: false,
-        told: 0,
+        has_met_checkpoint: false,
+        reported_bytes: 0,
         report: Report::default(),
     };
-    match whose.segments(dir) {
+    match origin.segments(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => verifier.unreadable(dir, &error),
-        Ok(bases) => match whose {
-            Whose::Ours { topic_id } => verifier.run(*topic_id, &bases),
-            Whose::Foreign { .. } => verifier.run_foreign(&bases),
+        Ok(bases) => match origin {
+            Origin::Ours { topic_id } => verifier.run(*topic_id, &bases),
+            Origin::Foreign { .. } => verifier.run_foreign(&bases),
         },
     }
     verifier.report
@@ -140,18 +142,18 @@ struct Verifier<'a> {
     durable: (i64, u64),
     /// Compaction was at work below this offset: records may be missing there.
     gaps_end: i64,
-    /// The offset that comes next; None when it cannot be told.
+    /// The offset that should come next; `None` when it is not known.
     expected: Option<i64>,
     /// The last one that a batch had.
     leader_epoch: i32,
-    /// The place that the checkpoint points to was reached.
-    checkpoint_met: bool,
-    /// Bytes of the segment that progress was told of.
-    told: u64,
+    /// The position that the checkpoint points to was reached.
+    has_met_checkpoint: bool,
+    /// Bytes of the segment that `progress` was called with.
+    reported_bytes: u64,
     report: Report,
 }
 
-/// One segment on its turn.
+/// The segment that is checked now.
 struct Segment<'a> {
     path: PathBuf,
     base: i64,
@@ -177,8 +179,7 @@ impl Verifier<'_> {
         self.check_segments(&bases);
     }
 
-    /// All is held to be durable, and compacted: any batch that is not sound is an error, any gap is
-    /// none.
+    /// All counts as durable and compacted: a batch that is not sound is an error, a gap is not.
     fn run_foreign(&mut self, bases: &[i64]) {
         self.durable = (i64::MAX, u64::MAX);
         self.check_segments(bases);
@@ -234,7 +235,7 @@ impl Verifier<'_> {
             return;
         };
         let claims = found.durable_offset;
-        self.checkpoint_met = true;
+        self.has_met_checkpoint = true;
         if let Some(offset) = self.expected.filter(|offset| trusted && *offset != claims) {
             let path = self.dir.join(checkpoint::FILE_NAME);
             let fault = Fault::CheckpointOffset { found: offset };
@@ -252,7 +253,7 @@ impl Verifier<'_> {
         let Some(offset) = self.checkpoint().map(|found| found.durable_offset) else {
             return;
         };
-        if base != durable_base || self.checkpoint_met {
+        if base != durable_base || self.has_met_checkpoint {
             return;
         }
         let path = self.dir.join(checkpoint::FILE_NAME);
@@ -326,8 +327,8 @@ impl Verifier<'_> {
                 return false;
             }
         }
-        let scan = match Scan::open(&segment.path) {
-            Ok(scan) => scan,
+        let walk = match self.open(&segment) {
+            Ok(walk) => walk,
             Err(error) => {
                 self.expected = None;
                 self.unreadable(&segment.path, &error);
@@ -335,12 +336,30 @@ impl Verifier<'_> {
             }
         };
         self.report.totals.segments += 1;
-        let size = scan.size();
+        let size = walk.scan().size();
         let mut index = self.index_of(base, size);
-        let (goes_on, end) = self.check_batches(scan, &segment, &mut index);
+        let (goes_on, end) = self.check_batches(walk, &segment, &mut index);
         self.report.findings.extend(index.finish(end));
-        (self.progress)(size as u64 - std::mem::take(&mut self.told));
+        (self.progress)(size as u64 - std::mem::take(&mut self.reported_bytes));
         goes_on
+    }
+
+    fn open(&self, segment: &Segment<'_>) -> io::Result<Walk> {
+        let base = segment.base;
+        let next = segment.later.first().copied();
+        let checkpoint = self.checkpoint().filter(|found| found.segment_base == base);
+        let mut expected = Expected {
+            base,
+            end: next.unwrap_or(i64::MAX),
+            gaps_end: self.gaps_end,
+            known: checkpoint.map(|found| (found.position as usize, found.durable_offset)),
+        };
+        if self.is_foreign {
+            // Its last records may be missing: it ends where the next one begins, or before.
+            expected.end = i64::MAX;
+            expected.known = next.map(|next| (self.bytes_of(&[base]) as usize, next));
+        }
+        Walk::open(self.dir, expected)
     }
 
     /// Whether a segment may begin at `base` when the one before it ends at `expected`.
@@ -350,35 +369,36 @@ impl Verifier<'_> {
 
     fn index_of(&self, base: i64, size: usize) -> IndexCheck {
         let path = segment::file_path(self.dir, base, "index");
-        match self.is_foreign {
-            true => IndexCheck::without(path, base),
-            false => IndexCheck::read(path, base, size > 0 && base < self.durable.0),
+        if self.is_foreign {
+            return IndexCheck::without(path, base);
         }
+        IndexCheck::read(path, base, size > 0 && base < self.durable.0)
     }
 
     /// Returns whether the log goes on in the next segment, and the end of this one's last batch.
     fn check_batches(
         &mut self,
-        mut scan: Scan,
+        mut walk: Walk,
         segment: &Segment<'_>,
         index: &mut IndexCheck,
     ) -> (bool, usize) {
         let mut end = 0;
-        // Behind damage it is no surprise that offsets and boundaries are not as they should be.
+        // Behind damage, offsets and boundaries may be wrong because of it.
         let mut trusted = true;
         loop {
-            let position = scan.position();
+            let position = walk.scan().position();
             self.meet_checkpoint(segment.base, position, trusted);
-            let step = match scan.step() {
+            let (step, order) = match walk.step() {
                 Err(error) => {
                     self.unreadable_at(&segment.path, position, &error);
                     self.expected = None;
                     return (true, end);
                 }
                 Ok(None) => break,
-                Ok(Some(step @ (Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. })))
-                    if self.may_be_reserved(segment, position) =>
-                {
+                Ok(Some((
+                    step @ (Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. }),
+                    _,
+                ))) if self.may_be_reserved(segment, position) => {
                     self.report.totals.reserved_bytes += bytes as u64;
                     if self.is_foreign && matches!(step, Step::Zeros { .. }) {
                         let fault = Fault::ZerosAtEnd { bytes };
@@ -386,35 +406,36 @@ impl Verifier<'_> {
                     }
                     break;
                 }
-                Ok(Some(step)) => step,
+                Ok(Some(met)) => met,
             };
             let expected = self.expected.unwrap_or(segment.base);
-            if let Some(fault) = self.fault_of(&step, &scan, segment, expected) {
+            if let Some(fault) = self.fault_of(&step, order, expected) {
                 trusted = false;
-                let rest = (scan.size() - position) as u64;
+                let rest = (walk.scan().size() - position) as u64;
                 if !self.broken(segment, position, expected, fault, rest) {
                     return (false, end);
                 }
             }
-            match &step {
-                Step::Batch(found) if found.crc_matches => {
-                    let offset = self.offset_of(found, &scan, segment, expected);
-                    index.note(position, offset, &found.header);
-                    self.expected = Some(offset + i64::from(found.header.last_offset_delta) + 1);
-                    self.take_batch(&scan, segment, found, offset);
-                }
-                _ => {
-                    index.skip(scan.position());
-                    self.expected = scan.next_base_offset();
-                }
-            }
+            let scan = walk.scan();
             end = scan.position();
-            while end as u64 - self.told >= PROGRESS_BYTES {
+            if let (Step::Batch(found), Some(order)) = (&step, order) {
+                let offset = match order {
+                    Order::WrongAlone(right) => right,
+                    _ => found.header.base_offset,
+                };
+                index.note(position, offset, &found.header);
+                self.expected = Some(offset + i64::from(found.header.last_offset_delta) + 1);
+                self.take_batch(scan, segment, found, offset);
+            } else {
+                index.skip(end);
+                self.expected = scan.next_base_offset();
+            }
+            while end as u64 - self.reported_bytes >= PROGRESS_BYTES {
                 (self.progress)(PROGRESS_BYTES);
-                self.told += PROGRESS_BYTES;
+                self.reported_bytes += PROGRESS_BYTES;
             }
         }
-        self.miss_checkpoint(segment.base, scan.size(), trusted);
+        self.miss_checkpoint(segment.base, walk.scan().size(), trusted);
         (true, end)
     }
 
@@ -428,55 +449,29 @@ impl Verifier<'_> {
         }
     }
 
-    /// Why recovery would not read on here.
-    fn fault_of(
-        &self,
-        step: &Step,
-        scan: &Scan,
-        segment: &Segment<'_>,
-        expected: i64,
-    ) -> Option<Fault> {
-        match *step {
-            Step::Zeros { bytes, .. } => Some(Fault::Zeros { bytes }),
-            Step::Recycled { bytes, .. } => Some(Fault::Recycled { bytes }),
-            Step::Damage { why, bytes, .. } => Some(Fault::NoBatch { why, bytes }),
-            Step::Batch(found) if !found.crc_matches => Some(Fault::BadCrc {
-                bytes: found.end - found.position,
-            }),
-            Step::Batch(found)
-                if found.header.base_offset > expected
-                    && self.may_have_gap(found.header.base_offset) =>
-            {
-                None
+    /// What is wrong at a place. `expected` is the offset that should follow what the batch before says of itself.
+    fn fault_of(&self, step: &Step, order: Option<Order>, expected: i64) -> Option<Fault> {
+        let (found, order) = match (step, order) {
+            (Step::Batch(found), Some(order)) => (found.header.base_offset, order),
+            (Step::Batch(found), None) => {
+                let bytes = found.end - found.position;
+                return Some(Fault::BadCrc { bytes });
             }
-            Step::Batch(found) if found.header.base_offset != expected => {
-                Some(Fault::WrongOffset {
-                    found: found.header.base_offset,
-                    lone: self.offset_of(&found, scan, segment, expected) == expected,
-                })
+            (Step::Zeros { bytes, .. }, _) => return Some(Fault::Zeros { bytes: *bytes }),
+            (Step::Recycled { bytes, .. }, _) => return Some(Fault::Recycled { bytes: *bytes }),
+            (Step::Damage { why, bytes, .. }, _) => {
+                let (why, bytes) = (*why, *bytes);
+                return Some(Fault::NoBatch { why, bytes });
             }
-            Step::Batch(_) => None,
-        }
-    }
-
-    /// The offset that a batch really has: when what comes behind it stands where it should, a batch
-    /// that says something else than `expected` is wrong only in its header.
-    fn offset_of(&self, found: &Found, scan: &Scan, segment: &Segment<'_>, expected: i64) -> i64 {
-        if self.may_have_gap(found.header.base_offset) && found.header.base_offset >= expected {
-            return found.header.base_offset;
-        }
-        let at_checkpoint = self
-            .checkpoint()
-            .filter(|_| (segment.base, found.end as u64) == self.durable)
-            .map(|checkpoint| checkpoint.durable_offset);
-        let next = scan
-            .next_base_offset()
-            .or(segment.later.first().copied())
-            .or(at_checkpoint);
-        let follows = next == Some(expected + i64::from(found.header.last_offset_delta) + 1);
-        match follows {
-            true => expected,
-            false => found.header.base_offset,
+        };
+        let is_in_gap = found > expected && self.may_have_gap(found);
+        match order {
+            Order::Follows if found == expected || is_in_gap => None,
+            Order::WrongAlone(_) => Some(Fault::WrongOffset { found, lone: true }),
+            // One that follows, but not the wrong one before it, is where the offsets break, too.
+            Order::Follows | Order::Skips | Order::Wrong => {
+                Some(Fault::WrongOffset { found, lone: false })
+            }
         }
     }
 
@@ -529,13 +524,13 @@ impl Verifier<'_> {
         rest_bytes: u64,
     ) -> bool {
         let is_durable = self.is_durable(segment.base, position);
-        let fault = match is_durable {
-            true => fault,
-            false => Fault::TornTail {
+        let mut fault = fault;
+        if !is_durable {
+            fault = Fault::TornTail {
                 bytes: rest_bytes + self.bytes_of(segment.later),
                 first: Box::new(fault),
-            },
-        };
+            };
+        }
         self.find(&segment.path, position, Some(offset), fault);
         is_durable
     }
@@ -557,11 +552,8 @@ impl Verifier<'_> {
             .collect();
         strays.sort();
         for path in strays {
-            let fault = match recovery::is_cut(&path) {
-                true => Fault::Cut,
-                false => Fault::Stray,
-            };
-            self.note(&path, fault);
+            let is_cut = recovery::is_cut(&path);
+            self.note(&path, if is_cut { Fault::Cut } else { Fault::Stray });
         }
     }
 
@@ -609,17 +601,14 @@ fn is_ours(path: &Path, bases: &[i64]) -> bool {
     }
 }
 
-/// What only a broker that went wrong can have written: the checksum would have told of the rest.
+/// Faults that a matching checksum covers: the broker that wrote the batch was wrong.
 fn faults_in_header(header: &BatchHeader, is_compacted: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     let count_max = header.last_offset_delta.saturating_add(1);
-    let count_fits = match is_compacted {
-        // Repair leaves empty batches anywhere.
-        _ if header.record_count == 0 => true,
-        true => header.record_count <= count_max,
-        false => header.record_count == count_max,
-    };
-    if !count_fits {
+    let count = header.record_count;
+    // Repair leaves empty batches anywhere.
+    let may_have_fewer = is_compacted || count == 0;
+    if count > count_max || (count < count_max && !may_have_fewer) {
         faults.push(Fault::WrongCount {
             records: header.record_count,
             last_offset_delta: header.last_offset_delta,

@@ -1,14 +1,14 @@
-//! Holds a segment's index file against the batches as they go by.
+//! Compares a segment's index file with its batches.
 
 use super::finding::{Fault, Finding};
 use crate::io::file;
 use crate::log::batch::BatchHeader;
+use crate::log::check::scan::is_zero;
 use crate::log::index::{ENTRY_BYTES, Entry};
 use crate::log::index_file;
-use crate::log::scan::is_zero;
 use std::path::PathBuf;
 
-/// The sound entries of an index file that are still to be met.
+/// The sound entries of an index file that no batch has been compared with yet.
 pub struct IndexCheck {
     path: PathBuf,
     base: i64,
@@ -16,13 +16,13 @@ pub struct IndexCheck {
     entries: Vec<(usize, Entry)>,
     next: usize,
     max_timestamp: i64,
-    /// False behind damage, where the highest timestamp cannot be told.
+    /// False behind damage, where the highest timestamp is not known.
     timestamps_known: bool,
     findings: Vec<Finding>,
 }
 
 impl IndexCheck {
-    /// Nothing to hold against the batches.
+    /// Without an index.
     pub fn without(path: PathBuf, base: i64) -> IndexCheck {
         IndexCheck {
             path,
@@ -91,7 +91,7 @@ impl IndexCheck {
         }
     }
 
-    /// No batch can be told apart before `position`.
+    /// What lies before `position` has no batches that can be read.
     pub fn skip(&mut self, position: usize) {
         self.timestamps_known = false;
         while self.entry_before(position).is_some() {

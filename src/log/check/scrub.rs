@@ -1,15 +1,16 @@
 //! Reads sealed segments from the disk, slowly, to find damage before a reader does.
 //!
-//! The page cache is passed by where the file system lets that be: what others read stays there, and it is
-//! the disk's bytes that are checked. This tells only whether a segment is sound; what is wrong with one
-//! that is not, a survey finds out (see [`damage`](super::damage)).
+//! It bypasses the page cache where the file system allows that: what others read stays cached, and the
+//! disk's bytes are checked. It says only whether a segment is sound. What is wrong, a survey finds out (see [`survey`](super::survey)).
 
-use super::Log;
-use super::batch::{self, BatchHeader};
-use super::compact::Throttle;
-use super::load::LoadJob;
-use super::segment::{self, Health};
+use super::order::{Before, Expected, Order};
+use super::scan::Found;
 use crate::io::file;
+use crate::log::Log;
+use crate::log::batch::{self, BatchHeader};
+use crate::log::compact::Throttle;
+use crate::log::load::LoadJob;
+use crate::log::segment;
 use std::io;
 use std::path::PathBuf;
 
@@ -19,8 +20,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Checks one segment.
 pub struct ScrubJob {
     path: PathBuf,
-    base: i64,
-    end: i64,
+    /// Records may be missing anywhere: where they should not be, the next survey says so.
+    expected: Expected,
     size: usize,
 }
 
@@ -39,7 +40,7 @@ impl ScrubJob {
         let source = file::open_direct(&self.path, false)?;
         let mut buffer = file::AlignedBuffer::new(CHUNK_BYTES);
         let mut waiting = Vec::new();
-        let mut next_offset = self.base;
+        let mut next_offset = self.expected.base;
         let mut at = 0;
         while at < self.size {
             let chunk = buffer.read_at(&source, at as u64)?;
@@ -49,33 +50,46 @@ impl ScrubJob {
             }
             at += chunk.len();
             waiting.extend_from_slice(chunk);
-            let Some((bytes, next)) = sound_batches(&waiting, next_offset) else {
+            let Some((bytes, next)) = sound_batches(&waiting, &self.expected, next_offset) else {
                 return Ok(false);
             };
             waiting.drain(..bytes);
             next_offset = next;
-            // A job that is to end is simply left alone.
+            // Nothing cancels this throttle.
             let _ = throttle.take(chunk.len());
         }
-        Ok(waiting.is_empty() && next_offset == self.end)
+        Ok(waiting.is_empty() && next_offset == self.expected.end)
     }
 }
 
 /// Bytes of the whole batches, and the offset behind them; `None` when one is not sound.
-fn sound_batches(bytes: &[u8], mut next_offset: i64) -> Option<(usize, i64)> {
-    let mut at = 0;
-    while bytes.len() - at >= batch::HEADER_BYTES {
-        let header = BatchHeader::parse(&bytes[at..]).ok()?;
-        let Some(batch) = bytes.get(at..at + header.size()) else {
+fn sound_batches(bytes: &[u8], expected: &Expected, mut next_offset: i64) -> Option<(usize, i64)> {
+    let header_at = |at: usize| BatchHeader::parse(bytes.get(at..).unwrap_or_default());
+    let mut position = 0;
+    while bytes.len() - position >= batch::HEADER_BYTES {
+        let header = header_at(position).ok()?;
+        let end = position + header.size();
+        let Some(batch) = bytes.get(position..end) else {
             break;
         };
-        if header.base_offset < next_offset || !batch::crc_matches(batch) {
+        let found = Found {
+            position,
+            header,
+            crc_matches: batch::crc_matches(batch),
+            end,
+        };
+        let before = Before {
+            next_offset,
+            is_damaged: false,
+        };
+        let order = expected.order(&found, before, |at| Ok(header_at(at).ok()));
+        if !found.crc_matches || order.ok()? != Order::Follows {
             return None;
         }
-        at += header.size();
+        position = end;
         next_offset = header.next_offset();
     }
-    Some((at, next_offset))
+    Some((position, next_offset))
 }
 
 impl Log {
@@ -97,20 +111,21 @@ impl Log {
         let segment = self.sealed.iter().find(|segment| segment.base == base)?;
         (!self.compaction.is_swapping(base)).then(|| ScrubJob {
             path: segment::file_path(&self.dir, base, "log"),
-            base,
-            end: segment.end,
+            expected: Expected {
+                gaps_end: i64::MAX,
+                ..self.expected_of(segment)
+            },
             size: segment.size,
         })
     }
 
-    /// The job that finds out what is wrong with a segment, whether it was surveyed before or not.
+    /// The job that surveys a segment, whether it was surveyed before or not.
     pub fn survey_job(&mut self, base: i64) -> Option<LoadJob> {
         let at = self
             .sealed
             .iter()
             .position(|segment| segment.base == base)?;
-        self.sealed[at].health = Health::Suspect;
-        self.sealed[at].loaded = None;
+        self.sealed[at].suspect();
         Some(self.load_job(&self.sealed[at]))
     }
 }
@@ -143,8 +158,12 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let job = ScrubJob {
             path,
-            base: 7,
-            end: 87,
+            expected: Expected {
+                base: 7,
+                end: 87,
+                gaps_end: 0,
+                known: None,
+            },
             size,
         };
         job.run(&mut Throttle::new(u64::MAX, Arc::default()))

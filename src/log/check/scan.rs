@@ -1,22 +1,19 @@
-//! A segment's file from front to back, for `dump` and `verify`: every batch with what its checksum
-//! says, and what lies between and behind the batches.
-//!
-//! Recovery stops at the first batch that is not sound; a scan goes on behind it, to tell how much is
-//! damaged and what is not.
+//! A segment's file from front to back: every batch with whether its checksum matches, and what lies
+//! between and behind the batches.
 
-use super::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
-use super::segment;
-use super::spare;
 use crate::io::file;
 use crate::io::map::{self, MapReader};
 use crate::io::sabotage::{self, Sabotage};
+use crate::log::batch::{self, BatchError, BatchHeader, HEADER_BYTES};
+use crate::log::segment;
+use crate::log::spare;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 /// How much is read ahead of the scan, in bytes.
 const WINDOW_BYTES: usize = 4 << 20;
-/// Where the format's number lies in a batch.
+/// Position of the format's number in a batch.
 const MAGIC_AT: usize = 16;
 
 /// A segment's file that is being scanned.
@@ -25,7 +22,7 @@ pub struct Scan {
     reader: MapReader,
     position: usize,
     loaded: usize,
-    /// Batches that come now have no lower offset, as far as is known.
+    /// The next batches have no lower offset, as far as is known.
     offset_min: i64,
     /// The file was another segment's before.
     is_recycled: bool,
@@ -37,7 +34,7 @@ pub struct Scan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Batch(Found),
-    /// Bytes that are no batch; the scan goes on behind them.
+    /// Bytes that are no batch; the scan continues behind them.
     Damage {
         position: usize,
         bytes: usize,
@@ -61,7 +58,7 @@ pub struct Found {
     pub position: usize,
     pub header: BatchHeader,
     pub crc_matches: bool,
-    /// Where the scan goes on. Not behind the batch when its length cannot be believed.
+    /// Where the scan continues. Not behind the batch when its length may be wrong.
     pub end: usize,
 }
 
@@ -143,9 +140,8 @@ impl Scan {
 
     /// The base offset that the next step's bytes claim, when they look like a batch.
     pub fn next_base_offset(&self) -> Option<i64> {
-        self.header_at(self.position)
-            .ok()
-            .map(|header| header.base_offset)
+        let header = self.header_at(self.position);
+        header.ok().map(|header| header.base_offset)
     }
 
     /// The next batch, or what is there instead; `None` at the end of the file.
@@ -258,30 +254,28 @@ impl Scan {
     fn header_at(&self, position: usize) -> Result<BatchHeader, BatchError> {
         let header_end = (position + HEADER_BYTES).min(self.size());
         let header = BatchHeader::parse(self.reader.bytes(position..header_end))?;
-        match header.size() > self.size() - position {
-            true => Err(BatchError::Truncated),
-            false => Ok(header),
+        if header.size() > self.size() - position {
+            return Err(BatchError::Truncated);
         }
+        Ok(header)
     }
 
     /// Whether what follows a damaged batch is where that batch's header says.
     fn continues_at(&mut self, position: usize, next_offset: i64) -> io::Result<bool> {
         self.load(position + HEADER_BYTES)?;
         let header_end = (position + HEADER_BYTES).min(self.size());
-        let header = self.reader.bytes(position..header_end);
-        Ok(is_zero(header)
-            || self
-                .header_at(position)
-                .is_ok_and(|next| next.base_offset == next_offset))
+        let is_reserved = is_zero(self.reader.bytes(position..header_end));
+        let next = self.header_at(position);
+        Ok(is_reserved || next.is_ok_and(|next| next.base_offset == next_offset))
     }
 
     /// Where a sound batch begins at or after `from`, or the end of the file.
     fn next_sound_batch(&mut self, from: usize) -> io::Result<usize> {
         let size = self.size();
-        let end = match self.is_recycled {
-            true => size.min(from.saturating_add(self.search_bytes_max)),
-            false => size,
-        };
+        let mut end = size;
+        if self.is_recycled {
+            end = end.min(from.saturating_add(self.search_bytes_max));
+        }
         let mut position = from;
         while position < end {
             self.load(position + HEADER_BYTES)?;
@@ -344,7 +338,10 @@ impl Scan {
 
 /// Brings bytes into memory. A page that the medium cannot read is an error here; touching it would be
 /// SIGBUS.
-pub(super) fn populate(reader: &MapReader, range: std::ops::Range<usize>) -> io::Result<()> {
+pub(in crate::log) fn populate(
+    reader: &MapReader,
+    range: std::ops::Range<usize>,
+) -> io::Result<()> {
     match reader.populate(range) {
         // A kernel before 5.14 cannot; the pages come when they are touched.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

@@ -1,4 +1,4 @@
-//! What can be wrong in a partition's directory, and what it means to whoever runs the broker.
+//! What can be wrong in a partition's directory, and what it means to the operator.
 
 use crate::log::batch::BatchError;
 use crate::log::checkpoint::CheckpointError;
@@ -20,7 +20,7 @@ pub struct Finding<F = Fault> {
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Told, but nothing is wrong.
+    /// Worth reporting, but nothing is wrong.
     Note,
     Error,
 }
@@ -200,7 +200,7 @@ impl Fault {
             Fault::WrongCount { .. } => "consumers would count offsets that have no record",
             Fault::UnknownCodec => "no client can read it, though its checksum matches",
             Fault::BadRecords(_) => {
-                "its checksum matches, so it is as its producer sent it; consumers will stumble"
+                "its checksum matches, so it is as its producer sent it; consumers fail on it"
             }
             Fault::SegmentGap { .. } => {
                 "a segment is missing, cut short, or has the wrong name; records are lost to \
