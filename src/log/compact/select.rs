@@ -68,16 +68,16 @@ impl Log {
         if self.poisoned || self.compaction.is_running || self.compaction.is_stuck {
             return Compaction::Nothing;
         }
-        let count = match self.count_compactable(&config, now_ms) {
-            Ok(count) => count,
-            Err(load) => return Compaction::Load(load),
-        };
-        match self.is_compaction_due(&config, count, now_ms) {
-            Ok(true) => {
+        let due = self.count_compactable(&config, now_ms).and_then(|count| {
+            let is_due = self.is_compaction_due(&config, count, now_ms)?;
+            Ok(is_due.then_some(count))
+        });
+        match due {
+            Err(load) => Compaction::Load(load),
+            Ok(None) => Compaction::Nothing,
+            Ok(Some(count)) => {
                 Compaction::Clean(Box::new(self.compact_job(config, count, now_ms, limits)))
             }
-            Ok(false) => Compaction::Nothing,
-            Err(load) => Compaction::Load(load),
         }
     }
 
@@ -90,11 +90,12 @@ impl Log {
             if segment.base >= self.checkpoint_base || segment.end > self.checkpoint_base {
                 break;
             }
-            match segment.health {
-                Health::Suspect => return Err(self.load_job(segment)),
-                // Damage stays as it is, and compaction must leave a whole log.
-                _ if self.damage.is_in(segment.base) => break,
-                _ => {}
+            if segment.health == Health::Suspect {
+                return Err(self.load_job(segment));
+            }
+            // Damage stays as it is, and compaction must leave a whole log.
+            if self.damage.is_in(segment.base) {
+                break;
             }
             let is_dirty = segment.end > self.compaction.state.first_dirty;
             if is_dirty && config.min_lag_ms > 0 {
@@ -118,15 +119,14 @@ impl Log {
         if count == 0 {
             return Ok(false);
         }
-        let debt = self.debt_of(self.sealed.iter().take(count));
-        if debt.dirty_bytes > 0 && debt.ratio() >= config.min_dirty_ratio {
+        let mut compactable = self.sealed.iter().take(count);
+        let debt = self.debt_of(compactable.clone());
+        let is_dirty = debt.dirty_bytes > 0 && debt.ratio() >= config.min_dirty_ratio;
+        let has_expired = state.last_horizon_ms >= 0 && now_ms >= state.last_horizon_ms;
+        if is_dirty || has_expired {
             return Ok(true);
         }
-        if state.last_horizon_ms >= 0 && now_ms >= state.last_horizon_ms {
-            return Ok(true);
-        }
-        let mut dirty = self.sealed.iter().take(count);
-        let oldest = dirty.find(|segment| segment.end > state.first_dirty && segment.size > 0);
+        let oldest = compactable.find(|it| it.end > state.first_dirty && it.size > 0);
         let Some(oldest) = oldest.filter(|_| config.max_lag_ms < i64::MAX) else {
             return Ok(false);
         };
