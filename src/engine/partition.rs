@@ -92,7 +92,7 @@ pub struct Partition {
     /// In the shard's list of partitions to flush.
     pub queued_for_flush: bool,
     /// The journal's turn in which it last got entries of this partition.
-    pub journal_turn: u64,
+    pub journal_round: u64,
     /// Deleted: nothing is appended or read any more.
     closed: bool,
     /// The operator was told that the log is damaged.
@@ -152,7 +152,7 @@ impl Partition {
             start_waiters: Vec::new(),
             cleaning: Cleaning::default(),
             queued_for_flush: false,
-            journal_turn: 0,
+            journal_round: 0,
             closed: false,
             damage_told: false,
             removals: 0,
@@ -393,10 +393,12 @@ impl Partition {
         checkpoint.filter(|_| !self.closed)
     }
 
-    /// Ends a flush whose bytes the journal has, in the same way.
-    pub fn flush_journaled(&mut self, flush: Flush) {
-        self.log.flush_journaled(flush);
+    /// Ends a flush whose bytes the journal has, in the same way. Returns the write-back that has to come
+    /// before a checkpoint that is due.
+    pub fn flush_journaled(&mut self, flush: Flush) -> Option<WriteBack> {
+        let write_back = self.log.flush_journaled(flush);
         self.answer_durable();
+        write_back
     }
 
     /// Goes on with what waited for a flush that has ended.
@@ -411,11 +413,17 @@ impl Partition {
     }
 
     /// Ends a write-back; see [`Log::write_back_end`].
-    pub fn write_back_end(&mut self, write_back: WriteBack, result: &io::Result<()>) {
-        self.log.write_back_end(write_back, result);
+    pub fn write_back_end(
+        &mut self,
+        write_back: WriteBack,
+        result: &io::Result<()>,
+    ) -> Option<CheckpointJob> {
+        let checkpoint = self.log.write_back_end(write_back, result);
         if let Err(error) = result {
             self.flush_failed(error);
         }
+        // The directory's name may belong to another topic by now.
+        checkpoint.filter(|_| !self.closed)
     }
 
     fn flush_failed(&mut self, error: &io::Error) {

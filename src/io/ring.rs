@@ -1,6 +1,9 @@
-//! Operations that go through the shard's io_uring beside those of tokio-uring's own types.
+//! Operations on files that a shard waits for. They go through its io_uring; over epoll, which knows no
+//! files, a thread waits for the disk.
 
 use super::fault::{self, Op};
+use super::file::AlignedBuffer;
+use super::reactor::Reactor;
 use super::sabotage::{self, Sabotage};
 use io_uring::{cqueue, opcode, types};
 use std::fs::File;
@@ -19,6 +22,9 @@ pub async fn sync_data(file: Arc<File>) -> io::Result<()> {
     if sabotage::is_done(Sabotage::SkipFsync) {
         return Ok(());
     }
+    if Reactor::current() == Reactor::Epoll {
+        return on_a_thread(move || file.sync_data()).await?;
+    }
     let entry = opcode::Fsync::new(types::Fd(file.as_raw_fd()))
         .flags(types::FsyncFlags::DATASYNC)
         .build();
@@ -26,6 +32,91 @@ pub async fn sync_data(file: Arc<File>) -> io::Result<()> {
     UnsubmittedOneshot::new(file, SyncDone, entry)
         .submit()
         .await
+}
+
+/// Writes the first `bytes` bytes of a buffer to a file at `at`, in one operation that ends when they are
+/// durable (RWF_DSYNC, see pwritev2(2)). `at` and `bytes` are multiples of 4,096. The buffer is returned.
+///
+/// # Errors
+/// Whatever the medium reports, and `WriteZero` where only a part was written.
+pub async fn write_durably(
+    file: Arc<File>,
+    mut buffer: AlignedBuffer,
+    bytes: usize,
+    at: u64,
+) -> (io::Result<()>, AlignedBuffer) {
+    if let Err(error) = fault::check(Op::Write).and_then(|()| fault::check(Op::Sync)) {
+        return (Err(error), buffer);
+    }
+    let flags = match sabotage::is_done(Sabotage::SkipFsync) {
+        true => 0,
+        false => libc::RWF_DSYNC,
+    };
+    if Reactor::current() == Reactor::Epoll {
+        let write = move || {
+            (
+                write_at_once(&file, &buffer.as_mut_slice()[..bytes], at, flags),
+                buffer,
+            )
+        };
+        return match on_a_thread(write).await {
+            Ok(done) => done,
+            Err(error) => (Err(error), AlignedBuffer::default()),
+        };
+    }
+    let memory = buffer.as_mut_slice()[..bytes].as_ptr();
+    let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), memory, bytes as u32)
+        .offset(at)
+        .rw_flags(flags)
+        .build();
+    // The operation owns the buffer, whose memory does not move with it, and a handle of the file.
+    let (result, buffer) = UnsubmittedOneshot::new((file, buffer), WriteDone, entry)
+        .submit()
+        .await;
+    let written = match result {
+        code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
+        count if count as usize != bytes => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(()),
+    };
+    (written, buffer)
+}
+
+/// pwritev2(2) of all bytes at once.
+fn write_at_once(file: &File, bytes: &[u8], at: u64, flags: libc::c_int) -> io::Result<()> {
+    let part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let at = libc::off_t::try_from(at).map_err(io::Error::other)?;
+    // SAFETY: `part` describes `bytes`, which lives until the call returns and is only read.
+    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at, flags) };
+    match usize::try_from(written) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(count) if count != bytes.len() => Err(io::ErrorKind::WriteZero.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)
+}
+
+struct WriteDone;
+
+impl OneshotOutputTransform for WriteDone {
+    type Output = (i32, AlignedBuffer);
+    type StoredData = (Arc<File>, AlignedBuffer);
+
+    fn transform_oneshot_output(
+        self,
+        (_, buffer): Self::StoredData,
+        completion: cqueue::Entry,
+    ) -> Self::Output {
+        (completion.result(), buffer)
+    }
 }
 
 struct SyncDone;

@@ -206,10 +206,13 @@ impl SegmentToOpen {
     }
 }
 
-/// A second open file beside `flush`, of the same segment.
+/// The open files beside `flush`, of the same segment.
 fn sync_handles(path: &Path, flush: Arc<File>) -> io::Result<SyncHandles> {
-    let write_back = Arc::new(file::open(path, false)?);
-    Ok(SyncHandles { flush, write_back })
+    Ok(SyncHandles {
+        flush,
+        write_back: Arc::new(file::open(path, false)?),
+        checkpoint: Arc::new(file::open(path, false)?),
+    })
 }
 
 fn create_log(dir: &Path, topic_id: Uuid, base: i64) -> io::Result<()> {

@@ -10,14 +10,18 @@ use kafka_protocol::messages::{
     list_offsets_response as lo, metadata_response as m, produce_response as p,
 };
 use kafka_protocol::protocol::Decodable;
-use millstream::kafka::api::{APIS, ApiKey};
-use millstream::kafka::error::ErrorCode;
-use millstream::kafka::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, produce,
+use millstream::kafka::admin::{
+    create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
 };
+use millstream::kafka::api::{APIS, ApiKey};
+use millstream::kafka::api_versions;
+use millstream::kafka::data::{delete_records, fetch, list_offsets, metadata, produce};
+use millstream::kafka::error::ErrorCode;
+use millstream::kafka::group::find_coordinator;
+use millstream::kafka::topics;
+use millstream::kafka::txn::init_producer_id;
 use millstream::wire::Wire;
+use millstream::wire::types::Records;
 
 use super::{TOPIC_ID, api, reply, text, versions};
 
@@ -50,10 +54,10 @@ fn produce_responses() {
                     },
                 ],
                 error_message: Some("bad batch".into()),
-                current_leader: Some(produce::LeaderIdAndEpoch {
+                current_leader: produce::LeaderIdAndEpoch {
                     leader_id: 6,
                     leader_epoch: 7,
-                }),
+                },
             }],
         }],
         throttle_time_ms: THROTTLE_MS,
@@ -103,7 +107,7 @@ fn produce_responses() {
         }
         expected.responses = vec![response.with_partition_responses(vec![partition])];
         let read: theirs::ProduceResponse = reply(ApiKey::Produce, version, |w| {
-            produce::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -125,24 +129,24 @@ fn fetch_responses() {
                     high_watermark: 1 << 40,
                     last_stable_offset: 11,
                     log_start_offset: 12,
-                    diverging_epoch: Some(fetch::EpochEndOffset {
+                    diverging_epoch: fetch::EpochEndOffset {
                         epoch: 13,
                         end_offset: 14,
-                    }),
-                    current_leader: Some(fetch::LeaderIdAndEpoch {
+                    },
+                    current_leader: fetch::LeaderIdAndEpoch {
                         leader_id: 6,
                         leader_epoch: 7,
-                    }),
-                    snapshot_id: Some(fetch::SnapshotId {
+                    },
+                    snapshot_id: fetch::SnapshotId {
                         end_offset: 15,
                         epoch: 16,
-                    }),
+                    },
                     aborted_transactions: Some(vec![fetch::AbortedTransaction {
                         producer_id: 17,
                         first_offset: 18,
                     }]),
                     preferred_read_replica: 19,
-                    records: vec![Bytes::from_static(b"one "), Bytes::from_static(b"two")],
+                    records: Records(Bytes::from_static(b"one two")),
                 },
                 fetch::PartitionResponse {
                     index: 4,
@@ -160,7 +164,7 @@ fn fetch_responses() {
     };
     for version in versions(ApiKey::Fetch) {
         let read: theirs::FetchResponse = reply(ApiKey::Fetch, version, |w| {
-            fetch::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected_fetch_response(version), "v{version}");
     }
@@ -224,7 +228,7 @@ fn expected_fetch_response(version: i16) -> theirs::FetchResponse {
 fn list_offsets_responses() {
     let ours = list_offsets::Response {
         throttle_time_ms: THROTTLE_MS,
-        topics: vec![list_offsets::TopicResponse {
+        topics: vec![topics::TopicResponse {
             name: "orders".into(),
             partitions: vec![list_offsets::PartitionResponse {
                 index: 3,
@@ -624,7 +628,7 @@ fn delete_topics_responses() {
 fn delete_records_responses() {
     let ours = delete_records::Response {
         throttle_time_ms: THROTTLE_MS,
-        topics: vec![delete_records::TopicResponse {
+        topics: vec![topics::TopicResponse {
             name: "orders".into(),
             partitions: vec![delete_records::PartitionResponse {
                 index: 3,

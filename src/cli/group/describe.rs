@@ -16,7 +16,7 @@ use crate::client::codes::kafka_error;
 use crate::client::{Client, Topic};
 use crate::coordinator::groups::lag::{age_seconds, records_behind};
 use crate::io::clock;
-use crate::kafka::consumer_protocol::{self, decode_assignment};
+use crate::kafka::group::consumer_protocol::{self, decode_assignment};
 
 /// `millstream group describe …`
 #[derive(Debug, clap::Args)]
