@@ -12,6 +12,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::ApiKey;
 use millstream::kafka::dispatch::RequestHeader;
 use millstream::kafka::{fetch, produce};
+use millstream::wire::Wire;
 
 /// The last versions that name topics by name.
 const PRODUCE_VERSION: i16 = 12;
@@ -82,7 +83,7 @@ pub fn decode_produce(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("partitions", partitions), |b| {
             b.iter(|| {
                 let (header, mut reader) = RequestHeader::decode(&frame).expect("a header");
-                produce::decode(&mut reader, header.api_version).expect("a request")
+                produce::Request::decode(&mut reader, header.api_version).expect("a request")
             });
         });
     }
@@ -105,7 +106,7 @@ pub fn encode_fetch(c: &mut Criterion) {
                 let (header, _) = RequestHeader::decode(&request).expect("a header");
                 let api = header.api().expect("an API");
                 let mut writer = api.reply(header.api_version, header.correlation_id);
-                fetch::encode(&response, header.api_version, &mut writer);
+                response.encode(&mut writer, header.api_version);
                 writer.finish().unwrap()
             });
         });
@@ -119,7 +120,7 @@ pub fn fetch_response(partitions: i32, batch: &Bytes) -> fetch::Response<'static
         high_watermark: 1_000_000,
         last_stable_offset: 1_000_000,
         log_start_offset: 0,
-        records: vec![batch.clone()],
+        records: fetch::Batches(vec![batch.clone()]),
         ..fetch::PartitionResponse::default()
     };
     let topic = fetch::TopicResponse {

@@ -51,8 +51,8 @@ fuzz_target!(|data: &[u8]| {
 
 fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), WireError> {
     match key {
-        ApiKey::Produce => produce::decode(r, version).map(drop),
-        ApiKey::Fetch => fetch::decode(r, version).map(drop),
+        ApiKey::Produce => produce::Request::decode(r, version).map(drop),
+        ApiKey::Fetch => fetch::Request::decode(r, version).map(drop),
         ApiKey::ListOffsets => list_offsets::Request::decode(r, version).map(drop),
         ApiKey::Metadata => metadata::Request::decode(r, version).map(drop),
         ApiKey::OffsetCommit => offset_commit::Request::decode(r, version).map(drop),

@@ -1,4 +1,4 @@
-//! `millstream perf`: load on a broker, and how it bore it.
+//! `millstream perf`: benchmarks a broker, its throughput and latency under load.
 //!
 //! Works with any broker that speaks Kafka's protocol. Batches are encoded once, before the start, so
 //! that the client's work for each request is a few dozen bytes of header. All connections share one
@@ -17,22 +17,20 @@ mod report;
 mod sink;
 mod tally;
 
-use std::rc::Rc;
-use std::time::Duration;
-
+use self::plan::{Consumers, Plan, Producers, Target};
+use self::tally::Tally;
+use crate::cli::broker_args::BrokerArgs;
+use crate::cli::{output, words};
+use crate::client::Client;
+use crate::client::producer::Acks;
+use crate::io::process;
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
+use std::rc::Rc;
+use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
-
-use crate::cli::broker_args::BrokerArgs;
-use crate::cli::words;
-use crate::client::Client;
-use crate::io::process;
-
-use self::plan::{Consumers, LoadArgs, Plan, Producers, ReadArgs, Target};
-use self::tally::Tally;
 
 const TICK: Duration = Duration::from_millis(200);
 /// How long the ceiling is measured.
@@ -62,7 +60,7 @@ enum Mode {
 #[derive(Debug, clap::Args)]
 struct ProduceArgs {
     #[command(flatten)]
-    load: LoadArgs,
+    load: Producers,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -70,7 +68,7 @@ struct ProduceArgs {
 #[derive(Debug, clap::Args)]
 struct ConsumeArgs {
     #[command(flatten)]
-    read: ReadArgs,
+    read: Consumers,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -87,8 +85,8 @@ struct LatencyArgs {
     #[arg(long, value_name = "RECORDS")]
     rate: Option<f64>,
     /// When the broker answers
-    #[arg(long, value_enum, default_value_t = plan::Acks::All)]
-    acks: plan::Acks,
+    #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = words::acks)]
+    acks: Acks,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -96,7 +94,7 @@ struct LatencyArgs {
 #[derive(Debug, clap::Args)]
 struct MixedArgs {
     #[command(flatten)]
-    load: LoadArgs,
+    load: Producers,
     /// Connections that read
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
     readers: u32,
@@ -134,39 +132,18 @@ struct CommonArgs {
 
 /// Runs one load, and prints what came of it. Fails if any request failed.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let (name, common, producers, consumers, ceiling) = match args.mode {
-        Mode::Produce(args) => {
-            let ceiling = args.load.ceiling;
-            (
-                "produce",
-                args.common,
-                Some(args.load.into()),
-                None,
-                ceiling,
-            )
-        }
-        Mode::Consume(args) => ("consume", args.common, None, Some(args.read.into()), false),
+    let (name, common, producers, consumers) = match args.mode {
+        Mode::Produce(args) => ("produce", args.common, Some(args.load), None),
+        Mode::Consume(args) => ("consume", args.common, None, Some(args.read)),
         Mode::Latency(args) => {
             let producers =
                 Producers::one_by_one(args.record_bytes, args.connections, args.rate, args.acks);
-            (
-                "latency",
-                args.common,
-                Some(producers),
-                Some(Consumers::tail(1)),
-                false,
-            )
+            let consumers = Consumers::tail(1);
+            ("latency", args.common, Some(producers), Some(consumers))
         }
         Mode::Mixed(args) => {
-            let ceiling = args.load.ceiling;
             let consumers = Consumers::tail(args.readers);
-            (
-                "mixed",
-                args.common,
-                Some(args.load.into()),
-                Some(consumers),
-                ceiling,
-            )
+            ("mixed", args.common, Some(args.load), Some(consumers))
         }
     };
     let mut client = Client::connect(&common.broker.bootstrap)?;
@@ -182,10 +159,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    let sink = ceiling
-        .then(sink::start)
-        .transpose()
-        .context("cannot start the sink")?;
+    let wants_ceiling = plan.producers.as_ref().is_some_and(|how| how.ceiling);
+    let sink = wants_ceiling.then(sink::start).transpose();
+    let sink = sink.context("cannot start the sink")?;
     if let Some(core) = common.core {
         process::pin_to_core(core).with_context(|| format!("cannot run on core {core}"))?;
     }
@@ -202,14 +178,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The same load against a server that throws everything away: what this client can do at most.
-async fn measure_ceiling(plan: &Plan, sink: &sink::Sink) -> anyhow::Result<Tally> {
+async fn measure_ceiling(plan: &Plan, sink: &str) -> anyhow::Result<Tally> {
     let plan = Plan {
         producers: plan.producers.clone(),
         consumers: None,
         warmup: Duration::ZERO,
         measured: CEILING,
         target: Target {
-            leaders: vec![(sink.address(), plan.target.partitions().collect())],
+            leaders: vec![(sink.to_owned(), plan.target.partitions().collect())],
             ..plan.target.clone()
         },
     };
@@ -229,13 +205,13 @@ async fn load(plan: &Plan) -> anyhow::Result<Tally> {
     tally.measure_between(start + plan.warmup, start + plan.warmup + plan.measured);
     let is_read = plan.consumers.is_some();
     if let Some(producers) = &plan.producers {
-        for connection in
-            produce::connections(&plan.target, producers, &tally, start, is_read).await?
-        {
+        let target = &plan.target;
+        for connection in produce::connections(target, producers, &tally, start, is_read).await? {
             tasks.spawn_local(connection.run());
         }
     }
-    let bar = progress_bar(plan);
+    let bar_ms = (plan.warmup + plan.measured).as_millis() as u64;
+    let bar = output::progress_bar(bar_ms, "{wide_bar} {msg}");
     let end = tally.end() + DRAIN;
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -251,13 +227,6 @@ async fn load(plan: &Plan) -> anyhow::Result<Tally> {
     bar.finish_and_clear();
     drop(tasks);
     Rc::try_unwrap(tally).map_err(|_| anyhow::anyhow!("a connection is still at work"))
-}
-
-fn progress_bar(plan: &Plan) -> ProgressBar {
-    let total = plan.warmup + plan.measured;
-    let style = ProgressStyle::with_template("{wide_bar} {msg}");
-    ProgressBar::new(total.as_millis() as u64)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 fn show(bar: &ProgressBar, tally: &Tally, start: Instant) {

@@ -1,41 +1,37 @@
 //! A small blocking Kafka client, for the commands and the tests. It retries nothing by itself but what
 //! `producer` and `offsets` say that they retry.
 //!
-//! - here: a cluster's metadata, and the connections to its brokers; `connection`: one of them.
+//! - here: a cluster's metadata, and the connections to its brokers; `connection`: one of them; `call`: the
+//!   requests that it may carry.
 //! - `producer`: batches on their way to the leaders of their partitions, each exactly once.
-//! - `offsets`: ListOffsets, asked of every leader.
+//! - `offsets`: ListOffsets, asked of every leader; `fetch`: requests for records.
 //! - `records`: records to batches, and batches out of a reply; `partitioner`: which partition a record goes to.
-//! - `error`, `codes`: what can go wrong, and error codes for people to read.
+//! - `error`: what can go wrong, and error codes for people to read.
 
-pub mod codes;
+pub mod call;
 mod connection;
 mod error;
+pub mod fetch;
 pub mod offsets;
 pub mod partitioner;
 pub mod producer;
 pub mod records;
 
+pub use self::connection::{Connection, decode, encode_frame};
+pub use self::error::{Error, Result, check, kafka_error, kafka_error_with};
+
+use crate::kafka::error::ErrorCode;
+use crate::kafka::metadata;
 use std::collections::{BTreeMap, HashMap};
-
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::metadata_response::{
-    MetadataResponse, MetadataResponsePartition, MetadataResponseTopic,
-};
-use kafka_protocol::messages::{MetadataRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
-
-pub use self::connection::{Connection, encode_frame};
-pub use self::error::{Error, Result, check};
 
 const DEFAULT_PORT: u16 = 9092;
 /// How long a broker is asked to try, in milliseconds: less than the 30 s that a reply may take, so that
 /// the broker's own account of what took so long arrives.
 pub const REQUEST_TIMEOUT_MS: i32 = 25_000;
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
 /// A topic as Metadata describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Topic {
     /// Its name (empty if the broker did not say).
     pub name: String,
@@ -43,8 +39,8 @@ pub struct Topic {
     pub id: Uuid,
     /// Whether it is one of the broker's own.
     pub internal: bool,
-    /// Kafka's error code: 0 if there is nothing wrong with the topic.
-    pub error: i16,
+    /// `None` if there is nothing wrong with the topic.
+    pub error: ErrorCode,
     /// In ascending order of their index.
     pub partitions: Vec<Partition>,
 }
@@ -169,16 +165,26 @@ impl Client {
 
     /// The named topics, or all of them. With `create`, a broker that creates topics on first use
     /// does so. A topic that does not exist is returned with its error code.
-    pub fn metadata(&mut self, names: Option<&[&str]>, create: bool) -> Result<Vec<Topic>> {
+    pub fn metadata<'n>(&mut self, names: Option<&[&'n str]>, create: bool) -> Result<Vec<Topic>> {
         let connection = self.any()?;
-        let version = connection.version::<MetadataRequest>(i16::MAX)?;
-        let topic = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-        let request = MetadataRequest::default()
-            .with_topics(names.map(|names| names.iter().map(topic).collect()))
-            .with_allow_auto_topic_creation(create || version < 4);
+        let version = connection.version::<metadata::Request>(i16::MAX)?;
+        let topic = |name: &&'n str| metadata::TopicRequest {
+            name: Some(name),
+            ..metadata::TopicRequest::default()
+        };
+        let request = metadata::Request {
+            topics: names.map(|names| names.iter().map(topic).collect()),
+            allow_auto_topic_creation: create || version < 4,
+            ..metadata::Request::default()
+        };
         let reply = connection.call_at(&request, version)?;
         check(reply.error_code, "Metadata")?;
-        Ok(self.learn(reply))
+        let brokers = reply.brokers.iter();
+        let brokers = brokers.map(|b| (b.node_id, host_and_port(&b.host, b.port)));
+        let (brokers, controller) = (brokers.collect(), reply.controller_id);
+        let topics = reply.topics.into_iter().map(Topic::from).collect();
+        (self.brokers, self.controller) = (brokers, controller);
+        Ok(topics)
     }
 
     /// The topic called `name`, which must exist.
@@ -191,8 +197,8 @@ impl Client {
     pub fn usable(&self, name: &str, topic: Option<Topic>) -> Result<Topic> {
         let name = name.to_owned();
         match topic {
-            Some(topic) if topic.error == 0 => Ok(topic),
-            Some(topic) if topic.error != UNKNOWN_TOPIC_OR_PARTITION => Err(Error::Topic {
+            Some(topic) if !topic.error.is_error() => Ok(topic),
+            Some(topic) if topic.error != ErrorCode::UnknownTopicOrPartition => Err(Error::Topic {
                 name,
                 code: topic.error,
             }),
@@ -217,26 +223,14 @@ impl Client {
     pub fn learn_broker(&mut self, node: i32, host: &str, port: i32) {
         self.brokers.insert(node, host_and_port(host, port));
     }
-
-    fn learn(&mut self, reply: MetadataResponse) -> Vec<Topic> {
-        let brokers = reply.brokers.iter();
-        self.brokers = brokers
-            .map(|b| (b.node_id.0, host_and_port(&b.host, b.port)))
-            .collect();
-        self.controller = reply.controller_id.0;
-        reply.topics.into_iter().map(Topic::from).collect()
-    }
 }
 
-impl From<MetadataResponseTopic> for Topic {
-    fn from(topic: MetadataResponseTopic) -> Topic {
+impl From<metadata::Topic<'_>> for Topic {
+    fn from(topic: metadata::Topic<'_>) -> Topic {
         let mut partitions: Vec<_> = topic.partitions.into_iter().map(Partition::from).collect();
         partitions.sort_by_key(|partition| partition.index);
         Topic {
-            name: topic
-                .name
-                .map(|name| name.0.to_string())
-                .unwrap_or_default(),
+            name: topic.name.unwrap_or_default().into_owned(),
             id: topic.topic_id,
             internal: topic.is_internal,
             error: topic.error_code,
@@ -245,30 +239,18 @@ impl From<MetadataResponseTopic> for Topic {
     }
 }
 
-impl From<MetadataResponsePartition> for Partition {
-    fn from(partition: MetadataResponsePartition) -> Partition {
-        let nodes =
-            |nodes: Vec<kafka_protocol::messages::BrokerId>| nodes.iter().map(|n| n.0).collect();
+impl From<metadata::Partition> for Partition {
+    fn from(partition: metadata::Partition) -> Partition {
         Partition {
-            index: partition.partition_index,
-            leader: partition.leader_id.0,
-            replicas: nodes(partition.replica_nodes),
-            in_sync: nodes(partition.isr_nodes),
+            index: partition.index,
+            leader: partition.leader_id,
+            replicas: partition.replica_nodes,
+            in_sync: partition.isr_nodes,
         }
     }
 }
 
-/// `name` as the codec wants it.
-pub fn topic_name(name: &str) -> TopicName {
-    TopicName(text(name))
-}
-
-/// `text` as the codec wants it.
-pub fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-/// The same failure, told of an address that came from the cluster and not from the user.
+/// The same failure of an address that came from the cluster and not from the user.
 fn advertised(error: Error, node: i32) -> Error {
     match error {
         Error::Unreachable { address, why } => Error::LeaderUnreachable { node, address, why },
@@ -277,9 +259,10 @@ fn advertised(error: Error, node: i32) -> Error {
 }
 
 fn host_and_port(host: &str, port: i32) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 

@@ -4,21 +4,18 @@
 //! per partition, so that a batch that is sent again after a lost reply is stored once. A batch keeps
 //! its bytes and its numbers through all attempts, and a partition has one batch under way at a time.
 
+use super::offsets::by_leader;
+use super::records::{self, Header, NewRecord};
+use super::{Client, Connection, Error, REQUEST_TIMEOUT_MS, Result, Topic, kafka_error_with};
+use crate::kafka::error::ErrorCode;
+use crate::kafka::init_producer_id;
+use crate::kafka::produce::{PartitionRequest, PartitionResponse, Request, TopicRequest};
+use crate::log::batch::Codec;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
-
-use super::codes::{is_retriable, kafka_error_with};
-use super::offsets::by_leader;
-use super::records::{self, Header, NewRecord};
-use super::{Client, Connection, Error, REQUEST_TIMEOUT_MS, Result, Topic, topic_name};
-use crate::log::batch::Codec;
 
 /// What may wait in memory, in bytes, before everything is sent.
 const PENDING_BYTES_MAX: usize = 32 << 20;
@@ -28,9 +25,6 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// From the next version on, Produce names topics by their ids.
 const PRODUCE_VERSION_MAX: i16 = 12;
-const MESSAGE_TOO_LARGE: i16 = 10;
-const RECORD_LIST_TOO_LARGE: i16 = 18;
-const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
 
 /// When the broker answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,50 +263,46 @@ impl Producer {
         queues: &Queues,
     ) -> Result<Vec<(i32, Outcome)>> {
         match self.exchange(leader, partitions, queues) {
-            Ok(replies) => Ok(partitions
-                .iter()
-                .map(|&p| (p, outcome_of(p, &replies)))
-                .collect()),
             Err(error) if error.is_connection() => Ok(all_passing(partitions, &error.to_string())),
-            Err(error) => Err(error),
+            result => result,
         }
     }
 
-    /// One Produce request, and what the broker says of each partition in it.
+    /// One Produce request, and what becomes of each partition in it.
     fn exchange(
         &mut self,
         leader: i32,
         partitions: &[i32],
         queues: &Queues,
-    ) -> Result<Vec<PartitionProduceResponse>> {
+    ) -> Result<Vec<(i32, Outcome)>> {
         let connection = self.client.broker(leader)?;
-        let version = connection.version::<ProduceRequest>(PRODUCE_VERSION_MAX)?;
-        let batch_of = |&partition: &i32| {
-            let records = queues.get(&partition)?.front()?.encoded.clone();
-            let data = PartitionProduceData::default();
-            Some(data.with_index(partition).with_records(Some(records)))
+        let version = connection.version::<Request>(PRODUCE_VERSION_MAX)?;
+        let batch_of = |&index: &i32| {
+            let records = queues.get(&index)?.front()?.encoded.clone();
+            let records = Some(records);
+            Some(PartitionRequest { index, records })
         };
-        let topic = TopicProduceData::default()
-            .with_name(topic_name(&self.topic.name))
-            .with_partition_data(partitions.iter().filter_map(batch_of).collect());
-        let request = ProduceRequest::default()
-            .with_acks(self.settings.acks.on_the_wire())
-            .with_timeout_ms(REQUEST_TIMEOUT_MS)
-            .with_topic_data(vec![topic]);
+        let topic = TopicRequest {
+            name: &self.topic.name,
+            partitions: partitions.iter().filter_map(batch_of).collect(),
+            ..TopicRequest::default()
+        };
+        let request = Request {
+            transactional_id: None,
+            acks: self.settings.acks.on_the_wire(),
+            timeout_ms: REQUEST_TIMEOUT_MS,
+            topics: vec![topic],
+        };
         if self.settings.acks == Acks::None {
             connection.send_unanswered(&request, version)?;
             self.leaders_used.insert(leader);
-            return Ok(partitions
-                .iter()
-                .map(|&p| PartitionProduceResponse::default().with_index(p))
-                .collect());
+            return Ok(partitions.iter().map(|&p| (p, Outcome::Done)).collect());
         }
         let reply = connection.call_at(&request, version)?;
-        Ok(reply
-            .responses
-            .into_iter()
-            .flat_map(|topic| topic.partition_responses)
-            .collect())
+        let topics = reply.topics.into_iter();
+        let replies: Vec<_> = topics.flat_map(|topic| topic.partitions).collect();
+        let outcomes = partitions.iter().map(|&p| (p, outcome_of(p, &replies)));
+        Ok(outcomes.collect())
     }
 
     /// Acts on what became of the first batch of `partition`.
@@ -388,7 +378,7 @@ impl Producer {
         let name = self.topic.name.clone();
         match self.client.metadata(Some(&[&name]), false) {
             Ok(mut topics) => {
-                if let Some(topic) = topics.pop().filter(|topic| topic.error == 0) {
+                if let Some(topic) = topics.pop().filter(|topic| !topic.error.is_error()) {
                     self.topic = topic;
                 }
                 Ok(())
@@ -430,7 +420,8 @@ impl Batch {
 }
 
 impl Acks {
-    fn on_the_wire(self) -> i16 {
+    /// As Produce says it.
+    pub fn on_the_wire(self) -> i16 {
         match self {
             Acks::None => 0,
             Acks::Leader => 1,
@@ -458,7 +449,7 @@ fn await_topic(client: &mut Client, name: &str, wait: Duration) -> Result<Topic>
 fn is_passing_topic_error(error: &Error) -> bool {
     match error {
         Error::NoTopic { .. } => true,
-        Error::Topic { code, .. } => is_retriable(*code),
+        Error::Topic { code, .. } => code.is_retriable(),
         _ => false,
     }
 }
@@ -466,25 +457,25 @@ fn is_passing_topic_error(error: &Error) -> bool {
 /// Gets a producer id; None from a broker too old to have them.
 fn identify(client: &mut Client, timeout: Duration) -> Result<Option<Identity>> {
     let deadline = Instant::now() + timeout;
-    let request = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_transaction_timeout_ms(REQUEST_TIMEOUT_MS);
+    let request = init_producer_id::Request {
+        transaction_timeout_ms: REQUEST_TIMEOUT_MS,
+        ..init_producer_id::Request::default()
+    };
     loop {
         let connection = client.any()?;
-        if !connection.serves::<InitProducerIdRequest>() {
+        if !connection.serves::<init_producer_id::Request>() {
             return Ok(None);
         }
         let reply = connection.call(&request)?;
         match reply.error_code {
-            0 => {
-                let (id, epoch) = (reply.producer_id.0, reply.producer_epoch);
+            ErrorCode::None => {
                 return Ok(Some(Identity {
-                    id,
-                    epoch,
+                    id: reply.producer_id,
+                    epoch: reply.producer_epoch,
                     next: HashMap::new(),
                 }));
             }
-            code if is_retriable(code) && Instant::now() < deadline => sleep(BACKOFF_MIN),
+            code if code.is_retriable() && Instant::now() < deadline => sleep(BACKOFF_MIN),
             code => return Err(Error::NoProducerId { code }),
         }
     }
@@ -497,14 +488,14 @@ fn all_passing(partitions: &[i32], why: &str) -> Vec<(i32, Outcome)> {
         .collect()
 }
 
-fn outcome_of(partition: i32, replies: &[PartitionProduceResponse]) -> Outcome {
+fn outcome_of(partition: i32, replies: &[PartitionResponse<'_>]) -> Outcome {
     let Some(reply) = replies.iter().find(|reply| reply.index == partition) else {
         return Outcome::Passing(format!("the reply leaves out partition {partition}"));
     };
     match reply.error_code {
-        0 | DUPLICATE_SEQUENCE_NUMBER => Outcome::Done,
-        MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE => Outcome::TooLarge,
-        code if is_retriable(code) => {
+        ErrorCode::None | ErrorCode::DuplicateSequenceNumber => Outcome::Done,
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => Outcome::TooLarge,
+        code if code.is_retriable() => {
             Outcome::Passing(kafka_error_with(code, reply.error_message.as_deref()))
         }
         code => Outcome::Fatal(kafka_error_with(code, explanation(reply))),
@@ -512,11 +503,9 @@ fn outcome_of(partition: i32, replies: &[PartitionProduceResponse]) -> Outcome {
 }
 
 /// What the broker says of a batch it refuses: of its first bad record, or of the batch.
-fn explanation(reply: &PartitionProduceResponse) -> Option<&str> {
-    let of_record = reply
-        .record_errors
-        .iter()
-        .find_map(|e| e.batch_index_error_message.as_deref());
+fn explanation<'a>(reply: &'a PartitionResponse<'_>) -> Option<&'a str> {
+    let mut of_records = reply.record_errors.iter();
+    let of_record = of_records.find_map(|error| error.message.as_deref());
     of_record.or(reply.error_message.as_deref())
 }
 
@@ -527,13 +516,7 @@ fn sequence_after(base: i32, count: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-
-    use super::{Batch, Origin, Outcome, outcome_of, sequence_after};
-    use crate::client::records::NewRecord;
+    use super::*;
 
     #[test]
     fn sequences_wrap_to_zero_after_the_largest() {
@@ -544,19 +527,24 @@ mod tests {
 
     #[test]
     fn replies_become_outcomes() {
-        let reply = |code| {
-            vec![
-                PartitionProduceResponse::default()
-                    .with_index(3)
-                    .with_error_code(code),
-            ]
+        let outcome = |error_code| {
+            let reply = PartitionResponse {
+                index: 3,
+                error_code,
+                ..PartitionResponse::default()
+            };
+            outcome_of(3, &[reply])
         };
-        assert_eq!(outcome_of(3, &reply(0)), Outcome::Done);
-        assert_eq!(outcome_of(3, &reply(46)), Outcome::Done);
-        assert_eq!(outcome_of(3, &reply(10)), Outcome::TooLarge);
-        assert!(matches!(outcome_of(3, &reply(6)), Outcome::Passing(_)));
-        assert!(matches!(outcome_of(3, &reply(45)), Outcome::Fatal(_)));
-        assert!(matches!(outcome_of(4, &reply(0)), Outcome::Passing(_)));
+        assert_eq!(outcome(ErrorCode::None), Outcome::Done);
+        assert_eq!(outcome(ErrorCode::DuplicateSequenceNumber), Outcome::Done);
+        assert_eq!(outcome(ErrorCode::MessageTooLarge), Outcome::TooLarge);
+        let (retriable, last) = (
+            ErrorCode::NotLeaderOrFollower,
+            ErrorCode::OutOfOrderSequenceNumber,
+        );
+        assert!(matches!(outcome(retriable), Outcome::Passing(_)));
+        assert!(matches!(outcome(last), Outcome::Fatal(_)));
+        assert!(matches!(outcome_of(4, &[]), Outcome::Passing(_)));
     }
 
     #[test]

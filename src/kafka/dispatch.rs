@@ -102,8 +102,8 @@ pub async fn dispatch(
         }};
     }
     let outcome = match api.key {
-        ApiKey::Produce => begin!(produce::decode, produce::handle),
-        ApiKey::Fetch => begin!(fetch::decode, fetch::handle),
+        ApiKey::Produce => begin!(produce::Request::decode, produce::handle),
+        ApiKey::Fetch => begin!(fetch::Request::decode, fetch::handle),
         ApiKey::JoinGroup => begin!(join_group::Request::decode, join_group::handle),
         ApiKey::SyncGroup => begin!(sync_group::Request::decode, sync_group::handle),
         ApiKey::Heartbeat => answer!(heartbeat),

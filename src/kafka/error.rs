@@ -4,7 +4,7 @@
 macro_rules! error_codes {
     ($($(#[$attribute:meta])? $code:literal $variant:ident $name:literal $retry:ident $message:literal,)*) => {
         /// An error code of the protocol. The numbers are part of the protocol and never change.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
             $(

@@ -2,7 +2,7 @@
 //!
 //! An API file declares the messages of its API with `message!` (`schema.rs`) and has their handler. A handler
 //! gets the request and a [`context::Context`]: what serves the request, who asks, and in which version.
-//! Produce and Fetch have their codecs written by hand.
+//! `client` reads and writes the same messages in the other direction.
 //!
 //! No frame makes the broker allocate more than a small multiple of the frame's size: strings borrow from
 //! the frame, byte fields share it, and all arrays draw on one budget ([`crate::wire::Reader`]). Decoders

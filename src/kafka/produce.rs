@@ -7,214 +7,91 @@
 use super::answer::{Answer, CloseReason, Outcome};
 use super::context::Context;
 use super::error::ErrorCode;
+use super::schema::message;
 use crate::engine::append::{Appender, Appending, Policy, Refusal};
 use crate::engine::partition::AckWhen;
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::Wire;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
 use uuid::Uuid;
 
-const FIRST_VERSION_WITH_LOG_START_OFFSET: i16 = 5;
 const FIRST_VERSION_WITH_ZSTD: i16 = 7;
-const FIRST_VERSION_WITH_RECORD_ERRORS: i16 = 8;
-const FIRST_VERSION_WITH_CURRENT_LEADER: i16 = 10;
 const FIRST_VERSION_WITH_TOPIC_ID: i16 = 13;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    pub transactional_id: Option<&'a str>,
-    /// Replicas to wait for: -1 all in sync, 1 the leader, 0 none and no reply.
-    pub acks: i16,
-    pub timeout_ms: i32,
-    pub topics: Vec<TopicRequest<'a>>,
-}
+message! {
+    Produce 3..=13, flexible 9..;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicRequest<'a> {
-    /// Empty from version 13 on.
-    pub name: &'a str,
-    /// Nil before version 13.
-    pub topic_id: Uuid,
-    pub partitions: Vec<PartitionRequest>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionRequest {
-    pub index: i32,
-    /// The record batch, a slice of the frame.
-    pub records: Option<Bytes>,
-}
-
-pub fn decode<'a>(r: &mut Reader<'a>, version: i16) -> Result<Request<'a>, WireError> {
-    let request = Request {
-        transactional_id: r.nullable_string()?,
-        acks: r.i16()?,
-        timeout_ms: r.i32()?,
-        topics: r.array(|r| decode_topic(r, version))?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(request)
-}
-
-fn decode_topic<'a>(r: &mut Reader<'a>, version: i16) -> Result<TopicRequest<'a>, WireError> {
-    let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
-    let topic = TopicRequest {
-        name: if by_id { "" } else { r.string()? },
-        topic_id: if by_id { r.uuid()? } else { Uuid::nil() },
-        partitions: r.array(|r| {
-            let partition = PartitionRequest {
-                index: r.i32()?,
-                records: r.nullable_bytes()?,
-            };
-            r.skip_tagged_fields()?;
-            Ok(partition)
-        })?,
-    };
-    r.skip_tagged_fields()?;
-    Ok(topic)
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Response<'a> {
-    pub topics: Vec<TopicResponse<'a>>,
-    pub throttle_time_ms: i32,
-    /// Where the leaders named in [`PartitionResponse::current_leader`] are. From version 10.
-    pub node_endpoints: Vec<NodeEndpoint<'a>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicResponse<'a> {
-    /// Written before version 13.
-    pub name: Cow<'a, str>,
-    /// Written from version 13 on.
-    pub topic_id: Uuid,
-    pub partitions: Vec<PartitionResponse<'a>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionResponse<'a> {
-    pub index: i32,
-    pub error_code: ErrorCode,
-    /// Offset of the first record appended; -1 on error.
-    pub base_offset: i64,
-    /// When the broker appended, in milliseconds since the epoch, if the topic's timestamps are
-    /// the broker's; else -1.
-    pub log_append_time_ms: i64,
-    /// From version 5; -1 if unknown.
-    pub log_start_offset: i64,
-    /// The records that made the batch fail. From version 8.
-    pub record_errors: Vec<RecordError<'a>>,
-    /// From version 8.
-    pub error_message: Option<Cow<'a, str>>,
-    /// Said when the error is that we do not lead the partition. From version 10.
-    pub current_leader: Option<LeaderIdAndEpoch>,
-}
-
-impl Default for PartitionResponse<'_> {
-    fn default() -> Self {
-        Self {
-            index: 0,
-            error_code: ErrorCode::None,
-            base_offset: -1,
-            log_append_time_ms: -1,
-            log_start_offset: -1,
-            record_errors: Vec::new(),
-            error_message: None,
-            current_leader: None,
-        }
+    Request<'a> {
+        transactional_id: Option<&'a str>,
+        /// Replicas to wait for: -1 all in sync, 1 the leader, 0 none and no reply.
+        acks: i16,
+        timeout_ms: i32,
+        topics: Vec<TopicRequest<'a>>,
     }
-}
 
-/// One record that was refused (KIP-467).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RecordError<'a> {
-    /// Place of the record in its batch.
-    pub batch_index: i32,
-    pub message: Option<Cow<'a, str>>,
-}
-
-/// A partition's leader, for clients that asked the wrong broker (KIP-951). Also used by Fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaderIdAndEpoch {
-    pub leader_id: i32,
-    pub leader_epoch: i32,
-}
-
-/// Where a broker listens (KIP-951). Also used by Fetch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeEndpoint<'a> {
-    pub node_id: i32,
-    pub host: Cow<'a, str>,
-    pub port: i32,
-    pub rack: Option<Cow<'a, str>>,
-}
-
-pub fn encode(response: &Response<'_>, version: i16, w: &mut Writer) {
-    w.array(&response.topics, |w, topic| encode_topic(w, topic, version));
-    w.i32(response.throttle_time_ms);
-    w.tagged_fields(|fields| {
-        let endpoints = &response.node_endpoints;
-        if version >= FIRST_VERSION_WITH_CURRENT_LEADER && !endpoints.is_empty() {
-            fields.field(0, |w| w.array(endpoints, NodeEndpoint::encode));
-        }
-    });
-}
-
-fn encode_topic(w: &mut Writer, topic: &TopicResponse<'_>, version: i16) {
-    if version >= FIRST_VERSION_WITH_TOPIC_ID {
-        w.uuid(topic.topic_id);
-    } else {
-        w.string(&topic.name);
+    TopicRequest<'a> {
+        name: &'a str [3..=12],
+        topic_id: Uuid [13..],
+        partitions: Vec<PartitionRequest>,
     }
-    w.array(&topic.partitions, |w, partition| {
-        encode_partition(w, partition, version);
-    });
-    w.no_tagged_fields();
-}
 
-fn encode_partition(w: &mut Writer, partition: &PartitionResponse<'_>, version: i16) {
-    w.i32(partition.index);
-    w.i16(partition.error_code.code());
-    w.i64(partition.base_offset);
-    w.i64(partition.log_append_time_ms);
-    if version >= FIRST_VERSION_WITH_LOG_START_OFFSET {
-        w.i64(partition.log_start_offset);
+    PartitionRequest {
+        index: i32,
+        /// The record batch, a slice of the frame.
+        records: Option<Bytes>,
     }
-    if version >= FIRST_VERSION_WITH_RECORD_ERRORS {
-        w.array(&partition.record_errors, encode_record_error);
-        w.nullable_string(partition.error_message.as_deref());
+
+    Response<'a> {
+        topics: Vec<TopicResponse<'a>>,
+        throttle_time_ms: i32,
+        /// Where the leaders named in [`PartitionResponse::current_leader`] are.
+        node_endpoints: Vec<NodeEndpoint<'a>> [10.., tag 0],
     }
-    w.tagged_fields(|fields| {
-        if let (Some(leader), FIRST_VERSION_WITH_CURRENT_LEADER..) =
-            (partition.current_leader, version)
-        {
-            fields.field(0, |w| leader.encode(w));
-        }
-    });
-}
 
-fn encode_record_error(w: &mut Writer, error: &RecordError<'_>) {
-    w.i32(error.batch_index);
-    w.nullable_string(error.message.as_deref());
-    w.no_tagged_fields();
-}
-
-impl LeaderIdAndEpoch {
-    pub(super) fn encode(self, w: &mut Writer) {
-        w.i32(self.leader_id);
-        w.i32(self.leader_epoch);
-        w.no_tagged_fields();
+    TopicResponse<'a> {
+        name: Cow<'a, str> [3..=12],
+        topic_id: Uuid [13..],
+        partitions: Vec<PartitionResponse<'a>>,
     }
-}
 
-impl NodeEndpoint<'_> {
-    pub(super) fn encode(w: &mut Writer, endpoint: &Self) {
-        w.i32(endpoint.node_id);
-        w.string(&endpoint.host);
-        w.i32(endpoint.port);
-        w.nullable_string(endpoint.rack.as_deref());
-        w.no_tagged_fields();
+    PartitionResponse<'a> {
+        index: i32,
+        error_code: ErrorCode,
+        /// Offset of the first record appended; -1 on error.
+        base_offset: i64 = -1,
+        /// When the broker appended, in milliseconds since the epoch, if the topic's timestamps are
+        /// the broker's; else -1.
+        log_append_time_ms: i64 = -1,
+        /// -1 if unknown.
+        log_start_offset: i64 [5..] = -1,
+        /// The records that made the batch fail.
+        record_errors: Vec<RecordError<'a>> [8..],
+        error_message: Option<Cow<'a, str>> [8..],
+        /// Said when the error is that we do not lead the partition.
+        current_leader: LeaderIdAndEpoch [10.., tag 0],
+    }
+
+    /// One record that was refused (KIP-467).
+    RecordError<'a> {
+        /// Place of the record in its batch.
+        batch_index: i32,
+        message: Option<Cow<'a, str>>,
+    }
+
+    /// A partition's leader, for clients that asked the wrong broker (KIP-951). Also used by Fetch.
+    #[derive(Copy)]
+    LeaderIdAndEpoch {
+        leader_id: i32 = -1,
+        leader_epoch: i32 = -1,
+    }
+
+    /// Where a broker listens (KIP-951). Also used by Fetch.
+    NodeEndpoint<'a> {
+        node_id: i32,
+        host: Cow<'a, str>,
+        port: i32,
+        rack: Option<Cow<'a, str>>,
     }
 }
 
@@ -264,7 +141,7 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
             });
         }
         errors.for_each(|error| engine.stats.error(error.name()));
-        encode(&response, version, &mut writer);
+        response.encode(&mut writer, version);
         Answer::of(writer)
     }))
 }

@@ -57,7 +57,7 @@ fn produce_requests() {
     for version in versions(ApiKey::Produce) {
         let frame = frame(ApiKey::Produce, version, &produce_request(version));
         let mut r = open(&frame, ApiKey::Produce, version);
-        let request = produce::decode(&mut r, version).unwrap();
+        let request = produce::Request::decode(&mut r, version).unwrap();
         let by_id = version >= 13;
         let partition = |index, records| produce::PartitionRequest { index, records };
         let expected = produce::Request {
@@ -156,7 +156,7 @@ fn fetch_requests() {
     for version in versions(ApiKey::Fetch) {
         let frame = frame(ApiKey::Fetch, version, &fetch_request(version));
         let mut r = open(&frame, ApiKey::Fetch, version);
-        let request = fetch::decode(&mut r, version).unwrap();
+        let request = fetch::Request::decode(&mut r, version).unwrap();
         let by_id = version >= 13;
         let from = |first, value, default| if version >= first { value } else { default };
         let partition = fetch::PartitionRequest {
@@ -180,8 +180,11 @@ fn fetch_requests() {
         };
         let expected = fetch::Request {
             cluster_id: (version >= 12).then_some("cluster"),
-            replica_id: 5,
-            replica_epoch: i64::from(from(15, 6, -1)),
+            replica_id: if version < 15 { 5 } else { -1 },
+            replica_state: fetch::ReplicaState {
+                replica_id: from(15, 5, -1),
+                replica_epoch: i64::from(from(15, 6, -1)),
+            },
             max_wait_ms: 100,
             min_bytes: 2,
             max_bytes: 3_000_000,
@@ -211,9 +214,10 @@ fn a_fetch_without_its_tagged_fields_gets_their_defaults() {
         f::FetchTopic::default().with_partitions(vec![f::FetchPartition::default()]),
     ]);
     let frame = frame(ApiKey::Fetch, 18, &request);
-    let request = fetch::decode(&mut open(&frame, ApiKey::Fetch, 18), 18).unwrap();
+    let request = fetch::Request::decode(&mut open(&frame, ApiKey::Fetch, 18), 18).unwrap();
     assert_eq!(request.cluster_id, None);
-    assert_eq!((request.replica_id, request.replica_epoch), (-1, -1));
+    let replica = request.replica_state;
+    assert_eq!((replica.replica_id, replica.replica_epoch), (-1, -1));
     let partition = request.topics[0].partitions[0];
     assert_eq!(partition.replica_directory_id, Uuid::nil());
     assert_eq!(partition.high_watermark, i64::MAX);

@@ -50,10 +50,10 @@ fn produce_responses() {
                     },
                 ],
                 error_message: Some("bad batch".into()),
-                current_leader: Some(produce::LeaderIdAndEpoch {
+                current_leader: produce::LeaderIdAndEpoch {
                     leader_id: 6,
                     leader_epoch: 7,
-                }),
+                },
             }],
         }],
         throttle_time_ms: THROTTLE_MS,
@@ -103,7 +103,7 @@ fn produce_responses() {
         }
         expected.responses = vec![response.with_partition_responses(vec![partition])];
         let read: theirs::ProduceResponse = reply(ApiKey::Produce, version, |w| {
-            produce::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected, "v{version}");
     }
@@ -125,24 +125,27 @@ fn fetch_responses() {
                     high_watermark: 1 << 40,
                     last_stable_offset: 11,
                     log_start_offset: 12,
-                    diverging_epoch: Some(fetch::EpochEndOffset {
+                    diverging_epoch: fetch::EpochEndOffset {
                         epoch: 13,
                         end_offset: 14,
-                    }),
-                    current_leader: Some(fetch::LeaderIdAndEpoch {
+                    },
+                    current_leader: fetch::LeaderIdAndEpoch {
                         leader_id: 6,
                         leader_epoch: 7,
-                    }),
-                    snapshot_id: Some(fetch::SnapshotId {
+                    },
+                    snapshot_id: fetch::SnapshotId {
                         end_offset: 15,
                         epoch: 16,
-                    }),
+                    },
                     aborted_transactions: Some(vec![fetch::AbortedTransaction {
                         producer_id: 17,
                         first_offset: 18,
                     }]),
                     preferred_read_replica: 19,
-                    records: vec![Bytes::from_static(b"one "), Bytes::from_static(b"two")],
+                    records: fetch::Batches(vec![
+                        Bytes::from_static(b"one "),
+                        Bytes::from_static(b"two"),
+                    ]),
                 },
                 fetch::PartitionResponse {
                     index: 4,
@@ -160,7 +163,7 @@ fn fetch_responses() {
     };
     for version in versions(ApiKey::Fetch) {
         let read: theirs::FetchResponse = reply(ApiKey::Fetch, version, |w| {
-            fetch::encode(&ours, version, w);
+            ours.encode(w, version);
         });
         assert_eq!(read, expected_fetch_response(version), "v{version}");
     }

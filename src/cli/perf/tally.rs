@@ -1,9 +1,9 @@
 //! What was counted and timed. One for each run; all its connections share it, on one thread.
 
+use crate::kafka::error::ErrorCode;
+use hdrhistogram::Histogram;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-
-use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
 /// Latencies beyond this are counted as this, in nanoseconds: five minutes.
@@ -29,7 +29,7 @@ pub struct Tally {
     end_to_end: RefCell<Histogram<u64>>,
     /// Batches that only one side has told of: when each was due, or when it was read.
     half_known: RefCell<HashMap<(i32, i64), Half>>,
-    failures: RefCell<BTreeMap<i16, u64>>,
+    failures: RefCell<BTreeMap<ErrorCode, u64>>,
 }
 
 enum Half {
@@ -112,7 +112,7 @@ impl Tally {
     }
 
     /// A batch or a partition of a fetch was refused with this code.
-    pub fn failed(&self, code: i16) {
+    pub fn failed(&self, code: ErrorCode) {
         *self.failures.borrow_mut().entry(code).or_default() += 1;
     }
 
@@ -120,7 +120,7 @@ impl Tally {
         self.failures.borrow().values().sum()
     }
 
-    pub fn failures_by_code(&self) -> BTreeMap<i16, u64> {
+    pub fn failures_by_code(&self) -> BTreeMap<ErrorCode, u64> {
         self.failures.borrow().clone()
     }
 

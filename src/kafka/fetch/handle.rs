@@ -2,7 +2,7 @@
 //! was read to the reply.
 
 use super::{
-    FIRST_VERSION_WITH_TOPIC_ID, PartitionRequest, PartitionResponse, Request, Response,
+    Batches, FIRST_VERSION_WITH_TOPIC_ID, PartitionRequest, PartitionResponse, Request, Response,
     TopicResponse,
 };
 use crate::engine::catalog::Topic;
@@ -12,6 +12,7 @@ use crate::engine::{Engine, EngineError};
 use crate::io::{clock, process};
 use crate::kafka::answer::{Answer, Outcome};
 use crate::kafka::context::Context;
+use crate::wire::Wire;
 use std::borrow::Cow;
 use std::future::pending;
 use std::mem;
@@ -67,7 +68,7 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Outcome {
             ..Response::default()
         });
         response.throttle_time_ms = throttle_time_ms;
-        super::encode(&response, version, &mut writer);
+        response.encode(&mut writer, version);
         Answer::of(writer)
     }))
 }
@@ -294,7 +295,7 @@ impl Reply<'_> {
         let news = News {
             high_watermark: response.high_watermark,
             log_start_offset: response.log_start_offset,
-            has_records: !response.records.is_empty(),
+            has_records: !response.records.0.is_empty(),
             is_error: response.error_code.is_error(),
         };
         self.has_records |= news.has_records;
@@ -338,7 +339,9 @@ fn respond_partition(
             last_stable_offset: data.high_watermark,
             log_start_offset: data.log_start_offset,
             aborted_transactions,
-            records: Vec::from_iter(Some(data.records).filter(|records| !records.is_empty())),
+            records: Batches(Vec::from_iter(
+                Some(data.records).filter(|records| !records.is_empty()),
+            )),
             ..PartitionResponse::default()
         },
     }
