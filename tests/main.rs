@@ -14,6 +14,8 @@ mod format;
 mod full_disk;
 mod fuzz_seeds;
 mod group_command;
+mod group_rules;
+mod group_simulation;
 mod groups;
 mod hostile;
 mod http;
