@@ -60,9 +60,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     });
     let flushed = dump.out.flush();
     result.and(flushed)?;
-    match dump.sound {
-        true => Ok(()),
-        false => Err(AlreadyTold.into()),
+    if dump.sound {
+        Ok(())
+    } else {
+        Err(AlreadyTold.into())
     }
 }
 
@@ -110,9 +111,10 @@ impl Dump {
 
     /// A line for people.
     fn text(&mut self, line: &str) -> anyhow::Result<()> {
-        match self.json {
-            true => Ok(()),
-            false => self.out.line(line.trim_end()),
+        if self.json {
+            Ok(())
+        } else {
+            self.out.line(line.trim_end())
         }
     }
 

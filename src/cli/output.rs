@@ -50,12 +50,12 @@ impl Output {
         self.terminal
     }
 
-    /// Writes `bytes`. Fails with [`ReaderGone`] if nobody reads any more.
+    /// Writes `bytes`. Fails with [`ReaderGone`] if the reader has closed it.
     pub fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.inner.write_all(bytes).map_err(stdout_error)
     }
 
-    /// Writes `line` and a newline. Fails with [`ReaderGone`] if nobody reads any more.
+    /// Writes `line` and a newline. Fails with [`ReaderGone`] if the reader has closed it.
     pub fn line(&mut self, line: &str) -> anyhow::Result<()> {
         self.write(line.as_bytes())?;
         self.write(b"\n")
@@ -83,7 +83,7 @@ impl Output {
     }
 }
 
-/// Says `line` on standard error. Nobody to hear it is no reason to fail.
+/// Writes `line` to standard error. That it cannot be written is not a failure.
 pub fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }

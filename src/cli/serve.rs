@@ -10,7 +10,7 @@ pub fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let config = Config::load(matches)?;
     start_logging(&config)?;
     server::serve(config, |line| {
-        // Nobody has to listen to this line.
+        // This line need not be read.
         let _ = writeln!(std::io::stdout(), "{line}");
     })?;
     // Threads may still hold sockets of clients that hang on; nothing of theirs is needed any more.

@@ -91,7 +91,7 @@ struct DescribeArgs {
 struct AlterArgs {
     /// The topic's name
     name: String,
-    /// How many partitions it shall have: more than now
+    /// The new number of partitions: more than now
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
     /// A setting to change (may be repeated)
@@ -131,7 +131,7 @@ fn create(args: CreateArgs) -> anyhow::Result<()> {
     out.flush()
 }
 
-/// Creates a topic with so many partitions.
+/// Creates a topic with this number of partitions.
 pub fn create_topic(client: &mut Client, name: &str, partitions: i32) -> anyhow::Result<()> {
     let args = CreateArgs {
         name: name.to_owned(),

@@ -180,13 +180,13 @@ fn check_all(
         }
         drop(results);
         let mut waiting = BTreeMap::new();
-        let mut turn = 0;
+        let mut next_at = 0;
         for (at, found) in arrived {
             waiting.insert(at, found);
-            while let Some(found) = waiting.remove(&turn) {
-                turn += 1;
+            while let Some(found) = waiting.remove(&next_at) {
+                next_at += 1;
                 if let Err(error) = done(found) {
-                    // Nobody wants the rest.
+                    // The rest is not needed.
                     next.store(jobs.len(), Ordering::Relaxed);
                     return Err(error);
                 }
@@ -228,9 +228,10 @@ impl Teller {
             if self.quiet && finding.fault.severity() == Severity::Note {
                 continue;
             }
-            let line = match self.json {
-                true => json_of(finding).to_string(),
-                false => line_of(finding),
+            let line = if self.json {
+                json_of(finding).to_string()
+            } else {
+                line_of(finding)
             };
             let out = &mut self.out;
             self.bar
@@ -243,9 +244,10 @@ impl Teller {
         if self.quiet {
             return Ok(());
         }
-        let line = match self.json {
-            true => self.json_summary(summary).to_string(),
-            false => self.summary_line(summary),
+        let line = if self.json {
+            self.json_summary(summary).to_string()
+        } else {
+            self.summary_line(summary)
         };
         self.out.line(&line)
     }

@@ -223,10 +223,7 @@ impl Connection {
     fn check_correlation(&mut self, api: &'static str, id: i32) -> Result<()> {
         match self.unanswered.pop_front() {
             Some(awaited) if awaited == id => Ok(()),
-            _ => Err(self.bad_reply(
-                api,
-                format!("it answers request {id}, which is not its turn"),
-            )),
+            _ => Err(self.bad_reply(api, format!("it answers request {id} out of order"))),
         }
     }
 

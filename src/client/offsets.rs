@@ -90,7 +90,7 @@ pub fn bounds(
         .collect())
 }
 
-/// `partitions` by the node that leads them; None for those that nobody leads.
+/// `partitions` by the node that leads them; None for those without a leader.
 pub fn by_leader(
     topic: &Topic,
     partitions: impl IntoIterator<Item = i32>,

@@ -105,9 +105,9 @@ struct Batch {
 /// Batches under way, by partition, in order.
 type Queues = BTreeMap<i32, VecDeque<Batch>>;
 
-/// What became of a partition's first batch in one attempt.
+/// The result of one attempt to deliver a partition's first batch.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+enum Delivery {
     Done,
     TooLarge,
     /// Worth another attempt.
@@ -245,12 +245,12 @@ impl Producer {
     fn attempt(&mut self, queues: &mut Queues) -> Result<Option<String>> {
         let mut trouble = None;
         for (leader, partitions) in by_leader(&self.topic, queues.keys().copied()) {
-            let outcomes = match leader {
+            let deliveries = match leader {
                 Some(leader) => self.send(leader, &partitions, queues)?,
                 None => all_passing(&partitions, "the partition has no leader"),
             };
-            for (partition, outcome) in outcomes {
-                trouble = self.settle(partition, outcome, queues)?.or(trouble);
+            for (partition, delivery) in deliveries {
+                trouble = self.settle(partition, delivery, queues)?.or(trouble);
             }
         }
         Ok(trouble)
@@ -261,7 +261,7 @@ impl Producer {
         leader: i32,
         partitions: &[i32],
         queues: &Queues,
-    ) -> Result<Vec<(i32, Outcome)>> {
+    ) -> Result<Vec<(i32, Delivery)>> {
         match self.exchange(leader, partitions, queues) {
             Err(error) if error.is_connection() => Ok(all_passing(partitions, &error.to_string())),
             result => result,
@@ -274,7 +274,7 @@ impl Producer {
         leader: i32,
         partitions: &[i32],
         queues: &Queues,
-    ) -> Result<Vec<(i32, Outcome)>> {
+    ) -> Result<Vec<(i32, Delivery)>> {
         let connection = self.client.broker(leader)?;
         let version = connection.version::<Request>(PRODUCE_VERSION_MAX)?;
         let batch_of = |&index: &i32| {
@@ -296,28 +296,28 @@ impl Producer {
         if self.settings.acks == Acks::None {
             connection.send_unanswered(&request, version)?;
             self.leaders_used.insert(leader);
-            return Ok(partitions.iter().map(|&p| (p, Outcome::Done)).collect());
+            return Ok(partitions.iter().map(|&p| (p, Delivery::Done)).collect());
         }
         let reply = connection.call_at(&request, version)?;
         let topics = reply.topics.into_iter();
         let replies: Vec<_> = topics.flat_map(|topic| topic.partitions).collect();
-        let outcomes = partitions.iter().map(|&p| (p, outcome_of(p, &replies)));
-        Ok(outcomes.collect())
+        let deliveries = partitions.iter().map(|&p| (p, delivery_of(p, &replies)));
+        Ok(deliveries.collect())
     }
 
-    /// Acts on what became of the first batch of `partition`.
+    /// Acts on the result for the first batch of `partition`.
     fn settle(
         &mut self,
         partition: i32,
-        outcome: Outcome,
+        delivery: Delivery,
         queues: &mut Queues,
     ) -> Result<Option<String>> {
         let Some(queue) = queues.get_mut(&partition) else {
             return Ok(None);
         };
-        match outcome {
-            Outcome::Passing(why) => return Ok(Some(why)),
-            Outcome::Fatal(why) => {
+        match delivery {
+            Delivery::Passing(why) => return Ok(Some(why)),
+            Delivery::Fatal(why) => {
                 return Err(Error::Refused {
                     records: queue.front().map(Batch::lines).unwrap_or_default(),
                     topic: self.topic.name.clone(),
@@ -325,12 +325,12 @@ impl Producer {
                     why,
                 });
             }
-            Outcome::Done => {
+            Delivery::Done => {
                 let batch = queue.pop_front().unwrap_or_default();
                 self.totals.records += batch.records.len() as u64;
                 self.totals.bytes += batch.payload_bytes();
             }
-            Outcome::TooLarge => {
+            Delivery::TooLarge => {
                 let batch = queue.pop_front().unwrap_or_default();
                 self.settings.batch_bytes = (batch.bytes / 2).max(1);
                 for half in self.halves(batch)?.into_iter().rev() {
@@ -481,24 +481,24 @@ fn identify(client: &mut Client, timeout: Duration) -> Result<Option<Identity>> 
     }
 }
 
-fn all_passing(partitions: &[i32], why: &str) -> Vec<(i32, Outcome)> {
+fn all_passing(partitions: &[i32], why: &str) -> Vec<(i32, Delivery)> {
     partitions
         .iter()
-        .map(|&partition| (partition, Outcome::Passing(why.to_owned())))
+        .map(|&partition| (partition, Delivery::Passing(why.to_owned())))
         .collect()
 }
 
-fn outcome_of(partition: i32, replies: &[PartitionResponse<'_>]) -> Outcome {
+fn delivery_of(partition: i32, replies: &[PartitionResponse<'_>]) -> Delivery {
     let Some(reply) = replies.iter().find(|reply| reply.index == partition) else {
-        return Outcome::Passing(format!("the reply leaves out partition {partition}"));
+        return Delivery::Passing(format!("the reply leaves out partition {partition}"));
     };
     match reply.error_code {
-        ErrorCode::None | ErrorCode::DuplicateSequenceNumber => Outcome::Done,
-        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => Outcome::TooLarge,
+        ErrorCode::None | ErrorCode::DuplicateSequenceNumber => Delivery::Done,
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => Delivery::TooLarge,
         code if code.is_retriable() => {
-            Outcome::Passing(kafka_error_with(code, reply.error_message.as_deref()))
+            Delivery::Passing(kafka_error_with(code, reply.error_message.as_deref()))
         }
-        code => Outcome::Fatal(kafka_error_with(code, explanation(reply))),
+        code => Delivery::Fatal(kafka_error_with(code, explanation(reply))),
     }
 }
 
@@ -527,24 +527,24 @@ mod tests {
 
     #[test]
     fn replies_become_outcomes() {
-        let outcome = |error_code| {
+        let delivery = |error_code| {
             let reply = PartitionResponse {
                 index: 3,
                 error_code,
                 ..PartitionResponse::default()
             };
-            outcome_of(3, &[reply])
+            delivery_of(3, &[reply])
         };
-        assert_eq!(outcome(ErrorCode::None), Outcome::Done);
-        assert_eq!(outcome(ErrorCode::DuplicateSequenceNumber), Outcome::Done);
-        assert_eq!(outcome(ErrorCode::MessageTooLarge), Outcome::TooLarge);
+        assert_eq!(delivery(ErrorCode::None), Delivery::Done);
+        assert_eq!(delivery(ErrorCode::DuplicateSequenceNumber), Delivery::Done);
+        assert_eq!(delivery(ErrorCode::MessageTooLarge), Delivery::TooLarge);
         let (retriable, last) = (
             ErrorCode::NotLeaderOrFollower,
             ErrorCode::OutOfOrderSequenceNumber,
         );
-        assert!(matches!(outcome(retriable), Outcome::Passing(_)));
-        assert!(matches!(outcome(last), Outcome::Fatal(_)));
-        assert!(matches!(outcome_of(4, &[]), Outcome::Passing(_)));
+        assert!(matches!(delivery(retriable), Delivery::Passing(_)));
+        assert!(matches!(delivery(last), Delivery::Fatal(_)));
+        assert!(matches!(delivery_of(4, &[]), Delivery::Passing(_)));
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn not_utf8(name: &str, value: &OsStr) -> ConfigError {
 
 /// Kubernetes and Docker put variables of this form into the environment of every container next
 /// to a service named `millstream`: `MILLSTREAM_SERVICE_HOST`, `MILLSTREAM_PORT=tcp://…`,
-/// `MILLSTREAM_PORT_9092_TCP`. They are nobody's settings.
+/// `MILLSTREAM_PORT_9092_TCP`. They are not settings.
 fn is_service_link(name: &str, value: &str) -> bool {
     let link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"]
         .iter()

@@ -215,5 +215,5 @@ fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
         return;
     };
     let due = partition.borrow_mut().append(append, clock::now_ms());
-    engine.attend(&partition, due);
+    engine.mark_due(&partition, due);
 }

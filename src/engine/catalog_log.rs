@@ -55,7 +55,7 @@ impl CatalogLog {
     /// Reads the catalog in `data_dir` into `catalog`; a directory without one gets an empty one.
     ///
     /// The file is replaced at each start. So what was deleted leaves nothing behind, a torn end is gone,
-    /// and what this start takes for in force is on stable storage: whoever wrote the last entry may have
+    /// and what this start takes for in force is on stable storage: the writer of the last entry may have
     /// been killed before it was synced, or have met an error when it was. A full disk cannot take the
     /// new file; the old one is made durable instead.
     ///
@@ -356,7 +356,7 @@ mod tests {
         let mut log = CatalogLog::open(dir.path(), &mut Catalog::default()).unwrap();
         log.append(&created(1)).unwrap();
         drop(log);
-        // The file is in its shortest form; whether it was synced, nobody knows.
+        // The file is in its shortest form; it is not known whether it was synced.
         let synced = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
         let told = std::rc::Rc::clone(&synced);
         fault::observe(move |event| {

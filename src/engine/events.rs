@@ -1,4 +1,4 @@
-//! What an engine announces to those who keep state about its topics. The engine knows nothing else of
+//! What an engine announces to the code that keeps state about its topics. The engine knows nothing else of
 //! them.
 
 use super::EngineError;
@@ -33,7 +33,7 @@ impl Listeners {
         self.0.borrow_mut().push(listener);
     }
 
-    /// Tells all listeners, one after the other; each is told, whatever those before returned.
+    /// Calls all listeners, one after the other, whatever those before returned.
     ///
     /// # Errors
     /// What the first of those that failed returned; `Stopping` for one that is gone.

@@ -91,11 +91,11 @@ pub struct Partition {
     pub cleaning: Cleaning,
     /// In the shard's list of partitions to flush.
     pub queued_for_flush: bool,
-    /// The journal's turn in which it last got entries of this partition.
-    pub journal_turn: u64,
+    /// The journal's round in which it last got entries of this partition.
+    pub journal_round: u64,
     /// Deleted: nothing is appended or read any more.
     closed: bool,
-    /// The operator was told that the log is damaged.
+    /// A log line has said that the log is damaged.
     damage_told: bool,
     /// Removals of old segments that are under way.
     pub removals: usize,
@@ -133,7 +133,7 @@ impl Partition {
         Ok((Partition::of(topic, index, log, producers), recovered))
     }
 
-    /// A partition whose log could not be opened: all that is asked of it is refused.
+    /// A partition whose log could not be opened: every request for it is refused.
     pub fn offline(topic: Arc<Topic>, index: u32, dir: PathBuf, config: LogConfig) -> Partition {
         let log = Log::offline(dir, topic.id, config);
         Partition::of(topic, index, log, Producers::default())
@@ -152,7 +152,7 @@ impl Partition {
             start_waiters: Vec::new(),
             cleaning: Cleaning::default(),
             queued_for_flush: false,
-            journal_turn: 0,
+            journal_round: 0,
             closed: false,
             damage_told: false,
             removals: 0,
@@ -340,9 +340,10 @@ impl Partition {
                     self.tell_of_no_room(&error);
                 }
                 for append in mem::take(&mut self.pending) {
-                    let error = match full {
-                        true => EngineError::StorageFull,
-                        false => EngineError::StorageFailed,
+                    let error = if full {
+                        EngineError::StorageFull
+                    } else {
+                        EngineError::StorageFailed
                     };
                     self.refuse(append, error);
                 }
@@ -364,7 +365,7 @@ impl Partition {
         if error.kind() == io::ErrorKind::OutOfMemory {
             limits::MAPS.reached(error);
         }
-        if let Some(kept_back) = LINE.turn() {
+        if let Some(kept_back) = LINE.admit() {
             tracing::error!(
                 topic = self.topic.name, partition = self.index, %error, kept_back,
                 "no room for new records; producers are told to try again"
@@ -381,7 +382,7 @@ impl Partition {
         self.log.flush_begin(|| producers.encode())
     }
 
-    /// Ends a flush: answers who waited for it and wakes parked fetches.
+    /// Ends a flush: answers the requests that waited for it and wakes parked fetches.
     pub fn flush_end(&mut self, flush: Flush, result: &io::Result<()>) -> Option<CheckpointJob> {
         let checkpoint = self.log.flush_end(flush, result);
         if let Err(error) = result {
@@ -531,7 +532,7 @@ impl Partition {
         }
     }
 
-    /// Ends the partition's life: everyone who waits is told that it is gone.
+    /// Ends the partition's life: all requests that wait are answered that it is gone.
     pub fn close(&mut self) {
         self.closed = true;
         self.log.cancel_compaction();
@@ -549,9 +550,10 @@ fn note_producer(producers: &mut Producers, header: &BatchHeader, now_ms: i64) {
     let Some(mark) = header.producer() else {
         return;
     };
-    let append_time_ms = match header.is_log_append_time() {
-        true => header.max_timestamp,
-        false => -1,
+    let append_time_ms = if header.is_log_append_time() {
+        header.max_timestamp
+    } else {
+        -1
     };
     let count = header.last_offset_delta + 1;
     producers.record(&mark, count, header.base_offset, append_time_ms, now_ms);

@@ -16,7 +16,7 @@ const REFUSED_MOST: usize = 10_000;
 const SNAPSHOT_VERSION: u8 = 1;
 /// Bytes of the snapshot before its first producer.
 const SNAPSHOT_HEAD_BYTES: u64 = 5;
-/// The most bytes that one producer takes in the snapshot.
+/// The most bytes of one producer in the snapshot.
 const PRODUCER_BYTES_MAX: u64 = 19 + BATCHES_KEPT as u64 * 32;
 // As many producers as may be remembered fit into a checkpoint.
 const _: () = assert!(
@@ -110,7 +110,7 @@ impl Producer {
 }
 
 impl Producers {
-    /// Remembers at most so many from now on: anyone can make up ids, and each costs memory and a
+    /// Remembers at most this many from now on: anyone can make up ids, and each costs memory and a
     /// place in every checkpoint. Those that were silent for longest are forgotten first.
     pub fn limited_to(mut self, most: usize) -> Producers {
         self.most = most;
@@ -172,9 +172,10 @@ impl Producers {
             });
         }
         let last = producer.last_sequence();
-        let expected = match mark.epoch > producer.epoch {
-            true => 0,
-            false => sequence_after(last, 1),
+        let expected = if mark.epoch > producer.epoch {
+            0
+        } else {
+            sequence_after(last, 1)
         };
         if mark.base_sequence == expected || (mark.epoch == producer.epoch && last == -1) {
             return Ok(Verdict::Append);

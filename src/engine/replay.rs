@@ -121,7 +121,7 @@ pub fn replay(data_dir: &Path, catalog: &Catalog) -> io::Result<Replayed> {
             }
         }
         for (key, entries) in by_partition {
-            // What is left of a deleted topic is nobody's.
+            // The files of a deleted topic are not needed.
             let Some(topic) = catalog.by_id(key.topic_id) else {
                 continue;
             };

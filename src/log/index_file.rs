@@ -101,7 +101,7 @@ pub(super) fn complete(dir: &Path, builder: &IndexBuilder, good: usize) {
 /// Writes entries at a place of the file; where that fails, the next to open the index walks farther.
 pub(super) fn write_if_possible(dir: &Path, base: i64, entries: &[u8], at: u64) {
     if let Err(error) = write(dir, base, entries, at)
-        && let Some(kept_back) = NO_INDEX.turn()
+        && let Some(kept_back) = NO_INDEX.admit()
     {
         tracing::warn!(dir = %dir.display(), base, %error, kept_back, "an index could not be completed");
     }

@@ -36,16 +36,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 pub struct Journal {
     engine: Rc<Engine>,
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<Files>>,
     group: GroupBuilder,
-    /// Whose bytes the group has.
+    /// The partitions whose bytes the group has.
     flushes: Vec<(SharedPartition, Flush)>,
-    /// Tells this process's groups from those of others.
+    /// Distinguishes this process's groups from those of others.
     run: u64,
     sequence: u64,
 }
 
-enum State {
+enum Files {
     /// There are no files; not to be made before this moment.
     Absent(Option<Instant>),
     BeingMade,
@@ -59,7 +59,7 @@ struct Halves {
     halves: [Half; 2],
     bytes: u64,
     /// Counts the times that the halves changed places, from 1.
-    turn: u64,
+    round: u64,
 }
 
 struct Half {
@@ -75,7 +75,7 @@ impl Journal {
     pub fn new(engine: &Rc<Engine>) -> Journal {
         Journal {
             engine: Rc::clone(engine),
-            state: Rc::new(RefCell::new(State::Absent(None))),
+            state: Rc::new(RefCell::new(Files::Absent(None))),
             group: GroupBuilder::default(),
             flushes: Vec::new(),
             run: process::random_u64(),
@@ -87,11 +87,11 @@ impl Journal {
     pub fn is_ready(&self) -> bool {
         let mut state = self.state.borrow_mut();
         match &*state {
-            State::Ready(_) => true,
-            State::BeingMade | State::Broken => false,
-            State::Absent(Some(until)) if Instant::now() < *until => false,
-            State::Absent(_) => {
-                *state = State::BeingMade;
+            Files::Ready(_) => true,
+            Files::BeingMade | Files::Broken => false,
+            Files::Absent(Some(until)) if Instant::now() < *until => false,
+            Files::Absent(_) => {
+                *state = Files::BeingMade;
                 self.make_files();
                 false
             }
@@ -101,17 +101,17 @@ impl Journal {
     fn make_files(&self) {
         let (dir, shard) = (self.engine.config.data_dir.clone(), self.engine.shard);
         let bytes = self.engine.config.journal_bytes / 2;
-        // Not on the shard's worker, where those wait who need room for their records.
+        // Not on the shard's worker, where appends wait for room.
         let janitor = &self.engine.janitor;
         let made = janitor.run(move || replay::make_journal(&dir, shard, bytes));
         let state = Rc::clone(&self.state);
         reactor::spawn(async move {
             let made = made.await;
             *state.borrow_mut() = match made.unwrap_or_else(|| Err(io::ErrorKind::Other.into())) {
-                Ok(files) => State::Ready(Halves::new(files, bytes)),
+                Ok(files) => Files::Ready(Halves::new(files, bytes)),
                 Err(error) => {
                     tracing::warn!(%error, "no journal can be made; each partition is flushed on its own");
-                    State::Absent(Some(Instant::now() + RETRY_AFTER))
+                    Files::Absent(Some(Instant::now() + RETRY_AFTER))
                 }
             };
         });
@@ -200,7 +200,7 @@ impl Journal {
         Ok(true)
     }
 
-    /// What is in the journal is durable: whoever waited for it is answered.
+    /// What is in the journal is durable: the requests that waited for it are answered.
     fn settle(&mut self, flushes: Vec<(SharedPartition, Flush)>) {
         for (partition, flush) in flushes {
             self.state.borrow_mut().pin(&partition);
@@ -217,8 +217,8 @@ impl Journal {
 
     /// Ends the journal's use after a failure, and brings what it has to the segments.
     fn give_up(&mut self) {
-        let state = std::mem::replace(&mut *self.state.borrow_mut(), State::Broken);
-        let State::Ready(halves) = state else {
+        let state = std::mem::replace(&mut *self.state.borrow_mut(), Files::Broken);
+        let Files::Ready(halves) = state else {
             return;
         };
         for half in halves.halves {
@@ -227,10 +227,10 @@ impl Journal {
     }
 }
 
-impl State {
+impl Files {
     /// Where a group of `bytes` goes; `None` when there is no room for it.
     fn place(&mut self, engine: &Rc<Engine>, bytes: usize) -> Option<(Arc<File>, u64)> {
-        let State::Ready(halves) = self else {
+        let Files::Ready(halves) = self else {
             return None;
         };
         if halves.halves[0].used + bytes as u64 > halves.bytes && !halves.change_places(engine) {
@@ -243,12 +243,12 @@ impl State {
     }
 
     fn pin(&mut self, partition: &SharedPartition) {
-        let State::Ready(halves) = self else {
+        let Files::Ready(halves) = self else {
             return;
         };
         let mut inner = partition.borrow_mut();
-        if inner.journal_turn != halves.turn {
-            inner.journal_turn = halves.turn;
+        if inner.journal_round != halves.round {
+            inner.journal_round = halves.round;
             halves.halves[0].pins.push(Rc::downgrade(partition));
         }
     }
@@ -264,7 +264,7 @@ impl Halves {
                 is_free: Rc::new(Cell::new(true)),
             }),
             bytes,
-            turn: 1,
+            round: 1,
         }
     }
 
@@ -280,7 +280,7 @@ impl Halves {
         reactor::spawn(write_back(Rc::clone(engine), pins, is_free));
         other.used = 0;
         self.halves.swap(0, 1);
-        self.turn += 1;
+        self.round += 1;
         true
     }
 }
@@ -315,7 +315,7 @@ async fn write_back_one(engine: &Rc<Engine>, partition: &SharedPartition) -> boo
         partition.borrow_mut().write_back_end(write_back, &result);
     }
     let inner = partition.borrow();
-    // The files of a deleted topic are nobody's any more.
+    // The files of a deleted topic are not needed any more.
     inner.is_closed() || !inner.log.is_poisoned()
 }
 

@@ -154,9 +154,10 @@ pub fn catalog(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
 }
 
 fn entry_line(entry: &CatalogEntry) -> String {
-    let shown = |configs: &std::collections::BTreeMap<String, String>| match configs.is_empty() {
-        true => "none".to_owned(),
-        false => {
+    let shown = |configs: &std::collections::BTreeMap<String, String>| {
+        if configs.is_empty() {
+            "none".to_owned()
+        } else {
             let pairs = configs
                 .iter()
                 .map(|(name, value)| format!("{name}={value}"));

@@ -67,9 +67,10 @@ fn batch(dump: &mut Dump, scan: &Scan, found: &Found) -> anyhow::Result<bool> {
     }
     dump.text(&line_of(found))?;
     dump.object("batch", json_of(found))?;
-    match dump.records {
-        true => records(dump, header, scan.bytes(found)),
-        false => Ok(dump.count()),
+    if dump.records {
+        records(dump, header, scan.bytes(found))
+    } else {
+        Ok(dump.count())
     }
 }
 

@@ -24,7 +24,7 @@ const PASSING: [ErrorCode; 3] = [
     ErrorCode::NotCoordinator,
 ];
 const DEAD: &str = "Dead";
-/// The first version of ListGroups that tells states and filters by them.
+/// The first version of ListGroups with states, and a filter by them.
 const LIST_GROUPS_WITH_STATES: i16 = 4;
 /// The first version of OffsetFetch that can ask for all partitions.
 const OFFSET_FETCH_OF_ALL: i16 = 2;

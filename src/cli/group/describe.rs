@@ -186,7 +186,7 @@ fn add_lag(client: &mut Client, rows: &mut [Row]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The age of the oldest record that the group has not committed; None if it cannot be told.
+/// The age of the oldest record that the group has not committed; None if that is not known.
 fn seconds_behind(
     client: &mut Client,
     topic: &Topic,
@@ -194,7 +194,7 @@ fn seconds_behind(
     committed: i64,
     bounds: Bounds,
 ) -> Option<f64> {
-    // Records below the start are gone: nobody is behind with them any more.
+    // Records below the start are gone: they do not count as lag.
     let from = committed.max(bounds.start);
     match lag::first_timestamp(client, topic, partition, from, bounds.end) {
         Ok(None) => Some(0.0),

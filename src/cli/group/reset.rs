@@ -51,7 +51,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     At(Start),
-    /// So many records from the committed offset.
+    /// This many records from the committed offset.
     By(i64),
 }
 

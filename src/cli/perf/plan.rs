@@ -24,7 +24,7 @@ pub struct Plan {
     pub target: Target,
 }
 
-/// The topic, and who leads which of its partitions.
+/// The topic, and the leaders of its partitions.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub topic: Topic,
@@ -123,7 +123,7 @@ pub struct Consumers {
     /// Where to read
     #[arg(long, value_enum, default_value_t = ReadFrom::Beginning)]
     pub from: ReadFrom,
-    /// Only the last so many records of each partition, as it was at the start
+    /// Only the last N records of each partition, as it was at the start
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub last_records: Option<i64>,
     /// The fewest bytes worth an answer
@@ -182,7 +182,7 @@ pub fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Makes sure that the topic is there and has so many partitions, all of which have leaders.
+/// Makes sure that the topic exists with this number of partitions, all of which have leaders.
 pub fn prepare(
     client: &mut Client,
     name: &str,

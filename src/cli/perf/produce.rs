@@ -40,7 +40,7 @@ struct Sender {
 struct Shared {
     load: Rc<Load>,
     tally: Rc<Tally>,
-    /// Other connections read what is written, and tell when.
+    /// Other connections read what is written, and report when.
     is_read: bool,
     in_flight: RefCell<VecDeque<Flight>>,
     /// An answer has come.

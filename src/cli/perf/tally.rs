@@ -27,7 +27,7 @@ pub struct Tally {
     acknowledged: RefCell<Histogram<u64>>,
     fetched: RefCell<Histogram<u64>>,
     end_to_end: RefCell<Histogram<u64>>,
-    /// Batches that only one side has told of: when each was due, or when it was read.
+    /// Batches that only one side has reported: when each was due, or when it was read.
     half_known: RefCell<HashMap<(i32, i64), Half>>,
     failures: RefCell<BTreeMap<ErrorCode, u64>>,
 }
@@ -92,7 +92,7 @@ impl Tally {
         }
     }
 
-    /// The batch at this offset was due then. Its reader tells the rest, or has done so.
+    /// The batch at this offset was due then. Its reader reports the other half, before or after.
     pub fn was_due(&self, partition: i32, offset: i64, due: Instant) {
         let mut half_known = self.half_known.borrow_mut();
         match half_known.remove(&(partition, offset)) {

@@ -77,9 +77,10 @@ fn has_list_of_damage(dir: &Path) -> bool {
 
 fn tell(out: &mut Output, args: &Args, path: &Path, what: &str) -> anyhow::Result<()> {
     let path = path.display();
-    let line = match args.json {
-        true => json!({ "type": "repaired", "path": path.to_string(), "what": what }).to_string(),
-        false => format!("repaired: {path}: {what}"),
+    let line = if args.json {
+        json!({ "type": "repaired", "path": path.to_string(), "what": what }).to_string()
+    } else {
+        format!("repaired: {path}: {what}")
     };
     out.line(&line)?;
     out.flush()

@@ -505,7 +505,7 @@ impl Change<'_> {
         });
         let is_long = written.await.map_err(|error| {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.turn() {
+            if let Some(kept_back) = LINE.admit() {
                 tracing::error!(%error, kept_back, "the catalog cannot be written");
             }
             AdminError::NotWritten(error)
@@ -538,7 +538,7 @@ impl Change<'_> {
         });
         if let Err(error) = rewritten.await {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.turn() {
+            if let Some(kept_back) = LINE.admit() {
                 tracing::error!(%error, kept_back, "the catalog's file cannot be shortened; the next change tries again");
             }
         }

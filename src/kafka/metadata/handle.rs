@@ -117,7 +117,7 @@ async fn auto_create(engine: &Rc<Engine>, name: &str) -> Result<Arc<catalog::Top
         Err(error @ AdminError::LimitReached { .. }) => Err((&error).into()),
         Err(error) => {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.turn() {
+            if let Some(kept_back) = LINE.admit() {
                 tracing::warn!(topic = name, %error, kept_back, "a topic could not be created on demand");
             }
             Err((&error).into())
