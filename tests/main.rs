@@ -2,6 +2,7 @@
 
 mod administration;
 mod broker_model;
+mod client;
 mod clients;
 mod clock;
 mod codecs;

@@ -2,7 +2,7 @@
 
 use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::Output;
-use crate::cli::position::Start;
+use crate::cli::position::{Start, chosen_partitions};
 use crate::cli::render::{Format, render};
 use crate::cli::words;
 use crate::client::fetch::{self, Limits};
@@ -91,25 +91,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let result = reader.read();
     let flushed = reader.printer.out.flush();
     result.and(flushed)
-}
-
-/// Those asked for, or all.
-fn chosen_partitions(topic: &Topic, asked: &[i32]) -> anyhow::Result<Vec<i32>> {
-    let all: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
-    if asked.is_empty() {
-        return Ok(all);
-    }
-    if let Some(missing) = asked.iter().find(|partition| !all.contains(partition)) {
-        let last = all.len().saturating_sub(1);
-        bail!(
-            "topic {} has no partition {missing}: its partitions are 0 to {last}",
-            topic.name
-        );
-    }
-    let mut asked = asked.to_vec();
-    asked.sort_unstable();
-    asked.dedup();
-    Ok(asked)
 }
 
 /// How far one partition has been read.

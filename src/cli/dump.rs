@@ -132,6 +132,23 @@ impl Dump {
         self.out.line(&Value::Object(object).to_string())
     }
 
+    /// Both: a line for people, an object for programs.
+    fn both(&mut self, line: &str, kind: &str, fields: Value) -> anyhow::Result<()> {
+        self.text(line)?;
+        self.object(kind, fields)
+    }
+
+    /// Bytes that are not sound.
+    fn garbage(&mut self, at: usize, bytes: usize, line: &str, why: &str) -> anyhow::Result<()> {
+        self.sound = false;
+        let fields = json!({ "position": at, "bytes": bytes, "reason": why });
+        self.both(
+            &format!("{at:>8}  {bytes} bytes {line}: {why}"),
+            "garbage",
+            fields,
+        )
+    }
+
     /// Takes note that a piece was printed; false when it was the last one asked for.
     fn count(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);

@@ -95,19 +95,6 @@ pub struct Selection {
     partitions: Vec<i32>,
 }
 
-impl Selection {
-    /// The chosen partitions of the topic, which has `all` of these.
-    fn of(&self, all: Vec<i32>) -> Vec<TopicPartition> {
-        let chosen = if self.partitions.is_empty() {
-            all
-        } else {
-            self.partitions.clone()
-        };
-        let named = chosen.into_iter().map(|p| (self.topic.clone(), p));
-        named.collect()
-    }
-}
-
 impl FromStr for Selection {
     type Err = String;
 
@@ -210,7 +197,12 @@ fn committed_of(
     if let Some(missing) = selection.partitions.iter().find(|p| !all.contains(p)) {
         bail!("group {group} has committed no offset of {topic} partition {missing}");
     }
-    Ok(selection.of(all))
+    let chosen = if selection.partitions.is_empty() {
+        all
+    } else {
+        selection.partitions.clone()
+    };
+    Ok(chosen.into_iter().map(|p| (topic.clone(), p)).collect())
 }
 
 /// Says that there is no such group, where, and how to find those that are.

@@ -48,58 +48,46 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Mode {
     /// Write as much as the broker takes, or a given rate
-    Produce(ProduceArgs),
+    Produce {
+        #[command(flatten)]
+        load: Producers,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Read as much as the broker gives
-    Consume(ConsumeArgs),
+    Consume {
+        #[command(flatten)]
+        read: Consumers,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Write one record at a time; how long until it is acknowledged, and until it is read
-    Latency(LatencyArgs),
+    Latency {
+        /// Size of a record's value, in bytes
+        #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = plan::record_bytes())]
+        record_bytes: u32,
+        /// Connections that write, each with one record under way
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
+        connections: u32,
+        /// Records to send in a second, over all connections [default: the next when one is answered]
+        #[arg(long, value_name = "RECORDS")]
+        rate: Option<f64>,
+        /// When the broker answers
+        #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = words::acks)]
+        acks: Acks,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Write and read at the same time
-    Mixed(MixedArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct ProduceArgs {
-    #[command(flatten)]
-    load: Producers,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct ConsumeArgs {
-    #[command(flatten)]
-    read: Consumers,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct LatencyArgs {
-    /// Size of a record's value, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = plan::record_bytes())]
-    record_bytes: u32,
-    /// Connections that write, each with one record under way
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
-    connections: u32,
-    /// Records to send in a second, over all connections [default: the next when one is answered]
-    #[arg(long, value_name = "RECORDS")]
-    rate: Option<f64>,
-    /// When the broker answers
-    #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = words::acks)]
-    acks: Acks,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct MixedArgs {
-    #[command(flatten)]
-    load: Producers,
-    /// Connections that read
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
-    readers: u32,
-    #[command(flatten)]
-    common: CommonArgs,
+    Mixed {
+        #[command(flatten)]
+        load: Producers,
+        /// Connections that read
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
+        readers: u32,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
 }
 
 /// What every mode needs.
@@ -133,18 +121,23 @@ struct CommonArgs {
 /// Runs one load, and prints what came of it. Fails if any request failed.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let (name, common, producers, consumers) = match args.mode {
-        Mode::Produce(args) => ("produce", args.common, Some(args.load), None),
-        Mode::Consume(args) => ("consume", args.common, None, Some(args.read)),
-        Mode::Latency(args) => {
-            let producers =
-                Producers::one_by_one(args.record_bytes, args.connections, args.rate, args.acks);
-            let consumers = Consumers::tail(1);
-            ("latency", args.common, Some(producers), Some(consumers))
+        Mode::Produce { load, common } => ("produce", common, Some(load), None),
+        Mode::Consume { read, common } => ("consume", common, None, Some(read)),
+        Mode::Latency {
+            record_bytes,
+            connections,
+            rate,
+            acks,
+            common,
+        } => {
+            let producers = Producers::one_by_one(record_bytes, connections, rate, acks);
+            ("latency", common, Some(producers), Some(Consumers::tail(1)))
         }
-        Mode::Mixed(args) => {
-            let consumers = Consumers::tail(args.readers);
-            ("mixed", args.common, Some(args.load), Some(consumers))
-        }
+        Mode::Mixed {
+            load,
+            readers,
+            common,
+        } => ("mixed", common, Some(load), Some(Consumers::tail(readers))),
     };
     let mut client = Client::connect(&common.broker.bootstrap)?;
     let target = plan::prepare(&mut client, &common.topic, common.partitions, common.fresh)?;

@@ -1,6 +1,7 @@
 //! Sizes and counts, for people to read, and words of the command line that several commands take.
 
 use crate::client::producer::Acks;
+use indicatif::HumanCount;
 
 /// A size in bytes, such as `512 B` or `4.5 KB` (a KB is 1,000 bytes).
 pub fn size(bytes: u64) -> String {
@@ -24,19 +25,7 @@ pub fn count(n: u64, noun: &str) -> String {
         _ if noun.ends_with("ch") => "es",
         _ => "s",
     };
-    format!("{} {noun}{plural}", grouped(n))
-}
-
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{} {noun}{plural}", HumanCount(n))
 }
 
 /// A separator as given on the command line, where `\t` stands for a tab.

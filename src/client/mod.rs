@@ -279,10 +279,7 @@ fn with_port(address: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    use super::{Client, Error, with_port};
+    use super::with_port;
 
     #[test]
     fn addresses_without_a_port_get_kafkas() {
@@ -291,54 +288,5 @@ mod tests {
         assert_eq!(with_port("::1"), "[::1]:9092");
         assert_eq!(with_port("[::1]"), "[::1]:9092");
         assert_eq!(with_port("[::1]:1"), "[::1]:1");
-    }
-
-    #[test]
-    fn a_refused_connection_says_where_and_what_to_do() {
-        let free = TcpListener::bind("127.0.0.1:0")
-            .expect("a port")
-            .local_addr()
-            .expect("bound");
-        let error = Client::connect(&free.to_string()).expect_err("refused");
-        let text = error.to_string();
-        assert!(
-            text.contains(&format!("no broker answers at {free}: connection refused")),
-            "{text}"
-        );
-        assert!(text.contains("millstream serve"), "{text}");
-        assert!(error.is_connection());
-    }
-
-    /// Connects to a peer that answers anything with `answer`.
-    fn connect_to_peer(answer: &'static [u8]) -> Error {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound").to_string();
-        let peer = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a client");
-            let mut request = [0; 1024];
-            let _ = stream.read(&mut request).expect("a request");
-            stream.write_all(answer).expect("answers");
-        });
-        let error = Client::connect(&address).expect_err("no broker");
-        peer.join().expect("the peer is done");
-        error
-    }
-
-    #[test]
-    fn a_peer_that_is_no_broker_is_told_apart() {
-        let http = connect_to_peer(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        assert!(
-            http.to_string().contains("does not speak Kafka's protocol"),
-            "{http}"
-        );
-        let tiny = connect_to_peer(&[0, 0, 0, 2, 0, 0]);
-        assert!(matches!(tiny, Error::NotKafka { .. }), "{tiny}");
-        let closed = connect_to_peer(b"");
-        assert!(matches!(closed, Error::Lost { .. }), "{closed}");
-        let stranger = connect_to_peer(&[0, 0, 0, 4, 0, 0, 0, 99]);
-        assert!(
-            stranger.to_string().contains("answers request 99"),
-            "{stranger}"
-        );
     }
 }

@@ -19,9 +19,9 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
 const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
 const ENTRY_HEADER_BYTES: usize = 12;
-/// The most that a catalog's file may have.
+/// The largest catalog file that is read.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
-/// A file that is longer, and most of whose entries are out of date, is rewritten.
+/// A longer file is rewritten when most of its entries are out of date.
 const LONG_BYTES: u64 = 4 << 20;
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "catalog.log";
@@ -47,7 +47,7 @@ pub struct CatalogLog {
     length: u64,
     /// Its length when it was last rewritten.
     compact_length: u64,
-    /// A failed append could not be taken back, or its sync failed: what is on disk is not known.
+    /// A failed append could not be undone, or its sync failed: the contents of the disk are not known.
     poisoned: bool,
 }
 
@@ -136,7 +136,7 @@ impl CatalogLog {
     pub fn rewrite(&mut self, entries: &[Entry]) -> io::Result<()> {
         let bytes = encode(entries);
         file::replace(&self.path, &bytes)?;
-        // From here on appends belong into the new file, and its name must hold.
+        // From here on appends go into the new file, so its name must be durable.
         self.poisoned = true;
         file::sync_parent(&self.path)?;
         self.file = Arc::new(file::open(&self.path, false)?);

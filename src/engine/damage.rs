@@ -1,4 +1,4 @@
-//! Damage in partitions' logs: telling the operator, once, and keeping it over a restart. What is
+//! Damage in partitions' logs: logs it once, and keeps it over a restart. What is
 //! damaged, and what is refused because of it, is decided by the log.
 
 use super::SharedPartition;

@@ -331,7 +331,7 @@ impl Engine {
     }
 }
 
-/// This shard's part of what all shards' sessions may take up.
+/// This shard's share of the limits of fetch sessions.
 fn session_limits(parts: &EngineParts) -> fetch_sessions::Limits {
     let shards = parts.mailboxes.shard_count();
     let part = |whole: usize| whole / shards + usize::from(parts.shard < whole % shards);

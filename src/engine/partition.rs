@@ -63,14 +63,14 @@ struct FetchWatcher {
     wake: Weak<Notify>,
 }
 
-/// What has to happen after a call, because the partition itself does nothing that may block.
+/// What the caller must do after a call: the partition itself does nothing that may block.
 #[derive(Default)]
 pub struct Due {
     pub room: Option<RoomJob>,
     pub flush: bool,
 }
 
-/// The compactions of a partition that failed since the last that did not.
+/// The compactions of a partition that failed since the last success.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cleaning {
     pub(super) failures: u32,
@@ -174,7 +174,7 @@ impl Partition {
         self.log.offsets()
     }
 
-    /// Takes note of a read that failed. Damage is logged once, for readers ask again and again.
+    /// Notes a read that failed. Damage is logged once, because readers retry.
     pub fn unreadable(&mut self, error: ReadError) -> EngineError {
         if let ReadError::Corrupt { asked, .. } = error
             && !self.damage_told
@@ -220,7 +220,7 @@ impl Partition {
         self.drain_pending(now_ms)
     }
 
-    /// Appends what waits, in order, until one needs room or must wait for a flush.
+    /// Appends the pending batches, in order, until one needs room or must wait for a flush.
     fn drain_pending(&mut self, now_ms: i64) -> Due {
         while let Some(append) = self.pending.pop_front() {
             match self.append_now(&append.batch, &append.header, now_ms) {
@@ -234,7 +234,7 @@ impl Partition {
                     };
                 }
                 Err(AppendFailure::AheadOfDisk) => {
-                    // The flush that runs, or is asked for here, brings this on again.
+                    // The flush that runs, or is requested here, calls this again.
                     self.pending.push_front(append);
                     return Due {
                         room: None,
@@ -330,7 +330,7 @@ impl Partition {
         }
     }
 
-    /// Goes on after a [`RoomJob`]. Without room, all that wait are refused: the producers try again.
+    /// Goes on after a [`RoomJob`]. Without room, all pending appends are refused: the producers retry.
     pub fn room_done(&mut self, result: io::Result<Room>, now_ms: i64) -> (Option<SealJob>, Due) {
         match self.log.room_done(result, now_ms) {
             Ok(seal) => (seal, self.drain_pending(now_ms)),
@@ -359,7 +359,7 @@ impl Partition {
         let _ = append.reply.send(Err(error));
     }
 
-    /// With a full disk, each partition that is written to asks again and again.
+    /// With a full disk, each partition that is written to comes here with each append.
     fn tell_of_no_room(&self, error: &io::Error) {
         static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
         if error.kind() == io::ErrorKind::OutOfMemory {
@@ -400,7 +400,7 @@ impl Partition {
         self.answer_durable();
     }
 
-    /// Goes on with what waited for a flush that has ended.
+    /// Continues the appends that waited for the end of a flush.
     pub fn resume(&mut self, now_ms: i64) -> Due {
         if self.pending.is_empty() {
             return Due {
@@ -517,7 +517,7 @@ impl Partition {
         }
     }
 
-    /// Takes note of a checkpoint that was written, or not.
+    /// Notes that a checkpoint was written, or failed.
     pub fn checkpoint_done(&mut self, job: &CheckpointJob, result: &io::Result<()>) {
         self.log.checkpoint_done(job, result);
         let durable_start = self.log.durable_start();
@@ -545,7 +545,7 @@ impl Partition {
     }
 }
 
-/// Brings the producers up to a batch that the log had after its checkpoint.
+/// Applies a batch that the log had after its checkpoint to the producers' state.
 fn note_producer(producers: &mut Producers, header: &BatchHeader, now_ms: i64) {
     let Some(mark) = header.producer() else {
         return;

@@ -63,7 +63,7 @@ pub fn mend(job: &PartitionJob, findings: &[Finding], copies: &Path) -> io::Resu
     repair::repair(&job.dir, &copies, &bad_indexes)
 }
 
-/// Such a directory is removed by the next start; what is in it is not this topic's.
+/// Such a directory is removed by the next start; its files are not this topic's.
 fn is_of_other_topic(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| {
         matches!(

@@ -1,4 +1,4 @@
-//! The journals' files, and what a start does with those that a crash left: it puts what they have
+//! The journals' files, and how a start handles those that a crash left: it writes their entries
 //! back into the partitions' segments, and removes them.
 
 use super::PartitionKey;
@@ -96,7 +96,7 @@ pub fn count_groups(path: &Path) -> io::Result<u64> {
     Ok(journal::groups(map.bytes(0..bytes)).count() as u64)
 }
 
-/// Puts everything that journals have back into the segments, makes it durable there, and removes the
+/// Writes all entries of journals back into the segments, makes them durable there, and removes the
 /// journals. Blocks: at start only, before partitions are opened.
 ///
 /// # Errors

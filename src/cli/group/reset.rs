@@ -3,7 +3,7 @@
 use super::{Selection, TopicPartition, coordinator, lag};
 use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::{self, Output, all_or_nothing_failed};
-use crate::cli::position::Start;
+use crate::cli::position::{Start, chosen_partitions};
 use crate::cli::table::{Table, or_dash};
 use crate::cli::words;
 use crate::client::offsets::{self, Bounds};
@@ -136,15 +136,8 @@ fn chosen(client: &mut Client, selections: &[Selection]) -> anyhow::Result<Vec<T
     let mut chosen = Vec::new();
     for selection in selections {
         let topic = client.topic(&selection.topic)?;
-        let all: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
-        if let Some(missing) = selection.partitions.iter().find(|p| !all.contains(p)) {
-            let last = all.len().saturating_sub(1);
-            bail!(
-                "topic {} has no partition {missing}: its partitions are 0 to {last}",
-                topic.name
-            );
-        }
-        chosen.extend(selection.of(all));
+        let partitions = chosen_partitions(&topic, &selection.partitions)?;
+        chosen.extend(partitions.into_iter().map(|p| (topic.name.clone(), p)));
     }
     chosen.sort_unstable();
     chosen.dedup();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 const OPENED_AT_ONCE: u32 = 64;
 
 /// Applies a change of the catalog: opens, closes and reconfigures this shard's partitions. Returns
-/// when the files of a deleted topic, and what listeners keep about it, are out of the way of a new
+/// when the files of a deleted topic, and the state of listeners about it, are out of the way of a new
 /// one.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! Changing the catalog. One shard, the first, does it for all: it checks the change, writes it to
-//! the catalog's log, has every shard apply it, and only then is it answered.
+//! Changes of the catalog. The first shard makes them for all: it checks the change, writes it to
+//! the catalog's log, has every shard apply it, and then answers.
 
 use super::{Entry, Topic, TopicNameError, apply};
 use crate::config::{ConfigError, Kind, TopicConfig};
@@ -87,7 +87,7 @@ impl Admin {
         }
     }
 
-    /// Topics get ids from `new_id`, by which a test chooses what shard owns them.
+    /// Topics get ids from `new_id`, so that a test can choose the shard that owns them.
     #[cfg(any(test, feature = "faults"))]
     pub fn with_ids(self, new_id: impl FnMut() -> Uuid + Send + 'static) -> Admin {
         Admin {

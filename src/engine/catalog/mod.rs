@@ -32,7 +32,7 @@ pub enum Entry {
         partitions: u32,
         configs: BTreeMap<String, String>,
     },
-    /// The topic is gone for clients; its files are still to be removed.
+    /// Clients do not see the topic any more; its files are not removed yet.
     TopicDeleted { id: Uuid },
     /// The files of a deleted topic are gone too.
     TopicPurged { id: Uuid },

@@ -1,4 +1,4 @@
-//! Compaction of a shard's partitions: which one is next, and driving its job to the end.
+//! Compaction of a shard's partitions: chooses the next one, and drives its job to the end.
 //!
 //! There is one cleaner for the whole broker, so that its memory and its rate bound all of it. What
 //! fails is logged, counted, and tried again, less and less often; nothing is given up.
