@@ -114,7 +114,7 @@ struct Driver {
     done: Vec<Done>,
     flush: Option<RunningFlush>,
     journal: Vec<journal::Journaled>,
-    writing_back: Option<journal::RunningWriteBack>,
+    write_backs: Vec<journal::RunningWriteBack>,
     cleaning: Option<compaction::Running>,
     /// Whether this seed makes file operations fail.
     faulty: bool,
@@ -143,7 +143,7 @@ impl Driver {
             done: Vec::new(),
             flush: None,
             journal: Vec::new(),
-            writing_back: None,
+            write_backs: Vec::new(),
             cleaning: None,
             trace: std::env::var_os("MILLSTREAM_TRACE").is_some(),
             recycled: 0,
@@ -625,6 +625,7 @@ impl Driver {
             self.run_jobs();
             self.deliver_all();
             self.flush_all();
+            self.finish_write_backs();
         }
         self.seal();
         self.log.want_checkpoint();
@@ -632,6 +633,7 @@ impl Driver {
             self.run_jobs();
             self.deliver_all();
             self.flush_all();
+            self.finish_write_backs();
         }
         is_clean &= !self.log.is_poisoned();
         if is_clean {

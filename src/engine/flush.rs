@@ -4,8 +4,8 @@ use super::{Engine, SharedPartition};
 use crate::io::clock;
 use crate::io::rate_limited::{self, RateLimited};
 use crate::io::sabotage::{self, Sabotage};
-use crate::log::Flush;
 use crate::log::jobs::CheckpointJob;
+use crate::log::{Flush, WriteBack};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,14 +35,34 @@ pub fn end(
     engine.mark_due(partition, due);
 }
 
-/// Ends a flush whose bytes the journal has.
-pub fn end_journaled(engine: &Rc<Engine>, partition: &SharedPartition, flush: Flush) {
-    let due = {
+/// Ends a flush whose bytes the journal has. Returns the write-back that a checkpoint waits for, when one
+/// is due.
+#[must_use]
+pub fn end_journaled(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    flush: Flush,
+) -> Option<WriteBack> {
+    let (write_back, due) = {
         let mut inner = partition.borrow_mut();
-        inner.flush_journaled(flush);
-        inner.resume(clock::now_ms())
+        let write_back = inner.flush_journaled(flush);
+        (write_back, inner.resume(clock::now_ms()))
     };
     engine.mark_due(partition, due);
+    write_back
+}
+
+/// Ends a write-back whose files were synced with this result.
+pub fn end_write_back(
+    engine: &Rc<Engine>,
+    partition: &SharedPartition,
+    write_back: WriteBack,
+    result: &io::Result<()>,
+) {
+    let checkpoint = partition.borrow_mut().write_back_end(write_back, result);
+    if let Some(job) = checkpoint {
+        write_checkpoint(engine, partition, job);
+    }
 }
 
 fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: CheckpointJob) {

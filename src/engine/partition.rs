@@ -394,10 +394,12 @@ impl Partition {
         checkpoint.filter(|_| !self.closed)
     }
 
-    /// Ends a flush whose bytes the journal has, in the same way.
-    pub fn flush_journaled(&mut self, flush: Flush) {
-        self.log.flush_journaled(flush);
+    /// Ends a flush whose bytes the journal has, in the same way. Returns the write-back that has to come
+    /// before a checkpoint that is due.
+    pub fn flush_journaled(&mut self, flush: Flush) -> Option<WriteBack> {
+        let write_back = self.log.flush_journaled(flush);
         self.answer_durable();
+        write_back
     }
 
     /// Continues the appends that waited for the end of a flush.
@@ -412,11 +414,17 @@ impl Partition {
     }
 
     /// Ends a write-back; see [`Log::write_back_end`].
-    pub fn write_back_end(&mut self, write_back: WriteBack, result: &io::Result<()>) {
-        self.log.write_back_end(write_back, result);
+    pub fn write_back_end(
+        &mut self,
+        write_back: WriteBack,
+        result: &io::Result<()>,
+    ) -> Option<CheckpointJob> {
+        let checkpoint = self.log.write_back_end(write_back, result);
         if let Err(error) = result {
             self.flush_failed(error);
         }
+        // The directory's name may belong to another topic by now.
+        checkpoint.filter(|_| !self.closed)
     }
 
     fn flush_failed(&mut self, error: &io::Error) {

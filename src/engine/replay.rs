@@ -30,10 +30,13 @@ pub fn make_journal(data_dir: &Path, shard: usize, bytes: u64) -> io::Result<[Fi
     let dir = data_dir.join(DIR_NAME);
     file::create_dir(&dir)?;
     let make = |half| {
-        let file = file::open(&file_path(data_dir, shard, half), true)?;
+        let path = file_path(data_dir, shard, half);
+        let file = file::open(&path, true)?;
         file::fill_with_zeros(&file, bytes)?;
         file::sync_data(&file)?;
-        Ok(file)
+        // Pages of it in the cache would have to be dropped one by one with each write past it.
+        file::reload(&file, 0)?;
+        file::open_direct(&path, true)
     };
     let made = make(0).and_then(|first| Ok([first, make(1)?]));
     let made = made.and_then(|files| file::sync_dir(&dir).map(|()| files));

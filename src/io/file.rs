@@ -35,20 +35,21 @@ pub fn open_for_reading(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Opens `path` for reading past the page cache, where the file system lets that be.
-pub fn open_direct(path: &Path) -> io::Result<File> {
+/// Opens `path` for reading, or for writing too, past the page cache, where the file system lets that
+/// be.
+pub fn open_direct(path: &Path, to_write: bool) -> io::Result<File> {
     fault::check(Op::Open)?;
-    let direct = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(path);
+    let mut options = OpenOptions::new();
+    options.read(true).write(to_write);
+    let direct = options.clone().custom_flags(libc::O_DIRECT).open(path);
     match direct {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => File::open(path),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => options.open(path),
         direct => direct,
     }
 }
 
-/// Memory that files opened with [`open_direct`] can be read into.
+/// Memory that files opened with [`open_direct`] can be read into and written from.
+#[derive(Default)]
 pub struct AlignedBuffer {
     memory: Vec<u8>,
     start: usize,
@@ -68,6 +69,10 @@ impl AlignedBuffer {
             start,
             bytes,
         }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..][..self.bytes]
     }
 
     /// Reads as much as fits, or less at the end of the file. `at` is a multiple of 4,096.

@@ -1,6 +1,7 @@
 //! Operations that go through the shard's io_uring beside those of tokio-uring's own types.
 
 use super::fault::{self, Op};
+use super::file::AlignedBuffer;
 use super::sabotage::{self, Sabotage};
 use io_uring::{cqueue, opcode, types};
 use std::fs::File;
@@ -26,6 +27,56 @@ pub async fn sync_data(file: Arc<File>) -> io::Result<()> {
     UnsubmittedOneshot::new(file, SyncDone, entry)
         .submit()
         .await
+}
+
+/// Writes the first `bytes` bytes of a buffer to a file at `at`, in one operation that ends when they are
+/// durable (RWF_DSYNC, see pwritev2(2)). `at` and `bytes` are multiples of 4,096. The buffer is returned.
+///
+/// # Errors
+/// Whatever the medium reports, and `WriteZero` where only a part was written.
+pub async fn write_durably(
+    file: Arc<File>,
+    mut buffer: AlignedBuffer,
+    bytes: usize,
+    at: u64,
+) -> (io::Result<()>, AlignedBuffer) {
+    if let Err(error) = fault::check(Op::Write).and_then(|()| fault::check(Op::Sync)) {
+        return (Err(error), buffer);
+    }
+    let flags = match sabotage::is_done(Sabotage::SkipFsync) {
+        true => 0,
+        false => libc::RWF_DSYNC,
+    };
+    let memory = buffer.as_mut_slice()[..bytes].as_ptr();
+    let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), memory, bytes as u32)
+        .offset(at)
+        .rw_flags(flags)
+        .build();
+    // The operation owns the buffer, whose memory does not move with it, and a handle of the file.
+    let (result, buffer) = UnsubmittedOneshot::new((file, buffer), WriteDone, entry)
+        .submit()
+        .await;
+    let written = match result {
+        code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
+        count if count as usize != bytes => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(()),
+    };
+    (written, buffer)
+}
+
+struct WriteDone;
+
+impl OneshotOutputTransform for WriteDone {
+    type Output = (i32, AlignedBuffer);
+    type StoredData = (Arc<File>, AlignedBuffer);
+
+    fn transform_oneshot_output(
+        self,
+        (_, buffer): Self::StoredData,
+        completion: cqueue::Entry,
+    ) -> Self::Output {
+        (completion.result(), buffer)
+    }
 }
 
 struct SyncDone;

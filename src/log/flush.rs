@@ -12,6 +12,7 @@ use super::index;
 use super::jobs::CheckpointJob;
 use super::segment::{SealedSegment, SyncHandles};
 use crate::io::sabotage::{self, Sabotage};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -100,11 +101,11 @@ impl Log {
         self.offsets.check();
     }
 
-    /// What a flush would make durable, where the journal can take it: bytes of one segment, and no
-    /// checkpoint to write, which speaks of the segments only. `None` when nothing is to be flushed.
+    /// What a flush would make durable, where the journal can take it: bytes of one segment. `None` when
+    /// nothing is to be flushed.
     pub fn journal_tail(&self) -> Option<Tail<'_>> {
         let active = self.active.as_ref()?;
-        let only_this = self.unsynced.is_empty() && !self.checkpoint_due();
+        let only_this = self.unsynced.is_empty();
         let is_dirty = self.durable.offset < self.offsets.end;
         if self.flushing.is_some() || self.poisoned || !only_this || !is_dirty {
             return None;
@@ -123,11 +124,23 @@ impl Log {
 
     /// Ends a flush whose bytes the journal has. A log that was poisoned meanwhile stays as it is; the
     /// next start restores what the journal has.
-    pub fn flush_journaled(&mut self, flush: Flush) {
+    ///
+    /// A checkpoint speaks of the segments only. When one was due, the write-back is returned that has to
+    /// come before it.
+    pub fn flush_journaled(&mut self, flush: Flush) -> Option<WriteBack> {
         self.flushing = None;
-        if !self.poisoned {
-            self.set_durable(flush.mark);
+        if self.poisoned {
+            return None;
         }
+        self.set_durable(flush.mark);
+        let snapshot = flush.snapshot?;
+        self.checkpointing = true;
+        let files = self.files_to_sync(|files| &files.checkpoint);
+        Some(WriteBack {
+            files,
+            mark: flush.mark,
+            snapshot: Some(snapshot),
+        })
     }
 
     /// The offset below which the segments themselves are on stable storage.
@@ -141,6 +154,15 @@ impl Log {
         if self.poisoned || self.synced.offset >= self.durable.offset {
             return None;
         }
+        Some(WriteBack {
+            files: self.files_to_sync(|files| &files.write_back),
+            mark: self.durable,
+            snapshot: None,
+        })
+    }
+
+    /// All that has bytes which may not be on stable storage, each through one of its handles.
+    fn files_to_sync(&self, of: fn(&SyncHandles) -> &Arc<File>) -> Vec<Arc<File>> {
         let mut files: Vec<_> = self.unsynced.iter().collect();
         // A flush that runs has taken its files out of `unsynced`, and has not synced them yet.
         if !sabotage::is_done(Sabotage::ForgetFlushFiles) {
@@ -150,38 +172,42 @@ impl Log {
         files.extend(active.map(|active| &active.files));
         let handle = |files: &SyncHandles| {
             let is_shared = sabotage::is_done(Sabotage::SharedHandle);
-            Arc::clone(if is_shared {
-                &files.flush
-            } else {
-                &files.write_back
-            })
+            Arc::clone(if is_shared { &files.flush } else { of(files) })
         };
-        Some(WriteBack {
-            files: files.into_iter().map(handle).collect(),
-            mark: self.durable,
-        })
+        files.into_iter().map(handle).collect()
     }
 
     /// Ends a write-back. One that failed poisons the log: what the journal has is restored at the
-    /// next start.
-    pub fn write_back_end(&mut self, write_back: WriteBack, result: &io::Result<()>) {
-        match result {
-            Err(_) => self.poisoned = true,
-            // A flush may have come further.
-            Ok(()) if write_back.mark.offset > self.synced.offset => self.synced = write_back.mark,
-            Ok(()) => {}
+    /// next start. Else the checkpoint that waited for it is returned.
+    pub fn write_back_end(
+        &mut self,
+        write_back: WriteBack,
+        result: &io::Result<()>,
+    ) -> Option<CheckpointJob> {
+        self.poisoned |= result.is_err();
+        // Poisoned by another sync: the error may be about bytes of this one.
+        if self.poisoned {
+            return None;
         }
+        // A flush may have come further.
+        if write_back.mark.offset > self.synced.offset {
+            self.synced = write_back.mark;
+        }
+        Some(self.checkpoint_job(write_back.mark, write_back.snapshot?))
     }
 
     fn checkpoint_job(&mut self, mark: Mark, snapshot: Vec<u8>) -> CheckpointJob {
         self.checkpointing = true;
-        self.checkpoint_wanted = false;
-        self.bytes_since_checkpoint = 0;
+        // What is durable may have moved on while the segments were synced, and the start with it.
+        let start = self.offsets.start.min(mark.offset);
+        self.checkpoint_wanted = start < self.offsets.start;
+        self.bytes_since_checkpoint = self.appended_bytes - mark.appended_bytes;
+        self.since_checkpoint_ms = self.active.as_ref().map_or(0, |active| active.appended_ms);
         let mut job = CheckpointJob {
             dir: self.dir.clone(),
             checkpoint: Checkpoint {
                 topic_id: self.topic_id,
-                log_start_offset: self.offsets.start,
+                log_start_offset: start,
                 durable_offset: mark.offset,
                 segment_base: mark.segment_base,
                 position: mark.position as u64,

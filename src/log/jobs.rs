@@ -169,10 +169,13 @@ fn reopen(
     })
 }
 
-/// A second open file beside `flush`, of the same segment.
+/// The open files beside `flush`, of the same segment.
 fn sync_handles(path: &Path, flush: Arc<File>) -> io::Result<SyncHandles> {
-    let write_back = Arc::new(file::open(path, false)?);
-    Ok(SyncHandles { flush, write_back })
+    Ok(SyncHandles {
+        flush,
+        write_back: Arc::new(file::open(path, false)?),
+        checkpoint: Arc::new(file::open(path, false)?),
+    })
 }
 
 fn prepare_dir(dir: &Path, topic_id: Uuid, after: Option<i64>, base: i64) -> io::Result<()> {

@@ -13,9 +13,10 @@
 //! entries may be restored in any order and as often as one likes.
 
 use super::checkpoint::Checkpoint;
+use super::compact::CompactionState;
 use super::recovery::list_segments;
 use super::segment;
-use crate::io::file;
+use crate::io::file::{self, AlignedBuffer};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -46,26 +47,39 @@ pub struct Entry<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A group in the making. Its memory is used again for the next.
+/// A group in the making. Its memory is used again for the next, and is aligned so that it can be
+/// written past the page cache.
 pub struct GroupBuilder {
-    bytes: Vec<u8>,
+    buffer: AlignedBuffer,
+    /// Bytes of the buffer that the group has.
+    used: usize,
     entries: u32,
 }
 
-impl Default for GroupBuilder {
-    fn default() -> GroupBuilder {
+impl GroupBuilder {
+    /// For groups of at most `bytes_max` bytes, which is a multiple of 4,096.
+    pub fn new(bytes_max: usize) -> GroupBuilder {
         GroupBuilder {
-            bytes: vec![0; HEADER_BYTES],
+            buffer: AlignedBuffer::new(bytes_max),
+            used: HEADER_BYTES,
             entries: 0,
         }
     }
-}
 
-impl GroupBuilder {
     /// Begins the next group.
     pub fn clear(&mut self) {
-        self.bytes.truncate(HEADER_BYTES);
+        self.used = HEADER_BYTES;
         self.entries = 0;
+    }
+
+    /// Lends the memory to who writes the group; see [`put_buffer`](Self::put_buffer).
+    pub fn take_buffer(&mut self) -> AlignedBuffer {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Gives back what [`take_buffer`](Self::take_buffer) lent.
+    pub fn put_buffer(&mut self, buffer: AlignedBuffer) {
+        self.buffer = buffer;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -74,34 +88,41 @@ impl GroupBuilder {
 
     /// Bytes of the file that the group will take with an entry of `more` bytes added.
     pub fn size_with(&self, more: usize) -> usize {
-        (self.bytes.len() + ENTRY_BYTES + more).next_multiple_of(BLOCK_BYTES)
+        (self.used + ENTRY_BYTES + more).next_multiple_of(BLOCK_BYTES)
     }
 
+    /// Adds an entry, for which [`size_with`](Self::size_with) says that there is room.
     pub fn push(&mut self, place: Place, bytes: &[u8]) {
-        let group = &mut self.bytes;
-        group.extend_from_slice(place.topic_id.as_bytes());
-        group.extend_from_slice(&place.partition.to_be_bytes());
-        group.extend_from_slice(&place.segment_base.to_be_bytes());
-        group.extend_from_slice(&place.position.to_be_bytes());
-        group.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-        group.extend_from_slice(bytes);
+        self.put(place.topic_id.as_bytes());
+        self.put(&place.partition.to_be_bytes());
+        self.put(&place.segment_base.to_be_bytes());
+        self.put(&place.position.to_be_bytes());
+        self.put(&(bytes.len() as u32).to_be_bytes());
+        self.put(bytes);
         self.entries += 1;
     }
 
-    /// The group as it goes to the file: a whole number of blocks.
-    pub fn finish(&mut self, run: u64, sequence: u64) -> &[u8] {
-        let length = (self.bytes.len() - HEADER_BYTES) as u32;
-        let end = self.bytes.len();
-        let header = &mut self.bytes[..HEADER_BYTES];
+    fn put(&mut self, bytes: &[u8]) {
+        self.buffer.as_mut_slice()[self.used..][..bytes.len()].copy_from_slice(bytes);
+        self.used += bytes.len();
+    }
+
+    /// Completes the group in its buffer. Returns its bytes, a whole number of blocks.
+    pub fn finish(&mut self, run: u64, sequence: u64) -> usize {
+        let end = self.used;
+        let length = (end - HEADER_BYTES) as u32;
+        let size = end.next_multiple_of(BLOCK_BYTES);
+        let group = &mut self.buffer.as_mut_slice()[..size];
+        let header = &mut group[..HEADER_BYTES];
         header[..4].copy_from_slice(MAGIC);
         header[8..16].copy_from_slice(&run.to_be_bytes());
         header[16..24].copy_from_slice(&sequence.to_be_bytes());
         header[24..28].copy_from_slice(&length.to_be_bytes());
         header[28..32].copy_from_slice(&self.entries.to_be_bytes());
-        let crc = crc32fast::hash(&self.bytes[8..end]);
-        self.bytes[4..8].copy_from_slice(&crc.to_be_bytes());
-        self.bytes.resize(end.next_multiple_of(BLOCK_BYTES), 0);
-        &self.bytes
+        let crc = crc32fast::hash(&group[8..end]);
+        group[4..8].copy_from_slice(&crc.to_be_bytes());
+        group[end..].fill(0);
+        size
     }
 }
 
@@ -196,7 +217,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// nobody has open, before it is recovered. Returns the bytes that were put back.
 ///
 /// What lies before the log's checkpoint is in the segments already, and compaction may have changed
-/// it; and a segment that is gone was removed on purpose. Both are left alone, and so is everything
+/// it (without a checkpoint, what compaction has changed is left out); and a segment that is gone was removed on purpose. Both are left alone, and so is everything
 /// when the directory belongs to another topic.
 ///
 /// # Errors
@@ -209,8 +230,7 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
     let (from_base, from_position) = match Checkpoint::read(dir)? {
         Some(checkpoint) if checkpoint.topic_id != topic_id => return Ok(0),
         Some(checkpoint) => (checkpoint.segment_base, checkpoint.position),
-        // Compaction leaves the last segment alone, whatever is below.
-        None => (bases.last().copied().unwrap_or(i64::MAX), 0),
+        None => (first_not_compacted(dir, &bases)?, 0),
     };
     let mut files: BTreeMap<i64, File> = BTreeMap::new();
     let mut restored = 0;
@@ -240,6 +260,13 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
     Ok(restored)
 }
 
+/// The base of the first segment that no compaction has rewritten; the last one never is.
+fn first_not_compacted(dir: &Path, bases: &[i64]) -> io::Result<i64> {
+    let gaps_end = CompactionState::read(dir)?.gaps_end;
+    let found = bases.iter().find(|base| **base >= gaps_end);
+    Ok(found.or(bases.last()).copied().unwrap_or(i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,11 +281,12 @@ mod tests {
     }
 
     fn group(run: u64, sequence: u64, entries: &[(u32, &[u8])]) -> Vec<u8> {
-        let mut builder = GroupBuilder::default();
+        let mut builder = GroupBuilder::new(16 << 10);
         for (partition, bytes) in entries {
             builder.push(place(*partition, 9), bytes);
         }
-        builder.finish(run, sequence).to_vec()
+        let size = builder.finish(run, sequence);
+        builder.take_buffer().as_mut_slice()[..size].to_vec()
     }
 
     fn sequences(content: &[u8]) -> Vec<u64> {
@@ -303,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_builder_is_used_again() {
-        let mut builder = GroupBuilder::default();
+        let mut builder = GroupBuilder::new(8192);
         assert!(builder.is_empty());
         assert_eq!(builder.size_with(10), 4096);
         assert_eq!(builder.size_with(4096), 8192);
@@ -311,8 +339,10 @@ mod tests {
         builder.finish(1, 1);
         builder.clear();
         builder.push(place(1, 2), b"x");
-        let again = builder.finish(1, 2).to_vec();
-        let read: Vec<Group> = groups(&again).collect();
+        let size = builder.finish(1, 2);
+        let mut buffer = builder.take_buffer();
+        let again = &buffer.as_mut_slice()[..size];
+        let read: Vec<Group> = groups(again).collect();
         assert_eq!(read[0].entries.len(), 1);
         assert_eq!(read[0].entries[0].bytes, b"x");
     }
@@ -353,5 +383,13 @@ mod tests {
         assert!(!path(90).exists());
         let foreign = Uuid::from_u128(8);
         assert_eq!(restore(dir.path(), foreign, &entries).unwrap(), 0);
+        std::fs::remove_file(dir.path().join(super::super::checkpoint::FILE_NAME)).unwrap();
+        assert_eq!(restore(dir.path(), topic_id, &entries).unwrap(), 16);
+        let compacted = CompactionState {
+            gaps_end: 40,
+            ..CompactionState::default()
+        };
+        compacted.write(dir.path()).unwrap();
+        assert_eq!(restore(dir.path(), topic_id, &entries).unwrap(), 12);
     }
 }

@@ -196,6 +196,8 @@ pub struct Tail<'a> {
 pub struct WriteBack {
     pub files: Vec<Arc<File>>,
     mark: Mark,
+    /// For the checkpoint that is to follow.
+    snapshot: Option<Vec<u8>>,
 }
 
 /// What a read found.

@@ -36,7 +36,7 @@ impl ScrubJob {
     /// # Errors
     /// The medium's.
     pub fn run(&self, throttle: &mut Throttle) -> io::Result<bool> {
-        let source = file::open_direct(&self.path)?;
+        let source = file::open_direct(&self.path, false)?;
         let mut buffer = file::AlignedBuffer::new(CHUNK_BYTES);
         let mut waiting = Vec::new();
         let mut next_offset = self.base;

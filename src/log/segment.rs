@@ -194,12 +194,14 @@ impl IndexBuilder {
 }
 
 /// The open files through which a segment is synced. The kernel reports a failed write once for each
-/// open file (errseq_t), so a flush and a write-back that run side by side need one each. Both are
-/// opened before anything is written that they sync.
+/// open file (errseq_t), so syncs that run side by side need one each. All are opened before anything
+/// is written that they sync.
 #[derive(Clone)]
 pub struct SyncHandles {
     pub flush: Arc<File>,
     pub write_back: Arc<File>,
+    /// Of the write-back that a checkpoint waits for.
+    pub checkpoint: Arc<File>,
 }
 
 /// The segment that is appended to.

@@ -1,9 +1,8 @@
 //! The commit loop: makes what was appended durable, many appends with one flush.
 //!
 //! A partition with much to flush has its own files synced, beside everything else; what is appended
-//! to it meanwhile is its next flush's. Partitions with little to flush take turns: while one round of
-//! them runs, appends gather for the next. If a round has more than one of them they share one sync of
-//! the journal.
+//! to it meanwhile is its next flush's. Partitions with little to flush go to the journal in rounds, with
+//! one write for all of a round: while one round runs, appends gather for the next.
 
 use super::journal::{self, Journal};
 use crate::config::Durability;
@@ -20,8 +19,6 @@ use tokio::sync::Semaphore;
 
 /// Partitions whose files are synced side by side.
 const SYNCS_AT_ONCE: usize = 128;
-/// Partitions with little to flush that are worth a write to the journal.
-const JOURNAL_PARTITIONS_MIN: usize = 2;
 /// How often a stop looks whether all is settled.
 const SETTLE_EVERY: Duration = Duration::from_millis(1);
 
@@ -37,7 +34,7 @@ pub async fn run(engine: Rc<Engine>) {
         for partition in large {
             start_flush(&engine, partition, &permits).await;
         }
-        if has_journal && small.len() >= JOURNAL_PARTITIONS_MIN && journal.is_ready() {
+        if has_journal && !small.is_empty() && journal.is_ready() {
             small = journal.flush(small).await;
         }
         for chunk in small.chunks(SYNCS_AT_ONCE) {

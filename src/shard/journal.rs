@@ -6,16 +6,18 @@
 //! that flushes go to the segments, as without a journal.
 //!
 //! The files are made when there is first use for them, full of zeros, so that later writes change no
-//! metadata, and removed by a clean stop. What a crash leaves is restored by the next start
+//! metadata, and removed by a clean stop. They are written past the page cache, where the file system
+//! lets that be, and each write returns when it is durable: one operation, and no copy for the kernel.
+//! What a crash leaves is restored by the next start
 //! (`engine::replay`).
 
 use super::commit;
 use crate::engine::partition::Partition;
 use crate::engine::stats;
 use crate::engine::{self, Engine, SharedPartition, replay};
-use crate::io::{file, process, reactor, ring};
-use crate::log::Flush;
+use crate::io::{process, reactor, ring};
 use crate::log::journal::{GroupBuilder, Place};
+use crate::log::{Flush, WriteBack};
 use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -23,12 +25,13 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// The most bytes of a partition that go to the journal; more are worth a sync of their own.
-pub const PARTITION_BYTES_MAX: usize = 64 << 10;
+pub const PARTITION_BYTES_MAX: usize = 128 << 10;
 /// The most bytes that one write to the journal has.
-const GROUP_BYTES_MAX: usize = 1 << 20;
-/// Partitions that are written back side by side: few, because flushes through the journal wait for the
+pub const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Segments that are written back side by side: few, because flushes through the journal wait for the
 /// same disk.
 const WRITE_BACKS_AT_ONCE: usize = 4;
 /// How long after its files could not be made this is tried again.
@@ -36,10 +39,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 pub struct Journal {
     engine: Rc<Engine>,
-    state: Rc<RefCell<Files>>,
+    files: Rc<RefCell<Files>>,
     group: GroupBuilder,
     /// The partitions whose bytes the group has.
     flushes: Vec<(SharedPartition, Flush)>,
+    write_backs: Rc<Semaphore>,
     /// Distinguishes this process's groups from those of others.
     run: u64,
     sequence: u64,
@@ -75,9 +79,10 @@ impl Journal {
     pub fn new(engine: &Rc<Engine>) -> Journal {
         Journal {
             engine: Rc::clone(engine),
-            state: Rc::new(RefCell::new(Files::Absent(None))),
-            group: GroupBuilder::default(),
+            files: Rc::new(RefCell::new(Files::Absent(None))),
+            group: GroupBuilder::new(GROUP_BYTES_MAX),
             flushes: Vec::new(),
+            write_backs: Rc::new(Semaphore::new(WRITE_BACKS_AT_ONCE)),
             run: process::random_u64(),
             sequence: 0,
         }
@@ -85,13 +90,13 @@ impl Journal {
 
     /// Whether there is a journal to write to. If not, one is made for the next time.
     pub fn is_ready(&self) -> bool {
-        let mut state = self.state.borrow_mut();
-        match &*state {
+        let mut files = self.files.borrow_mut();
+        match &*files {
             Files::Ready(_) => true,
             Files::BeingMade | Files::Broken => false,
             Files::Absent(Some(until)) if Instant::now() < *until => false,
             Files::Absent(_) => {
-                *state = Files::BeingMade;
+                *files = Files::BeingMade;
                 self.make_files();
                 false
             }
@@ -104,11 +109,11 @@ impl Journal {
         // Not on the shard's worker, where appends wait for room.
         let janitor = &self.engine.janitor;
         let made = janitor.run(move || replay::make_journal(&dir, shard, bytes));
-        let state = Rc::clone(&self.state);
+        let files = Rc::clone(&self.files);
         reactor::spawn(async move {
             let made = made.await;
-            *state.borrow_mut() = match made.unwrap_or_else(|| Err(io::ErrorKind::Other.into())) {
-                Ok(files) => Files::Ready(Halves::new(files, bytes)),
+            *files.borrow_mut() = match made.unwrap_or_else(|| Err(io::ErrorKind::Other.into())) {
+                Ok(made) => Files::Ready(Halves::new(made, bytes)),
                 Err(error) => {
                     tracing::warn!(%error, "no journal can be made; each partition is flushed on its own");
                     Files::Absent(Some(Instant::now() + RETRY_AFTER))
@@ -188,23 +193,36 @@ impl Journal {
 
     /// Writes and syncs the group. False when there is no room for it.
     async fn write(&mut self) -> io::Result<bool> {
-        let bytes = self.group.finish(self.run, self.sequence);
-        let Some((file, at)) = self.state.borrow_mut().place(&self.engine, bytes.len()) else {
+        let size = self.group.finish(self.run, self.sequence);
+        let space = self
+            .files
+            .borrow_mut()
+            .take_space(&self.engine, &self.write_backs, size);
+        let Some((file, at)) = space else {
             return Ok(false);
         };
-        file::write_at(&file, bytes, at)?;
-        ring::sync_data(file).await?;
+        let group = self.group.take_buffer();
+        let (written, buffer) = ring::write_durably(file, group, size, at).await;
+        self.group.put_buffer(buffer);
+        written?;
         self.sequence += 1;
         stats::add(&self.engine.stats.journal_groups, 1);
-        stats::add(&self.engine.stats.journal_bytes, bytes.len() as u64);
+        stats::add(&self.engine.stats.journal_bytes, size as u64);
         Ok(true)
     }
 
     /// What is in the journal is durable: the requests that waited for it are answered.
     fn settle(&mut self, flushes: Vec<(SharedPartition, Flush)>) {
         for (partition, flush) in flushes {
-            self.state.borrow_mut().pin(&partition);
-            engine::flush::end_journaled(&self.engine, &partition, flush);
+            self.files.borrow_mut().pin(&partition);
+            let write_back = engine::flush::end_journaled(&self.engine, &partition, flush);
+            if let Some(write_back) = write_back {
+                let (engine, permits) = (Rc::clone(&self.engine), Rc::clone(&self.write_backs));
+                reactor::spawn(async move {
+                    let _permit = permits.acquire().await;
+                    sync(&engine, &partition, write_back).await;
+                });
+            }
         }
     }
 
@@ -217,23 +235,35 @@ impl Journal {
 
     /// Ends the journal's use after a failure, and brings what it has to the segments.
     fn give_up(&mut self) {
-        let state = std::mem::replace(&mut *self.state.borrow_mut(), Files::Broken);
-        let Files::Ready(halves) = state else {
+        let files = std::mem::replace(&mut *self.files.borrow_mut(), Files::Broken);
+        let Files::Ready(halves) = files else {
             return;
         };
         for half in halves.halves {
-            reactor::spawn(write_back(Rc::clone(&self.engine), half.pins, half.is_free));
+            let permits = Rc::clone(&self.write_backs);
+            reactor::spawn(write_back(
+                Rc::clone(&self.engine),
+                permits,
+                half.pins,
+                half.is_free,
+            ));
         }
     }
 }
 
 impl Files {
     /// Where a group of `bytes` goes; `None` when there is no room for it.
-    fn place(&mut self, engine: &Rc<Engine>, bytes: usize) -> Option<(Arc<File>, u64)> {
+    fn take_space(
+        &mut self,
+        engine: &Rc<Engine>,
+        permits: &Rc<Semaphore>,
+        bytes: usize,
+    ) -> Option<(Arc<File>, u64)> {
         let Files::Ready(halves) = self else {
             return None;
         };
-        if halves.halves[0].used + bytes as u64 > halves.bytes && !halves.change_places(engine) {
+        let is_full = halves.halves[0].used + bytes as u64 > halves.bytes;
+        if is_full && !halves.change_places(engine, permits) {
             return None;
         }
         let half = &mut halves.halves[0];
@@ -269,7 +299,7 @@ impl Halves {
     }
 
     /// Goes over to the other half, if that is free, and starts to free this one.
-    fn change_places(&mut self, engine: &Rc<Engine>) -> bool {
+    fn change_places(&mut self, engine: &Rc<Engine>, permits: &Rc<Semaphore>) -> bool {
         let [full, other] = &mut self.halves;
         if !other.is_free.get() {
             return false;
@@ -277,7 +307,12 @@ impl Halves {
         let pins = std::mem::take(&mut full.pins);
         full.is_free.set(false);
         let is_free = Rc::clone(&full.is_free);
-        reactor::spawn(write_back(Rc::clone(engine), pins, is_free));
+        reactor::spawn(write_back(
+            Rc::clone(engine),
+            Rc::clone(permits),
+            pins,
+            is_free,
+        ));
         other.used = 0;
         self.halves.swap(0, 1);
         self.round += 1;
@@ -289,6 +324,7 @@ impl Halves {
 /// anything of a partition whose storage failed is never free again: the next start restores it.
 async fn write_back(
     engine: Rc<Engine>,
+    permits: Rc<Semaphore>,
     pins: Vec<Weak<RefCell<Partition>>>,
     is_free: Rc<Cell<bool>>,
 ) {
@@ -298,7 +334,7 @@ async fn write_back(
         let done = join_all(
             there
                 .iter()
-                .map(|partition| write_back_one(&engine, partition)),
+                .map(|partition| write_back_one(&engine, &permits, partition)),
         );
         all &= done.await.into_iter().all(|done| done);
     }
@@ -306,17 +342,26 @@ async fn write_back(
 }
 
 /// False when the partition's storage failed.
-async fn write_back_one(engine: &Rc<Engine>, partition: &SharedPartition) -> bool {
+async fn write_back_one(
+    engine: &Rc<Engine>,
+    permits: &Semaphore,
+    partition: &SharedPartition,
+) -> bool {
+    let _permit = permits.acquire().await;
     let begun = partition.borrow().log.write_back_begin();
     if let Some(write_back) = begun {
-        let result = commit::sync_all(&write_back.files).await;
-        let stats = &engine.stats;
-        stats::add(&stats.flush_errors, u64::from(result.is_err()));
-        partition.borrow_mut().write_back_end(write_back, &result);
+        sync(engine, partition, write_back).await;
     }
     let inner = partition.borrow();
     // The files of a deleted topic are not needed any more.
     inner.is_closed() || !inner.log.is_poisoned()
+}
+
+async fn sync(engine: &Rc<Engine>, partition: &SharedPartition, write_back: WriteBack) {
+    let result = commit::sync_all(&write_back.files).await;
+    let stats = &engine.stats;
+    stats::add(&stats.flush_errors, u64::from(result.is_err()));
+    engine::flush::end_write_back(engine, partition, write_back, &result);
 }
 
 /// Removes the journal of a shard all of whose partitions are in order, at the end of a clean stop.

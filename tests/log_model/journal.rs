@@ -1,6 +1,6 @@
 //! Flushes whose bytes go to a journal instead of the segments, and what brings them there later.
 
-use super::{Driver, RunningFlush, TOPIC};
+use super::{Driver, Job, RunningFlush, TOPIC, snapshot};
 use millstream::io::fault::{self, Op};
 use millstream::io::file;
 use millstream::log::WriteBack;
@@ -24,6 +24,19 @@ pub struct RunningWriteBack {
     write_back: WriteBack,
     unsynced: Vec<Arc<File>>,
     result: io::Result<()>,
+    /// A checkpoint waits for it.
+    for_checkpoint: bool,
+}
+
+impl RunningWriteBack {
+    fn new(write_back: WriteBack, for_checkpoint: bool) -> RunningWriteBack {
+        RunningWriteBack {
+            unsynced: write_back.files.clone(),
+            write_back,
+            result: Ok(()),
+            for_checkpoint,
+        }
+    }
 }
 
 impl Driver {
@@ -38,7 +51,8 @@ impl Driver {
             end,
             is_durable: false,
         });
-        let flush = self.log.flush_begin(|| panic!("a checkpoint is due"));
+        let padding = self.rng.below(40) as usize;
+        let flush = self.log.flush_begin(|| snapshot(end, padding));
         Some(RunningFlush {
             flush: flush.expect("there is something to flush"),
             end,
@@ -51,22 +65,32 @@ impl Driver {
     pub fn journal_end(&mut self, flush: millstream::log::Flush) {
         let last = self.journal.last_mut().expect("it was journaled");
         last.is_durable = true;
-        self.log.flush_journaled(flush);
+        let write_back = self.log.flush_journaled(flush);
+        let running = write_back.map(|one| RunningWriteBack::new(one, true));
+        self.write_backs.extend(running);
     }
 
-    /// Starts, goes on with or ends a write-back.
+    /// Starts, goes on with or ends a write-back. One that a checkpoint waits for may run beside another.
     pub fn write_back(&mut self) {
-        let Some(mut running) = self.writing_back.take() else {
-            self.writing_back = self
-                .log
-                .write_back_begin()
-                .map(|write_back| RunningWriteBack {
-                    unsynced: write_back.files.clone(),
-                    write_back,
-                    result: Ok(()),
-                });
+        let is_running = self.write_backs.iter().any(|one| !one.for_checkpoint);
+        if !is_running && (self.write_backs.is_empty() || self.rng.one_in(3)) {
+            let begun = self.log.write_back_begin();
+            let running = begun.map(|one| RunningWriteBack::new(one, false));
+            self.write_backs.extend(running);
             return;
-        };
+        }
+        let at = self.rng.below(self.write_backs.len() as u64) as usize;
+        self.go_on_with_write_back(at);
+    }
+
+    pub fn finish_write_backs(&mut self) {
+        while !self.write_backs.is_empty() {
+            self.go_on_with_write_back(0);
+        }
+    }
+
+    fn go_on_with_write_back(&mut self, at: usize) {
+        let mut running = self.write_backs.swap_remove(at);
         if let Some(file) = running.unsynced.pop() {
             let fails = self.faulty && self.rng.one_in(40);
             if fails || self.disk.owes_error(&file) {
@@ -76,10 +100,11 @@ impl Driver {
                 running.result = Err(error);
             }
             fault::clear();
-            self.writing_back = Some(running);
+            self.write_backs.push(running);
             return;
         }
-        self.log.write_back_end(running.write_back, &running.result);
+        let job = self.log.write_back_end(running.write_back, &running.result);
+        self.jobs.extend(job.map(Job::Checkpoint));
         assert!(running.result.is_ok() || self.log.is_poisoned());
         let synced = self.log.synced_offset();
         self.say(format_args!("written back to {synced}"));
@@ -90,7 +115,7 @@ impl Driver {
 
     /// What a start does first.
     pub fn restore_journal(&mut self) {
-        self.writing_back = None;
+        self.write_backs.clear();
         let mut kept = std::mem::take(&mut self.journal);
         kept.retain(|entry| entry.is_durable || self.rng.one_in(2));
         // The order makes no difference.
