@@ -12,6 +12,7 @@ use millstream::kafka::dispatch::RequestHeader;
 use millstream::kafka::{fetch, produce};
 use millstream::log::batch::{self, BatchHeader, build::BatchBuilder};
 use millstream::log::recovery;
+use millstream::wire::Wire;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot::{self, error::TryRecvError};
@@ -120,7 +121,7 @@ fn decode_produce(batch: Bytes) -> Run {
     let frame = produce_frame_with(TOPIC, 1, &batch, ACKS_LEADER);
     each(move || {
         let (header, mut reader) = RequestHeader::decode(&frame).expect("a header");
-        let request = produce::decode(&mut reader, header.api_version);
+        let request = produce::Request::decode(&mut reader, header.api_version);
         drop(black_box(request.expect("a request")));
     })
 }
@@ -204,7 +205,7 @@ fn decode_fetch(batch: Bytes) -> Run {
     let frame = fetch_frame(TOPIC, 0, batch.len() as i32);
     each(move || {
         let (header, mut reader) = RequestHeader::decode(&frame).expect("a header");
-        let request = fetch::decode(&mut reader, header.api_version);
+        let request = fetch::Request::decode(&mut reader, header.api_version);
         drop(black_box(request.expect("a request")));
     })
 }
@@ -236,7 +237,7 @@ fn encode_fetch(batch: Bytes) -> Run {
         let (header, _) = RequestHeader::decode(&frame).expect("a header");
         let api = header.api().expect("an API");
         let mut writer = api.reply(header.api_version, header.correlation_id);
-        fetch::encode(&response, header.api_version, &mut writer);
+        response.encode(&mut writer, header.api_version);
         drop(black_box(writer.finish()));
     })
 }

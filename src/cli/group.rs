@@ -12,7 +12,7 @@ mod reset;
 
 use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::Output;
-use crate::cli::table::{Table, or_dash};
+use crate::cli::table::{or_dash, print_list};
 use crate::client::{Client, kafka_error};
 use anyhow::{anyhow, bail};
 use clap::Subcommand;
@@ -137,19 +137,16 @@ fn list(args: ListArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let mut groups = coordinator::list(&mut client, &args.state)?;
     groups.sort_by(|a, b| a.group.cmp(&b.group));
-    let mut out = Output::new();
-    if args.json {
-        out.json(&groups)?;
-        return out.flush();
-    }
-    let mut table = Table::new(&["GROUP", "STATE", "TYPE", "PROTOCOL TYPE"]);
-    for group in groups {
-        let protocol_type = Some(group.protocol_type).filter(|text| !text.is_empty());
-        let (state, kind) = (or_dash(group.state), or_dash(group.kind));
-        table.row(vec![group.group, state, kind, or_dash(protocol_type)]);
-    }
-    table.print_or_pipe(&mut out)?;
-    out.flush()
+    let columns = ["GROUP", "STATE", "TYPE", "PROTOCOL TYPE"];
+    print_list(&groups, args.json, &columns, |group| {
+        let protocol_type = Some(&group.protocol_type).filter(|text| !text.is_empty());
+        vec![
+            group.group.clone(),
+            or_dash(group.state.as_ref()),
+            or_dash(group.kind.as_ref()),
+            or_dash(protocol_type),
+        ]
+    })
 }
 
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {

@@ -27,6 +27,7 @@ use crate::io::process;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use indicatif::ProgressBar;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::LocalSet;
@@ -164,7 +165,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let tally = runtime.block_on(LocalSet::new().run_until(load(&plan)))?;
     report::print(name, &plan, &tally, ceiling.as_ref(), common.json)?;
-    match tally.failures() {
+    match tally.failures.values().sum() {
         0 => Ok(()),
         failures => bail!("{} failed", words::count(failures, "request")),
     }
@@ -187,7 +188,7 @@ async fn measure_ceiling(plan: &Plan, sink: &str) -> anyhow::Result<Tally> {
 
 /// Starts all connections, waits until the time is over, and gathers what they counted.
 async fn load(plan: &Plan) -> anyhow::Result<Tally> {
-    let tally = Rc::new(Tally::new());
+    let tally = Rc::new(RefCell::new(Tally::new()));
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(consumers) = &plan.consumers {
         for connection in fetch::connections(&plan.target, consumers, &tally).await? {
@@ -195,7 +196,9 @@ async fn load(plan: &Plan) -> anyhow::Result<Tally> {
         }
     }
     let start = Instant::now();
-    tally.measure_between(start + plan.warmup, start + plan.warmup + plan.measured);
+    let from = start + plan.warmup;
+    let to = from + plan.measured;
+    tally.borrow_mut().measure_between(from, to);
     let is_read = plan.consumers.is_some();
     if let Some(producers) = &plan.producers {
         let target = &plan.target;
@@ -205,7 +208,7 @@ async fn load(plan: &Plan) -> anyhow::Result<Tally> {
     }
     let bar_ms = (plan.warmup + plan.measured).as_millis() as u64;
     let bar = output::progress_bar(bar_ms, "{wide_bar} {msg}");
-    let end = tally.end() + DRAIN;
+    let end = to + DRAIN;
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
@@ -213,20 +216,22 @@ async fn load(plan: &Plan) -> anyhow::Result<Tally> {
                 None => break,
                 Some(done) => done.context("a connection's task broke")??,
             },
-            _ = tick.tick() => show(&bar, &tally, start),
+            _ = tick.tick() => show(&bar, &tally.borrow(), start),
             () = tokio::time::sleep_until(end) => bail!("the broker did not answer what was under way within {} s", DRAIN.as_secs()),
         }
     }
     bar.finish_and_clear();
     drop(tasks);
-    Rc::try_unwrap(tally).map_err(|_| anyhow::anyhow!("a connection is still at work"))
+    let tally = Rc::try_unwrap(tally);
+    let tally = tally.map_err(|_| anyhow::anyhow!("a connection is still at work"))?;
+    Ok(tally.into_inner())
 }
 
 fn show(bar: &ProgressBar, tally: &Tally, start: Instant) {
     let passed = start.elapsed();
     bar.set_position(passed.as_millis() as u64);
     let rate = |records: u64| records as f64 / passed.as_secs_f64().max(0.001);
-    let (written, read) = tally.so_far();
+    let (written, read) = tally.so_far;
     bar.set_message(format!(
         "{:.0} records/s written, {:.0} read",
         rate(written),

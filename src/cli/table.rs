@@ -1,6 +1,7 @@
 //! Rows of text in columns.
 
 use crate::cli::output::Output;
+use serde::Serialize;
 
 const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const GAP: &str = "  ";
@@ -81,6 +82,24 @@ impl Table {
 
 fn name_of(column: &str) -> &str {
     column.trim_start_matches(RIGHT)
+}
+
+/// Prints a JSON array of the items, or a row for each.
+pub fn print_list<T: Serialize>(
+    items: &[T],
+    json: bool,
+    columns: &[&'static str],
+    cells: impl Fn(&T) -> Vec<String>,
+) -> anyhow::Result<()> {
+    let mut out = Output::new();
+    if json {
+        out.json(&items)?;
+        return out.flush();
+    }
+    let mut table = Table::new(columns);
+    items.iter().for_each(|item| table.row(cells(item)));
+    table.print_or_pipe(&mut out)?;
+    out.flush()
 }
 
 /// A cell of what may not be known: then a dash.

@@ -2,7 +2,7 @@
 
 use crate::cli::broker_args::BrokerArgs;
 use crate::cli::output::{Output, all_or_nothing_failed, sort_out};
-use crate::cli::table::{Table, or_dash};
+use crate::cli::table::{Table, or_dash, print_list};
 use crate::cli::words;
 use crate::client::offsets;
 use crate::client::{Client, REQUEST_TIMEOUT_MS, Topic, kafka_error_with};
@@ -220,21 +220,15 @@ fn list(args: ListArgs) -> anyhow::Result<()> {
     let topics = client.metadata(None, false)?.into_iter();
     let mut topics: Vec<_> = topics.map(listed).collect();
     topics.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut out = Output::new();
-    if args.json {
-        out.json(&topics)?;
-        return out.flush();
-    }
-    let mut table = Table::new(&["TOPIC", ">PARTITIONS", "ID"]);
-    for topic in topics {
-        table.row(vec![
-            topic.name,
-            topic.partitions.to_string(),
-            or_dash(topic.id),
-        ]);
-    }
-    table.print_or_pipe(&mut out)?;
-    out.flush()
+    print_list(
+        &topics,
+        args.json,
+        &["TOPIC", ">PARTITIONS", "ID"],
+        |topic| {
+            let (partitions, id) = (topic.partitions.to_string(), or_dash(topic.id.as_ref()));
+            vec![topic.name.clone(), partitions, id]
+        },
+    )
 }
 
 #[derive(Debug, Serialize)]

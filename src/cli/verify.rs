@@ -2,12 +2,11 @@
 
 mod repair;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -160,41 +159,24 @@ fn check_all(
     mut done: impl FnMut((Totals, Vec<Finding>)) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let next = AtomicUsize::new(0);
-    let (results, arrived) = mpsc::channel();
+    let (results, found): (Vec<_>, Vec<_>) = jobs.iter().map(|_| mpsc::channel()).unzip();
+    let queue = Mutex::new(jobs.iter().zip(results).rev().collect::<Vec<_>>());
+    let waiting = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || {
+        let take = || waiting().pop();
+        while let Some((job, result)) = take() {
+            // After a failure it is not needed.
+            let _ = result.send(job.run(unpack, &|bytes| bar.inc(bytes)));
+        }
+    };
     thread::scope(|scope| {
         for _ in 0..threads.min(jobs.len()) {
-            let (next, results) = (&next, results.clone());
-            scope.spawn(move || {
-                while let Some((at, job)) = take(jobs, next) {
-                    let found = job.run(unpack, &|bytes| bar.inc(bytes));
-                    if results.send((at, found)).is_err() {
-                        return;
-                    }
-                }
-            });
+            scope.spawn(work);
         }
-        drop(results);
-        let mut waiting = BTreeMap::new();
-        let mut next_at = 0;
-        for (at, found) in arrived {
-            waiting.insert(at, found);
-            while let Some(found) = waiting.remove(&next_at) {
-                next_at += 1;
-                if let Err(error) = done(found) {
-                    // The rest is not needed.
-                    next.store(jobs.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+        let result = found.iter().try_for_each(|found| done(found.recv()?));
+        waiting().clear();
+        result
     })
-}
-
-fn take<'a>(jobs: &'a [PartitionJob], next: &AtomicUsize) -> Option<(usize, &'a PartitionJob)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    jobs.get(at).map(|job| (at, job))
 }
 
 /// Prints what was found.

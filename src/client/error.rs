@@ -79,9 +79,9 @@ pub enum Error {
     /// No broker of that id is known.
     #[error("broker {node} leads a partition but is not among the brokers of the cluster")]
     NoSuchBroker { node: i32 },
-    /// The topic was created without partitions.
-    #[error("topic {0} has no partitions")]
-    NoPartitions(String),
+    /// The topic is still being created, after all the time there was.
+    #[error("topic {0} has no partitions yet, or no leaders for them")]
+    NotReady(String),
     /// ListOffsets failed for a partition, after all attempts.
     #[error("no offsets of {topic} partition {partition}: {}", kafka_error(*code))]
     NoOffsets {

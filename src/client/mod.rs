@@ -23,12 +23,16 @@ pub use self::error::{Error, Result, check, kafka_error, kafka_error_with};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::metadata;
 use std::collections::{BTreeMap, HashMap};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const DEFAULT_PORT: u16 = 9092;
 /// How long a broker is asked to try, in milliseconds: less than the 30 s that a reply may take, so that
 /// the broker's own account of what took so long arrives.
 pub const REQUEST_TIMEOUT_MS: i32 = 25_000;
+/// Between two looks for a topic that is being created.
+const TOPIC_PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic as Metadata describes it.
 #[derive(Clone, Debug, Default)]
@@ -191,6 +195,38 @@ impl Client {
     pub fn topic(&mut self, name: &str) -> Result<Topic> {
         let topic = self.metadata(Some(&[name]), false)?.pop();
         self.usable(name, topic)
+    }
+
+    /// The topic called `name` once it exists and `is_ready`. With `create`, a broker that creates topics on
+    /// first use does so.
+    ///
+    /// # Errors
+    /// After `wait` the error of the last attempt; at once those that another attempt cannot mend.
+    pub fn await_topic(
+        &mut self,
+        name: &str,
+        create: bool,
+        wait: Duration,
+        is_ready: impl Fn(&Topic) -> bool,
+    ) -> Result<Topic> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let topic = self.metadata(Some(&[name]), create)?.pop();
+            let error = match self.usable(name, topic) {
+                Ok(topic) if is_ready(&topic) => return Ok(topic),
+                Ok(_) => Error::NotReady(name.to_owned()),
+                Err(error) => error,
+            };
+            let may_pass = match &error {
+                Error::NoTopic { .. } | Error::NotReady(_) => true,
+                Error::Topic { code, .. } => code.is_retriable(),
+                _ => false,
+            };
+            if !may_pass || Instant::now() > deadline {
+                return Err(error);
+            }
+            sleep(TOPIC_PAUSE);
+        }
     }
 
     /// `topic`, the answer to a question for `name`, if it exists and works.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// What may wait in memory, in bytes, before everything is sent.
 const PENDING_BYTES_MAX: usize = 32 << 20;
-/// How long a topic that the broker may be creating is waited for.
+/// How long to wait for a topic that the broker may be creating.
 const CREATION_WAIT: Duration = Duration::from_secs(3);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -118,7 +118,8 @@ enum Delivery {
 impl Producer {
     /// Finds (or has the broker create) the topic, and gets a producer id if `acks` is all.
     pub fn open(mut client: Client, topic: &str, settings: Settings) -> Result<Producer> {
-        let topic = await_topic(&mut client, topic, settings.timeout.min(CREATION_WAIT))?;
+        let wait = settings.timeout.min(CREATION_WAIT);
+        let topic = client.await_topic(topic, true, wait, |topic| !topic.partitions.is_empty())?;
         let identity = match settings.acks {
             Acks::All => identify(&mut client, settings.timeout)?,
             Acks::None | Acks::Leader => None,
@@ -427,30 +428,6 @@ impl Acks {
             Acks::Leader => 1,
             Acks::All => -1,
         }
-    }
-}
-
-/// Waits for `name` to be usable; a broker that creates topics on first use does so now.
-fn await_topic(client: &mut Client, name: &str, wait: Duration) -> Result<Topic> {
-    let deadline = Instant::now() + wait;
-    loop {
-        let topic = client.metadata(Some(&[name]), true)?.pop();
-        let usable = client.usable(name, topic);
-        match usable {
-            Ok(topic) if !topic.partitions.is_empty() => return Ok(topic),
-            Err(error) if !is_passing_topic_error(&error) => return Err(error),
-            Err(error) if Instant::now() > deadline => return Err(error),
-            Ok(_) if Instant::now() > deadline => return Err(Error::NoPartitions(name.to_owned())),
-            _ => sleep(BACKOFF_MIN),
-        }
-    }
-}
-
-fn is_passing_topic_error(error: &Error) -> bool {
-    match error {
-        Error::NoTopic { .. } => true,
-        Error::Topic { code, .. } => code.is_retriable(),
-        _ => false,
     }
 }
 

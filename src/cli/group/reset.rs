@@ -2,9 +2,9 @@
 
 use super::{Selection, TopicPartition, coordinator, lag};
 use crate::cli::broker_args::BrokerArgs;
-use crate::cli::output::{self, Output, all_or_nothing_failed};
+use crate::cli::output::{self, all_or_nothing_failed};
 use crate::cli::position::{Start, chosen_partitions};
-use crate::cli::table::{Table, or_dash};
+use crate::cli::table::{or_dash, print_list};
 use crate::cli::words;
 use crate::client::offsets::{self, Bounds};
 use crate::client::{Client, Topic, kafka_error};
@@ -238,18 +238,10 @@ fn execute(
 }
 
 fn print(moves: &[Move], json: bool) -> anyhow::Result<()> {
-    let mut out = Output::new();
-    if json {
-        out.json(&moves)?;
-        return out.flush();
-    }
-    let mut table = Table::new(&["TOPIC", ">PARTITION", ">FROM", ">TO"]);
-    for m in moves {
+    print_list(moves, json, &["TOPIC", ">PARTITION", ">FROM", ">TO"], |m| {
         let (partition, to) = (m.partition.to_string(), m.to.to_string());
-        table.row(vec![m.topic.clone(), partition, or_dash(m.from), to]);
-    }
-    table.print_or_pipe(&mut out)?;
-    out.flush()
+        vec![m.topic.clone(), partition, or_dash(m.from), to]
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::kafka::fetch::PartitionResponse;
 use crate::log::batch::BatchHeader;
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tokio::io::AsyncWriteExt;
@@ -23,7 +24,7 @@ pub struct Connection {
     topic: Topic,
     partitions: BTreeMap<i32, Cursor>,
     how: Consumers,
-    tally: Rc<Tally>,
+    tally: Rc<RefCell<Tally>>,
     random: u64,
 }
 
@@ -39,7 +40,7 @@ struct Cursor {
 pub async fn connections(
     target: &Target,
     how: &Consumers,
-    tally: &Rc<Tally>,
+    tally: &Rc<RefCell<Tally>>,
 ) -> anyhow::Result<Vec<Connection>> {
     let mut connections = Vec::new();
     for (number, (address, partitions)) in target.divide(how.connections).into_iter().enumerate() {
@@ -77,7 +78,7 @@ impl Connection {
             bail!("there is nothing to read: write something to the topic first");
         }
         let mut correlation_id = 0;
-        while Instant::now() < self.tally.end() {
+        while Instant::now() < self.tally.borrow().end() {
             correlation_id += 1;
             let sent = Instant::now();
             self.ask(correlation_id).await?;
@@ -86,7 +87,7 @@ impl Connection {
                 bail!("the broker answered requests out of their order");
             }
             if again {
-                self.tally.fetched(sent);
+                self.tally.borrow_mut().fetched(sent);
             }
             self.take(&reply)?;
         }
@@ -121,7 +122,7 @@ impl Connection {
     fn take(&mut self, reply: &Bytes) -> anyhow::Result<()> {
         for found in frames::fetched(reply)? {
             if let Some(cursor) = self.partitions.get_mut(&found.index) {
-                cursor.take(found, self.how.from, &self.tally);
+                cursor.take(found, self.how.from, &mut self.tally.borrow_mut());
             }
         }
         Ok(())
@@ -129,7 +130,7 @@ impl Connection {
 }
 
 impl Cursor {
-    fn take(&mut self, found: PartitionResponse, from: ReadFrom, tally: &Tally) {
+    fn take(&mut self, found: PartitionResponse, from: ReadFrom, tally: &mut Tally) {
         if found.error_code.is_error() {
             tally.failed(found.error_code);
             return;

@@ -8,11 +8,9 @@ use crate::log::batch::Codec;
 use anyhow::bail;
 use clap::builder::RangedI64ValueParser;
 use std::collections::BTreeMap;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LEADERS_WAIT: Duration = Duration::from_secs(30);
-const LEADERS_PAUSE: Duration = Duration::from_millis(50);
 
 /// One run.
 #[derive(Debug)]
@@ -189,15 +187,18 @@ pub fn prepare(
     partitions: i32,
     fresh: bool,
 ) -> anyhow::Result<Target> {
-    let mut topic = find(client, name)?;
-    if fresh && topic.is_some() {
+    let topics = client.metadata(Some(&[name]), false)?;
+    let mut exists = topics.iter().any(|topic| !topic.error.is_error());
+    if fresh && exists {
         topic::delete_topic(client, name)?;
-        topic = None;
+        exists = false;
     }
-    if topic.is_none() {
+    if !exists {
         topic::create_topic(client, name, partitions)?;
     }
-    let topic = await_leaders(client, name)?;
+    // A new topic may have no leaders for a moment.
+    let is_led = |topic: &Topic| topic.partitions.iter().all(|p| p.leader >= 0);
+    let topic = client.await_topic(name, false, LEADERS_WAIT, is_led)?;
     if topic.partitions.len() != partitions as usize {
         bail!(
             "topic {name} has {} and not {partitions}: say --fresh, or name another one",
@@ -216,28 +217,6 @@ pub fn prepare(
         topic,
         bounds,
     })
-}
-
-fn find(client: &mut Client, name: &str) -> anyhow::Result<Option<Topic>> {
-    let topics = client.metadata(Some(&[name]), false)?;
-    Ok(topics.into_iter().find(|topic| !topic.error.is_error()))
-}
-
-/// A new topic may have no leaders for a moment.
-fn await_leaders(client: &mut Client, name: &str) -> anyhow::Result<Topic> {
-    let deadline = Instant::now() + LEADERS_WAIT;
-    loop {
-        let topic = find(client, name)?;
-        let led = topic.filter(|topic| topic.partitions.iter().all(|p| p.leader >= 0));
-        if let Some(topic) = led {
-            return Ok(topic);
-        }
-        if Instant::now() > deadline {
-            let seconds = LEADERS_WAIT.as_secs();
-            bail!("topic {name} has no leaders after {seconds} s");
-        }
-        sleep(LEADERS_PAUSE);
-    }
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ struct Sender {
 
 struct Shared {
     load: Rc<Load>,
-    tally: Rc<Tally>,
+    tally: Rc<RefCell<Tally>>,
     /// Other connections read what is written, and report when.
     is_read: bool,
     in_flight: RefCell<VecDeque<Flight>>,
@@ -69,7 +69,7 @@ struct Pace {
 pub async fn connections(
     target: &Target,
     how: &Producers,
-    tally: &Rc<Tally>,
+    tally: &Rc<RefCell<Tally>>,
     start: Instant,
     is_read: bool,
 ) -> anyhow::Result<Vec<Connection>> {
@@ -145,7 +145,7 @@ impl Connection {
 
 impl Sender {
     async fn send_all(&mut self) -> anyhow::Result<()> {
-        let end = self.shared.tally.end();
+        let end = self.shared.tally.borrow().end();
         let mut number = 0;
         loop {
             self.wait_for_room().await;
@@ -204,7 +204,7 @@ impl Sender {
             .await
             .context("the broker closed a connection")?;
         if self.how.acks == Acks::None {
-            let tally = &self.shared.tally;
+            let mut tally = self.shared.tally.borrow_mut();
             let wrote = |_| tally.wrote(None, load.records, load.value_bytes);
             numbers.iter().for_each(wrote);
         }
@@ -259,7 +259,7 @@ fn take(correlation_id: i32, answer: &Bytes, shared: &Shared) -> anyhow::Result<
         anyhow::bail!("the broker answered requests out of their order");
     }
     shared.room.notify_one();
-    let Shared { load, tally, .. } = shared;
+    let (load, mut tally) = (&shared.load, shared.tally.borrow_mut());
     let answer = frames::produced(answer)?;
     if answer.error_code.is_error() {
         tally.failed(answer.error_code);
@@ -298,9 +298,10 @@ mod tests {
             in_flight: 2,
             ..Producers::one_by_one(10, 1, Some(1.0), Acks::All)
         };
-        let tally = Rc::new(Tally::new());
+        let mut tally = Tally::new();
         let now = Instant::now();
         tally.measure_between(now, now + Duration::from_millis(50));
+        let tally = Rc::new(RefCell::new(tally));
         let mut connections = connections(&target, &how, &tally, now, false)
             .await
             .expect("connected");

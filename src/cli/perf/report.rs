@@ -44,10 +44,10 @@ struct Report<'a> {
 impl Report<'_> {
     fn text(&self, out: &mut Output) -> anyhow::Result<()> {
         if self.plan.producers.is_some() {
-            out.line(&self.flow_text("written", self.tally.written()))?;
+            out.line(&self.flow_text("written", self.tally.written))?;
         }
         if self.plan.consumers.is_some() {
-            out.line(&self.flow_text("read", self.tally.all_read()))?;
+            out.line(&self.flow_text("read", self.tally.read))?;
         }
         if let Some(share) = self.share_of_ceiling() {
             out.line(&format!(
@@ -55,9 +55,9 @@ impl Report<'_> {
                 share * 100.0
             ))?;
         }
-        for (code, count) in self.tally.failures_by_code() {
-            let failures = words::count(count, "failure");
-            out.line(&format!("{failures}: {}", kafka_error(code)))?;
+        for (code, count) in &self.tally.failures {
+            let failures = words::count(*count, "failure");
+            out.line(&format!("{failures}: {}", kafka_error(*code)))?;
         }
         let histograms = self.tally.histograms();
         if !histograms.is_empty() {
@@ -80,8 +80,8 @@ impl Report<'_> {
 
     /// Bytes a second here, divided by bytes a second into the sink.
     fn share_of_ceiling(&self) -> Option<f64> {
-        let ceiling = self.ceiling?.written().bytes as f64 / super::CEILING.as_secs_f64();
-        let here = self.tally.written().bytes as f64 / self.plan.measured.as_secs_f64();
+        let ceiling = self.ceiling?.written.bytes as f64 / super::CEILING.as_secs_f64();
+        let here = self.tally.written.bytes as f64 / self.plan.measured.as_secs_f64();
         (ceiling > 0.0).then(|| here / ceiling)
     }
 
@@ -89,18 +89,18 @@ impl Report<'_> {
         let seconds = self.plan.measured.as_secs_f64();
         let mut object = json!({ "mode": self.mode, "seconds": seconds });
         if self.plan.producers.is_some() {
-            object["written"] = flow_json(self.tally.written(), seconds);
+            object["written"] = flow_json(self.tally.written, seconds);
         }
         if self.plan.consumers.is_some() {
-            object["read"] = flow_json(self.tally.all_read(), seconds);
+            object["read"] = flow_json(self.tally.read, seconds);
         }
         if let Some(ceiling) = self.ceiling {
-            object["ceiling"] = flow_json(ceiling.written(), super::CEILING.as_secs_f64());
+            object["ceiling"] = flow_json(ceiling.written, super::CEILING.as_secs_f64());
         }
         for (name, histogram) in self.tally.histograms() {
-            object[format!("{}_us", name.replace(' ', "_"))] = latency_json(&histogram);
+            object[format!("{}_us", name.replace(' ', "_"))] = latency_json(histogram);
         }
-        let failures = self.tally.failures_by_code().into_iter();
+        let failures = self.tally.failures.iter();
         let failures = failures.map(|(code, count)| (code.code().to_string(), json!(count)));
         object["failures"] = Value::Object(Map::from_iter(failures));
         object
@@ -117,7 +117,7 @@ fn flow_json(flow: Flow, seconds: f64) -> Value {
     })
 }
 
-fn latencies(histograms: &[(&'static str, Histogram<u64>)]) -> Table {
+fn latencies(histograms: &[(&'static str, &Histogram<u64>)]) -> Table {
     // The columns in the middle are QUANTILES.
     let mut table = Table::new(&[
         "LATENCY", ">COUNT", ">p50", ">p90", ">p99", ">p99.9", ">max",
