@@ -1,6 +1,6 @@
 //! The composition root: opens the data directory, starts a shard for each core, stops them.
 
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, ReactorChoice};
 use crate::coordinator;
 use crate::engine::EngineParts;
 use crate::engine::catalog::Catalog;
@@ -12,6 +12,7 @@ use crate::engine::mailbox;
 use crate::engine::replay;
 use crate::engine::upkeep::compaction::Cleaner;
 use crate::engine::upkeep::opening::OpenReport;
+use crate::io::reactor::Reactor;
 use crate::io::worker::Worker;
 use crate::io::{map, process, ring};
 use crate::net::addresses::Addresses;
@@ -34,7 +35,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// Why the broker did not start.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    #[error("io_uring cannot be used here: {0}")]
+    #[error(
+        "io_uring cannot be used here: {0}. --reactor auto or epoll does without, and is slower"
+    )]
     NoRing(io::Error),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -78,7 +81,7 @@ fn hint(error: &io::Error) -> &'static str {
 /// See [`ServeError`]: nothing was started then.
 pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeError> {
     let started = Instant::now();
-    ring::probe().map_err(ServeError::NoRing)?;
+    let reactor = choose_reactor(config.reactor)?;
     if let Err(error) = process::raise_open_files() {
         tracing::warn!(%error, "the limit on open files could not be raised");
     }
@@ -97,24 +100,47 @@ pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeEr
     let at_http = http
         .as_ref()
         .map_or("off".to_owned(), |(_, at)| at.to_string());
-    let mut broker = Broker::start(config, &data, listeners, http.map(|(http, _)| http))?;
+    let mut broker = Broker::start(
+        config,
+        reactor,
+        &data,
+        listeners,
+        http.map(|(http, _)| http),
+    )?;
     let opened = broker.wait_until_open()?;
     // Before anyone is told that the broker is ready: from then on a signal means a clean stop.
     let signals = Signals::listen().map_err(ServeError::Thread)?;
     broker.order(Order::Serve);
     let config = &broker.config;
     ready(&format!(
-        "millstream {} ready in {} ms: kafka {kafka}, http {at_http}, data {}, cores {}, durability {}",
+        "millstream {} ready in {} ms: kafka {kafka}, http {at_http}, data {}, cores {}, reactor {}, durability {}",
         env!("CARGO_PKG_VERSION"),
         started.elapsed().as_millis(),
         config.data_dir.display(),
         config.cores,
+        reactor.name(),
         config.durability.name(),
     ));
     report_opened(config, &opened);
     signals.wait(&broker.shards)?;
     broker.stop();
     Ok(())
+}
+
+/// # Errors
+/// When the choice is io_uring and the kernel or the sandbox forbids it.
+fn choose_reactor(choice: ReactorChoice) -> Result<Reactor, ServeError> {
+    if choice == ReactorChoice::Epoll {
+        return Ok(Reactor::Epoll);
+    }
+    match ring::probe() {
+        Ok(()) => Ok(Reactor::Uring),
+        Err(error) if choice == ReactorChoice::Auto => {
+            tracing::warn!(%error, "io_uring cannot be used here; epoll is used instead, which is slower");
+            Ok(Reactor::Epoll)
+        }
+        Err(error) => Err(ServeError::NoRing(error)),
+    }
 }
 
 fn listen_error(knob: &'static str, address: &impl ToString, error: io::Error) -> ServeError {
@@ -164,6 +190,7 @@ struct Broker {
 impl Broker {
     fn start(
         config: Config,
+        reactor: Reactor,
         data: &DataDir,
         listeners: Vec<TcpListener>,
         http: Option<TcpListener>,
@@ -221,6 +248,7 @@ impl Broker {
                 coordinators,
                 listener,
                 http: http.take_if(|_| shard == ADMIN_SHARD),
+                reactor,
                 // With more shards than cores pinning would only get in the way.
                 core: cores
                     .get(shard)

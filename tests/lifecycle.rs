@@ -27,6 +27,45 @@ fn the_ready_line_says_where_and_how_it_serves() {
     });
 }
 
+/// As Docker's default seccomp profile does: the calls of io_uring end with EPERM.
+fn forbid_io_uring() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    let calls = [425, 426, 427].map(|call| (call, Vec::new()));
+    let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(1));
+    let target = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(calls.into(), allow, refuse, target).unwrap();
+    let program = BpfProgram::try_from(filter).unwrap();
+    seccompiler::apply_filter(&program).unwrap();
+}
+
+#[test]
+fn where_a_sandbox_forbids_io_uring_epoll_serves_unless_the_operator_wants_none() {
+    let dir = tempfile::tempdir().unwrap();
+    // Only this thread and what it starts are in the sandbox.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            forbid_io_uring();
+            let said = refused_start(dir.path(), &["--reactor", "uring"]);
+            assert!(
+                said.contains("seccomp profile forbids io_uring_setup"),
+                "{said}"
+            );
+            assert!(said.contains("--reactor auto or epoll"), "{said}");
+            let broker = Broker::with(dir.path(), &["--reactor", "auto"]);
+            assert!(broker.ready.contains("reactor epoll"), "{}", broker.ready);
+            assert_eq!(broker.metric("millstream_info", "reactor=\"epoll\""), 1.0);
+            assert!(broker.log().contains("epoll is used instead"));
+            let mut wire = Wire::connect(broker.kafka);
+            wire.create_topic("t", 1);
+            assert_eq!(wire.append("t", 0, &Batch::of(["in a container"])), 0);
+            broker.kill_9();
+            let broker = Broker::with(dir.path(), &["--reactor", "epoll"]);
+            let mut wire = Wire::connect(broker.kafka);
+            assert_eq!(wire.append("t", 0, &Batch::of(["again"])), 1);
+        });
+    });
+}
+
 #[test]
 fn a_second_broker_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let dir = tempfile::tempdir().unwrap();

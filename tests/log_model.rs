@@ -115,6 +115,8 @@ struct Driver {
     flush: Option<RunningFlush>,
     journal: Vec<journal::Journaled>,
     write_backs: Vec<journal::RunningWriteBack>,
+    /// A swap that failed and was not undone.
+    unsettled: Option<compaction::Running>,
     cleaning: Option<compaction::Running>,
     /// Whether this seed makes file operations fail.
     faulty: bool,
@@ -144,6 +146,7 @@ impl Driver {
             flush: None,
             journal: Vec::new(),
             write_backs: Vec::new(),
+            unsettled: None,
             cleaning: None,
             trace: std::env::var_os("MILLSTREAM_TRACE").is_some(),
             recycled: 0,
@@ -703,7 +706,7 @@ impl Driver {
         }
         assert!(!recovered.foreign);
         self.log = log;
-        if let Some(running) = cleaning {
+        for running in [self.unsettled.take(), cleaning].into_iter().flatten() {
             self.settle_swap(running);
         }
         let Offsets {
@@ -826,8 +829,10 @@ fn snapshot_end(bytes: &[u8]) -> Option<i64> {
 fn job_name(job: &Job) -> String {
     match job {
         Job::Room(RoomJob::Grow { bytes, .. }) => format!("grow to {bytes}"),
-        Job::Room(RoomJob::Create { base, .. }) => format!("create {base}"),
-        Job::Room(RoomJob::Reopen { base, size, .. }) => format!("reopen {base} at {size}"),
+        Job::Room(RoomJob::Create { segment, .. }) => format!("create {}", segment.base),
+        Job::Room(RoomJob::Reopen { segment, size, .. }) => {
+            format!("reopen {} at {size}", segment.base)
+        }
         Job::Seal(job) => format!("seal {} at {}", job.base, job.size),
         Job::Checkpoint(job) => format!("checkpoint at {}", job.checkpoint.durable_offset),
         Job::Delete(job) => format!("delete {:?}", job.bases),

@@ -444,7 +444,7 @@ fn a_path_up_is_found_however_it_is_written() {
 #[test]
 fn a_path_across_is_found_from_both_sides() {
     for (path, bad) in [
-        ("src/kafka/produce.rs", "use crate::http::page;"),
+        ("src/kafka/data/produce.rs", "use crate::http::page;"),
         ("src/http/page.rs", "use crate::kafka::error::ErrorCode;"),
     ] {
         assert_eq!(upward(path, bad).len(), 1, "{path}: {bad}");

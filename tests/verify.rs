@@ -12,7 +12,7 @@ use millstream::engine::verify::{Fault, Finding, plan};
 use millstream::io::file;
 use millstream::log::batch::build::BatchBuilder;
 use millstream::log::batch::{self, BatchHeader};
-use millstream::log::verify::{Fault as LogFault, Severity, Totals};
+use millstream::log::check::verify::{Fault as LogFault, Severity, Totals};
 use millstream::log::{AppendError, Log, LogConfig};
 use std::collections::BTreeMap;
 use std::fs;

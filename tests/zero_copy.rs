@@ -13,7 +13,7 @@ use millstream::engine::mailbox::mailboxes;
 use millstream::engine::upkeep::compaction::Cleaner;
 use millstream::engine::{Engine, EngineParts};
 use millstream::io::worker::Worker;
-use millstream::kafka::answer::{Answer, Outcome};
+use millstream::kafka::answer::{Answer, Handled};
 use millstream::kafka::dispatch::dispatch;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,9 +55,9 @@ async fn reply(engine: &Rc<Engine>, coordinators: &Coordinators, frame: Vec<u8>)
     )
     .await
     .unwrap();
-    let answer = match dispatched.outcome {
-        Outcome::Now(answer) => answer,
-        Outcome::Later(answer) => answer.await,
+    let answer = match dispatched.handled {
+        Handled::Now(answer) => answer,
+        Handled::Later(answer) => answer.await,
     };
     match answer {
         Answer::Reply(reply) => reply.parts,

@@ -10,9 +10,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use millstream::kafka::api::ApiKey;
+use millstream::kafka::data::{fetch, produce};
 use millstream::kafka::dispatch::RequestHeader;
-use millstream::kafka::{fetch, produce};
 use millstream::wire::Wire;
+use millstream::wire::types::Records;
 
 /// The last versions that name topics by name.
 const PRODUCE_VERSION: i16 = 12;
@@ -120,7 +121,7 @@ pub fn fetch_response(partitions: i32, batch: &Bytes) -> fetch::Response<'static
         high_watermark: 1_000_000,
         last_stable_offset: 1_000_000,
         log_start_offset: 0,
-        records: fetch::Batches(vec![batch.clone()]),
+        records: Records(batch.clone()),
         ..fetch::PartitionResponse::default()
     };
     let topic = fetch::TopicResponse {

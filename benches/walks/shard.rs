@@ -11,7 +11,7 @@ use millstream::engine::catalog_log::CatalogLog;
 use millstream::engine::upkeep::compaction::Cleaner;
 use millstream::engine::{Engine, EngineParts, SharedPartition, mailbox};
 use millstream::io::worker::Worker;
-use millstream::kafka::answer::{Answer, Outcome};
+use millstream::kafka::answer::{Answer, Handled};
 use millstream::kafka::dispatch::dispatch;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -148,9 +148,9 @@ async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, frame: &Bytes)
     let dispatched = dispatch(engine, coordinators, &Caller::new(PEER), frame)
         .await
         .expect("a request");
-    let answer = match dispatched.outcome {
-        Outcome::Now(answer) => answer,
-        Outcome::Later(answer) => answer.await,
+    let answer = match dispatched.handled {
+        Handled::Now(answer) => answer,
+        Handled::Later(answer) => answer.await,
     };
     match answer {
         Answer::Reply(reply) => reply.len(),

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use millstream::engine::EngineError;
 use millstream::engine::partition::{AckWhen, Append, Appended};
+use millstream::kafka::data::{fetch, produce};
 use millstream::kafka::dispatch::RequestHeader;
-use millstream::kafka::{fetch, produce};
 use millstream::log::batch::{self, BatchHeader, build::BatchBuilder};
 use millstream::log::recovery;
 use millstream::wire::Wire;
@@ -189,7 +189,7 @@ fn append(
     };
     let partition = shard.partition();
     let due = partition.borrow_mut().append(append, NOW_MS);
-    shard.engine().attend(&partition, due);
+    shard.engine().mark_due(&partition, due);
     answered
 }
 

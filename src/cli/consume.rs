@@ -9,8 +9,8 @@ use crate::client::fetch::{self, Limits};
 use crate::client::offsets::{self, Bounds, by_leader};
 use crate::client::records::Batch;
 use crate::client::{self, Client, Topic, kafka_error};
+use crate::kafka::data::fetch::{PartitionResponse, Request};
 use crate::kafka::error::ErrorCode;
-use crate::kafka::fetch::{PartitionResponse, Request};
 use crate::log::records::Record;
 use anyhow::{Context, anyhow, bail};
 use std::collections::BTreeMap;
@@ -309,7 +309,7 @@ impl Printer {
         data: PartitionResponse,
     ) -> anyhow::Result<()> {
         let partition = data.index;
-        let mut bytes = data.records.into_bytes();
+        let mut bytes = data.records.0;
         let any_bytes = !bytes.is_empty();
         let started_at = cursor.position;
         let named = || format!("{topic} partition {partition}");

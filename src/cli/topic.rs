@@ -6,10 +6,11 @@ use crate::cli::table::{Table, or_dash, print_list};
 use crate::cli::words;
 use crate::client::offsets;
 use crate::client::{Client, REQUEST_TIMEOUT_MS, Topic, kafka_error_with};
-use crate::kafka::error::ErrorCode;
-use crate::kafka::{
+use crate::kafka::admin::alter_configs::ConfigRequest;
+use crate::kafka::admin::{
     create_partitions, create_topics, delete_topics, describe_configs, incremental_alter_configs,
 };
+use crate::kafka::error::ErrorCode;
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -153,7 +154,7 @@ fn ask_to_create(client: &mut Client, args: &CreateArgs) -> anyhow::Result<Strin
         1
     };
     let configs = args.config.iter();
-    let configs = configs.map(|(name, value)| create_topics::ConfigRequest {
+    let configs = configs.map(|(name, value)| ConfigRequest {
         name,
         value: Some(value),
     });
@@ -441,7 +442,8 @@ fn check_deletions(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> 
 }
 
 fn alter_settings(client: &mut Client, args: &AlterArgs) -> anyhow::Result<()> {
-    use incremental_alter_configs::{ConfigRequest, Request, ResourceRequest};
+    use crate::kafka::admin::alter_configs::ResourceRequest;
+    use incremental_alter_configs::{ConfigRequest, Request};
     let set = args.config.iter().map(|(name, value)| ConfigRequest {
         name,
         operation: OP_SET,

@@ -19,8 +19,8 @@ use crate::cli::words;
 use crate::engine::data_dir::LOCK_FILE;
 use crate::engine::verify::{Finding, PartitionJob, Plan, is_data_dir, plan};
 use crate::io::file;
+use crate::log::check::verify::{Severity, Totals};
 use crate::log::segment;
-use crate::log::verify::{Severity, Totals};
 
 /// `millstream verify …`
 #[derive(Debug, clap::Args)]

@@ -1,12 +1,17 @@
 //! The requests that this client sends. Their messages are those that the broker declares (`kafka/`), read
 //! and written in the other direction.
 
-use crate::kafka::api::{Api, ApiKey};
-use crate::kafka::{
-    api_versions, create_partitions, create_topics, delete_groups, delete_topics, describe_configs,
-    describe_groups, fetch, find_coordinator, incremental_alter_configs, init_producer_id,
-    list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch, produce,
+use crate::kafka::admin::{
+    create_partitions, create_topics, delete_topics, describe_configs, incremental_alter_configs,
 };
+use crate::kafka::api::{Api, ApiKey};
+use crate::kafka::api_versions;
+use crate::kafka::data::{fetch, list_offsets, metadata, produce};
+use crate::kafka::group::{
+    delete_groups, describe_groups, find_coordinator, list_groups, offset_commit, offset_delete,
+    offset_fetch,
+};
+use crate::kafka::txn::init_producer_id;
 use crate::wire::{Wire, Writer};
 
 /// A request, and the response that answers it.

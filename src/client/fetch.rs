@@ -1,7 +1,7 @@
 //! Requests for records.
 
 use super::{Connection, Result, Topic};
-use crate::kafka::fetch::{PartitionRequest, Request, TopicRequest};
+use crate::kafka::data::fetch::{PartitionRequest, Request, TopicRequest};
 
 /// From the next version on, Fetch names topics by their ids.
 const VERSION_BY_NAME_MAX: i16 = 12;

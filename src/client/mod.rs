@@ -20,8 +20,8 @@ pub mod records;
 pub use self::connection::{Connection, decode, encode_frame};
 pub use self::error::{Error, Result, check, kafka_error, kafka_error_with};
 
+use crate::kafka::data::metadata;
 use crate::kafka::error::ErrorCode;
-use crate::kafka::metadata;
 use std::collections::{BTreeMap, HashMap};
 use std::thread::sleep;
 use std::time::{Duration, Instant};

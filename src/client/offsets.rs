@@ -1,8 +1,9 @@
 //! ListOffsets: where partitions start and end, and what they held at a time.
 
 use super::{Client, Error, REQUEST_TIMEOUT_MS, Result, Topic};
+use crate::kafka::data::list_offsets::{PartitionRequest, PartitionResponse, Request};
 use crate::kafka::error::ErrorCode;
-use crate::kafka::list_offsets::{PartitionRequest, PartitionResponse, Request, TopicRequest};
+use crate::kafka::topics::TopicRequest;
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;

@@ -7,9 +7,9 @@
 use super::offsets::by_leader;
 use super::records::{self, Header, NewRecord};
 use super::{Client, Connection, Error, REQUEST_TIMEOUT_MS, Result, Topic, kafka_error_with};
+use crate::kafka::data::produce::{PartitionRequest, PartitionResponse, Request, TopicRequest};
 use crate::kafka::error::ErrorCode;
-use crate::kafka::init_producer_id;
-use crate::kafka::produce::{PartitionRequest, PartitionResponse, Request, TopicRequest};
+use crate::kafka::txn::init_producer_id;
 use crate::log::batch::Codec;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

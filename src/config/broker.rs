@@ -7,8 +7,8 @@ use super::error::ConfigError;
 use super::knob::table;
 use super::topic::TopicDefaults;
 use super::value::{
-    Durability, GIB, HostPort, HttpListen, INT_MAX, KIB, Kind, LONG_MAX, LogFormat, MIB, bytes,
-    count, millis,
+    Durability, GIB, HostPort, HttpListen, INT_MAX, KIB, Kind, LONG_MAX, LogFormat, MIB,
+    ReactorChoice, bytes, count, millis,
 };
 
 /// The most producers that a partition may remember: a checkpoint has no room for more, and one that is
@@ -40,6 +40,9 @@ table! {
         node_id: i32 = 1, count(0, INT_MAX), kafka "node.id";
         /// Shards to run: one thread pinned to each of as many cores. It may change between runs.
         cores: usize = available_cores(), count(1, CORES_MAX), shown "every core the process may use";
+        /// What sockets and files go through: `uring` is io_uring, `epoll` works where that is forbidden and
+        /// is slower, `auto` takes io_uring if it may.
+        reactor: ReactorChoice = ReactorChoice::Auto, Kind::OneOf(ReactorChoice::NAMES);
     }
 
     "Durability and storage" {

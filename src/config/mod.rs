@@ -35,7 +35,7 @@ pub use knob::{Knob, Scope};
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
     CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat, Ratio,
-    TimestampType, Unit,
+    ReactorChoice, TimestampType, Unit,
 };
 
 /// Every knob an operator can set: the broker's, then the defaults for topics.

@@ -467,6 +467,16 @@ words! {
         Os = "os",
     }
 
+    /// What sockets and files go through.
+    pub enum ReactorChoice {
+        /// io_uring, and epoll where it is forbidden.
+        Auto = "auto",
+        /// io_uring, or no start.
+        Uring = "uring",
+        /// epoll, with threads for the disk.
+        Epoll = "epoll",
+    }
+
     /// How the broker's own log lines look.
     pub enum LogFormat {
         Text = "text",

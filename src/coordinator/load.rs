@@ -2,7 +2,7 @@
 
 use crate::engine::SharedPartition;
 use crate::log::batch::{self, BatchHeader};
-use crate::log::damage::is_of_medium;
+use crate::log::check::damage::is_of_medium;
 use crate::log::records::Records;
 use crate::log::{Log, Read};
 use std::io;

@@ -4,7 +4,7 @@
 use super::SharedPartition;
 use super::partition::Partition;
 use super::workers::Workers;
-use crate::log::damage::Damage;
+use crate::log::check::damage::Damage;
 use crate::log::recovery::Recovered;
 use crate::log::segment;
 

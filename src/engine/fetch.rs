@@ -10,7 +10,7 @@ use super::{damage, stats};
 use crate::io::{clock, limits};
 use crate::log::Read;
 use crate::log::batch;
-use crate::log::damage::is_of_medium;
+use crate::log::check::damage::is_of_medium;
 use crate::log::load::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;

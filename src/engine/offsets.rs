@@ -39,7 +39,8 @@ pub struct FoundOffset {
 }
 
 impl FoundOffset {
-    const NONE: FoundOffset = FoundOffset {
+    /// There is no such record.
+    pub const NONE: FoundOffset = FoundOffset {
         offset: -1,
         timestamp: -1,
     };

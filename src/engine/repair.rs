@@ -4,8 +4,8 @@
 use super::replay;
 use super::verify::{self, COPIES_PREFIX, Fault, Finding, PartitionJob};
 use crate::io::file;
-use crate::log::repair::{self, Mended};
-use crate::log::verify::{Fault as LogFault, Severity, Whose};
+use crate::log::check::repair::{self, Repaired};
+use crate::log::check::verify::{Fault as LogFault, Origin, Severity};
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -49,8 +49,8 @@ pub fn is_needed(findings: &[Finding]) -> bool {
 ///
 /// # Errors
 /// See [`repair::repair`].
-pub fn mend(job: &PartitionJob, findings: &[Finding], copies: &Path) -> io::Result<Vec<Mended>> {
-    if !matches!(job.whose, Whose::Ours { .. }) || is_of_other_topic(findings) {
+pub fn mend(job: &PartitionJob, findings: &[Finding], copies: &Path) -> io::Result<Vec<Repaired>> {
+    if !matches!(job.origin, Origin::Ours { .. }) || is_of_other_topic(findings) {
         return Ok(Vec::new());
     }
     let is_index = |path: &&PathBuf| path.extension().is_some_and(|it| it == "index");

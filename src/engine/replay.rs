@@ -117,8 +117,8 @@ pub fn replay(data_dir: &Path, catalog: &Catalog) -> io::Result<Replayed> {
             replayed.groups += 1;
             for entry in group.entries {
                 let key = PartitionKey {
-                    topic_id: entry.place.topic_id,
-                    index: entry.place.partition,
+                    topic_id: entry.target.topic_id,
+                    index: entry.target.partition,
                 };
                 by_partition.entry(key).or_default().push(entry);
             }

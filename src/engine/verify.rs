@@ -10,8 +10,8 @@ use super::data_dir::{DataDirError, FORMAT_FILE, read_format};
 use super::producers::Producers;
 use super::replay;
 use crate::io::file;
+use crate::log::check::verify::{self as log, Origin, Severity, Totals};
 use crate::log::segment;
-use crate::log::verify::{self as log, Severity, Totals, Whose};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -125,7 +125,7 @@ pub struct Plan {
 pub struct PartitionJob {
     pub topic: String,
     pub dir: PathBuf,
-    pub whose: Whose,
+    pub origin: Origin,
     /// Bytes of its segments.
     pub bytes: u64,
 }
@@ -170,7 +170,7 @@ impl Plan {
             .map(|(topic, index)| {
                 let topic_id = Some(topic.id);
                 let dir = data_dir.join(topic.dir_name(index));
-                PartitionJob::new(topic.name.to_string(), dir, Whose::Ours { topic_id })
+                PartitionJob::new(topic.name.to_string(), dir, Origin::Ours { topic_id })
             })
             .collect();
         self.findings
@@ -180,18 +180,18 @@ impl Plan {
 }
 
 impl PartitionJob {
-    fn new(topic: String, dir: PathBuf, whose: Whose) -> PartitionJob {
+    fn new(topic: String, dir: PathBuf, origin: Origin) -> PartitionJob {
         PartitionJob {
-            bytes: segment_bytes(&dir, &whose),
+            bytes: segment_bytes(&dir, &origin),
             topic,
             dir,
-            whose,
+            origin,
         }
     }
 
     /// Checks the directory. See [`log::verify`].
     pub fn run(&self, unpack: bool, progress: &dyn Fn(u64)) -> (Totals, Vec<Finding>) {
-        let report = log::verify(&self.dir, &self.whose, unpack, progress);
+        let report = log::verify(&self.dir, &self.origin, unpack, progress);
         let mut findings: Vec<Finding> = report.findings.into_iter().map(of_log).collect();
         let snapshot = report.checkpoint.map(|found| found.snapshot);
         if snapshot.is_some_and(|snapshot| Producers::decode(&snapshot).is_none()) {
@@ -344,8 +344,8 @@ fn has_copies(path: &Path) -> bool {
     name.starts_with(COPIES_PREFIX)
 }
 
-fn segment_bytes(dir: &Path, whose: &Whose) -> u64 {
-    let bases = whose.segments(dir).unwrap_or_default();
+fn segment_bytes(dir: &Path, origin: &Origin) -> u64 {
+    let bases = origin.segments(dir).unwrap_or_default();
     bases
         .into_iter()
         .flat_map(|base| std::fs::metadata(segment::file_path(dir, base, "log")))

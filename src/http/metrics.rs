@@ -1,7 +1,6 @@
 //! The metrics in Prometheus' text format. docs/operating.md explains each of them.
 
 use super::Reports;
-use crate::config::Durability;
 use crate::coordinator::groups::lag::{self, Lag, LagReport};
 use crate::engine::Engine;
 use crate::engine::stats::{
@@ -9,6 +8,7 @@ use crate::engine::stats::{
 };
 use crate::io::counters::{Family, Kind};
 use crate::io::limits::LIMITS;
+use crate::io::reactor::Reactor;
 use crate::io::{map, process};
 use crate::net::counters::FAMILIES as NET_FAMILIES;
 use std::collections::BTreeMap;
@@ -40,18 +40,20 @@ fn process_metrics(page: &mut Page, engine: &Engine) {
         "gauge",
         "Always 1; the labels say what runs.",
     );
-    let durability = match engine.config.durability {
-        Durability::Fsync => "fsync",
-        Durability::Os => "os",
-    };
     let version = env!("CARGO_PKG_VERSION");
-    page.sample("", &[("version", &version), ("durability", &durability)], 1);
-    page.family(
+    let durability = engine.config.durability.name();
+    let reactor = Reactor::current().name();
+    let labels: [(&str, &dyn Display); 3] = [
+        ("version", &version),
+        ("durability", &durability),
+        ("reactor", &reactor),
+    ];
+    page.sample("", &labels, 1);
+    page.gauge(
         "process_resident_memory_bytes",
-        "gauge",
         "Resident memory, mapped segments included.",
+        process::resident_bytes(),
     );
-    page.sample("", &[], process::resident_bytes());
     page.family(
         "millstream_limit_reached_total",
         "counter",
@@ -60,23 +62,22 @@ fn process_metrics(page: &mut Page, engine: &Engine) {
     for limit in LIMITS {
         page.sample("", &[("limit", &limit.knob)], limit.count());
     }
-    page.family("millstream_maps", "gauge", "Segments that are mapped.");
-    page.sample("", &[], map::mapped());
-    page.family("millstream_topics", "gauge", "Topics.");
-    page.sample("", &[], engine.with_catalog(|all| all.topic_count()));
-    page.family("millstream_partitions", "gauge", "Partitions.");
-    page.sample("", &[], engine.with_catalog(|all| all.partition_count()));
+    let (topics, partitions) =
+        engine.with_catalog(|all| (all.topic_count(), all.partition_count()));
+    page.gauge(
+        "millstream_maps",
+        "Segments that are mapped.",
+        map::mapped(),
+    );
+    page.gauge("millstream_topics", "Topics.", topics);
+    page.gauge("millstream_partitions", "Partitions.", partitions);
 }
 
 fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
-    let labeled: Vec<_> = reports
-        .iter()
-        .map(|report| (report.shard, report))
-        .collect();
-    page.table(SHARD_FAMILIES, "shard", &labeled);
+    let shards = reports.iter().map(|report| (report.shard, report));
+    page.table(SHARD_FAMILIES, "shard", &Vec::from_iter(shards));
     let connections = reports.iter().map(|report| (report.shard, &report.net));
-    let connections: Vec<_> = connections.collect();
-    page.table(NET_FAMILIES, "shard", &connections);
+    page.table(NET_FAMILIES, "shard", &Vec::from_iter(connections));
     page.family(
         "millstream_connections_closed_total",
         "counter",
@@ -137,14 +138,11 @@ fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
         other.add(report);
     }
     let is_cut = topics.len() > shown;
-    let rows = topics
-        .iter()
+    let rows = topics.iter().map(|(name, report)| (*name, report));
+    let rows = rows
         .take(shown)
-        .map(|(name, report)| (*name, report));
-    let rows: Vec<(&str, &TopicReport)> = rows
-        .chain(is_cut.then_some((OTHER_TOPICS, &other)))
-        .collect();
-    page.table(TOPIC_FAMILIES, "topic", &rows);
+        .chain(is_cut.then_some((OTHER_TOPICS, &other)));
+    page.table(TOPIC_FAMILIES, "topic", &Vec::from_iter(rows));
 }
 
 /// A family with one sample for each group and partition: name, help, value if it is known.
@@ -163,7 +161,7 @@ const LAG_FAMILIES: &[LagFamily] = &[
     ),
 ];
 
-/// There can be very many of these: requests pass in between.
+/// There can be very many samples: other tasks run in between.
 async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[Arc<LagReport>]) {
     let (lags, left_out) = lag::first_by_group(reports, engine.config.lag_series_max);
     for (name, help, value) in LAG_FAMILIES {
@@ -184,12 +182,11 @@ async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[Arc<LagReport>
             page.sample("", labels, value);
         }
     }
-    page.family(
+    page.gauge(
         "millstream_group_lag_left_out_series",
-        "gauge",
         "Partitions of groups whose lag is not shown.",
+        left_out,
     );
-    page.sample("", &[], left_out);
     page.family(
         "millstream_group_lag_last_run_timestamp_seconds",
         "gauge",
@@ -223,6 +220,12 @@ impl Page {
         self.family = name;
         // Writing to a string does not fail.
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    /// A family with one sample.
+    fn gauge(&mut self, name: &'static str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample("", &[], value);
     }
 
     /// The families of a table, with one sample for each report, under the label that tells them apart.

@@ -1,4 +1,4 @@
-//! HTTP for people and monitors: health, readiness, metrics, and a page that says where one is.
+//! HTTP for people and monitors: health, readiness, metrics, and a page with an overview.
 
 mod metrics;
 mod page;
@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Monitors need few; more are closed at once.
+/// Monitors need few connections; more are closed at once.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A shard that does not answer for this long is not healthy.
@@ -78,7 +78,7 @@ struct Reports {
     lags: Vec<Arc<LagReport>>,
 }
 
-/// Serves HTTP until the shard ends. Plain sockets of tokio do well enough here.
+/// Serves HTTP until the shard ends, over tokio's own sockets: few connections need no ring.
 pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener: TcpListener) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -105,7 +105,7 @@ pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener:
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off is none of our business.
+            // A client may break off at any time.
             let _ = served.await;
             connections.set(connections.get() - 1);
         });
@@ -136,9 +136,10 @@ async fn respond<B>(
 async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, route: Route) -> Content {
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     if let Route::Ready = route {
-        return match engine.is_stopping() {
-            false => Content::text(StatusCode::OK, "ready"),
-            true => Content::text(unavailable, "stopping"),
+        return if engine.is_stopping() {
+            Content::text(unavailable, "stopping")
+        } else {
+            Content::text(StatusCode::OK, "ready")
         };
     }
     if let Route::Health = route {

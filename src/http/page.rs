@@ -1,16 +1,17 @@
-//! The page at `/`: what runs here, how it stores, what it holds.
+//! The page at `/`: version, durability, topics, groups that are behind.
 
 use super::Reports;
 use crate::config::Durability;
 use crate::coordinator::groups::lag;
 use crate::engine::Engine;
 use crate::engine::stats::TopicReport;
+use crate::io::reactor::Reactor;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The page lists at most this many topics.
 const TOPICS_SHOWN_MAX: usize = 200;
-/// The page lists at most this many groups: those that are furthest behind.
+/// The page lists at most this many groups, those with the greatest lag first.
 const GROUPS_SHOWN_MAX: usize = 20;
 
 pub fn render(engine: &Engine, reports: &Reports) -> String {
@@ -34,6 +35,7 @@ pub fn render(engine: &Engine, reports: &Reports) -> String {
         );
     }
     let groups = groups_behind(engine, reports);
+    let reactor = Reactor::current().name();
     let connections: u64 = reports
         .shards
         .iter()
@@ -45,7 +47,7 @@ pub fn render(engine: &Engine, reports: &Reports) -> String {
 td,th{{text-align:right;padding:0 .8rem}}td:first-child,th:first-child{{text-align:left}}</style>\
 <h1>Millstream {}</h1>\
 <p>Kafka clients connect to <code>{}</code>. {} cores, {connections} connections.\
-<p>Durability {durability}.\
+<p>Durability {durability}. Reactor {reactor}.\
 <p><a href=/metrics>metrics</a> · <a href=/healthz>healthz</a> · <a href=/readyz>readyz</a>\
 <h2>{} topics</h2><table><tr><th>topic<th>partitions<th>segments<th>bytes\n{rows}</table>\
 {groups}",
@@ -56,7 +58,7 @@ td,th{{text-align:right;padding:0 .8rem}}td:first-child,th:first-child{{text-ali
     )
 }
 
-/// A table of the groups that are furthest behind; nothing when none is.
+/// A table of the groups with the greatest lag; empty when no group has any.
 fn groups_behind(engine: &Engine, reports: &Reports) -> String {
     let (lags, _) = lag::first_by_group(&reports.lags, engine.config.lag_series_max);
     let mut groups: BTreeMap<&str, (i64, f64)> = BTreeMap::new();
@@ -78,7 +80,7 @@ fn groups_behind(engine: &Engine, reports: &Reports) -> String {
     format!("<h2>Groups behind</h2><table><tr><th>group<th>records<th>seconds\n{rows}</table>")
 }
 
-/// Groups may have any name.
+/// A group's name may have any characters.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }

@@ -1,9 +1,13 @@
 //! The event loop of one thread, and the tasks that run on it.
 //!
-//! Nothing outside `io` names the crate behind it, so another reactor can take its place here.
+//! There are two: one over io_uring, and one over epoll(7) for kernels and sandboxes that forbid
+//! io_uring, where threads wait for the disk. `ring` and `socket` look at which of them the thread has.
+//! Nothing outside `io` names the crates behind them.
 
+use std::cell::Cell;
 use std::io;
-use tokio::task::JoinHandle;
+use tokio::runtime::Builder;
+use tokio::task::{JoinHandle, LocalSet};
 
 /// Submission entries. More operations than this at once cost one more system call.
 const SUBMISSION_ENTRIES: u32 = 256;
@@ -12,45 +16,96 @@ const COMPLETION_ENTRIES: u32 = 16 << 10;
 /// What will do where memory is in too many pieces for more. Completions that find no room wait in the
 /// kernel.
 const COMPLETION_ENTRIES_MIN: u32 = 1 << 10;
+/// With epoll: files that are synced side by side, by a thread each.
+const DISK_THREADS_MAX: usize = 32;
 
-/// Runs `main` on the calling thread, with the tasks that it spawns, until `main` ends. Tasks that still
-/// run then are left as they are: the caller's thread, and with it the process, is on its way out.
-///
-/// # Errors
-/// When the ring cannot be made; nothing was run then.
-pub fn run(main: impl Future<Output = ()>) -> io::Result<()> {
-    let runtime = make_runtime(COMPLETION_ENTRIES)?;
-    runtime.block_on(main);
-    // Operations may still be in flight on sockets of clients that hold on; the process ends now, and
-    // the kernel with it ends them.
-    std::mem::forget(runtime);
-    Ok(())
+/// What the kernel tells of sockets and files through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reactor {
+    Uring,
+    Epoll,
 }
 
-fn make_runtime(completion_entries: u32) -> io::Result<tokio_uring::Runtime> {
+thread_local! {
+    static CURRENT: Cell<Reactor> = const { Cell::new(Reactor::Uring) };
+}
+
+impl Reactor {
+    /// The one of the calling thread.
+    pub fn current() -> Reactor {
+        CURRENT.get()
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Reactor::Uring => "uring",
+            Reactor::Epoll => "epoll",
+        }
+    }
+
+    /// Runs `main` on the calling thread, with the tasks that it spawns, until `main` ends. Tasks that
+    /// still run then are left as they are: the caller's thread, and with it the process, is on its way
+    /// out.
+    ///
+    /// # Errors
+    /// When the reactor cannot be made; nothing was run then.
+    pub fn run(self, main: impl Future<Output = ()>) -> io::Result<()> {
+        CURRENT.set(self);
+        match self {
+            Reactor::Uring => {
+                let runtime = ring_runtime(COMPLETION_ENTRIES)?;
+                runtime.block_on(main);
+                // Operations may still be in flight on sockets of clients that hold on; the process ends
+                // now, and the kernel with it ends them.
+                std::mem::forget(runtime);
+            }
+            Reactor::Epoll => {
+                let runtime = epoll_runtime()?;
+                let tasks = LocalSet::new();
+                tasks.block_on(&runtime, main);
+                // A drop would wait for threads that wait for the disk.
+                std::mem::forget((tasks, runtime));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ring_runtime(completion_entries: u32) -> io::Result<tokio_uring::Runtime> {
     let mut ring = tokio_uring::uring_builder();
     ring.setup_cqsize(completion_entries);
     let mut builder = tokio_uring::builder();
     builder.entries(SUBMISSION_ENTRIES).uring_builder(&ring);
-    match tokio_uring::Runtime::new(&builder) {
-        // The kernel wants the entries in one piece of memory.
-        Err(error)
-            if error.raw_os_error() == Some(libc::ENOMEM)
-                && completion_entries > COMPLETION_ENTRIES_MIN =>
-        {
-            make_runtime(completion_entries / 2)
-        }
-        made => made,
+    let made = tokio_uring::Runtime::new(&builder);
+    // The kernel wants the entries in one piece of memory.
+    let is_short = |error: &io::Error| error.raw_os_error() == Some(libc::ENOMEM);
+    if completion_entries > COMPLETION_ENTRIES_MIN && made.as_ref().is_err_and(is_short) {
+        return ring_runtime(completion_entries / 2);
     }
+    made
 }
 
-/// Runs a test's `main` on the calling thread and ends all that it spawned.
+fn epoll_runtime() -> io::Result<tokio::runtime::Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(DISK_THREADS_MAX)
+        .build()
+}
+
+/// Runs a test's `main` on the calling thread and ends all that it spawned. The variable
+/// `MILLSTREAM_REACTOR` says over what, as for a broker.
 #[cfg(any(test, feature = "faults"))]
 pub fn start<T>(main: impl Future<Output = T>) -> T {
-    tokio_uring::start(main)
+    if std::env::var("MILLSTREAM_REACTOR").as_deref() != Ok("epoll") {
+        CURRENT.set(Reactor::Uring);
+        return tokio_uring::start(main);
+    }
+    CURRENT.set(Reactor::Epoll);
+    let runtime = epoll_runtime().expect("a runtime");
+    LocalSet::new().block_on(&runtime, main)
 }
 
 /// Starts a task on this thread's reactor.
 pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
-    tokio_uring::spawn(task)
+    tokio::task::spawn_local(task)
 }

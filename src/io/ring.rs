@@ -1,7 +1,9 @@
-//! Operations that go through the shard's io_uring beside those of tokio-uring's own types.
+//! Operations on files that a shard waits for. They go through its io_uring; over epoll, which knows no
+//! files, a thread waits for the disk.
 
 use super::fault::{self, Op};
 use super::file::AlignedBuffer;
+use super::reactor::Reactor;
 use super::sabotage::{self, Sabotage};
 use io_uring::{cqueue, opcode, types};
 use std::fs::File;
@@ -19,6 +21,9 @@ pub async fn sync_data(file: Arc<File>) -> io::Result<()> {
     fault::check(Op::Sync)?;
     if sabotage::is_done(Sabotage::SkipFsync) {
         return Ok(());
+    }
+    if Reactor::current() == Reactor::Epoll {
+        return on_a_thread(move || file.sync_data()).await?;
     }
     let entry = opcode::Fsync::new(types::Fd(file.as_raw_fd()))
         .flags(types::FsyncFlags::DATASYNC)
@@ -47,6 +52,18 @@ pub async fn write_durably(
         true => 0,
         false => libc::RWF_DSYNC,
     };
+    if Reactor::current() == Reactor::Epoll {
+        let write = move || {
+            (
+                write_at_once(&file, &buffer.as_mut_slice()[..bytes], at, flags),
+                buffer,
+            )
+        };
+        return match on_a_thread(write).await {
+            Ok(done) => done,
+            Err(error) => (Err(error), AlignedBuffer::default()),
+        };
+    }
     let memory = buffer.as_mut_slice()[..bytes].as_ptr();
     let entry = opcode::Write::new(types::Fd(file.as_raw_fd()), memory, bytes as u32)
         .offset(at)
@@ -62,6 +79,29 @@ pub async fn write_durably(
         _ => Ok(()),
     };
     (written, buffer)
+}
+
+/// pwritev2(2) of all bytes at once.
+fn write_at_once(file: &File, bytes: &[u8], at: u64, flags: libc::c_int) -> io::Result<()> {
+    let part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let at = libc::off_t::try_from(at).map_err(io::Error::other)?;
+    // SAFETY: `part` describes `bytes`, which lives until the call returns and is only read.
+    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at, flags) };
+    match usize::try_from(written) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(count) if count != bytes.len() => Err(io::ErrorKind::WriteZero.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)
 }
 
 struct WriteDone;

@@ -1,4 +1,4 @@
-//! What comes of a request: a reply, nothing, or the end of its connection; at once or later.
+//! The answer to a request: a reply, nothing, or the end of its connection; at once or later.
 
 use crate::wire::{Reply, WireError, Writer};
 use std::future::Future;
@@ -62,9 +62,8 @@ impl Answer {
 pub type LaterAnswer = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// A request that was handled as far as the connection's next request must see it.
-pub enum Outcome {
+pub enum Handled {
     Now(Answer),
-    /// The request has its place in order; its answer waits for something: the disk, records to fetch,
-    /// the members of a group.
+    /// The answer waits for something: the disk, records to fetch, the members of a group.
     Later(LaterAnswer),
 }

@@ -150,29 +150,6 @@ pub(super) const fn first_of(versions: &[i16]) -> i16 {
     versions[0]
 }
 
-/// The table as `docs/protocol.md` shows it.
-pub fn markdown_table() -> String {
-    let mut table = "| Key | API | Versions | Flexible from |\n|---|---|---|---|\n".to_owned();
-    for api in APIS {
-        table.push_str(&markdown_row(api));
-    }
-    table
-}
-
-fn markdown_row(api: &Api) -> String {
-    let (min, max) = (api.min_version, api.max_version);
-    let served = match api.min_served_version {
-        served if served == min => String::new(),
-        served => format!(" (served from {served})"),
-    };
-    let flexible = match api.first_flexible_version {
-        NEVER_FLEXIBLE => "never".to_owned(),
-        first => first.to_string(),
-    };
-    let (key, name) = (api.key.code(), api.name);
-    format!("| {key} | {name} | {min} to {max}{served} | {flexible} |\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +170,29 @@ mod tests {
             let stale = "docs/protocol.md is stale: UPDATE_DOCS=1 cargo test --lib kafka::api";
             assert!(page == expected, "{stale}");
         }
+    }
+
+    /// The table as `docs/protocol.md` shows it.
+    fn markdown_table() -> String {
+        let mut table = "| Key | API | Versions | Flexible from |\n|---|---|---|---|\n".to_owned();
+        for api in APIS {
+            table.push_str(&markdown_row(api));
+        }
+        table
+    }
+
+    fn markdown_row(api: &Api) -> String {
+        let (min, max) = (api.min_version, api.max_version);
+        let served = match api.min_served_version {
+            served if served == min => String::new(),
+            served => format!(" (served from {served})"),
+        };
+        let flexible = match api.first_flexible_version {
+            NEVER_FLEXIBLE => "never".to_owned(),
+            first => first.to_string(),
+        };
+        let (key, name) = (api.key.code(), api.name);
+        format!("| {key} | {name} | {min} to {max}{served} | {flexible} |\n")
     }
 
     #[test]

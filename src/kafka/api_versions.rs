@@ -1,15 +1,11 @@
 //! ApiVersions (key 18): which APIs are served, in which versions, and which features there are.
 //!
-//! Versions: 1 adds the throttle time, 3 is flexible and adds the client's name and version
-//! (KIP-511) and features (KIP-584), 4 allows features that start at version 0. The response
-//! header is version 0 whatever the version of the request.
+//! Versions: 3 adds the client's name and version (KIP-511) and features (KIP-584), 4 allows features that
+//! start at version 0. The response header is version 0 whatever the version of the request.
 
-use super::context::Context;
+use crate::kafka::api::{APIS, Api, ApiKey};
+use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
-
-use super::api::{APIS, Api};
-use super::error::ErrorCode;
-use super::schema::message;
 
 message! {
     ApiVersions 0..=4, flexible 3..;
@@ -68,9 +64,7 @@ impl Response<'_> {
     /// The answer to a version above ours, to be encoded as version 0: it holds only the range of
     /// ApiVersions itself, which tells the client what to ask for next (KIP-511).
     pub fn unsupported_version() -> Self {
-        let own = APIS
-            .iter()
-            .filter(|api| api.key == super::api::ApiKey::ApiVersions);
+        let own = APIS.iter().filter(|api| api.key == ApiKey::ApiVersions);
         Self {
             error_code: ErrorCode::UnsupportedVersion,
             api_keys: own.map(ApiVersion::from).collect(),
@@ -99,8 +93,8 @@ impl From<&Api> for ApiVersion {
     }
 }
 
-/// Says what is served. It takes no authentication, and a client that names itself in a way that
-/// KIP-511 does not allow is told so.
+/// Lists what is served. It takes no authentication. A client whose name KIP-511 does not allow gets an
+/// error.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
     let named = context.version < FIRST_VERSION_WITH_CLIENT_SOFTWARE
         || (is_software_name(request.client_software_name)

@@ -1,6 +1,6 @@
 //! Which of the protocol's codes says what went wrong below.
 
-use super::error::ErrorCode;
+use super::error::{ApiError, ErrorCode};
 use crate::coordinator::groups::error::GroupError;
 use crate::engine::EngineError;
 use crate::engine::append::Refusal;
@@ -115,5 +115,30 @@ impl From<&Refusal> for ErrorCode {
             | Refusal::WithoutKey(_) => ErrorCode::InvalidRecord,
             Refusal::Engine(error) => error.into(),
         }
+    }
+}
+
+impl From<EngineError> for ErrorCode {
+    fn from(error: EngineError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<GroupError> for ErrorCode {
+    fn from(error: GroupError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        ErrorCode::from(error).into()
+    }
+}
+
+/// An administrator is told the reason in words.
+impl From<AdminError> for ApiError {
+    fn from(error: AdminError) -> Self {
+        ApiError::new(ErrorCode::from(&error), error.to_string())
     }
 }

@@ -1,9 +1,9 @@
 //! One connection: a loop that reads frames and a task that writes replies.
 //!
-//! Requests are dispatched one after the other, as they came. A reply that must wait (for the disk, for
-//! records) waits in the queue of replies, which leave in the order of the requests.
+//! Requests are dispatched one after the other, in the order in which they came. A reply that must wait
+//! (for the disk, for records) waits in the queue of replies, which leave in the order of the requests.
 
-use super::answer::{Answer, LaterAnswer, Outcome};
+use super::answer::{Answer, Handled};
 use super::api::ApiKey;
 use super::dispatch;
 use crate::access::Caller;
@@ -14,30 +14,28 @@ use crate::net::budget::{Budget, Share};
 use crate::net::connections::Connections;
 use crate::net::counters;
 use crate::net::stream::{PARTS_MAX, Peer};
+use crate::wire::SIZE_PREFIX_BYTES;
 use bytes::{Buf, Bytes, BytesMut};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// Bytes of a frame's length field.
-const PREFIX_BYTES: usize = 4;
-/// The room for the first read, so that idle connections cost little.
+/// Buffer for the first read, so that idle connections cost little.
 const READ_BYTES_MIN: usize = 4 << 10;
-/// The room for a read while frames follow one another: small enough to stay in the cache. Each
-/// connection may have this much beside the budgets; a larger buffer is paid for before it is filled,
-/// and given back after the frame that needed it.
+/// Buffer for a read while frames follow one another: small enough to stay in the cache. Each
+/// connection may have this much beside the budgets. A larger buffer is taken from the budgets before it
+/// is filled, and given back after the frame that needed it.
 const READ_BYTES_BUSY: usize = 64 << 10;
-/// The room that is made for a request on the strength of its announcement alone, while there is plenty.
-const ROOM_BYTES_TRUSTED: usize = 1 << 20;
-/// What the bookkeeping of a request takes, however small it is: its place in the queue, and what
-/// remembers where it waits.
+/// Buffer that is reserved for a frame as soon as it has announced its size, while the budget is ample.
+const READ_BYTES_TRUSTED: usize = 1 << 20;
+/// Memory that a request takes however small it is: its entry in the queue, and its future.
 const REQUEST_BYTES: usize = 3 << 10;
 /// A connection's only request may take this much beside the budget of all connections.
 const REQUEST_BYTES_FREE: usize = 24 << 10;
-/// What a request that is no Produce may unfold to, beside its frame: no decoder takes more, and what a
-/// fetch remembers while it waits is as much.
-const UNFOLDED_TIMES: usize = 4;
+/// Memory that a decoded request may take, in bytes for each byte of its frame. No decoder takes more,
+/// nor does a fetch while it waits. Produce takes nothing: it holds slices of the frame.
+const DECODED_BYTES_PER_FRAME_BYTE: usize = 4;
 /// A reply of up to this many bytes is covered by its request's share of the budgets.
 const REPLY_BYTES_FREE: usize = 16 << 10;
 /// How long a reply may still wait after the client has stopped sending.
@@ -55,7 +53,7 @@ pub struct Services {
 struct Connection {
     engine: Rc<Engine>,
     coordinators: Rc<Coordinators>,
-    /// What it shares with the others of its shard.
+    /// All connections of its shard.
     all: Rc<Connections>,
     peer: Rc<Peer>,
     caller: Caller,
@@ -63,27 +61,22 @@ struct Connection {
     memory: Budget,
 }
 
-/// A reply in its place in the queue.
-struct Slot {
+/// A request in the queue of replies.
+struct Queued {
     api: &'static str,
     received: Instant,
-    answer: Pending,
+    answer: Handled,
     held: Held,
 }
 
-enum Pending {
-    Now(Answer),
-    Later(LaterAnswer),
-}
-
-/// What a request takes of the limits until its reply has left, or cannot.
+/// Counts a request, and holds its part of the budgets, until its reply has left or cannot leave.
 struct Held {
     connection: Rc<Connection>,
     bytes: usize,
     _shares: Shares,
 }
 
-/// Of the connection's own budget and of all connections' together.
+/// Part of the connection's own budget, and of the one that all connections share.
 type Shares = (Option<OwnedSemaphorePermit>, Share);
 
 impl Held {
@@ -116,7 +109,7 @@ pub async fn serve(services: Services, peer: Rc<Peer>) {
     } = services;
     let config = &engine.config;
     let bytes_max = config.connection_inflight_bytes_max;
-    let (slots, queue) = mpsc::channel(config.connection_inflight_requests_max);
+    let (replies, queue) = mpsc::channel(config.connection_inflight_requests_max);
     let connection = Rc::new(Connection {
         caller: Caller::new(peer.address),
         memory: Budget::new(bytes_max, &limits::CONNECTION_INFLIGHT_BYTES),
@@ -126,18 +119,18 @@ pub async fn serve(services: Services, peer: Rc<Peer>) {
         peer,
     });
     let writer = reactor::spawn(write_replies(Rc::clone(&connection), queue));
-    read_frames(&connection, slots).await;
+    read_frames(&connection, replies).await;
     connection.peer.finish();
     // The writer ends by itself, when all replies have left or cannot.
     let _ = writer.await;
     connection.peer.hang_up(Shutdown::Both);
 }
 
-async fn read_frames(connection: &Rc<Connection>, slots: mpsc::Sender<Slot>) {
+async fn read_frames(connection: &Rc<Connection>, replies: mpsc::Sender<Queued>) {
     let Connection { all, peer, .. } = &**connection;
     let mut buffer = BytesMut::new();
-    let mut room = READ_BYTES_MIN;
-    // A socket that is shut for reading still brings what a busy client goes on sending.
+    let mut read_bytes = READ_BYTES_MIN;
+    // A socket that is shut for reading still delivers what a busy client goes on sending.
     while !all.stop.is_set() {
         let Ok(size) = connection.frame_size(&buffer) else {
             return;
@@ -146,15 +139,15 @@ async fn read_frames(connection: &Rc<Connection>, slots: mpsc::Sender<Slot>) {
             if !buffer.is_empty() {
                 peer.await_rest();
             }
-            buffer = match peer.read(buffer, room).await {
+            buffer = match peer.read(buffer, read_bytes).await {
                 Some(buffer) => buffer,
                 None => return,
             };
             continue;
         };
         peer.await_nothing();
-        room = READ_BYTES_BUSY;
-        let whole = PREFIX_BYTES + size;
+        read_bytes = READ_BYTES_BUSY;
+        let whole = SIZE_PREFIX_BYTES + size;
         // Before it takes memory that others wait for.
         if all.is_paced() {
             all.pace(peer).await;
@@ -168,14 +161,14 @@ async fn read_frames(connection: &Rc<Connection>, slots: mpsc::Sender<Slot>) {
             };
         }
         let mut frame = buffer.split_to(whole).freeze();
-        frame.advance(PREFIX_BYTES);
+        frame.advance(SIZE_PREFIX_BYTES);
         if buffer.is_empty() && whole > READ_BYTES_BUSY {
             buffer = BytesMut::new();
         }
         if let Some(cost) = connection.cost(&frame) {
             shared.grow(cost).await;
         }
-        if !take_in(connection, &slots, frame, (own, shared)).await {
+        if !take_in(connection, &replies, frame, (own, shared)).await {
             return;
         }
     }
@@ -185,7 +178,7 @@ impl Connection {
     /// The size of the frame at the buffer's start, once its length field is there. A length that
     /// cannot be is the end of the connection.
     fn frame_size(&self, buffer: &BytesMut) -> Result<Option<usize>, ()> {
-        let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else {
+        let Some(prefix) = buffer.first_chunk::<SIZE_PREFIX_BYTES>() else {
             return Ok(None);
         };
         let size = i32::from_be_bytes(*prefix);
@@ -202,8 +195,8 @@ impl Connection {
         }
     }
 
-    /// Reads until the buffer has `whole` bytes. What goes beyond the room that every connection has is
-    /// paid for first. `None` at the end of the stream.
+    /// Reads until the buffer has `whole` bytes. A buffer beyond what every connection may have is taken
+    /// from the shared budget first. `None` at the end of the stream.
     async fn read_rest(
         &self,
         mut buffer: BytesMut,
@@ -211,22 +204,22 @@ impl Connection {
         shared: &mut Share,
     ) -> Option<BytesMut> {
         while buffer.len() < whole {
-            // While there is plenty, the frame's announcement is trusted; else no more than what has
-            // arrived gives reason for.
+            // While the budget is ample, the announced size is trusted; else the buffer at most doubles
+            // what has arrived.
             let trusted = if self.all.memory.is_ample() {
-                ROOM_BYTES_TRUSTED
+                READ_BYTES_TRUSTED
             } else {
                 READ_BYTES_BUSY
             };
             let room = (whole - buffer.len()).min(buffer.len().max(trusted));
-            let paid_bytes = if room > READ_BYTES_BUSY {
+            let taken_bytes = if room > READ_BYTES_BUSY {
                 buffer.len() + room
             } else {
                 buffer.len()
             };
             let started = Instant::now();
-            shared.grow(paid_bytes).await;
-            // The client is not to blame for the time that it took.
+            shared.grow(taken_bytes).await;
+            // The time spent waiting does not count as the client's.
             self.peer.forgive(started.elapsed());
             self.peer.await_rest();
             buffer = self.peer.read(buffer, room).await?;
@@ -235,16 +228,16 @@ impl Connection {
         Some(buffer)
     }
 
-    /// Bytes that a request takes of the budget of all connections. `None` for a small one that is its
-    /// connection's only one: a client that waits for each reply goes on even when others have taken all
-    /// there is.
+    /// Bytes that a request takes from the budget of all connections. `None` for a small one that is its
+    /// connection's only one: a client that waits for each reply goes on even when others have used up
+    /// the budget.
     fn cost(&self, frame: &[u8]) -> Option<usize> {
         let times = match frame.first_chunk() {
             Some(key) if i16::from_be_bytes(*key) == ApiKey::Produce.code() => 0,
-            _ => UNFOLDED_TIMES,
+            _ => DECODED_BYTES_PER_FRAME_BYTE,
         };
         let bytes = frame.len() * (1 + times) + REQUEST_BYTES;
-        // The reply to the one before may have left without our having noticed.
+        // The previous reply may have left although it is still counted.
         let is_free = self.peer.unanswered.get() <= 1 && bytes <= REQUEST_BYTES_FREE;
         (!is_free).then_some(bytes)
     }
@@ -257,7 +250,7 @@ impl Connection {
 /// Dispatches a frame and queues its reply. False ends the connection.
 async fn take_in(
     connection: &Rc<Connection>,
-    slots: &mpsc::Sender<Slot>,
+    replies: &mpsc::Sender<Queued>,
     frame: Bytes,
     shares: Shares,
 ) -> bool {
@@ -276,15 +269,11 @@ async fn take_in(
             return false;
         }
     };
-    let answer = match dispatched.outcome {
-        Outcome::Now(answer) => Pending::Now(answer),
-        Outcome::Later(future) => Pending::Later(future),
-    };
-    if let Pending::Now(Answer::Reply(reply)) = &answer
+    if let Handled::Now(Answer::Reply(reply)) = &dispatched.handled
         && reply.len() > held.bytes.max(REPLY_BYTES_FREE)
     {
-        // A list of all topics is far larger than the request for it. The request's share goes back
-        // first: a connection that holds one and waits for another could wait for itself.
+        // A list of all topics is far larger than the request for it. The request's part of the budgets
+        // goes back first: a connection that holds one part and waits for another could wait for itself.
         let bytes = reply.len();
         drop(held);
         drop(frame);
@@ -293,27 +282,27 @@ async fn take_in(
         shared.grow(bytes).await;
         held = Held::new(connection, bytes, (own, shared));
     }
-    let slot = Slot {
+    let queued = Queued {
         api: dispatched.api,
         received,
-        answer,
+        answer: dispatched.handled,
         held,
     };
-    if slots.capacity() == 0 {
+    if replies.capacity() == 0 {
         limits::CONNECTION_INFLIGHT_REQUESTS.waited_for(connection.peer.address);
     }
-    slots.send(slot).await.is_ok()
+    replies.send(queued).await.is_ok()
 }
 
 /// Writes replies in order; those that are ready together leave together.
-async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Slot>) {
+async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Queued>) {
     let peer = &connection.peer;
-    let mut held = None;
+    let mut waiting = None;
     loop {
-        let first = match held.take() {
-            Some(slot) => slot,
+        let first = match waiting.take() {
+            Some(first) => first,
             None => match queue.recv().await {
-                Some(slot) => slot,
+                Some(first) => first,
                 None => return,
             },
         };
@@ -327,12 +316,12 @@ async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Slo
         while open && parts.len() < PARTS_MAX / 2 {
             let Ok(next) = queue.try_recv() else { break };
             match next.answer {
-                Pending::Now(answer) => {
+                Handled::Now(answer) => {
                     open = connection.gather(answer, &mut parts);
                     done.push((next.api, next.received, next.held));
                 }
-                Pending::Later(_) => {
-                    held = Some(next);
+                Handled::Later(_) => {
+                    waiting = Some(next);
                     break;
                 }
             }
@@ -349,12 +338,12 @@ async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Slo
     }
 }
 
-/// Waits for a reply. Once the client has stopped sending, not for long: a parked fetch of a client that
-/// is gone would hold its place for nothing.
-async fn wait_for(peer: &Peer, answer: Pending) -> Option<Answer> {
+/// Waits for a reply. After the client has stopped sending it waits for at most [`GRACE`]: a parked fetch
+/// of a client that is gone would use up its part of the limits for nothing.
+async fn wait_for(peer: &Peer, answer: Handled) -> Option<Answer> {
     let mut future = match answer {
-        Pending::Now(answer) => return Some(answer),
-        Pending::Later(future) => future,
+        Handled::Now(answer) => return Some(answer),
+        Handled::Later(future) => future,
     };
     tokio::select! {
         biased;

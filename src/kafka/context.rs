@@ -1,12 +1,16 @@
 //! What a handler is given beside the request's body.
 
+use super::answer::{Answer, Handled};
 use super::api::Api;
+use super::error::ErrorCode;
 use crate::access::Principal;
 use crate::coordinator::groups::Groups;
-use crate::engine::Engine;
-use crate::wire::Writer;
+use crate::engine::catalog::Topic;
+use crate::engine::{Engine, PartitionKey};
+use crate::wire::{Wire, Writer};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// One request's surroundings: what serves it, who asks, and in which form the reply is written.
 ///
@@ -30,8 +34,38 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The topic of this name.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC_OR_PARTITION.
+    pub fn topic(&self, name: &str) -> Result<Arc<Topic>, ErrorCode> {
+        let topic = self.engine.topic(name);
+        topic.ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// The partition of this topic and index.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC_OR_PARTITION.
+    pub fn key_of(&self, topic: &str, index: i32) -> Result<PartitionKey, ErrorCode> {
+        let key = self.engine.key_of(topic, index);
+        key.ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+
     /// Starts the reply to this request, in the form that its version asks for.
     pub fn reply(&self) -> Writer {
         self.api.reply(self.version, self.correlation_id)
+    }
+
+    /// A reply that is written when its response is there.
+    pub fn later<R>(&self, response: impl Future<Output = R> + 'static) -> Handled
+    where
+        R: Wire<'static>,
+    {
+        let (mut writer, version) = (self.reply(), self.version);
+        Handled::Later(Box::pin(async move {
+            response.await.encode(&mut writer, version);
+            Answer::of(writer)
+        }))
     }
 }

@@ -1,17 +1,9 @@
 //! From a frame to its answer: header, version check, and the one file that handles the API.
 
-use super::answer::{Answer, CloseReason, Outcome};
+use super::answer::{Answer, CloseReason, Handled};
 use super::api::{Api, ApiKey};
 use super::context::Context;
-use super::{
-    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
-    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
-    describe_quorum, describe_topic_partitions, elect_leaders, fetch, find_coordinator, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
-};
+use super::{admin, api_versions, data, group, txn};
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
@@ -19,10 +11,10 @@ use crate::wire::{Reader, Wire, WireError};
 use bytes::Bytes;
 use std::rc::Rc;
 
-/// A request's outcome, with the API's name for metrics.
+/// A request that was handled, with the API's name for metrics.
 pub struct Dispatched {
     pub api: &'static str,
-    pub outcome: Outcome,
+    pub handled: Handled,
 }
 
 /// Handles one frame (without its size prefix) of a client.
@@ -30,8 +22,8 @@ pub struct Dispatched {
 /// The connection's next frame is not looked at before this returns, so a later request sees the effects
 /// of an earlier one. Most APIs are complete then: their handlers may wait for the disk or for another
 /// shard. Four are not, for later requests need not see how they end: an append waits to be durable, a
-/// fetch for records, a join and a sync for the other members. Their place is taken in order, and the
-/// rest is a future in the queue of replies.
+/// fetch for records, a join and a sync for the other members. What is left of them is a future in the queue
+/// of replies, which keeps the order of the requests.
 ///
 /// # Errors
 /// When there is no protocol answer: the caller closes this connection.
@@ -51,10 +43,9 @@ pub async fn dispatch(
             // In version 0, which every client can read (KIP-511).
             let mut writer = api.reply(0, header.correlation_id);
             api_versions::Response::unsupported_version().encode(&mut writer, 0);
-            let outcome = Outcome::Now(Answer::of(writer));
             return Ok(Dispatched {
                 api: api.name,
-                outcome,
+                handled: Handled::Now(Answer::of(writer)),
             });
         }
         return Err(CloseReason::UnknownVersion {
@@ -81,67 +72,69 @@ pub async fn dispatch(
     };
     // Decode, handle, encode.
     macro_rules! answer {
-        ($module:ident) => {
-            answer!($module, throttle_time_ms)
+        ($($module:ident)::+) => {
+            answer!($($module)::+, throttle_time_ms)
         };
         // With the response's field that tells the client how long to wait, if it has one.
-        ($module:ident, $($throttle:ident)?) => {{
-            let request = $module::Request::decode(&mut reader, version).map_err(malformed)?;
-            let response = $module::handle(&context, &request).await;
-            $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
+        ($($module:ident)::+, $($throttle:ident)?) => {{
+            use $($module)::+ as module;
+            let request = module::Request::decode(&mut reader, version).map_err(malformed)?;
+            let response = module::handle(&context, &request).await;
+            $(let response = module::Response { $throttle: context.throttle_time_ms, ..response };)?
             let mut writer = context.reply();
             response.encode(&mut writer, version);
-            Outcome::Now(Answer::of(writer))
+            Handled::Now(Answer::of(writer))
         }};
     }
-    // Those that take their place in order and finish their reply later.
+    // Those whose reply may come later.
     macro_rules! begin {
-        ($decode:path, $handle:path) => {{
-            let request = $decode(&mut reader, version).map_err(malformed)?;
-            $handle(&context, request).await
+        ($($module:ident)::+) => {{
+            use $($module)::+ as module;
+            let request = module::Request::decode(&mut reader, version).map_err(malformed)?;
+            module::handle(&context, request).await
         }};
     }
-    let outcome = match api.key {
-        ApiKey::Produce => begin!(produce::Request::decode, produce::handle),
-        ApiKey::Fetch => begin!(fetch::Request::decode, fetch::handle),
-        ApiKey::JoinGroup => begin!(join_group::Request::decode, join_group::handle),
-        ApiKey::SyncGroup => begin!(sync_group::Request::decode, sync_group::handle),
-        ApiKey::Heartbeat => answer!(heartbeat),
-        ApiKey::LeaveGroup => answer!(leave_group),
-        ApiKey::OffsetCommit => answer!(offset_commit),
-        ApiKey::OffsetFetch => answer!(offset_fetch),
-        ApiKey::OffsetDelete => answer!(offset_delete),
-        ApiKey::DescribeGroups => answer!(describe_groups),
-        ApiKey::ListGroups => answer!(list_groups),
-        ApiKey::DeleteGroups => answer!(delete_groups),
-        ApiKey::ListOffsets => answer!(list_offsets),
-        ApiKey::Metadata => answer!(metadata),
-        ApiKey::FindCoordinator => answer!(find_coordinator),
+    let handled = match api.key {
+        ApiKey::Produce => begin!(data::produce),
+        ApiKey::Fetch => begin!(data::fetch),
+        ApiKey::JoinGroup => begin!(group::join_group),
+        ApiKey::SyncGroup => begin!(group::sync_group),
+        ApiKey::Heartbeat => answer!(group::heartbeat),
+        ApiKey::LeaveGroup => answer!(group::leave_group),
+        ApiKey::OffsetCommit => answer!(group::offset_commit),
+        ApiKey::OffsetFetch => answer!(group::offset_fetch),
+        ApiKey::OffsetDelete => answer!(group::offset_delete),
+        ApiKey::DescribeGroups => answer!(group::describe_groups),
+        ApiKey::ListGroups => answer!(group::list_groups),
+        ApiKey::DeleteGroups => answer!(group::delete_groups),
+        ApiKey::ListOffsets => answer!(data::list_offsets),
+        ApiKey::Metadata => answer!(data::metadata),
+        ApiKey::FindCoordinator => answer!(group::find_coordinator),
         ApiKey::ApiVersions => answer!(api_versions),
-        ApiKey::CreateTopics => answer!(create_topics),
-        ApiKey::DeleteTopics => answer!(delete_topics),
-        ApiKey::DeleteRecords => answer!(delete_records),
-        ApiKey::InitProducerId => answer!(init_producer_id),
-        ApiKey::DescribeConfigs => answer!(describe_configs),
-        ApiKey::CreatePartitions => answer!(create_partitions),
-        ApiKey::DescribeCluster => answer!(describe_cluster),
-        ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch),
-        ApiKey::AlterConfigs => answer!(alter_configs),
-        ApiKey::AlterReplicaLogDirs => answer!(alter_replica_log_dirs),
-        ApiKey::DescribeLogDirs => answer!(describe_log_dirs),
-        ApiKey::ElectLeaders => answer!(elect_leaders),
-        ApiKey::IncrementalAlterConfigs => answer!(incremental_alter_configs),
-        ApiKey::AlterPartitionReassignments => answer!(alter_partition_reassignments),
-        ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments),
-        ApiKey::DescribeQuorum => answer!(describe_quorum,),
-        ApiKey::UpdateFeatures => answer!(update_features),
-        ApiKey::DescribeProducers => answer!(describe_producers),
-        ApiKey::ListConfigResources => answer!(list_config_resources),
-        ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions),
+        ApiKey::CreateTopics => answer!(admin::create_topics),
+        ApiKey::DeleteTopics => answer!(admin::delete_topics),
+        ApiKey::DeleteRecords => answer!(data::delete_records),
+        ApiKey::InitProducerId => answer!(txn::init_producer_id),
+        ApiKey::DescribeConfigs => answer!(admin::describe_configs),
+        ApiKey::CreatePartitions => answer!(admin::create_partitions),
+        ApiKey::DescribeCluster => answer!(admin::describe_cluster),
+        ApiKey::OffsetForLeaderEpoch => answer!(data::offset_for_leader_epoch),
+        ApiKey::AlterConfigs => answer!(admin::alter_configs),
+        ApiKey::AlterReplicaLogDirs => answer!(admin::alter_replica_log_dirs),
+        ApiKey::DescribeLogDirs => answer!(admin::describe_log_dirs),
+        ApiKey::ElectLeaders => answer!(admin::elect_leaders),
+        ApiKey::IncrementalAlterConfigs => answer!(admin::incremental_alter_configs),
+        ApiKey::AlterPartitionReassignments => answer!(admin::alter_partition_reassignments),
+        ApiKey::ListPartitionReassignments => answer!(admin::list_partition_reassignments),
+        ApiKey::DescribeQuorum => answer!(admin::describe_quorum,),
+        ApiKey::UpdateFeatures => answer!(admin::update_features),
+        ApiKey::DescribeProducers => answer!(txn::describe_producers),
+        ApiKey::ListConfigResources => answer!(admin::list_config_resources),
+        ApiKey::DescribeTopicPartitions => answer!(data::describe_topic_partitions),
     };
     Ok(Dispatched {
         api: api.name,
-        outcome,
+        handled,
     })
 }
 

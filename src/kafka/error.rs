@@ -1,5 +1,7 @@
 //! Kafka's error codes.
 
+use std::borrow::Cow;
+
 /// Declares [`ErrorCode`] from one table: code, Kafka's name, retriable or last, message.
 macro_rules! error_codes {
     ($($(#[$attribute:meta])? $code:literal $variant:ident $name:literal $retry:ident $message:literal,)*) => {
@@ -186,6 +188,14 @@ error_codes! {
 }
 
 impl ErrorCode {
+    /// The code of a result, which is [`ErrorCode::None`] where all is well.
+    pub fn of<T, E>(result: &Result<T, E>) -> Self
+    where
+        for<'e> Self: From<&'e E>,
+    {
+        result.as_ref().err().map(Self::from).unwrap_or_default()
+    }
+
     pub const fn code(self) -> i16 {
         self as i16
     }
@@ -204,6 +214,39 @@ impl ErrorCode {
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.name(), self.code())
+    }
+}
+
+/// What went wrong, for replies that have a field for words beside the one for the code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    pub code: ErrorCode,
+    pub message: Option<Cow<'static, str>>,
+}
+
+impl ApiError {
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: Some(message.into()),
+        }
+    }
+
+    /// The two fields of a reply that has nothing but errors to tell.
+    pub fn fields(result: Result<(), Self>) -> (ErrorCode, Option<Cow<'static, str>>) {
+        match result {
+            Ok(()) => (ErrorCode::None, None),
+            Err(error) => (error.code, error.message),
+        }
+    }
+}
+
+impl From<ErrorCode> for ApiError {
+    fn from(code: ErrorCode) -> Self {
+        Self {
+            code,
+            message: None,
+        }
     }
 }
 

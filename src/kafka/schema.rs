@@ -42,7 +42,7 @@ macro_rules! message {
     };
 }
 
-pub(super) use message;
+pub(crate) use message;
 
 /// An error that we do not know is the one that says nothing.
 impl<'a> Wire<'a> for ErrorCode {

@@ -1,21 +1,9 @@
 //! Appending: room for it, rolling, sealing.
 
-use super::AppendError;
-use super::FIRST_RESERVE_BYTES;
-use super::Log;
-use super::batch;
-use super::batch::BatchHeader;
-use super::index;
-use super::jobs::OpenedSegment;
-use super::jobs::Room;
-use super::jobs::RoomJob;
-use super::jobs::SealJob;
-use super::segment::ActiveSegment;
-use super::segment::Health;
-use super::segment::LoadedSegment;
-use super::segment::Recent;
-use super::segment::SealedSegment;
-use super::segment::SegmentView;
+use super::batch::{self, BatchHeader};
+use super::jobs::{OpenedSegment, Room, RoomJob, SealJob, SegmentToOpen};
+use super::segment::{ActiveSegment, Health, LoadedSegment, Recent, SealedSegment, SegmentView};
+use super::{AppendError, FIRST_RESERVE_BYTES, Log};
 use crate::io::sabotage::{self, Sabotage};
 use std::io;
 use std::sync::Arc;
@@ -115,10 +103,7 @@ impl Log {
             self.shelve_empty_active();
         }
         Some(match &self.active {
-            Some(active) if !roll => RoomJob::Grow {
-                file: Arc::clone(&active.files.flush),
-                bytes: self.next_reserve(active.size(), active.writer.reserved(), bytes),
-            },
+            Some(active) if !roll => self.grow(active, bytes),
             Some(_) => self.create_job(bytes),
             None => self.reopen_or_create(bytes),
         })
@@ -131,68 +116,74 @@ impl Log {
             return;
         };
         self.sealed.push_back(SealedSegment {
-            base: active.base,
-            end: self.offsets.end,
-            size: 0,
-            loaded: None,
             max_timestamp: Some(-1),
             first_timestamp: Some(-1),
             modified_ms: active.appended_ms,
-            health: Health::default(),
+            ..SealedSegment::new(active.base, self.offsets.end, 0)
         });
     }
 
     /// The job that reserves the next step ahead of need; see [`wants_room`](Self::wants_room).
     pub fn grow_job(&mut self) -> Option<RoomJob> {
-        if !self.wants_room() {
-            return None;
-        }
-        let active = self.active.as_ref()?;
-        self.making_room = true;
-        Some(RoomJob::Grow {
+        let wants_room = self.wants_room();
+        let job = self.active.as_ref().filter(|_| wants_room);
+        let job = job.map(|active| self.grow(active, 1));
+        self.making_room |= job.is_some();
+        job
+    }
+
+    fn grow(&self, active: &ActiveSegment, wanted: usize) -> RoomJob {
+        RoomJob::Grow {
             file: Arc::clone(&active.files.flush),
-            bytes: self.next_reserve(active.size(), active.writer.reserved(), 1),
-        })
+            bytes: self.next_reserve(active.size(), active.writer.reserved(), wanted),
+        }
     }
 
     fn next_reserve(&self, size: usize, reserved: usize, wanted: usize) -> u64 {
         let step = (reserved as u64)
             .max(FIRST_RESERVE_BYTES)
             .min(self.config.reserve_step_bytes_max);
-        let doubled = reserved as u64 + step;
+        let (doubled, needed) = (reserved as u64 + step, (size + wanted) as u64);
         doubled
-            .max((size + wanted) as u64)
-            .min(self.config.segment_bytes.max(size + wanted) as u64)
+            .max(needed)
+            .min(needed.max(self.config.segment_bytes as u64))
     }
 
     pub(super) fn create_job(&mut self, bytes: usize) -> RoomJob {
         self.rolling = true;
+        let capacity = self.config.segment_bytes.max(bytes);
         RoomJob::Create {
-            dir: self.dir.clone(),
+            segment: self.to_open(self.offsets.end, (0, bytes), capacity),
             topic_id: self.topic_id,
             after: self.last_base(),
-            base: self.offsets.end,
-            bytes: self.next_reserve(0, 0, bytes),
-            capacity: self.config.segment_bytes.max(bytes),
+        }
+    }
+
+    fn to_open(&self, base: i64, (size, more): (usize, usize), capacity: usize) -> SegmentToOpen {
+        SegmentToOpen {
+            dir: self.dir.clone(),
+            base,
+            bytes: self.next_reserve(size, size, more),
+            capacity,
             index_interval_bytes: self.config.index_interval_bytes,
         }
     }
 
-    fn last_base(&self) -> Option<i64> {
+    pub(super) fn last_base(&self) -> Option<i64> {
         let active = self.active.as_ref().map(|active| active.base);
-        active.or_else(|| self.sealed.back().map(|last| last.base))
+        active.or(self.last_sealed_base())
+    }
+
+    fn last_sealed_base(&self) -> Option<i64> {
+        self.sealed.back().map(|last| last.base)
     }
 
     fn reopen_or_create(&mut self, bytes: usize) -> RoomJob {
         match self.sealed.back() {
             Some(last) if self.may_reopen(last, bytes) => RoomJob::Reopen {
-                dir: self.dir.clone(),
-                base: last.base,
+                segment: self.to_open(last.base, (last.size, bytes), self.config.segment_bytes),
                 size: last.size,
                 end: last.end,
-                bytes: self.next_reserve(last.size, last.size, bytes),
-                capacity: self.config.segment_bytes,
-                index_interval_bytes: self.config.index_interval_bytes,
             },
             _ => self.create_job(bytes),
         }
@@ -223,8 +214,7 @@ impl Log {
             && result.as_ref().is_err_and(is_damaged)
             && let Some(last) = self.sealed.back_mut()
         {
-            last.health = Health::Suspect;
-            last.loaded = None;
+            last.suspect();
             return Ok(None);
         }
         match result? {
@@ -247,11 +237,7 @@ impl Log {
             !opened.writer.is_empty() || opened.base == self.offsets.end,
             "a new segment starts at the log's end"
         );
-        if self
-            .sealed
-            .back()
-            .is_some_and(|last| last.base == opened.base)
-        {
+        if self.last_sealed_base() == Some(opened.base) {
             self.sealed.pop_back();
         }
         self.active = Some(ActiveSegment {
@@ -286,11 +272,9 @@ impl Log {
             base: active.base,
             file: Arc::clone(&active.files.flush),
             size: size as u64,
-            index_bytes: active
+            index: active
                 .index
-                .index
-                .encode(active.index_flushed..active.index.index.len(), active.base),
-            index_at: (active.index_flushed * index::ENTRY_BYTES) as u64,
+                .tail(active.index_flushed..active.index.index.len()),
             is_last: false,
             sync: true,
         };
@@ -299,13 +283,8 @@ impl Log {
         }
         let reader = active.writer.seal();
         self.sealed.push_back(SealedSegment {
-            base: active.base,
-            end: self.offsets.end,
-            size,
             max_timestamp: Some(active.index.max_timestamp),
-            first_timestamp: None,
             modified_ms: active.appended_ms,
-            health: Health::default(),
             loaded: Some(LoadedSegment {
                 view: SegmentView {
                     base: active.base,
@@ -314,6 +293,7 @@ impl Log {
                 },
                 used_ms: now_ms,
             }),
+            ..SealedSegment::new(active.base, self.offsets.end, size)
         });
         self.sealing += 1;
         Ok(Some(job))

@@ -149,7 +149,7 @@ impl BatchHeader {
         self.last_offset() + 1
     }
 
-    /// The codec, or `None` for one that no client uses.
+    /// The codec, or `None` for a number that no codec has.
     pub fn codec(&self) -> Option<Codec> {
         match self.attributes & 7 {
             0 => Some(Codec::None),
@@ -266,7 +266,7 @@ pub fn all_crcs_match(mut batches: &[u8]) -> bool {
 }
 
 /// Checks what a producer sent for one partition: exactly one sound batch, as Kafka's
-/// `LogValidator` asks for (the records inside are the producer's own affair).
+/// `LogValidator` requires (the records inside are not checked).
 ///
 /// # Errors
 /// See [`BatchError`]. `max_bytes` is the topic's `max.message.bytes`.

@@ -1,5 +1,5 @@
-//! What one partition's log knew to be durable at some moment, so that opening it again reads only
-//! what came after.
+//! A checkpoint: what was durable in a partition's log at some moment. Opening the log reads only what
+//! was appended after it.
 //!
 //! The file `checkpoint` is replaced as a whole (write, fdatasync, rename). Layout, big endian:
 //! magic "MSCP" 0, version u16 4, topic id 6, log start offset i64 22, durable offset i64 30,
@@ -41,8 +41,7 @@ pub enum CheckpointError {
 /// A durable point of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Checkpoint {
-    /// The topic that the directory belonged to; a directory left by a deleted topic of the same
-    /// name is told apart by it.
+    /// The topic that the directory belonged to: it may be another one of the same name that was deleted.
     pub topic_id: Uuid,
     pub log_start_offset: i64,
     /// All records below this offset are on stable storage.
@@ -56,6 +55,17 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Of a log in which nothing is known to be durable yet.
+    pub fn starting_at(topic_id: Uuid, base: i64) -> Checkpoint {
+        Checkpoint {
+            topic_id,
+            log_start_offset: base,
+            durable_offset: base,
+            segment_base: base,
+            ..Checkpoint::default()
+        }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED_BYTES + self.snapshot.len() + 4);
         bytes.extend_from_slice(MAGIC);
@@ -105,10 +115,10 @@ impl Checkpoint {
             snapshot: snapshot.to_vec(),
         };
         let snapshot_bytes = u32::from_be_bytes(array_at(fixed, 54)) as usize;
-        match snapshot.len() == snapshot_bytes && checkpoint.is_plausible() {
-            true => Ok(checkpoint),
-            false => Err(CheckpointError::Implausible),
+        if snapshot.len() != snapshot_bytes || !checkpoint.is_plausible() {
+            return Err(CheckpointError::Implausible);
         }
+        Ok(checkpoint)
     }
 
     fn is_plausible(&self) -> bool {

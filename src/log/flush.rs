@@ -1,16 +1,9 @@
-//! Flushing: what becomes durable, and the checkpoints that say so.
+//! Flushing: making appends durable, and writing checkpoints.
 
-use super::CHECKPOINT_BYTES_TIMES;
-use super::CHECKPOINT_INTERVAL_MS;
-use super::Flush;
-use super::Log;
-use super::Mark;
-use super::Tail;
-use super::WriteBack;
 use super::checkpoint::Checkpoint;
-use super::index;
 use super::jobs::CheckpointJob;
 use super::segment::{SealedSegment, SyncHandles};
+use super::{CHECKPOINT_BYTES_TIMES, CHECKPOINT_INTERVAL_MS, Flush, Log, Mark, Tail, WriteBack};
 use crate::io::sabotage::{self, Sabotage};
 use std::fs::File;
 use std::io;
@@ -148,7 +141,7 @@ impl Log {
         self.synced.offset
     }
 
-    /// Starts to bring what the journal has to stable storage in the segments too. Flushes may go on
+    /// Starts to make what the journal has durable in the segments too. Flushes may continue
     /// meanwhile. `None` when there is nothing to do.
     pub fn write_back_begin(&self) -> Option<WriteBack> {
         if self.poisoned || self.synced.offset >= self.durable.offset {
@@ -203,7 +196,9 @@ impl Log {
         self.checkpoint_wanted = start < self.offsets.start;
         self.bytes_since_checkpoint = self.appended_bytes - mark.appended_bytes;
         self.since_checkpoint_ms = self.active.as_ref().map_or(0, |active| active.appended_ms);
-        let mut job = CheckpointJob {
+        let active = self.active.as_ref();
+        let active = active.filter(|active| active.base == mark.segment_base);
+        CheckpointJob {
             dir: self.dir.clone(),
             checkpoint: Checkpoint {
                 topic_id: self.topic_id,
@@ -213,22 +208,14 @@ impl Log {
                 position: mark.position as u64,
                 snapshot,
             },
-            index_bytes: Vec::new(),
-            index_at: 0,
-            index_flushed: 0,
-        };
-        let active = self.active.as_ref();
-        if let Some(active) = active.filter(|active| active.base == mark.segment_base) {
             // Only entries of durable batches: an entry of one that a power cut takes back would
-            // point into the middle of what is appended in its place.
-            let index = &active.index.index;
-            let flushed = active.index_flushed;
-            let durable = index.count_before(mark.position as u32).max(flushed);
-            job.index_bytes = index.encode(flushed..durable, active.base);
-            job.index_at = (flushed * index::ENTRY_BYTES) as u64;
-            job.index_flushed = durable;
+            // point into the middle of what is appended there later.
+            index: active.map(|active| {
+                let durable = active.index.index.count_before(mark.position as u32);
+                let flushed = active.index_flushed;
+                active.index.tail(flushed..durable.max(flushed))
+            }),
         }
-        job
     }
 
     /// Takes note that a [`CheckpointJob`] ended. A failed one is tried again after
@@ -242,9 +229,10 @@ impl Log {
         }
         self.durable_start = self.durable_start.max(job.checkpoint.log_start_offset);
         self.checkpoint_base = job.checkpoint.segment_base;
-        let base = job.checkpoint.segment_base;
-        if let Some(active) = self.active.as_mut().filter(|active| active.base == base) {
-            active.index_flushed = active.index_flushed.max(job.index_flushed);
+        let active = self.active.as_mut();
+        let active = active.filter(|active| active.base == job.checkpoint.segment_base);
+        if let (Some(active), Some(index)) = (active, &job.index) {
+            active.index_flushed = active.index_flushed.max(index.flushed);
         }
     }
 

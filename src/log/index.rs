@@ -1,4 +1,4 @@
-//! A segment's sparse index: every so many bytes, where a batch starts and how old the log is there.
+//! A segment's sparse index: at an interval of bytes, where a batch starts and the highest timestamp before it.
 //!
 //! One file serves offset and time lookups. An entry is 20 bytes, big endian: offset relative to the
 //! segment's base 0, position 4, max timestamp of all batches before it 8, crc32 16. The checksum

@@ -1,10 +1,9 @@
-//! What a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
-//! a worker thread and brings the result back; nothing here touches the log itself.
+//! Jobs: what a log needs done where blocking is allowed. The log makes a job, the layer above runs it on
+//! a worker thread and hands the result back. Nothing here touches the log itself.
 
 use super::checkpoint::Checkpoint;
 use super::index_file;
-use super::recovery::list_segments;
-use super::segment::{self, IndexBuilder, SyncHandles};
+use super::segment::{self, IndexBuilder, IndexTail, SyncHandles};
 use super::spare;
 use crate::io::file::{self, Reserved};
 use crate::io::map::{self, MapWriter};
@@ -20,26 +19,29 @@ pub enum RoomJob {
     Grow { file: Arc<File>, bytes: u64 },
     /// Start a segment, and the partition's directory when it is the first.
     Create {
-        dir: PathBuf,
+        segment: SegmentToOpen,
         topic_id: Uuid,
         /// The last segment that the log has.
         after: Option<i64>,
-        base: i64,
-        bytes: u64,
-        capacity: usize,
-        index_interval_bytes: usize,
     },
     /// Make the last sealed segment writable again.
     Reopen {
-        dir: PathBuf,
-        base: i64,
+        segment: SegmentToOpen,
         size: usize,
         /// The offset after its last.
         end: i64,
-        bytes: u64,
-        capacity: usize,
-        index_interval_bytes: usize,
     },
+}
+
+/// A segment that is to be appended to.
+pub struct SegmentToOpen {
+    pub dir: PathBuf,
+    pub base: i64,
+    /// Bytes to reserve.
+    pub bytes: u64,
+    /// Bytes to map: it never gets larger.
+    pub capacity: usize,
+    pub index_interval_bytes: usize,
 }
 
 /// What a [`RoomJob`] brought.
@@ -66,29 +68,23 @@ impl RoomJob {
         if floor == 0 {
             return Ok(true);
         }
-        let (wanted, free) = match self {
+        let (wanted, has, free) = match self {
             RoomJob::Grow { file, bytes } => {
-                let has = file.metadata()?.len();
-                (bytes.saturating_sub(has), file::free_bytes_of(file)?)
+                (*bytes, file.metadata()?.len(), file::free_bytes_of(file)?)
             }
-            RoomJob::Create {
-                dir,
-                bytes,
-                capacity,
-                ..
-            } => {
+            RoomJob::Create { segment, .. } => {
                 // A spare is brought to the size of a whole segment at once.
-                let wanted = match spare::bytes(dir)? {
-                    Some(has) => (*capacity as u64).saturating_sub(has),
-                    None => *bytes,
+                let (wanted, has) = match spare::bytes(&segment.dir)? {
+                    Some(has) => (segment.capacity as u64, has),
+                    None => (segment.bytes, 0),
                 };
-                (wanted, free_bytes_at(dir)?)
+                (wanted, has, free_bytes_at(&segment.dir)?)
             }
-            RoomJob::Reopen {
-                dir, bytes, size, ..
-            } => (bytes.saturating_sub(*size as u64), free_bytes_at(dir)?),
+            RoomJob::Reopen { segment, size, .. } => {
+                (segment.bytes, *size as u64, free_bytes_at(&segment.dir)?)
+            }
         };
-        Ok(free >= floor.saturating_add(wanted))
+        Ok(free >= floor.saturating_add(wanted.saturating_sub(has)))
     }
 
     /// # Errors
@@ -98,41 +94,14 @@ impl RoomJob {
         match self {
             RoomJob::Grow { file, bytes } => file::reserve(&file, bytes).map(Room::Grown),
             RoomJob::Create {
-                dir,
+                segment,
                 topic_id,
                 after,
-                base,
-                bytes,
-                capacity,
-                index_interval_bytes,
             } => {
-                let index = IndexBuilder::new(base, index_interval_bytes);
-                prepare_dir(&dir, topic_id, after, base)?;
-                create(&dir, index, bytes, capacity).map(Room::Opened)
+                segment.prepare_dir(topic_id, after)?;
+                segment.create().map(Room::Opened)
             }
-            RoomJob::Reopen {
-                dir,
-                base,
-                size,
-                end,
-                bytes,
-                capacity,
-                index_interval_bytes,
-            } => {
-                let path = segment::file_path(&dir, base, "log");
-                // An error of an earlier write that nobody was told of (of the page that sealing cut) must not
-                // be taken for one of what is appended from now on.
-                file::reload(&file::open_for_reading(&path)?, size as u64)?;
-                let file = Arc::new(file::open(&path, false)?);
-                let index = IndexBuilder::new(base, index_interval_bytes);
-                let opened = sync_handles(&path, Arc::clone(&file))
-                    .and_then(|files| reopen(&dir, index, files, (size, end), bytes, capacity));
-                opened.map(Room::Opened).inspect_err(|_| {
-                    // It stays sealed, so it must have its final form again.
-                    let _ =
-                        file::truncate(&file, size as u64).and_then(|()| file::sync_data(&file));
-                })
-            }
+            RoomJob::Reopen { segment, size, end } => segment.reopen(size, end).map(Room::Opened),
         }
     }
 }
@@ -142,31 +111,99 @@ fn free_bytes_at(dir: &Path) -> io::Result<u64> {
     file::free_bytes(dir.parent().unwrap_or(dir))
 }
 
-fn reopen(
-    dir: &Path,
-    index: IndexBuilder,
-    files: SyncHandles,
-    (size, end): (usize, i64),
-    bytes: u64,
-    capacity: usize,
-) -> io::Result<OpenedSegment> {
-    // Whatever a crash left beyond the last sound batch must not come back behind a batch that is
-    // appended now.
-    file::truncate(&files.flush, size as u64)?;
-    let reserved = file::reserve(&files.flush, bytes)?;
-    let writer = map::map_for_append(&files.flush, capacity, size, reserved)?;
-    let (index, index_flushed, ends_at) = index_file::open(dir, index, &writer.reader())?;
-    if ends_at != (size, end) {
-        let message = "the last segment's batches do not lead to its end";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+impl SegmentToOpen {
+    fn path(&self, extension: &str) -> PathBuf {
+        segment::file_path(&self.dir, self.base, extension)
     }
-    Ok(OpenedSegment {
-        base: index.base(),
-        files,
-        writer,
-        index,
-        index_flushed,
-    })
+
+    fn index(&self) -> IndexBuilder {
+        IndexBuilder::new(self.base, self.index_interval_bytes)
+    }
+
+    fn reopen(self, size: usize, end: i64) -> io::Result<OpenedSegment> {
+        let path = self.path("log");
+        // An earlier write (of the page that sealing cut) may have an error that was not reported yet. It must
+        // not be taken for an error of what is appended from now on.
+        file::reload(&file::open_for_reading(&path)?, size as u64)?;
+        let file = Arc::new(file::open(&path, false)?);
+        let files = sync_handles(&path, Arc::clone(&file));
+        let opened = files.and_then(|files| self.map(files, size, end));
+        opened.inspect_err(|_| {
+            // It stays sealed, so it must have its final form again.
+            let _ = file::truncate(&file, size as u64).and_then(|()| file::sync_data(&file));
+        })
+    }
+
+    fn map(&self, files: SyncHandles, size: usize, end: i64) -> io::Result<OpenedSegment> {
+        // Whatever a crash left beyond the last sound batch must not come back behind a batch that is
+        // appended now.
+        file::truncate(&files.flush, size as u64)?;
+        let reserved = file::reserve(&files.flush, self.bytes)?;
+        let writer = map::map_for_append(&files.flush, self.capacity, size, reserved)?;
+        let index = index_file::open(&self.dir, self.index(), &writer.reader())?;
+        if (index.end, index.next_offset) != (size, end) {
+            let message = "the last segment's batches do not lead to its end";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(OpenedSegment {
+            base: self.base,
+            files,
+            writer,
+            index: index.builder,
+            index_flushed: index.good,
+        })
+    }
+
+    fn prepare_dir(&self, topic_id: Uuid, after: Option<i64>) -> io::Result<()> {
+        let there = match segment::list(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            bases => bases?,
+        };
+        // Only the very first segment: in a log that lost its checkpoint, one that starts here would say
+        // that all before was deleted.
+        if there.is_empty() {
+            create_log(&self.dir, topic_id, self.base)?;
+        }
+        let is_half = |half: &i64| after.is_some_and(|after| after < *half) && *half < self.base;
+        there
+            .into_iter()
+            .filter(is_half)
+            .try_for_each(|half| file::remove(&segment::file_path(&self.dir, half, "log")))
+    }
+
+    fn create(self) -> io::Result<OpenedSegment> {
+        self.create_file().inspect_err(|_| {
+            // A file of that name would be taken for a segment at the next start, though the log may
+            // have gone on beyond its base. Where it cannot be removed now, it is before the next segment
+            // is created.
+            let _ = file::remove(&self.path("log"));
+        })
+    }
+
+    fn create_file(&self) -> io::Result<OpenedSegment> {
+        let path = self.path("log");
+        let (file, reserved) = match spare::take(&self.dir, self.base, self.capacity as u64)? {
+            Some(recycled) => recycled,
+            None => {
+                let file = Arc::new(file::open(&path, true)?);
+                file::truncate(&file, 0)?;
+                let reserved = file::reserve(&file, self.bytes)?;
+                (file, reserved)
+            }
+        };
+        let files = sync_handles(&path, Arc::clone(&file))?;
+        file::remove(&self.path("index"))?;
+        let writer = map::map_for_append(&file, self.capacity, 0, reserved)?;
+        file::sync_data(&file)?;
+        file::sync_dir(&self.dir)?;
+        Ok(OpenedSegment {
+            base: self.base,
+            files,
+            writer,
+            index: self.index(),
+            index_flushed: 0,
+        })
+    }
 }
 
 /// The open files beside `flush`, of the same segment.
@@ -178,84 +215,12 @@ fn sync_handles(path: &Path, flush: Arc<File>) -> io::Result<SyncHandles> {
     })
 }
 
-fn prepare_dir(dir: &Path, topic_id: Uuid, after: Option<i64>, base: i64) -> io::Result<()> {
-    let there = match list_segments(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        bases => bases?,
-    };
-    // Only the very first segment: in a log that lost its checkpoint, one that starts here would say
-    // that all before was deleted.
-    if there.is_empty() {
-        create_log(dir, topic_id, base)?;
-    }
-    let is_half = |half: &i64| after.is_some_and(|after| after < *half) && *half < base;
-    there
-        .into_iter()
-        .filter(is_half)
-        .try_for_each(|half| file::remove(&segment::file_path(dir, half, "log")))
-}
-
-fn create(
-    dir: &Path,
-    index: IndexBuilder,
-    bytes: u64,
-    capacity: usize,
-) -> io::Result<OpenedSegment> {
-    let base = index.base();
-    create_file(dir, index, bytes, capacity, base).inspect_err(|_| {
-        // A file of that name would be taken for a segment at the next start, though the log may
-        // have gone on beyond its base. Where it cannot be removed now, it is before the next segment
-        // is created.
-        let _ = file::remove(&segment::file_path(dir, base, "log"));
-    })
-}
-
 fn create_log(dir: &Path, topic_id: Uuid, base: i64) -> io::Result<()> {
     file::create_dir(dir)?;
     if Checkpoint::read(dir)?.is_some() {
         return Ok(());
     }
-    let first = Checkpoint {
-        topic_id,
-        log_start_offset: base,
-        durable_offset: base,
-        segment_base: base,
-        ..Checkpoint::default()
-    };
-    first.write(dir)
-}
-
-fn create_file(
-    dir: &Path,
-    index: IndexBuilder,
-    bytes: u64,
-    capacity: usize,
-    base: i64,
-) -> io::Result<OpenedSegment> {
-    let path = segment::file_path(dir, base, "log");
-    let (file, reserved) = match spare::take(dir, base, capacity as u64)? {
-        Some(recycled) => recycled,
-        None => new_file(&path, bytes)?,
-    };
-    let files = sync_handles(&path, Arc::clone(&file))?;
-    file::remove(&segment::file_path(dir, base, "index"))?;
-    let writer = map::map_for_append(&file, capacity, 0, reserved)?;
-    file::sync_data(&file)?;
-    file::sync_dir(dir)?;
-    Ok(OpenedSegment {
-        base,
-        files,
-        writer,
-        index,
-        index_flushed: 0,
-    })
-}
-
-fn new_file(path: &Path, bytes: u64) -> io::Result<(Arc<File>, Reserved)> {
-    let file = Arc::new(file::open(path, true)?);
-    file::truncate(&file, 0)?;
-    let reserved = file::reserve(&file, bytes)?;
-    Ok((file, reserved))
+    Checkpoint::starting_at(topic_id, base).write(dir)
 }
 
 /// Brings a segment that was appended to into its final form on disk.
@@ -264,10 +229,8 @@ pub struct SealJob {
     pub base: i64,
     pub file: Arc<File>,
     pub size: u64,
-    /// Index entries to write, and where in the index file.
-    pub index_bytes: Vec<u8>,
-    pub index_at: u64,
-    /// No other segment is appended to in its place: a spare is of no use any more.
+    pub index: IndexTail,
+    /// No other segment follows that is appended to: a spare is not needed any more.
     pub is_last: bool,
     /// Whether to make the data durable. If not, the log's next flush does.
     pub sync: bool,
@@ -283,7 +246,7 @@ impl SealJob {
         if self.sync {
             file::sync_data(&self.own_handle())?;
         }
-        index_file::write_if_possible(&self.dir, self.base, &self.index_bytes, self.index_at);
+        index_file::write_if_possible(&self.dir, self.base, &self.index);
         if self.is_last
             && let Err(error) = spare::remove(&self.dir)
         {
@@ -292,8 +255,8 @@ impl SealJob {
         Ok(())
     }
 
-    /// The kernel reports an error of writing back once for each open file. A flush of this segment
-    /// may be under way on ours, and must hear of the error itself.
+    /// The kernel reports an error of writing back once for each open file. A flush that runs on the log's
+    /// own file must get the error too.
     fn own_handle(&self) -> Arc<File> {
         let own = file::open(&segment::file_path(&self.dir, self.base, "log"), false);
         own.map_or_else(|_| Arc::clone(&self.file), Arc::new)
@@ -304,17 +267,14 @@ impl SealJob {
 pub struct CheckpointJob {
     pub dir: PathBuf,
     pub checkpoint: Checkpoint,
-    pub index_bytes: Vec<u8>,
-    pub index_at: u64,
-    /// How many index entries the file has afterwards.
-    pub index_flushed: usize,
+    /// `None` when the active segment is another one by now.
+    pub index: Option<IndexTail>,
 }
 
 impl CheckpointJob {
     pub fn run(&self) -> io::Result<()> {
-        if !self.index_bytes.is_empty() {
-            let base = self.checkpoint.segment_base;
-            index_file::write(&self.dir, base, &self.index_bytes, self.index_at)?;
+        if let Some(index) = self.index.as_ref().filter(|index| !index.bytes.is_empty()) {
+            index_file::write(&self.dir, self.checkpoint.segment_base, index)?;
         }
         self.checkpoint.write(&self.dir)?;
         file::sync_dir(&self.dir)
@@ -325,7 +285,7 @@ impl CheckpointJob {
 pub struct DeleteJob {
     pub dir: PathBuf,
     pub bases: Vec<i64>,
-    /// The offset after the last that goes.
+    /// The offset after the last one that is removed.
     pub end: i64,
     /// The last one's file, when it has this many bytes, is kept as the spare.
     pub spare_bytes_min: Option<u64>,
@@ -333,18 +293,17 @@ pub struct DeleteJob {
 
 impl DeleteJob {
     pub fn run(self) -> io::Result<()> {
-        // All up to the last, so that what a failed job left behind goes before anything younger.
-        let mut bases = list_segments(&self.dir)?;
+        // All up to the last, so that what a failed job left behind is removed before anything younger.
+        let mut bases = segment::list(&self.dir)?;
         bases.retain(|base| *base < self.end);
-        // What a failed compaction left beside the segment that replaced it goes before that one. Otherwise it
-        // could take its place. True sorts last.
+        // What a failed compaction left beside the segment that replaced it is removed before that one.
+        // Otherwise it could be used instead. True sorts last.
         bases.sort_by_key(|base| self.bases.contains(base));
         for base in bases {
             // Before a segment can be gone, what is older must be, or a power cut could leave a gap;
             // and so must any checkpoint that points into it.
             file::sync_dir(&self.dir)?;
-            // The index first: an index without its segment is nothing, a segment without its index
-            // is whole.
+            // The index first: a segment without an index is whole, an index without a segment is not.
             file::remove(&segment::file_path(&self.dir, base, "index"))?;
             if !self.keeps(base)? {
                 file::remove(&segment::file_path(&self.dir, base, "log"))?;

@@ -1,20 +1,19 @@
-//! The journal: where the bytes of many logs become durable with one sync, before they do so in
-//! their own segments.
+//! The journal: one sync makes the bytes of many logs durable in it, before they are durable in their own
+//! segments.
 //!
-//! A journal file is a row of groups, each written and synced as one. A group starts on a block of
+//! A journal file is a sequence of groups, each written and synced as one. A group starts on a block of
 //! 4,096 bytes; layout, big endian: magic "MSJG" 0, crc32 u32 4 of all that follows, run u64 8,
 //! sequence u64 16, length u32 24 (bytes of the entries), entries u32 28, then the entries, each:
 //! topic id 0, partition u32 16, segment base i64 20, position u32 28, length u32 32, bytes 36.
 //!
-//! Files are overwritten from their start again and again. A group belongs to the row when it has the
-//! run of the first one and its sequence follows, so what an earlier round left behind ends it.
+//! Files are overwritten from their start again and again. A group belongs to the sequence when it has the
+//! run of the first one and its number follows, so what an earlier round left behind ends it.
 //!
-//! An entry says again what a segment has, or had before the power went, at the same place. So
-//! entries may be restored in any order and as often as one likes.
+//! An entry repeats what a segment has, or had before a power cut, at the same position. So entries may be
+//! restored in any order and any number of times.
 
 use super::checkpoint::Checkpoint;
 use super::compact::CompactionState;
-use super::recovery::list_segments;
 use super::segment;
 use crate::io::file::{self, AlignedBuffer};
 use std::collections::BTreeMap;
@@ -30,9 +29,9 @@ pub const ENTRY_BYTES: usize = 36;
 /// Groups start at multiples of this: no later write touches a block that has an earlier group.
 const BLOCK_BYTES: usize = 4096;
 
-/// Where an entry's bytes belong.
+/// The position in a segment where an entry's bytes belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Target {
     pub topic_id: Uuid,
     pub partition: u32,
     pub segment_base: i64,
@@ -43,7 +42,7 @@ pub struct Place {
 /// Bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    pub place: Place,
+    pub target: Target,
     pub bytes: &'a [u8],
 }
 
@@ -92,11 +91,11 @@ impl GroupBuilder {
     }
 
     /// Adds an entry, for which [`size_with`](Self::size_with) says that there is room.
-    pub fn push(&mut self, place: Place, bytes: &[u8]) {
-        self.put(place.topic_id.as_bytes());
-        self.put(&place.partition.to_be_bytes());
-        self.put(&place.segment_base.to_be_bytes());
-        self.put(&place.position.to_be_bytes());
+    pub fn push(&mut self, target: Target, bytes: &[u8]) {
+        self.put(target.topic_id.as_bytes());
+        self.put(&target.partition.to_be_bytes());
+        self.put(&target.segment_base.to_be_bytes());
+        self.put(&target.position.to_be_bytes());
         self.put(&(bytes.len() as u32).to_be_bytes());
         self.put(bytes);
         self.entries += 1;
@@ -196,13 +195,13 @@ fn decode(content: &[u8]) -> Option<Group<'_>> {
 fn decode_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let (head, rest) = bytes.split_at_checked(ENTRY_BYTES)?;
     let (bytes, rest) = rest.split_at_checked(u32_at(head, 32)? as usize)?;
-    let place = Place {
+    let target = Target {
         topic_id: Uuid::from_bytes(*head.first_chunk()?),
         partition: u32_at(head, 16)?,
         segment_base: u64_at(head, 20)? as i64,
         position: u32_at(head, 28)?,
     };
-    Some((Entry { place, bytes }, rest))
+    Some((Entry { target, bytes }, rest))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -223,7 +222,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// # Errors
 /// The medium's. Nothing is lost then: the journal is still there.
 pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<u64> {
-    let bases = match list_segments(dir) {
+    let bases = match segment::list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         bases => bases?,
     };
@@ -235,7 +234,7 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
     let mut files: BTreeMap<i64, File> = BTreeMap::new();
     let mut restored = 0;
     for entry in entries {
-        let (base, at) = (entry.place.segment_base, u64::from(entry.place.position));
+        let (base, at) = (entry.target.segment_base, u64::from(entry.target.position));
         let end = at + entry.bytes.len() as u64;
         let is_newer = (base, end) > (from_base, from_position);
         if !is_newer || bases.binary_search(&base).is_err() {
@@ -243,12 +242,12 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
         }
         let file = match files.entry(base) {
             std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
                 let file = file::open(&segment::file_path(dir, base, "log"), false)?;
                 // Pages of it may be those of a failed sync: what is written to them could be lost.
                 let from = if base == from_base { from_position } else { 0 };
                 file::reload(&file, from)?;
-                place.insert(file)
+                vacant.insert(file)
             }
         };
         file::write_at(file, entry.bytes, at)?;
@@ -271,8 +270,8 @@ fn first_not_compacted(dir: &Path, bases: &[i64]) -> io::Result<i64> {
 mod tests {
     use super::*;
 
-    fn place(partition: u32, position: u32) -> Place {
-        Place {
+    fn target(partition: u32, position: u32) -> Target {
+        Target {
             topic_id: Uuid::from_u128(7),
             partition,
             segment_base: 40,
@@ -283,7 +282,7 @@ mod tests {
     fn group(run: u64, sequence: u64, entries: &[(u32, &[u8])]) -> Vec<u8> {
         let mut builder = GroupBuilder::new(16 << 10);
         for (partition, bytes) in entries {
-            builder.push(place(*partition, 9), bytes);
+            builder.push(target(*partition, 9), bytes);
         }
         let size = builder.finish(run, sequence);
         builder.take_buffer().as_mut_slice()[..size].to_vec()
@@ -300,7 +299,7 @@ mod tests {
         content.extend([0; 8192]);
         let read: Vec<Group> = groups(&content).collect();
         assert_eq!(read.len(), 2);
-        assert_eq!(read[0].entries[1].place, place(3, 9));
+        assert_eq!(read[0].entries[1].target, target(3, 9));
         assert_eq!(read[0].entries[1].bytes, [7; 5000]);
         assert_eq!(read[0].size, 8192);
         assert_eq!(read[1].entries[0].bytes, b"two");
@@ -335,10 +334,10 @@ mod tests {
         assert!(builder.is_empty());
         assert_eq!(builder.size_with(10), 4096);
         assert_eq!(builder.size_with(4096), 8192);
-        builder.push(place(0, 0), &[1; 6000]);
+        builder.push(target(0, 0), &[1; 6000]);
         builder.finish(1, 1);
         builder.clear();
-        builder.push(place(1, 2), b"x");
+        builder.push(target(1, 2), b"x");
         let size = builder.finish(1, 2);
         let mut buffer = builder.take_buffer();
         let again = &buffer.as_mut_slice()[..size];
@@ -363,9 +362,9 @@ mod tests {
         };
         checkpoint.write(dir.path()).unwrap();
         let entry = |segment_base, position| Entry {
-            place: Place {
+            target: Target {
                 segment_base,
-                ..place(0, position)
+                ..target(0, position)
             },
             bytes: &[2; 4],
         };

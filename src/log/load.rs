@@ -2,36 +2,26 @@
 //! in which something is wrong.
 
 use super::batch::{self, BatchError};
-use super::damage::{self, Damage, Expected};
+use super::check::damage::Damage;
+use super::check::order::Expected;
+use super::check::survey::survey;
 use super::index_file;
-use super::segment::{self, IndexBuilder, SegmentView, Walk};
+use super::segment::{self, HeaderWalk, IndexBuilder, SegmentView};
 use crate::io::file;
 use crate::io::map::{self, MapReader};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// Brings into memory what a read needs.
 pub enum LoadJob {
     /// Map a sealed segment and read its index.
-    Open {
-        dir: PathBuf,
-        base: i64,
-        size: usize,
-        index_interval_bytes: usize,
-        /// How many swaps the log had seen.
-        era: u64,
-    },
+    Open(SegmentToLoad),
     /// Check all of a segment in which something is wrong, and map it.
-    Survey {
-        dir: PathBuf,
-        expected: Expected,
-        /// As above.
-        era: u64,
-    },
+    Survey(SegmentToLoad),
     /// The segment's files are being replaced, by a job that runs before this one: try again.
     Wait,
     /// Read pages that are not in the page cache.
@@ -41,31 +31,55 @@ pub enum LoadJob {
     },
 }
 
+/// A sealed segment that is to be mapped.
+pub struct SegmentToLoad {
+    pub dir: PathBuf,
+    pub expected: Expected,
+    /// Bytes.
+    pub size: usize,
+    pub index_interval_bytes: usize,
+    /// How many swaps the log had seen.
+    pub era: u64,
+}
+
 /// What a [`LoadJob`] brought.
 pub enum Loaded {
-    Segment {
-        view: SegmentView,
-        /// Milliseconds; -1 where no record has a timestamp.
-        max_timestamp: i64,
-        /// Milliseconds; -1 where the first record has none.
-        first_timestamp: i64,
-        /// The file's modification time in milliseconds.
-        modified_ms: i64,
-        /// Where its batches end, and the offset after them.
-        ends_at: (usize, i64),
-        era: u64,
-    },
-    Surveyed(Surveyed),
+    Segment(LoadedParts),
     Pages,
     Nothing,
+}
+
+/// A segment as a [`LoadJob`] found it.
+pub struct LoadedParts {
+    pub base: i64,
+    /// Bytes of the file; 0 when it is not there or cannot be opened.
+    pub size: usize,
+    /// `None` when there is nothing to map.
+    pub view: Option<SegmentView>,
+    /// Milliseconds; -1 where no sound batch has one.
+    pub max_timestamp: i64,
+    /// Milliseconds; -1 where the first sound batch has none.
+    pub first_timestamp: i64,
+    /// The file's modification time in milliseconds, when there is one.
+    pub modified_ms: Option<i64>,
+    pub checked: Checked,
+    pub era: u64,
+}
+
+/// What is known of a segment's batches after it was loaded.
+pub enum Checked {
+    /// Their headers lead to this position and offset.
+    Headers(usize, i64),
+    /// All of them were checked, and this is damaged.
+    Surveyed(Vec<Damage>),
 }
 
 impl LoadJob {
     /// The base offset of the segment that is to be mapped.
     pub fn opens(&self) -> Option<i64> {
         match self {
-            LoadJob::Open { base, .. } => Some(*base),
-            LoadJob::Wait | LoadJob::Populate { .. } | LoadJob::Survey { .. } => None,
+            LoadJob::Open(segment) => Some(segment.expected.base),
+            LoadJob::Wait | LoadJob::Populate { .. } | LoadJob::Survey(_) => None,
         }
     }
 
@@ -75,48 +89,75 @@ impl LoadJob {
     pub fn run(self) -> io::Result<Loaded> {
         match self {
             LoadJob::Wait => Ok(Loaded::Nothing),
-            LoadJob::Survey { dir, expected, era } => {
-                survey(&dir, expected, era).map(Loaded::Surveyed)
-            }
+            LoadJob::Survey(segment) => segment.survey().map(Loaded::Segment),
+            LoadJob::Open(segment) => segment.open().map(Loaded::Segment),
             LoadJob::Populate { reader, range } => {
                 reader.populate(range.clone())?;
                 check_batches(&reader, range).map(|()| Loaded::Pages)
-            }
-            LoadJob::Open {
-                dir,
-                base,
-                size,
-                index_interval_bytes,
-                era,
-            } => {
-                let file = file::open(&segment::file_path(&dir, base, "log"), false)?;
-                let reader = map::map_for_reading(&file, size)?;
-                let index = IndexBuilder::new(base, index_interval_bytes);
-                let (builder, good, ends_at) = index_file::open(&dir, index, &reader)?;
-                index_file::complete(&dir, &builder, good);
-                index_file::load_header(&reader, &mut 0, 0)?;
-                let first = Walk::new(&reader, 0, size).step();
-                Ok(Loaded::Segment {
-                    era,
-                    ends_at,
-                    first_timestamp: first.map_or(-1, |(_, header)| header.base_timestamp),
-                    view: SegmentView {
-                        base,
-                        reader,
-                        index: Arc::new(builder.index),
-                    },
-                    max_timestamp: builder.max_timestamp,
-                    modified_ms: modified_ms(&file)?,
-                })
             }
         }
     }
 }
 
-/// What comes from the medium is checked when it comes: later reads find it in memory, unchanged. The
-/// first batch begins where `range` does; a last batch that is cut off is not looked at.
+impl SegmentToLoad {
+    fn open(self) -> io::Result<LoadedParts> {
+        let (base, size) = (self.expected.base, self.size);
+        let file = file::open(&segment::file_path(&self.dir, base, "log"), false)?;
+        let reader = map::map_for_reading(&file, size)?;
+        let empty = IndexBuilder::new(base, self.index_interval_bytes);
+        let index = index_file::open(&self.dir, empty, &reader)?;
+        index_file::complete(&self.dir, &index.builder, index.good);
+        index_file::load_header(&reader, &mut 0, 0)?;
+        let first = HeaderWalk::new(&reader, 0, size).step();
+        Ok(LoadedParts {
+            base,
+            size,
+            max_timestamp: index.builder.max_timestamp,
+            first_timestamp: first.map_or(-1, |(_, header)| header.base_timestamp),
+            modified_ms: Some(modified_ms(&file)?),
+            checked: Checked::Headers(index.end, index.next_offset),
+            view: Some(SegmentView {
+                base,
+                reader,
+                index: Arc::new(index.builder.index),
+            }),
+            era: self.era,
+        })
+    }
+
+    /// The index is built again, because the old one may be what is wrong.
+    fn survey(self) -> io::Result<LoadedParts> {
+        let (dir, base) = (&self.dir, self.expected.base);
+        let interval = self.index_interval_bytes;
+        let found = survey(dir, self.expected, interval, (0, base), &mut |_, _| {})?;
+        let mut loaded = LoadedParts {
+            base,
+            size: found.size,
+            view: None,
+            max_timestamp: found.index.max_timestamp,
+            first_timestamp: found.first_timestamp,
+            modified_ms: None,
+            checked: Checked::Surveyed(found.damage),
+            era: self.era,
+        };
+        if found.size > 0 {
+            index_file::complete(dir, &found.index, 0);
+            let file = file::open_for_reading(&segment::file_path(dir, base, "log"))?;
+            loaded.modified_ms = Some(modified_ms(&file)?);
+            loaded.view = Some(SegmentView {
+                base,
+                reader: map::map_for_reading(&file, found.size)?,
+                index: Arc::new(found.index.index),
+            });
+        }
+        Ok(loaded)
+    }
+}
+
+/// Checks what was read from the medium; later reads find it in memory, unchanged. The first batch begins
+/// where `range` does; a last batch that is cut off is not checked.
 fn check_batches(reader: &MapReader, range: Range<usize>) -> io::Result<()> {
-    let mut walk = Walk::new(reader, range.start, range.end);
+    let mut walk = HeaderWalk::new(reader, range.start, range.end);
     loop {
         match walk.step() {
             Err(BatchError::Truncated) => return Ok(()),
@@ -128,54 +169,6 @@ fn check_batches(reader: &MapReader, range: Range<usize>) -> io::Result<()> {
 
 fn modified_ms(file: &File) -> io::Result<i64> {
     let modified = file.metadata()?.modified()?;
-    Ok(modified
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64))
-}
-
-/// What a survey brought for readers.
-pub struct Surveyed {
-    pub base: i64,
-    /// Bytes of the file; 0 when it is not there or cannot be opened.
-    pub size: usize,
-    pub damage: Vec<Damage>,
-    /// `None` when there is nothing to map.
-    pub view: Option<SegmentView>,
-    /// Milliseconds; -1 where no sound batch has one.
-    pub max_timestamp: i64,
-    /// Milliseconds; -1 where the first sound batch has none.
-    pub first_timestamp: i64,
-    /// The file's modification time in milliseconds, when there is one.
-    pub modified_ms: Option<i64>,
-    pub era: u64,
-}
-
-/// Surveys a segment and maps it; its index is rebuilt, because the old one may be what is wrong.
-///
-/// # Errors
-/// Those that are not of the medium.
-fn survey(dir: &Path, expected: Expected, era: u64) -> io::Result<Surveyed> {
-    let base = expected.base;
-    let survey = damage::survey(dir, expected, (0, base), &mut |_, _| {})?;
-    let mut surveyed = Surveyed {
-        base,
-        size: survey.size,
-        damage: survey.damage,
-        view: None,
-        max_timestamp: survey.index.max_timestamp,
-        first_timestamp: survey.first_timestamp,
-        modified_ms: None,
-        era,
-    };
-    if survey.size > 0 {
-        index_file::complete(dir, &survey.index, 0);
-        let file = file::open_for_reading(&segment::file_path(dir, base, "log"))?;
-        surveyed.modified_ms = Some(modified_ms(&file)?);
-        surveyed.view = Some(SegmentView {
-            base,
-            reader: map::map_for_reading(&file, survey.size)?,
-            index: Arc::new(survey.index.index),
-        });
-    }
-    Ok(surveyed)
+    let since = modified.duration_since(UNIX_EPOCH);
+    Ok(since.map_or(0, |since| since.as_millis() as i64))
 }

@@ -7,10 +7,10 @@
 
 mod append;
 pub mod batch;
+pub mod check;
 pub mod checkpoint;
 pub mod compact;
 pub mod compress;
-pub mod damage;
 mod flush;
 pub mod index;
 pub mod index_file;
@@ -20,19 +20,16 @@ pub mod load;
 mod read;
 pub mod records;
 pub mod recovery;
-pub mod repair;
 mod retention;
-pub mod scan;
-pub mod scrub;
 pub mod segment;
+mod segment_writer;
 pub mod spare;
 #[cfg(test)]
 mod tests;
-pub mod verify;
 
 use bytes::Bytes;
+use check::damage::DamageList;
 use compact::{CompactionConfig, Progress};
-use damage::DamageList;
 use jobs::{DeleteJob, RoomJob};
 use load::LoadJob;
 use recovery::{Recovered, Replay};
@@ -52,33 +49,25 @@ const HOT_BYTES: usize = 64 << 20;
 /// The most bytes of one log that may be appended and not durable yet. A power cut can tear no more, so
 /// recovery cuts no more.
 pub const NOT_DURABLE_BYTES_MAX: u64 = 64 << 20;
-/// Checkpoints of a log that takes a great deal keep this distance in time, ...
+/// The least time between two checkpoints of a log with many appends, ...
 const CHECKPOINT_INTERVAL_MS: i64 = 100;
-/// ... up to this many times the bytes that there would be between two.
+/// ... unless this many times `checkpoint_bytes` were appended since the last.
 const CHECKPOINT_BYTES_TIMES: u64 = 32;
 /// The most that one read returns: it bounds what is checked for and read into memory at once.
 pub const READ_BYTES_MAX: usize = 16 << 20;
 
 /// Why a log cannot be opened.
 #[derive(Debug, Error)]
-#[error("{}: {kind}", dir.display())]
+#[error("{}: {error}", dir.display())]
 pub struct LogError {
     pub dir: PathBuf,
-    pub kind: LogErrorKind,
-}
-
-#[derive(Debug, Error)]
-pub enum LogErrorKind {
-    #[error("{0}")]
-    Io(io::Error),
+    pub error: io::Error,
 }
 
 impl LogError {
-    pub fn new(dir: &Path, kind: LogErrorKind) -> LogError {
-        LogError {
-            dir: dir.to_owned(),
-            kind,
-        }
+    pub fn new(dir: &Path, error: io::Error) -> LogError {
+        let dir = dir.to_owned();
+        LogError { dir, error }
     }
 }
 
@@ -158,7 +147,7 @@ impl Offsets {
     }
 }
 
-/// A place in the log that everything below is, or will be, durable to.
+/// A position in the log below which everything is, or will be, durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     offset: i64,
@@ -191,8 +180,8 @@ pub struct Tail<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Segments on their way to stable storage although the journal has what they lack: sync every file,
-/// then call [`Log::write_back_end`].
+/// A write-back under way: the journal has what these segments lack on stable storage. Sync every file, then
+/// call [`Log::write_back_end`].
 pub struct WriteBack {
     pub files: Vec<Arc<File>>,
     mark: Mark,
@@ -267,9 +256,9 @@ pub struct Log {
     checkpoint_base: i64,
     compaction: Progress,
     poisoned: bool,
-    /// What is refused to readers.
+    /// What reads are refused.
     damage: DamageList,
-    /// It could not be told where the log ends, so nothing is appended.
+    /// It is not known where the log ends, so nothing is appended.
     is_end_lost: bool,
     /// It could not be opened: nothing is known of it.
     is_offline: bool,
@@ -337,7 +326,7 @@ impl Log {
         }
     }
 
-    /// A log in whose place there is nothing that can be read or written: it could not be opened.
+    /// A log that could not be opened: it can be neither read nor written.
     pub fn offline(dir: PathBuf, topic_id: Uuid, config: LogConfig) -> Log {
         let mut log = Log::of(dir, topic_id, config, &mut Recovered::default());
         log.poisoned = true;
@@ -381,7 +370,7 @@ impl Log {
         self.compaction.era
     }
 
-    /// Puts a changed topic configuration in force.
+    /// Applies a changed topic configuration.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
     }

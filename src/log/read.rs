@@ -1,26 +1,11 @@
 //! Reading by offset and by time.
 
-use super::HOT_BYTES;
-use super::Log;
-use super::Mark;
-use super::Offsets;
-use super::READ_BYTES_MAX;
-use super::Read;
-use super::ReadError;
-use super::TimeLookup;
-use super::damage::Damage;
-use super::damage::Expected;
-use super::index;
-use super::load::LoadJob;
-use super::load::Loaded;
-use super::load::Surveyed;
-use super::segment;
-use super::segment::Health;
-use super::segment::LoadedSegment;
-use super::segment::ReadLimit;
-use super::segment::SealedSegment;
-use super::segment::SegmentView;
-use crate::io::map::MapReader;
+use super::check::damage::Damage;
+use super::check::order::Expected;
+use super::load::{Checked, LoadJob, Loaded, SegmentToLoad};
+use super::segment::{Health, LoadedSegment, Lookup, ReadLimit, SealedSegment};
+use super::{HOT_BYTES, Log, Mark, Offsets, READ_BYTES_MAX, Read, ReadError, TimeLookup};
+use std::cmp::Ordering;
 
 impl Log {
     /// Reads whole batches from the one that holds `offset` on, durable ones only, at most
@@ -47,7 +32,7 @@ impl Log {
             return Err(ReadError::Offline);
         }
         if offset > end && self.is_end_lost {
-            // Told that it is out of range, a consumer would go somewhere else.
+            // On "out of range", a consumer would move to another offset.
             return Err(ReadError::EndLost { asked: offset });
         }
         if offset < start || offset > end {
@@ -63,29 +48,26 @@ impl Log {
         if offset >= durable {
             return Ok(Read::Empty);
         }
-        let limit = |durable_end| ReadLimit {
-            end: durable_end,
+        let mut limit = ReadLimit {
+            start: 0,
+            end: 0,
             max_bytes: max_bytes.min(READ_BYTES_MAX),
             at_least_one,
         };
-        let durable_mark = self.durable;
+        let durable = self.durable;
         if let Some(active) = self.active.as_ref().filter(|active| offset >= active.base) {
-            let limit = limit(durable_position(&durable_mark, active.base, active.size()));
-            let recent_from = active.recent.begin_at(active.size(), now_ms);
-            let hot_from = active.size().saturating_sub(HOT_BYTES).max(recent_from);
+            let size = active.size();
+            limit.end = durable.position_in(active.base, size);
+            let hot_from = size.saturating_sub(HOT_BYTES);
+            let hot_from = hot_from.max(active.recent.begin_at(size, now_ms));
             let reader = active.writer.reader();
-            let index = &active.index.index;
-            let from = index.position_of_offset((offset - active.base) as u32) as usize;
-            let resident = assume_resident || from >= hot_from;
-            return slice(
-                &reader,
-                index,
-                active.base,
-                offset,
-                (0, limit),
-                &durable_mark,
-                resident,
-            );
+            let lookup = Lookup {
+                base: active.base,
+                reader: &reader,
+                index: &active.index.index,
+            };
+            let resident = assume_resident || lookup.position_before(offset) >= hot_from;
+            return slice(&lookup, offset, limit, &durable, resident);
         }
         let at = self.sealed.partition_point(|segment| segment.end <= offset);
         let Some(segment) = self.sealed.get_mut(at) else {
@@ -95,19 +77,16 @@ impl Log {
             return Ok(Read::Load(self.load_job(&self.sealed[at])));
         };
         loaded.used_ms = now_ms;
-        let end = durable_position(&durable_mark, segment.base, segment.size);
+        let end = durable.position_in(segment.base, segment.size);
         let sound = self.damage.sound_bytes(segment.base, offset, end);
-        let view = &loaded.view;
-        let found = slice(
-            &view.reader,
-            &view.index,
-            view.base,
+        (limit.start, limit.end) = (sound.start, sound.end);
+        match slice(
+            &loaded.view.lookup(),
             offset,
-            (sound.start, limit(sound.end)),
-            &durable_mark,
+            limit,
+            &durable,
             assume_resident,
-        );
-        match found {
+        ) {
             Err(ReadError::Corrupt { .. }) if self.doubt(offset) => {
                 Ok(Read::Load(self.load_job(&self.sealed[at])))
             }
@@ -123,8 +102,7 @@ impl Log {
         let Some(segment) = segment.filter(|found| found.health != Health::Surveyed) else {
             return false;
         };
-        segment.health = Health::Suspect;
-        segment.loaded = None;
+        segment.suspect();
         true
     }
 
@@ -135,102 +113,65 @@ impl Log {
 
     /// Takes in what a [`LoadJob`] brought. Returns the damage that was found and not known before.
     pub fn load_done(&mut self, loaded: Loaded, now_ms: i64) -> Vec<Damage> {
-        // It may be of a segment that was replaced in the meantime; whoever wants it asks again.
-        match loaded {
-            Loaded::Segment { era, .. } if era != self.compaction.era => {}
-            Loaded::Surveyed(surveyed) if surveyed.era != self.compaction.era => {}
-            Loaded::Surveyed(surveyed) => return self.survey_done(surveyed, now_ms),
-            loaded => self.open_done(loaded, now_ms),
+        let mut new = Vec::new();
+        // The segment may have been replaced in the meantime; then it is loaded again when it is needed.
+        let Loaded::Segment(loaded) = loaded else {
+            return new;
+        };
+        let mut sealed = self.sealed.iter_mut();
+        let segment = sealed.find(|segment| segment.base == loaded.base);
+        let Some(segment) = segment.filter(|_| loaded.era == self.compaction.era) else {
+            return new;
+        };
+        match loaded.checked {
+            Checked::Headers(..) if loaded.size != segment.size => return new,
+            Checked::Headers(position, offset) => {
+                let is_whole = (position, offset) == (segment.size, segment.end)
+                    || self
+                        .damage
+                        .is_last_from(segment.base, position, segment.size);
+                if !is_whole && segment.health != Health::Surveyed {
+                    segment.health = Health::Suspect;
+                    return new;
+                }
+            }
+            Checked::Surveyed(damage) => {
+                segment.health = Health::Surveyed;
+                segment.size = loaded.size;
+                self.damage.forget_below(self.offsets.start);
+                new = self.damage.add(damage);
+            }
         }
-        Vec::new()
-    }
-
-    fn open_done(&mut self, loaded: Loaded, now_ms: i64) {
-        let Loaded::Segment {
-            view,
-            max_timestamp,
-            first_timestamp,
-            modified_ms,
-            ends_at,
-            ..
-        } = loaded
-        else {
-            return;
-        };
-        let segment = self
-            .sealed
-            .iter_mut()
-            .find(|segment| segment.base == view.base && segment.size == view.reader.len());
-        let Some(segment) = segment else {
-            return;
-        };
-        let is_whole = ends_at == (segment.size, segment.end)
-            || self
-                .damage
-                .is_last_from(segment.base, ends_at.0, segment.size);
-        if !is_whole && segment.health != Health::Surveyed {
-            segment.health = Health::Suspect;
-            return;
-        }
-        segment.max_timestamp = Some(max_timestamp);
-        segment.first_timestamp = Some(first_timestamp);
-        segment.modified_ms = modified_ms;
-        segment.loaded = Some(LoadedSegment {
-            view,
-            used_ms: now_ms,
-        });
-    }
-
-    fn survey_done(&mut self, surveyed: Surveyed, now_ms: i64) -> Vec<Damage> {
-        let base = surveyed.base;
-        let Some(segment) = self.sealed.iter_mut().find(|found| found.base == base) else {
-            return Vec::new();
-        };
-        segment.health = Health::Surveyed;
-        segment.size = surveyed.size;
-        segment.max_timestamp = Some(surveyed.max_timestamp);
-        segment.first_timestamp = Some(surveyed.first_timestamp);
+        segment.max_timestamp = Some(loaded.max_timestamp);
+        segment.first_timestamp = Some(loaded.first_timestamp);
         // What cannot be read ages from now on.
-        segment.modified_ms = surveyed.modified_ms.unwrap_or(now_ms);
-        segment.loaded = surveyed.view.map(|view| LoadedSegment {
+        segment.modified_ms = loaded.modified_ms.unwrap_or(now_ms);
+        segment.loaded = loaded.view.map(|view| LoadedSegment {
             view,
             used_ms: now_ms,
         });
-        self.damage.forget_below(self.offsets.start);
-        self.damage.add(surveyed.damage)
+        new
     }
 
     /// The first batch at or after `from_offset` that may hold a record as late as `timestamp` (ms).
     pub fn batch_at_time(&mut self, timestamp: i64, from_offset: i64, now_ms: i64) -> TimeLookup {
         let from_offset = from_offset.max(self.offsets.start);
         let durable = self.durable;
-        for segment in &mut self.sealed {
-            if segment.end <= from_offset || segment.base >= durable.offset {
-                continue;
-            }
-            match segment.max_timestamp {
-                Some(max) if max < timestamp => continue,
-                _ => {}
-            }
-            if segment.size == 0 {
+        for at in 0..self.sealed.len() {
+            let segment = &mut self.sealed[at];
+            let is_outside = segment.end <= from_offset || segment.base >= durable.offset;
+            let is_older = segment.max_timestamp.is_some_and(|max| max < timestamp);
+            if is_outside || is_older || segment.size == 0 {
                 continue;
             }
             let Some(loaded) = &mut segment.loaded else {
-                let base = segment.base;
-                return self.load_for_lookup(base);
+                return TimeLookup::Load(self.load_job(&self.sealed[at]));
             };
             loaded.used_ms = now_ms;
-            let end = durable_position(&durable, segment.base, segment.size);
-            let SegmentView {
-                base,
-                reader,
-                index,
-            } = &loaded.view;
-            for piece in self.damage.sound_pieces(*base, end) {
-                let from = (piece.start, from_offset);
-                let found =
-                    segment::locate_timestamp(reader, index, *base, timestamp, from, piece.end);
-                if let Some(batch) = found {
+            let end = durable.position_in(segment.base, segment.size);
+            let lookup = loaded.view.lookup();
+            for piece in self.damage.sound_pieces(segment.base, end) {
+                if let Some(batch) = lookup.locate_timestamp(timestamp, from_offset, piece) {
                     return TimeLookup::Batch(batch);
                 }
             }
@@ -238,11 +179,14 @@ impl Log {
         let Some(active) = &self.active else {
             return TimeLookup::NotFound;
         };
-        let end = durable_position(&durable, active.base, active.size());
-        let (reader, index) = (active.writer.reader(), &active.index.index);
-        let from = (0, from_offset);
-        segment::locate_timestamp(&reader, index, active.base, timestamp, from, end)
-            .map_or(TimeLookup::NotFound, TimeLookup::Batch)
+        let lookup = Lookup {
+            base: active.base,
+            reader: &active.writer.reader(),
+            index: &active.index.index,
+        };
+        let end = durable.position_in(active.base, active.size());
+        let found = lookup.locate_timestamp(timestamp, from_offset, 0..end);
+        found.map_or(TimeLookup::NotFound, TimeLookup::Batch)
     }
 
     /// The highest timestamp (ms) in the log, `Ok(-1)` when there is none, or what must be loaded to
@@ -261,32 +205,21 @@ impl Log {
         Ok(max)
     }
 
-    fn load_for_lookup(&self, base: i64) -> TimeLookup {
-        let segment = self.sealed.iter().find(|segment| segment.base == base);
-        segment.map_or(TimeLookup::NotFound, |segment| {
-            TimeLookup::Load(self.load_job(segment))
-        })
-    }
-
     /// The job that maps a sealed segment and tells its timestamps.
     pub(super) fn load_job(&self, segment: &SealedSegment) -> LoadJob {
         if self.compaction.is_swapping(segment.base) {
             return LoadJob::Wait;
         }
-        let (dir, era) = (self.dir.clone(), self.compaction.era);
+        let to_load = SegmentToLoad {
+            dir: self.dir.clone(),
+            expected: self.expected_of(segment),
+            size: segment.size,
+            index_interval_bytes: self.config.index_interval_bytes,
+            era: self.compaction.era,
+        };
         match segment.health {
-            Health::Suspect => LoadJob::Survey {
-                dir,
-                expected: self.expected_of(segment),
-                era,
-            },
-            Health::Unknown | Health::Surveyed => LoadJob::Open {
-                dir,
-                base: segment.base,
-                size: segment.size,
-                index_interval_bytes: self.config.index_interval_bytes,
-                era,
-            },
+            Health::Suspect => LoadJob::Survey(to_load),
+            Health::Unknown | Health::Surveyed => LoadJob::Open(to_load),
         }
     }
 
@@ -298,46 +231,46 @@ impl Log {
                 Some(_) => self.compaction.known_gaps_end(),
                 None => self.compaction.state.gaps_end,
             },
-            index_interval_bytes: self.config.index_interval_bytes,
+            known: None,
         }
     }
 }
 
-fn durable_position(durable: &Mark, segment_base: i64, size: usize) -> usize {
-    match segment_base.cmp(&durable.segment_base) {
-        std::cmp::Ordering::Less => size,
-        std::cmp::Ordering::Equal => durable.position,
-        std::cmp::Ordering::Greater => 0,
+impl Mark {
+    /// How many bytes of a segment of `size` bytes lie before the mark.
+    fn position_in(&self, segment_base: i64, size: usize) -> usize {
+        match segment_base.cmp(&self.segment_base) {
+            Ordering::Less => size,
+            Ordering::Equal => self.position,
+            Ordering::Greater => 0,
+        }
     }
 }
 
 fn slice(
-    reader: &MapReader,
-    index: &index::Index,
-    segment_base: i64,
+    lookup: &Lookup<'_>,
     offset: i64,
-    (from_min, limit): (usize, ReadLimit),
+    limit: ReadLimit,
     durable: &Mark,
     resident: bool,
 ) -> Result<Read, ReadError> {
-    let relative = (offset - segment_base) as u32;
-    let from = (index.position_of_offset(relative) as usize).max(from_min);
+    let from = lookup.position_before(offset).max(limit.start);
     let to = from.saturating_add(limit.max_bytes).min(limit.end);
-    if !resident && from < to && !reader.is_resident(from..to) {
+    if !resident && from < to && !lookup.reader.is_resident(from..to) {
         return Ok(Read::Load(LoadJob::Populate {
-            reader: reader.clone(),
+            reader: lookup.reader.clone(),
             range: from..to,
         }));
     }
-    match segment::locate(reader, index, offset, from, limit) {
+    match lookup.locate(offset, from, limit) {
         Ok(range) if range.is_empty() => Ok(Read::Empty),
         Ok(range) => Ok(Read::Data {
-            reaches_end: range.end == durable.position && segment_base == durable.segment_base,
-            records: reader.slice(range),
+            reaches_end: range.end == durable.position && lookup.base == durable.segment_base,
+            records: lookup.reader.slice(range),
         }),
         Err(_) => Err(ReadError::Corrupt {
             asked: offset,
-            segment_base,
+            segment_base: lookup.base,
         }),
     }
 }

@@ -1,7 +1,7 @@
 //! The records inside a batch: for lookups by time, `consume`, `dump` and `verify`. Never on the two
 //! walks.
 //!
-//! A compressed batch can claim any size, so decompression stops at a limit that the caller names.
+//! A compressed batch can claim any size, so decompression stops at the caller's limit.
 
 use super::batch::{BatchHeader, Codec, HEADER_BYTES};
 use std::borrow::Cow;
@@ -140,9 +140,10 @@ fn parse_record<'a>(rest: &mut &'a [u8], header: &BatchHeader) -> Option<Record<
     if !body.is_empty() {
         return None;
     }
-    let timestamp = match header.is_log_append_time() {
-        true => header.max_timestamp,
-        false => header.base_timestamp.checked_add(timestamp_delta)?,
+    let timestamp = if header.is_log_append_time() {
+        header.max_timestamp
+    } else {
+        header.base_timestamp.checked_add(timestamp_delta)?
     };
     Some(Record {
         offset: header.base_offset.checked_add(offset_delta)?,
@@ -210,14 +211,14 @@ fn read_bounded(reader: impl Read, limit: usize) -> Result<Vec<u8>, RecordsError
         .take(limit as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(RecordsError::Decompress)?;
-    match bytes.len() > limit {
-        true => Err(RecordsError::TooLarge(limit)),
-        false => Ok(bytes),
+    if bytes.len() > limit {
+        return Err(RecordsError::TooLarge(limit));
     }
+    Ok(bytes)
 }
 
-/// Snappy comes in two dresses: Java's clients frame it in chunks behind a magic (xerial's
-/// `SnappyOutputStream`), others send one raw block.
+/// Snappy data has one of two forms: Java's clients write chunks behind a magic (xerial's
+/// `SnappyOutputStream`), others write one raw block.
 fn unpack_snappy(packed: &[u8], limit: usize) -> Result<Vec<u8>, RecordsError> {
     const XERIAL: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
     const XERIAL_HEADER_BYTES: usize = 16;
@@ -276,14 +277,15 @@ mod tests {
     use kafka_protocol::records as oracle;
 
     /// Miri interprets no C, in which the oracle has the last two.
-    const CODECS: &[oracle::Compression] = match cfg!(miri) {
-        false => &[
+    const CODECS: &[oracle::Compression] = if cfg!(miri) {
+        &[oracle::Compression::Gzip, oracle::Compression::Snappy]
+    } else {
+        &[
             oracle::Compression::Gzip,
             oracle::Compression::Snappy,
             oracle::Compression::Lz4,
             oracle::Compression::Zstd,
-        ],
-        true => &[oracle::Compression::Gzip, oracle::Compression::Snappy],
+        ]
     };
 
     fn encoded(compression: oracle::Compression) -> Vec<u8> {

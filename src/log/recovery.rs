@@ -1,20 +1,23 @@
 //! Opening a log: from the checkpoint, reading only what came after it.
 //!
 //! Pages reach the disk in any order, so everything past the checkpoint is checked batch by batch:
-//! header, offset, CRC. The first that fails is where the log ends; what lies behind was never
+//! header, offset, CRC. The log ends at the first that fails; what lies behind was never
 //! acknowledged and is cut. Segments before the checkpoint's are not read at all. A compaction that a
 //! crash interrupted is settled first.
 //!
 //! What a crash cannot have done is damage. It is contained: see [`damage`].
 
 use super::batch::BatchHeader;
+use super::check::damage::{self, Damage, DamageList, Why};
+use super::check::order::Expected;
+use super::check::scan::{self, Scan, Step};
+use super::check::survey::survey;
+use super::check::walk::Walk;
 use super::checkpoint::Checkpoint;
 use super::compact::{self, CompactionState};
-use super::damage::{self, Damage, DamageList, Expected, Why};
-use super::scan::{self, Scan, Step};
-use super::segment::{self, Health, SealedSegment};
+use super::segment::{self, SealedSegment};
 use super::spare;
-use super::{LogError, LogErrorKind, NOT_DURABLE_BYTES_MAX};
+use super::{LogError, NOT_DURABLE_BYTES_MAX};
 use crate::io::file;
 use crate::io::sabotage::{self, Sabotage};
 use std::fs::{self, File};
@@ -29,13 +32,15 @@ const CUT_BYTES_MAX: u64 = NOT_DURABLE_BYTES_MAX;
 /// How far a recycled segment is searched for a sound batch behind one that is not: all of what an older
 /// segment left there would make a start long, and what was not durable ends before.
 const RECYCLED_SEARCH_BYTES: usize = NOT_DURABLE_BYTES_MAX as usize;
-/// How the name of a file goes on that keeps what was cut.
+/// Part of the name of a file that keeps what was cut.
 const CUT_INFIX: &str = ".cut-";
+/// A start needs no index of what it surveys.
+const NO_INDEX: usize = u32::MAX as usize;
 const READ_ONLY_LOST: &str = "the end of the log is lost, and with it where it was";
 const READ_ONLY_UNREADABLE: &str = "the end of the log cannot be read";
 const READ_ONLY_FULL: &str = "the disk is full, and what must be kept of the log's torn end cannot be copied; make room, then restart";
 
-/// What opening a log tells the layer above, in order: the state at the checkpoint, then every
+/// What the layer above learns while a log is opened: first the state at the checkpoint, then every
 /// batch after it.
 pub enum Replay<'a> {
     Snapshot(&'a [u8]),
@@ -65,7 +70,7 @@ pub struct Recovered {
     pub damage: DamageList,
     /// Damage that was not known before.
     pub new_damage: Vec<Damage>,
-    /// Why nothing may be appended: an offset that was given away could be given away again.
+    /// Why nothing may be appended: an offset that was used already could be used again.
     pub read_only: Option<&'static str>,
     pub compaction: CompactionState,
     /// The directory belonged to a deleted topic of the same name; nothing else is set.
@@ -85,7 +90,7 @@ pub fn recover(
     topic_id: Uuid,
     replay: &mut dyn FnMut(Replay<'_>),
 ) -> Result<Recovered, LogError> {
-    let at = |error| LogError::new(dir, LogErrorKind::Io(error));
+    let at = |error| LogError::new(dir, error);
     let mut recovered = Recovered::default();
     match fs::metadata(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(recovered),
@@ -102,7 +107,7 @@ pub fn recover(
     }
     compact::recover_swap(dir).map_err(at)?;
     spare::remove(dir).map_err(at)?;
-    let bases = list_segments(dir).map_err(at)?;
+    let bases = segment::list(dir).map_err(at)?;
     // Compaction was at work only below the checkpoint; beyond it, offsets follow one another.
     let may_have_gaps = checkpoint.is_none();
     let start = checkpoint.unwrap_or_else(|| from_the_beginning(dir, topic_id, &bases));
@@ -133,7 +138,8 @@ struct Recovery<'a> {
 }
 
 /// Where the batches of a segment end that follow one another.
-struct Stop {
+struct SoundEnd {
+    base: i64,
     position: usize,
     offset: i64,
     /// Something else than the zeros of reserved space lies there.
@@ -142,20 +148,13 @@ struct Stop {
     is_recycled: bool,
 }
 
-/// What lies behind the first batch that is not sound.
-#[derive(Default)]
-struct Tail {
-    sound_bytes: u64,
-}
-
 impl Recovery<'_> {
     fn read_segments(&mut self, bases: &[i64]) -> io::Result<()> {
         let split = bases.partition_point(|base| *base < self.start.segment_base);
         let (before, from) = bases.split_at(split);
         for (at, base) in before.iter().enumerate() {
             let next = before.get(at + 1).copied();
-            let end = next.unwrap_or(self.start.segment_base);
-            self.take_sealed(*base, end)?;
+            self.take_sealed(*base, next.unwrap_or(self.start.segment_base))?;
         }
         if from.first() != Some(&self.start.segment_base) {
             self.miss_checkpoint_segment(from.first().copied());
@@ -172,13 +171,18 @@ impl Recovery<'_> {
     fn take_sealed(&mut self, base: i64, end: i64) -> io::Result<()> {
         let size = match segment_size(self.dir, base) {
             Err(error) if damage::is_of_medium(&error) => {
-                self.lose(base, base..end, 0..0, Why::Unreadable);
+                self.lose(base, base..end, Why::Unreadable);
                 0
             }
             size => size?,
         };
-        self.recovered.segments.push(sealed(base, end, size));
+        self.take(base, end, size);
         Ok(())
+    }
+
+    fn take(&mut self, base: i64, end: i64, size: usize) {
+        let segment = SealedSegment::new(base, end, size);
+        self.recovered.segments.push(segment);
     }
 
     /// The segment that the checkpoint points into is not there. Where the log ended is known only when
@@ -186,16 +190,15 @@ impl Recovery<'_> {
     fn miss_checkpoint_segment(&mut self, next: Option<i64>) {
         let start = &self.start;
         let is_new = start.durable_offset == start.log_start_offset && start.position == 0;
-        if self.recovered.segments.is_empty() && next.is_none() && is_new {
+        let is_first = self.recovered.segments.is_empty();
+        if is_first && next.is_none() && is_new {
             return;
         }
-        let base = start.segment_base;
-        let from = match self.recovered.segments.is_empty() {
-            true => start.log_start_offset.min(base),
-            false => base,
-        };
-        let to = next.unwrap_or(start.durable_offset);
-        self.lose(base, from..to, 0..0, Why::Missing);
+        let mut lost = start.segment_base..next.unwrap_or(start.durable_offset);
+        if is_first {
+            lost.start = lost.start.min(start.log_start_offset);
+        }
+        self.lose(start.segment_base, lost, Why::Missing);
         if next.is_none() {
             self.recovered.read_only = Some(READ_ONLY_LOST);
         }
@@ -203,110 +206,120 @@ impl Recovery<'_> {
 
     /// Returns whether the log goes on in the next segment.
     fn read_segment(&mut self, base: i64, later: &[i64]) -> io::Result<bool> {
-        let from = match base == self.start.segment_base {
-            true => (self.start.position as usize, self.start.durable_offset),
-            false => (0, base),
+        let (position, offset) = if base == self.start.segment_base {
+            (self.start.position as usize, self.start.durable_offset)
+        } else {
+            (0, base)
         };
-        let mut stop = Stop {
-            position: from.0,
-            offset: from.1,
+        let mut end = SoundEnd {
+            base,
+            position,
+            offset,
             has_rest: false,
             is_recycled: false,
         };
-        let read = self.read_sound(base, &mut stop);
-        self.recovered.scanned_bytes += (stop.position - from.0) as u64;
+        let read = self.read_sound(&mut end);
+        self.recovered.scanned_bytes += (end.position - position) as u64;
         match read {
-            Err(error) if damage::is_of_medium(&error) => return self.lose_rest(base, stop, later),
+            Err(error) if damage::is_of_medium(&error) => return self.lose_rest(&end, later),
             read => read?,
         }
         let next = later.first().copied();
-        let goes_on = next == Some(stop.offset);
-        let is_whole = match stop.has_rest {
-            true => stop.is_recycled && goes_on,
-            false => goes_on || next.is_none(),
+        let goes_on = next == Some(end.offset);
+        let is_whole = if end.has_rest {
+            end.is_recycled && goes_on
+        } else {
+            goes_on || next.is_none()
         };
         if is_whole {
-            let segment = sealed(base, stop.offset, stop.position);
-            self.recovered.segments.push(segment);
+            self.take(base, end.offset, end.position);
             return Ok(true);
         }
-        self.meet_damage(base, stop, later)
+        self.meet_damage(&end, later)
     }
 
-    fn read_sound(&mut self, base: i64, stop: &mut Stop) -> io::Result<()> {
-        let path = segment::file_path(self.dir, base, "log");
-        reload(&path, stop.position)?;
-        let mut scan = Scan::open_at(&path, (stop.position, stop.offset))?;
-        while let Some(found) = scan.step_sound()? {
-            let header = &found.header;
-            let follows = header.base_offset == stop.offset
-                || (self.may_have_gaps && header.base_offset > stop.offset);
-            if !follows {
-                break;
-            }
-            stop.position = found.end;
-            stop.offset = header.next_offset();
-            (self.replay)(Replay::Batch(header));
+    fn read_sound(&mut self, end: &mut SoundEnd) -> io::Result<()> {
+        let path = segment::file_path(self.dir, end.base, "log");
+        reload(&path, end.position)?;
+        let expected = Expected {
+            base: end.base,
+            end: i64::MAX,
+            gaps_end: if self.may_have_gaps { i64::MAX } else { 0 },
+            known: None,
+        };
+        let mut walk = Walk::open_at(self.dir, expected, (end.position, end.offset))?;
+        while let Some(found) = walk.step_sound()? {
+            end.position = found.end;
+            end.offset = found.header.next_offset();
+            (self.replay)(Replay::Batch(&found.header));
         }
         // A look at the first page tells: reading all of a large reservation would cost what it saves.
-        stop.has_rest = !scan.is_blank(stop.position)?;
-        stop.is_recycled = scan.is_recycled();
+        end.has_rest = !walk.is_blank(end.position)?;
+        end.is_recycled = walk.scan().is_recycled();
         Ok(())
     }
 
     /// The segment is shorter than what was durable of it, or cannot be read from here on.
-    fn lose_rest(&mut self, base: i64, stop: Stop, later: &[i64]) -> io::Result<bool> {
-        let is_short = segment_size(self.dir, base).is_ok_and(|size| size < stop.position);
-        match is_short {
-            true => {
-                let end = later.first().copied().unwrap_or(stop.offset);
-                self.survey(base, end, (0, base), stop.position)?;
-            }
-            false => self.survey_behind(base, &stop, later)?,
+    fn lose_rest(&mut self, end: &SoundEnd, later: &[i64]) -> io::Result<bool> {
+        let is_short = segment_size(self.dir, end.base).is_ok_and(|size| size < end.position);
+        if is_short {
+            let next = later.first().copied().unwrap_or(end.offset);
+            self.survey(end, next, (0, end.base))?;
+        } else {
+            self.survey_behind(end, later)?;
         }
-        let found = self.recovered.new_damage.iter();
-        let is_unreadable = found.rev().any(|found| found.why == Why::Unreadable);
-        self.recovered.read_only = match later.is_empty() {
-            true if is_short => Some(READ_ONLY_LOST),
-            true if is_unreadable => Some(READ_ONLY_UNREADABLE),
-            _ => None,
+        let mut found = self.recovered.new_damage.iter();
+        let is_unreadable = found.any(|found| found.why == Why::Unreadable);
+        let why = if is_short {
+            Some(READ_ONLY_LOST)
+        } else {
+            is_unreadable.then_some(READ_ONLY_UNREADABLE)
         };
+        self.recovered.read_only = why.filter(|_| later.is_empty());
         Ok(true)
     }
 
     /// The bytes here are not the batch that should follow. Beyond the checkpoint a crash leaves that
     /// too, with sound batches behind it: pages reach the disk in any order. Which of the two it is
     /// cannot be known, so what is cut is kept beside the log, unless a crash cannot have torn as much.
-    fn meet_damage(&mut self, base: i64, stop: Stop, later: &[i64]) -> io::Result<bool> {
-        let is_known = self.known.begins_at(base, stop.position);
-        let tail = match self.look_behind(base, &stop, later) {
-            Err(error) if damage::is_of_medium(&error) => None,
-            tail => Some(tail?),
+    fn meet_damage(&mut self, end: &SoundEnd, later: &[i64]) -> io::Result<bool> {
+        let is_known = self.known.begins_at(end.base, end.position);
+        let sound_bytes = match self.sound_bytes_behind(end, later) {
+            Err(error) if damage::is_of_medium(&error) => u64::MAX,
+            bytes => bytes?,
         };
-        let Some(tail) = tail.filter(|tail| !is_known && tail.sound_bytes <= CUT_BYTES_MAX) else {
-            self.survey_behind(base, &stop, later)?;
+        if is_known || sound_bytes > CUT_BYTES_MAX {
+            self.survey_behind(end, later)?;
             return Ok(true);
-        };
-        if tail.sound_bytes > 0 {
-            match keep_tail(self.dir, base, stop.position, later) {
+        }
+        if sound_bytes > 0 {
+            match keep_tail(self.dir, end.base, end.position, later) {
                 // Nothing is cut, and nothing appended: the next start does both.
                 Err(error) if file::is_full(&error) => {
                     self.recovered.read_only = Some(READ_ONLY_FULL);
-                    let segment = sealed(base, stop.offset, stop.position);
-                    self.recovered.segments.push(segment);
+                    self.take(end.base, end.offset, end.position);
                     return Ok(false);
                 }
                 kept => self.recovered.cut_kept = Some(kept?),
             }
         }
-        let is_clean = stop.is_recycled && tail.sound_bytes == 0;
-        self.cut(base, &stop, later, is_clean)?;
+        if end.has_rest {
+            // Where the rest is an older segment's, nothing is known to be torn.
+            if !end.is_recycled || sound_bytes > 0 {
+                let torn = segment_size(self.dir, end.base)? - end.position;
+                self.recovered.cut_bytes += torn as u64;
+            }
+            // It may know of batches that are cut now, and other ones will take their place.
+            file::remove(&segment::file_path(self.dir, end.base, "index"))?;
+        }
+        self.recovered.cut_bytes += discard(self.dir, later)?;
+        self.take(end.base, end.offset, end.position);
         Ok(false)
     }
 
-    fn look_behind(&self, base: i64, stop: &Stop, later: &[i64]) -> io::Result<Tail> {
-        let mut tail = Tail::default();
-        let here = (base, (stop.position, stop.offset));
+    fn sound_bytes_behind(&self, end: &SoundEnd, later: &[i64]) -> io::Result<u64> {
+        let mut bytes = 0;
+        let here = (end.base, (end.position, end.offset));
         let behind = later.iter().map(|base| (*base, (0, *base)));
         for (base, from) in std::iter::once(here).chain(behind) {
             let mut scan = Scan::open_at(&segment::file_path(self.dir, base, "log"), from)?;
@@ -314,73 +327,56 @@ impl Recovery<'_> {
             while let Some(step) = scan.step()? {
                 if let Step::Batch(found) = step
                     && found.crc_matches
-                    && found.header.base_offset >= stop.offset
+                    && found.header.base_offset >= end.offset
                 {
-                    tail.sound_bytes += found.header.size() as u64;
+                    bytes += found.header.size() as u64;
                 }
             }
         }
-        Ok(tail)
+        Ok(bytes)
     }
 
-    /// With `is_clean`, nothing is known to be torn: the segment's rest is an older segment's.
-    fn cut(&mut self, base: i64, stop: &Stop, later: &[i64], is_clean: bool) -> io::Result<()> {
-        if stop.has_rest {
-            if !is_clean {
-                self.recovered.cut_bytes += (segment_size(self.dir, base)? - stop.position) as u64;
-            }
-            // It may know of batches that are cut now, and other ones will take their place.
-            file::remove(&segment::file_path(self.dir, base, "index"))?;
-        }
-        self.recovered.cut_bytes += discard(self.dir, later)?;
-        let segment = sealed(base, stop.offset, stop.position);
-        self.recovered.segments.push(segment);
-        Ok(())
+    fn survey_behind(&mut self, end: &SoundEnd, later: &[i64]) -> io::Result<()> {
+        let next = later.first().copied().unwrap_or(i64::MAX);
+        self.survey(end, next, (end.position, end.offset))
     }
 
-    fn survey_behind(&mut self, base: i64, stop: &Stop, later: &[i64]) -> io::Result<()> {
-        let end = later.first().copied().unwrap_or(i64::MAX);
-        self.survey(base, end, (stop.position, stop.offset), stop.position)
-    }
-
-    /// Takes a segment as it is, with what is damaged in it, from `from` on. Batches behind `replay_from`
-    /// are told.
-    fn survey(
-        &mut self,
-        base: i64,
-        end: i64,
-        from: (usize, i64),
-        replay_from: usize,
-    ) -> io::Result<()> {
+    /// Takes a segment as it is, with what is damaged in it, from `from` on. Batches behind the sound end are
+    /// replayed. `next` is where the next segment begins.
+    fn survey(&mut self, end: &SoundEnd, next: i64, from: (usize, i64)) -> io::Result<()> {
+        let gaps_end = self.compaction.gaps_end;
         let expected = Expected {
-            base,
-            end,
-            gaps_end: match self.may_have_gaps {
-                true => i64::MAX,
-                false => self.compaction.gaps_end,
+            base: end.base,
+            end: next,
+            gaps_end: if self.may_have_gaps {
+                i64::MAX
+            } else {
+                gaps_end
             },
-            index_interval_bytes: u32::MAX as usize,
+            known: None,
         };
         let replay = &mut self.replay;
-        let survey = damage::survey(self.dir, expected, from, &mut |found, _| {
-            if found.position >= replay_from {
+        let survey = survey(self.dir, expected, NO_INDEX, from, &mut |found, _| {
+            if found.position >= end.position {
                 replay(Replay::Batch(&found.header));
             }
         })?;
-        let end = match end {
-            i64::MAX => survey.next_offset,
-            end => end,
+        let next = if next == i64::MAX {
+            survey.next_offset
+        } else {
+            next
         };
         self.recovered.new_damage.extend(survey.damage);
-        self.recovered.segments.push(sealed(base, end, survey.size));
+        self.take(end.base, next, survey.size);
         Ok(())
     }
 
-    fn lose(&mut self, base: i64, offsets: Range<i64>, bytes: Range<usize>, why: Why) {
+    /// Of a segment that cannot be opened.
+    fn lose(&mut self, segment_base: i64, offsets: Range<i64>, why: Why) {
         self.recovered.new_damage.push(Damage {
             offsets,
-            segment_base: base,
-            bytes,
+            segment_base,
+            bytes: 0..0,
             why,
         });
     }
@@ -401,23 +397,18 @@ impl Recovery<'_> {
         recovered.end_offset = start.durable_offset;
         recovered.checkpoint_base = start.segment_base;
         if let Some(last) = recovered.segments.last() {
-            recovered.end_offset = last.end.max(match recovered.read_only {
-                Some(_) => start.durable_offset,
-                None => 0,
-            });
+            let is_end_lost = recovered.read_only.is_some();
+            let end_min = if is_end_lost { start.durable_offset } else { 0 };
+            recovered.end_offset = last.end.max(end_min);
             recovered.end_segment = last.base;
             recovered.end_position = last.size;
         }
         recovered.log_start_offset = start.log_start_offset.max(first).min(recovered.end_offset);
         let mut all = known;
-        let found = std::mem::take(&mut recovered.new_damage);
-        recovered.new_damage = all.add(found);
+        recovered.new_damage = all.add(std::mem::take(&mut recovered.new_damage));
         all.forget_below(recovered.log_start_offset);
-        if recovered
-            .new_damage
-            .iter()
-            .any(|found| found.why.is_lasting())
-        {
+        let mut new = recovered.new_damage.iter();
+        if new.any(|found| found.why.is_lasting()) {
             match all.write(dir) {
                 // It is found again, as long as nothing is appended behind it.
                 Err(error) if file::is_full(&error) => recovered.read_only = Some(READ_ONLY_FULL),
@@ -473,8 +464,8 @@ fn settle(
     Ok(())
 }
 
-/// Sees to it that a segment is read from the disk, from a byte on: the process before may have met a
-/// failed sync, and what is in memory only must not be shown to consumers.
+/// Drops a segment's pages from memory, from a byte on, so that they are read from the disk. A sync may have
+/// failed in the process before, and what is in memory only must not be shown to consumers.
 fn reload(path: &Path, from: usize) -> io::Result<()> {
     let file = file::open_for_reading(path)?;
     let has_more = file.metadata()?.len() > from as u64;
@@ -490,12 +481,10 @@ fn keep_tail(dir: &Path, base: i64, from: usize, later: &[i64]) -> io::Result<Pa
     let path = segment::file_path(dir, base, "log");
     let kept = free_name(&path, from);
     let source = file::open_for_reading(&path)?;
-    let copied = copy_from(&source, from, &kept);
-    if copied.is_err() {
+    copy_from(&source, from, &kept).inspect_err(|_| {
         // Half a copy is of no use, and takes the room that others need.
         let _ = file::remove(&kept);
-    }
-    copied?;
+    })?;
     for base in later {
         let path = segment::file_path(dir, *base, "log");
         file::rename(&path, &free_name(&path, 0))?;
@@ -524,35 +513,19 @@ fn copy_from(source: &File, from: usize, to: &Path) -> io::Result<()> {
 
 /// `<base>.log.cut-<position>`, or with a number behind it where there is one already.
 fn free_name(segment: &Path, position: usize) -> PathBuf {
-    let name = |number: u32| {
-        let suffix = match number {
-            1 => String::new(),
-            number => format!(".{number}"),
-        };
-        segment.with_extension(format!("log{CUT_INFIX}{position}{suffix}"))
-    };
-    let mut names = (1..).map(name);
-    // There is always a number that is free.
-    names.find(|name| !name.exists()).unwrap_or_default()
+    let mut name = segment.with_extension(format!("log{CUT_INFIX}{position}"));
+    let mut number = 1;
+    while name.exists() {
+        number += 1;
+        name = segment.with_extension(format!("log{CUT_INFIX}{position}.{number}"));
+    }
+    name
 }
 
 /// Whether it is a file that keeps what a start has cut.
 pub fn is_cut(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.contains(".log.cut-")
-}
-
-fn sealed(base: i64, end: i64, size: usize) -> SealedSegment {
-    SealedSegment {
-        base,
-        end,
-        size,
-        loaded: None,
-        max_timestamp: None,
-        first_timestamp: None,
-        modified_ms: 0,
-        health: Health::default(),
-    }
+    name.contains(&format!(".log{CUT_INFIX}"))
 }
 
 /// Without a checkpoint the whole log is read.
@@ -564,13 +537,7 @@ fn from_the_beginning(dir: &Path, topic_id: Uuid, bases: &[i64]) -> Checkpoint {
             "no sound checkpoint; reading and checking the whole log of this partition"
         );
     }
-    Checkpoint {
-        topic_id,
-        log_start_offset: base,
-        durable_offset: base,
-        segment_base: base,
-        ..Checkpoint::default()
-    }
+    Checkpoint::starting_at(topic_id, base)
 }
 
 fn discard(dir: &Path, bases: &[i64]) -> io::Result<u64> {
@@ -586,17 +553,4 @@ fn discard(dir: &Path, bases: &[i64]) -> io::Result<u64> {
 
 fn segment_size(dir: &Path, base: i64) -> io::Result<usize> {
     Ok(fs::metadata(segment::file_path(dir, base, "log"))?.len() as usize)
-}
-
-/// Base offsets of the segments in a partition's directory, lowest first.
-///
-/// # Errors
-/// `NotFound` when there is no such directory.
-pub fn list_segments(dir: &Path) -> io::Result<Vec<i64>> {
-    let mut bases = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        bases.extend(segment::base_of(&entry?.path(), "log"));
-    }
-    bases.sort_unstable();
-    Ok(bases)
 }

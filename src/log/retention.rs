@@ -1,18 +1,14 @@
-//! Retention: which segments go, and closing what is idle.
+//! Retention: which segments are removed, and closing what is idle.
 
-use super::Log;
-use super::Offsets;
-use super::ReadError;
-use super::Retention;
-use super::jobs::DeleteJob;
-use super::jobs::SealJob;
+use super::jobs::{DeleteJob, SealJob};
 use super::load::LoadJob;
 use super::segment::SealedSegment;
+use super::{Log, Offsets, ReadError, Retention};
 use std::io;
 
 impl Log {
     /// Moves the log start offset up to `offset` (at most the high watermark); the checkpoint that
-    /// makes it survive is asked for. Returns the offset in force.
+    /// makes it durable is asked for. Returns the log start offset.
     pub fn delete_records(&mut self, offset: i64) -> Result<i64, ReadError> {
         let Offsets {
             start,
@@ -35,7 +31,7 @@ impl Log {
 
     /// The next thing to do for retention by time, size and log start offset.
     pub fn retention(&mut self, now_ms: i64) -> Retention {
-        // A compaction works on the segments that would go; it ends in its time.
+        // A compaction uses the segments that would be removed; retention waits for it.
         if self.poisoned || self.compaction.is_running {
             return Retention::Nothing;
         }
@@ -93,7 +89,7 @@ impl Log {
         self.retention_of_active(now_ms)
     }
 
-    /// The active segment ages too: when all of it is too old it is rolled, and goes the next time.
+    /// The active segment ages too: when all of it is too old it is rolled, and removed the next time.
     fn retention_of_active(&mut self, now_ms: i64) -> Retention {
         let expired = self.active.as_ref().is_some_and(|active| {
             let newest = match active.index.max_timestamp {
@@ -116,11 +112,8 @@ impl Log {
         if self.config.retention_ms < 0 || segment.is_empty() {
             return Ok(false);
         }
-        match segment.max_timestamp {
-            Some(-1) => Ok(self.is_expired(segment.modified_ms, now_ms)),
-            Some(timestamp) => Ok(self.is_expired(timestamp, now_ms)),
-            None => Err(self.load_job(segment)),
-        }
+        let newest = segment.newest_ms().ok_or_else(|| self.load_job(segment))?;
+        Ok(self.is_expired(newest, now_ms))
     }
 
     fn is_expired(&self, timestamp_ms: i64, now_ms: i64) -> bool {
@@ -149,14 +142,13 @@ impl Log {
         self.close_active(now_ms)
     }
 
-    /// Whether retention by size may have something to do: a segment is rolled, and another goes.
+    /// Whether retention by size may have something to remove.
     pub fn is_over_size(&self) -> bool {
         let limit = self.config.retention_bytes;
         limit >= 0 && self.size_bytes() > limit as u64
     }
 
-    /// What happened at a time that is yet to come happened before the clock was set back: its age
-    /// counts from now on.
+    /// After the clock was set back, ages count from now on.
     fn count_from(&mut self, now_ms: i64) {
         for loaded in self
             .sealed

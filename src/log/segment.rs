@@ -4,10 +4,11 @@
 //! their file has exactly their size, and mapping and index are loaded when somebody reads them.
 
 use super::batch::{self, BatchError, BatchHeader};
-use super::index::{Entry, Index};
+use super::index::{self, Entry, Index};
 use crate::io::map::{MapReader, MapWriter};
 use bytes::Bytes;
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,19 @@ pub fn base_of(path: &Path, extension: &str) -> Option<i64> {
     is_segment.then(|| stem.parse().ok()).flatten()
 }
 
+/// Base offsets of the segments in a partition's directory, lowest first.
+///
+/// # Errors
+/// `NotFound` when there is no such directory.
+pub fn list(dir: &Path) -> io::Result<Vec<i64>> {
+    let mut bases = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        bases.extend(base_of(&entry?.path(), "log"));
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
 /// A segment's bytes together with what finds things in them.
 #[derive(Clone)]
 pub struct SegmentView {
@@ -34,16 +48,26 @@ pub struct SegmentView {
     pub index: Arc<Index>,
 }
 
+impl SegmentView {
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup {
+            base: self.base,
+            reader: &self.reader,
+            index: &self.index,
+        }
+    }
+}
+
 /// The batches of `reader` from `position` (a batch start) on, each with its position.
-pub struct Walk<'a> {
+pub struct HeaderWalk<'a> {
     reader: &'a MapReader,
     position: usize,
     end: usize,
 }
 
-impl<'a> Walk<'a> {
-    pub fn new(reader: &'a MapReader, position: usize, end: usize) -> Walk<'a> {
-        Walk {
+impl<'a> HeaderWalk<'a> {
+    pub fn new(reader: &'a MapReader, position: usize, end: usize) -> HeaderWalk<'a> {
+        HeaderWalk {
             reader,
             position,
             end,
@@ -55,7 +79,7 @@ impl<'a> Walk<'a> {
         self.position
     }
 
-    /// The next batch's header, its place, or why there is none: `Truncated` at the end.
+    /// The next batch's position and header, or why there is none: `Truncated` at the end.
     pub fn step(&mut self) -> Result<(usize, BatchHeader), BatchError> {
         let at = self.position;
         let header_end = (at + batch::HEADER_BYTES).min(self.end);
@@ -68,10 +92,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Bounds of a lookup in one segment.
+/// Bounds of a read in one segment.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimit {
-    /// Bytes of the segment that may be read: the durable ones.
+    /// The part of the segment that may be read: batches follow one another in it, and all are durable.
+    pub start: usize,
     pub end: usize,
     /// The most bytes to return.
     pub max_bytes: usize,
@@ -79,71 +104,87 @@ pub struct ReadLimit {
     pub at_least_one: bool,
 }
 
-/// Where `offset` lies in the segment and how far a read may go: whole batches only.
-///
-/// `from` is a batch's start at or before it. An empty range means that nothing fits.
-pub fn locate(
-    reader: &MapReader,
-    index: &Index,
-    offset: i64,
-    from: usize,
-    limit: ReadLimit,
-) -> Result<Range<usize>, BatchError> {
-    let mut walk = Walk::new(reader, from, limit.end);
-    let (start, first) = loop {
-        let (at, header) = walk.step()?;
-        if header.last_offset() >= offset {
-            break (at, header);
-        }
-    };
-    let first_end = start + first.size();
-    if first.size() > limit.max_bytes {
-        let end = if limit.at_least_one { first_end } else { start };
-        return Ok(start..end);
-    }
-    let wanted = start.saturating_add(limit.max_bytes);
-    if wanted >= limit.end {
-        return Ok(start..limit.end);
-    }
-    let near = index.position_at_or_before(wanted.min(u32::MAX as usize) as u32) as usize;
-    let mut walk = Walk::new(reader, near.max(first_end), limit.end);
-    let mut end = walk.position();
-    while let Ok((at, header)) = walk.step() {
-        if at + header.size() > wanted {
-            break;
-        }
-        end = at + header.size();
-    }
-    Ok(start..end)
+/// A segment's bytes and index, borrowed from the active or from a sealed one.
+pub struct Lookup<'a> {
+    pub base: i64,
+    pub reader: &'a MapReader,
+    pub index: &'a Index,
 }
 
-/// The first batch at or after `from_offset` whose max timestamp is at least `timestamp`, in the bytes
-/// from `from_min` (a batch's start) to `end`.
-pub fn locate_timestamp(
-    reader: &MapReader,
-    index: &Index,
-    base: i64,
-    timestamp: i64,
-    (from_min, from_offset): (usize, i64),
-    end: usize,
-) -> Option<Bytes> {
-    let relative = (from_offset - base).clamp(0, i64::from(u32::MAX)) as u32;
-    let by_time = index.position_of_timestamp(timestamp) as usize;
-    let by_offset = index.position_of_offset(relative) as usize;
-    let from = by_time.max(by_offset).max(from_min);
-    if from >= end {
-        return None;
+impl Lookup<'_> {
+    /// Where a walk begins that looks for the batch with `offset`.
+    pub fn position_before(&self, offset: i64) -> usize {
+        let relative = (offset - self.base).clamp(0, i64::from(u32::MAX)) as u32;
+        self.index.position_of_offset(relative) as usize
     }
-    let mut walk = Walk::new(reader, from, end);
-    while let Ok((at, header)) = walk.step() {
-        if header.max_timestamp >= timestamp && header.last_offset() >= from_offset {
-            return Some(reader.slice(at..at + header.size()));
+
+    /// Where `offset` lies in the segment and how far a read may go: whole batches only.
+    ///
+    /// `from` is a batch's start at or before it. An empty range means that nothing fits.
+    pub fn locate(
+        &self,
+        offset: i64,
+        from: usize,
+        limit: ReadLimit,
+    ) -> Result<Range<usize>, BatchError> {
+        let mut walk = HeaderWalk::new(self.reader, from, limit.end);
+        let (start, first) = loop {
+            let (at, header) = walk.step()?;
+            if header.last_offset() >= offset {
+                break (at, header);
+            }
+        };
+        let first_end = start + first.size();
+        if first.size() > limit.max_bytes {
+            let end = if limit.at_least_one { first_end } else { start };
+            return Ok(start..end);
         }
+        let wanted = start.saturating_add(limit.max_bytes);
+        if wanted >= limit.end {
+            return Ok(start..limit.end);
+        }
+        let near = wanted.min(u32::MAX as usize) as u32;
+        let near = self.index.position_at_or_before(near) as usize;
+        let mut walk = HeaderWalk::new(self.reader, near.max(first_end), wanted);
+        while walk.step().is_ok() {}
+        Ok(start..walk.position())
     }
-    None
+
+    /// The first batch at or after `from_offset` whose max timestamp (ms) is at least `timestamp`, among those
+    /// in `range`, which begins with a batch.
+    pub fn locate_timestamp(
+        &self,
+        timestamp: i64,
+        from_offset: i64,
+        range: Range<usize>,
+    ) -> Option<Bytes> {
+        let by_time = self.index.position_of_timestamp(timestamp) as usize;
+        let from = by_time
+            .max(self.position_before(from_offset))
+            .max(range.start);
+        if from >= range.end {
+            return None;
+        }
+        let mut walk = HeaderWalk::new(self.reader, from, range.end);
+        while let Ok((at, header)) = walk.step() {
+            if header.max_timestamp >= timestamp && header.last_offset() >= from_offset {
+                return Some(self.reader.slice(at..at + header.size()));
+            }
+        }
+        None
+    }
 }
 
-/// Builds an index while batches go by.
+/// Index entries that are to be written to a segment's index file, behind those that it has.
+pub struct IndexTail {
+    pub bytes: Vec<u8>,
+    /// Where in the file.
+    pub at: u64,
+    /// How many entries the file has afterwards.
+    pub flushed: usize,
+}
+
+/// Builds an index from batches in their order.
 #[derive(Clone, Debug)]
 pub struct IndexBuilder {
     pub index: Index,
@@ -175,6 +216,20 @@ impl IndexBuilder {
     /// The base offset of the segment.
     pub fn base(&self) -> i64 {
         self.base
+    }
+
+    /// The entries with these numbers, as they lie in the file.
+    pub fn tail(&self, entries: Range<usize>) -> IndexTail {
+        IndexTail {
+            at: (entries.start * index::ENTRY_BYTES) as u64,
+            flushed: entries.end,
+            bytes: self.index.encode(entries, self.base),
+        }
+    }
+
+    /// All entries, as they lie in the file.
+    pub fn encode(&self) -> Vec<u8> {
+        self.tail(0..self.index.len()).bytes
     }
 
     /// Takes note of the batch at `position`.
@@ -287,6 +342,35 @@ pub struct SealedSegment {
 }
 
 impl SealedSegment {
+    /// A segment of which nothing else is known.
+    pub fn new(base: i64, end: i64, size: usize) -> SealedSegment {
+        SealedSegment {
+            base,
+            end,
+            size,
+            loaded: None,
+            max_timestamp: None,
+            first_timestamp: None,
+            modified_ms: 0,
+            health: Health::Unknown,
+        }
+    }
+
+    /// When its newest record was written (ms): by its timestamp, or, when no record has one, by when the segment
+    /// was last appended to. `None` when it must be loaded to tell.
+    pub fn newest_ms(&self) -> Option<i64> {
+        match self.max_timestamp? {
+            -1 => Some(self.modified_ms),
+            newest => Some(newest),
+        }
+    }
+
+    /// All of it must be checked before it is read again.
+    pub fn suspect(&mut self) {
+        self.health = Health::Suspect;
+        self.loaded = None;
+    }
+
     /// Whether it never had a record. One that lost its bytes did.
     pub fn is_empty(&self) -> bool {
         self.base == self.end

@@ -1,14 +1,14 @@
-//! A segment's file that retention let go, kept to become the next segment's.
+//! A spare: the file of a segment that retention removed, kept for the next segment.
 //!
 //! Writing to a new file costs the kernel more than writing to an old one: pages must be found, blocks
 //! be given out, and each sync commits that they were. So where a log is busy, the last segment that
 //! retention takes is not removed but renamed to `spare`, and the next segment starts by renaming that
-//! to its own name and overwriting it. There is one for each log at most, and it goes when the log has
-//! no active segment any more.
+//! to its own name and overwriting it. There is one for each log at most, and it is removed when the log
+//! has no active segment any more.
 //!
-//! What the file had before lies behind what is written to it, until it is sealed. None of it can be
-//! taken for the segment's own: all its batches have lower offsets than the segment's base. So that
-//! nobody takes it for a torn tail either, the file ends with a mark.
+//! What the file had before lies behind what is written to it, until it is sealed. It cannot be taken for
+//! the segment's own: all its batches have lower offsets than the segment's base. A mark at the file's end
+//! says that it is no torn tail either.
 
 use super::segment;
 use crate::io::file::{self, Reserved};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 /// The spare's name in a partition's directory.
 pub const FILE_NAME: &str = "spare";
-/// What a file ends with that was another segment before.
+/// The end of a file that was another segment before.
 const MARK: &[u8; 16] = b"recycled segment";
 /// A spare is kept only where this many times its size is free.
 const FREE_TIMES: u64 = 4;
@@ -68,8 +68,8 @@ pub fn take(dir: &Path, base: i64, bytes: u64) -> io::Result<Option<(Arc<File>, 
     Ok(Some((Arc::new(spare), reserved)))
 }
 
-/// Whether nobody would notice that the file is overwritten. This process knows what it has mapped; of
-/// others the kernel tells, where leases are honoured.
+/// Whether no reader has the file open or mapped. This process knows what it has mapped itself; for others
+/// the kernel knows, where leases are honoured.
 fn may_overwrite(spare: &File) -> io::Result<bool> {
     if sabotage::is_done(Sabotage::RecycleByLease) {
         return file::is_mine_alone(spare);

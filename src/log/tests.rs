@@ -145,7 +145,7 @@ impl Fixture {
     }
 
     fn segments(&self) -> Vec<i64> {
-        recovery::list_segments(self.log.dir()).unwrap()
+        segment::list(self.log.dir()).unwrap()
     }
 }
 

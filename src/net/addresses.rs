@@ -1,4 +1,4 @@
-//! Who is connected, from where: the connections of all shards, counted.
+//! Connections and requests of each client address, over all shards.
 
 use crate::config::Config;
 use crate::io::limits::{self, Limit};
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 /// Window for connection and request rates; a burst may use one window's worth at once.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
-/// A limit this high is none.
+/// From this value on the rate of requests is not limited.
 const NO_RATE: usize = i32::MAX as usize;
-/// Addresses without a connection are forgotten when there are twice as many as were left last time,
-/// and so many at least.
+/// Addresses without a connection are forgotten when their number has doubled since the last time, but
+/// not below this number.
 const FORGET_AT_MIN: usize = 1024;
 
-/// The connections of the whole broker. It is asked once for each connection and once at its end, and
-/// for each request where their rate is limited.
-pub struct Addresses(Mutex<State>);
+/// The connections of the whole broker. The lock is taken when a connection begins and ends, and for each
+/// request where their rate is limited.
+pub struct Addresses(Mutex<Counts>);
 
-struct State {
+struct Counts {
     total: usize,
     by_address: HashMap<IpAddr, Address>,
     forget_at: usize,
@@ -27,16 +27,16 @@ struct State {
 
 struct Address {
     open: usize,
-    /// When the running second began, and how many connections were opened in it.
+    /// When the current window began, and how many connections were opened in it.
     since: Instant,
     opened: usize,
-    /// When all requests so far would have come, had they kept to the rate.
+    /// When the requests so far would have ended, had each taken its time at the full rate.
     paced: Instant,
 }
 
 impl Default for Addresses {
     fn default() -> Addresses {
-        Addresses(Mutex::new(State {
+        Addresses(Mutex::new(Counts {
             total: 0,
             by_address: HashMap::new(),
             forget_at: FORGET_AT_MIN,
@@ -45,21 +45,21 @@ impl Default for Addresses {
 }
 
 impl Addresses {
-    /// Counts a connection.
+    /// Counts a new connection.
     ///
     /// # Errors
-    /// The limit that it would go beyond; it is not counted then.
+    /// The limit that it would exceed; then it is not counted.
     pub fn admit(&self, from: IpAddr, config: &Config) -> Result<(), &'static Limit> {
         self.admit_at(from, config, Instant::now())
     }
 
     fn admit_at(&self, from: IpAddr, config: &Config, now: Instant) -> Result<(), &'static Limit> {
-        let mut state = self.state();
-        if state.total >= config.connections_max {
+        let mut counts = self.counts();
+        if counts.total >= config.connections_max {
             return Err(&limits::CONNECTIONS);
         }
-        state.forget(now);
-        let address = state.by_address.entry(from).or_insert(Address {
+        counts.forget(now);
+        let address = counts.by_address.entry(from).or_insert(Address {
             open: 0,
             since: now,
             opened: 0,
@@ -76,11 +76,11 @@ impl Addresses {
         }
         address.opened += 1;
         address.open += 1;
-        state.total += 1;
+        counts.total += 1;
         Ok(())
     }
 
-    /// Counts a request of an address with a connection; returns how long it has to wait.
+    /// Counts a request from an address that has a connection; returns how long the request has to wait.
     pub fn pace(&self, from: IpAddr, config: &Config) -> Duration {
         if is_paced(config) {
             self.pace_at(from, config, Instant::now())
@@ -90,8 +90,8 @@ impl Addresses {
     }
 
     fn pace_at(&self, from: IpAddr, config: &Config, now: Instant) -> Duration {
-        let mut state = self.state();
-        let Some(address) = state.by_address.get_mut(&from) else {
+        let mut counts = self.counts();
+        let Some(address) = counts.by_address.get_mut(&from) else {
             return Duration::ZERO;
         };
         let one = RATE_WINDOW / config.request_rate_per_address_max as u32;
@@ -99,16 +99,16 @@ impl Addresses {
         (address.paced - now).saturating_sub(RATE_WINDOW)
     }
 
-    /// A connection that was counted is over.
+    /// Counts the end of a connection that was admitted.
     pub fn release(&self, from: IpAddr) {
-        let mut state = self.state();
-        state.total = state.total.saturating_sub(1);
-        if let Some(address) = state.by_address.get_mut(&from) {
+        let mut counts = self.counts();
+        counts.total = counts.total.saturating_sub(1);
+        if let Some(address) = counts.by_address.get_mut(&from) {
             address.open = address.open.saturating_sub(1);
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -120,7 +120,7 @@ pub fn is_paced(config: &Config) -> bool {
     config.request_rate_per_address_max < NO_RATE
 }
 
-impl State {
+impl Counts {
     fn forget(&mut self, now: Instant) {
         if self.by_address.len() < self.forget_at {
             return;
@@ -191,7 +191,7 @@ mod tests {
                 scope.spawn(|| addresses.release(from));
             }
         });
-        assert_eq!(addresses.state().total, 0);
+        assert_eq!(addresses.counts().total, 0);
     }
 
     #[test]
@@ -232,6 +232,6 @@ mod tests {
             addresses.admit_at(from, &config, now).unwrap_or_default();
             addresses.release(from);
         }
-        assert!(addresses.state().by_address.len() <= FORGET_AT_MIN);
+        assert!(addresses.counts().by_address.len() <= FORGET_AT_MIN);
     }
 }

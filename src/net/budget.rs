@@ -15,9 +15,9 @@ pub struct Budget {
     most: u32,
     /// Held by the one share that may grow beyond the budget.
     overdraft: Arc<Mutex<()>>,
-    /// Counts each time that somebody has to wait.
+    /// Counts each wait.
     limit: &'static Limit,
-    /// Wakes those who could give something back.
+    /// Wakes tasks that can give memory back.
     pressed: Rc<Notify>,
 }
 
@@ -33,17 +33,17 @@ impl Budget {
         }
     }
 
-    /// Bytes that are taken.
+    /// Bytes in use.
     pub fn used(&self) -> u64 {
         (self.used_permits() * PERMIT_BYTES) as u64
     }
 
-    /// Whether less than half of it is taken.
+    /// Whether less than half is in use.
     pub fn is_ample(&self) -> bool {
         self.permits.available_permits() > self.most as usize / 2
     }
 
-    /// Whether more than three quarters of it are taken.
+    /// Whether more than three quarters are in use.
     pub fn is_short(&self) -> bool {
         self.used_permits() > self.most as usize / 4 * 3
     }
@@ -52,13 +52,13 @@ impl Budget {
         (self.most as usize).saturating_sub(self.permits.available_permits())
     }
 
-    /// Returns when a share has to wait from now on.
+    /// Returns the next time that a share has to wait.
     pub async fn pressed(&self) {
         self.pressed.notified().await;
     }
 
-    /// Takes `bytes` out of the budget until the permit is dropped. What is larger than the whole
-    /// budget takes all of it, and so is alone.
+    /// Takes `bytes` out of the budget until the permit is dropped. More than the whole budget takes all
+    /// of it, and so runs alone.
     pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let wanted = self.permits_for(bytes);
         let permits = Arc::clone(&self.permits);
@@ -84,7 +84,7 @@ impl Budget {
 }
 
 /// A part of a budget that grows, for a request that arrives bit by bit: a client that announces
-/// much and sends nothing holds nothing. Given back when dropped.
+/// a large request and sends nothing holds nothing. Given back when dropped.
 pub struct Share {
     budget: Budget,
     permit: Option<OwnedSemaphorePermit>,

@@ -1,4 +1,4 @@
-//! What one shard's connections share: who is connected, and what all of them together may take.
+//! The connections of one shard: which are open, and the limits that they share.
 
 use super::addresses::{self, Addresses};
 use super::budget::Budget;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// While requests wait for memory, a reply must be taken at least this fast.
+/// While requests wait for memory, a client must read a reply within this time.
 const REPLY_TIME_PRESSED: Duration = Duration::from_secs(5);
 /// At most one line a second about connections that the broker closed, for each shard.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ impl Connections {
         })
     }
 
-    /// Takes a connection in, unless there are too many.
+    /// Admits a connection, unless there are too many.
     pub fn admit(&self, peer: &Rc<Peer>) -> Option<u64> {
         let admitted = self.addresses.admit(peer.address.ip(), &self.config);
         if let Err(limit) = admitted {
@@ -76,7 +76,7 @@ impl Connections {
         Some(id)
     }
 
-    /// A connection is over.
+    /// Removes a connection that has ended.
     pub fn release(&self, id: u64) {
         let peer = self.peers.borrow_mut().remove(&id);
         if let Some(peer) = peer {
@@ -88,7 +88,7 @@ impl Connections {
         }
     }
 
-    /// Counts a connection that the broker closes, and logs it, though not too often.
+    /// Counts a connection that the broker closes, and logs it at a limited rate.
     pub fn complain(&self, address: SocketAddr, label: &'static str, why: &str) {
         self.counters.refuse(label);
         if let Some(kept_back) = self.complaints.admit() {
@@ -119,12 +119,12 @@ impl Connections {
         }
     }
 
-    /// Ends connections that were silent for too long.
+    /// Ends connections that are idle, or stalled in a request or a reply, for too long.
     pub fn sweep(&self) {
         let idle = Duration::from_millis(self.config.connection_idle_ms);
         let frame_time = Duration::from_millis(self.config.frame_timeout_ms);
         let frame_bytes = self.config.frame_bytes_min();
-        // A client that does not take replies keeps the memory of all requests behind them.
+        // A client that does not read its replies holds the memory of all requests behind them.
         let reply_time = if self.memory.is_short() {
             idle.min(REPLY_TIME_PRESSED)
         } else {
@@ -148,7 +148,7 @@ impl Connections {
         }
     }
 
-    /// Lets no more requests in, waits until all replies have left or the time is up.
+    /// Takes no more requests, and waits until all replies have left or the time is up.
     pub async fn drain(&self, limit: Duration) {
         for peer in self.peers.borrow().values() {
             peer.hang_up(Shutdown::Read);

@@ -16,16 +16,16 @@ const BACKLOG: i32 = 1024;
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A connection that was silent for so long is asked whether the other host is still there, and asked
-/// again after each interval; the kernel gives up after nine.
+/// The kernel probes a connection that was silent for this time, and again after each interval; it gives up
+/// after nine probes.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Binds one listening socket for each of `count` shards and returns them with their address.
 ///
 /// # Errors
-/// `AddrInUse` when anyone listens there already: the first socket shares the port only once it has
-/// it alone, for otherwise two brokers could share a port and each see half.
+/// `AddrInUse` when another process listens there. The first socket shares the port only after it has
+/// bound it alone, or two brokers could share a port and each see half of the connections.
 pub fn bind(address: &HostPort, count: usize) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let first = socket(resolve(address)?, false)?;
     let first = listening(first)?;
@@ -38,7 +38,7 @@ pub fn bind(address: &HostPort, count: usize) -> io::Result<(Vec<TcpListener>, S
     Ok((listeners, bound))
 }
 
-/// Binds a single listening socket that nobody shares.
+/// Binds a single listening socket that is not shared.
 pub fn bind_one(address: &HostPort) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = listening(socket(resolve(address)?, false)?)?;
     let bound = listener.local_addr()?;
@@ -96,7 +96,7 @@ pub async fn accept_loop<F>(
             accepted = listener.accept() => accepted,
             () = connections.stop.wait() => return,
         };
-        match accepted.and_then(|(stream, address)| Ok((into_ring(stream)?, address))) {
+        match accepted.and_then(|(stream, address)| Ok((into_reactor(stream)?, address))) {
             Ok((socket, address)) => take_in(&connections, socket, address, &serve),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -106,18 +106,17 @@ pub async fn accept_loop<F>(
     }
 }
 
-/// Hands a socket from readiness to the ring, where operations wait by themselves.
-fn into_ring(stream: tokio::net::TcpStream) -> io::Result<Connected> {
+/// Sets a socket's options and hands it to the shard's reactor.
+fn into_reactor(stream: tokio::net::TcpStream) -> io::Result<Connected> {
     let stream = stream.into_std()?;
-    stream.set_nonblocking(false)?;
     // Small replies must not wait for each other's acknowledgement.
     stream.set_nodelay(true)?;
-    // A client whose host is gone says nothing, and one that waits for records need not.
+    // A client that waits for records sends nothing, and neither does one whose host is gone.
     let probes = TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(&stream).set_tcp_keepalive(&probes)?;
-    Ok(Connected::new(stream))
+    Connected::new(stream)
 }
 
 fn take_in<F>(

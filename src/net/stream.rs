@@ -1,4 +1,4 @@
-//! One connection's stream of bytes, and what its shard sees of it.
+//! One connection's stream of bytes, and when it last moved.
 
 use super::counters::{self, Counters};
 use crate::io::socket::Socket;
@@ -18,8 +18,8 @@ pub struct Peer {
     socket: Socket,
     counters: Rc<Counters>,
     pub last_active: Cell<Instant>,
-    /// Of a request that has begun and is not whole yet: since when its bytes are counted, and how
-    /// many have come. `None` too while it is not read.
+    /// For a request that has begun and is not complete: since when its bytes are counted, and how many
+    /// have come. `None` also while the connection is not read.
     incoming: Cell<Option<(Instant, usize)>>,
     /// Requests that are not answered yet.
     pub unanswered: Cell<usize>,
@@ -94,27 +94,27 @@ impl Peer {
         self.last_active.set(Instant::now());
     }
 
-    /// The rest of a request is waited for.
+    /// Starts to count the bytes of a request that is not complete.
     pub fn await_rest(&self) {
         if self.incoming.get().is_none() {
             self.incoming.set(Some((Instant::now(), 0)));
         }
     }
 
-    /// A request is whole, or is not read for now.
+    /// A request is complete, or is not read for now.
     pub fn await_nothing(&self) {
         self.incoming.set(None);
     }
 
-    /// The client was not to blame for the last `time`.
+    /// The last `time` does not count against the client: the broker did not read.
     pub fn forgive(&self, time: Duration) {
         self.touch();
         let later = |(since, bytes)| (since + time, bytes);
         self.incoming.set(self.incoming.get().map(later));
     }
 
-    /// Whether the request that has begun brought less than `bytes` in the last `time`. Each such time
-    /// is looked at on its own.
+    /// Whether fewer than `bytes` of a request that has begun came in the last `time`. Every such period is
+    /// counted on its own.
     pub(super) fn is_stalled(&self, time: Duration, bytes: usize) -> bool {
         let Some((since, came)) = self.incoming.get() else {
             return false;

@@ -16,7 +16,7 @@ use crate::engine::partition::Partition;
 use crate::engine::stats;
 use crate::engine::{self, Engine, SharedPartition, replay};
 use crate::io::{process, reactor, ring};
-use crate::log::journal::{GroupBuilder, Place};
+use crate::log::journal::{GroupBuilder, Target};
 use crate::log::{Flush, WriteBack};
 use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
@@ -151,13 +151,13 @@ impl Journal {
         let Some(tail) = inner.log.journal_tail() else {
             return false;
         };
-        let place = Place {
+        let target = Target {
             topic_id: key.topic_id,
             partition: key.index,
             segment_base: tail.segment_base,
             position: tail.position as u32,
         };
-        self.group.push(place, tail.bytes);
+        self.group.push(target, tail.bytes);
         let flush = inner.flush_begin().expect("there is a tail to flush");
         self.flushes.push((Rc::clone(partition), flush));
         true

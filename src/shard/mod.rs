@@ -11,6 +11,7 @@ use crate::engine::upkeep::opening;
 use crate::engine::upkeep::opening::OpenReport;
 use crate::engine::{Engine, EngineParts};
 use crate::http;
+use crate::io::reactor::Reactor;
 use crate::io::{process, reactor};
 use crate::kafka;
 use crate::net::addresses::Addresses;
@@ -56,6 +57,7 @@ pub struct ShardParts {
     pub listener: TcpListener,
     /// The first shard also serves HTTP.
     pub http: Option<TcpListener>,
+    pub reactor: Reactor,
     /// The core to run on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
     /// Connections of all shards together.
@@ -72,7 +74,7 @@ pub fn run(parts: ShardParts) {
         tracing::warn!(core, %error, "a shard could not be pinned to its core");
     }
     let events = parts.events.clone();
-    if let Err(error) = reactor::run(serve(parts)) {
+    if let Err(error) = parts.reactor.run(serve(parts)) {
         let _ = events.send(Event::NotStarted(error));
     }
 }

@@ -21,6 +21,15 @@ const ARRAY_BYTES_CEILING: usize = 32 * 1024 * 1024;
 /// No structure takes more, so no sound record is refused.
 const ARRAY_BYTES_PER_RECORD_BYTE: usize = 16;
 
+/// Methods that read numbers of a fixed width, each named as its type.
+macro_rules! fixed_width {
+    ($($number:ident),*) => {$(
+        pub fn $number(&mut self) -> Result<$number, WireError> {
+            Ok($number::from_be_bytes(self.fixed()?))
+        }
+    )*};
+}
+
 /// A cursor over one frame, or one record of an internal topic.
 ///
 /// Strings borrow from the frame and byte fields are slices that share it, so reading copies
@@ -104,33 +113,7 @@ impl<'a> Reader<'a> {
         Ok(self.i8()? != 0)
     }
 
-    pub fn i8(&mut self) -> Result<i8, WireError> {
-        Ok(i8::from_be_bytes(self.fixed()?))
-    }
-
-    pub fn i16(&mut self) -> Result<i16, WireError> {
-        Ok(i16::from_be_bytes(self.fixed()?))
-    }
-
-    pub fn u16(&mut self) -> Result<u16, WireError> {
-        Ok(u16::from_be_bytes(self.fixed()?))
-    }
-
-    pub fn i32(&mut self) -> Result<i32, WireError> {
-        Ok(i32::from_be_bytes(self.fixed()?))
-    }
-
-    pub fn u32(&mut self) -> Result<u32, WireError> {
-        Ok(u32::from_be_bytes(self.fixed()?))
-    }
-
-    pub fn i64(&mut self) -> Result<i64, WireError> {
-        Ok(i64::from_be_bytes(self.fixed()?))
-    }
-
-    pub fn f64(&mut self) -> Result<f64, WireError> {
-        Ok(f64::from_be_bytes(self.fixed()?))
-    }
+    fixed_width!(i8, i16, u16, i32, i64);
 
     pub fn uuid(&mut self) -> Result<Uuid, WireError> {
         Ok(Uuid::from_bytes(self.fixed()?))

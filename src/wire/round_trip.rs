@@ -1,7 +1,7 @@
 //! The test that every declaration brings: what a version writes, it reads back.
 
-use super::Wire;
-use super::{Reader, Writer};
+use super::types::Records;
+use super::{Reader, Wire, Writer};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -115,6 +115,12 @@ impl Sample for &[u8] {
 impl Sample for Bytes {
     fn sample(&self, seed: &mut u8, _version: i16) -> Self {
         Bytes::from(vec![next(seed); 5])
+    }
+}
+
+impl Sample for Records {
+    fn sample(&self, seed: &mut u8, version: i16) -> Self {
+        Records(self.0.sample(seed, version))
     }
 }
 

@@ -30,7 +30,8 @@
 //!
 //! A field's type says what it is on the wire: integers, `bool`, `Uuid`, `&str` and `Cow<str>`
 //! (strings), `Bytes` and `&[u8]`, `Vec` (arrays), other structures, and `Option` of any but the first
-//! three where it can be null. Versions are patterns as in a `match`. The default of a field without one
+//! three where it can be null. A structure may have a type parameter, `Topic<'a, P>`, where many messages
+//! share it and differ in a part of it. Versions are patterns as in a `match`. The default of a field without one
 //! is its type's. A field is left out in a version that lacks it, whatever it holds. Tagged fields stand
 //! in the order of their tags; unknown ones are skipped.
 //!
@@ -42,7 +43,7 @@ macro_rules! structures {
         versions $min:literal ..= $max:literal $(, flexible $flexible:literal ..)?;
         $(
             $(#[$attribute:meta])*
-            $name:ident $(<$life:lifetime>)? {
+            $name:ident $(<$life:lifetime $(, $parameter:ident)?>)? {
                 $(
                     $(#[$field_attribute:meta])*
                     $field:ident: $type:ty
@@ -55,7 +56,7 @@ macro_rules! structures {
         $(
             $(#[$attribute])*
             #[derive(Debug, Clone, PartialEq, Eq)]
-            pub struct $name $(<$life>)? {
+            pub struct $name $(<$life $(, $parameter)?>)? {
                 $(
                     $(#[$field_attribute])*
                     $(#[doc = concat!("\n\nVersions `", stringify!($versions), "`.")])?
@@ -63,7 +64,7 @@ macro_rules! structures {
                 )*
             }
 
-            impl $(<$life>)? Default for $name $(<$life>)? {
+            impl $(<$life $(, $parameter)?>)? Default for $name $(<$life $(, $parameter)?>)? {
                 fn default() -> Self {
                     Self {
                         $($field: $crate::wire::schema::structures!(@default $($default)?),)*
@@ -71,7 +72,9 @@ macro_rules! structures {
                 }
             }
 
-            impl<'a> $crate::wire::Wire<'a> for $name $(<$life>)? {
+            impl<'a $($(, $parameter: $crate::wire::Wire<'a>)?)?> $crate::wire::Wire<'a>
+                for $name $(<$life $(, $parameter)?>)?
+            {
                 // Also so that a direction that nobody uses costs nothing, not even time to compile.
                 #[inline]
                 fn decode(
@@ -98,10 +101,15 @@ macro_rules! structures {
                 }
             }
 
-            impl<'a> $crate::wire::Nullable<'a> for $name $(<$life>)? {}
+            impl<'a $($(, $parameter: $crate::wire::Wire<'a>)?)?> $crate::wire::Nullable<'a>
+                for $name $(<$life $(, $parameter)?>)?
+            {
+            }
 
             #[cfg(test)]
-            impl $(<$life>)? $crate::wire::round_trip::Sample for $name $(<$life>)? {
+            impl $(<$life $(, $parameter: $crate::wire::round_trip::Sample + Default)?>)?
+                $crate::wire::round_trip::Sample for $name $(<$life $(, $parameter)?>)?
+            {
                 fn sample(&self, seed: &mut u8, version: i16) -> Self {
                     Self {
                         $($field: $crate::wire::schema::structures!(@if_in version
@@ -124,10 +132,17 @@ macro_rules! structures {
             #[test]
             fn every_version_reads_back_what_it_wrote() {
                 let flexible: &[i16] = &[$($flexible)?];
-                $($crate::wire::round_trip::check::<super::$name>($min..=$max, flexible);)*
+                $($crate::wire::round_trip::check::<super::$name $(<'static
+                    $(, $crate::wire::schema::structures!(@any $parameter))?>)?>(
+                    $min..=$max,
+                    flexible,
+                );)*
             }
         }
     };
+
+    // What the test puts in the place of a type parameter.
+    (@any $parameter:ident) => { i32 };
 
     (@default) => { Default::default() };
     (@default $default:expr) => { $default };

@@ -153,7 +153,21 @@ impl<'a> Nullable<'a> for Bytes {
     }
 }
 
-/// For records: a frame's byte fields are [`Bytes`].
+/// Record batches in a reply: however short, they leave as a slice that is shared, and are not copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records(pub Bytes);
+
+impl<'a> Wire<'a> for Records {
+    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+        r.bytes().map(Records)
+    }
+
+    fn encode(&self, w: &mut Writer, _version: i16) {
+        w.shared_bytes(std::slice::from_ref(&self.0));
+    }
+}
+
+/// For records of internal topics: a frame's byte fields are [`Bytes`].
 impl<'a> Wire<'a> for &'a [u8] {
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.borrowed_bytes()

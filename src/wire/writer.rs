@@ -33,6 +33,15 @@ impl Reply {
     }
 }
 
+/// Methods that write numbers of a fixed width, each named as its type.
+macro_rules! fixed_width {
+    ($($number:ident),*) => {$(
+        pub fn $number(&mut self, value: $number) {
+            self.own.extend_from_slice(&value.to_be_bytes());
+        }
+    )*};
+}
+
 /// Builds a frame or a record: fields are copied into a buffer of the writer's own, shared slices are
 /// kept aside with the place where they belong and are never copied.
 #[derive(Debug)]
@@ -62,9 +71,7 @@ impl Writer {
         own.extend_from_slice(&[0; SIZE_PREFIX_BYTES]);
         Self {
             own,
-            shared: Vec::new(),
-            flexible,
-            cut_bytes: 0,
+            ..Self::new(flexible)
         }
     }
 
@@ -149,33 +156,7 @@ impl Writer {
         self.own.push(u8::from(value));
     }
 
-    pub fn i8(&mut self, value: i8) {
-        self.own.extend_from_slice(&value.to_be_bytes());
-    }
-
-    pub fn i16(&mut self, value: i16) {
-        self.own.extend_from_slice(&value.to_be_bytes());
-    }
-
-    pub fn u16(&mut self, value: u16) {
-        self.own.extend_from_slice(&value.to_be_bytes());
-    }
-
-    pub fn i32(&mut self, value: i32) {
-        self.own.extend_from_slice(&value.to_be_bytes());
-    }
-
-    pub fn u32(&mut self, value: u32) {
-        self.own.extend_from_slice(&value.to_be_bytes());
-    }
-
-    pub fn i64(&mut self, value: i64) {
-        self.own.extend_from_slice(&value.to_be_bytes());
-    }
-
-    pub fn f64(&mut self, value: f64) {
-        self.own.extend_from_slice(&value.to_be_bytes());
-    }
+    fixed_width!(i8, i16, u16, i32, i64);
 
     pub fn uuid(&mut self, value: Uuid) {
         self.own.extend_from_slice(value.as_bytes());
@@ -232,7 +213,7 @@ impl Writer {
     }
 
     /// Puts a slice into the reply as it is: no length before it, and no copy.
-    pub fn put_shared(&mut self, slice: Bytes) {
+    fn put_shared(&mut self, slice: Bytes) {
         if !slice.is_empty() {
             self.shared.push((self.own.len(), slice));
         }

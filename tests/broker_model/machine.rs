@@ -15,7 +15,7 @@ use millstream::engine::upkeep::opening;
 use millstream::engine::{Engine, EngineParts, SharedPartition, flush};
 use millstream::io::file;
 use millstream::io::worker::{Jobs, Worker};
-use millstream::kafka::answer::{Answer, LaterAnswer, Outcome};
+use millstream::kafka::answer::{Answer, Handled, LaterAnswer};
 use millstream::kafka::dispatch::dispatch;
 use millstream::log::Flush;
 use std::cell::RefCell;
@@ -272,9 +272,9 @@ async fn serve(
     let caller = Caller::new((Ipv4Addr::LOCALHOST, 1).into());
     while let Some(frame) = frames.recv().await {
         let dispatched = dispatch(&engine, &coordinators, &caller, &frame).await;
-        let answer: LaterAnswer = match dispatched.map(|dispatched| dispatched.outcome) {
-            Ok(Outcome::Now(answer)) => Box::pin(ready(answer)),
-            Ok(Outcome::Later(later)) => later,
+        let answer: LaterAnswer = match dispatched.map(|dispatched| dispatched.handled) {
+            Ok(Handled::Now(answer)) => Box::pin(ready(answer)),
+            Ok(Handled::Later(later)) => later,
             Err(reason) => Box::pin(ready(Answer::Close(reason))),
         };
         if slots.send(answer).await.is_err() {

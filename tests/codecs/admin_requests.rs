@@ -9,13 +9,15 @@ use kafka_protocol::messages::{
     incremental_alter_configs_request as iac, list_partition_reassignments_request as lpr,
     offset_for_leader_epoch_request as ofe, update_features_request as uf,
 };
-use millstream::kafka::api::ApiKey;
-use millstream::kafka::{
+use millstream::kafka::admin::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, describe_log_dirs,
-    describe_producers, describe_quorum, describe_topic_partitions, elect_leaders,
-    incremental_alter_configs, list_config_resources, list_partition_reassignments,
-    offset_for_leader_epoch, update_features,
+    describe_quorum, elect_leaders, incremental_alter_configs, list_config_resources,
+    list_partition_reassignments, update_features,
 };
+use millstream::kafka::api::ApiKey;
+use millstream::kafka::data::{describe_topic_partitions, offset_for_leader_epoch};
+use millstream::kafka::topics;
+use millstream::kafka::txn::describe_producers;
 use millstream::wire::Wire;
 
 use super::{frame, future, open, text, topic_name, versions};
@@ -50,7 +52,7 @@ fn offset_for_leader_epoch_requests() {
             current_leader_epoch: 14,
             leader_epoch: 15,
         };
-        let topic = offset_for_leader_epoch::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![partition],
         };
@@ -139,7 +141,7 @@ fn incremental_alter_configs_requests() {
             operation: 2,
             value: Some("1000"),
         };
-        let resource = incremental_alter_configs::ResourceRequest {
+        let resource = alter_configs::ResourceRequest {
             resource_type: 2,
             resource_name: "orders",
             configs: vec![
@@ -176,7 +178,7 @@ fn describe_log_dirs_requests() {
         let theirs = describe_log_dirs_request(version);
         let frame = frame(ApiKey::DescribeLogDirs, version, &theirs);
         let mut r = open(&frame, ApiKey::DescribeLogDirs, version);
-        let topic = describe_log_dirs::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![12, 13],
         };
@@ -266,9 +268,9 @@ fn describe_producers_requests() {
         let theirs = describe_producers_request(version);
         let frame = frame(ApiKey::DescribeProducers, version, &theirs);
         let mut r = open(&frame, ApiKey::DescribeProducers, version);
-        let topic = describe_producers::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
-            partition_indexes: vec![12, 13],
+            partitions: vec![12, 13],
         };
         let expected = describe_producers::Request {
             topics: vec![topic],
@@ -300,7 +302,7 @@ fn elect_leaders_requests() {
         let theirs = elect_leaders_request(version);
         let frame = frame(ApiKey::ElectLeaders, version, &theirs);
         let mut r = open(&frame, ApiKey::ElectLeaders, version);
-        let topic = elect_leaders::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![13, 14],
         };
@@ -346,7 +348,7 @@ fn alter_partition_reassignments_requests() {
             index: 13,
             replicas: Some(vec![14, 15]),
         };
-        let topic = alter_partition_reassignments::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![
                 partition.clone(),
@@ -386,9 +388,9 @@ fn list_partition_reassignments_requests() {
         let theirs = list_partition_reassignments_request(version);
         let frame = frame(ApiKey::ListPartitionReassignments, version, &theirs);
         let mut r = open(&frame, ApiKey::ListPartitionReassignments, version);
-        let topic = list_partition_reassignments::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
-            partition_indexes: vec![13, 14],
+            partitions: vec![13, 14],
         };
         let expected = list_partition_reassignments::Request {
             timeout_ms: 12,
@@ -420,7 +422,7 @@ fn alter_replica_log_dirs_requests() {
         let theirs = alter_replica_log_dirs_request(version);
         let frame = frame(ApiKey::AlterReplicaLogDirs, version, &theirs);
         let mut r = open(&frame, ApiKey::AlterReplicaLogDirs, version);
-        let topic = alter_replica_log_dirs::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![12, 13],
         };
@@ -457,7 +459,7 @@ fn describe_quorum_requests() {
         let frame = frame(ApiKey::DescribeQuorum, version, &theirs);
         let mut r = open(&frame, ApiKey::DescribeQuorum, version);
         let partition = describe_quorum::PartitionRequest { index: 12 };
-        let topic = describe_quorum::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![partition],
         };

@@ -10,14 +10,16 @@ use kafka_protocol::messages::{
     list_partition_reassignments_response as lpr, offset_for_leader_epoch_response as ofe,
     update_features_response as uf,
 };
-use millstream::kafka::api::ApiKey;
-use millstream::kafka::error::ErrorCode;
-use millstream::kafka::{
+use millstream::kafka::admin::{
     alter_configs, alter_partition_reassignments, alter_replica_log_dirs, describe_log_dirs,
-    describe_producers, describe_quorum, describe_topic_partitions, elect_leaders,
-    incremental_alter_configs, list_config_resources, list_partition_reassignments,
-    offset_for_leader_epoch, update_features,
+    describe_quorum, elect_leaders, incremental_alter_configs, list_config_resources,
+    list_partition_reassignments, update_features,
 };
+use millstream::kafka::api::ApiKey;
+use millstream::kafka::data::{describe_topic_partitions, offset_for_leader_epoch};
+use millstream::kafka::error::ErrorCode;
+use millstream::kafka::topics;
+use millstream::kafka::txn::describe_producers;
 use millstream::wire::Wire;
 
 use super::{DIRECTORY_ID, TOPIC_ID, reply, text, topic_name, versions};
@@ -30,7 +32,7 @@ fn offset_for_leader_epoch_responses() {
         leader_epoch: 34,
         end_offset: 1 << 35,
     };
-    let topic = offset_for_leader_epoch::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![
             partition,
@@ -132,7 +134,7 @@ fn describe_log_dirs_responses() {
         offset_lag: 1 << 37,
         is_future_key: true,
     };
-    let topic = describe_log_dirs::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -295,7 +297,7 @@ fn describe_producers_responses() {
         error_message: Some("what".into()),
         active_producers: vec![producer, describe_producers::Producer::default()],
     };
-    let topic = describe_producers::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition, describe_producers::PartitionResponse::default()],
     };
@@ -334,14 +336,14 @@ fn describe_producers_responses() {
 
 #[test]
 fn elect_leaders_responses() {
-    let partition = elect_leaders::PartitionResponse {
+    let partition = topics::PartitionError {
         index: 33,
         error_code: ErrorCode::PreferredLeaderNotAvailable,
         error_message: Some("what".into()),
     };
-    let topic = elect_leaders::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
-        partitions: vec![partition, elect_leaders::PartitionResponse::default()],
+        partitions: vec![partition, topics::PartitionError::default()],
     };
     let ours = elect_leaders::Response {
         throttle_time_ms: 32,
@@ -372,17 +374,14 @@ fn elect_leaders_responses() {
 
 #[test]
 fn alter_partition_reassignments_responses() {
-    let partition = alter_partition_reassignments::PartitionResponse {
+    let partition = topics::PartitionError {
         index: 33,
         error_code: ErrorCode::NoReassignmentInProgress,
         error_message: Some("what".into()),
     };
-    let topic = alter_partition_reassignments::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
-        partitions: vec![
-            partition,
-            alter_partition_reassignments::PartitionResponse::default(),
-        ],
+        partitions: vec![partition, topics::PartitionError::default()],
     };
     let ours = alter_partition_reassignments::Response {
         throttle_time_ms: 32,
@@ -425,7 +424,7 @@ fn list_partition_reassignments_responses() {
         adding_replicas: vec![35, 36],
         removing_replicas: vec![36, 37],
     };
-    let topic = list_partition_reassignments::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -459,11 +458,11 @@ fn list_partition_reassignments_responses() {
 
 #[test]
 fn alter_replica_log_dirs_responses() {
-    let partition = alter_replica_log_dirs::PartitionResponse {
+    let partition = topics::PartitionCode {
         index: 33,
         error_code: ErrorCode::LogDirNotFound,
     };
-    let topic = alter_replica_log_dirs::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -520,7 +519,7 @@ fn describe_quorum_responses() {
             ..replica
         }],
     };
-    let topic = describe_quorum::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition, describe_quorum::PartitionResponse::default()],
     };

@@ -7,10 +7,11 @@ use kafka_protocol::messages::{
     offset_delete_request as od, offset_fetch_request as of, sync_group_request as sg,
 };
 use millstream::kafka::api::ApiKey;
-use millstream::kafka::{
+use millstream::kafka::group::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+use millstream::kafka::topics;
 use millstream::wire::Wire;
 use millstream::wire::WireError;
 
@@ -185,7 +186,7 @@ fn offset_commit_requests() {
             committed_leader_epoch: if version >= 6 { 16 } else { -1 },
             committed_metadata: Some("noted"),
         };
-        let topic = offset_commit::TopicRequest {
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![
                 partition,
@@ -225,8 +226,8 @@ fn offset_delete_requests() {
         let theirs = offset_delete_request(version);
         let frame = frame(ApiKey::OffsetDelete, version, &theirs);
         let mut r = open(&frame, ApiKey::OffsetDelete, version);
-        let partition = offset_delete::PartitionRequest { index: 12 };
-        let topic = offset_delete::TopicRequest {
+        let partition = 12;
+        let topic = topics::TopicRequest {
             name: "orders",
             partitions: vec![partition],
         };
@@ -408,9 +409,9 @@ fn offset_fetch_requests() {
         let theirs = offset_fetch_request(version);
         let frame = frame(ApiKey::OffsetFetch, version, &theirs);
         let mut r = open(&frame, ApiKey::OffsetFetch, version);
-        let topics = vec![offset_fetch::TopicRequest {
+        let topics = vec![topics::TopicRequest {
             name: "orders",
-            partition_indexes: vec![3, 4],
+            partitions: vec![3, 4],
         }];
         let of_group_a = ("group a", Some(&topics[..]));
         let (expected, asked) = if version >= 8 {

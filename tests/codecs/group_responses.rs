@@ -9,10 +9,11 @@ use kafka_protocol::messages::{
 };
 use millstream::kafka::api::ApiKey;
 use millstream::kafka::error::ErrorCode;
-use millstream::kafka::{
+use millstream::kafka::group::{
     delete_groups, describe_groups, heartbeat, join_group, leave_group, list_groups, offset_commit,
     offset_delete, offset_fetch, sync_group,
 };
+use millstream::kafka::topics;
 use millstream::wire::Wire;
 
 use super::{reply, text, topic_name, versions};
@@ -113,11 +114,11 @@ fn heartbeat_responses() {
 
 #[test]
 fn offset_commit_responses() {
-    let partition = offset_commit::PartitionResponse {
+    let partition = topics::PartitionCode {
         index: 33,
         error_code: ErrorCode::UnknownMemberId,
     };
-    let topic = offset_commit::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -145,11 +146,11 @@ fn offset_commit_responses() {
 
 #[test]
 fn offset_delete_responses() {
-    let partition = offset_delete::PartitionResponse {
+    let partition = topics::PartitionCode {
         index: 33,
         error_code: ErrorCode::GroupSubscribedToTopic,
     };
-    let topic = offset_delete::TopicResponse {
+    let topic = topics::TopicResponse {
         name: "orders".into(),
         partitions: vec![partition],
     };
@@ -374,7 +375,7 @@ fn offset_fetch_responses() {
     let groups = vec![
         offset_fetch::GroupResponse {
             group_id: "group a".into(),
-            topics: vec![offset_fetch::TopicResponse {
+            topics: vec![topics::TopicResponse {
                 name: "orders".into(),
                 partitions: vec![
                     partition,

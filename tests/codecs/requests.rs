@@ -10,12 +10,16 @@ use kafka_protocol::messages::{
     delete_topics_request as dt, describe_configs_request as dc, fetch_request as f,
     list_offsets_request as lo, metadata_request as m, produce_request as p,
 };
-use millstream::kafka::api::ApiKey;
-use millstream::kafka::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, produce,
+use millstream::kafka::admin::{
+    alter_configs, create_partitions, create_topics, delete_topics, describe_cluster,
+    describe_configs,
 };
+use millstream::kafka::api::ApiKey;
+use millstream::kafka::api_versions;
+use millstream::kafka::data::{delete_records, fetch, list_offsets, metadata, produce};
+use millstream::kafka::group::find_coordinator;
+use millstream::kafka::topics;
+use millstream::kafka::txn::init_producer_id;
 use millstream::wire::Wire;
 use uuid::Uuid;
 
@@ -180,7 +184,7 @@ fn fetch_requests() {
         };
         let expected = fetch::Request {
             cluster_id: (version >= 12).then_some("cluster"),
-            replica_id: if version < 15 { 5 } else { -1 },
+            replica_id: if version >= 15 { -1 } else { 5 },
             replica_state: fetch::ReplicaState {
                 replica_id: from(15, 5, -1),
                 replica_epoch: i64::from(from(15, 6, -1)),
@@ -217,7 +221,8 @@ fn a_fetch_without_its_tagged_fields_gets_their_defaults() {
     let request = fetch::Request::decode(&mut open(&frame, ApiKey::Fetch, 18), 18).unwrap();
     assert_eq!(request.cluster_id, None);
     let replica = request.replica_state;
-    assert_eq!((replica.replica_id, replica.replica_epoch), (-1, -1));
+    assert_eq!((request.replica_id, replica.replica_id), (-1, -1));
+    assert_eq!(replica.replica_epoch, -1);
     let partition = request.topics[0].partitions[0];
     assert_eq!(partition.replica_directory_id, Uuid::nil());
     assert_eq!(partition.high_watermark, i64::MAX);
@@ -256,7 +261,7 @@ fn list_offsets_requests() {
         let expected = list_offsets::Request {
             replica_id: 5,
             isolation_level: i8::from(version >= 2),
-            topics: vec![list_offsets::TopicRequest {
+            topics: vec![topics::TopicRequest {
                 name: "orders",
                 partitions: vec![list_offsets::PartitionRequest {
                     index: 3,
@@ -434,7 +439,7 @@ fn create_topics_requests() {
         let theirs = create_topics_request(version);
         let frame = frame(ApiKey::CreateTopics, version, &theirs);
         let mut r = open(&frame, ApiKey::CreateTopics, version);
-        let config = |value| create_topics::ConfigRequest {
+        let config = |value| alter_configs::ConfigRequest {
             name: "retention.ms",
             value,
         };
@@ -524,7 +529,7 @@ fn delete_records_requests() {
         let frame = frame(ApiKey::DeleteRecords, version, &theirs);
         let mut r = open(&frame, ApiKey::DeleteRecords, version);
         let expected = delete_records::Request {
-            topics: vec![delete_records::TopicRequest {
+            topics: vec![topics::TopicRequest {
                 name: "orders",
                 partitions: vec![delete_records::PartitionRequest {
                     index: 3,

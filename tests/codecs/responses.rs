@@ -10,14 +10,18 @@ use kafka_protocol::messages::{
     list_offsets_response as lo, metadata_response as m, produce_response as p,
 };
 use kafka_protocol::protocol::Decodable;
-use millstream::kafka::api::{APIS, ApiKey};
-use millstream::kafka::error::ErrorCode;
-use millstream::kafka::{
-    api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, produce,
+use millstream::kafka::admin::{
+    create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
 };
+use millstream::kafka::api::{APIS, ApiKey};
+use millstream::kafka::api_versions;
+use millstream::kafka::data::{delete_records, fetch, list_offsets, metadata, produce};
+use millstream::kafka::error::ErrorCode;
+use millstream::kafka::group::find_coordinator;
+use millstream::kafka::topics;
+use millstream::kafka::txn::init_producer_id;
 use millstream::wire::Wire;
+use millstream::wire::types::Records;
 
 use super::{TOPIC_ID, api, reply, text, versions};
 
@@ -142,10 +146,7 @@ fn fetch_responses() {
                         first_offset: 18,
                     }]),
                     preferred_read_replica: 19,
-                    records: fetch::Batches(vec![
-                        Bytes::from_static(b"one "),
-                        Bytes::from_static(b"two"),
-                    ]),
+                    records: Records(Bytes::from_static(b"one two")),
                 },
                 fetch::PartitionResponse {
                     index: 4,
@@ -227,7 +228,7 @@ fn expected_fetch_response(version: i16) -> theirs::FetchResponse {
 fn list_offsets_responses() {
     let ours = list_offsets::Response {
         throttle_time_ms: THROTTLE_MS,
-        topics: vec![list_offsets::TopicResponse {
+        topics: vec![topics::TopicResponse {
             name: "orders".into(),
             partitions: vec![list_offsets::PartitionResponse {
                 index: 3,
@@ -627,7 +628,7 @@ fn delete_topics_responses() {
 fn delete_records_responses() {
     let ours = delete_records::Response {
         throttle_time_ms: THROTTLE_MS,
-        topics: vec![delete_records::TopicResponse {
+        topics: vec![topics::TopicResponse {
             name: "orders".into(),
             partitions: vec![delete_records::PartitionResponse {
                 index: 3,

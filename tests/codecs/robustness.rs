@@ -1,17 +1,24 @@
 //! No frame makes a decoder panic, or allocate out of proportion to its size.
 
 use bytes::Bytes;
-use millstream::kafka::api::{Api, ApiKey};
-use millstream::kafka::dispatch::RequestHeader;
-use millstream::kafka::{
-    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, api_versions,
-    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
-    describe_quorum, describe_topic_partitions, elect_leaders, fetch, find_coordinator, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, list_partition_reassignments, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group, update_features,
+use millstream::kafka::admin::{
+    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_partitions,
+    create_topics, delete_topics, describe_cluster, describe_configs, describe_log_dirs,
+    describe_quorum, elect_leaders, incremental_alter_configs, list_config_resources,
+    list_partition_reassignments, update_features,
 };
+use millstream::kafka::api::{Api, ApiKey};
+use millstream::kafka::api_versions;
+use millstream::kafka::data::{
+    delete_records, describe_topic_partitions, fetch, list_offsets, metadata,
+    offset_for_leader_epoch, produce,
+};
+use millstream::kafka::dispatch::RequestHeader;
+use millstream::kafka::group::{
+    delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
+    list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
+};
+use millstream::kafka::txn::{describe_producers, init_producer_id};
 use millstream::wire::Wire;
 use millstream::wire::{Reader, WireError};
 use proptest::prelude::*;

@@ -10,7 +10,7 @@ use millstream::log::compact::{
 use std::fs::{self, File};
 use std::io;
 
-/// A job that is under way.
+/// A job that is under way, or one whose swap failed and could not be undone.
 pub struct Running {
     job: CompactJob,
     /// What a swap that the log was not told of will put in place.
@@ -54,7 +54,7 @@ impl Driver {
             io_bytes_per_second: u64::MAX,
         };
         match self.log.compaction(self.now_ms, limits) {
-            Compaction::Nothing => {}
+            Compaction::Nothing | Compaction::NeedsCheckpoint => {}
             Compaction::Load(job) => {
                 self.load(job);
             }
@@ -131,6 +131,11 @@ impl Driver {
                 assert!(self.faulty, "{}", failed.error);
                 let error = CompactError::Io(io::Error::other("the swap failed"));
                 self.log.compaction_done(&running.job, &Err(error));
+                // The next start goes by what is on the disk.
+                if failed.is_unsettled && !failed.is_renamed {
+                    running.swap = Some(pending);
+                    self.unsettled = Some(running);
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Every sync is seen through `io::fault`: a synced file's content and a synced directory's names are
 //! certain to be there afterwards. Of everything else, any part may have reached the medium: each block
-//! of a file, its size, and each name on its own. After a sync that failed, the blocks that it should
+//! of a file, its size, and each name on its own, but for the two of a rename, which is atomic. After a sync that failed, the blocks that it should
 //! have written are clean to the kernel and not on the medium; no later sync brings them there, unless
 //! they are written again.
 
@@ -51,7 +51,7 @@ enum Image {
     Dir(BTreeMap<String, Image>),
 }
 
-/// Which directories are where they were, by inode number: one is never in two places.
+/// What was moved and is still where it was, by inode number: nothing is ever in two places.
 type Moves = BTreeMap<u64, bool>;
 
 impl Disk {
@@ -81,7 +81,7 @@ impl Disk {
 
     /// Base offsets of the segments' files.
     pub fn segment_bases(&self) -> Vec<i64> {
-        millstream::log::recovery::list_segments(&self.log_dir()).unwrap_or_default()
+        millstream::log::segment::list(&self.log_dir()).unwrap_or_default()
     }
 
     /// Damages the checkpoint, for good.
@@ -138,12 +138,20 @@ impl Disk {
             .map_or(&none, |(_, names)| names);
         let mut image = BTreeMap::new();
         let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+        let was_renamed = |file: &File| {
+            let inode = inode_of(file);
+            let old = before.iter().find(|(_, old)| **old == inode);
+            let new = now.iter().find(|(_, (new, _))| *new == inode);
+            old.zip(new).is_some_and(|((old, _), (new, _))| old != new)
+        };
         for name in names {
             let old = before.get(name).map(|inode| synced.handle(*inode));
             let new = now.get(name).map(|(_, file)| file);
-            let moved = [old, new].into_iter().flatten().find(|file| is_dir(file));
-            let takes_old = match moved {
-                Some(dir) => *moves.entry(inode_of(dir)).or_insert_with(|| rng.one_in(2)),
+            let mut both = [new, old].into_iter().flatten();
+            let takes_old = match both.find(|file| is_dir(file) || was_renamed(file)) {
+                Some(moved) => *moves
+                    .entry(inode_of(moved))
+                    .or_insert_with(|| rng.one_in(2)),
                 None => rng.one_in(2),
             };
             let Some(file) = (if takes_old { old } else { new }) else {

@@ -4,7 +4,7 @@ use super::{Driver, Job, RunningFlush, TOPIC, snapshot};
 use millstream::io::fault::{self, Op};
 use millstream::io::file;
 use millstream::log::WriteBack;
-use millstream::log::journal::{self, Entry, Place};
+use millstream::log::journal::{self, Entry, Target};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Driver {
 impl Journaled {
     fn entry(&self) -> Entry<'_> {
         Entry {
-            place: Place {
+            target: Target {
                 topic_id: TOPIC,
                 partition: 0,
                 segment_base: self.segment_base,

@@ -4,7 +4,7 @@ use super::{DataDir, batch_of, stdout};
 use millstream::engine::verify::plan;
 use millstream::io::file;
 use millstream::log::batch;
-use millstream::log::verify::Totals;
+use millstream::log::check::verify::Totals;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

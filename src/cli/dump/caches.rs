@@ -10,10 +10,10 @@ use crate::engine::catalog::Entry as CatalogEntry;
 use crate::engine::catalog_log;
 use crate::engine::producers::{Producer, Producers};
 use crate::io::file;
+use crate::log::check::scan::is_zero;
 use crate::log::checkpoint::{self, Checkpoint};
 use crate::log::index::{ENTRY_BYTES, Entry};
 use crate::log::index_file;
-use crate::log::scan::is_zero;
 use crate::log::segment;
 
 const NOT_SOUND: &str = "are not sound";

@@ -32,19 +32,19 @@ fn group(dump: &mut Dump, at: usize, group: &Group<'_>) -> anyhow::Result<()> {
         group.sequence
     ))?;
     for entry in &group.entries {
-        let place = entry.place;
+        let target = entry.target;
         dump.text(&format!(
             "          topic {}  partition {}  segment {}  position {}  bytes {}",
-            place.topic_id,
-            place.partition,
-            place.segment_base,
-            place.position,
+            target.topic_id,
+            target.partition,
+            target.segment_base,
+            target.position,
             entry.bytes.len()
         ))?;
         let fields = json!({
-            "position": at, "group": group.sequence, "topic_id": place.topic_id,
-            "partition": place.partition, "segment": place.segment_base,
-            "segment_position": place.position, "bytes": entry.bytes.len(),
+            "position": at, "group": group.sequence, "topic_id": target.topic_id,
+            "partition": target.partition, "segment": target.segment_base,
+            "segment_position": target.position, "bytes": entry.bytes.len(),
         });
         dump.object("journal_entry", fields)?;
     }

@@ -9,8 +9,8 @@ use super::{Dump, readable, time};
 use crate::cli::render::put_record;
 use crate::client::records::UNPACKED_BYTES_MAX;
 use crate::log::batch::BatchHeader;
+use crate::log::check::scan::{Found, Scan, Step};
 use crate::log::records::{Record, Records};
-use crate::log::scan::{Found, Scan, Step};
 
 /// Prints the batches of the segment at `path`.
 pub fn dump(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {

@@ -6,10 +6,11 @@
 use super::TopicPartition;
 use crate::client::{self, Client, Connection, kafka_error};
 use crate::kafka::error::ErrorCode;
-use crate::kafka::{
+use crate::kafka::group::{
     delete_groups, describe_groups, find_coordinator, list_groups, offset_commit, offset_delete,
     offset_fetch,
 };
+use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -148,32 +149,23 @@ pub fn commit(
     group: &str,
     offsets: &BTreeMap<TopicPartition, i64>,
 ) -> anyhow::Result<Codes> {
-    use offset_commit::{PartitionRequest, Request, TopicRequest};
     let partitions = offsets.iter().map(|((topic, index), offset)| {
-        let partition = PartitionRequest {
+        let partition = offset_commit::PartitionRequest {
             index: *index,
             committed_offset: *offset,
             committed_metadata: Some(""),
-            ..PartitionRequest::default()
+            ..offset_commit::PartitionRequest::default()
         };
         (topic.as_str(), partition)
     });
-    let topics = by_topic(partitions).into_iter();
-    let request = Request {
+    let request = offset_commit::Request {
         group_id: group,
-        topics: topics
-            .map(|(name, partitions)| TopicRequest { name, partitions })
-            .collect(),
-        ..Request::default()
+        topics: by_topic(partitions),
+        ..offset_commit::Request::default()
     };
     let what = format!("commit offsets of group {group}");
     ask(client, group, &what, |connection| {
-        let reply = connection.call(&request)?;
-        let topics = reply.topics.iter();
-        let codes = topics.flat_map(|topic| topic.partitions.iter().map(|p| (&*topic.name, p)));
-        Ok(codes_of(
-            codes.map(|(topic, p)| (topic, p.index, p.error_code)),
-        ))
+        Ok(codes_of(&connection.call(&request)?.topics))
     })
 }
 
@@ -197,23 +189,15 @@ pub fn delete_offsets(
     group: &str,
     partitions: &[TopicPartition],
 ) -> anyhow::Result<Codes> {
-    use offset_delete::{PartitionRequest, Request, TopicRequest};
-    let partitions = partitions.iter();
-    let partitions = partitions.map(|(t, index)| (t.as_str(), PartitionRequest { index: *index }));
-    let topics = by_topic(partitions).into_iter();
-    let request = Request {
+    let partitions = partitions.iter().map(|(topic, p)| (topic.as_str(), *p));
+    let request = offset_delete::Request {
         group_id: group,
-        topics: topics
-            .map(|(name, partitions)| TopicRequest { name, partitions })
-            .collect(),
+        topics: by_topic(partitions),
     };
     let what = format!("delete offsets of group {group}");
     ask(client, group, &what, |connection| {
         let reply = connection.call(&request)?;
-        let topics = reply.topics.iter();
-        let codes = topics.flat_map(|topic| topic.partitions.iter().map(|p| (&*topic.name, p)));
-        let codes = codes_of(codes.map(|(topic, p)| (topic, p.index, p.error_code)));
-        Ok(unless(reply.error_code, ()).and(codes))
+        Ok(unless(reply.error_code, ()).and_then(|()| codes_of(&reply.topics)))
     })
 }
 
@@ -266,23 +250,29 @@ fn find(client: &mut Client, group: &str) -> client::Result<Answer<i32>> {
 }
 
 /// The code of each partition, or one of them if it may pass.
-fn codes_of<'a>(partitions: impl Iterator<Item = (&'a str, i32, ErrorCode)>) -> Answer<Codes> {
-    let code = |(topic, index, code): (&str, i32, ErrorCode)| {
-        if PASSING.contains(&code) {
-            return Err(code);
+fn codes_of(topics: &[TopicResponse<'_, PartitionCode>]) -> Answer<Codes> {
+    let mut codes = Codes::new();
+    for topic in topics {
+        for partition in &topic.partitions {
+            if PASSING.contains(&partition.error_code) {
+                return Err(partition.error_code);
+            }
+            let key = (topic.name.to_string(), partition.index);
+            codes.insert(key, partition.error_code);
         }
-        Ok(((topic.to_owned(), index), code))
-    };
-    partitions.map(code).collect()
+    }
+    Ok(codes)
 }
 
-/// `things` of topics, gathered by topic.
-fn by_topic<'a, T>(things: impl Iterator<Item = (&'a str, T)>) -> BTreeMap<&'a str, Vec<T>> {
+/// Partitions of topics, gathered by topic.
+fn by_topic<'a, P>(partitions: impl Iterator<Item = (&'a str, P)>) -> Vec<TopicRequest<'a, P>> {
     let mut topics = BTreeMap::<_, Vec<_>>::new();
-    for (topic, thing) in things {
-        topics.entry(topic).or_default().push(thing);
+    for (topic, partition) in partitions {
+        topics.entry(topic).or_default().push(partition);
     }
-    topics
+    let topics = topics.into_iter();
+    let request = |(name, partitions)| TopicRequest { name, partitions };
+    topics.map(request).collect()
 }
 
 fn unless<T>(code: ErrorCode, value: T) -> Answer<T> {
@@ -320,7 +310,12 @@ mod tests {
     #[test]
     fn a_partition_that_must_wait_makes_all_wait() {
         let of = |codes: [ErrorCode; 2]| {
-            codes_of((0..).zip(codes).map(|(index, code)| ("t", index, code)))
+            let code = |(index, error_code)| PartitionCode { index, error_code };
+            let topic = TopicResponse {
+                name: "t".into(),
+                partitions: (0..).zip(codes).map(code).collect(),
+            };
+            codes_of(&[topic])
         };
         let unknown = ErrorCode::UnknownTopicOrPartition;
         let kept = [(0, ErrorCode::None), (1, unknown)];

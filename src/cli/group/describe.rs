@@ -9,8 +9,8 @@ use crate::client::offsets::Bounds;
 use crate::client::{Client, Topic};
 use crate::coordinator::groups::lag::{age_seconds, records_behind};
 use crate::io::clock;
-use crate::kafka::consumer_protocol::{self, decode_assignment};
-use crate::kafka::describe_groups;
+use crate::kafka::group::consumer_protocol::{self, decode_assignment};
+use crate::kafka::group::describe_groups;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -95,6 +95,6 @@ fn batch_at(
     if data.error_code.is_error() {
         bail!(kafka_error(data.error_code));
     }
-    let mut bytes = data.records.into_bytes();
+    let mut bytes = data.records.0;
     Batch::take(&mut bytes)?.context("the reply has no batch")
 }

@@ -6,7 +6,7 @@ use super::produce::connect;
 use super::tally::Tally;
 use crate::client::Topic;
 use crate::client::offsets::Bounds;
-use crate::kafka::fetch::PartitionResponse;
+use crate::kafka::data::fetch::PartitionResponse;
 use crate::log::batch::BatchHeader;
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -137,7 +137,7 @@ impl Cursor {
         }
         self.bounds.start = found.log_start_offset.max(self.bounds.start);
         self.bounds.end = found.high_watermark;
-        let bytes = found.records.into_bytes();
+        let bytes = found.records.0;
         let mut records = 0;
         for batch in batches(&bytes) {
             records += batch.record_count as u64;

@@ -7,7 +7,7 @@ use crate::client::producer::Acks;
 use crate::client::records::{self, NewRecord, Producer};
 use crate::client::{Topic, decode, encode_frame, kafka_error};
 use crate::kafka::api::{Api, ApiKey};
-use crate::kafka::{fetch, produce};
+use crate::kafka::data::{fetch, produce};
 use crate::log::batch::{Codec, HEADER_BYTES};
 use crate::wire::Wire;
 use anyhow::{Context, anyhow, bail};

@@ -6,7 +6,7 @@ use crate::engine::data_dir::{DataDirError, FORMAT_VERSION, LOCK_FILE, read_form
 use crate::engine::repair;
 use crate::engine::verify::{is_data_dir, plan};
 use crate::io::{clock, file};
-use crate::log::repair::Mended;
+use crate::log::check::repair::Repaired;
 use anyhow::{Context, bail};
 use serde_json::json;
 use std::path::Path;
@@ -55,8 +55,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         let mended = repair::mend(job, &findings, &copies)
             .with_context(|| format!("{} cannot be mended", job.dir.display()))?;
-        for Mended { path, what } in mended {
-            bar.suspend(|| print(&mut out, args, &path, &what.to_string()))?;
+        for Repaired { path, change } in mended {
+            bar.suspend(|| print(&mut out, args, &path, &change.to_string()))?;
         }
     }
     bar.finish_and_clear();
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn has_list_of_damage(dir: &Path) -> bool {
-    dir.join(crate::log::damage::FILE_NAME).exists()
+    dir.join(crate::log::check::damage::FILE_NAME).exists()
 }
 
 fn print(out: &mut Output, args: &Args, path: &Path, what: &str) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use crate::coordinator::{self, Coordinators};
 use crate::engine::catalog::changes::{self, NewTopic};
 use crate::engine::tests::{create, flush, key, start};
 use crate::io::reactor;
-use crate::log::damage::{self, Damage, DamageList, Why};
+use crate::log::check::damage::{self, Damage, DamageList, Why};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;

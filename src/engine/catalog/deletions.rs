@@ -6,7 +6,7 @@ use crate::engine::PartitionKey;
 use crate::engine::catalog_log::CatalogLog;
 use crate::io::file;
 use crate::io::worker::Worker;
-use crate::log::damage::DamageList;
+use crate::log::check::damage::DamageList;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

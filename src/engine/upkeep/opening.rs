@@ -5,7 +5,7 @@ use crate::engine::log_config::log_config;
 use crate::engine::partition::Partition;
 use crate::engine::{Engine, PartitionKey};
 use crate::io::file;
-use crate::log::{LogError, LogErrorKind};
+use crate::log::LogError;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -90,7 +90,7 @@ fn open_partition(
     let (mut partition, mut recovered) = open()?;
     if recovered.foreign {
         // Left by a deleted topic of the same name.
-        let at = |error| LogError::new(&dir, LogErrorKind::Io(error));
+        let at = |error| LogError::new(&dir, error);
         file::remove_dir(&dir).map_err(at)?;
         (partition, recovered) = open()?;
     }
@@ -127,9 +127,7 @@ pub fn open_new(engine: &Engine, topic: &Arc<Topic>, index: u32) -> Result<(), L
 fn sync_dirs(dirs: &[PathBuf]) -> Vec<LogError> {
     let sync = |dir: &PathBuf| {
         let synced = file::sync_dir(dir);
-        synced
-            .err()
-            .map(|error| LogError::new(dir, LogErrorKind::Io(error)))
+        synced.err().map(|error| LogError::new(dir, error))
     };
     if dirs.len() < DIR_SYNCS_AT_ONCE {
         return dirs.iter().filter_map(sync).collect();

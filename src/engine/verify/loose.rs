@@ -1,8 +1,8 @@
 //! Logs that are in no catalog: Kafka's log directories, partitions' directories, single segments.
 
 use super::{PartitionJob, is_data_dir};
-use crate::log::verify::Whose;
-use crate::log::{checkpoint, recovery, segment};
+use crate::log::check::verify::Origin;
+use crate::log::{checkpoint, segment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -41,18 +41,18 @@ pub fn jobs_of_segments<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<Partit
     dirs.into_iter()
         .map(|(dir, bases)| {
             let segments = Some(bases.into_iter().collect());
-            PartitionJob::new(topic_of(dir), dir.to_owned(), Whose::Foreign { segments })
+            PartitionJob::new(topic_of(dir), dir.to_owned(), Origin::Foreign { segments })
         })
         .collect()
 }
 
 fn job_of_partition(dir: &Path) -> PartitionJob {
-    let whose = if is_ours(dir) {
-        Whose::Ours { topic_id: None }
+    let origin = if is_ours(dir) {
+        Origin::Ours { topic_id: None }
     } else {
-        Whose::Foreign { segments: None }
+        Origin::Foreign { segments: None }
     };
-    PartitionJob::new(topic_of(dir), dir.to_owned(), whose)
+    PartitionJob::new(topic_of(dir), dir.to_owned(), origin)
 }
 
 /// Kafka keeps its checkpoints elsewhere, and under other names.
@@ -61,7 +61,7 @@ fn is_ours(partition: impl AsRef<Path>) -> bool {
 }
 
 fn has_segments(dir: &Path) -> bool {
-    recovery::list_segments(dir).is_ok_and(|bases| !bases.is_empty())
+    segment::list(dir).is_ok_and(|bases| !bases.is_empty())
 }
 
 /// The directories with a partition's name, `<topic>-<partition>`.

@@ -1,151 +1,127 @@
 //! Writes the records that stay of a group of neighbouring segments into one new segment.
 
-use super::rewrite::{self, Outcome, Rules};
+use super::rewrite::{self, Rewritten, Rules};
 use super::swap::{self, Manifest, SwapJob};
-use super::throttle::Throttle;
-use super::{CompactError, CompactReport, Place};
+use super::{CompactError, CompactJob, Source};
 use crate::io::file;
 use crate::log::batch::BatchHeader;
-use crate::log::scan::{Found, Scan, Step};
-use crate::log::segment::{self, IndexBuilder};
-use std::collections::HashMap;
-use std::fs::File;
+use crate::log::check::order::Expected;
+use crate::log::check::scan::{Found, Scan};
+use crate::log::check::walk::Walk;
+use crate::log::segment::IndexBuilder;
+use crate::log::segment_writer::{BUFFER_BYTES, SegmentWriter};
 use std::io;
-use std::path::Path;
-
-/// Bytes gathered before they are written.
-const BUFFER_BYTES: usize = 1 << 20;
-/// Bytes written before they are synced, so that no other flush waits behind a whole segment.
-const SYNC_EVERY_BYTES: u64 = 32 << 20;
-
-/// What is needed to clean a group.
-pub struct Cleaning<'a> {
-    pub dir: &'a Path,
-    pub rules: Rules<'a>,
-    /// The last offset that each producer is remembered by: that batch stays, if without records.
-    pub producers: &'a HashMap<i64, i64>,
-    pub index_interval_bytes: usize,
-    /// Below this offset records may be missing already.
-    pub gaps_end: i64,
-    pub throttle: &'a mut Throttle,
-    pub report: &'a mut CompactReport,
-    /// When the last of the tombstones that are kept may go (ms), or -1.
-    pub last_horizon_ms: &'a mut i64,
-}
+use std::path::{Path, PathBuf};
 
 /// A segment's batches, which must be sound, in order and complete: what is damaged is not compacted.
 pub struct Batches {
-    pub scan: Scan,
-    place: Place,
-    /// Where records may be missing.
-    gaps_end: i64,
-    next_offset: i64,
+    walk: Walk,
+    base: i64,
 }
 
 impl Batches {
-    pub fn open(dir: &Path, place: &Place, gaps_end: i64) -> Result<Batches, CompactError> {
-        let scan = Scan::open(&segment::file_path(dir, place.base, "log"))?;
-        let batches = Batches {
-            next_offset: place.base,
-            place: *place,
+    pub fn open(dir: &Path, source: &Source, gaps_end: i64) -> Result<Batches, CompactError> {
+        let base = source.base;
+        let expected = Expected {
+            base,
+            end: source.end,
             gaps_end,
-            scan,
+            known: None,
         };
-        let size = batches.scan.size();
-        match size == place.size {
-            true => Ok(batches),
-            false => Err(batches.damaged_at(size.min(place.size))),
+        let walk = Walk::open(dir, expected)?;
+        let (size, position) = (walk.scan().size(), walk.scan().size().min(source.size));
+        if size != source.size {
+            return Err(CompactError::Damaged { base, position });
         }
+        Ok(Batches { walk, base })
+    }
+
+    pub fn scan(&self) -> &Scan {
+        self.walk.scan()
     }
 
     pub fn step(&mut self) -> Result<Option<Found>, CompactError> {
-        let position = self.scan.position();
-        match self.scan.step()? {
-            None if self.next_offset == self.place.end => Ok(None),
-            Some(Step::Batch(found)) if found.crc_matches && self.follows(&found.header) => {
-                self.next_offset = found.header.next_offset();
-                Ok(Some(found))
-            }
-            _ => Err(self.damaged_at(position)),
-        }
-    }
-
-    /// A batch's offset is not under its checksum, and much would go that should stay if it were wrong.
-    fn follows(&self, header: &BatchHeader) -> bool {
-        let base = header.base_offset;
-        let in_gap = base > self.next_offset && base < self.gaps_end;
-        (base == self.next_offset || in_gap) && header.next_offset() <= self.place.end
-    }
-
-    fn damaged_at(&self, position: usize) -> CompactError {
-        CompactError::Damaged {
-            base: self.place.base,
-            position,
+        let (base, position) = (self.base, self.scan().position());
+        match self.walk.step_sound()? {
+            None if !self.walk.is_complete() => Err(CompactError::Damaged { base, position }),
+            found => Ok(found),
         }
     }
 }
 
-impl Cleaning<'_> {
+impl CompactJob {
     /// Cleans one group. `None` when it is a single segment that stays as it is.
-    pub fn clean(&mut self, group: &[Place]) -> Result<Option<SwapJob>, CompactError> {
-        let base = group[0].base;
-        let end = group[group.len() - 1].end;
-        let mut output = Output::new(self.dir, base, self.index_interval_bytes, group.len() == 1);
-        for place in group {
-            let mut batches = Batches::open(self.dir, place, self.gaps_end)?;
+    pub(super) fn clean(&mut self, group: &[Source]) -> Result<Option<SwapJob>, CompactError> {
+        let (base, end) = (group[0].base, group[group.len() - 1].end);
+        let mut output = Output {
+            path: swap::cleaned_path(&self.dir, base, "log"),
+            same_bytes: 0,
+            same_index: IndexBuilder::new(base, self.index_interval_bytes),
+            writer: None,
+        };
+        for source in group {
+            let mut batches = Batches::open(&self.dir, source, self.gaps_end)?;
+            if group.len() > 1 {
+                output.writer(batches.scan())?;
+            }
             while let Some(found) = batches.step()? {
                 self.throttle.take(found.header.size())?;
                 self.report.read_bytes += found.header.size() as u64;
-                let written = self.batch(&mut output, &batches.scan, &found, end)?;
-                self.throttle.take(written)?;
-                self.report.written_bytes += written as u64;
+                let before = output.position();
+                self.clean_batch(&mut output, batches.scan(), &found, end)?;
+                let written = output.position() - before;
+                self.throttle.take(written as usize)?;
+                self.report.written_bytes += written;
             }
         }
-        output.finish(group)
+        let Some(writer) = output.writer else {
+            return Ok(None);
+        };
+        let new = writer.finish()?;
+        let index = file::open(&swap::cleaned_path(&self.dir, base, "index"), true)?;
+        file::truncate(&index, 0)?;
+        file::write_at(&index, &new.index.encode(), 0)?;
+        file::sync_dir(&self.dir)?;
+        Ok(Some(SwapJob {
+            dir: self.dir.clone(),
+            manifest: Manifest {
+                new_bytes: new.bytes,
+                new_crc: new.crc,
+                old_bases: group.iter().map(|source| source.base).collect(),
+            },
+            max_timestamp: new.index.max_timestamp,
+        }))
     }
 
-    /// Returns the bytes that were written.
-    fn batch(
+    fn clean_batch(
         &mut self,
-        output: &mut Output<'_>,
+        output: &mut Output,
         scan: &Scan,
         found: &Found,
         group_end: i64,
-    ) -> Result<usize, CompactError> {
-        let (header, bytes) = (&found.header, scan.bytes(found));
-        let too_large = |_| CompactError::TooLarge {
-            offset: header.base_offset,
+    ) -> Result<(), CompactError> {
+        let header = &found.header;
+        let rules = Rules {
+            map: &self.map,
+            map_end: self.map_end,
+            now_ms: self.now_ms,
+            delete_retention_ms: self.config.delete_retention_ms,
         };
-        match rewrite::apply(&self.rules, header, bytes).map_err(too_large)? {
-            Outcome::Same { horizon_ms } => {
-                self.note_horizon(horizon_ms);
-                output.keep(scan, found)
+        let cleaned = rewrite::apply(&rules, header, scan.bytes(found));
+        let cleaned = cleaned.map_err(|_| CompactError::TooLarge {
+            offset: header.base_offset,
+        })?;
+        self.last_horizon_ms = self.last_horizon_ms.max(cleaned.horizon_ms.unwrap_or(-1));
+        self.report.dropped_records += cleaned.records_dropped;
+        match cleaned.batch {
+            Rewritten::Same => output.keep(scan, found),
+            Rewritten::Changed(batch) => output.put(scan, &batch),
+            Rewritten::Emptied if !self.must_stay(header, group_end) => {
+                output.writer(scan).map(|_| ())
             }
-            Outcome::Changed {
-                batch,
-                records_dropped,
-                horizon_ms,
-            } => {
-                self.note_horizon(horizon_ms);
-                self.report.dropped_records += records_dropped;
-                output.replace(scan, found.position, Some(&batch))
-            }
-            Outcome::Emptied { records_dropped } => {
-                self.report.dropped_records += records_dropped;
-                match self.must_stay(header, group_end) {
-                    false => output.replace(scan, found.position, None),
-                    true if header.record_count == 0 => output.keep(scan, found),
-                    true => {
-                        let empty = rewrite::emptied(header);
-                        output.replace(scan, found.position, Some(&empty))
-                    }
-                }
-            }
+            Rewritten::Emptied if header.record_count == 0 => output.keep(scan, found),
+            Rewritten::Emptied => output.put(scan, &rewrite::emptied(header)),
         }
-    }
-
-    fn note_horizon(&mut self, horizon_ms: Option<i64>) {
-        *self.last_horizon_ms = (*self.last_horizon_ms).max(horizon_ms.unwrap_or(-1));
     }
 
     /// The last batch of the new segment says where it ends, so that every segment begins where the
@@ -158,137 +134,56 @@ impl Cleaning<'_> {
 }
 
 /// The new segment. While nothing differs from a single old segment, nothing is written.
-struct Output<'a> {
-    dir: &'a Path,
-    base: i64,
-    file: Option<File>,
-    /// Bytes that are the same as in the single segment so far, and not written yet.
+struct Output {
+    path: PathBuf,
+    /// Bytes that are the same as in the single old segment so far, and their index.
     same_bytes: usize,
-    may_be_same: bool,
-    buffer: Vec<u8>,
-    written_bytes: u64,
-    synced_bytes: u64,
-    crc: crc32fast::Hasher,
-    index: IndexBuilder,
+    same_index: IndexBuilder,
+    /// There from the first difference on.
+    writer: Option<SegmentWriter>,
 }
 
-impl Output<'_> {
-    fn new(dir: &Path, base: i64, index_interval_bytes: usize, may_be_same: bool) -> Output<'_> {
-        Output {
-            dir,
-            base,
-            file: None,
-            same_bytes: 0,
-            may_be_same,
-            buffer: Vec::new(),
-            written_bytes: 0,
-            synced_bytes: 0,
-            crc: crc32fast::Hasher::new(),
-            index: IndexBuilder::new(base, index_interval_bytes),
-        }
+impl Output {
+    /// Bytes that were written so far.
+    fn position(&self) -> u64 {
+        self.writer.as_ref().map_or(0, SegmentWriter::position)
     }
 
     /// A batch stays as it is.
-    fn keep(&mut self, scan: &Scan, found: &Found) -> Result<usize, CompactError> {
-        if self.may_be_same {
-            self.index.note(found.position, &found.header);
-            self.same_bytes = found.end;
-            return Ok(0);
+    fn keep(&mut self, scan: &Scan, found: &Found) -> Result<(), CompactError> {
+        if self.writer.is_some() {
+            return self.put(scan, scan.bytes(found));
         }
-        self.put(scan.bytes(found), &found.header)
+        self.same_index.note(found.position, &found.header);
+        self.same_bytes = found.end;
+        Ok(())
     }
 
-    /// A batch becomes another one, or none.
-    fn replace(
-        &mut self,
-        scan: &Scan,
-        position: usize,
-        batch: Option<&[u8]>,
-    ) -> Result<usize, CompactError> {
-        let mut written = 0;
-        if std::mem::take(&mut self.may_be_same) {
-            written += self.write_same(scan)?;
-            debug_assert_eq!(self.position(), position as u64);
-        }
-        if let Some(batch) = batch {
-            let header = BatchHeader::parse(batch).map_err(io::Error::other)?;
-            written += self.put(batch, &header)?;
-        }
-        Ok(written)
-    }
-
-    fn write_same(&mut self, scan: &Scan) -> Result<usize, CompactError> {
-        for from in (0..self.same_bytes).step_by(BUFFER_BYTES) {
-            let to = (from + BUFFER_BYTES).min(self.same_bytes);
-            let bytes = scan.passed(from..to)?;
-            self.buffer.extend_from_slice(bytes);
-            self.write_out()?;
-        }
-        Ok(self.same_bytes)
-    }
-
-    fn position(&self) -> u64 {
-        self.written_bytes + self.buffer.len() as u64
-    }
-
-    fn put(&mut self, batch: &[u8], header: &BatchHeader) -> Result<usize, CompactError> {
-        let position = self.position();
-        if position + batch.len() as u64 > u64::from(u32::MAX) {
+    /// A batch becomes this one.
+    fn put(&mut self, scan: &Scan, batch: &[u8]) -> Result<(), CompactError> {
+        let header = BatchHeader::parse(batch).map_err(io::Error::other)?;
+        let writer = self.writer(scan)?;
+        if writer.position() + batch.len() as u64 > u64::from(u32::MAX) {
             return Err(CompactError::TooLarge {
                 offset: header.base_offset,
             });
         }
-        self.index.note(position as usize, header);
-        self.buffer.extend_from_slice(batch);
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.write_out()?;
-        }
-        Ok(batch.len())
+        Ok(writer.put(&header, batch)?)
     }
 
-    fn write_out(&mut self) -> Result<(), CompactError> {
-        if self.file.is_none() {
-            let path = swap::cleaned_path(self.dir, self.base, "log");
-            let file = file::open(&path, true)?;
-            file::truncate(&file, 0)?;
-            self.file = Some(file);
-        }
-        let Some(file) = &self.file else {
-            return Ok(());
+    /// The writer; what is the same so far is copied when it is created.
+    fn writer(&mut self, scan: &Scan) -> Result<&mut SegmentWriter, CompactError> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                let mut writer = SegmentWriter::create(&self.path, self.same_index.clone())?;
+                for from in (0..self.same_bytes).step_by(BUFFER_BYTES) {
+                    let to = (from + BUFFER_BYTES).min(self.same_bytes);
+                    writer.put_bytes(scan.passed(from..to)?)?;
+                }
+                writer
+            }
         };
-        file::write_at(file, &self.buffer, self.written_bytes)?;
-        self.crc.update(&self.buffer);
-        self.written_bytes += self.buffer.len() as u64;
-        self.buffer.clear();
-        if self.written_bytes - self.synced_bytes >= SYNC_EVERY_BYTES {
-            file::sync_data(file)?;
-            self.synced_bytes = self.written_bytes;
-        }
-        Ok(())
-    }
-
-    /// Makes the new segment durable, its name too.
-    fn finish(mut self, group: &[Place]) -> Result<Option<SwapJob>, CompactError> {
-        if self.may_be_same {
-            return Ok(None);
-        }
-        self.write_out()?;
-        if let Some(file) = &self.file {
-            file::sync_data(file)?;
-        }
-        let index = file::open(&swap::cleaned_path(self.dir, self.base, "index"), true)?;
-        file::truncate(&index, 0)?;
-        let entries = &self.index.index;
-        file::write_at(&index, &entries.encode(0..entries.len(), self.base), 0)?;
-        file::sync_dir(self.dir)?;
-        Ok(Some(SwapJob {
-            dir: self.dir.to_owned(),
-            manifest: Manifest {
-                new_bytes: self.written_bytes,
-                new_crc: self.crc.finalize(),
-                old_bases: group.iter().map(|place| place.base).collect(),
-            },
-            max_timestamp: self.index.max_timestamp,
-        }))
+        Ok(self.writer.insert(writer))
     }
 }

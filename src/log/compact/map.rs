@@ -2,38 +2,38 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A key's two hashes and its newest offset; -1 where the slot is free.
+/// A key's two hashes and its newest offset; -1 where the table is free.
 #[derive(Clone, Copy)]
-struct Slot {
+struct KeyOffset {
     hash: [u64; 2],
     offset: i64,
 }
 
-const FREE: Slot = Slot {
+const FREE: KeyOffset = KeyOffset {
     hash: [0; 2],
     offset: -1,
 };
 
 /// Newest offsets by key. Keys themselves are not kept, only 128 bits of two keyed hashes (SipHash,
-/// with new keys for each run): two of the five million keys of a full table of 128 MiB fall
-/// together with a chance below 2^-80, less than that of a disk that returns wrong bytes, and nobody
-/// can choose keys that do, for nobody knows the hashes' keys.
+/// with new keys for each run). Two of the five million keys of a full table of 128 MiB have the same hashes
+/// with a chance below 2^-80, less than that of a disk that returns wrong bytes. Nobody can choose such keys,
+/// because the hashes' keys are secret.
 pub struct OffsetMap {
-    slots: Vec<Slot>,
+    table: Vec<KeyOffset>,
     used: usize,
     hashers: [RandomState; 2],
 }
 
 /// Bytes of memory that a key takes, at the table's highest load.
-pub const KEY_BYTES: usize = std::mem::size_of::<Slot>() * 4 / 3;
+pub const KEY_BYTES: usize = std::mem::size_of::<KeyOffset>() * 4 / 3;
 
 impl OffsetMap {
     /// A table for `keys` keys, or for as many as fit into `bytes_max`.
     pub fn new(keys: usize, bytes_max: usize) -> OffsetMap {
-        let slots_max = bytes_max / std::mem::size_of::<Slot>();
-        let slots = (keys / 3 * 4 + 16).min(slots_max).max(16);
+        let keys_max = bytes_max / std::mem::size_of::<KeyOffset>();
+        let table = (keys / 3 * 4 + 16).min(keys_max).max(16);
         OffsetMap {
-            slots: vec![FREE; slots],
+            table: vec![FREE; table],
             used: 0,
             hashers: [RandomState::new(), RandomState::new()],
         }
@@ -41,7 +41,7 @@ impl OffsetMap {
 
     /// How many more keys it takes for certain.
     pub fn room(&self) -> usize {
-        (self.slots.len() * 3 / 4).saturating_sub(self.used)
+        (self.table.len() * 3 / 4).saturating_sub(self.used)
     }
 
     /// Notes a record; those of one key come with rising offsets.
@@ -50,13 +50,13 @@ impl OffsetMap {
     /// When there is no [`room`](Self::room): the caller has checked.
     pub fn put(&mut self, key: &[u8], offset: i64) {
         let at = self.find(self.hash(key));
-        if self.slots[at].offset < 0 {
+        if self.table[at].offset < 0 {
             assert!(self.room() > 0, "the offset map is full");
             self.used += 1;
         }
         let hash = self.hash(key);
-        let newest = self.slots[at].offset.max(offset);
-        self.slots[at] = Slot {
+        let newest = self.table[at].offset.max(offset);
+        self.table[at] = KeyOffset {
             hash,
             offset: newest,
         };
@@ -64,7 +64,7 @@ impl OffsetMap {
 
     /// The newest offset of a key, when it is known.
     pub fn newest(&self, key: &[u8]) -> Option<i64> {
-        let offset = self.slots[self.find(self.hash(key))].offset;
+        let offset = self.table[self.find(self.hash(key))].offset;
         (offset >= 0).then_some(offset)
     }
 
@@ -72,11 +72,11 @@ impl OffsetMap {
         [0, 1].map(|which: usize| self.hashers[which].hash_one(key))
     }
 
-    /// The slot of a hash, or the free one where it goes: there is always a free one.
+    /// Where a hash is in the table, or where it is to be put: there is always a free entry.
     fn find(&self, hash: [u64; 2]) -> usize {
-        let mut at = (hash[0] % self.slots.len() as u64) as usize;
-        while self.slots[at].offset >= 0 && self.slots[at].hash != hash {
-            at = (at + 1) % self.slots.len();
+        let mut at = (hash[0] % self.table.len() as u64) as usize;
+        while self.table[at].offset >= 0 && self.table[at].hash != hash {
+            at = (at + 1) % self.table.len();
         }
         at
     }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn the_table_stays_within_its_bytes() {
         let map = OffsetMap::new(usize::MAX / 8, 1 << 20);
-        assert!(map.slots.len() * std::mem::size_of::<Slot>() <= 1 << 20);
+        assert!(map.table.len() * std::mem::size_of::<KeyOffset>() <= 1 << 20);
         assert!(map.room() >= (1 << 20) / KEY_BYTES - 2);
     }
 }

@@ -26,9 +26,8 @@ pub(super) use swap::recover as recover_swap;
 pub use swap::{CLEANED_SUFFIX, FILE_NAME as SWAP_FILE_NAME, Manifest, SwapError, SwapJob};
 pub use throttle::Throttle;
 
-use clean::{Batches, Cleaning};
+use clean::Batches;
 use map::OffsetMap;
-use rewrite::Rules;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
@@ -86,7 +85,7 @@ pub struct CompactReport {
 
 /// A segment that is to be compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Source {
     pub base: i64,
     /// The offset after its last.
     pub end: i64,
@@ -94,7 +93,7 @@ pub struct Place {
     pub size: usize,
 }
 
-/// What a step of a job came to.
+/// The result of a step.
 pub enum CompactStep {
     /// Run the swap, tell the log, then make the next step.
     Swap(SwapJob),
@@ -125,17 +124,18 @@ pub struct CompactJob {
     index_interval_bytes: usize,
     map_bytes: usize,
     /// From the log's first segment on, without a gap between them.
-    segments: Vec<Place>,
+    segments: Vec<Source>,
     state: CompactionState,
     /// Below this offset records may have been missing before.
     gaps_end: i64,
     throttle: Throttle,
     /// The last offset of each producer that is remembered.
     producers: HashMap<i64, i64>,
-    map: Option<OffsetMap>,
+    has_begun: bool,
+    map: OffsetMap,
     /// The map knows all keys from the first dirty offset up to this one.
     map_end: i64,
-    groups: VecDeque<Vec<Place>>,
+    groups: VecDeque<Vec<Source>>,
     last_horizon_ms: i64,
     report: CompactReport,
 }
@@ -156,8 +156,9 @@ impl CompactJob {
     /// # Errors
     /// See [`CompactError`]: the log is as it was after the last swap.
     pub fn step(&mut self) -> Result<CompactStep, CompactError> {
-        if self.map.is_none() {
+        if !self.has_begun {
             self.begin()?;
+            self.has_begun = true;
         }
         while let Some(group) = self.groups.pop_front() {
             let cleaned = self.clean(&group);
@@ -175,32 +176,36 @@ impl CompactJob {
         Ok(CompactStep::Done)
     }
 
-    /// A log that is closing may be deleted, and its directory's name be that of another topic.
+    /// A log that is closing may be deleted, and its directory may then belong to another topic.
     fn write_state(&self) -> Result<(), CompactError> {
         self.throttle.check_cancelled()?;
         Ok(self.state.write(&self.dir)?)
     }
 
     fn begin(&mut self) -> Result<(), CompactError> {
-        self.map = Some(self.read_keys()?);
+        self.map = self.read_keys()?;
         let map_end = self.map_end;
-        self.segments.retain(|place| place.base < map_end);
+        self.segments.retain(|source| source.base < map_end);
         self.groups = group(&self.segments, self.segment_bytes);
-        // Whoever checks the log must know that records may be missing before they are.
+        // A check of the log must know that records may be missing before they are.
         let gaps_end = self.segments.last().map_or(0, |last| last.end);
         self.state.gaps_end = self.state.gaps_end.max(gaps_end);
         self.write_state()
     }
 
-    /// The newest offset of every key from the first dirty batch on, as far as memory goes.
+    /// The newest offset of every key from the first dirty batch on, as far as memory allows.
     fn read_keys(&mut self) -> Result<OffsetMap, CompactError> {
         let end = self.segments.last().map_or(0, |last| last.end);
         let first_dirty = self.state.first_dirty;
         let keys = (end - first_dirty).clamp(0, u32::MAX.into()) as usize;
         let mut map = OffsetMap::new(keys, self.map_bytes);
         self.map_end = first_dirty.min(end);
-        for place in self.segments.iter().filter(|place| place.end > first_dirty) {
-            let mut batches = Batches::open(&self.dir, place, self.gaps_end)?;
+        for source in self
+            .segments
+            .iter()
+            .filter(|source| source.end > first_dirty)
+        {
+            let mut batches = Batches::open(&self.dir, source, self.gaps_end)?;
             while let Some(found) = batches.step()? {
                 let header = &found.header;
                 self.throttle.take(header.size())?;
@@ -209,15 +214,14 @@ impl CompactJob {
                     continue;
                 }
                 if map.room() < header.record_count as usize {
-                    return match self.map_end > first_dirty {
-                        true => Ok(map),
-                        false => Err(CompactError::MapTooSmall {
-                            offset: header.base_offset,
-                        }),
-                    };
+                    let offset = header.base_offset;
+                    let is_full = self.map_end > first_dirty;
+                    return is_full
+                        .then_some(map)
+                        .ok_or(CompactError::MapTooSmall { offset });
                 }
                 let note = |key: &[u8], offset| map.put(key, offset);
-                let noted = rewrite::for_each_key(header, batches.scan.bytes(&found), note);
+                let noted = rewrite::for_each_key(header, batches.scan().bytes(&found), note);
                 noted.map_err(|_| CompactError::TooLarge {
                     offset: header.base_offset,
                 })?;
@@ -226,45 +230,23 @@ impl CompactJob {
         }
         Ok(map)
     }
-
-    fn clean(&mut self, group: &[Place]) -> Result<Option<SwapJob>, CompactError> {
-        let Some(map) = &self.map else {
-            return Ok(None);
-        };
-        let mut cleaning = Cleaning {
-            dir: &self.dir,
-            rules: Rules {
-                map,
-                map_end: self.map_end,
-                now_ms: self.now_ms,
-                delete_retention_ms: self.config.delete_retention_ms,
-            },
-            producers: &self.producers,
-            index_interval_bytes: self.index_interval_bytes,
-            gaps_end: self.gaps_end,
-            throttle: &mut self.throttle,
-            report: &mut self.report,
-            last_horizon_ms: &mut self.last_horizon_ms,
-        };
-        cleaning.clean(group)
-    }
 }
 
 /// Neighbours that fit into one segment together, as Kafka groups them.
-fn group(segments: &[Place], segment_bytes: usize) -> VecDeque<Vec<Place>> {
-    let mut groups: VecDeque<Vec<Place>> = VecDeque::new();
+fn group(segments: &[Source], segment_bytes: usize) -> VecDeque<Vec<Source>> {
+    let mut groups: VecDeque<Vec<Source>> = VecDeque::new();
     let mut bytes = 0;
-    for place in segments {
-        bytes += place.size;
+    for source in segments {
+        bytes += source.size;
         match groups.back_mut() {
             Some(group)
-                if bytes <= segment_bytes && place.end - group[0].base <= i64::from(i32::MAX) =>
+                if bytes <= segment_bytes && source.end - group[0].base <= i64::from(i32::MAX) =>
             {
-                group.push(*place);
+                group.push(*source);
             }
             _ => {
-                bytes = place.size;
-                groups.push_back(vec![*place]);
+                bytes = source.size;
+                groups.push_back(vec![*source]);
             }
         }
     }

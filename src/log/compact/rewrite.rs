@@ -1,6 +1,6 @@
 //! Which records of a batch are kept, and the batch that holds only them.
 //!
-//! Kafka's rules (`Cleaner.shouldRetainRecord`): a record goes when a later one has its key, when it
+//! Kafka's rules (`Cleaner.shouldRetainRecord`): a record is dropped when a later one has its key, when it
 //! has no key, or when it is a tombstone whose time is over (KIP-534). Offsets never change.
 
 use super::map::OffsetMap;
@@ -12,7 +12,7 @@ use crate::log::records::{self, Record, Records, RecordsError};
 /// held to less.
 pub const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
-/// What decides about a record.
+/// What decides whether a record is kept.
 pub struct Rules<'a> {
     pub map: &'a OffsetMap,
     /// Below this offset `map` knows of every key that has a record at or above the first dirty one.
@@ -21,21 +21,23 @@ pub struct Rules<'a> {
     pub delete_retention_ms: i64,
 }
 
-/// What becomes of a batch.
+/// The result for one batch.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It stays as it is.
-    Same {
-        /// When its tombstones may go (ms).
-        horizon_ms: Option<i64>,
-    },
-    Changed {
-        batch: Vec<u8>,
-        records_dropped: u64,
-        horizon_ms: Option<i64>,
-    },
-    /// None of its records is kept.
-    Emptied { records_dropped: u64 },
+pub struct CleanedBatch {
+    pub batch: Rewritten,
+    pub records_dropped: u64,
+    /// When the tombstones that are kept may go (ms).
+    pub horizon_ms: Option<i64>,
+}
+
+/// A batch without the records that go.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rewritten {
+    /// All of them stay.
+    Same,
+    Changed(Vec<u8>),
+    /// None of them does.
+    Emptied,
 }
 
 /// Calls `note` with the key and offset of every record that has a key. A batch that no client can
@@ -51,13 +53,9 @@ pub fn for_each_key(
     if is_left_alone(header) {
         return Ok(());
     }
-    let Some(unpacked) = unpack(header, batch)? else {
-        return Ok(());
-    };
-    let Some(records) = read_all(header, &unpacked) else {
-        return Ok(());
-    };
-    for (record, _) in records {
+    let unpacked = unpack(header, batch)?;
+    let records = unpacked.as_ref().and_then(|it| read_all(header, it));
+    for (record, _) in records.into_iter().flatten() {
         if let Some(key) = record.key {
             note(key, record.offset);
         }
@@ -76,47 +74,45 @@ pub fn apply(
     rules: &Rules<'_>,
     header: &BatchHeader,
     batch: &[u8],
-) -> Result<Outcome, RecordsError> {
-    let same = Outcome::Same { horizon_ms: None };
-    if header.base_offset >= rules.map_end || is_left_alone(header) {
-        return Ok(same);
-    }
-    if header.record_count == 0 {
-        return Ok(Outcome::Emptied { records_dropped: 0 });
-    }
-    let Some(unpacked) = unpack(header, batch)? else {
-        return Ok(same);
-    };
-    let Some(mut records) = read_all(header, &unpacked) else {
-        return Ok(same);
-    };
-    let before = records.len();
-    let expired = |horizon_ms| rules.now_ms >= horizon_ms;
-    let tombstones_go = header.delete_horizon_ms().is_some_and(expired);
-    records.retain(|(record, _)| is_kept(rules, record, tombstones_go));
-    let records_dropped = (before - records.len()) as u64;
-    if records.is_empty() {
-        return Ok(Outcome::Emptied { records_dropped });
-    }
-    let has_tombstones = records.iter().any(|(record, _)| record.value.is_none());
-    let known = header.delete_horizon_ms();
-    let horizon_ms = has_tombstones
-        .then(|| known.unwrap_or(rules.now_ms.saturating_add(rules.delete_retention_ms)));
-    if records_dropped == 0 && (known.is_some() || !has_tombstones) {
-        return Ok(Outcome::Same { horizon_ms });
-    }
-    let rewritten = rewrite(header, horizon_ms.filter(|_| known.is_none()), &records);
-    Ok(match rewritten {
-        Some(batch) => Outcome::Changed {
+) -> Result<CleanedBatch, RecordsError> {
+    let cleaned = |batch, records_dropped, horizon_ms| {
+        Ok(CleanedBatch {
             batch,
             records_dropped,
             horizon_ms,
-        },
-        None => Outcome::Same { horizon_ms: None },
-    })
+        })
+    };
+    if header.base_offset >= rules.map_end || is_left_alone(header) {
+        return cleaned(Rewritten::Same, 0, None);
+    }
+    if header.record_count == 0 {
+        return cleaned(Rewritten::Emptied, 0, None);
+    }
+    let unpacked = unpack(header, batch)?;
+    let Some(mut records) = unpacked.as_ref().and_then(|it| read_all(header, it)) else {
+        return cleaned(Rewritten::Same, 0, None);
+    };
+    let before = records.len();
+    let known = header.delete_horizon_ms();
+    let tombstones_go = known.is_some_and(|horizon_ms| rules.now_ms >= horizon_ms);
+    records.retain(|(record, _)| is_kept(rules, record, tombstones_go));
+    let dropped = (before - records.len()) as u64;
+    if records.is_empty() {
+        return cleaned(Rewritten::Emptied, dropped, None);
+    }
+    let has_tombstones = records.iter().any(|(record, _)| record.value.is_none());
+    let horizon_ms = has_tombstones
+        .then(|| known.unwrap_or(rules.now_ms.saturating_add(rules.delete_retention_ms)));
+    if dropped == 0 && (known.is_some() || !has_tombstones) {
+        return cleaned(Rewritten::Same, 0, horizon_ms);
+    }
+    match rewrite(header, horizon_ms.filter(|_| known.is_none()), &records) {
+        Some(batch) => cleaned(Rewritten::Changed(batch), dropped, horizon_ms),
+        None => cleaned(Rewritten::Same, 0, None),
+    }
 }
 
-/// The batch without any records: it still tells of its producer's sequence and of its offsets.
+/// The batch without any records: its header still has its producer's sequence and its offsets.
 pub fn emptied(header: &BatchHeader) -> Vec<u8> {
     let header = BatchHeader {
         // No codec, and no time: lookups by time pass it by.

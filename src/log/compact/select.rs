@@ -1,8 +1,9 @@
 //! Selects segments for compaction and applies a job's result.
 
+use super::map::OffsetMap;
 use super::swap::{SwapError, SwapJob};
 use super::throttle::Throttle;
-use super::{CompactError, CompactJob, CompactLimits, CompactReport, CompactionConfig, Place};
+use super::{CompactError, CompactJob, CompactLimits, CompactReport, CompactionConfig, Source};
 use crate::log::Log;
 use crate::log::load::LoadJob;
 use crate::log::segment::{Health, SealedSegment};
@@ -15,6 +16,9 @@ pub enum Compaction {
     Nothing,
     /// Run it, hand in what it brought, and ask again.
     Load(LoadJob),
+    /// Something is due as soon as there is a checkpoint behind it. One is asked for: flush, and ask again
+    /// later.
+    NeedsCheckpoint,
     /// Run its steps on the cleaner's thread, then call [`Log::compaction_done`].
     Clean(Box<CompactJob>),
 }
@@ -35,6 +39,13 @@ impl Debt {
             total => self.dirty_bytes as f64 / total as f64,
         }
     }
+}
+
+enum Due {
+    /// For as many segments, from the first on.
+    Now(usize),
+    AfterCheckpoint,
+    Later,
 }
 
 impl Log {
@@ -67,41 +78,58 @@ impl Log {
         if self.poisoned || self.compaction.is_running || self.compaction.is_stuck {
             return Compaction::Nothing;
         }
-        let count = match self.count_compactable(&config, now_ms) {
-            Ok(count) => count,
-            Err(load) => return Compaction::Load(load),
-        };
-        match self.is_compaction_due(&config, count, now_ms) {
-            Ok(true) => {
+        match self.next_compaction(&config, now_ms) {
+            Ok(Due::Now(count)) => {
                 Compaction::Clean(Box::new(self.compact_job(config, count, now_ms, limits)))
             }
-            Ok(false) => Compaction::Nothing,
+            Ok(Due::AfterCheckpoint) => {
+                self.checkpoint_wanted = true;
+                Compaction::NeedsCheckpoint
+            }
+            Ok(Due::Later) => Compaction::Nothing,
             Err(load) => Compaction::Load(load),
         }
     }
 
-    /// How many segments, from the first on, are in their final form on disk and old enough.
-    fn count_compactable(&self, config: &CompactionConfig, now_ms: i64) -> Result<usize, LoadJob> {
+    fn next_compaction(&self, config: &CompactionConfig, now_ms: i64) -> Result<Due, LoadJob> {
+        let count = self.count_compactable(config, self.checkpoint_base, now_ms)?;
+        if self.is_compaction_due(config, count, now_ms)? {
+            return Ok(Due::Now(count));
+        }
+        // A trickle takes long to bring the next checkpoint by itself, and old values must go in time.
+        let later = self.count_compactable(config, self.last_base().unwrap_or(0), now_ms)?;
+        let is_due = later > count && self.is_compaction_due(config, later, now_ms)?;
+        Ok(if is_due {
+            Due::AfterCheckpoint
+        } else {
+            Due::Later
+        })
+    }
+
+    /// How many segments, from the first on, are in their final form on disk and old enough, with a
+    /// checkpoint that points into the segment at `checkpoint_base`.
+    fn count_compactable(
+        &self,
+        config: &CompactionConfig,
+        checkpoint_base: i64,
+        now_ms: i64,
+    ) -> Result<usize, LoadJob> {
         let mut count = 0;
         for segment in &self.sealed {
             // The checkpoint on disk was made when all before its own segment were complete. That one,
             // empty or not, may be opened again and appended to.
-            if segment.base >= self.checkpoint_base || segment.end > self.checkpoint_base {
+            if segment.base >= checkpoint_base || segment.end > checkpoint_base {
                 break;
             }
             match segment.health {
                 Health::Suspect => return Err(self.load_job(segment)),
-                // What is damaged is evidence, and what compaction leaves is whole.
+                // Damage stays as it is, and compaction must leave a whole log.
                 _ if self.damage.is_in(segment.base) => break,
                 _ => {}
             }
             let is_dirty = segment.end > self.compaction.state.first_dirty;
             if is_dirty && config.min_lag_ms > 0 {
-                let newest = match segment.max_timestamp {
-                    None => return Err(self.load_job(segment)),
-                    Some(-1) => segment.modified_ms,
-                    Some(timestamp) => timestamp,
-                };
+                let newest = segment.newest_ms().ok_or_else(|| self.load_job(segment))?;
                 if now_ms.saturating_sub(newest) < config.min_lag_ms {
                     break;
                 }
@@ -149,7 +177,7 @@ impl Log {
         limits: CompactLimits,
     ) -> CompactJob {
         self.compaction.is_running = true;
-        let place = |segment: &SealedSegment| Place {
+        let source = |segment: &SealedSegment| Source {
             base: segment.base,
             end: segment.end,
             size: segment.size,
@@ -162,12 +190,13 @@ impl Log {
             segment_bytes: self.config.segment_bytes,
             index_interval_bytes: self.config.index_interval_bytes,
             map_bytes: limits.map_bytes,
-            segments: self.sealed.iter().take(count).map(place).collect(),
+            segments: self.sealed.iter().take(count).map(source).collect(),
             state: self.compaction.state,
             gaps_end: self.compaction.known_gaps_end(),
             throttle: Throttle::new(limits.io_bytes_per_second, cancelled),
             producers: HashMap::new(),
-            map: None,
+            has_begun: false,
+            map: OffsetMap::new(0, 0),
             map_end: 0,
             groups: VecDeque::new(),
             last_horizon_ms: -1,
@@ -200,15 +229,11 @@ impl Log {
         };
         let count = manifest.old_bases.len();
         let old = self.sealed.range(first..first + count);
+        let end = old.clone().map(|segment| segment.end).max().unwrap_or(0);
         let new = SealedSegment {
-            base: manifest.base(),
-            end: old.clone().map(|segment| segment.end).max().unwrap_or(0),
-            size: manifest.new_bytes as usize,
-            loaded: None,
             max_timestamp: Some(swap.max_timestamp),
-            first_timestamp: None,
             modified_ms: old.map(|segment| segment.modified_ms).max().unwrap_or(0),
-            health: Health::default(),
+            ..SealedSegment::new(manifest.base(), end, manifest.new_bytes as usize)
         };
         self.sealed.drain(first + 1..first + count);
         self.sealed[first] = new;

@@ -2,8 +2,8 @@
 //! of the old or all of the new.
 //!
 //! The cleaned segment waits as `<base>.log.cleaned`, complete and durable, name and all. Then the
-//! manifest `swap` is made durable: from there on the swap will happen, whatever comes; a start that
-//! finds it goes on from where it ended. In order: the old indexes go, the cleaned segment takes the
+//! manifest `swap` is made durable. From there on the swap will happen: a start that finds the manifest
+//! finishes it. In order: the old indexes go, the cleaned segment takes the
 //! name of the first old one, *sync*, the other old ones go, *sync*, the manifest goes, *sync*. Until
 //! the first of these syncs all the old segments are there, and after it the new one is; the manifest
 //! knows the new one's length and checksum, so a start can tell which it has. docs/format.md has the
@@ -14,7 +14,6 @@
 //! all before.
 
 use crate::io::file;
-use crate::log::recovery::list_segments;
 use crate::log::segment;
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,10 +25,10 @@ const FIXED_BYTES: usize = 22;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// The manifest's name in the partition's directory.
 pub const FILE_NAME: &str = "swap";
-/// How the names of files end that are not in their place yet.
+/// The suffix of files of a cleaned segment that has not replaced the old ones yet.
 pub const CLEANED_SUFFIX: &str = ".cleaned";
 
-/// What takes the place of what.
+/// Which segments a new one replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     pub new_bytes: u64,
@@ -39,7 +38,7 @@ pub struct Manifest {
     pub old_bases: Vec<i64>,
 }
 
-/// A file of the cleaned segment that is not in its place yet.
+/// A file of a cleaned segment that has not replaced the old ones yet.
 pub fn cleaned_path(dir: &Path, base: i64, extension: &str) -> PathBuf {
     segment::file_path(dir, base, &format!("{extension}{CLEANED_SUFFIX}"))
 }
@@ -140,12 +139,13 @@ impl SwapJob {
     /// # Errors
     /// Whatever the file system reports; when nothing is committed, the old segments are as before.
     pub fn run(&self) -> Result<Vec<File>, SwapError> {
-        let begun = self.open_old().and_then(|old| {
-            self.commit()?;
-            take_place(&self.dir, &self.manifest)?;
+        let renamed = self.open_old().and_then(|old| {
+            file::replace(&self.dir.join(FILE_NAME), &self.manifest.encode())?;
+            file::sync_dir(&self.dir)?;
+            rename_new(&self.dir, &self.manifest)?;
             Ok(old)
         });
-        let old = begun.map_err(|error| SwapError {
+        let old = renamed.map_err(|error| SwapError {
             error,
             is_renamed: false,
             is_unsettled: undo(&self.dir, self.manifest.base()).is_err(),
@@ -164,15 +164,10 @@ impl SwapJob {
             .map(|base| file::open_for_reading(&segment::file_path(&self.dir, *base, "log")))
             .collect()
     }
-
-    fn commit(&self) -> io::Result<()> {
-        file::replace(&self.dir.join(FILE_NAME), &self.manifest.encode())?;
-        file::sync_dir(&self.dir)
-    }
 }
 
-/// The old indexes go, and the new segment takes its name. For a swap whose manifest is durable.
-fn take_place(dir: &Path, manifest: &Manifest) -> io::Result<()> {
+/// Removes the old indexes and renames the new segment. The manifest must be durable.
+fn rename_new(dir: &Path, manifest: &Manifest) -> io::Result<()> {
     // An index of an old segment must never be taken for the new one's, which has the same name.
     for old in &manifest.old_bases {
         file::remove(&segment::file_path(dir, *old, "index"))?;
@@ -182,7 +177,7 @@ fn take_place(dir: &Path, manifest: &Manifest) -> io::Result<()> {
     file::rename(&cleaned_path(dir, base, "log"), &place)
 }
 
-/// Does what is left once the new segment has its name. Every step can be done twice.
+/// Does the rest of a swap whose new segment has its name. Every step can be done twice.
 fn finish(dir: &Path, manifest: &Manifest) -> io::Result<()> {
     file::sync_dir(dir)?;
     for old in &manifest.old_bases[1..] {
@@ -204,27 +199,27 @@ fn undo(dir: &Path, base: i64) -> io::Result<()> {
     file::sync_dir(dir)
 }
 
-/// Removes a cleaned segment that will not take its place.
+/// Removes a cleaned segment that will not be used.
 pub fn remove_cleaned(dir: &Path, base: i64) -> io::Result<()> {
     file::remove(&cleaned_path(dir, base, "log"))?;
     file::remove(&cleaned_path(dir, base, "index"))
 }
 
-/// Brings a directory in order that a crash left in the middle of a compaction: a committed swap is
-/// finished, anything else is undone. For the start, before segments are looked at.
+/// Settles a compaction that a crash interrupted: a swap with a manifest is finished, anything else is
+/// undone. A start calls this before it looks at the segments.
 ///
 /// # Errors
 /// Only when the medium fails.
 pub fn recover(dir: &Path) -> io::Result<()> {
     if let Some(manifest) = Manifest::read(dir)? {
-        // Who wrote it may have been killed before its name was durable. Until it is, a power cut could
-        // leave the new segment's name without the manifest that tells what it replaces.
+        // The process that wrote it may have been killed before its name was durable. Until it is, a power cut
+        // could leave the new segment's name without the manifest that says what it replaces.
         file::sync_dir(dir)?;
         let (base, log) = (manifest.base(), "log");
-        // Else it is one that could not be removed at its time, and retention went on without it.
-        let is_current = list_segments(dir)?.contains(&base);
+        // If not, the manifest could not be removed when the swap was done, and retention went on.
+        let is_current = segment::list(dir)?.contains(&base);
         if is_current && manifest.is_new_at(&cleaned_path(dir, base, log))? {
-            take_place(dir, &manifest)?;
+            rename_new(dir, &manifest)?;
             finish(dir, &manifest)?;
         } else if is_current && manifest.is_new_at(&segment::file_path(dir, base, log))? {
             // Its own index, or one of an old segment: which is not known.
@@ -235,25 +230,16 @@ pub fn recover(dir: &Path) -> io::Result<()> {
             finish(dir, &manifest)?;
         }
     }
-    let mut found = false;
-    for path in strays(dir)? {
-        file::remove(&path)?;
-        found = true;
-    }
-    match found {
-        true => file::sync_dir(dir),
-        false => Ok(()),
-    }
-}
-
-fn strays(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut strays = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
+    let paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path()));
+    let mut left = paths.collect::<io::Result<Vec<PathBuf>>>()?;
+    left.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(CLEANED_SUFFIX) || name == FILE_NAME {
-            strays.push(path);
-        }
+        name.ends_with(CLEANED_SUFFIX) || name == FILE_NAME
+    });
+    left.iter().try_for_each(|path| file::remove(path))?;
+    if left.is_empty() {
+        Ok(())
+    } else {
+        file::sync_dir(dir)
     }
-    Ok(strays)
 }

@@ -4,9 +4,9 @@ use super::*;
 use crate::io::{fault, file};
 use crate::log::batch::build::BatchBuilder;
 use crate::log::batch::{self, BatchHeader, Codec};
+use crate::log::check::verify::Severity;
 use crate::log::records::Records;
-use crate::log::verify::Severity;
-use crate::log::{AppendError, Log, LogConfig, Read, recovery, verify};
+use crate::log::{AppendError, Log, LogConfig, Read, check::verify, segment};
 use std::path::Path;
 use uuid::Uuid;
 
@@ -101,10 +101,19 @@ impl Fixture {
 
     /// Closes the active segment, so that all before can be compacted.
     fn roll(&mut self) {
+        self.roll_without_checkpoint();
+        self.log.want_checkpoint();
+        self.flush();
+    }
+
+    fn roll_without_checkpoint(&mut self) {
         let job = self.log.create_job(1);
         self.room(job);
         self.append(&[("filler", Some("filler"))]);
-        self.log.want_checkpoint();
+    }
+
+    /// A flush that makes a checkpoint.
+    fn flush(&mut self) {
         let flush = self.log.flush_begin(Vec::new).unwrap();
         let result = flush
             .files
@@ -118,7 +127,7 @@ impl Fixture {
     fn job(&mut self) -> Option<CompactJob> {
         loop {
             match self.log.compaction(self.now_ms, LIMITS) {
-                Compaction::Nothing => return None,
+                Compaction::Nothing | Compaction::NeedsCheckpoint => return None,
                 Compaction::Clean(job) => return Some(*job),
                 Compaction::Load(job) => {
                     self.log.load_done(job.run().unwrap(), self.now_ms);
@@ -199,10 +208,10 @@ impl Fixture {
 
     /// What is on disk has nothing wrong.
     fn check(&self) {
-        let whose = verify::Whose::Ours {
+        let origin = verify::Origin::Ours {
             topic_id: Some(TOPIC),
         };
-        let report = verify::verify(self.log.dir(), &whose, true, &|_| {});
+        let report = verify::verify(self.log.dir(), &origin, true, &|_| {});
         let is_bad = |finding: &&verify::Finding| finding.fault.severity() == Severity::Error;
         let bad: Vec<_> = report.findings.iter().filter(is_bad).collect();
         assert!(bad.is_empty(), "{bad:?}");
@@ -224,6 +233,30 @@ fn owned(keys: &[(i64, &str)]) -> Vec<(i64, String)> {
     keys.iter()
         .map(|(offset, key)| (*offset, (*key).to_owned()))
         .collect()
+}
+
+#[test]
+fn what_is_due_behind_the_checkpoint_asks_for_one() {
+    let mut at = fixture();
+    at.append(&[("user", Some("secret"))]);
+    at.append(&[("user", None)]);
+    assert!(matches!(
+        at.log.compaction(at.now_ms, LIMITS),
+        Compaction::Nothing
+    ));
+    assert!(
+        at.log
+            .flush_begin(Vec::new)
+            .is_some_and(|flush| !flush.makes_checkpoint())
+    );
+    let mut at = fixture();
+    at.append(&[("user", Some("secret"))]);
+    at.append(&[("user", None)]);
+    at.roll_without_checkpoint();
+    let next = at.log.compaction(at.now_ms, LIMITS);
+    assert!(matches!(next, Compaction::NeedsCheckpoint));
+    at.flush();
+    assert!(at.compact());
 }
 
 #[test]
@@ -398,7 +431,7 @@ fn small_neighbours_become_one_segment_and_reads_in_gaps_find_the_next_batch() {
         }
     }
     at.roll();
-    let before = recovery::list_segments(at.log.dir()).unwrap().len();
+    let before = segment::list(at.log.dir()).unwrap().len();
     assert!(before > 4);
     assert!(at.compact());
     let records = at.keys();
@@ -407,7 +440,7 @@ fn small_neighbours_become_one_segment_and_reads_in_gaps_find_the_next_batch() {
     at.roll();
     assert!(at.compact());
     assert_eq!(at.keys(), records);
-    let after = recovery::list_segments(at.log.dir()).unwrap().len();
+    let after = segment::list(at.log.dir()).unwrap().len();
     assert!(after < before && after <= 3, "{after} of {before}");
     assert_eq!(at.log.segment_count(), after);
     let keys: Vec<i64> = at.keys().iter().map(|(offset, _)| *offset).collect();

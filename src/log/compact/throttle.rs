@@ -38,7 +38,7 @@ impl Throttle {
             self.check_cancelled()?;
             let early = self.due.saturating_duration_since(Instant::now());
             if early < NAP {
-                // Less than a nap is left for the next to wait for.
+                // What is left is shorter than a nap: the next call waits for it.
                 return Ok(());
             }
             thread::sleep(early.min(NAP));
@@ -48,10 +48,10 @@ impl Throttle {
     /// # Errors
     /// `Cancelled` when the job is to end.
     pub fn check_cancelled(&self) -> Result<(), CompactError> {
-        match self.cancelled.load(Ordering::Relaxed) {
-            true => Err(CompactError::Cancelled),
-            false => Ok(()),
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(CompactError::Cancelled);
         }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //! the disk is changed.
 
 use super::*;
-use crate::log::damage::{self, Damage, Why};
+use crate::log::check::damage::{self, Damage, Why};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;

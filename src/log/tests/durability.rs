@@ -3,6 +3,8 @@
 use super::checkpoint::Checkpoint;
 use super::*;
 use crate::io::fault::Event;
+use crate::log::check::order::Expected;
+use crate::log::check::survey::survey;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -224,13 +226,13 @@ fn what_follows_damage_is_synced_by_the_start_that_shows_it() {
     // Known damage is not cut, so the batches behind it are served.
     let mut list = DamageList::default();
     let survey = {
-        let expected = damage::Expected {
+        let expected = Expected {
             base: 0,
             end: i64::MAX,
             gaps_end: 0,
-            index_interval_bytes: 500,
+            known: None,
         };
-        damage::survey(at.log.dir(), expected, (0, 0), &mut |_, _| {}).unwrap()
+        survey(at.log.dir(), expected, 500, (0, 0), &mut |_, _| {}).unwrap()
     };
     list.add(survey.damage);
     list.write(at.log.dir()).unwrap();

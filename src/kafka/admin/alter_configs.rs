@@ -1,0 +1,132 @@
+//! AlterConfigs (key 33): replace the whole configuration of resources. Clients are told to use
+//! [`incremental_alter_configs`](super::incremental_alter_configs) instead.
+
+use super::resources::{self, Resource};
+use crate::engine::catalog::changes;
+use crate::kafka::{ApiError, Context, ErrorCode, message};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use uuid::Uuid;
+
+message! {
+    AlterConfigs 0..=2, flexible 2..;
+
+    Request<'a> {
+        resources: Vec<ResourceRequest<'a, ConfigRequest<'a>>>,
+        /// Check only, change nothing.
+        validate_only: bool,
+    }
+
+    /// Also of IncrementalAlterConfigs.
+    ResourceRequest<'a, C> {
+        /// As in [`resources`](super::resources).
+        resource_type: i8,
+        resource_name: &'a str,
+        /// Here every config that is to be set; all others go back to their defaults.
+        configs: Vec<C>,
+    }
+
+    #[derive(Copy)]
+    ConfigRequest<'a> {
+        name: &'a str,
+        value: Option<&'a str>,
+    }
+
+    Response<'a> {
+        throttle_time_ms: i32,
+        responses: Vec<ResourceResponse<'a>>,
+    }
+
+    ResourceResponse<'a> {
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+        resource_type: i8,
+        resource_name: Cow<'a, str>,
+    }
+}
+
+/// Replaces the configs of topics, one topic after the other; each is durable, and in force on every
+/// shard, before it is answered.
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
+    let only_check = request.validate_only;
+    alter_each(&request.resources, async |resource| {
+        check_names(resource.configs.iter().map(|config| config.name))?;
+        let mut configs = BTreeMap::new();
+        for config in &resource.configs {
+            let value = config.value.ok_or_else(|| no_value(config.name))?;
+            configs.insert(config.name.to_owned(), value.to_owned());
+        }
+        if let Some(topic) = topic_of(context, resource, configs.is_empty())? {
+            changes::set_topic_configs(context.engine, topic, configs, only_check).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Alters resources one after the other. One that is named more than once is not altered.
+pub(super) async fn alter_each<'a, C>(
+    resources: &[ResourceRequest<'a, C>],
+    alter: impl AsyncFn(&ResourceRequest<'a, C>) -> Result<(), ApiError>,
+) -> Response<'a> {
+    let id = |resource: &ResourceRequest<'a, C>| (resource.resource_type, resource.resource_name);
+    let mut times: HashMap<(i8, &str), usize> = HashMap::new();
+    for resource in resources {
+        *times.entry(id(resource)).or_default() += 1;
+    }
+    let mut responses = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let altered = if times[&id(resource)] == 1 {
+            alter(resource).await
+        } else {
+            let message = "the request names the resource more than once";
+            Err(ApiError::new(ErrorCode::InvalidRequest, message))
+        };
+        let (error_code, error_message) = ApiError::fields(altered);
+        responses.push(ResourceResponse {
+            error_code,
+            error_message,
+            resource_type: resource.resource_type,
+            resource_name: Cow::Borrowed(resource.resource_name),
+        });
+    }
+    Response {
+        responses,
+        ..Response::default()
+    }
+}
+
+/// Refuses a config that is named twice: it is unclear which value is meant.
+pub(super) fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), ApiError> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            let message = format!("the config `{name}` is named more than once");
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn no_value(name: &str) -> ApiError {
+    let message = format!("the config `{name}` has no value");
+    ApiError::new(ErrorCode::InvalidRequest, message)
+}
+
+/// The topic whose configs change. `None` for the broker, where nothing is asked to change: all its
+/// settings are read when it starts.
+pub(super) fn topic_of<C>(
+    context: &Context<'_>,
+    resource: &ResourceRequest<'_, C>,
+    changes_nothing: bool,
+) -> Result<Option<Uuid>, ApiError> {
+    match resources::find(context, resource.resource_type, resource.resource_name)? {
+        Resource::Topic(topic) => Ok(Some(topic.id)),
+        Resource::Broker | Resource::AllBrokers if changes_nothing => Ok(None),
+        Resource::Broker | Resource::AllBrokers => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            "the broker's settings cannot change while it runs: \
+             change its flags or its configuration file, then restart it",
+        )),
+    }
+}

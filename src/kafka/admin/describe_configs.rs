@@ -1,0 +1,135 @@
+//! DescribeConfigs (key 32): the configuration of topics, brokers and other resources.
+//!
+//! Version 3 adds types and documentation (KIP-569).
+
+use super::resources::{self, Resource};
+use crate::config::{Entry, TopicConfig};
+use crate::kafka::{ApiError, Context, ErrorCode, message};
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+message! {
+    DescribeConfigs 1..=4, flexible 4..;
+
+    Request<'a> {
+        resources: Vec<ResourceRequest<'a>>,
+        include_synonyms: bool,
+        include_documentation: bool [3..],
+    }
+
+    ResourceRequest<'a> {
+        /// As in [`resources`](super::resources).
+        resource_type: i8,
+        resource_name: &'a str,
+        /// Null: every key.
+        configuration_keys: Option<Vec<&'a str>>,
+    }
+
+    Response<'a> {
+        throttle_time_ms: i32,
+        results: Vec<ResourceResponse<'a>>,
+    }
+
+    ResourceResponse<'a> {
+        error_code: ErrorCode,
+        error_message: Option<Cow<'a, str>>,
+        resource_type: i8,
+        resource_name: Cow<'a, str>,
+        configs: Vec<ConfigResponse<'a>>,
+    }
+
+    ConfigResponse<'a> {
+        name: Cow<'a, str>,
+        /// Null if it is sensitive.
+        value: Option<Cow<'a, str>>,
+        read_only: bool,
+        /// 1 topic, 2 dynamic broker, 3 dynamic default broker, 4 static broker, 5 default,
+        /// 6 dynamic broker logger, 7 client metrics, 8 group; -1 if unknown.
+        config_source: i8 = -1,
+        is_sensitive: bool,
+        /// Empty unless asked for.
+        synonyms: Vec<Synonym<'a>>,
+        /// 1 boolean, 2 string, 3 int, 4 short, 5 long, 6 double, 7 list, 8 class, 9 password; 0 if
+        /// unknown.
+        config_type: i8 [3..],
+        /// Null unless asked for.
+        documentation: Option<Cow<'a, str>> [3..],
+    }
+
+    /// Where else the value may come from, in the order in which it is looked for.
+    Synonym<'a> {
+        name: Cow<'a, str>,
+        value: Option<Cow<'a, str>>,
+        /// As [`ConfigResponse::config_source`].
+        source: i8,
+    }
+}
+
+/// Describes every config of topics and of the broker, from the one table of knobs.
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
+    // A resource that is named again is not described again: an answer is a hundred times its question.
+    let mut seen = HashSet::new();
+    let resources = request.resources.iter();
+    let results = resources
+        .filter(|resource| seen.insert((resource.resource_type, resource.resource_name)))
+        .map(|resource| {
+            let mut response = ResourceResponse {
+                resource_type: resource.resource_type,
+                resource_name: Cow::Borrowed(resource.resource_name),
+                ..ResourceResponse::default()
+            };
+            match entries_of(context, resource) {
+                Ok(entries) => {
+                    let asked = entries.into_iter();
+                    let asked = asked.filter(|entry| is_asked_for(entry, resource));
+                    response.configs = asked.map(|entry| respond(entry, request)).collect();
+                }
+                Err(error) => {
+                    (response.error_code, response.error_message) = (error.code, error.message);
+                }
+            }
+            response
+        });
+    Response {
+        results: results.collect(),
+        ..Response::default()
+    }
+}
+
+fn entries_of(
+    context: &Context<'_>,
+    resource: &ResourceRequest<'_>,
+) -> Result<Vec<Entry>, ApiError> {
+    let config = &context.engine.config;
+    let found = resources::find(context, resource.resource_type, resource.resource_name)?;
+    Ok(match found {
+        Resource::Topic(topic) => TopicConfig::describe(&config.topic_defaults, &topic.configs),
+        Resource::Broker => config.describe(),
+        Resource::AllBrokers => Vec::new(),
+    })
+}
+
+fn is_asked_for(entry: &Entry, resource: &ResourceRequest<'_>) -> bool {
+    let keys = resource.configuration_keys.as_ref();
+    keys.is_none_or(|keys| keys.contains(&entry.name.as_str()))
+}
+
+fn respond(entry: Entry, request: &Request<'_>) -> ConfigResponse<'static> {
+    let synonyms = entry.synonyms.into_iter().map(|synonym| Synonym {
+        name: Cow::Owned(synonym.name),
+        value: Some(Cow::Owned(synonym.value)),
+        source: synonym.source.code(),
+    });
+    ConfigResponse {
+        name: Cow::Owned(entry.name),
+        value: Some(Cow::Owned(entry.value)),
+        read_only: entry.read_only,
+        config_source: entry.source.code(),
+        is_sensitive: entry.is_sensitive,
+        synonyms: synonyms.filter(|_| request.include_synonyms).collect(),
+        config_type: entry.type_code,
+        documentation: request
+            .include_documentation
+            .then_some(Cow::Borrowed(entry.documentation)),
+    }
+}

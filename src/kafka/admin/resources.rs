@@ -1,0 +1,43 @@
+//! The resources that have configs: topics, and this broker.
+
+use crate::engine::catalog::Topic;
+use crate::kafka::{ApiError, Context, ErrorCode};
+use std::sync::Arc;
+
+/// The types of resources in the protocol.
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
+pub const BROKER_LOGGER: i8 = 8;
+pub const CLIENT_METRICS: i8 = 16;
+pub const GROUP: i8 = 32;
+
+pub enum Resource {
+    Topic(Arc<Topic>),
+    Broker,
+    /// What was set for all brokers while they ran: nothing.
+    AllBrokers,
+}
+
+/// The resource of this type and name.
+///
+/// # Errors
+/// When there is none.
+pub fn find(context: &Context<'_>, kind: i8, name: &str) -> Result<Resource, ApiError> {
+    let node_id = context.engine.config.node_id;
+    match kind {
+        TOPIC => match context.topic(name) {
+            Ok(topic) => Ok(Resource::Topic(topic)),
+            Err(code) => Err(ApiError::new(code, format!("there is no topic {name:?}"))),
+        },
+        BROKER if name.is_empty() => Ok(Resource::AllBrokers),
+        BROKER if name == node_id.to_string() => Ok(Resource::Broker),
+        BROKER => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            format!("this is broker {node_id}, not {name}"),
+        )),
+        other => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            format!("resources of type {other} have no configs here"),
+        )),
+    }
+}

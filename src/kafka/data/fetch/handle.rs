@@ -1,0 +1,333 @@
+//! Fetch: from a request, and the session that it continues, to one call of the engine, and from what
+//! was read to the reply.
+
+use super::{FIRST_VERSION_WITH_TOPIC_ID, PartitionResponse, Request, Response, TopicResponse};
+use crate::engine::catalog::Topic;
+use crate::engine::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
+use crate::engine::fetch_sessions::{News, SessionError, SessionStep, TopicRef, Wanted, distinct};
+use crate::engine::{Engine, EngineError};
+use crate::io::{clock, process};
+use crate::kafka::Context;
+use crate::kafka::answer::Handled;
+use crate::wire::types::Records;
+use std::borrow::Cow;
+use std::future::pending;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const READ_COMMITTED: i8 = 1;
+/// Open a session.
+const INITIAL_EPOCH: i32 = 0;
+/// Do without one.
+const FINAL_EPOCH: i32 = -1;
+
+/// What a request asks for, with nothing borrowed from its frame.
+struct Asked {
+    session_id: i32,
+    session_epoch: i32,
+    by_id: bool,
+    wanted: Vec<Wanted>,
+    forgotten: Vec<(TopicRef, i32)>,
+    read_committed: bool,
+    min_bytes: i32,
+    max_bytes: i32,
+    deadline: Option<Instant>,
+}
+
+/// Which partitions are answered.
+enum Scope {
+    /// All that the request names.
+    Full {
+        partitions: Vec<Wanted>,
+        /// Whether to remember them in a new session.
+        opens_session: bool,
+    },
+    /// Those of a session of which there is something new.
+    Session(SessionStep),
+}
+
+/// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
+/// of a connection find their session in the order in which they were sent.
+pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
+    let throttle_time_ms = context.throttle_time_ms;
+    let asked = Asked::new(&request, context.version);
+    let engine = Rc::clone(context.engine);
+    context.later(async move {
+        let response = answer(&engine, asked).await;
+        let mut response = response.unwrap_or_else(|error| Response {
+            error_code: error.into(),
+            ..Response::default()
+        });
+        response.throttle_time_ms = throttle_time_ms;
+        response
+    })
+}
+
+async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'static>, SessionError> {
+    let mut scope = scope(engine, &mut asked)?;
+    let mut finder = Finder { engine, last: None };
+    let reads = match &scope {
+        Scope::Full { partitions, .. } => finder.find_all(partitions),
+        Scope::Session(step) => {
+            finder.find_all(engine.fetch_sessions.borrow_mut().partitions(step)?)
+        }
+    };
+    let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
+    let max_bytes = max_bytes.min(engine.config.fetch_bytes_max);
+    let min_bytes = usize::try_from(asked.min_bytes).unwrap_or(0);
+    let fetch = Fetch {
+        reads,
+        min_bytes: min_bytes.min(max_bytes),
+        max_bytes,
+        deadline: asked.deadline,
+    };
+    let fetched = fetch::fetch(engine, &fetch, step_is_over(&mut scope)).await;
+    respond(engine, scope, fetched, asked.read_committed)
+}
+
+/// Returns when the session, if there is one, has moved on without this fetch.
+async fn step_is_over(scope: &mut Scope) {
+    match scope {
+        // Nothing is sent: the other end is dropped.
+        Scope::Session(step) => drop((&mut step.is_over).await),
+        Scope::Full { .. } => pending().await,
+    }
+}
+
+impl Asked {
+    fn new(request: &Request<'_>, version: i16) -> Asked {
+        let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
+        let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        let count = request.topics.iter().map(|topic| topic.partitions.len());
+        let mut wanted = Vec::with_capacity(count.sum());
+        for topic in &request.topics {
+            let name = topic_ref(by_id, topic.name, topic.topic_id);
+            wanted.extend(topic.partitions.iter().map(|partition| {
+                Wanted::new(
+                    name.clone(),
+                    partition.index,
+                    partition.current_leader_epoch,
+                    partition.fetch_offset,
+                    partition.partition_max_bytes,
+                )
+            }));
+        }
+        let forgotten = request.forgotten_topics.iter().flat_map(|topic| {
+            let name = topic_ref(by_id, topic.name, topic.topic_id);
+            let indexes = topic.partitions.iter();
+            indexes.map(move |index| (name.clone(), *index))
+        });
+        Asked {
+            session_id: request.session_id,
+            session_epoch: request.session_epoch,
+            by_id,
+            wanted,
+            forgotten: forgotten.collect(),
+            read_committed: request.isolation_level == READ_COMMITTED,
+            min_bytes: request.min_bytes,
+            max_bytes: request.max_bytes,
+            deadline: (wait_ms > 0).then(|| Instant::now() + Duration::from_millis(wait_ms)),
+        }
+    }
+}
+
+fn topic_ref(by_id: bool, name: &str, id: Uuid) -> TopicRef {
+    if by_id {
+        TopicRef::Id(id)
+    } else {
+        TopicRef::Name(name.into())
+    }
+}
+
+/// What the request's session id and epoch mean (KIP-227). The session, if there is one, moves on.
+///
+/// # Errors
+/// When there is no such session, or it is at another epoch.
+fn scope(engine: &Engine, asked: &mut Asked) -> Result<Scope, SessionError> {
+    let mut sessions = engine.fetch_sessions.borrow_mut();
+    let wanted = mem::take(&mut asked.wanted);
+    let forgotten = mem::take(&mut asked.forgotten);
+    let (id, epoch) = (asked.session_id, asked.session_epoch);
+    let step = match epoch {
+        INITIAL_EPOCH | FINAL_EPOCH => {
+            sessions.close(id);
+            None
+        }
+        _ => {
+            let now_ms = clock::steady_ms();
+            sessions.advance((id, epoch), asked.by_id, &wanted, &forgotten, now_ms)?
+        }
+    };
+    let opens_session = epoch == INITIAL_EPOCH;
+    Ok(match step {
+        Some(step) => Scope::Session(step),
+        None => Scope::Full {
+            partitions: if opens_session {
+                distinct(&wanted)
+            } else {
+                wanted
+            },
+            opens_session,
+        },
+    })
+}
+
+/// Looks up partitions. Most come topic by topic, so it remembers the last topic.
+struct Finder<'a> {
+    engine: &'a Engine,
+    last: Option<(TopicRef, Option<Arc<Topic>>)>,
+}
+
+impl Finder<'_> {
+    fn find_all(&mut self, partitions: &[Wanted]) -> Vec<Result<PartitionRead, EngineError>> {
+        partitions.iter().map(|wanted| self.find(wanted)).collect()
+    }
+
+    fn find(&mut self, wanted: &Wanted) -> Result<PartitionRead, EngineError> {
+        let name = &wanted.topic;
+        if self.last.as_ref().is_none_or(|(last, _)| last != name) {
+            let found = match name {
+                TopicRef::Name(name) => self.engine.topic(name),
+                TopicRef::Id(id) => self.engine.topic_by_id(*id),
+            };
+            self.last = Some((name.clone(), found));
+        }
+        let topic = self.last.as_ref().and_then(|(_, topic)| topic.as_ref());
+        let topic = topic.ok_or(match name {
+            TopicRef::Name(_) => EngineError::UnknownTopicOrPartition,
+            TopicRef::Id(_) => EngineError::UnknownTopicId,
+        })?;
+        let key = topic.key_of(wanted.index);
+        let key = key.ok_or(EngineError::UnknownTopicOrPartition)?;
+        fetch::check_leader_epoch(wanted.current_leader_epoch)?;
+        Ok(PartitionRead {
+            key,
+            offset: wanted.fetch_offset,
+            max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
+        })
+    }
+}
+
+/// The reply. What the client is told is noted in its session.
+///
+/// # Errors
+/// When the session has moved on since it was read: the data is not for its client.
+fn respond(
+    engine: &Engine,
+    scope: Scope,
+    fetched: Fetched,
+    read_committed: bool,
+) -> Result<Response<'static>, SessionError> {
+    let mut sessions = engine.fetch_sessions.borrow_mut();
+    let mut reply = Reply {
+        engine,
+        read_committed,
+        topics: Vec::new(),
+        has_records: false,
+    };
+    let session_id = match scope {
+        Scope::Full {
+            mut partitions,
+            opens_session,
+        } => {
+            for (wanted, found) in partitions.iter_mut().zip(fetched) {
+                reply.add(wanted, found, true);
+            }
+            let opened = opens_session
+                .then(|| sessions.open(partitions, clock::steady_ms(), process::random_u64));
+            opened.flatten().unwrap_or(0)
+        }
+        Scope::Session(step) => {
+            for (wanted, found) in sessions.partitions(&step)?.iter_mut().zip(fetched) {
+                reply.add(wanted, found, false);
+            }
+            if reply.has_records {
+                sessions.rotate(&step);
+            }
+            step.id
+        }
+    };
+    Ok(Response {
+        session_id,
+        topics: reply.topics,
+        ..Response::default()
+    })
+}
+
+/// A reply in the making.
+struct Reply<'a> {
+    engine: &'a Engine,
+    read_committed: bool,
+    topics: Vec<TopicResponse<'static>>,
+    has_records: bool,
+}
+
+impl Reply<'_> {
+    /// Adds a partition if there is something new about it, or if `always`: to the last topic's entry, if
+    /// it is of that topic.
+    fn add(
+        &mut self,
+        wanted: &mut Wanted,
+        found: Result<PartitionData, EngineError>,
+        always: bool,
+    ) {
+        let response = respond_partition(wanted.index, found, self.read_committed);
+        if response.error_code.is_error() {
+            self.engine.stats.error(response.error_code.name());
+        }
+        let news = News {
+            high_watermark: response.high_watermark,
+            log_start_offset: response.log_start_offset,
+            has_records: !response.records.0.is_empty(),
+            is_error: response.error_code.is_error(),
+        };
+        self.has_records |= news.has_records;
+        if !wanted.tell(news) && !always {
+            return;
+        }
+        let (name, topic_id) = match &wanted.topic {
+            TopicRef::Name(name) => (&**name, Uuid::nil()),
+            TopicRef::Id(id) => ("", *id),
+        };
+        match self.topics.last_mut() {
+            Some(last) if last.name == name && last.topic_id == topic_id => {
+                last.partitions.push(response);
+            }
+            _ => self.topics.push(TopicResponse {
+                name: Cow::Owned(name.to_owned()),
+                topic_id,
+                partitions: vec![response],
+            }),
+        }
+    }
+}
+
+fn respond_partition(
+    index: i32,
+    found: Result<PartitionData, EngineError>,
+    read_committed: bool,
+) -> PartitionResponse {
+    let aborted_transactions = read_committed.then(Vec::new);
+    match found {
+        Err(error) => PartitionResponse {
+            index,
+            error_code: (&error).into(),
+            aborted_transactions,
+            ..PartitionResponse::default()
+        },
+        Ok(data) => PartitionResponse {
+            index,
+            high_watermark: data.high_watermark,
+            // Without transactions all that is durable is stable.
+            last_stable_offset: data.high_watermark,
+            log_start_offset: data.log_start_offset,
+            aborted_transactions,
+            records: Records(data.records),
+            ..PartitionResponse::default()
+        },
+    }
+}

@@ -1,0 +1,53 @@
+//! OffsetDelete (key 47): forget how far a group has read in some partitions (KIP-496).
+
+use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse, for_each};
+use crate::kafka::{Context, ErrorCode, message};
+use std::collections::HashMap;
+
+message! {
+    OffsetDelete 0..=0;
+
+    Request<'a> {
+        group_id: &'a str,
+        topics: Vec<TopicRequest<'a, i32>>,
+    }
+
+    Response<'a> {
+        /// An error of the group, which answers for all its partitions.
+        error_code: ErrorCode,
+        throttle_time_ms: i32,
+        topics: Vec<TopicResponse<'a, PartitionCode>>,
+    }
+}
+
+/// Deletes committed offsets of topics that the group is not subscribed to.
+pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
+    let mut keys = Vec::new();
+    for topic in &request.topics {
+        let known = topic.partitions.iter();
+        let known = known.filter_map(|index| context.engine.key_of(topic.name, *index));
+        keys.extend(known.map(|key| (topic.name.to_owned(), key)));
+    }
+    let group_id = request.group_id.to_owned();
+    let results: HashMap<_, _> = match context.groups.delete_offsets(group_id, keys).await {
+        Ok(results) => results.into_iter().collect(),
+        Err(error) => {
+            return Response {
+                error_code: error.into(),
+                ..Response::default()
+            };
+        }
+    };
+    let topics = for_each(&request.topics, |topic, index| {
+        let key = context.engine.key_of(topic, *index);
+        let result = key.and_then(|key| results.get(&key));
+        PartitionCode {
+            index: *index,
+            error_code: result.map_or(ErrorCode::UnknownTopicOrPartition, ErrorCode::of),
+        }
+    });
+    Response {
+        topics,
+        ..Response::default()
+    }
+}
