@@ -361,7 +361,8 @@ fn i16_at(bytes: &[u8], at: usize) -> i16 {
     i16::from_be_bytes(array_at(bytes, at))
 }
 
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+/// The `N` bytes at a position, which must be there.
+pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
     array

@@ -5,6 +5,7 @@
 //! magic "MSCP" 0, version u16 4, topic id 6, log start offset i64 22, durable offset i64 30,
 //! segment base i64 38, position u64 46, snapshot length u32 54, snapshot 58, crc32 of all before.
 
+use super::batch::array_at;
 use crate::io::file;
 use std::io;
 use std::path::Path;
@@ -152,12 +153,6 @@ impl Checkpoint {
         }
         file::replace(&dir.join(FILE_NAME), &self.encode())
     }
-}
-
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(&bytes[at..at + N]);
-    array
 }
 
 #[cfg(test)]

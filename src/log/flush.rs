@@ -118,8 +118,8 @@ impl Log {
     /// Ends a flush whose bytes the journal has. A log that was poisoned meanwhile stays as it is; the
     /// next start restores what the journal has.
     ///
-    /// A checkpoint speaks of the segments only. When one was due, the write-back is returned that has to
-    /// come before it.
+    /// A checkpoint covers the segments only. When one was due, the write-back is returned that must run
+    /// before it.
     pub fn flush_journaled(&mut self, flush: Flush) -> Option<WriteBack> {
         self.flushing = None;
         if self.poisoned {
@@ -171,7 +171,7 @@ impl Log {
     }
 
     /// Ends a write-back. One that failed poisons the log: what the journal has is restored at the
-    /// next start. Else the checkpoint that waited for it is returned.
+    /// next start. Otherwise the checkpoint that waited for it is returned.
     pub fn write_back_end(
         &mut self,
         write_back: WriteBack,
@@ -182,7 +182,7 @@ impl Log {
         if self.poisoned {
             return None;
         }
-        // A flush may have come further.
+        // A flush may have got further.
         if write_back.mark.offset > self.synced.offset {
             self.synced = write_back.mark;
         }

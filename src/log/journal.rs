@@ -12,12 +12,12 @@
 //! An entry repeats what a segment has, or had before a power cut, at the same position. So entries may be
 //! restored in any order and any number of times.
 
+use super::batch::array_at;
 use super::checkpoint::Checkpoint;
 use super::compact::CompactionState;
 use super::segment;
 use crate::io::file::{self, AlignedBuffer};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use uuid::Uuid;
@@ -46,8 +46,8 @@ pub struct Entry<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A group in the making. Its memory is used again for the next, and is aligned so that it can be
-/// written past the page cache.
+/// Builds groups, one after the other, in the same memory. It is aligned, so that it can be written past the
+/// page cache.
 pub struct GroupBuilder {
     buffer: AlignedBuffer,
     /// Bytes of the buffer that the group has.
@@ -71,12 +71,12 @@ impl GroupBuilder {
         self.entries = 0;
     }
 
-    /// Lends the memory to who writes the group; see [`put_buffer`](Self::put_buffer).
+    /// Takes the memory with the group out, to write it; see [`put_buffer`](Self::put_buffer).
     pub fn take_buffer(&mut self) -> AlignedBuffer {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Gives back what [`take_buffer`](Self::take_buffer) lent.
+    /// Puts back what [`take_buffer`](Self::take_buffer) returned.
     pub fn put_buffer(&mut self, buffer: AlignedBuffer) {
         self.buffer = buffer;
     }
@@ -171,22 +171,22 @@ fn decode(content: &[u8]) -> Option<Group<'_>> {
     if !header.starts_with(MAGIC) {
         return None;
     }
-    let length = u32_at(header, 24)? as usize;
+    let length = u32_at(header, 24) as usize;
     let body = rest.get(..length)?;
     let end = HEADER_BYTES + length;
-    if crc32fast::hash(&content[8..end]) != u32_at(header, 4)? {
+    if crc32fast::hash(&content[8..end]) != u32_at(header, 4) {
         return None;
     }
     let mut entries = Vec::new();
     let mut left = body;
-    for _ in 0..u32_at(header, 28)? {
+    for _ in 0..u32_at(header, 28) {
         let (entry, rest) = decode_entry(left)?;
         entries.push(entry);
         left = rest;
     }
     Some(Group {
-        run: u64_at(header, 8)?,
-        sequence: u64_at(header, 16)?,
+        run: u64_at(header, 8),
+        sequence: u64_at(header, 16),
         entries,
         size: end.next_multiple_of(BLOCK_BYTES),
     })
@@ -194,30 +194,30 @@ fn decode(content: &[u8]) -> Option<Group<'_>> {
 
 fn decode_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let (head, rest) = bytes.split_at_checked(ENTRY_BYTES)?;
-    let (bytes, rest) = rest.split_at_checked(u32_at(head, 32)? as usize)?;
+    let (bytes, rest) = rest.split_at_checked(u32_at(head, 32) as usize)?;
     let target = Target {
-        topic_id: Uuid::from_bytes(*head.first_chunk()?),
-        partition: u32_at(head, 16)?,
-        segment_base: u64_at(head, 20)? as i64,
-        position: u32_at(head, 28)?,
+        topic_id: Uuid::from_bytes(array_at(head, 0)),
+        partition: u32_at(head, 16),
+        segment_base: u64_at(head, 20) as i64,
+        position: u32_at(head, 28),
     };
     Some((Entry { target, bytes }, rest))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+fn u32_at(header: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(array_at(header, at))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+fn u64_at(header: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(array_at(header, at))
 }
 
 /// Puts entries of one partition back into its segments, and makes them durable there. For a log that
 /// nobody has open, before it is recovered. Returns the bytes that were put back.
 ///
-/// What lies before the log's checkpoint is in the segments already, and compaction may have changed
-/// it (without a checkpoint, what compaction has changed is left out); and a segment that is gone was removed on purpose. Both are left alone, and so is everything
-/// when the directory belongs to another topic.
+/// What lies before the log's checkpoint is in the segments already, and compaction may have changed it. Without a
+/// checkpoint, what compaction has changed is left out. A segment that is missing was removed on purpose. All of
+/// these are left as they are, and so is everything when the directory belongs to another topic.
 ///
 /// # Errors
 /// The medium's. Nothing is lost then: the journal is still there.
@@ -231,30 +231,25 @@ pub fn restore(dir: &Path, topic_id: Uuid, entries: &[Entry<'_>]) -> io::Result<
         Some(checkpoint) => (checkpoint.segment_base, checkpoint.position),
         None => (first_not_compacted(dir, &bases)?, 0),
     };
-    let mut files: BTreeMap<i64, File> = BTreeMap::new();
-    let mut restored = 0;
+    let mut by_segment: BTreeMap<i64, Vec<&Entry<'_>>> = BTreeMap::new();
     for entry in entries {
-        let (base, at) = (entry.target.segment_base, u64::from(entry.target.position));
-        let end = at + entry.bytes.len() as u64;
-        let is_newer = (base, end) > (from_base, from_position);
-        if !is_newer || bases.binary_search(&base).is_err() {
-            continue;
+        let base = entry.target.segment_base;
+        let end = u64::from(entry.target.position) + entry.bytes.len() as u64;
+        if (base, end) > (from_base, from_position) && bases.binary_search(&base).is_ok() {
+            by_segment.entry(base).or_default().push(entry);
         }
-        let file = match files.entry(base) {
-            std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                let file = file::open(&segment::file_path(dir, base, "log"), false)?;
-                // Pages of it may be those of a failed sync: what is written to them could be lost.
-                let from = if base == from_base { from_position } else { 0 };
-                file::reload(&file, from)?;
-                vacant.insert(file)
-            }
-        };
-        file::write_at(file, entry.bytes, at)?;
-        restored += entry.bytes.len() as u64;
     }
-    for file in files.values() {
-        file::sync_data(file)?;
+    let mut restored = 0;
+    for (base, entries) in by_segment {
+        let file = file::open(&segment::file_path(dir, base, "log"), false)?;
+        // Pages of it may be those of a failed sync: what is written to them could be lost.
+        let from = if base == from_base { from_position } else { 0 };
+        file::reload(&file, from)?;
+        for entry in entries {
+            file::write_at(&file, entry.bytes, u64::from(entry.target.position))?;
+            restored += entry.bytes.len() as u64;
+        }
+        file::sync_data(&file)?;
     }
     Ok(restored)
 }

@@ -185,7 +185,7 @@ pub struct Tail<'a> {
 pub struct WriteBack {
     pub files: Vec<Arc<File>>,
     mark: Mark,
-    /// For the checkpoint that is to follow.
+    /// For the checkpoint that follows.
     snapshot: Option<Vec<u8>>,
 }
 

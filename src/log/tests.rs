@@ -9,17 +9,17 @@ use crate::io::file;
 mod containment;
 mod durability;
 
-const TOPIC: Uuid = Uuid::from_u128(42);
-const START_MS: i64 = 1_700_000_000_000;
+pub(super) const TOPIC: Uuid = Uuid::from_u128(42);
+pub(super) const START_MS: i64 = 1_700_000_000_000;
 
 /// A log whose jobs run at once.
-struct Fixture {
+pub(super) struct Fixture {
     dir: tempfile::TempDir,
-    log: Log,
-    now_ms: i64,
+    pub log: Log,
+    pub now_ms: i64,
 }
 
-fn config() -> LogConfig {
+pub(super) fn config() -> LogConfig {
     LogConfig {
         segment_bytes: 10_000,
         segment_ms: i64::MAX,
@@ -37,7 +37,13 @@ fn open_at(dir: &Path, config: LogConfig) -> Result<(Log, Recovered), LogError> 
     Log::open(dir.join("log"), TOPIC, config, &mut |_| {})
 }
 
-fn fixture(config: LogConfig) -> Fixture {
+fn fixture_with(change: impl FnOnce(&mut LogConfig)) -> Fixture {
+    let mut config = config();
+    change(&mut config);
+    fixture(config)
+}
+
+pub(super) fn fixture(config: LogConfig) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open_at(dir.path(), config).unwrap();
     Fixture {
@@ -57,7 +63,7 @@ fn batch(records: usize, bytes: usize, timestamp_ms: i64) -> Vec<u8> {
 }
 
 impl Fixture {
-    fn try_append(&mut self, bytes: &[u8]) -> io::Result<i64> {
+    pub fn try_append(&mut self, bytes: &[u8]) -> io::Result<i64> {
         let header = BatchHeader::parse(bytes).unwrap();
         loop {
             match self.log.append(bytes, &header, None, self.now_ms) {
@@ -70,7 +76,7 @@ impl Fixture {
         }
     }
 
-    fn make_room(&mut self, job: RoomJob) -> io::Result<()> {
+    pub fn make_room(&mut self, job: RoomJob) -> io::Result<()> {
         let seal = self.log.room_done(job.run(), self.now_ms)?;
         if let Some(seal) = seal {
             self.log.seal_done(&seal.run());
@@ -99,7 +105,7 @@ impl Fixture {
         }
     }
 
-    fn checkpoint(&mut self) {
+    pub fn checkpoint(&mut self) {
         self.log.want_checkpoint();
         self.flush();
     }
@@ -134,7 +140,7 @@ impl Fixture {
     }
 
     /// What a kill leaves: all jobs that ran, nothing else.
-    fn reopen(&mut self) -> Recovered {
+    pub fn reopen(&mut self) -> Recovered {
         let (log, recovered) = open_at(self.dir.path(), self.log.config().clone()).unwrap();
         self.log = log;
         recovered
@@ -163,10 +169,7 @@ fn a_segment_is_rolled_when_it_is_full() {
 
 #[test]
 fn a_segment_is_rolled_when_it_is_old() {
-    let mut at = fixture(LogConfig {
-        segment_ms: 1000,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.segment_ms = 1000);
     at.append(1);
     at.now_ms += 1000;
     at.append(1);
@@ -178,10 +181,7 @@ fn a_segment_is_rolled_when_it_is_old() {
 
 #[test]
 fn after_the_clock_was_set_back_ages_count_from_then() {
-    let mut at = fixture(LogConfig {
-        segment_ms: 1000,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.segment_ms = 1000);
     at.append(1);
     at.flush();
     at.now_ms -= 1_000_000;
@@ -231,10 +231,7 @@ fn a_larger_segment_size_counts_at_once() {
 
 #[test]
 fn retention_by_time_deletes_what_is_old_and_keeps_the_offsets() {
-    let mut at = fixture(LogConfig {
-        retention_ms: 5000,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.retention_ms = 5000);
     at.append(12);
     at.flush();
     at.now_ms += 4000;
@@ -261,10 +258,7 @@ fn retention_by_time_deletes_what_is_old_and_keeps_the_offsets() {
 
 #[test]
 fn retention_by_size_keeps_at_least_that_much() {
-    let mut at = fixture(LogConfig {
-        retention_bytes: 15_000,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.retention_bytes = 15_000);
     at.append(60);
     at.flush();
     at.retain();
@@ -275,10 +269,7 @@ fn retention_by_size_keeps_at_least_that_much() {
 
 #[test]
 fn records_without_timestamps_age_by_when_they_were_written() {
-    let mut at = fixture(LogConfig {
-        retention_ms: 5000,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.retention_ms = 5000);
     at.try_append(&batch(1, 100, -1)).unwrap();
     at.flush();
     at.retain();
@@ -291,10 +282,7 @@ fn records_without_timestamps_age_by_when_they_were_written() {
 
 #[test]
 fn retention_waits_for_a_checkpoint_that_needs_the_segment_no_more() {
-    let mut at = fixture(LogConfig {
-        retention_bytes: 0,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.retention_bytes = 0);
     at.append(30);
     at.flush();
     assert!(matches!(at.log.retention(START_MS), Retention::Nothing));
@@ -305,10 +293,7 @@ fn retention_waits_for_a_checkpoint_that_needs_the_segment_no_more() {
 
 #[test]
 fn records_that_are_not_durable_are_never_deleted() {
-    let mut at = fixture(LogConfig {
-        retention_bytes: 0,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.retention_bytes = 0);
     at.append(30);
     assert!(matches!(at.log.retention(START_MS), Retention::Nothing));
     assert!(at.log.delete_records(1).is_err());

@@ -10,6 +10,7 @@
 
 use crate::io::file;
 use crate::log::ReadError;
+use crate::log::batch::array_at;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -229,13 +230,12 @@ impl DamageList {
 }
 
 fn decode_entry(entry: &[u8; ENTRY_BYTES]) -> Option<Damage> {
-    let long = |at: usize| Some(i64::from_be_bytes(entry[at..at + 8].try_into().ok()?));
-    let position =
-        |at: usize| Some(u32::from_be_bytes(entry[at..at + 4].try_into().ok()?) as usize);
+    let offset = |at| i64::from_be_bytes(array_at(entry, at));
+    let position = |at| u32::from_be_bytes(array_at(entry, at)) as usize;
     Some(Damage {
-        offsets: long(0)?..long(8)?,
-        segment_base: long(16)?,
-        bytes: position(24)?..position(28)?,
+        offsets: offset(0)..offset(8),
+        segment_base: offset(16),
+        bytes: position(24)..position(28),
         why: Why::ALL.into_iter().find(|why| *why as u8 == entry[32])?,
     })
 }

@@ -124,7 +124,7 @@ pub fn verify(dir: &Path, origin: &Origin, unpack: bool, progress: &dyn Fn(u64))
     };
     match origin.segments(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => verifier.unreadable(dir, &error),
+        Err(error) => verifier.note(dir, Fault::Unreadable(error.to_string())),
         Ok(bases) => match origin {
             Origin::Ours { topic_id } => verifier.run(*topic_id, &bases),
             Origin::Foreign { .. } => verifier.run_foreign(&bases),
@@ -171,11 +171,8 @@ impl Verifier<'_> {
         self.note_strays(bases);
         self.check_compaction();
         let replaced = self.replaced(bases);
-        let bases: Vec<i64> = bases
-            .iter()
-            .copied()
-            .filter(|base| !replaced.contains(base))
-            .collect();
+        let mut bases = bases.to_vec();
+        bases.retain(|base| !replaced.contains(base));
         self.check_segments(&bases);
     }
 
@@ -197,11 +194,12 @@ impl Verifier<'_> {
 
     fn check_checkpoint(&mut self, topic_id: Option<Uuid>, bases: &[i64]) {
         let path = self.dir.join(checkpoint::FILE_NAME);
-        let content = match file::read(&path, checkpoint::FILE_BYTES_MAX) {
-            Err(error) => return self.unreadable(&path, &error),
-            Ok(None) if bases.is_empty() => return,
-            Ok(None) => return self.note(&path, Fault::CheckpointMissing),
-            Ok(Some(content)) => content,
+        let content = file::read(&path, checkpoint::FILE_BYTES_MAX);
+        let content = match self.or_unreadable(&path, content) {
+            None => return,
+            Some(None) if bases.is_empty() => return,
+            Some(None) => return self.note(&path, Fault::CheckpointMissing),
+            Some(Some(content)) => content,
         };
         let found = match Checkpoint::check(&content) {
             Err(why) => return self.find(&path, 0, None, Fault::CheckpointDamaged(why)),
@@ -231,10 +229,10 @@ impl Verifier<'_> {
     /// Called at each batch boundary.
     fn meet_checkpoint(&mut self, base: i64, position: usize, trusted: bool) {
         let here = (base, position as u64);
-        let Some(found) = self.checkpoint().filter(|_| here == self.durable) else {
+        let claims = self.checkpoint().map(|found| found.durable_offset);
+        let Some(claims) = claims.filter(|_| here == self.durable) else {
             return;
         };
-        let claims = found.durable_offset;
         self.has_met_checkpoint = true;
         if let Some(offset) = self.expected.filter(|offset| trusted && *offset != claims) {
             let path = self.dir.join(checkpoint::FILE_NAME);
@@ -273,35 +271,27 @@ impl Verifier<'_> {
 
     fn check_compaction(&mut self) {
         let path = self.dir.join(compact::STATE_FILE_NAME);
-        match CompactionState::read(self.dir) {
-            Err(error) => self.unreadable(&path, &error),
-            Ok(state) => self.gaps_end = state.gaps_end,
-        }
+        let state = self.or_unreadable(&path, CompactionState::read(self.dir));
+        self.gaps_end = state.map_or(0, |state| state.gaps_end);
     }
 
-    /// The segments in whose place another one was put, when a compaction was stopped before it had
-    /// removed them: the next start does that.
+    /// The segments that another one replaced, if a compaction was stopped before it had removed them. The next
+    /// start removes them.
     fn replaced(&mut self, bases: &[i64]) -> Vec<i64> {
         let path = self.dir.join(compact::SWAP_FILE_NAME);
-        let manifest = match Manifest::read(self.dir) {
-            Err(error) => {
-                self.unreadable(&path, &error);
-                None
-            }
-            Ok(manifest) => manifest,
-        };
-        let Some(manifest) = manifest.filter(|found| bases.contains(&found.base())) else {
+        let manifest = self.or_unreadable(&path, Manifest::read(self.dir));
+        let manifest = manifest
+            .flatten()
+            .filter(|found| bases.contains(&found.base()));
+        let Some(manifest) = manifest else {
             return Vec::new();
         };
         self.note(&path, Fault::SwapInterrupted);
-        match manifest.is_new_at(&segment_path(self.dir, manifest.base())) {
-            Ok(true) => manifest.old_bases[1..].to_vec(),
-            Ok(false) => Vec::new(),
-            Err(error) => {
-                self.unreadable(&path, &error);
-                Vec::new()
-            }
+        let is_new = manifest.is_new_at(&segment_path(self.dir, manifest.base()));
+        if self.or_unreadable(&path, is_new) != Some(true) {
+            return Vec::new();
         }
+        manifest.old_bases[1..].to_vec()
     }
 
     fn may_have_gap(&self, offset: i64) -> bool {
@@ -327,13 +317,10 @@ impl Verifier<'_> {
                 return false;
             }
         }
-        let walk = match self.open(&segment) {
-            Ok(walk) => walk,
-            Err(error) => {
-                self.expected = None;
-                self.unreadable(&segment.path, &error);
-                return true;
-            }
+        let walk = self.open(&segment);
+        let Some(walk) = self.or_unreadable(&segment.path, walk) else {
+            self.expected = None;
+            return true;
         };
         self.report.totals.segments += 1;
         let size = walk.scan().size();
@@ -390,24 +377,24 @@ impl Verifier<'_> {
             self.meet_checkpoint(segment.base, position, trusted);
             let (step, order) = match walk.step() {
                 Err(error) => {
-                    self.unreadable_at(&segment.path, position, &error);
+                    let fault = Fault::Unreadable(error.to_string());
+                    self.find(&segment.path, position, self.expected, fault);
                     self.expected = None;
                     return (true, end);
                 }
                 Ok(None) => break,
-                Ok(Some((
-                    step @ (Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. }),
-                    _,
-                ))) if self.may_be_reserved(segment, position) => {
-                    self.report.totals.reserved_bytes += bytes as u64;
-                    if self.is_foreign && matches!(step, Step::Zeros { .. }) {
-                        let fault = Fault::ZerosAtEnd { bytes };
-                        self.find(&segment.path, position, self.expected, fault);
-                    }
-                    break;
-                }
                 Ok(Some(met)) => met,
             };
+            if let Step::Zeros { bytes, .. } | Step::Recycled { bytes, .. } = step
+                && self.may_be_reserved(segment, position)
+            {
+                self.report.totals.reserved_bytes += bytes as u64;
+                if self.is_foreign && matches!(step, Step::Zeros { .. }) {
+                    let fault = Fault::ZerosAtEnd { bytes };
+                    self.find(&segment.path, position, self.expected, fault);
+                }
+                break;
+            }
             let expected = self.expected.unwrap_or(segment.base);
             if let Some(fault) = self.fault_of(&step, order, expected) {
                 trusted = false;
@@ -543,13 +530,9 @@ impl Verifier<'_> {
     // ---- files that belong to nothing ----
 
     fn note_strays(&mut self, bases: &[i64]) {
-        let mut strays: Vec<PathBuf> = std::fs::read_dir(self.dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| !is_ours(path, bases))
-            .collect();
+        let entries = std::fs::read_dir(self.dir).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        let mut strays: Vec<PathBuf> = paths.filter(|path| !is_ours(path, bases)).collect();
         strays.sort();
         for path in strays {
             let is_cut = recovery::is_cut(&path);
@@ -577,13 +560,11 @@ impl Verifier<'_> {
         });
     }
 
-    fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        self.note(path, Fault::Unreadable(error.to_string()));
-    }
-
-    fn unreadable_at(&mut self, path: &Path, position: usize, error: &io::Error) {
-        let fault = Fault::Unreadable(error.to_string());
-        self.find(path, position, self.expected, fault);
+    /// What was read; an error is a finding.
+    fn or_unreadable<T>(&mut self, path: &Path, result: io::Result<T>) -> Option<T> {
+        let fault = |error: io::Error| Fault::Unreadable(error.to_string());
+        let result = result.map_err(fault);
+        result.map_err(|fault| self.note(path, fault)).ok()
     }
 }
 

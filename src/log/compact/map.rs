@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A key's two hashes and its newest offset; -1 where the table is free.
+/// A key's two hashes and its newest offset; -1 in a free entry of the table.
 #[derive(Clone, Copy)]
 struct KeyOffset {
     hash: [u64; 2],
@@ -30,10 +30,10 @@ pub const KEY_BYTES: usize = std::mem::size_of::<KeyOffset>() * 4 / 3;
 impl OffsetMap {
     /// A table for `keys` keys, or for as many as fit into `bytes_max`.
     pub fn new(keys: usize, bytes_max: usize) -> OffsetMap {
-        let keys_max = bytes_max / std::mem::size_of::<KeyOffset>();
-        let table = (keys / 3 * 4 + 16).min(keys_max).max(16);
+        let entries_max = bytes_max / std::mem::size_of::<KeyOffset>();
+        let entries = (keys / 3 * 4 + 16).min(entries_max).max(16);
         OffsetMap {
-            table: vec![FREE; table],
+            table: vec![FREE; entries],
             used: 0,
             hashers: [RandomState::new(), RandomState::new()],
         }

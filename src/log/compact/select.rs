@@ -121,11 +121,12 @@ impl Log {
             if segment.base >= checkpoint_base || segment.end > checkpoint_base {
                 break;
             }
-            match segment.health {
-                Health::Suspect => return Err(self.load_job(segment)),
-                // Damage stays as it is, and compaction must leave a whole log.
-                _ if self.damage.is_in(segment.base) => break,
-                _ => {}
+            if segment.health == Health::Suspect {
+                return Err(self.load_job(segment));
+            }
+            // Damage stays as it is, and compaction must leave a whole log.
+            if self.damage.is_in(segment.base) {
+                break;
             }
             let is_dirty = segment.end > self.compaction.state.first_dirty;
             if is_dirty && config.min_lag_ms > 0 {
@@ -149,15 +150,14 @@ impl Log {
         if count == 0 {
             return Ok(false);
         }
-        let debt = self.debt_of(self.sealed.iter().take(count));
-        if debt.dirty_bytes > 0 && debt.ratio() >= config.min_dirty_ratio {
+        let mut compactable = self.sealed.iter().take(count);
+        let debt = self.debt_of(compactable.clone());
+        let is_dirty = debt.dirty_bytes > 0 && debt.ratio() >= config.min_dirty_ratio;
+        let has_expired = state.last_horizon_ms >= 0 && now_ms >= state.last_horizon_ms;
+        if is_dirty || has_expired {
             return Ok(true);
         }
-        if state.last_horizon_ms >= 0 && now_ms >= state.last_horizon_ms {
-            return Ok(true);
-        }
-        let mut dirty = self.sealed.iter().take(count);
-        let oldest = dirty.find(|segment| segment.end > state.first_dirty && segment.size > 0);
+        let oldest = compactable.find(|it| it.end > state.first_dirty && it.size > 0);
         let Some(oldest) = oldest.filter(|_| config.max_lag_ms < i64::MAX) else {
             return Ok(false);
         };

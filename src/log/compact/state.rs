@@ -5,6 +5,7 @@
 //! It is a cache: without it the whole log counts as dirty, and is read once more.
 
 use crate::io::file;
+use crate::log::batch::array_at;
 use std::io;
 use std::path::Path;
 
@@ -52,14 +53,14 @@ impl CompactionState {
     pub fn decode(bytes: &[u8]) -> Option<CompactionState> {
         let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
         let (content, crc) = bytes.split_last_chunk::<4>()?;
-        let number = |at: usize| Some(i64::from_be_bytes(content[at..at + 8].try_into().ok()?));
+        let number = |at| i64::from_be_bytes(array_at(content, at));
         let sound = crc32fast::hash(content) == u32::from_be_bytes(*crc)
             && content.starts_with(MAGIC)
             && content[4..6] == VERSION.to_be_bytes();
         let state = CompactionState {
-            first_dirty: number(6)?,
-            gaps_end: number(14)?,
-            last_horizon_ms: number(22)?,
+            first_dirty: number(6),
+            gaps_end: number(14),
+            last_horizon_ms: number(22),
         };
         (sound && state.first_dirty >= 0 && state.gaps_end >= 0).then_some(state)
     }

@@ -14,6 +14,7 @@
 //! all before.
 
 use crate::io::file;
+use crate::log::batch::array_at;
 use crate::log::segment;
 use std::fs::File;
 use std::io::{self, Read};
@@ -64,7 +65,7 @@ impl Manifest {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
         let (fixed, bases) = content.split_at_checked(FIXED_BYTES)?;
         let (bases, rest) = bases.as_chunks::<8>();
-        let count = u32::from_be_bytes(fixed[18..22].try_into().ok()?);
+        let count = u32::from_be_bytes(array_at(fixed, 18));
         let sound = crc32fast::hash(content) == u32::from_be_bytes(*crc)
             && fixed.starts_with(MAGIC)
             && fixed[4..6] == VERSION.to_be_bytes()
@@ -72,8 +73,8 @@ impl Manifest {
             && bases.len() == count as usize
             && count > 0;
         sound.then_some(Manifest {
-            new_bytes: u64::from_be_bytes(fixed[6..14].try_into().ok()?),
-            new_crc: u32::from_be_bytes(fixed[14..18].try_into().ok()?),
+            new_bytes: u64::from_be_bytes(array_at(fixed, 6)),
+            new_crc: u32::from_be_bytes(array_at(fixed, 14)),
             old_bases: bases.iter().map(|base| i64::from_be_bytes(*base)).collect(),
         })
     }

@@ -1,127 +1,90 @@
 //! Compaction rule by rule, and every place where it can be stopped.
 
 use super::*;
-use crate::io::{fault, file};
+use crate::io::fault;
 use crate::log::batch::build::BatchBuilder;
 use crate::log::batch::{self, BatchHeader, Codec};
-use crate::log::check::verify::Severity;
+use crate::log::check::verify::{self, Severity};
 use crate::log::records::Records;
-use crate::log::{AppendError, Log, LogConfig, Read, check::verify, segment};
-use std::path::Path;
-use uuid::Uuid;
+use crate::log::tests::{self, Fixture, START_MS, TOPIC};
+use crate::log::{LogConfig, Read, segment};
 
-const TOPIC: Uuid = Uuid::from_u128(43);
-const START_MS: i64 = 1_700_000_000_000;
 const DELETE_RETENTION_MS: i64 = 10_000;
 const LIMITS: CompactLimits = CompactLimits {
     map_bytes: 1 << 20,
     io_bytes_per_second: u64::MAX,
 };
 
-fn config() -> LogConfig {
-    LogConfig {
+type Pair<'a> = (&'a str, Option<&'a str>);
+
+fn fixture() -> Fixture {
+    tests::fixture(LogConfig {
         segment_bytes: 2000,
-        segment_ms: i64::MAX,
         index_interval_bytes: 200,
-        retention_ms: -1,
-        retention_bytes: -1,
         compaction: Some(CompactionConfig {
             delete_retention_ms: DELETE_RETENTION_MS,
             min_dirty_ratio: 0.5,
             min_lag_ms: 0,
             max_lag_ms: i64::MAX,
         }),
-        reserve_step_bytes_max: 1 << 20,
-        checkpoint_bytes: u64::MAX,
-        not_durable_bytes_max: crate::log::NOT_DURABLE_BYTES_MAX,
-    }
+        ..tests::config()
+    })
 }
 
-/// A log whose jobs run at once.
-struct Fixture {
-    dir: tempfile::TempDir,
-    log: Log,
-    now_ms: i64,
-    codec: Codec,
+/// A log with a key that has two values, which compaction can reach.
+fn two_values() -> Fixture {
+    let mut at = fixture();
+    at.put(&[("a", Some("1"))]);
+    at.put(&[("a", Some("2"))]);
+    at.roll();
+    at
 }
 
-type Pair<'a> = (&'a str, Option<&'a str>);
-
-fn open_at(dir: &Path, config: LogConfig) -> Log {
-    Log::open(dir.join("log"), TOPIC, config, &mut |_| {})
-        .unwrap()
-        .0
-}
-
-fn fixture() -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    let log = open_at(dir.path(), config());
-    Fixture {
-        dir,
-        log,
-        now_ms: START_MS,
-        codec: Codec::None,
+fn step_to_swap(job: &mut CompactJob) -> SwapJob {
+    match job.step() {
+        Ok(CompactStep::Swap(swap)) => swap,
+        _ => panic!("there is something to swap"),
     }
 }
 
 impl Fixture {
-    fn append(&mut self, records: &[Pair<'_>]) {
+    /// Appends a batch of these records.
+    fn put(&mut self, records: &[Pair<'_>]) {
+        self.put_compressed(Codec::None, records);
+    }
+
+    fn put_compressed(&mut self, codec: Codec, records: &[Pair<'_>]) {
         let records: Vec<_> = records
             .iter()
             .map(|(key, value)| (Some(*key), *value))
             .collect();
-        self.append_batch(&BatchBuilder::default(), &records);
+        self.put_batch(codec, &BatchBuilder::default(), &records);
     }
 
-    fn append_batch(&mut self, builder: &BatchBuilder, records: &[(Option<&str>, Option<&str>)]) {
+    fn put_batch(
+        &mut self,
+        codec: Codec,
+        builder: &BatchBuilder,
+        records: &[(Option<&str>, Option<&str>)],
+    ) {
         let builder = BatchBuilder {
             base_timestamp: self.now_ms,
             ..builder.clone()
         };
-        self.append_bytes(&builder.build_keyed(self.codec, records));
-    }
-
-    fn append_bytes(&mut self, bytes: &[u8]) {
-        let header = BatchHeader::parse(bytes).unwrap();
-        while let Err(error) = self.log.append(bytes, &header, None, self.now_ms) {
-            assert_eq!(error, AppendError::NeedsRoom);
-            let job = self
-                .log
-                .room_job(bytes.len(), &header, self.now_ms)
-                .unwrap();
-            self.room(job);
-        }
-    }
-
-    fn room(&mut self, job: crate::log::jobs::RoomJob) {
-        if let Some(seal) = self.log.room_done(job.run(), self.now_ms).unwrap() {
-            self.log.seal_done(&seal.run());
-        }
+        let batch = builder.build_keyed(codec, records);
+        self.try_append(&batch).unwrap();
     }
 
     /// Closes the active segment, so that all before can be compacted.
     fn roll(&mut self) {
         self.roll_without_checkpoint();
-        self.log.want_checkpoint();
-        self.flush();
+        self.checkpoint();
     }
 
     fn roll_without_checkpoint(&mut self) {
         let job = self.log.create_job(1);
-        self.room(job);
-        self.append(&[("filler", Some("filler"))]);
-    }
-
-    /// A flush that makes a checkpoint.
-    fn flush(&mut self) {
-        let flush = self.log.flush_begin(Vec::new).unwrap();
-        let result = flush
-            .files
-            .iter()
-            .try_for_each(|file| file::sync_data(file));
-        let job = self.log.flush_end(flush, &result).unwrap();
-        let result = job.run();
-        self.log.checkpoint_done(&job, &result);
+        self.make_room(job).unwrap();
+        self.put(&[("filler", Some("filler"))]);
     }
 
     fn job(&mut self) -> Option<CompactJob> {
@@ -217,11 +180,6 @@ impl Fixture {
         assert!(bad.is_empty(), "{bad:?}");
     }
 
-    fn reopen(&mut self) {
-        let config = self.log.config().clone();
-        self.log = open_at(self.dir.path(), config);
-    }
-
     fn set(&mut self, change: impl FnOnce(&mut CompactionConfig)) {
         let mut config = self.log.config().clone();
         change(config.compaction.as_mut().unwrap());
@@ -238,8 +196,8 @@ fn owned(keys: &[(i64, &str)]) -> Vec<(i64, String)> {
 #[test]
 fn what_is_due_behind_the_checkpoint_asks_for_one() {
     let mut at = fixture();
-    at.append(&[("user", Some("secret"))]);
-    at.append(&[("user", None)]);
+    at.put(&[("user", Some("secret"))]);
+    at.put(&[("user", None)]);
     assert!(matches!(
         at.log.compaction(at.now_ms, LIMITS),
         Compaction::Nothing
@@ -250,12 +208,12 @@ fn what_is_due_behind_the_checkpoint_asks_for_one() {
             .is_some_and(|flush| !flush.makes_checkpoint())
     );
     let mut at = fixture();
-    at.append(&[("user", Some("secret"))]);
-    at.append(&[("user", None)]);
+    at.put(&[("user", Some("secret"))]);
+    at.put(&[("user", None)]);
     at.roll_without_checkpoint();
     let next = at.log.compaction(at.now_ms, LIMITS);
     assert!(matches!(next, Compaction::NeedsCheckpoint));
-    at.flush();
+    at.checkpoint();
     assert!(at.compact());
 }
 
@@ -269,10 +227,12 @@ fn the_newest_record_of_each_key_stays_at_its_offset_whatever_the_codec() {
         Codec::Zstd,
     ] {
         let mut at = fixture();
-        at.codec = codec;
-        at.append(&[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
-        at.append(&[("b", Some("2"))]);
-        at.append(&[("a", Some("2")), ("d", Some("1"))]);
+        at.put_compressed(
+            codec,
+            &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))],
+        );
+        at.put_compressed(codec, &[("b", Some("2"))]);
+        at.put_compressed(codec, &[("a", Some("2")), ("d", Some("1"))]);
         at.roll();
         assert!(at.compact());
         assert_eq!(at.keys(), owned(&[(2, "c"), (3, "b"), (4, "a"), (5, "d")]));
@@ -289,11 +249,11 @@ fn the_newest_record_of_each_key_stays_at_its_offset_whatever_the_codec() {
 #[test]
 fn the_active_segment_and_that_of_the_checkpoint_are_left_alone() {
     let mut at = fixture();
-    at.append(&[("a", Some("1"))]);
-    at.append(&[("a", Some("2"))]);
+    at.put(&[("a", Some("1"))]);
+    at.put(&[("a", Some("2"))]);
     assert!(at.job().is_none(), "nothing is sealed");
     at.roll();
-    at.append(&[("a", Some("3"))]);
+    at.put(&[("a", Some("3"))]);
     assert!(at.compact());
     assert_eq!(at.keys(), owned(&[(1, "a")]), "3 is not durable yet");
     at.log.flush_begin(Vec::new).unwrap();
@@ -303,12 +263,12 @@ fn the_active_segment_and_that_of_the_checkpoint_are_left_alone() {
 fn a_dirty_share_below_the_ratio_waits_and_age_overrides_it() {
     let mut at = fixture();
     for key in 0..30 {
-        at.append(&[(&format!("{key}"), Some("some value of some length"))]);
+        at.put(&[(&format!("{key}"), Some("some value of some length"))]);
     }
     at.roll();
     assert!(at.compact());
     assert!(!at.compact(), "all is clean");
-    at.append(&[("0", Some("new"))]);
+    at.put(&[("0", Some("new"))]);
     at.roll();
     assert!(!at.compact(), "one of thirty is dirty");
     at.now_ms += 1000;
@@ -323,8 +283,8 @@ fn a_dirty_share_below_the_ratio_waits_and_age_overrides_it() {
 fn young_records_are_left_alone_until_the_lag_has_passed() {
     let mut at = fixture();
     at.set(|config| config.min_lag_ms = 5000);
-    at.append(&[("a", Some("1"))]);
-    at.append(&[("a", Some("2"))]);
+    at.put(&[("a", Some("1"))]);
+    at.put(&[("a", Some("2"))]);
     at.roll();
     at.now_ms += 4999;
     assert!(!at.compact());
@@ -336,8 +296,8 @@ fn young_records_are_left_alone_until_the_lag_has_passed() {
 #[test]
 fn tombstones_stay_for_delete_retention_after_they_were_first_compacted() {
     let mut at = fixture();
-    at.append(&[("a", Some("1")), ("b", Some("1"))]);
-    at.append(&[("a", None), ("c", Some("1"))]);
+    at.put(&[("a", Some("1")), ("b", Some("1"))]);
+    at.put(&[("a", None), ("c", Some("1"))]);
     at.roll();
     assert!(at.compact());
     assert_eq!(at.keys(), owned(&[(1, "b"), (2, "a"), (3, "c")]));
@@ -369,15 +329,16 @@ fn tombstones_stay_for_delete_retention_after_they_were_first_compacted() {
 #[test]
 fn records_without_a_key_go_and_unreadable_batches_stay() {
     let mut at = fixture();
-    at.append_batch(
+    at.put_batch(
+        Codec::None,
         &BatchBuilder::default(),
         &[(None, Some("x")), (Some("a"), Some("1"))],
     );
     let mut garbage = BatchBuilder::default().build_keyed(Codec::None, &[(Some("a"), Some("2"))]);
     garbage[batch::HEADER_BYTES] = 0x7f;
     batch::build::seal(&mut garbage);
-    at.append_bytes(&garbage);
-    at.append(&[("a", Some("3"))]);
+    at.try_append(&garbage).unwrap();
+    at.put(&[("a", Some("3"))]);
     at.roll();
     let mut job = at.job().unwrap();
     at.run(&mut job).unwrap();
@@ -398,10 +359,14 @@ fn a_producers_last_batch_stays_without_records_and_so_does_the_last_of_a_segmen
         base_sequence,
         ..BatchBuilder::default()
     };
-    at.append_batch(&producer(0), &[(Some("a"), Some("1"))]);
-    at.append_batch(&producer(1), &[(Some("a"), Some("2"))]);
-    at.append(&[("a", Some("3"))]);
-    at.append_batch(&BatchBuilder::default(), &[(None, Some("no key"))]);
+    at.put_batch(Codec::None, &producer(0), &[(Some("a"), Some("1"))]);
+    at.put_batch(Codec::None, &producer(1), &[(Some("a"), Some("2"))]);
+    at.put(&[("a", Some("3"))]);
+    at.put_batch(
+        Codec::None,
+        &BatchBuilder::default(),
+        &[(None, Some("no key"))],
+    );
     at.roll();
     let mut job = at.job().unwrap();
     job.keep_producers(HashMap::from([(7, 1)]));
@@ -427,7 +392,7 @@ fn small_neighbours_become_one_segment_and_reads_in_gaps_find_the_next_batch() {
     for round in 0..5 {
         for key in 0..20 {
             let value = format!("value {round}");
-            at.append(&[(&format!("{key}"), Some(&value))]);
+            at.put(&[(&format!("{key}"), Some(&value))]);
         }
     }
     at.roll();
@@ -464,7 +429,7 @@ fn small_neighbours_become_one_segment_and_reads_in_gaps_find_the_next_batch() {
 fn a_small_map_takes_several_runs() {
     let mut at = fixture();
     for key in 0..100 {
-        at.append(&[(&format!("{}", key % 50), Some("value"))]);
+        at.put(&[(&format!("{}", key % 50), Some("value"))]);
     }
     at.roll();
     let limits = CompactLimits {
@@ -488,7 +453,7 @@ fn a_segment_with_nothing_to_take_away_is_not_written() {
     let mut at = fixture();
     for key in 0..8 {
         let value = "v".repeat(100);
-        at.append(&[(&format!("{key}"), Some(&value))]);
+        at.put(&[(&format!("{key}"), Some(&value))]);
     }
     at.roll();
     let mut job = at.job().unwrap();
@@ -499,11 +464,8 @@ fn a_segment_with_nothing_to_take_away_is_not_written() {
 
 #[test]
 fn a_damaged_segment_is_never_compacted() {
-    let mut at = fixture();
-    at.append(&[("a", Some("1"))]);
-    at.append(&[("a", Some("2"))]);
-    at.roll();
-    let path = crate::log::segment::file_path(at.log.dir(), 0, "log");
+    let mut at = two_values();
+    let path = segment::file_path(at.log.dir(), 0, "log");
     let sound = std::fs::read(&path).unwrap();
     // A value, and a high byte of an offset, which no checksum covers.
     for (byte, damaged_at) in [(68, 0), (70, 70)] {
@@ -521,15 +483,10 @@ fn a_damaged_segment_is_never_compacted() {
 
 #[test]
 fn while_a_swap_is_under_way_nothing_is_loaded_from_files_that_may_be_either() {
-    let mut at = fixture();
-    at.append(&[("a", Some("1"))]);
-    at.append(&[("a", Some("2"))]);
-    at.roll();
+    let mut at = two_values();
     at.reopen();
     let mut job = at.job().unwrap();
-    let Ok(CompactStep::Swap(swap)) = job.step() else {
-        panic!("there is something to swap");
-    };
+    let swap = step_to_swap(&mut job);
     at.log.swap_begin(&swap);
     let Ok(Read::Load(wait)) = at.log.read(0, 1, true, true, 0) else {
         panic!("it is not loaded");
@@ -545,15 +502,10 @@ fn while_a_swap_is_under_way_nothing_is_loaded_from_files_that_may_be_either() {
 
 #[test]
 fn a_job_that_was_cancelled_notes_nothing_in_a_directory_that_may_be_anothers() {
-    let mut at = fixture();
-    at.append(&[("a", Some("1"))]);
-    at.append(&[("a", Some("2"))]);
-    at.roll();
+    let mut at = two_values();
     at.reopen();
     let mut job = at.job().unwrap();
-    let Ok(CompactStep::Swap(swap)) = job.step() else {
-        panic!("there is something to swap");
-    };
+    let swap = step_to_swap(&mut job);
     at.log.swap_begin(&swap);
     let result = swap.run();
     at.log.swap_done(&swap, &result);
@@ -569,14 +521,14 @@ fn crash_fixture() -> Fixture {
     for round in 0..4 {
         for key in 0..12 {
             let value = format!("{round}").repeat(40);
-            at.append(&[(&format!("{key}"), Some(&value))]);
+            at.put(&[(&format!("{key}"), Some(&value))]);
         }
         if round == 1 {
             at.roll();
             assert!(at.compact());
         }
     }
-    at.append(&[("0", None)]);
+    at.put(&[("0", None)]);
     at.roll();
     at
 }
@@ -608,7 +560,7 @@ fn a_job_that_is_stopped_after_any_file_operation_leaves_all_of_the_old_or_all_o
         };
         // The log itself goes on, and so does the next one.
         assert!(is_whole(&at.records()), "running, after {count}");
-        at.append(&[("filler", Some("1"))]);
+        at.put(&[("filler", Some("1"))]);
         at.reopen();
         let found = at.records();
         assert!(is_whole(&found), "after {count}: {found:?}");

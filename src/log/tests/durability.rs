@@ -126,10 +126,7 @@ fn a_checkpoint_that_fails_holds_up_no_flush_and_is_tried_again_when_it_is_asked
 
 #[test]
 fn no_more_is_appended_than_recovery_would_cut_before_a_flush_has_ended() {
-    let mut at = fixture(LogConfig {
-        not_durable_bytes_max: 2_500,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.not_durable_bytes_max = 2_500);
     let large = batch(1, 4_000, START_MS);
     at.try_append(&large)
         .expect("one batch may always be appended");
@@ -266,10 +263,7 @@ fn a_checkpoint_that_no_start_could_read_is_not_written() {
 
 #[test]
 fn a_segment_is_not_written_over_while_a_slice_of_it_lives() {
-    let mut at = fixture(LogConfig {
-        retention_bytes: 15_000,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.retention_bytes = 15_000);
     at.append(25);
     at.flush();
     let slice = at.read(0, 5_000, true);
@@ -301,10 +295,7 @@ fn only_what_was_appended_lately_is_read_without_a_look_whether_it_is_in_memory(
 
 #[test]
 fn sound_batches_far_behind_damage_in_a_recycled_segment_are_kept_when_they_are_cut() {
-    let mut at = fixture(LogConfig {
-        segment_bytes: 8 << 20,
-        ..config()
-    });
+    let mut at = fixture_with(|config| config.segment_bytes = 8 << 20);
     // The file as it is when another segment was there before: old batches up to the mark.
     let large = batch(1, 3 << 20, START_MS);
     at.try_append(&large).unwrap();
