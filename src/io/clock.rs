@@ -39,6 +39,11 @@ pub fn now_ms() -> i64 {
     real_ms.saturating_add(offset_ms()).max(0)
 }
 
+/// Whether the clock of the machine stands before the Unix epoch, where some libraries panic.
+pub fn is_before_1970() -> bool {
+    SystemTime::now() < UNIX_EPOCH
+}
+
 /// Calls `act` at once and then again every `period`, for ever. Calls do not overlap: a long one delays
 /// those after it.
 ///
