@@ -130,12 +130,6 @@ impl From<GroupError> for ErrorCode {
     }
 }
 
-impl From<EngineError> for ApiError {
-    fn from(error: EngineError) -> Self {
-        ErrorCode::from(error).into()
-    }
-}
-
 /// Administrators get the reason in words.
 impl From<AdminError> for ApiError {
     fn from(error: AdminError) -> Self {

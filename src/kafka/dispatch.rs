@@ -12,6 +12,50 @@ use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+/// The file of each API, given to a macro: `$begin` where the reply may come later, else `$answer`.
+macro_rules! with_file_of {
+    ($key:expr, $answer:ident, $begin:ident) => {
+        match $key {
+            ApiKey::Produce => $begin!(data::produce),
+            ApiKey::Fetch => $begin!(data::fetch),
+            ApiKey::JoinGroup => $begin!(group::join_group),
+            ApiKey::SyncGroup => $begin!(group::sync_group),
+            ApiKey::Heartbeat => $answer!(group::heartbeat),
+            ApiKey::LeaveGroup => $answer!(group::leave_group),
+            ApiKey::OffsetCommit => $answer!(group::offset_commit),
+            ApiKey::OffsetFetch => $answer!(group::offset_fetch),
+            ApiKey::OffsetDelete => $answer!(group::offset_delete),
+            ApiKey::DescribeGroups => $answer!(group::describe_groups),
+            ApiKey::ListGroups => $answer!(group::list_groups),
+            ApiKey::DeleteGroups => $answer!(group::delete_groups),
+            ApiKey::ListOffsets => $answer!(data::list_offsets),
+            ApiKey::Metadata => $answer!(data::metadata),
+            ApiKey::FindCoordinator => $answer!(group::find_coordinator),
+            ApiKey::ApiVersions => $answer!(api_versions),
+            ApiKey::CreateTopics => $answer!(admin::create_topics),
+            ApiKey::DeleteTopics => $answer!(admin::delete_topics),
+            ApiKey::DeleteRecords => $answer!(data::delete_records),
+            ApiKey::InitProducerId => $answer!(txn::init_producer_id),
+            ApiKey::DescribeConfigs => $answer!(admin::describe_configs),
+            ApiKey::CreatePartitions => $answer!(admin::create_partitions),
+            ApiKey::DescribeCluster => $answer!(admin::describe_cluster),
+            ApiKey::OffsetForLeaderEpoch => $answer!(data::offset_for_leader_epoch),
+            ApiKey::AlterConfigs => $answer!(admin::alter_configs),
+            ApiKey::AlterReplicaLogDirs => $answer!(admin::alter_replica_log_dirs),
+            ApiKey::DescribeLogDirs => $answer!(admin::describe_log_dirs),
+            ApiKey::ElectLeaders => $answer!(admin::elect_leaders),
+            ApiKey::IncrementalAlterConfigs => $answer!(admin::incremental_alter_configs),
+            ApiKey::AlterPartitionReassignments => $answer!(admin::alter_partition_reassignments),
+            ApiKey::ListPartitionReassignments => $answer!(admin::list_partition_reassignments),
+            ApiKey::DescribeQuorum => $answer!(admin::describe_quorum,),
+            ApiKey::UpdateFeatures => $answer!(admin::update_features),
+            ApiKey::DescribeProducers => $answer!(txn::describe_producers),
+            ApiKey::ListConfigResources => $answer!(admin::list_config_resources),
+            ApiKey::DescribeTopicPartitions => $answer!(data::describe_topic_partitions),
+        }
+    };
+}
+
 /// A request that was handled, with the API's name for metrics.
 pub struct Dispatched {
     pub api: &'static str,
@@ -95,48 +139,21 @@ pub async fn dispatch(
             module::handle(&context, request).await
         }};
     }
-    let handled = match api.key {
-        ApiKey::Produce => begin!(data::produce),
-        ApiKey::Fetch => begin!(data::fetch),
-        ApiKey::JoinGroup => begin!(group::join_group),
-        ApiKey::SyncGroup => begin!(group::sync_group),
-        ApiKey::Heartbeat => answer!(group::heartbeat),
-        ApiKey::LeaveGroup => answer!(group::leave_group),
-        ApiKey::OffsetCommit => answer!(group::offset_commit),
-        ApiKey::OffsetFetch => answer!(group::offset_fetch),
-        ApiKey::OffsetDelete => answer!(group::offset_delete),
-        ApiKey::DescribeGroups => answer!(group::describe_groups),
-        ApiKey::ListGroups => answer!(group::list_groups),
-        ApiKey::DeleteGroups => answer!(group::delete_groups),
-        ApiKey::ListOffsets => answer!(data::list_offsets),
-        ApiKey::Metadata => answer!(data::metadata),
-        ApiKey::FindCoordinator => answer!(group::find_coordinator),
-        ApiKey::ApiVersions => answer!(api_versions),
-        ApiKey::CreateTopics => answer!(admin::create_topics),
-        ApiKey::DeleteTopics => answer!(admin::delete_topics),
-        ApiKey::DeleteRecords => answer!(data::delete_records),
-        ApiKey::InitProducerId => answer!(txn::init_producer_id),
-        ApiKey::DescribeConfigs => answer!(admin::describe_configs),
-        ApiKey::CreatePartitions => answer!(admin::create_partitions),
-        ApiKey::DescribeCluster => answer!(admin::describe_cluster),
-        ApiKey::OffsetForLeaderEpoch => answer!(data::offset_for_leader_epoch),
-        ApiKey::AlterConfigs => answer!(admin::alter_configs),
-        ApiKey::AlterReplicaLogDirs => answer!(admin::alter_replica_log_dirs),
-        ApiKey::DescribeLogDirs => answer!(admin::describe_log_dirs),
-        ApiKey::ElectLeaders => answer!(admin::elect_leaders),
-        ApiKey::IncrementalAlterConfigs => answer!(admin::incremental_alter_configs),
-        ApiKey::AlterPartitionReassignments => answer!(admin::alter_partition_reassignments),
-        ApiKey::ListPartitionReassignments => answer!(admin::list_partition_reassignments),
-        ApiKey::DescribeQuorum => answer!(admin::describe_quorum,),
-        ApiKey::UpdateFeatures => answer!(admin::update_features),
-        ApiKey::DescribeProducers => answer!(txn::describe_producers),
-        ApiKey::ListConfigResources => answer!(admin::list_config_resources),
-        ApiKey::DescribeTopicPartitions => answer!(data::describe_topic_partitions),
-    };
+    let handled = with_file_of!(api.key, answer, begin);
     Ok(Dispatched {
         api: api.name,
         handled,
     })
+}
+
+/// Decodes a request's body and drops it: for those who test the decoders.
+pub fn decode_body(key: ApiKey, version: i16, reader: &mut Reader<'_>) -> Result<(), WireError> {
+    macro_rules! decode {
+        ($($module:ident)::+ $(,)?) => {
+            $($module)::+::Request::decode(reader, version).map(drop)
+        };
+    }
+    with_file_of!(key, decode, decode)
 }
 
 /// The header of one request (versions 1 and 2): what stands before the body.

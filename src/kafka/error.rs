@@ -241,10 +241,14 @@ impl ApiError {
     }
 }
 
-impl From<ErrorCode> for ApiError {
-    fn from(code: ErrorCode) -> Self {
+/// An error that has a code and no words.
+impl<E> From<E> for ApiError
+where
+    ErrorCode: From<E>,
+{
+    fn from(error: E) -> Self {
         Self {
-            code,
+            code: error.into(),
             message: None,
         }
     }

@@ -92,53 +92,36 @@ fixed_width!(
     Uuid = uuid
 );
 
-impl<'a> Wire<'a> for &'a str {
-    #[inline]
-    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
-        r.string()
-    }
+/// Strings, which borrow from the frame that is read.
+macro_rules! strings {
+    ($($type:ty = $borrow:expr),*) => {$(
+        impl<'a> Wire<'a> for $type {
+            #[inline]
+            fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+                r.string().map($borrow)
+            }
 
-    #[inline]
-    fn encode(&self, w: &mut Writer, _version: i16) {
-        w.string(self);
-    }
+            #[inline]
+            fn encode(&self, w: &mut Writer, _version: i16) {
+                w.string(self);
+            }
+        }
+
+        impl<'a> Nullable<'a> for $type {
+            #[inline]
+            fn decode_nullable(r: &mut Reader<'a>, _: i16) -> Result<Option<Self>, WireError> {
+                Ok(r.nullable_string()?.map($borrow))
+            }
+
+            #[inline]
+            fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
+                w.nullable_string(value.map(|value| &**value));
+            }
+        }
+    )*};
 }
 
-impl<'a> Nullable<'a> for &'a str {
-    #[inline]
-    fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
-        r.nullable_string()
-    }
-
-    #[inline]
-    fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
-        w.nullable_string(value.copied());
-    }
-}
-
-impl<'a> Wire<'a> for Cow<'a, str> {
-    #[inline]
-    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
-        r.string().map(Cow::Borrowed)
-    }
-
-    #[inline]
-    fn encode(&self, w: &mut Writer, _version: i16) {
-        w.string(self);
-    }
-}
-
-impl<'a> Nullable<'a> for Cow<'a, str> {
-    #[inline]
-    fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
-        Ok(r.nullable_string()?.map(Cow::Borrowed))
-    }
-
-    #[inline]
-    fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
-        w.nullable_string(value.map(|value| &**value));
-    }
-}
+strings!(&'a str = std::convert::identity, Cow<'a, str> = Cow::Borrowed);
 
 impl<'a> Wire<'a> for Bytes {
     #[inline]

@@ -1,25 +1,8 @@
 //! No frame makes a decoder panic, or allocate out of proportion to its size.
 
 use bytes::Bytes;
-use millstream::kafka::admin::{
-    alter_configs, alter_partition_reassignments, alter_replica_log_dirs, create_partitions,
-    create_topics, delete_topics, describe_cluster, describe_configs, describe_log_dirs,
-    describe_quorum, elect_leaders, incremental_alter_configs, list_config_resources,
-    list_partition_reassignments, update_features,
-};
 use millstream::kafka::api::{Api, ApiKey};
-use millstream::kafka::api_versions;
-use millstream::kafka::data::{
-    delete_records, describe_topic_partitions, fetch, list_offsets, metadata,
-    offset_for_leader_epoch, produce,
-};
-use millstream::kafka::dispatch::RequestHeader;
-use millstream::kafka::group::{
-    delete_groups, describe_groups, find_coordinator, heartbeat, join_group, leave_group,
-    list_groups, offset_commit, offset_delete, offset_fetch, sync_group,
-};
-use millstream::kafka::txn::{describe_producers, init_producer_id};
-use millstream::wire::Wire;
+use millstream::kafka::dispatch::{RequestHeader, decode_body};
 use millstream::wire::{Reader, WireError};
 use proptest::prelude::*;
 
@@ -32,59 +15,6 @@ pub fn decode(frame: &Bytes) -> Result<(), WireError> {
         return Ok(());
     };
     decode_body(api.key, header.api_version, &mut reader)
-}
-
-fn decode_body(key: ApiKey, version: i16, r: &mut Reader<'_>) -> Result<(), WireError> {
-    match key {
-        ApiKey::Produce => produce::Request::decode(r, version).map(drop),
-        ApiKey::Fetch => fetch::Request::decode(r, version).map(drop),
-        ApiKey::ListOffsets => list_offsets::Request::decode(r, version).map(drop),
-        ApiKey::Metadata => metadata::Request::decode(r, version).map(drop),
-        ApiKey::FindCoordinator => find_coordinator::Request::decode(r, version).map(drop),
-        ApiKey::ApiVersions => api_versions::Request::decode(r, version).map(drop),
-        ApiKey::CreateTopics => create_topics::Request::decode(r, version).map(drop),
-        ApiKey::DeleteTopics => delete_topics::Request::decode(r, version).map(drop),
-        ApiKey::DeleteRecords => delete_records::Request::decode(r, version).map(drop),
-        ApiKey::InitProducerId => init_producer_id::Request::decode(r, version).map(drop),
-        ApiKey::DescribeConfigs => describe_configs::Request::decode(r, version).map(drop),
-        ApiKey::CreatePartitions => create_partitions::Request::decode(r, version).map(drop),
-        ApiKey::DescribeCluster => describe_cluster::Request::decode(r, version).map(drop),
-        ApiKey::JoinGroup => join_group::Request::decode(r, version).map(drop),
-        ApiKey::SyncGroup => sync_group::Request::decode(r, version).map(drop),
-        ApiKey::Heartbeat => heartbeat::Request::decode(r, version).map(drop),
-        ApiKey::LeaveGroup => leave_group::Request::decode(r, version).map(drop),
-        ApiKey::OffsetCommit => offset_commit::Request::decode(r, version).map(drop),
-        ApiKey::OffsetFetch => offset_fetch::Request::decode(r, version).map(drop),
-        ApiKey::OffsetDelete => offset_delete::Request::decode(r, version).map(drop),
-        ApiKey::DescribeGroups => describe_groups::Request::decode(r, version).map(drop),
-        ApiKey::ListGroups => list_groups::Request::decode(r, version).map(drop),
-        ApiKey::DeleteGroups => delete_groups::Request::decode(r, version).map(drop),
-        ApiKey::OffsetForLeaderEpoch => {
-            offset_for_leader_epoch::Request::decode(r, version).map(drop)
-        }
-        ApiKey::AlterConfigs => alter_configs::Request::decode(r, version).map(drop),
-        ApiKey::IncrementalAlterConfigs => {
-            incremental_alter_configs::Request::decode(r, version).map(drop)
-        }
-        ApiKey::DescribeLogDirs => describe_log_dirs::Request::decode(r, version).map(drop),
-        ApiKey::DescribeTopicPartitions => {
-            describe_topic_partitions::Request::decode(r, version).map(drop)
-        }
-        ApiKey::ListConfigResources => list_config_resources::Request::decode(r, version).map(drop),
-        ApiKey::DescribeProducers => describe_producers::Request::decode(r, version).map(drop),
-        ApiKey::ElectLeaders => elect_leaders::Request::decode(r, version).map(drop),
-        ApiKey::AlterPartitionReassignments => {
-            alter_partition_reassignments::Request::decode(r, version).map(drop)
-        }
-        ApiKey::ListPartitionReassignments => {
-            list_partition_reassignments::Request::decode(r, version).map(drop)
-        }
-        ApiKey::AlterReplicaLogDirs => {
-            alter_replica_log_dirs::Request::decode(r, version).map(drop)
-        }
-        ApiKey::DescribeQuorum => describe_quorum::Request::decode(r, version).map(drop),
-        ApiKey::UpdateFeatures => update_features::Request::decode(r, version).map(drop),
-    }
 }
 
 /// A valid request of every API in every version.
