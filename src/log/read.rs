@@ -205,7 +205,7 @@ impl Log {
         Ok(max)
     }
 
-    /// The job that maps a sealed segment and tells its timestamps.
+    /// The job that maps a sealed segment and finds its timestamps.
     pub(super) fn load_job(&self, segment: &SealedSegment) -> LoadJob {
         if self.compaction.is_swapping(segment.base) {
             return LoadJob::Wait;

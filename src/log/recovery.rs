@@ -204,7 +204,7 @@ impl Recovery<'_> {
         }
     }
 
-    /// Returns whether the log goes on in the next segment.
+    /// Returns whether the log continues in the next segment.
     fn read_segment(&mut self, base: i64, later: &[i64]) -> io::Result<bool> {
         let (position, offset) = if base == self.start.segment_base {
             (self.start.position as usize, self.start.durable_offset)
@@ -253,7 +253,7 @@ impl Recovery<'_> {
             end.offset = found.header.next_offset();
             (self.replay)(Replay::Batch(&found.header));
         }
-        // A look at the first page tells: reading all of a large reservation would cost what it saves.
+        // Only the first page is checked: reading all of a large reservation would take too long.
         end.has_rest = !walk.is_blank(end.position)?;
         end.is_recycled = walk.scan().is_recycled();
         Ok(())

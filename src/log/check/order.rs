@@ -33,7 +33,7 @@ pub struct Before {
 /// Whether a batch has the offset that it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// It has, as far as can be told. Behind damage, or where compaction was at work, offsets may be missing before it.
+    /// It has, as far as is known. Behind damage, and where compaction was at work, offsets may be missing before it.
     Follows,
     /// It has, but batches before it are missing.
     Skips,
@@ -97,7 +97,7 @@ impl Expected {
             Ordering::Equal => true,
             Ordering::Greater if in_gap || !before.is_damaged => true,
             Ordering::Less if !may_skip => false,
-            // One of the two is wrong, and nothing before them tells which.
+            // One of the two is wrong, and nothing before them shows which.
             _ => !self.is_followed(&behind, found.end, peek)?,
         })
     }

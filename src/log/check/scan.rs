@@ -65,7 +65,7 @@ pub struct Found {
 impl Scan {
     /// Opens the file at `path`; what is appended later is not seen.
     pub fn open(path: &Path) -> io::Result<Scan> {
-        // Where the first batch is damaged, the name tells which offsets may follow.
+        // If the first batch is damaged, the name says which offsets may follow.
         let base = segment::base_of(path, "log").unwrap_or(0);
         Scan::open_at(path, (0, base))
     }

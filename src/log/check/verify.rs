@@ -362,7 +362,7 @@ impl Verifier<'_> {
         IndexCheck::read(path, base, size > 0 && base < self.durable.0)
     }
 
-    /// Returns whether the log goes on in the next segment, and the end of this one's last batch.
+    /// Returns whether the log continues in the next segment, and the end of this one's last batch.
     fn check_batches(
         &mut self,
         mut walk: Walk,

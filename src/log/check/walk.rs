@@ -66,7 +66,7 @@ impl Walk {
         Ok((order == Order::Follows).then_some(found))
     }
 
-    /// Whether there is nothing but zeros behind the last batch, as far as its page tells.
+    /// Whether the page behind the last batch, or the rest of the file, is zeros.
     ///
     /// # Errors
     /// See [`Scan::is_blank`].
@@ -113,7 +113,7 @@ impl Walk {
     }
 }
 
-/// What the medium cannot read tells nothing of the batch before it.
+/// The header at a position; `None` where the medium cannot read it.
 fn peek(scan: &mut Scan, position: usize) -> io::Result<Option<BatchHeader>> {
     match scan.peek(position) {
         Err(error) if is_of_medium(&error) => Ok(None),
