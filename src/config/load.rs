@@ -164,13 +164,15 @@ fn not_utf8(name: &str, value: &OsStr) -> ConfigError {
 }
 
 /// Kubernetes and Docker put variables of this form into the environment of every container next
-/// to a service named `millstream`: `MILLSTREAM_SERVICE_HOST`, `MILLSTREAM_PORT=tcp://…`,
-/// `MILLSTREAM_PORT_9092_TCP`. They are nobody's settings.
+/// to a service or container named `millstream`: `MILLSTREAM_SERVICE_HOST`, `MILLSTREAM_PORT=tcp://…`,
+/// `MILLSTREAM_PORT_9092_TCP`, `MILLSTREAM_NAME=/app/millstream`, `MILLSTREAM_ENV_…`. They are nobody's
+/// settings.
 fn is_service_link(name: &str, value: &str) -> bool {
-    let link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"]
+    let link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_", "_ENV_"]
         .iter()
         .any(|part| name.contains(part));
     link || (name.ends_with("_PORT") && value.contains("://"))
+        || (name.ends_with("_NAME") && value.starts_with('/'))
 }
 
 /// The file's settings by key; one that is no knob is an error.

@@ -166,8 +166,8 @@ async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[Arc<LagReport>
     let (lags, left_out) = lag::first_by_group(reports, engine.config.lag_series_max);
     for (name, help, value) in LAG_FAMILIES {
         page.family(name, "gauge", help);
-        for (place, found) in lags.iter().enumerate() {
-            if place % SAMPLES_AT_ONCE == SAMPLES_AT_ONCE - 1 {
+        for (index, found) in lags.iter().enumerate() {
+            if index % SAMPLES_AT_ONCE == SAMPLES_AT_ONCE - 1 {
                 yield_now().await;
             }
             let Some(value) = value(&found.lag) else {
@@ -245,8 +245,8 @@ impl Page {
 
     fn sample(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
         let _ = write!(self.text, "{}{suffix}", self.family);
-        for (place, (name, value)) in labels.iter().enumerate() {
-            let before = if place == 0 { '{' } else { ',' };
+        for (index, (name, value)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
             let _ = write!(self.text, "{before}{name}=\"");
             let _ = write!(Escaped(&mut self.text), "{value}");
             self.text.push('"');
@@ -257,10 +257,10 @@ impl Page {
 
     fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
         let mut cumulative = 0;
-        for (place, count) in histogram.buckets.iter().enumerate() {
+        for (index, count) in histogram.buckets.iter().enumerate() {
             cumulative += count;
             let bound = BUCKETS_US
-                .get(place)
+                .get(index)
                 .map_or("+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
             let mut labels = labels.to_vec();
             labels.push(("le", &bound));

@@ -1,4 +1,4 @@
-//! Which of the protocol's codes says what went wrong below.
+//! The protocol's code for each error of the rooms below.
 
 use super::error::{ApiError, ErrorCode};
 use crate::coordinator::groups::error::GroupError;
@@ -20,8 +20,8 @@ impl From<&EngineError> for ErrorCode {
             EngineError::OutOfOrderSequence(_) => ErrorCode::OutOfOrderSequenceNumber,
             EngineError::StaleProducerEpoch(_) => ErrorCode::InvalidProducerEpoch,
             EngineError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-            // Consumers tell their program of this one, and stay where they are; the other they would
-            // try again for ever in silence.
+            // A consumer reports this one to its program and keeps its position. It would silently retry a
+            // storage error for ever.
             EngineError::Corrupt { .. } => ErrorCode::CorruptMessage,
             EngineError::FencedLeaderEpoch(_) => ErrorCode::FencedLeaderEpoch,
             EngineError::UnknownLeaderEpoch(_) => ErrorCode::UnknownLeaderEpoch,
@@ -136,7 +136,7 @@ impl From<EngineError> for ApiError {
     }
 }
 
-/// An administrator is told the reason in words.
+/// Administrators get the reason in words.
 impl From<AdminError> for ApiError {
     fn from(error: AdminError) -> Self {
         ApiError::new(ErrorCode::from(&error), error.to_string())

@@ -24,7 +24,7 @@ mod schema;
 pub mod topics;
 pub mod txn;
 
-// What nearly every API's file needs.
+// Used in nearly every API's file.
 pub use context::Context;
 pub use error::{ApiError, ErrorCode};
 pub(crate) use schema::message;

@@ -1,8 +1,7 @@
-//! The declaration of an API's messages, and what the protocol's fields need beyond the wire's own.
+//! The declaration of an API's messages, and the form of an error code on the wire.
 
 use super::error::ErrorCode;
-use crate::wire::Wire;
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{Reader, Wire, WireError, Writer};
 
 /// Declares the messages of an API, once: structures as in [`crate::wire::schema`], below the API's name
 /// and versions as in Kafka's message definitions. It does not compile where the table of APIs says
@@ -44,12 +43,14 @@ macro_rules! message {
 
 pub(crate) use message;
 
-/// An error that we do not know is the one that says nothing.
+/// An unknown code is read as UNKNOWN_SERVER_ERROR.
 impl<'a> Wire<'a> for ErrorCode {
+    #[inline]
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         Ok(ErrorCode::from_code(r.i16()?).unwrap_or(ErrorCode::UnknownServerError))
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, _version: i16) {
         w.i16(self.code());
     }

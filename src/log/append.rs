@@ -169,7 +169,7 @@ impl Log {
         }
     }
 
-    fn last_base(&self) -> Option<i64> {
+    pub(super) fn last_base(&self) -> Option<i64> {
         let active = self.active.as_ref().map(|active| active.base);
         active.or(self.last_sealed_base())
     }

@@ -1,5 +1,5 @@
 //! Connections as streams of bytes: listening, accepting, reading, writing, and what each may take.
-//! What is spoken over them is the business of the rooms above.
+//! Knows no protocol.
 
 pub mod addresses;
 pub mod budget;

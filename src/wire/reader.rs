@@ -24,6 +24,7 @@ const ARRAY_BYTES_PER_RECORD_BYTE: usize = 16;
 /// Methods that read numbers of a fixed width, each named as its type.
 macro_rules! fixed_width {
     ($($number:ident),*) => {$(
+        #[inline]
         pub fn $number(&mut self) -> Result<$number, WireError> {
             Ok($number::from_be_bytes(self.fixed()?))
         }
@@ -229,7 +230,7 @@ impl<'a> Reader<'a> {
 
     /// Room for `count` elements, if the frame can hold as many and the budget allows it.
     fn reserve<T>(&mut self, count: usize) -> Result<Vec<T>, WireError> {
-        // No element of any message is empty, so a count beyond the bytes left is a lie.
+        // No element of any message is empty, so a count beyond the bytes left is wrong.
         if count > self.remaining() {
             return Err(WireError::Truncated);
         }
@@ -279,6 +280,7 @@ impl<'a> Reader<'a> {
         Err(WireError::VarintTooLong)
     }
 
+    #[inline]
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
         self.rest = rest;

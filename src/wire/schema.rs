@@ -75,7 +75,7 @@ macro_rules! structures {
             impl<'a $($(, $parameter: $crate::wire::Wire<'a>)?)?> $crate::wire::Wire<'a>
                 for $name $(<$life $(, $parameter)?>)?
             {
-                // Also so that a direction that nobody uses costs nothing, not even time to compile.
+                // Also means that an unused direction is not compiled.
                 #[inline]
                 fn decode(
                     r: &mut $crate::wire::Reader<'a>,

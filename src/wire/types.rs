@@ -21,6 +21,7 @@ pub trait Wire<'a>: Sized {
 ///
 /// The methods as they stand are for structures, which have a byte before them: -1 for null, else 1.
 pub trait Nullable<'a>: Wire<'a> {
+    #[inline]
     fn decode_nullable(r: &mut Reader<'a>, version: i16) -> Result<Option<Self>, WireError> {
         if r.i8()? < 0 {
             return Ok(None);
@@ -28,6 +29,7 @@ pub trait Nullable<'a>: Wire<'a> {
         Self::decode(r, version).map(Some)
     }
 
+    #[inline]
     fn encode_nullable(value: Option<&Self>, w: &mut Writer, version: i16) {
         w.i8(if value.is_some() { 1 } else { -1 });
         if let Some(value) = value {
@@ -37,10 +39,12 @@ pub trait Nullable<'a>: Wire<'a> {
 }
 
 impl<'a, T: Nullable<'a>> Wire<'a> for Option<T> {
+    #[inline]
     fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError> {
         T::decode_nullable(r, version)
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, version: i16) {
         T::encode_nullable(self.as_ref(), w, version);
     }
@@ -65,10 +69,12 @@ pub(crate) fn differs<T: PartialEq>(value: &T, default: &T) -> bool {
 macro_rules! fixed_width {
     ($($type:ty = $name:ident),*) => {$(
         impl<'a> Wire<'a> for $type {
+            #[inline]
             fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
                 r.$name()
             }
 
+            #[inline]
             fn encode(&self, w: &mut Writer, _version: i16) {
                 w.$name(*self);
             }
@@ -87,50 +93,60 @@ fixed_width!(
 );
 
 impl<'a> Wire<'a> for &'a str {
+    #[inline]
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.string()
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, _version: i16) {
         w.string(self);
     }
 }
 
 impl<'a> Nullable<'a> for &'a str {
+    #[inline]
     fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
         r.nullable_string()
     }
 
+    #[inline]
     fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
         w.nullable_string(value.copied());
     }
 }
 
 impl<'a> Wire<'a> for Cow<'a, str> {
+    #[inline]
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.string().map(Cow::Borrowed)
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, _version: i16) {
         w.string(self);
     }
 }
 
 impl<'a> Nullable<'a> for Cow<'a, str> {
+    #[inline]
     fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
         Ok(r.nullable_string()?.map(Cow::Borrowed))
     }
 
+    #[inline]
     fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
         w.nullable_string(value.map(|value| &**value));
     }
 }
 
 impl<'a> Wire<'a> for Bytes {
+    #[inline]
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.bytes()
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, _version: i16) {
         if self.len() >= SHARED_BYTES_MIN {
             w.shared_bytes(std::slice::from_ref(self));
@@ -141,10 +157,12 @@ impl<'a> Wire<'a> for Bytes {
 }
 
 impl<'a> Nullable<'a> for Bytes {
+    #[inline]
     fn decode_nullable(r: &mut Reader<'a>, _version: i16) -> Result<Option<Self>, WireError> {
         r.nullable_bytes()
     }
 
+    #[inline]
     fn encode_nullable(value: Option<&Self>, w: &mut Writer, version: i16) {
         match value {
             Some(value) => value.encode(w, version),
@@ -153,15 +171,18 @@ impl<'a> Nullable<'a> for Bytes {
     }
 }
 
-/// Record batches in a reply: however short, they leave as a slice that is shared, and are not copied.
+/// Record batches in a reply: however short, they leave as a slice that is shared, and are not copied. Null is
+/// read as no batches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records(pub Bytes);
 
 impl<'a> Wire<'a> for Records {
+    #[inline]
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
-        r.bytes().map(Records)
+        Ok(Records(r.nullable_bytes()?.unwrap_or_default()))
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, _version: i16) {
         w.shared_bytes(std::slice::from_ref(&self.0));
     }
@@ -169,30 +190,36 @@ impl<'a> Wire<'a> for Records {
 
 /// For records of internal topics: a frame's byte fields are [`Bytes`].
 impl<'a> Wire<'a> for &'a [u8] {
+    #[inline]
     fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
         r.borrowed_bytes()
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, _version: i16) {
         w.bytes(self);
     }
 }
 
 impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
+    #[inline]
     fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError> {
         r.array(|r| T::decode(r, version))
     }
 
+    #[inline]
     fn encode(&self, w: &mut Writer, version: i16) {
         w.array(self, |w, element| element.encode(w, version));
     }
 }
 
 impl<'a, T: Wire<'a>> Nullable<'a> for Vec<T> {
+    #[inline]
     fn decode_nullable(r: &mut Reader<'a>, version: i16) -> Result<Option<Self>, WireError> {
         r.nullable_array(|r| T::decode(r, version))
     }
 
+    #[inline]
     fn encode_nullable(value: Option<&Self>, w: &mut Writer, version: i16) {
         let elements = value.map(Vec::as_slice);
         w.nullable_array(elements, |w, element| element.encode(w, version));

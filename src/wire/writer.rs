@@ -36,6 +36,7 @@ impl Reply {
 /// Methods that write numbers of a fixed width, each named as its type.
 macro_rules! fixed_width {
     ($($number:ident),*) => {$(
+        #[inline]
         pub fn $number(&mut self, value: $number) {
             self.own.extend_from_slice(&value.to_be_bytes());
         }
@@ -43,7 +44,7 @@ macro_rules! fixed_width {
 }
 
 /// Builds a frame or a record: fields are copied into a buffer of the writer's own, shared slices are
-/// kept aside with the place where they belong and are never copied.
+/// kept aside with their position and are never copied.
 #[derive(Debug)]
 pub struct Writer {
     own: Vec<u8>,
@@ -65,7 +66,7 @@ impl Writer {
         }
     }
 
-    /// Starts a frame, with a place for its size.
+    /// Starts a frame, with room for its size.
     pub fn frame(flexible: bool) -> Self {
         let mut own = Vec::with_capacity(HEAD_BYTES);
         own.extend_from_slice(&[0; SIZE_PREFIX_BYTES]);

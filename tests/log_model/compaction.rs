@@ -54,7 +54,7 @@ impl Driver {
             io_bytes_per_second: u64::MAX,
         };
         match self.log.compaction(self.now_ms, limits) {
-            Compaction::Nothing => {}
+            Compaction::Nothing | Compaction::NeedsCheckpoint => {}
             Compaction::Load(job) => {
                 self.load(job);
             }

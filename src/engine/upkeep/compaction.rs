@@ -116,6 +116,10 @@ impl Compactor {
             };
             match next {
                 Compaction::Nothing => return None,
+                Compaction::NeedsCheckpoint => {
+                    self.engine.dirty.queue(partition);
+                    return None;
+                }
                 Compaction::Load(job) => fetch::load(&self.engine, partition, job).await.ok()?,
                 Compaction::Clean(mut job) => {
                     job.keep_producers(partition.borrow().producers_last_offsets());

@@ -1,6 +1,6 @@
 //! DescribeTopicPartitions (key 75): topics and their partitions, a page at a time (KIP-966).
 
-use super::metadata::{OPERATIONS_NOT_REQUESTED, TOPIC_OPERATIONS};
+use super::metadata::{OPERATIONS_NOT_REQUESTED, TOPIC_OPERATIONS, unknown_topic};
 use crate::engine::Engine;
 use crate::engine::catalog;
 use crate::engine::fetch::LEADER_EPOCH;
@@ -76,20 +76,20 @@ const PARTITIONS_PER_REPLY_MAX: usize = 2000;
 /// Describes topics in the order of their names, from the cursor on, as many partitions as allowed.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
     let from = request.cursor.unwrap_or_default();
-    if !is_valid(request, from) {
+    let all = request.topics.is_empty();
+    let is_among_asked = all || request.topics.iter().any(|one| one.name == from.topic_name);
+    if from.partition_index < 0 || request.cursor.is_some() && !is_among_asked {
         return refuse(request, from);
     }
-    let all = request.topics.is_empty();
     let names = names_from(context.engine, request, from.topic_name);
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut left = limit.clamp(1, PARTITIONS_PER_REPLY_MAX) as u32;
     let mut response = Response::default();
     for name in names {
-        let first = if name == from.topic_name {
-            from.partition_index as u32
-        } else {
-            0
-        };
+        let mut first = 0;
+        if name == from.topic_name {
+            first = from.partition_index as u32;
+        }
         if left == 0 {
             response.next_cursor = cursor(name, first);
             break;
@@ -97,15 +97,15 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
         let Some(topic) = context.engine.topic(&name) else {
             // Where all were asked for, it was deleted meanwhile.
             if !all {
-                response.topics.push(refused(unknown(&name), &name));
+                response.topics.push(refused(unknown_topic(&name), &name));
                 left -= 1;
             }
             continue;
         };
         let end = topic.partitions.min(first.saturating_add(left));
         left -= end.saturating_sub(first);
-        let described = describe(context.engine, &topic, first..end);
-        response.topics.push(described);
+        let topic_response = describe(context.engine, &topic, first..end);
+        response.topics.push(topic_response);
         if end < topic.partitions {
             response.next_cursor = cursor(name, end);
             break;
@@ -114,27 +114,16 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
     response
 }
 
-/// A cursor must lie within what is asked for.
-fn is_valid(request: &Request<'_>, from: CursorRequest<'_>) -> bool {
-    let mut asked = request.topics.iter();
-    let is_among = request.cursor.is_none()
-        || request.topics.is_empty()
-        || asked.any(|topic| topic.name == from.topic_name);
-    is_among && from.partition_index >= 0
-}
-
-/// The reply has no place for an error but with the topics.
+/// The reply has a field for an error in its topics only.
 fn refuse(request: &Request<'_>, from: CursorRequest<'_>) -> Response<'static> {
     let asked = request.topics.iter().map(|topic| topic.name);
     let mut names: BTreeSet<&str> = asked.collect();
     if names.is_empty() {
         names.insert(from.topic_name);
     }
-    let names = names.into_iter();
+    let refuse = |name| refused(ErrorCode::InvalidRequest, name);
     Response {
-        topics: names
-            .map(|name| refused(ErrorCode::InvalidRequest, name))
-            .collect(),
+        topics: names.into_iter().map(refuse).collect(),
         ..Response::default()
     }
 }
@@ -159,14 +148,6 @@ fn cursor(topic_name: String, partition: u32) -> Option<CursorResponse<'static>>
         topic_name: Cow::Owned(topic_name),
         partition_index: partition as i32,
     })
-}
-
-fn unknown(name: &str) -> ErrorCode {
-    if catalog::check_topic_name(name).is_ok() {
-        ErrorCode::UnknownTopicOrPartition
-    } else {
-        ErrorCode::InvalidTopicException
-    }
 }
 
 fn refused(error_code: ErrorCode, name: &str) -> TopicResponse<'static> {

@@ -129,12 +129,21 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     }
 }
 
-/// Authorized operations, for those who asked.
+/// Authorized operations as a reply has them.
 pub fn operations(requested: bool, operations: i32) -> i32 {
     if requested {
         operations
     } else {
         OPERATIONS_NOT_REQUESTED
+    }
+}
+
+/// The code for a topic that does not exist.
+pub fn unknown_topic(name: &str) -> ErrorCode {
+    if catalog::check_topic_name(name).is_ok() {
+        ErrorCode::UnknownTopicOrPartition
+    } else {
+        ErrorCode::InvalidTopicException
     }
 }
 
@@ -172,16 +181,18 @@ async fn find_or_create(
     if found.is_ok() {
         return found;
     }
-    if catalog::check_topic_name(name).is_err() {
-        return Err(ErrorCode::InvalidTopicException);
-    }
-    let may_create = request.allow_auto_topic_creation && context.engine.config.auto_create_topics;
-    if !may_create || catalog::INTERNAL_TOPICS.contains(&name) {
-        return found;
+    let code = unknown_topic(name);
+    let config = &context.engine.config;
+    let may_create = request.allow_auto_topic_creation && config.auto_create_topics;
+    if code == ErrorCode::InvalidTopicException
+        || !may_create
+        || catalog::INTERNAL_TOPICS.contains(&name)
+    {
+        return Err(code);
     }
     let new = NewTopic {
         name: name.to_owned(),
-        partitions: context.engine.config.num_partitions,
+        partitions: config.num_partitions,
         configs: BTreeMap::new(),
     };
     let created = changes::create_topic(context.engine, new, false).await;

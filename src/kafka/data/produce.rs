@@ -69,7 +69,7 @@ message! {
 
     /// One record that was refused (KIP-467).
     RecordError<'a> {
-        /// Place of the record in its batch.
+        /// Index of the record in its batch.
         batch_index: i32,
         message: Option<Cow<'a, str>>,
     }
@@ -233,16 +233,16 @@ async fn respond_partition(partition: Partition) -> PartitionResponse<'static> {
 
 /// The records that are to blame (KIP-467).
 fn record_errors(refusal: &Refusal) -> Vec<RecordError<'static>> {
-    let Refusal::WithoutKey(places) = refusal else {
+    let Refusal::WithoutKey(indexes) = refusal else {
         return Vec::new();
     };
-    let error = |place: &i32| RecordError {
-        batch_index: *place,
+    let error = |index: &i32| RecordError {
+        batch_index: *index,
         message: Some(Cow::Borrowed(
             "Compacted topic cannot accept message without key.",
         )),
     };
-    places.iter().map(error).collect()
+    indexes.iter().map(error).collect()
 }
 
 fn errors(response: &Response<'_>) -> impl Iterator<Item = ErrorCode> {

@@ -55,7 +55,7 @@ message! {
         /// Whether the leader, a static member come back, must leave the assignment as it is.
         skip_assignment: bool [9..],
         member_id: Cow<'a, str>,
-        /// All members for the leader, nobody for the others.
+        /// All members in the leader's reply; empty in the others.
         members: Vec<Member<'a>>,
     }
 

@@ -168,7 +168,7 @@ fn keys_of(engine: &Engine, topics: &[TopicRequest<'_, i32>]) -> BTreeSet<Partit
     keys.collect()
 }
 
-/// Version 1 has no place for the error but in the partitions.
+/// Version 1 has a field for the error in its partitions only.
 fn refused_topics<'a>((_, topics): Asked<'_, 'a>, version: i16) -> Topics<'a> {
     if version >= FIRST_VERSION_WITH_GROUP_ERROR {
         return Vec::new();

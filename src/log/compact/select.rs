@@ -16,6 +16,9 @@ pub enum Compaction {
     Nothing,
     /// Run it, hand in what it brought, and ask again.
     Load(LoadJob),
+    /// Something is due as soon as there is a checkpoint behind it. One is asked for: flush, and ask again
+    /// later.
+    NeedsCheckpoint,
     /// Run its steps on the cleaner's thread, then call [`Log::compaction_done`].
     Clean(Box<CompactJob>),
 }
@@ -36,6 +39,13 @@ impl Debt {
             total => self.dirty_bytes as f64 / total as f64,
         }
     }
+}
+
+enum Due {
+    /// For as many segments, from the first on.
+    Now(usize),
+    AfterCheckpoint,
+    Later,
 }
 
 impl Log {
@@ -68,26 +78,47 @@ impl Log {
         if self.poisoned || self.compaction.is_running || self.compaction.is_stuck {
             return Compaction::Nothing;
         }
-        let due = self.count_compactable(&config, now_ms).and_then(|count| {
-            let is_due = self.is_compaction_due(&config, count, now_ms)?;
-            Ok(is_due.then_some(count))
-        });
-        match due {
-            Err(load) => Compaction::Load(load),
-            Ok(None) => Compaction::Nothing,
-            Ok(Some(count)) => {
+        match self.next_compaction(&config, now_ms) {
+            Ok(Due::Now(count)) => {
                 Compaction::Clean(Box::new(self.compact_job(config, count, now_ms, limits)))
             }
+            Ok(Due::AfterCheckpoint) => {
+                self.checkpoint_wanted = true;
+                Compaction::NeedsCheckpoint
+            }
+            Ok(Due::Later) => Compaction::Nothing,
+            Err(load) => Compaction::Load(load),
         }
     }
 
-    /// How many segments, from the first on, are in their final form on disk and old enough.
-    fn count_compactable(&self, config: &CompactionConfig, now_ms: i64) -> Result<usize, LoadJob> {
+    fn next_compaction(&self, config: &CompactionConfig, now_ms: i64) -> Result<Due, LoadJob> {
+        let count = self.count_compactable(config, self.checkpoint_base, now_ms)?;
+        if self.is_compaction_due(config, count, now_ms)? {
+            return Ok(Due::Now(count));
+        }
+        // A trickle takes long to bring the next checkpoint by itself, and old values must go in time.
+        let later = self.count_compactable(config, self.last_base().unwrap_or(0), now_ms)?;
+        let is_due = later > count && self.is_compaction_due(config, later, now_ms)?;
+        Ok(if is_due {
+            Due::AfterCheckpoint
+        } else {
+            Due::Later
+        })
+    }
+
+    /// How many segments, from the first on, are in their final form on disk and old enough, with a
+    /// checkpoint that points into the segment at `checkpoint_base`.
+    fn count_compactable(
+        &self,
+        config: &CompactionConfig,
+        checkpoint_base: i64,
+        now_ms: i64,
+    ) -> Result<usize, LoadJob> {
         let mut count = 0;
         for segment in &self.sealed {
             // The checkpoint on disk was made when all before its own segment were complete. That one,
             // empty or not, may be opened again and appended to.
-            if segment.base >= self.checkpoint_base || segment.end > self.checkpoint_base {
+            if segment.base >= checkpoint_base || segment.end > checkpoint_base {
                 break;
             }
             if segment.health == Health::Suspect {

@@ -77,16 +77,20 @@ impl Fixture {
 
     /// Closes the active segment, so that all before can be compacted.
     fn roll(&mut self) {
+        self.roll_without_checkpoint();
+        self.checkpoint();
+    }
+
+    fn roll_without_checkpoint(&mut self) {
         let job = self.log.create_job(1);
         self.make_room(job).unwrap();
         self.put(&[("filler", Some("filler"))]);
-        self.checkpoint();
     }
 
     fn job(&mut self) -> Option<CompactJob> {
         loop {
             match self.log.compaction(self.now_ms, LIMITS) {
-                Compaction::Nothing => return None,
+                Compaction::Nothing | Compaction::NeedsCheckpoint => return None,
                 Compaction::Clean(job) => return Some(*job),
                 Compaction::Load(job) => {
                     self.log.load_done(job.run().unwrap(), self.now_ms);
@@ -187,6 +191,30 @@ fn owned(keys: &[(i64, &str)]) -> Vec<(i64, String)> {
     keys.iter()
         .map(|(offset, key)| (*offset, (*key).to_owned()))
         .collect()
+}
+
+#[test]
+fn what_is_due_behind_the_checkpoint_asks_for_one() {
+    let mut at = fixture();
+    at.put(&[("user", Some("secret"))]);
+    at.put(&[("user", None)]);
+    assert!(matches!(
+        at.log.compaction(at.now_ms, LIMITS),
+        Compaction::Nothing
+    ));
+    assert!(
+        at.log
+            .flush_begin(Vec::new)
+            .is_some_and(|flush| !flush.makes_checkpoint())
+    );
+    let mut at = fixture();
+    at.put(&[("user", Some("secret"))]);
+    at.put(&[("user", None)]);
+    at.roll_without_checkpoint();
+    let next = at.log.compaction(at.now_ms, LIMITS);
+    assert!(matches!(next, Compaction::NeedsCheckpoint));
+    at.checkpoint();
+    assert!(at.compact());
 }
 
 #[test]

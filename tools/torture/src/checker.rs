@@ -83,6 +83,7 @@ pub fn check_catalog(model: &Model, wire: &mut Wire, cut: Option<u64>) -> Result
 fn settle_topic(model: &Model, name: &str, state: &TopicState) {
     if let Some(topic) = lock(&model.topics).get(name) {
         topic.grow(state.partitions);
+        topic.shrink(state.partitions);
         topic
             .doomed
             .store(false, std::sync::atomic::Ordering::SeqCst);

@@ -55,6 +55,12 @@ impl Topic {
         }
     }
 
+    /// Forgets the partitions above so many: their creation was answered at the moment of a power cut, and
+    /// did not outlive it.
+    pub fn shrink(&self, partitions: i32) {
+        lock(&self.partitions).truncate(partitions as usize);
+    }
+
     fn fork(&self) -> Topic {
         let ledger = |ledger: &Arc<Mutex<Ledger>>| Arc::new(Mutex::new(lock(ledger).clone()));
         Topic {

@@ -8,7 +8,8 @@ use crate::engine::fetch_sessions::{News, SessionError, TopicRef, Turn, Wanted, 
 use crate::engine::{Engine, EngineError};
 use crate::io::{clock, process};
 use crate::kafka::Context;
-use crate::kafka::answer::Handled;
+use crate::kafka::answer::{Answer, Handled};
+use crate::wire::Wire;
 use crate::wire::types::Records;
 use std::borrow::Cow;
 use std::future::pending;
@@ -53,18 +54,22 @@ enum Scope {
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
 /// of a connection find their session in the order in which they were sent.
 pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
+    let version = context.version;
     let throttle_time_ms = context.throttle_time_ms;
-    let asked = Asked::new(&request, context.version);
+    let asked = Asked::new(&request, version);
     let engine = Rc::clone(context.engine);
-    context.later(async move {
+    let mut writer = context.reply();
+    // Not `Context::later`: a future within another is copied once more.
+    Handled::Later(Box::pin(async move {
         let response = answer(&engine, asked).await;
         let mut response = response.unwrap_or_else(|error| Response {
             error_code: error.into(),
             ..Response::default()
         });
         response.throttle_time_ms = throttle_time_ms;
-        response
-    })
+        response.encode(&mut writer, version);
+        Answer::of(writer)
+    }))
 }
 
 async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'static>, SessionError> {
