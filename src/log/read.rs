@@ -224,15 +224,11 @@ impl Log {
     }
 
     pub(super) fn expected_of(&self, segment: &SealedSegment) -> Expected {
-        Expected {
-            base: segment.base,
-            end: segment.end,
-            gaps_end: match &self.config.compaction {
-                Some(_) => self.compaction.known_gaps_end(),
-                None => self.compaction.state.gaps_end,
-            },
-            known: None,
-        }
+        let gaps_end = match &self.config.compaction {
+            Some(_) => self.compaction.known_gaps_end(),
+            None => self.compaction.state.gaps_end,
+        };
+        Expected::new(segment.base, segment.end, gaps_end)
     }
 }
 

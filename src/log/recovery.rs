@@ -241,12 +241,8 @@ impl Recovery<'_> {
     fn read_sound(&mut self, end: &mut SoundEnd) -> io::Result<()> {
         let path = segment::file_path(self.dir, end.base, "log");
         reload(&path, end.position)?;
-        let expected = Expected {
-            base: end.base,
-            end: i64::MAX,
-            gaps_end: if self.may_have_gaps { i64::MAX } else { 0 },
-            known: None,
-        };
+        let gaps_end = if self.may_have_gaps { i64::MAX } else { 0 };
+        let expected = Expected::new(end.base, i64::MAX, gaps_end);
         let mut walk = Walk::open_at(self.dir, expected, (end.position, end.offset))?;
         while let Some(found) = walk.step_sound()? {
             end.position = found.end;
@@ -344,17 +340,10 @@ impl Recovery<'_> {
     /// Takes a segment as it is, with what is damaged in it, from `from` on. Batches behind the sound end are
     /// replayed. `next` is where the next segment begins.
     fn survey(&mut self, end: &SoundEnd, next: i64, from: (usize, i64)) -> io::Result<()> {
-        let gaps_end = self.compaction.gaps_end;
-        let expected = Expected {
-            base: end.base,
-            end: next,
-            gaps_end: if self.may_have_gaps {
-                i64::MAX
-            } else {
-                gaps_end
-            },
-            known: None,
-        };
+        let mut expected = Expected::new(end.base, next, self.compaction.gaps_end);
+        if self.may_have_gaps {
+            expected.gaps_end = i64::MAX;
+        }
         let replay = &mut self.replay;
         let survey = survey(self.dir, expected, NO_INDEX, from, &mut |found, _| {
             if found.position >= end.position {

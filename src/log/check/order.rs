@@ -30,6 +30,16 @@ pub struct Before {
     pub is_damaged: bool,
 }
 
+impl Before {
+    /// A sound batch, or the beginning of a segment.
+    pub fn sound(next_offset: i64) -> Before {
+        Before {
+            next_offset,
+            is_damaged: false,
+        }
+    }
+}
+
 /// Whether a batch has the offset that it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -44,6 +54,16 @@ pub enum Order {
 }
 
 impl Expected {
+    /// Without a checkpoint that says more; see the fields.
+    pub fn new(base: i64, end: i64, gaps_end: i64) -> Expected {
+        Expected {
+            base,
+            end,
+            gaps_end,
+            known: None,
+        }
+    }
+
     /// Applies the rule to a batch. `peek` gives the header at a position, `None` where none can be read.
     ///
     /// # Errors

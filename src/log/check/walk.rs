@@ -30,10 +30,7 @@ impl Walk {
         Ok(Walk {
             scan,
             expected,
-            before: Before {
-                next_offset: from.1,
-                is_damaged: false,
-            },
+            before: Before::sound(from.1),
         })
     }
 
@@ -44,6 +41,16 @@ impl Walk {
     /// The offset after the last batch that is right.
     pub fn next_offset(&self) -> i64 {
         self.before.next_offset
+    }
+
+    /// The offset that the next bytes claim, when they look like a batch.
+    ///
+    /// # Errors
+    /// Those that are not of the medium.
+    pub fn claimed_offset(&mut self) -> io::Result<Option<i64>> {
+        let position = self.scan.position();
+        let header = peek(&mut self.scan, position)?;
+        Ok(header.map(|header| header.base_offset))
     }
 
     /// Whether all of the file was read, and every byte of it was in order.
@@ -102,10 +109,7 @@ impl Walk {
             Order::Wrong => None,
         };
         if let Some(right) = right {
-            self.before = Before {
-                next_offset: right + i64::from(header.last_offset_delta) + 1,
-                is_damaged: false,
-            };
+            self.before = Before::sound(right + i64::from(header.last_offset_delta) + 1);
         } else {
             self.before.is_damaged = true;
         }
