@@ -302,9 +302,10 @@ impl Broker {
         let drain = Duration::from_millis(self.config.shutdown_timeout_ms) + CLOSE_LIMIT;
         self.wait_for_all(drain, |event| matches!(event, Event::Drained));
         self.order(Order::Close);
-        match self.wait_for_all(CLOSE_LIMIT, |event| matches!(event, Event::Closed)) {
-            true => tracing::info!("stopped"),
-            false => tracing::warn!("stopped; some logs will be read again at the next start"),
+        if self.wait_for_all(CLOSE_LIMIT, |event| matches!(event, Event::Closed)) {
+            tracing::info!("stopped")
+        } else {
+            tracing::warn!("stopped; some logs will be read again at the next start")
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod administration;
 mod broker_model;
+mod client;
 mod clients;
 mod clock;
 mod codecs;
@@ -14,6 +15,8 @@ mod format;
 mod full_disk;
 mod fuzz_seeds;
 mod group_command;
+mod group_rules;
+mod group_simulation;
 mod groups;
 mod hostile;
 mod http;

@@ -189,7 +189,7 @@ fn append(
     };
     let partition = shard.partition();
     let due = partition.borrow_mut().append(append, NOW_MS);
-    shard.engine().attend(&partition, due);
+    shard.engine().mark_due(&partition, due);
     answered
 }
 

@@ -1,6 +1,6 @@
 //! Where the broker is: a flag that all commands have that need one.
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct BrokerArgs {
     /// The broker's address; several with commas between them are tried in turn
     #[arg(

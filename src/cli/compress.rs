@@ -1,30 +1,28 @@
 //! The compression codecs as the command line names them.
 
-use crate::log::batch;
+use crate::log::batch::Codec;
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
-/// How the records of a batch are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Codec {
-    /// Not at all.
-    None,
-    /// Slow, and understood everywhere.
-    Gzip,
-    /// Fast.
-    Snappy,
-    /// Faster.
-    Lz4,
-    /// Small and fast.
-    Zstd,
-}
+impl ValueEnum for Codec {
+    fn value_variants<'a>() -> &'a [Codec] {
+        &[
+            Codec::None,
+            Codec::Gzip,
+            Codec::Snappy,
+            Codec::Lz4,
+            Codec::Zstd,
+        ]
+    }
 
-impl From<Codec> for batch::Codec {
-    fn from(codec: Codec) -> batch::Codec {
-        match codec {
-            Codec::None => batch::Codec::None,
-            Codec::Gzip => batch::Codec::Gzip,
-            Codec::Snappy => batch::Codec::Snappy,
-            Codec::Lz4 => batch::Codec::Lz4,
-            Codec::Zstd => batch::Codec::Zstd,
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Codec::None => "Not at all",
+            Codec::Gzip => "Slow, and understood everywhere",
+            Codec::Snappy => "Fast",
+            Codec::Lz4 => "Faster",
+            Codec::Zstd => "Small and fast",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
     }
 }

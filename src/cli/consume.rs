@@ -1,36 +1,32 @@
 //! `millstream consume`: records become lines.
 
+use crate::cli::broker_args::BrokerArgs;
+use crate::cli::output::Output;
+use crate::cli::position::{Start, chosen_partitions};
+use crate::cli::render::{Format, render};
+use crate::cli::words;
+use crate::client::fetch::{self, Limits};
+use crate::client::offsets::{self, Bounds, by_leader};
+use crate::client::records::Batch;
+use crate::client::{self, Client, Topic, kafka_error};
+use crate::kafka::data::fetch::{PartitionResponse, Request};
+use crate::kafka::error::ErrorCode;
+use crate::log::records::Record;
+use anyhow::{Context, anyhow, bail};
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
-use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::FetchRequest;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
-
-use crate::cli::broker_args::BrokerArgs;
-use crate::cli::output::Output;
-use crate::cli::position::Start;
-use crate::cli::render::{Format, render};
-use crate::cli::words;
-use crate::client::codes;
-use crate::client::offsets::{self, EARLIEST, LATEST, by_leader};
-use crate::client::records::Batch;
-use crate::client::{self, Client, Topic, topic_name};
-use crate::log::records::Record;
-
-/// How long the broker waits for records before an empty answer.
-const FETCH_WAIT_MS: i32 = 500;
-const FETCH_BYTES_MAX: i32 = 16 << 20;
-const PARTITION_BYTES_MAX: i32 = 4 << 20;
+/// The broker waits for records before an empty answer.
+const LIMITS: Limits = Limits {
+    max_wait_ms: 500,
+    min_bytes: 1,
+    max_bytes: 16 << 20,
+    partition_max_bytes: 4 << 20,
+};
 /// How long to go on without an answer that helps.
 const PATIENCE: Duration = Duration::from_secs(30);
 const BACKOFF: Duration = Duration::from_millis(250);
-/// Start the next version on, Fetch names topics by their ids.
-const FETCH_VERSION_BY_NAME_MAX: i16 = 12;
-const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// `millstream consume …`
 #[derive(Debug, clap::Args)]
@@ -72,12 +68,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let topic = client.topic(&args.topic)?;
     let partitions = chosen_partitions(&topic, &args.partition)?;
     let cursors = cursors(&mut client, &topic, &partitions, args.from, args.follow)?;
-    let format = match args.json {
-        true => Format::Json,
-        false => Format::Plain {
+    let format = if args.json {
+        Format::Json
+    } else {
+        Format::Plain {
             key_separator: args.key_separator,
             headers: args.headers,
-        },
+        }
     };
     let printer = Printer {
         out: Output::new(),
@@ -94,29 +91,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let result = reader.read();
     let flushed = reader.printer.out.flush();
     result.and(flushed)
-}
-
-/// Those asked for, or all.
-fn chosen_partitions(topic: &Topic, asked: &[i32]) -> anyhow::Result<Vec<i32>> {
-    let all: Vec<i32> = topic
-        .partitions
-        .iter()
-        .map(|partition| partition.index)
-        .collect();
-    if asked.is_empty() {
-        return Ok(all);
-    }
-    if let Some(missing) = asked.iter().find(|partition| !all.contains(partition)) {
-        let last = all.len().saturating_sub(1);
-        bail!(
-            "topic {} has no partition {missing}: its partitions are 0 to {last}",
-            topic.name
-        );
-    }
-    let mut asked = asked.to_vec();
-    asked.sort_unstable();
-    asked.dedup();
-    Ok(asked)
 }
 
 /// How far one partition has been read.
@@ -142,14 +116,14 @@ fn cursors(
     from: Start,
     follow: bool,
 ) -> anyhow::Result<Vec<Cursor>> {
-    let starts = offsets::list(client, topic, partitions, EARLIEST)?;
-    let ends = offsets::list(client, topic, partitions, LATEST)?;
+    let bounds = offsets::bounds(client, topic, partitions)?;
     let at_time = match from {
         Start::Time(time) => offsets::list(client, topic, partitions, time)?,
         _ => BTreeMap::new(),
     };
     let cursor = |&partition: &i32| {
-        let (start, end) = (starts[&partition], ends[&partition]);
+        let bounds = bounds[&partition];
+        let Bounds { start, end } = bounds;
         let position = match from {
             Start::Beginning => start,
             Start::End => end,
@@ -157,9 +131,7 @@ fn cursors(
                 .filter(|&offset| offset >= 0)
                 .unwrap_or(end),
             Start::Offset(offset) if (start..=end).contains(&offset) => offset,
-            Start::Offset(offset) => {
-                return Err(out_of_range(topic, partition, offset, start, end));
-            }
+            Start::Offset(offset) => return Err(out_of_range(topic, partition, offset, bounds)),
         };
         Ok(Cursor {
             partition,
@@ -170,19 +142,14 @@ fn cursors(
     partitions.iter().map(cursor).collect()
 }
 
-fn out_of_range(topic: &Topic, partition: i32, offset: i64, start: i64, end: i64) -> anyhow::Error {
-    let name = &topic.name;
-    match start == end {
-        true => anyhow!(
-            "offset {offset} is out of range: {name} partition {partition} is empty, and its next \
-             record will have offset {end}"
-        ),
-        false => anyhow!(
-            "offset {offset} is out of range: {name} partition {partition} holds offsets {start} to \
-             {}",
-            end - 1
-        ),
-    }
+fn out_of_range(topic: &Topic, partition: i32, offset: i64, bounds: Bounds) -> anyhow::Error {
+    let (name, Bounds { start, end }) = (&topic.name, bounds);
+    let holds = if start == end {
+        format!("is empty, and its next record will have offset {end}")
+    } else {
+        format!("holds offsets {start} to {}", end - 1)
+    };
+    anyhow!("offset {offset} is out of range: {name} partition {partition} {holds}")
 }
 
 /// Reads until every cursor is at its end or enough has been printed.
@@ -199,8 +166,8 @@ impl Reader {
         while self.printer.left > 0 && !self.cursors.iter().all(Cursor::is_done) {
             let trouble = self.round()?;
             self.printer.out.flush()?;
-            // Whoever came first in the request comes last in the next: a busy partition must not
-            // keep the others waiting.
+            // The first partition of a request is the last of the next: a busy one must not keep the
+            // others waiting.
             self.cursors.rotate_left(1);
             match trouble {
                 None => last_success = Instant::now(),
@@ -220,21 +187,14 @@ impl Reader {
         let mut asked = Vec::new();
         let open = self.cursors.iter().filter(|cursor| !cursor.is_done());
         for (leader, partitions) in by_leader(&self.topic, open.map(|cursor| cursor.partition)) {
-            let sent = match leader {
-                Some(leader) => self
-                    .ask(leader, &partitions)
-                    .map(|version| (leader, version)),
-                None => {
-                    trouble = Some(format!(
-                        "{} partition {} has no leader",
-                        self.topic.name, partitions[0]
-                    ));
-                    continue;
-                }
+            let Some(leader) = leader else {
+                let (topic, partition) = (&self.topic.name, partitions[0]);
+                trouble = Some(format!("{topic} partition {partition} has no leader"));
+                continue;
             };
-            passing(sent, &mut trouble)?
-                .into_iter()
-                .for_each(|sent| asked.push(sent));
+            let sent = self.ask(leader, &partitions);
+            let sent = passing(sent, &mut trouble)?;
+            asked.extend(sent.map(|version| (leader, version)));
         }
         for (leader, version) in asked {
             let answer = self.answer(leader, version);
@@ -247,74 +207,42 @@ impl Reader {
 
     fn ask(&mut self, leader: i32, partitions: &[i32]) -> client::Result<i16> {
         let connection = self.client.broker(leader)?;
-        let at_most = if self.topic.id.is_nil() {
-            FETCH_VERSION_BY_NAME_MAX
-        } else {
-            i16::MAX
-        };
-        let version = connection.version::<FetchRequest>(at_most)?;
-        let cursors = self
-            .cursors
-            .iter()
-            .filter(|cursor| partitions.contains(&cursor.partition));
-        let partition = |cursor: &Cursor| {
-            FetchPartition::default()
-                .with_partition(cursor.partition)
-                .with_fetch_offset(cursor.position)
-                .with_partition_max_bytes(PARTITION_BYTES_MAX)
-        };
-        let topic = FetchTopic::default()
-            .with_topic(topic_name(&self.topic.name))
-            .with_topic_id(self.topic.id)
-            .with_partitions(cursors.map(partition).collect());
-        let request = FetchRequest::default()
-            .with_max_wait_ms(FETCH_WAIT_MS)
-            .with_min_bytes(1)
-            .with_max_bytes(FETCH_BYTES_MAX)
-            .with_topics(vec![topic]);
+        let version = fetch::version(connection, &self.topic)?;
+        let cursors = self.cursors.iter();
+        let cursors = cursors.filter(|cursor| partitions.contains(&cursor.partition));
+        let positions = cursors.map(|cursor| (cursor.partition, cursor.position));
+        let request = fetch::request(&self.topic, positions, LIMITS);
         connection.send(&request, version)?;
         Ok(version)
     }
 
-    fn answer(&mut self, leader: i32, version: i16) -> client::Result<Vec<PartitionData>> {
-        let reply = self
-            .client
-            .broker(leader)?
-            .receive::<FetchRequest>(version)?;
+    fn answer(&mut self, leader: i32, version: i16) -> client::Result<Vec<PartitionResponse>> {
+        let connection = self.client.broker(leader)?;
+        let reply = connection.receive::<Request>(version)?;
         client::check(reply.error_code, "Fetch")?;
-        Ok(reply
-            .responses
-            .into_iter()
-            .flat_map(|topic| topic.partitions)
-            .collect())
+        let topics = reply.topics.into_iter();
+        Ok(topics.flat_map(|topic| topic.partitions).collect())
     }
 
     /// Prints what a partition gave. Returns what went wrong if it may pass.
-    fn take(&mut self, data: PartitionData) -> anyhow::Result<Option<String>> {
-        let partition = data.partition_index;
+    fn take(&mut self, data: PartitionResponse) -> anyhow::Result<Option<String>> {
+        let partition = data.index;
         let Some(at) = self.cursors.iter().position(|c| c.partition == partition) else {
             return Ok(None);
         };
+        let topic = &self.topic.name;
         match data.error_code {
-            0 => {
-                let (cursor, topic) = (&mut self.cursors[at], &self.topic.name);
-                self.printer.print_all(cursor, topic, data)?;
+            ErrorCode::None => {
+                self.printer.print_all(&mut self.cursors[at], topic, data)?;
                 Ok(None)
             }
-            OFFSET_OUT_OF_RANGE => Err(self.lost_position(at)),
+            ErrorCode::OffsetOutOfRange => Err(self.lost_position(at)),
             code => {
-                let why = format!(
-                    "{} partition {partition}: {}",
-                    self.topic.name,
-                    codes::kafka_error(code)
-                );
-                let retriable =
-                    ResponseError::try_from_code(code).is_some_and(|e| e.is_retriable());
-                if retriable {
-                    Ok(Some(why))
-                } else {
-                    Err(anyhow!(why))
+                let why = format!("{topic} partition {partition}: {}", kafka_error(code));
+                if code.is_retriable() {
+                    return Ok(Some(why));
                 }
+                Err(anyhow!(why))
             }
         }
     }
@@ -326,20 +254,12 @@ impl Reader {
             position,
             ..
         } = self.cursors[at];
-        let bounds = offsets::list(&mut self.client, &self.topic, &[partition], EARLIEST).and_then(
-            |starts| {
-                let ends = offsets::list(&mut self.client, &self.topic, &[partition], LATEST)?;
-                Ok((starts[&partition], ends[&partition]))
-            },
-        );
-        match bounds {
+        match offsets::bounds(&mut self.client, &self.topic, &[partition]) {
             Err(error) => {
-                anyhow::Error::from(error).context(codes::kafka_error(OFFSET_OUT_OF_RANGE))
+                anyhow::Error::from(error).context(kafka_error(ErrorCode::OffsetOutOfRange))
             }
-            Ok((start, end)) => {
-                let error = out_of_range(&self.topic, partition, position, start, end);
-                error.context("records were deleted before they could be read")
-            }
+            Ok(bounds) => out_of_range(&self.topic, partition, position, bounds[&partition])
+                .context("records were deleted before they could be read"),
         }
     }
 
@@ -386,12 +306,13 @@ impl Printer {
         &mut self,
         cursor: &mut Cursor,
         topic: &str,
-        data: PartitionData,
+        data: PartitionResponse,
     ) -> anyhow::Result<()> {
-        let mut bytes = data.records.unwrap_or_default();
+        let partition = data.index;
+        let mut bytes = data.records.0;
         let any_bytes = !bytes.is_empty();
         let started_at = cursor.position;
-        let named = || format!("{topic} partition {}", data.partition_index);
+        let named = || format!("{topic} partition {partition}");
         while let Some(batch) = Batch::take(&mut bytes).with_context(named)? {
             if cursor.is_done() || self.left == 0 {
                 return Ok(());

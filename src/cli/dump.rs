@@ -60,9 +60,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     });
     let flushed = dump.out.flush();
     result.and(flushed)?;
-    match dump.sound {
-        true => Ok(()),
-        false => Err(AlreadyTold.into()),
+    if dump.sound {
+        Ok(())
+    } else {
+        Err(AlreadyTold.into())
     }
 }
 
@@ -110,9 +111,10 @@ impl Dump {
 
     /// A line for people.
     fn text(&mut self, line: &str) -> anyhow::Result<()> {
-        match self.json {
-            true => Ok(()),
-            false => self.out.line(line.trim_end()),
+        if self.json {
+            Ok(())
+        } else {
+            self.out.line(line.trim_end())
         }
     }
 
@@ -128,6 +130,23 @@ impl Dump {
             object.extend(fields);
         }
         self.out.line(&Value::Object(object).to_string())
+    }
+
+    /// Both: a line for people, an object for programs.
+    fn both(&mut self, line: &str, kind: &str, fields: Value) -> anyhow::Result<()> {
+        self.text(line)?;
+        self.object(kind, fields)
+    }
+
+    /// Bytes that are not sound.
+    fn garbage(&mut self, at: usize, bytes: usize, line: &str, why: &str) -> anyhow::Result<()> {
+        self.sound = false;
+        let fields = json!({ "position": at, "bytes": bytes, "reason": why });
+        self.both(
+            &format!("{at:>8}  {bytes} bytes {line}: {why}"),
+            "garbage",
+            fields,
+        )
     }
 
     /// Takes note that a piece was printed; false when it was the last one asked for.

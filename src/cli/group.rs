@@ -10,21 +10,14 @@ mod describe;
 mod lag;
 mod reset;
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
-
+use crate::cli::broker_args::BrokerArgs;
+use crate::cli::output::Output;
+use crate::cli::table::{or_dash, print_list};
+use crate::client::{Client, kafka_error};
 use anyhow::{anyhow, bail};
 use clap::Subcommand;
-use serde::Serialize;
-
-use crate::cli::broker_args::BrokerArgs;
-use crate::cli::output::{Output, all_or_nothing_failed};
-use crate::cli::table::{Align, Table};
-use crate::cli::words;
-use crate::client::Client;
-use crate::client::codes::kafka_error;
-
-use self::coordinator::Listed;
+use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// The states that a group may be in, of both of Kafka's protocols for consumers.
 const STATES: [&str; 8] = [
@@ -37,7 +30,6 @@ const STATES: [&str; 8] = [
     "Reconciling",
     "NotReady",
 ];
-const EMPTY: &str = "Empty";
 
 /// `millstream group …`
 #[derive(Debug, clap::Args)]
@@ -141,110 +133,50 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// A group as `--json` shows it.
-#[derive(Debug, Serialize)]
-struct ListedGroup {
-    group: String,
-    /// None from brokers before Kafka 2.6.
-    state: Option<String>,
-    /// `classic`, `consumer` and so on; None before Kafka 3.8.
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    protocol_type: String,
-}
-
-impl From<Listed> for ListedGroup {
-    fn from(group: Listed) -> ListedGroup {
-        let given = |text: String| (!text.is_empty()).then_some(text);
-        ListedGroup {
-            group: group.name,
-            state: given(group.state),
-            kind: given(group.kind),
-            protocol_type: group.protocol_type,
-        }
-    }
-}
-
 fn list(args: ListArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
-    let listed = coordinator::list(&mut client, &args.state)?;
-    let mut groups: Vec<_> = listed.into_iter().map(ListedGroup::from).collect();
+    let mut groups = coordinator::list(&mut client, &args.state)?;
     groups.sort_by(|a, b| a.group.cmp(&b.group));
-    let mut out = Output::new();
-    if args.json {
-        out.line(&serde_json::to_string_pretty(&groups)?)?;
-        return out.flush();
-    }
-    let mut table = Table::new(&[
-        ("GROUP", Align::Left),
-        ("STATE", Align::Left),
-        ("TYPE", Align::Left),
-        ("PROTOCOL TYPE", Align::Left),
-    ]);
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    for group in groups {
-        let protocol_type = Some(group.protocol_type).filter(|text| !text.is_empty());
-        table.row(vec![
-            group.group,
-            or_dash(group.state),
-            or_dash(group.kind),
+    let columns = ["GROUP", "STATE", "TYPE", "PROTOCOL TYPE"];
+    print_list(&groups, args.json, &columns, |group| {
+        let protocol_type = Some(&group.protocol_type).filter(|text| !text.is_empty());
+        vec![
+            group.group.clone(),
+            or_dash(group.state.as_ref()),
+            or_dash(group.kind.as_ref()),
             or_dash(protocol_type),
-        ]);
-    }
-    table.print_or_pipe(&mut out)?;
-    out.flush()
+        ]
+    })
 }
 
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
-    let mut out = Output::new();
-    let mut failures = Vec::new();
-    for group in &args.groups {
-        match coordinator::delete(&mut client, group)? {
-            Ok(()) => out.line(&format!("deleted group {group}"))?,
-            Err(code) => {
-                failures.push(anyhow!(
-                    "cannot delete group {group}: {}",
-                    kafka_error(code)
-                ));
-            }
-        }
-    }
-    out.flush()?;
-    all_or_nothing_failed(failures)
+    let delete = |group: &String| {
+        coordinator::delete(&mut client, group)?;
+        Ok(format!("deleted group {group}"))
+    };
+    Output::new().lines(args.groups.iter().map(delete))
 }
 
 fn delete_offsets(args: DeleteOffsetsArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let group = &args.group;
-    let committed = committed(&mut client, group)?;
+    let committed = coordinator::committed(&mut client, group)?;
     let mut doomed = Vec::new();
     for selection in &args.topic {
         doomed.extend(committed_of(&committed, selection, group)?);
     }
     doomed.sort_unstable();
     doomed.dedup();
-    let codes = coordinator::delete_offsets(&mut client, group, &doomed)?.map_err(|code| {
-        anyhow!(
-            "cannot delete offsets of group {group}: {}",
-            kafka_error(code)
-        )
-    })?;
-    let mut out = Output::new();
-    let mut failures = Vec::new();
-    for ((topic, partition), code) in codes {
-        match code {
-            0 => out.line(&format!(
-                "deleted the offset of group {group} in {topic} partition {partition}"
-            ))?,
-            code => failures.push(anyhow!(
-                "cannot delete the offset of group {group} in {topic} partition {partition}: {}",
-                kafka_error(code)
-            )),
+    let codes = coordinator::delete_offsets(&mut client, group, &doomed)?;
+    let results = codes.into_iter().map(|((topic, partition), code)| {
+        let what = format!("the offset of group {group} in {topic} partition {partition}");
+        if code.is_error() {
+            bail!("cannot delete {what}: {}", kafka_error(code));
         }
-    }
-    out.flush()?;
-    all_or_nothing_failed(failures)
+        Ok(format!("deleted {what}"))
+    });
+    Output::new().lines(results)
 }
 
 /// What `group` has committed of the partitions in `selection`: all of those that it names.
@@ -262,21 +194,12 @@ fn committed_of(
     if let Some(missing) = selection.partitions.iter().find(|p| !all.contains(p)) {
         bail!("group {group} has committed no offset of {topic} partition {missing}");
     }
-    let chosen = match selection.partitions.is_empty() {
-        true => all,
-        false => selection.partitions.clone(),
+    let chosen = if selection.partitions.is_empty() {
+        all
+    } else {
+        selection.partitions.clone()
     };
     Ok(chosen.into_iter().map(|p| (topic.clone(), p)).collect())
-}
-
-/// The offsets that `group` has committed.
-fn committed(client: &mut Client, group: &str) -> anyhow::Result<BTreeMap<TopicPartition, i64>> {
-    coordinator::committed(client, group)?.map_err(|code| {
-        anyhow!(
-            "cannot read the offsets of group {group}: {}",
-            kafka_error(code)
-        )
-    })
 }
 
 /// Says that there is no such group, where, and how to find those that are.
@@ -284,16 +207,6 @@ fn no_group(client: &Client, group: &str) -> anyhow::Error {
     anyhow!(
         "group {group} does not exist at {}. `millstream group list` shows those that do",
         client.address()
-    )
-}
-
-/// Why a group that is not empty must be left alone.
-fn in_use(group: &str, state: &str, members: usize) -> anyhow::Error {
-    let members = words::count(members as u64, "member");
-    anyhow!(
-        "group {group} is {state} with {members}: its offsets can be reset only while it is Empty. \
-         Stop its consumers, wait until they have left (`millstream group describe {group}`), and \
-         try again"
     )
 }
 

@@ -42,7 +42,7 @@ pub fn read(files: Vec<PathBuf>) -> io::Result<Receiver<anyhow::Result<Block>>> 
         .spawn(move || {
             for file in files {
                 if let Err(error) = read_file(&file, &sender) {
-                    // Nobody receives it if the other side has failed already.
+                    // The other side may have failed already.
                     let _ = sender.send(Err(error));
                     return;
                 }

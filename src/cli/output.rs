@@ -1,8 +1,9 @@
 //! Standard output: buffered, locked, and allowed to be closed by its reader.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
-
 use anstream::ColorChoice;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{self, BufWriter, StdoutLock, Write};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -49,15 +50,31 @@ impl Output {
         self.terminal
     }
 
-    /// Writes `bytes`. Fails with [`ReaderGone`] if nobody reads any more.
+    /// Writes `bytes`. Fails with [`ReaderGone`] if the reader has closed it.
     pub fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.inner.write_all(bytes).map_err(stdout_error)
     }
 
-    /// Writes `line` and a newline. Fails with [`ReaderGone`] if nobody reads any more.
+    /// Writes `line` and a newline. Fails with [`ReaderGone`] if the reader has closed it.
     pub fn line(&mut self, line: &str) -> anyhow::Result<()> {
         self.write(line.as_bytes())?;
         self.write(b"\n")
+    }
+
+    /// Writes `value` as JSON over several lines.
+    pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.line(&serde_json::to_string_pretty(value)?)
+    }
+
+    /// Writes the line of each success. Fails afterwards with everything that failed.
+    pub fn lines(
+        &mut self,
+        results: impl IntoIterator<Item = anyhow::Result<String>>,
+    ) -> anyhow::Result<()> {
+        let (lines, failures) = sort_out(results);
+        lines.iter().try_for_each(|line| self.line(line))?;
+        self.flush()?;
+        all_or_nothing_failed(failures)
     }
 
     /// Hands everything written so far to the reader. Fails with [`ReaderGone`] if there is none.
@@ -66,9 +83,29 @@ impl Output {
     }
 }
 
-/// Says `line` on standard error. Nobody to hear it is no reason to fail.
+/// Writes `line` to standard error. That it cannot be written is not a failure.
 pub fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// What succeeded, and why the rest did not.
+pub fn sort_out<T>(
+    results: impl IntoIterator<Item = anyhow::Result<T>>,
+) -> (Vec<T>, Vec<anyhow::Error>) {
+    let (mut done, mut failures) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => done.push(value),
+            Err(error) => failures.push(error),
+        }
+    }
+    (done, failures)
+}
+
+/// A bar on standard error that fills up to `length` as `template` says, if a person looks at it.
+pub fn progress_bar(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Success if nothing failed; otherwise everything that did, in one error.
@@ -81,8 +118,8 @@ pub fn all_or_nothing_failed(failures: Vec<anyhow::Error>) -> anyhow::Result<()>
 }
 
 fn stdout_error(error: io::Error) -> anyhow::Error {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => ReaderGone.into(),
-        _ => anyhow::Error::new(error).context("cannot write to standard output"),
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ReaderGone.into();
     }
+    anyhow::Error::new(error).context("cannot write to standard output")
 }

@@ -1,4 +1,4 @@
-//! `millstream perf`: load on a broker, and how it bore it.
+//! `millstream perf`: benchmarks a broker, its throughput and latency under load.
 //!
 //! Works with any broker that speaks Kafka's protocol. Batches are encoded once, before the start, so
 //! that the client's work for each request is a few dozen bytes of header. All connections share one
@@ -17,22 +17,21 @@ mod report;
 mod sink;
 mod tally;
 
-use std::rc::Rc;
-use std::time::Duration;
-
+use self::plan::{Consumers, Plan, Producers, Target};
+use self::tally::Tally;
+use crate::cli::broker_args::BrokerArgs;
+use crate::cli::{output, words};
+use crate::client::Client;
+use crate::client::producer::Acks;
+use crate::io::process;
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
-
-use crate::cli::broker_args::BrokerArgs;
-use crate::cli::words;
-use crate::client::Client;
-use crate::io::process;
-
-use self::plan::{Consumers, LoadArgs, Plan, Producers, ReadArgs, Target};
-use self::tally::Tally;
 
 const TICK: Duration = Duration::from_millis(200);
 /// How long the ceiling is measured.
@@ -50,58 +49,46 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Mode {
     /// Write as much as the broker takes, or a given rate
-    Produce(ProduceArgs),
+    Produce {
+        #[command(flatten)]
+        load: Producers,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Read as much as the broker gives
-    Consume(ConsumeArgs),
+    Consume {
+        #[command(flatten)]
+        read: Consumers,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Write one record at a time; how long until it is acknowledged, and until it is read
-    Latency(LatencyArgs),
+    Latency {
+        /// Size of a record's value, in bytes
+        #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = plan::record_bytes())]
+        record_bytes: u32,
+        /// Connections that write, each with one record under way
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
+        connections: u32,
+        /// Records to send in a second, over all connections [default: the next when one is answered]
+        #[arg(long, value_name = "RECORDS")]
+        rate: Option<f64>,
+        /// When the broker answers
+        #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = words::acks)]
+        acks: Acks,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
     /// Write and read at the same time
-    Mixed(MixedArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct ProduceArgs {
-    #[command(flatten)]
-    load: LoadArgs,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct ConsumeArgs {
-    #[command(flatten)]
-    read: ReadArgs,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct LatencyArgs {
-    /// Size of a record's value, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = plan::record_bytes())]
-    record_bytes: u32,
-    /// Connections that write, each with one record under way
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
-    connections: u32,
-    /// Records to send in a second, over all connections [default: the next when one is answered]
-    #[arg(long, value_name = "RECORDS")]
-    rate: Option<f64>,
-    /// When the broker answers
-    #[arg(long, value_enum, default_value_t = plan::Acks::All)]
-    acks: plan::Acks,
-    #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, clap::Args)]
-struct MixedArgs {
-    #[command(flatten)]
-    load: LoadArgs,
-    /// Connections that read
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
-    readers: u32,
-    #[command(flatten)]
-    common: CommonArgs,
+    Mixed {
+        #[command(flatten)]
+        load: Producers,
+        /// Connections that read
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = plan::few())]
+        readers: u32,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
 }
 
 /// What every mode needs.
@@ -134,40 +121,24 @@ struct CommonArgs {
 
 /// Runs one load, and prints what came of it. Fails if any request failed.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let (name, common, producers, consumers, ceiling) = match args.mode {
-        Mode::Produce(args) => {
-            let ceiling = args.load.ceiling;
-            (
-                "produce",
-                args.common,
-                Some(args.load.into()),
-                None,
-                ceiling,
-            )
+    let (name, common, producers, consumers) = match args.mode {
+        Mode::Produce { load, common } => ("produce", common, Some(load), None),
+        Mode::Consume { read, common } => ("consume", common, None, Some(read)),
+        Mode::Latency {
+            record_bytes,
+            connections,
+            rate,
+            acks,
+            common,
+        } => {
+            let producers = Producers::one_by_one(record_bytes, connections, rate, acks);
+            ("latency", common, Some(producers), Some(Consumers::tail(1)))
         }
-        Mode::Consume(args) => ("consume", args.common, None, Some(args.read.into()), false),
-        Mode::Latency(args) => {
-            let producers =
-                Producers::one_by_one(args.record_bytes, args.connections, args.rate, args.acks);
-            (
-                "latency",
-                args.common,
-                Some(producers),
-                Some(Consumers::tail(1)),
-                false,
-            )
-        }
-        Mode::Mixed(args) => {
-            let ceiling = args.load.ceiling;
-            let consumers = Consumers::tail(args.readers);
-            (
-                "mixed",
-                args.common,
-                Some(args.load.into()),
-                Some(consumers),
-                ceiling,
-            )
-        }
+        Mode::Mixed {
+            load,
+            readers,
+            common,
+        } => ("mixed", common, Some(load), Some(Consumers::tail(readers))),
     };
     let mut client = Client::connect(&common.broker.bootstrap)?;
     let target = plan::prepare(&mut client, &common.topic, common.partitions, common.fresh)?;
@@ -182,10 +153,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    let sink = ceiling
-        .then(sink::start)
-        .transpose()
-        .context("cannot start the sink")?;
+    let wants_ceiling = plan.producers.as_ref().is_some_and(|how| how.ceiling);
+    let sink = wants_ceiling.then(sink::start).transpose();
+    let sink = sink.context("cannot start the sink")?;
     if let Some(core) = common.core {
         process::pin_to_core(core).with_context(|| format!("cannot run on core {core}"))?;
     }
@@ -195,21 +165,21 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let tally = runtime.block_on(LocalSet::new().run_until(load(&plan)))?;
     report::print(name, &plan, &tally, ceiling.as_ref(), common.json)?;
-    match tally.failures() {
+    match tally.failures.values().sum() {
         0 => Ok(()),
         failures => bail!("{} failed", words::count(failures, "request")),
     }
 }
 
 /// The same load against a server that throws everything away: what this client can do at most.
-async fn measure_ceiling(plan: &Plan, sink: &sink::Sink) -> anyhow::Result<Tally> {
+async fn measure_ceiling(plan: &Plan, sink: &str) -> anyhow::Result<Tally> {
     let plan = Plan {
         producers: plan.producers.clone(),
         consumers: None,
         warmup: Duration::ZERO,
         measured: CEILING,
         target: Target {
-            leaders: vec![(sink.address(), plan.target.partitions().collect())],
+            leaders: vec![(sink.to_owned(), plan.target.partitions().collect())],
             ..plan.target.clone()
         },
     };
@@ -218,7 +188,7 @@ async fn measure_ceiling(plan: &Plan, sink: &sink::Sink) -> anyhow::Result<Tally
 
 /// Starts all connections, waits until the time is over, and gathers what they counted.
 async fn load(plan: &Plan) -> anyhow::Result<Tally> {
-    let tally = Rc::new(Tally::new());
+    let tally = Rc::new(RefCell::new(Tally::new()));
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(consumers) = &plan.consumers {
         for connection in fetch::connections(&plan.target, consumers, &tally).await? {
@@ -226,17 +196,19 @@ async fn load(plan: &Plan) -> anyhow::Result<Tally> {
         }
     }
     let start = Instant::now();
-    tally.measure_between(start + plan.warmup, start + plan.warmup + plan.measured);
+    let from = start + plan.warmup;
+    let to = from + plan.measured;
+    tally.borrow_mut().measure_between(from, to);
     let is_read = plan.consumers.is_some();
     if let Some(producers) = &plan.producers {
-        for connection in
-            produce::connections(&plan.target, producers, &tally, start, is_read).await?
-        {
+        let target = &plan.target;
+        for connection in produce::connections(target, producers, &tally, start, is_read).await? {
             tasks.spawn_local(connection.run());
         }
     }
-    let bar = progress_bar(plan);
-    let end = tally.end() + DRAIN;
+    let bar_ms = (plan.warmup + plan.measured).as_millis() as u64;
+    let bar = output::progress_bar(bar_ms, "{wide_bar} {msg}");
+    let end = to + DRAIN;
     let mut tick = tokio::time::interval(TICK);
     loop {
         tokio::select! {
@@ -244,27 +216,22 @@ async fn load(plan: &Plan) -> anyhow::Result<Tally> {
                 None => break,
                 Some(done) => done.context("a connection's task broke")??,
             },
-            _ = tick.tick() => show(&bar, &tally, start),
+            _ = tick.tick() => show(&bar, &tally.borrow(), start),
             () = tokio::time::sleep_until(end) => bail!("the broker did not answer what was under way within {} s", DRAIN.as_secs()),
         }
     }
     bar.finish_and_clear();
     drop(tasks);
-    Rc::try_unwrap(tally).map_err(|_| anyhow::anyhow!("a connection is still at work"))
-}
-
-fn progress_bar(plan: &Plan) -> ProgressBar {
-    let total = plan.warmup + plan.measured;
-    let style = ProgressStyle::with_template("{wide_bar} {msg}");
-    ProgressBar::new(total.as_millis() as u64)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let tally = Rc::try_unwrap(tally);
+    let tally = tally.map_err(|_| anyhow::anyhow!("a connection is still at work"))?;
+    Ok(tally.into_inner())
 }
 
 fn show(bar: &ProgressBar, tally: &Tally, start: Instant) {
     let passed = start.elapsed();
     bar.set_position(passed.as_millis() as u64);
     let rate = |records: u64| records as f64 / passed.as_secs_f64().max(0.001);
-    let (written, read) = tally.so_far();
+    let (written, read) = tally.so_far;
     bar.set_message(format!(
         "{:.0} records/s written, {:.0} read",
         rate(written),

@@ -1,5 +1,7 @@
-//! Places in a partition, as given on the command line.
+//! Partitions, and places in them, as given on the command line.
 
+use crate::client::Topic;
+use anyhow::bail;
 use std::str::FromStr;
 
 /// A place in each of a topic's partitions.
@@ -13,6 +15,22 @@ pub enum Start {
     Offset(i64),
     /// The first record at or after this time, in milliseconds since 1970.
     Time(i64),
+}
+
+/// The partitions of `topic` that were asked for, which must exist; all, if none was.
+pub fn chosen_partitions(topic: &Topic, asked: &[i32]) -> anyhow::Result<Vec<i32>> {
+    let all: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
+    if asked.is_empty() {
+        return Ok(all);
+    }
+    if let Some(missing) = asked.iter().find(|partition| !all.contains(partition)) {
+        let (name, last) = (&topic.name, all.len().saturating_sub(1));
+        bail!("topic {name} has no partition {missing}: its partitions are 0 to {last}");
+    }
+    let mut asked = asked.to_vec();
+    asked.sort_unstable();
+    asked.dedup();
+    Ok(asked)
 }
 
 impl FromStr for Start {

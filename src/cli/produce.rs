@@ -1,16 +1,6 @@
 //! `millstream produce`: lines of text become records.
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, bail};
-use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
-
 use crate::cli::broker_args::BrokerArgs;
-use crate::cli::compress::Codec;
 use crate::cli::lines::{self, Block};
 use crate::cli::output;
 use crate::cli::words;
@@ -19,6 +9,14 @@ use crate::client::partitioner::{Sticky, partition_for_key};
 use crate::client::producer::{Acks, Origin, Producer, Settings, Totals};
 use crate::client::records::{Header, NewRecord};
 use crate::io::clock;
+use crate::log::batch::Codec;
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use indicatif::ProgressBar;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 const BATCH_BYTES_DEFAULT: &str = "524288";
 
@@ -37,13 +35,13 @@ pub struct Args {
     #[arg(long, value_name = "SEPARATOR", value_parser = words::separator)]
     key_separator: Option<String>,
     /// A header of every record (may be repeated)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_header)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = words::pair)]
     header: Vec<(String, String)>,
     /// Write everything to this partition
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     /// When a record counts as written: 0 sent, 1 received, all durable, and stored once even if retried
-    #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = parse_acks)]
+    #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = words::acks)]
     acks: Acks,
     /// Compression of each batch
     #[arg(long, value_enum, default_value_t = Codec::None)]
@@ -120,9 +118,10 @@ impl Session<'_> {
             if !self.producer.has_pending() {
                 oldest = Instant::now();
             }
-            let patience = match self.producer.has_pending() {
-                true => self.linger.saturating_sub(oldest.elapsed()),
-                false => Duration::MAX,
+            let patience = if self.producer.has_pending() {
+                self.linger.saturating_sub(oldest.elapsed())
+            } else {
+                Duration::MAX
             };
             match next_block(blocks, patience) {
                 Ok(block) => self.add(&block?)?,
@@ -140,25 +139,23 @@ impl Session<'_> {
                 source: block.source.clone(),
                 line: block.first_line + at as u64,
             };
-            let (key, value) = split_key(line, self.key_separator).with_context(|| {
-                format!(
-                    "line {} of {} has no key separator",
-                    origin.line, origin.source
-                )
-            })?;
+            let without = || {
+                let Origin { line, source } = &origin;
+                format!("line {line} of {source} has no key separator")
+            };
+            let (key, value) = split_key(line, self.key_separator).with_context(without)?;
             let record = NewRecord {
                 timestamp_ms,
                 key,
                 value,
             };
-            if !self
-                .producer
-                .has_room(self.chooser.partition_of(&record), &record)
-            {
+            let chosen = self.chooser.partition_of(&record);
+            if !self.producer.has_room(chosen, &record) {
                 self.flush()?;
             }
-            self.producer
-                .add(self.chooser.partition_of(&record), record, origin);
+            // After a flush another one may be chosen.
+            let chosen = self.chooser.partition_of(&record);
+            self.producer.add(chosen, record, origin);
         }
         Ok(())
     }
@@ -167,12 +164,8 @@ impl Session<'_> {
         self.producer.flush()?;
         self.chooser.sticky.advance();
         let Totals { records, bytes } = self.producer.totals();
-        let message = format!(
-            "{}, {}",
-            words::count(records, "record"),
-            words::size(bytes)
-        );
-        self.progress.set_message(message);
+        let (records, bytes) = (words::count(records, "record"), words::size(bytes));
+        self.progress.set_message(format!("{records}, {bytes}"));
         self.progress.tick();
         Ok(())
     }
@@ -201,7 +194,7 @@ fn settings(args: &Args) -> Settings {
     };
     Settings {
         acks: args.acks,
-        codec: args.codec.into(),
+        codec: args.codec,
         batch_bytes: args.batch_bytes as usize,
         timeout: Duration::from_millis(args.timeout_ms.into()),
         headers: args.header.iter().map(header).collect(),
@@ -235,25 +228,7 @@ fn progress_bar(files: &[PathBuf]) -> ProgressBar {
     if reads_stdin && std::io::stdin().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-}
-
-fn parse_acks(text: &str) -> Result<Acks, String> {
-    match text {
-        "0" => Ok(Acks::None),
-        "1" => Ok(Acks::Leader),
-        "all" | "-1" => Ok(Acks::All),
-        _ => Err("it is one of 0, 1 and all".to_owned()),
-    }
-}
-
-fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or("it is not of the form KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
+    output::progress_bar(0, "{spinner} {msg}, {elapsed}")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::log::records::Record;
 
@@ -65,37 +65,34 @@ fn plain_headers(out: &mut Vec<u8>, headers: &[Header<'_>]) {
 }
 
 fn json_of(topic: &str, partition: i32, record: &Record<'_>) -> Value {
-    let mut object = Map::new();
-    object.insert("topic".to_owned(), json!(topic));
-    object.insert("partition".to_owned(), json!(partition));
+    let mut object = json!({ "topic": topic, "partition": partition });
     put_record(&mut object, record);
-    Value::Object(object)
+    object
 }
 
 /// A record's own fields.
-pub fn put_record(object: &mut Map<String, Value>, record: &Record<'_>) {
-    object.insert("offset".to_owned(), json!(record.offset));
-    object.insert("timestamp".to_owned(), json!(record.timestamp));
+pub fn put_record(object: &mut Value, record: &Record<'_>) {
+    object["offset"] = json!(record.offset);
+    object["timestamp"] = json!(record.timestamp);
     put_bytes(object, "key", record.key);
     put_bytes(object, "value", record.value);
-    let headers = record.headers.iter().map(json_header).collect();
-    object.insert("headers".to_owned(), Value::Array(headers));
+    object["headers"] = record.headers.iter().map(json_header).collect();
 }
 
 fn json_header((key, value): &Header<'_>) -> Value {
-    let mut object = Map::new();
+    let mut object = json!({});
     put_bytes(&mut object, "key", Some(key));
     put_bytes(&mut object, "value", *value);
-    Value::Object(object)
+    object
 }
 
 /// Text as `name`; bytes that are not UTF-8 in base64 as `name_base64`; null as null.
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+fn put_bytes(object: &mut Value, name: &str, bytes: Option<&[u8]>) {
     match bytes.map(|bytes| str::from_utf8(bytes).map_err(|_| bytes)) {
-        None => object.insert(name.to_owned(), Value::Null),
-        Some(Ok(text)) => object.insert(name.to_owned(), json!(text)),
-        Some(Err(bytes)) => object.insert(format!("{name}_base64"), json!(STANDARD.encode(bytes))),
-    };
+        None => object[name] = Value::Null,
+        Some(Ok(text)) => object[name] = json!(text),
+        Some(Err(bytes)) => object[format!("{name}_base64")] = json!(STANDARD.encode(bytes)),
+    }
 }
 
 #[cfg(test)]

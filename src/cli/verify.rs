@@ -2,23 +2,22 @@
 
 mod repair;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
 
-use crate::cli::output::{AlreadyTold, Output};
+use crate::cli::output::{self, AlreadyTold, Output};
 use crate::cli::words;
 use crate::engine::data_dir::LOCK_FILE;
-use crate::engine::verify::{Finding, PartitionJob, is_data_dir, plan};
+use crate::engine::verify::{Finding, PartitionJob, Plan, is_data_dir, plan};
 use crate::io::file;
 use crate::log::check::verify::{Severity, Totals};
 use crate::log::segment;
@@ -71,8 +70,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         repair::run(&args)?;
     }
     let plan = plan(&args.paths);
-    let bar = progress_bar(plan.jobs.iter().map(|job| job.bytes).sum(), args.quiet);
-    let mut teller = Teller {
+    let bar = progress_bar(&plan, args.quiet);
+    let mut printer = Printer {
         out: Output::new(),
         bar: bar.clone(),
         json: args.json,
@@ -81,26 +80,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         notes: 0,
     };
     let mut totals = Totals::default();
-    let told = teller.tell_all(&plan.findings).and_then(|()| {
+    let printed = printer.print_all(&plan.findings).and_then(|()| {
         check_all(&plan.jobs, args.records, &bar, |(found, findings)| {
             totals += found;
-            teller.tell_all(&findings)
+            printer.print_all(&findings)
         })
     });
     bar.finish_and_clear();
-    told?;
-    let summary = Summary {
-        topics: plan.topics(),
-        partitions: plan.jobs.len(),
-        totals,
-        seconds: started.elapsed().as_secs_f64(),
-    };
-    teller.sum_up(&summary)?;
-    teller.out.flush()?;
-    match teller.errors {
-        0 => Ok(()),
-        _ => Err(AlreadyTold.into()),
+    printed?;
+    if !args.quiet {
+        let summary = printer.summary(&plan, &totals, started.elapsed().as_secs_f64());
+        printer.out.line(&summary)?;
     }
+    printer.out.flush()?;
+    if printer.errors > 0 {
+        return Err(AlreadyTold.into());
+    }
+    Ok(())
 }
 
 fn check_kind(path: &Path) -> anyhow::Result<()> {
@@ -146,14 +142,13 @@ fn lock(dir: &Path) -> anyhow::Result<Option<File>> {
     Ok(Some(file))
 }
 
-fn progress_bar(bytes: u64, quiet: bool) -> ProgressBar {
+fn progress_bar(plan: &Plan, quiet: bool) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(bytes);
+    let bytes = plan.jobs.iter().map(|job| job.bytes).sum();
     let template = "{bar:40} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta}";
-    let style = ProgressStyle::with_template(template);
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    output::progress_bar(bytes, template)
 }
 
 /// Runs the jobs on all cores and hands on what they found, in the jobs' order.
@@ -164,52 +159,28 @@ fn check_all(
     mut done: impl FnMut((Totals, Vec<Finding>)) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let next = AtomicUsize::new(0);
-    let (results, arrived) = mpsc::channel();
+    let (results, found): (Vec<_>, Vec<_>) = jobs.iter().map(|_| mpsc::channel()).unzip();
+    let queue = Mutex::new(jobs.iter().zip(results).rev().collect::<Vec<_>>());
+    let waiting = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || {
+        let take = || waiting().pop();
+        while let Some((job, result)) = take() {
+            // After a failure it is not needed.
+            let _ = result.send(job.run(unpack, &|bytes| bar.inc(bytes)));
+        }
+    };
     thread::scope(|scope| {
         for _ in 0..threads.min(jobs.len()) {
-            let (next, results) = (&next, results.clone());
-            scope.spawn(move || {
-                while let Some((at, job)) = take(jobs, next) {
-                    let found = job.run(unpack, &|bytes| bar.inc(bytes));
-                    if results.send((at, found)).is_err() {
-                        return;
-                    }
-                }
-            });
+            scope.spawn(work);
         }
-        drop(results);
-        let mut waiting = BTreeMap::new();
-        let mut turn = 0;
-        for (at, found) in arrived {
-            waiting.insert(at, found);
-            while let Some(found) = waiting.remove(&turn) {
-                turn += 1;
-                if let Err(error) = done(found) {
-                    // Nobody wants the rest.
-                    next.store(jobs.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+        let result = found.iter().try_for_each(|found| done(found.recv()?));
+        waiting().clear();
+        result
     })
 }
 
-fn take<'a>(jobs: &'a [PartitionJob], next: &AtomicUsize) -> Option<(usize, &'a PartitionJob)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    jobs.get(at).map(|job| (at, job))
-}
-
-struct Summary {
-    topics: usize,
-    partitions: usize,
-    totals: Totals,
-    seconds: f64,
-}
-
 /// Prints what was found.
-struct Teller {
+struct Printer {
     out: Output,
     bar: ProgressBar,
     json: bool,
@@ -218,8 +189,8 @@ struct Teller {
     notes: u64,
 }
 
-impl Teller {
-    fn tell_all(&mut self, findings: &[Finding]) -> anyhow::Result<()> {
+impl Printer {
+    fn print_all(&mut self, findings: &[Finding]) -> anyhow::Result<()> {
         for finding in findings {
             match finding.fault.severity() {
                 Severity::Error => self.errors += 1,
@@ -228,9 +199,10 @@ impl Teller {
             if self.quiet && finding.fault.severity() == Severity::Note {
                 continue;
             }
-            let line = match self.json {
-                true => json_of(finding).to_string(),
-                false => line_of(finding),
+            let line = if self.json {
+                json_of(finding).to_string()
+            } else {
+                line_of(finding)
             };
             let out = &mut self.out;
             self.bar
@@ -239,55 +211,32 @@ impl Teller {
         Ok(())
     }
 
-    fn sum_up(&mut self, summary: &Summary) -> anyhow::Result<()> {
-        if self.quiet {
-            return Ok(());
+    fn summary(&self, plan: &Plan, totals: &Totals, seconds: f64) -> String {
+        let (errors, notes) = (self.errors, self.notes);
+        if self.json {
+            return json!({
+                "type": "summary", "topics": plan.topics(), "partitions": plan.jobs.len(),
+                "segments": totals.segments, "batches": totals.batches, "records": totals.records,
+                "bytes": totals.bytes, "reserved_bytes": totals.reserved_bytes,
+                "seconds": seconds, "errors": errors, "notes": notes,
+            })
+            .to_string();
         }
-        let line = match self.json {
-            true => self.json_summary(summary).to_string(),
-            false => self.summary_line(summary),
-        };
-        self.out.line(&line)
-    }
-
-    fn summary_line(&self, summary: &Summary) -> String {
-        let totals = &summary.totals;
-        let verdict = match (self.errors, self.notes) {
+        let notes_text = words::count(notes, "note");
+        let verdict = match (errors, notes) {
             (0, 0) => "sound".to_owned(),
-            (0, notes) => format!("sound, {}", words::count(notes, "note")),
-            (errors, notes) => format!(
-                "NOT SOUND: {}, {}",
-                words::count(errors, "error"),
-                words::count(notes, "note")
-            ),
+            (0, _) => format!("sound, {notes_text}"),
+            _ => format!("NOT SOUND: {}, {notes_text}", words::count(errors, "error")),
         };
-        format!(
-            "{}, {}, {}, {}, {}, {} in {:.1} s: {verdict}",
-            words::count(summary.topics as u64, "topic"),
-            words::count(summary.partitions as u64, "partition"),
+        let counts = [
+            words::count(plan.topics() as u64, "topic"),
+            words::count(plan.jobs.len() as u64, "partition"),
             words::count(totals.segments, "segment"),
             words::count(totals.batches, "batch"),
             words::count(totals.records, "record"),
             words::size(totals.bytes),
-            summary.seconds,
-        )
-    }
-
-    fn json_summary(&self, summary: &Summary) -> Value {
-        let totals = &summary.totals;
-        json!({
-            "type": "summary",
-            "topics": summary.topics,
-            "partitions": summary.partitions,
-            "segments": totals.segments,
-            "batches": totals.batches,
-            "records": totals.records,
-            "bytes": totals.bytes,
-            "reserved_bytes": totals.reserved_bytes,
-            "seconds": summary.seconds,
-            "errors": self.errors,
-            "notes": self.notes,
-        })
+        ];
+        format!("{} in {seconds:.1} s: {verdict}", counts.join(", "))
     }
 }
 
@@ -305,15 +254,12 @@ fn line_of(finding: &Finding) -> String {
 }
 
 fn json_of(finding: &Finding) -> Value {
-    let mut object = Map::new();
-    object.insert("type".into(), json!(word_of(finding)));
-    object.insert("finding".into(), json!(finding.fault.name()));
-    object.insert("path".into(), json!(finding.path.to_string_lossy()));
-    object.insert("position".into(), json!(finding.position));
-    object.insert("offset".into(), json!(finding.offset));
-    object.insert("what".into(), json!(finding.fault.to_string()));
-    object.insert("meaning".into(), json!(finding.fault.meaning()));
-    Value::Object(object)
+    let fault = &finding.fault;
+    json!({
+        "type": word_of(finding), "finding": fault.name(), "path": finding.path.to_string_lossy(),
+        "position": finding.position, "offset": finding.offset,
+        "what": fault.to_string(), "meaning": fault.meaning(),
+    })
 }
 
 fn word_of(finding: &Finding) -> &'static str {

@@ -1,4 +1,7 @@
-//! Sizes and counts, for people to read.
+//! Sizes and counts, for people to read, and words of the command line that several commands take.
+
+use crate::client::producer::Acks;
+use indicatif::HumanCount;
 
 /// A size in bytes, such as `512 B` or `4.5 KB` (a KB is 1,000 bytes).
 pub fn size(bytes: u64) -> String {
@@ -22,19 +25,7 @@ pub fn count(n: u64, noun: &str) -> String {
         _ if noun.ends_with("ch") => "es",
         _ => "s",
     };
-    format!("{} {noun}{plural}", grouped(n))
-}
-
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{} {noun}{plural}", HumanCount(n))
 }
 
 /// A separator as given on the command line, where `\t` stands for a tab.
@@ -45,9 +36,34 @@ pub fn separator(text: &str) -> Result<String, String> {
     }
 }
 
+/// Acknowledgements as given on the command line.
+pub fn acks(text: &str) -> Result<Acks, String> {
+    match text {
+        "0" => Ok(Acks::None),
+        "1" => Ok(Acks::Leader),
+        "all" | "-1" => Ok(Acks::All),
+        _ => Err("it is one of 0, 1 and all".to_owned()),
+    }
+}
+
+/// A name and its value, such as `retention.ms=1000`: split at the first `=`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.into(), value.into())),
+        _ => Err("it is not of the form KEY=VALUE".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{count, size};
+    use super::{count, pair, size};
+
+    #[test]
+    fn pairs_are_split_at_the_first_equals_sign() {
+        assert_eq!(pair("a.b=c=d"), Ok(("a.b".into(), "c=d".into())));
+        assert_eq!(pair("a="), Ok(("a".into(), String::new())));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+    }
 
     #[test]
     fn sizes_and_counts_read_well_at_their_borders() {

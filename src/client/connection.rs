@@ -4,21 +4,19 @@
 //! broker is trusted with its own data but not with this process's memory: a reply's claimed size
 //! is bounded.
 
+use super::call::Call;
+use super::error::{Error, Result, check, io_words};
+use crate::kafka::api::ApiKey;
+use crate::kafka::api_versions::{self, ApiVersion};
+use crate::kafka::error::ErrorCode;
+use crate::wire::{self, Reader, Wire, Writer};
+use bytes::{Buf, Bytes};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
-};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
-
-use super::error::{Error, Result, check, io_words};
-
 const CLIENT_ID: &str = "millstream-cli";
-const SOFTWARE_NAME: &str = CLIENT_ID;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,7 +26,6 @@ const REPLY_BYTES_MAX: usize = 256 << 20;
 const REPLY_BYTES_RESERVED_MAX: usize = 16 << 20;
 /// Why a connection was lost that ended within a frame.
 const CUT: &str = "the broker closed it in the middle of a reply";
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// One connection to one broker, with the versions that it advertised.
 #[derive(Debug)]
@@ -40,6 +37,8 @@ pub struct Connection {
     last_correlation_id: i32,
     unanswered: VecDeque<i32>,
     broken: bool,
+    /// The last reply, from its correlation id on.
+    reply: Bytes,
 }
 
 impl Connection {
@@ -66,6 +65,7 @@ impl Connection {
             last_correlation_id: 0,
             unanswered: VecDeque::new(),
             broken: false,
+            reply: Bytes::new(),
         })
     }
 
@@ -85,74 +85,71 @@ impl Connection {
     }
 
     /// Whether the broker advertises this API at all.
-    pub fn serves<R: Request>(&self) -> bool {
-        self.versions.contains_key(&R::KEY)
+    pub fn serves<C: Call>(&self) -> bool {
+        self.versions.contains_key(&C::KEY.code())
     }
 
-    /// The highest version of `R` that both sides know, and that is not above `at_most`.
-    pub fn version<R: Request>(&self, at_most: i16) -> Result<i16> {
-        let api = api_name::<R>();
-        let address = || self.address.clone();
-        let &(min, max) = self.versions.get(&R::KEY).ok_or_else(|| Error::NoApi {
-            address: address(),
-            api,
-        })?;
-        let ours_max = R::VERSIONS.max.min(R::Response::VERSIONS.max).min(at_most);
-        let ours_min = R::VERSIONS.min.max(R::Response::VERSIONS.min);
+    /// The highest version of `C` that both sides know, and that is not above `at_most`.
+    pub fn version<C: Call>(&self, at_most: i16) -> Result<i16> {
+        let api = C::api();
+        let (ours_min, ours_max) = (api.min_served_version, api.max_version.min(at_most));
+        let Some(&(min, max)) = self.versions.get(&api.key.code()) else {
+            return Err(Error::NoApi {
+                address: self.address.clone(),
+                api: api.name,
+            });
+        };
         let version = max.min(ours_max);
-        if version < min || version < ours_min {
-            let theirs = format!("{min} to {max}");
-            let ours = format!("{ours_min} to {ours_max}");
+        if version < min.max(ours_min) {
             return Err(Error::NoVersion {
-                address: address(),
-                api,
-                theirs,
-                ours,
+                address: self.address.clone(),
+                api: api.name,
+                theirs: format!("{min} to {max}"),
+                ours: format!("{ours_min} to {ours_max}"),
             });
         }
         Ok(version)
     }
 
     /// Sends a request in the highest common version and waits for its reply.
-    pub fn call<R: Request>(&mut self, request: &R) -> Result<R::Response> {
-        let version = self.version::<R>(i16::MAX)?;
+    pub fn call<C: Call>(&mut self, request: &C) -> Result<C::Response<'_>> {
+        let version = self.version::<C>(i16::MAX)?;
         self.call_at(request, version)
     }
 
     /// Sends a request in `version` and waits for its reply.
-    pub fn call_at<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+    pub fn call_at<C: Call>(&mut self, request: &C, version: i16) -> Result<C::Response<'_>> {
         self.send(request, version)?;
-        self.receive::<R>(version)
+        self.receive::<C>(version)
     }
 
     /// Sends a request whose reply is to be [`receive`](Connection::receive)d later, in the order
     /// of the requests.
-    pub fn send<R: Request>(&mut self, request: &R, version: i16) -> Result<()> {
+    pub fn send<C: Call>(&mut self, request: &C, version: i16) -> Result<()> {
         self.send_unanswered(request, version)?;
         self.unanswered.push_back(self.last_correlation_id);
         Ok(())
     }
 
     /// Sends a request that has no reply: a Produce with `acks` 0.
-    pub fn send_unanswered<R: Request>(&mut self, request: &R, version: i16) -> Result<()> {
+    pub fn send_unanswered<C: Call>(&mut self, request: &C, version: i16) -> Result<()> {
         self.last_correlation_id = self.last_correlation_id.wrapping_add(1);
         let frame = encode_frame(request, version, self.last_correlation_id, &self.client_id)?;
-        let written = self.stream.write_all(&frame);
-        written.map_err(|error| self.lost(api_name::<R>(), error))
+        let mut parts = frame.parts.iter();
+        let written = parts.try_for_each(|part| self.stream.write_all(part));
+        written.map_err(|error| self.lost(C::api().name, error))
     }
 
-    /// Waits for the reply to the oldest request without one; `R` and `version` must be those with
+    /// Waits for the reply to the oldest request without one; `C` and `version` must be those with
     /// which it was sent.
-    pub fn receive<R: Request>(&mut self, version: i16) -> Result<R::Response> {
-        let api = api_name::<R>();
-        let mut body = self.receive_reply(api)?;
-        let reply = ResponseHeader::decode(&mut body, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut body, version));
-        match reply {
-            Ok(reply) if body.is_empty() => Ok(reply),
-            Ok(_) => Err(self.bad_reply(api, format!("{} bytes are left over", body.len()))),
-            Err(error) => Err(self.bad_reply(api, format!("{error:#}"))),
-        }
+    pub fn receive<C: Call>(&mut self, version: i16) -> Result<C::Response<'_>> {
+        let api = C::api().name;
+        self.reply = self.receive_reply(api)?;
+        decode::<C>(&self.reply, version).map_err(|why| {
+            self.broken = true;
+            let address = self.address.clone();
+            Error::BadReply { address, api, why }
+        })
     }
 
     /// Asks something small. The answer shows that the broker has read all that was sent before.
@@ -161,42 +158,37 @@ impl Connection {
     }
 
     fn negotiate(&mut self) -> Result<()> {
-        let newest = ApiVersionsRequest::VERSIONS.max;
-        let reply = match self.api_versions(newest)? {
-            reply if reply.error_code == UNSUPPORTED_VERSION => {
-                let listed = reply
-                    .api_keys
-                    .iter()
-                    .find(|api| api.api_key == ApiVersionsRequest::KEY);
-                let version = listed.map_or(0, |api| api.max_version.clamp(0, newest - 1));
-                self.api_versions(version)?
-            }
-            reply => reply,
-        };
-        check(reply.error_code, "ApiVersions")?;
-        let ranges = reply.api_keys.iter();
-        self.versions = ranges
+        let newest = api_versions::Request::api().max_version;
+        let (mut code, mut served) = self.api_versions(newest)?;
+        if code == ErrorCode::UnsupportedVersion {
+            let key = ApiKey::ApiVersions.code();
+            let listed = served.iter().find(|api| api.api_key == key);
+            let version = listed.map_or(0, |api| api.max_version.clamp(0, newest - 1));
+            (code, served) = self.api_versions(version)?;
+        }
+        check(code, "ApiVersions")?;
+        self.versions = served
+            .iter()
             .map(|api| (api.api_key, (api.min_version, api.max_version)))
             .collect();
         Ok(())
     }
 
-    fn api_versions(&mut self, version: i16) -> Result<ApiVersionsResponse> {
-        let api = "ApiVersions";
-        let request = match version {
-            0..3 => ApiVersionsRequest::default(),
-            _ => ApiVersionsRequest::default()
-                .with_client_software_name(StrBytes::from_static_str(SOFTWARE_NAME))
-                .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION"))),
+    fn api_versions(&mut self, version: i16) -> Result<(ErrorCode, Vec<ApiVersion>)> {
+        let request = api_versions::Request {
+            client_software_name: CLIENT_ID,
+            client_software_version: env!("CARGO_PKG_VERSION"),
         };
         self.send(&request, version)?;
-        let mut body = self.receive_reply(api)?;
-        body.advance(size_of::<i32>());
+        let reply = self.receive_reply("ApiVersions")?;
         // A broker that does not know the version says so in a reply of version 0.
-        let refused = body.starts_with(&UNSUPPORTED_VERSION.to_be_bytes());
-        let version = if refused { 0 } else { version };
-        let reply = ApiVersionsResponse::decode(&mut body, version);
-        reply.map_err(|error| self.bad_reply(api, format!("{error:#}")))
+        let refused = ErrorCode::UnsupportedVersion.code().to_be_bytes();
+        let is_refused = reply[size_of::<i32>()..].starts_with(&refused);
+        let version = if is_refused { 0 } else { version };
+        match decode::<api_versions::Request>(&reply, version) {
+            Ok(response) => Ok((response.error_code, response.api_keys)),
+            Err(why) => Err(self.bad_reply("ApiVersions", why)),
+        }
     }
 
     /// The reply to the oldest request without one, from its correlation id on.
@@ -231,10 +223,7 @@ impl Connection {
     fn check_correlation(&mut self, api: &'static str, id: i32) -> Result<()> {
         match self.unanswered.pop_front() {
             Some(awaited) if awaited == id => Ok(()),
-            _ => Err(self.bad_reply(
-                api,
-                format!("it answers request {id}, which is not its turn"),
-            )),
+            _ => Err(self.bad_reply(api, format!("it answers request {id} out of order"))),
         }
     }
 
@@ -275,46 +264,49 @@ impl Connection {
 }
 
 /// A whole request frame, its size included.
-pub fn encode_frame<R: Request>(
-    request: &R,
+pub fn encode_frame<C: Call>(
+    request: &C,
     version: i16,
     correlation_id: i32,
     client_id: &str,
-) -> Result<BytesMut> {
-    let api = api_name::<R>();
-    let bad = |why: String| Error::BadRequest { api, version, why };
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation_id)
-        .with_client_id(Some(super::text(client_id)));
-    let mut frame = BytesMut::new();
-    frame.put_i32(0);
-    header
-        .encode(&mut frame, R::header_version(version))
-        .map_err(|error| bad(format!("{error:#}")))?;
-    let encoded = request.encode(&mut frame, version);
-    encoded.map_err(|error| bad(format!("{error:#}")))?;
-    let bytes = i32::try_from(frame.len() - 4);
-    let bytes = bytes.map_err(|_| bad(format!("it has {} bytes", frame.len())))?;
-    frame[..4].copy_from_slice(&bytes.to_be_bytes());
-    Ok(frame)
+) -> Result<wire::Reply> {
+    let api = C::api();
+    // The client id is never compact.
+    let mut writer = Writer::frame(false);
+    writer.i16(api.key.code());
+    writer.i16(version);
+    writer.i32(correlation_id);
+    writer.string(client_id);
+    writer.set_flexible(api.is_flexible(version));
+    writer.no_tagged_fields();
+    request.encode(&mut writer, version);
+    writer.finish_uncut().map_err(|error| Error::BadRequest {
+        api: api.name,
+        version,
+        why: error.to_string(),
+    })
 }
 
-fn api_name<R: Request>() -> &'static str {
-    match ApiKey::try_from(R::KEY) {
-        Ok(ApiKey::ApiVersions) => "ApiVersions",
-        Ok(ApiKey::Metadata) => "Metadata",
-        Ok(ApiKey::Produce) => "Produce",
-        Ok(ApiKey::Fetch) => "Fetch",
-        Ok(ApiKey::ListOffsets) => "ListOffsets",
-        Ok(ApiKey::CreateTopics) => "CreateTopics",
-        Ok(ApiKey::DeleteTopics) => "DeleteTopics",
-        Ok(ApiKey::CreatePartitions) => "CreatePartitions",
-        Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
-        Ok(ApiKey::IncrementalAlterConfigs) => "IncrementalAlterConfigs",
-        Ok(ApiKey::InitProducerId) => "InitProducerId",
-        _ => "a request",
+/// The response in `reply`, a frame without its size; else why it cannot be used.
+pub fn decode<C: Call>(
+    reply: &Bytes,
+    version: i16,
+) -> std::result::Result<C::Response<'_>, String> {
+    let api = C::api();
+    let read = || {
+        let mut reader = Reader::of_reply(reply, api.response_header_is_flexible(version));
+        reader.i32()?;
+        reader.skip_tagged_fields()?;
+        reader.set_flexible(api.is_flexible(version));
+        Ok((
+            C::Response::decode(&mut reader, version)?,
+            reader.remaining(),
+        ))
+    };
+    match read() {
+        Ok((response, 0)) => Ok(response),
+        Ok((_, left)) => Err(format!("{left} bytes are left over")),
+        Err::<_, wire::WireError>(error) => Err(error.to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong in the client, and the error codes of replies for people to read.
 
-use super::codes::kafka_error;
+use crate::kafka::error::ErrorCode;
 use crate::log::batch::Codec;
 use std::io::{self, ErrorKind};
 
@@ -66,7 +66,7 @@ pub enum Error {
     },
     /// The reply carries an error code for the whole request.
     #[error("{api} failed: {}", kafka_error(*code))]
-    Kafka { api: &'static str, code: i16 },
+    Kafka { api: &'static str, code: ErrorCode },
     /// There is no such topic.
     #[error(
         "topic {name} does not exist at {address}. `millstream topic list` shows those that do, \
@@ -75,26 +75,26 @@ pub enum Error {
     NoTopic { name: String, address: String },
     /// There is something wrong with the topic.
     #[error("topic {name} cannot be used: {}", kafka_error(*code))]
-    Topic { name: String, code: i16 },
+    Topic { name: String, code: ErrorCode },
     /// No broker of that id is known.
     #[error("broker {node} leads a partition but is not among the brokers of the cluster")]
     NoSuchBroker { node: i32 },
-    /// The topic was created without partitions.
-    #[error("topic {0} has no partitions")]
-    NoPartitions(String),
+    /// The topic is still being created, after all the time there was.
+    #[error("topic {0} has no partitions yet, or no leaders for them")]
+    NotReady(String),
     /// ListOffsets failed for a partition, after all attempts.
     #[error("no offsets of {topic} partition {partition}: {}", kafka_error(*code))]
     NoOffsets {
         topic: String,
         partition: i32,
-        code: i16,
+        code: ErrorCode,
     },
     /// ListOffsets left a partition out.
     #[error("the broker gave no offsets of {topic} partition {partition}")]
     OffsetsLeftOut { topic: String, partition: i32 },
     /// An idempotent producer gets no id.
     #[error("the broker gives out no producer id: {}", kafka_error(*code))]
-    NoProducerId { code: i16 },
+    NoProducerId { code: ErrorCode },
     /// A codec failed.
     #[error("cannot compress with {}: {why}", codec.name())]
     Compress { codec: Codec, why: io::Error },
@@ -138,11 +138,37 @@ impl Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Fails if `code`, which concerns a whole request, is not 0.
-pub fn check(code: i16, api: &'static str) -> Result<()> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(Error::Kafka { api, code })
+pub fn check(code: ErrorCode, api: &'static str) -> Result<()> {
+    if code.is_error() {
+        return Err(Error::Kafka { api, code });
+    }
+    Ok(())
+}
+
+/// What error `code` of a reply means, what to do about it if that is known, and its name and
+/// number, which the documentation of any Kafka client explains further.
+pub fn kafka_error(code: ErrorCode) -> String {
+    let mut meaning = code.message().trim_end_matches('.').to_owned();
+    // It goes on a sentence.
+    if !meaning[1..].starts_with(|c: char| c.is_ascii_uppercase()) {
+        meaning[..1].make_ascii_lowercase();
+    }
+    let advice = match code {
+        ErrorCode::UnknownServerError | ErrorCode::KafkaStorageError => "; its log says more",
+        ErrorCode::NonEmptyGroup | ErrorCode::GroupSubscribedToTopic => "; stop its members first",
+        _ => "",
+    };
+    kafka_error_with(code, Some(&(meaning + advice)))
+}
+
+/// As [`kafka_error`], with the broker's own explanation if it sent one.
+pub fn kafka_error_with(code: ErrorCode, message: Option<&str>) -> String {
+    match message.map(str::trim).filter(|message| !message.is_empty()) {
+        Some(message) => {
+            let message = message.trim_end_matches('.');
+            format!("{message} ({}, code {})", code.name(), code.code())
+        }
+        None => kafka_error(code),
     }
 }
 
@@ -154,5 +180,33 @@ pub fn io_words(error: &io::Error) -> String {
         ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => "the broker closed it".to_owned(),
         ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer in time".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_become_words_with_kafkas_name() {
+        assert_eq!(
+            kafka_error(ErrorCode::UnknownTopicOrPartition),
+            "there is no such topic or partition here (UNKNOWN_TOPIC_OR_PARTITION, code 3)"
+        );
+        assert_eq!(
+            kafka_error(ErrorCode::NonEmptyGroup),
+            "the group has members; stop its members first (NON_EMPTY_GROUP, code 68)"
+        );
+        assert_eq!(
+            kafka_error(ErrorCode::SaslAuthenticationFailed),
+            "SASL authentication failed (SASL_AUTHENTICATION_FAILED, code 58)"
+        );
+        let said = Some("Unknown topic config name: x.");
+        assert_eq!(
+            kafka_error_with(ErrorCode::InvalidConfig, said),
+            "Unknown topic config name: x (INVALID_CONFIG, code 40)"
+        );
+        let exists = ErrorCode::TopicAlreadyExists;
+        assert_eq!(kafka_error_with(exists, Some(" ")), kafka_error(exists));
     }
 }

@@ -1,41 +1,41 @@
 //! A small blocking Kafka client, for the commands and the tests. It retries nothing by itself but what
 //! `producer` and `offsets` say that they retry.
 //!
-//! - here: a cluster's metadata, and the connections to its brokers; `connection`: one of them.
+//! - here: a cluster's metadata, and the connections to its brokers; `connection`: one of them; `call`: the
+//!   requests that it may carry.
 //! - `producer`: batches on their way to the leaders of their partitions, each exactly once.
-//! - `offsets`: ListOffsets, asked of every leader.
+//! - `offsets`: ListOffsets, asked of every leader; `fetch`: requests for records.
 //! - `records`: records to batches, and batches out of a reply; `partitioner`: which partition a record goes to.
-//! - `error`, `codes`: what can go wrong, and error codes for people to read.
+//! - `error`: what can go wrong, and error codes for people to read.
 
-pub mod codes;
+pub mod call;
 mod connection;
 mod error;
+pub mod fetch;
 pub mod offsets;
 pub mod partitioner;
 pub mod producer;
 pub mod records;
 
+pub use self::connection::{Connection, decode, encode_frame};
+pub use self::error::{Error, Result, check, kafka_error, kafka_error_with};
+
+use crate::kafka::data::metadata;
+use crate::kafka::error::ErrorCode;
 use std::collections::{BTreeMap, HashMap};
-
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::metadata_response::{
-    MetadataResponse, MetadataResponsePartition, MetadataResponseTopic,
-};
-use kafka_protocol::messages::{MetadataRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-pub use self::connection::{Connection, encode_frame};
-pub use self::error::{Error, Result, check};
 
 const DEFAULT_PORT: u16 = 9092;
 /// How long a broker is asked to try, in milliseconds: less than the 30 s that a reply may take, so that
 /// the broker's own account of what took so long arrives.
 pub const REQUEST_TIMEOUT_MS: i32 = 25_000;
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+/// Between two looks for a topic that is being created.
+const TOPIC_PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic as Metadata describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Topic {
     /// Its name (empty if the broker did not say).
     pub name: String,
@@ -43,8 +43,8 @@ pub struct Topic {
     pub id: Uuid,
     /// Whether it is one of the broker's own.
     pub internal: bool,
-    /// Kafka's error code: 0 if there is nothing wrong with the topic.
-    pub error: i16,
+    /// `None` if there is nothing wrong with the topic.
+    pub error: ErrorCode,
     /// In ascending order of their index.
     pub partitions: Vec<Partition>,
 }
@@ -169,16 +169,26 @@ impl Client {
 
     /// The named topics, or all of them. With `create`, a broker that creates topics on first use
     /// does so. A topic that does not exist is returned with its error code.
-    pub fn metadata(&mut self, names: Option<&[&str]>, create: bool) -> Result<Vec<Topic>> {
+    pub fn metadata<'n>(&mut self, names: Option<&[&'n str]>, create: bool) -> Result<Vec<Topic>> {
         let connection = self.any()?;
-        let version = connection.version::<MetadataRequest>(i16::MAX)?;
-        let topic = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-        let request = MetadataRequest::default()
-            .with_topics(names.map(|names| names.iter().map(topic).collect()))
-            .with_allow_auto_topic_creation(create || version < 4);
+        let version = connection.version::<metadata::Request>(i16::MAX)?;
+        let topic = |name: &&'n str| metadata::TopicRequest {
+            name: Some(name),
+            ..metadata::TopicRequest::default()
+        };
+        let request = metadata::Request {
+            topics: names.map(|names| names.iter().map(topic).collect()),
+            allow_auto_topic_creation: create || version < 4,
+            ..metadata::Request::default()
+        };
         let reply = connection.call_at(&request, version)?;
         check(reply.error_code, "Metadata")?;
-        Ok(self.learn(reply))
+        let brokers = reply.brokers.iter();
+        let brokers = brokers.map(|b| (b.node_id, host_and_port(&b.host, b.port)));
+        let (brokers, controller) = (brokers.collect(), reply.controller_id);
+        let topics = reply.topics.into_iter().map(Topic::from).collect();
+        (self.brokers, self.controller) = (brokers, controller);
+        Ok(topics)
     }
 
     /// The topic called `name`, which must exist.
@@ -187,12 +197,44 @@ impl Client {
         self.usable(name, topic)
     }
 
+    /// The topic called `name` once it exists and `is_ready`. With `create`, a broker that creates topics on
+    /// first use does so.
+    ///
+    /// # Errors
+    /// After `wait` the error of the last attempt; at once those that another attempt cannot mend.
+    pub fn await_topic(
+        &mut self,
+        name: &str,
+        create: bool,
+        wait: Duration,
+        is_ready: impl Fn(&Topic) -> bool,
+    ) -> Result<Topic> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let topic = self.metadata(Some(&[name]), create)?.pop();
+            let error = match self.usable(name, topic) {
+                Ok(topic) if is_ready(&topic) => return Ok(topic),
+                Ok(_) => Error::NotReady(name.to_owned()),
+                Err(error) => error,
+            };
+            let may_pass = match &error {
+                Error::NoTopic { .. } | Error::NotReady(_) => true,
+                Error::Topic { code, .. } => code.is_retriable(),
+                _ => false,
+            };
+            if !may_pass || Instant::now() > deadline {
+                return Err(error);
+            }
+            sleep(TOPIC_PAUSE);
+        }
+    }
+
     /// `topic`, the answer to a question for `name`, if it exists and works.
     pub fn usable(&self, name: &str, topic: Option<Topic>) -> Result<Topic> {
         let name = name.to_owned();
         match topic {
-            Some(topic) if topic.error == 0 => Ok(topic),
-            Some(topic) if topic.error != UNKNOWN_TOPIC_OR_PARTITION => Err(Error::Topic {
+            Some(topic) if !topic.error.is_error() => Ok(topic),
+            Some(topic) if topic.error != ErrorCode::UnknownTopicOrPartition => Err(Error::Topic {
                 name,
                 code: topic.error,
             }),
@@ -217,26 +259,14 @@ impl Client {
     pub fn learn_broker(&mut self, node: i32, host: &str, port: i32) {
         self.brokers.insert(node, host_and_port(host, port));
     }
-
-    fn learn(&mut self, reply: MetadataResponse) -> Vec<Topic> {
-        let brokers = reply.brokers.iter();
-        self.brokers = brokers
-            .map(|b| (b.node_id.0, host_and_port(&b.host, b.port)))
-            .collect();
-        self.controller = reply.controller_id.0;
-        reply.topics.into_iter().map(Topic::from).collect()
-    }
 }
 
-impl From<MetadataResponseTopic> for Topic {
-    fn from(topic: MetadataResponseTopic) -> Topic {
+impl From<metadata::Topic<'_>> for Topic {
+    fn from(topic: metadata::Topic<'_>) -> Topic {
         let mut partitions: Vec<_> = topic.partitions.into_iter().map(Partition::from).collect();
         partitions.sort_by_key(|partition| partition.index);
         Topic {
-            name: topic
-                .name
-                .map(|name| name.0.to_string())
-                .unwrap_or_default(),
+            name: topic.name.unwrap_or_default().into_owned(),
             id: topic.topic_id,
             internal: topic.is_internal,
             error: topic.error_code,
@@ -245,30 +275,18 @@ impl From<MetadataResponseTopic> for Topic {
     }
 }
 
-impl From<MetadataResponsePartition> for Partition {
-    fn from(partition: MetadataResponsePartition) -> Partition {
-        let nodes =
-            |nodes: Vec<kafka_protocol::messages::BrokerId>| nodes.iter().map(|n| n.0).collect();
+impl From<metadata::Partition> for Partition {
+    fn from(partition: metadata::Partition) -> Partition {
         Partition {
-            index: partition.partition_index,
-            leader: partition.leader_id.0,
-            replicas: nodes(partition.replica_nodes),
-            in_sync: nodes(partition.isr_nodes),
+            index: partition.index,
+            leader: partition.leader_id,
+            replicas: partition.replica_nodes,
+            in_sync: partition.isr_nodes,
         }
     }
 }
 
-/// `name` as the codec wants it.
-pub fn topic_name(name: &str) -> TopicName {
-    TopicName(text(name))
-}
-
-/// `text` as the codec wants it.
-pub fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-/// The same failure, told of an address that came from the cluster and not from the user.
+/// The same failure of an address that came from the cluster and not from the user.
 fn advertised(error: Error, node: i32) -> Error {
     match error {
         Error::Unreachable { address, why } => Error::LeaderUnreachable { node, address, why },
@@ -277,9 +295,10 @@ fn advertised(error: Error, node: i32) -> Error {
 }
 
 fn host_and_port(host: &str, port: i32) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 
@@ -296,10 +315,7 @@ fn with_port(address: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    use super::{Client, Error, with_port};
+    use super::with_port;
 
     #[test]
     fn addresses_without_a_port_get_kafkas() {
@@ -308,54 +324,5 @@ mod tests {
         assert_eq!(with_port("::1"), "[::1]:9092");
         assert_eq!(with_port("[::1]"), "[::1]:9092");
         assert_eq!(with_port("[::1]:1"), "[::1]:1");
-    }
-
-    #[test]
-    fn a_refused_connection_says_where_and_what_to_do() {
-        let free = TcpListener::bind("127.0.0.1:0")
-            .expect("a port")
-            .local_addr()
-            .expect("bound");
-        let error = Client::connect(&free.to_string()).expect_err("refused");
-        let text = error.to_string();
-        assert!(
-            text.contains(&format!("no broker answers at {free}: connection refused")),
-            "{text}"
-        );
-        assert!(text.contains("millstream serve"), "{text}");
-        assert!(error.is_connection());
-    }
-
-    /// Connects to a peer that answers anything with `answer`.
-    fn connect_to_peer(answer: &'static [u8]) -> Error {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound").to_string();
-        let peer = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a client");
-            let mut request = [0; 1024];
-            let _ = stream.read(&mut request).expect("a request");
-            stream.write_all(answer).expect("answers");
-        });
-        let error = Client::connect(&address).expect_err("no broker");
-        peer.join().expect("the peer is done");
-        error
-    }
-
-    #[test]
-    fn a_peer_that_is_no_broker_is_told_apart() {
-        let http = connect_to_peer(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        assert!(
-            http.to_string().contains("does not speak Kafka's protocol"),
-            "{http}"
-        );
-        let tiny = connect_to_peer(&[0, 0, 0, 2, 0, 0]);
-        assert!(matches!(tiny, Error::NotKafka { .. }), "{tiny}");
-        let closed = connect_to_peer(b"");
-        assert!(matches!(closed, Error::Lost { .. }), "{closed}");
-        let stranger = connect_to_peer(&[0, 0, 0, 4, 0, 0, 0, 99]);
-        assert!(
-            stranger.to_string().contains("answers request 99"),
-            "{stranger}"
-        );
     }
 }

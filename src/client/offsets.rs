@@ -1,27 +1,22 @@
 //! ListOffsets: where partitions start and end, and what they held at a time.
 
+use super::{Client, Error, REQUEST_TIMEOUT_MS, Result, Topic};
+use crate::kafka::data::list_offsets::{PartitionRequest, PartitionResponse, Request};
+use crate::kafka::error::ErrorCode;
+use crate::kafka::topics::TopicRequest;
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use kafka_protocol::messages::ListOffsetsRequest;
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
-
-use super::codes::is_retriable;
-use super::{Client, Error, REQUEST_TIMEOUT_MS, Result, Topic, topic_name};
-
 /// Asks for the first offset.
-pub const EARLIEST: i64 = -2;
+const EARLIEST: i64 = -2;
 /// Asks for the offset after the last record that consumers may see.
-pub const LATEST: i64 = -1;
+const LATEST: i64 = -1;
 
 const ATTEMPTS_MAX: u32 = 10;
 const BACKOFF: Duration = Duration::from_millis(200);
-const LEADER_NOT_AVAILABLE: i16 = 5;
 
-/// The offset in each of `partitions` at `timestamp`: [`EARLIEST`], [`LATEST`], or milliseconds
-/// since 1970, which finds the first record at or after that time (-1 if there is none).
+/// The offset in each of `partitions` at `timestamp`, in milliseconds since 1970, which finds the first record at or after that time (-1 if there is none).
 ///
 /// Passing errors, such as a leader that is being elected, are tried again for about two seconds.
 pub fn list(
@@ -40,12 +35,12 @@ pub fn list(
         let mut failed = None;
         for (leader, group) in by_leader(&topic, missing) {
             match leader {
-                None => failed = Some((group[0], LEADER_NOT_AVAILABLE)),
+                None => failed = Some((group[0], ErrorCode::LeaderNotAvailable)),
                 Some(leader) => {
                     for answer in ask(client, leader, &topic.name, &group, timestamp)? {
                         match answer.error_code {
-                            0 => drop(found.insert(answer.partition_index, answer.offset)),
-                            code => failed = Some((answer.partition_index, code)),
+                            ErrorCode::None => drop(found.insert(answer.index, answer.offset)),
+                            code => failed = Some((answer.index, code)),
                         }
                     }
                 }
@@ -54,7 +49,7 @@ pub fn list(
         let Some((partition, code)) = failed else {
             break;
         };
-        if !is_retriable(code) || attempt == ATTEMPTS_MAX {
+        if !code.is_retriable() || attempt == ATTEMPTS_MAX {
             return Err(Error::NoOffsets {
                 topic: topic.name,
                 partition,
@@ -73,7 +68,30 @@ pub fn list(
     }
 }
 
-/// `partitions` by the node that leads them; None for those that nobody leads.
+/// Where a partition starts and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first offset.
+    pub start: i64,
+    /// The offset after the last record that consumers may see.
+    pub end: i64,
+}
+
+/// The bounds of each of `partitions`.
+pub fn bounds(
+    client: &mut Client,
+    topic: &Topic,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, Bounds>> {
+    let starts = list(client, topic, partitions, EARLIEST)?;
+    let ends = list(client, topic, partitions, LATEST)?;
+    let both = starts.into_iter().zip(ends.into_values());
+    Ok(both
+        .map(|((partition, start), end)| (partition, Bounds { start, end }))
+        .collect())
+}
+
+/// `partitions` by the node that leads them; None for those without a leader.
 pub fn by_leader(
     topic: &Topic,
     partitions: impl IntoIterator<Item = i32>,
@@ -94,23 +112,22 @@ fn ask(
     topic: &str,
     partitions: &[i32],
     timestamp: i64,
-) -> Result<Vec<ListOffsetsPartitionResponse>> {
-    let partition = |&index: &i32| {
-        ListOffsetsPartition::default()
-            .with_partition_index(index)
-            .with_timestamp(timestamp)
+) -> Result<Vec<PartitionResponse>> {
+    let partition = |&index: &i32| PartitionRequest {
+        index,
+        timestamp,
+        ..PartitionRequest::default()
     };
-    let topic = ListOffsetsTopic::default()
-        .with_name(topic_name(topic))
-        .with_partitions(partitions.iter().map(partition).collect());
-    let request = ListOffsetsRequest::default()
-        .with_replica_id((-1).into())
-        .with_timeout_ms(REQUEST_TIMEOUT_MS)
-        .with_topics(vec![topic]);
+    let topic = TopicRequest {
+        name: topic,
+        partitions: partitions.iter().map(partition).collect(),
+    };
+    let request = Request {
+        topics: vec![topic],
+        timeout_ms: REQUEST_TIMEOUT_MS,
+        ..Request::default()
+    };
     let reply = client.broker(leader)?.call(&request)?;
-    Ok(reply
-        .topics
-        .into_iter()
-        .flat_map(|topic| topic.partitions)
-        .collect())
+    let topics = reply.topics.into_iter();
+    Ok(topics.flat_map(|topic| topic.partitions).collect())
 }

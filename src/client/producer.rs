@@ -4,33 +4,27 @@
 //! per partition, so that a batch that is sent again after a lost reply is stored once. A batch keeps
 //! its bytes and its numbers through all attempts, and a partition has one batch under way at a time.
 
+use super::offsets::by_leader;
+use super::records::{self, Header, NewRecord};
+use super::{Client, Connection, Error, REQUEST_TIMEOUT_MS, Result, Topic, kafka_error_with};
+use crate::kafka::data::produce::{PartitionRequest, PartitionResponse, Request, TopicRequest};
+use crate::kafka::error::ErrorCode;
+use crate::kafka::txn::init_producer_id;
+use crate::log::batch::Codec;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
-
-use super::codes::{is_retriable, kafka_error_with};
-use super::offsets::by_leader;
-use super::records::{self, Header, NewRecord};
-use super::{Client, Connection, Error, REQUEST_TIMEOUT_MS, Result, Topic, topic_name};
-use crate::log::batch::Codec;
-
 /// What may wait in memory, in bytes, before everything is sent.
 const PENDING_BYTES_MAX: usize = 32 << 20;
-/// How long a topic that the broker may be creating is waited for.
+/// How long to wait for a topic that the broker may be creating.
 const CREATION_WAIT: Duration = Duration::from_secs(3);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// From the next version on, Produce names topics by their ids.
 const PRODUCE_VERSION_MAX: i16 = 12;
-const MESSAGE_TOO_LARGE: i16 = 10;
-const RECORD_LIST_TOO_LARGE: i16 = 18;
-const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
 
 /// When the broker answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,9 +105,9 @@ struct Batch {
 /// Batches under way, by partition, in order.
 type Queues = BTreeMap<i32, VecDeque<Batch>>;
 
-/// What became of a partition's first batch in one attempt.
+/// The result of one attempt to deliver a partition's first batch.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+enum Delivery {
     Done,
     TooLarge,
     /// Worth another attempt.
@@ -124,7 +118,8 @@ enum Outcome {
 impl Producer {
     /// Finds (or has the broker create) the topic, and gets a producer id if `acks` is all.
     pub fn open(mut client: Client, topic: &str, settings: Settings) -> Result<Producer> {
-        let topic = await_topic(&mut client, topic, settings.timeout.min(CREATION_WAIT))?;
+        let wait = settings.timeout.min(CREATION_WAIT);
+        let topic = client.await_topic(topic, true, wait, |topic| !topic.partitions.is_empty())?;
         let identity = match settings.acks {
             Acks::All => identify(&mut client, settings.timeout)?,
             Acks::None | Acks::Leader => None,
@@ -251,12 +246,12 @@ impl Producer {
     fn attempt(&mut self, queues: &mut Queues) -> Result<Option<String>> {
         let mut trouble = None;
         for (leader, partitions) in by_leader(&self.topic, queues.keys().copied()) {
-            let outcomes = match leader {
+            let deliveries = match leader {
                 Some(leader) => self.send(leader, &partitions, queues)?,
                 None => all_passing(&partitions, "the partition has no leader"),
             };
-            for (partition, outcome) in outcomes {
-                trouble = self.settle(partition, outcome, queues)?.or(trouble);
+            for (partition, delivery) in deliveries {
+                trouble = self.settle(partition, delivery, queues)?.or(trouble);
             }
         }
         Ok(trouble)
@@ -267,67 +262,63 @@ impl Producer {
         leader: i32,
         partitions: &[i32],
         queues: &Queues,
-    ) -> Result<Vec<(i32, Outcome)>> {
+    ) -> Result<Vec<(i32, Delivery)>> {
         match self.exchange(leader, partitions, queues) {
-            Ok(replies) => Ok(partitions
-                .iter()
-                .map(|&p| (p, outcome_of(p, &replies)))
-                .collect()),
             Err(error) if error.is_connection() => Ok(all_passing(partitions, &error.to_string())),
-            Err(error) => Err(error),
+            result => result,
         }
     }
 
-    /// One Produce request, and what the broker says of each partition in it.
+    /// One Produce request, and what becomes of each partition in it.
     fn exchange(
         &mut self,
         leader: i32,
         partitions: &[i32],
         queues: &Queues,
-    ) -> Result<Vec<PartitionProduceResponse>> {
+    ) -> Result<Vec<(i32, Delivery)>> {
         let connection = self.client.broker(leader)?;
-        let version = connection.version::<ProduceRequest>(PRODUCE_VERSION_MAX)?;
-        let batch_of = |&partition: &i32| {
-            let records = queues.get(&partition)?.front()?.encoded.clone();
-            let data = PartitionProduceData::default();
-            Some(data.with_index(partition).with_records(Some(records)))
+        let version = connection.version::<Request>(PRODUCE_VERSION_MAX)?;
+        let batch_of = |&index: &i32| {
+            let records = queues.get(&index)?.front()?.encoded.clone();
+            let records = Some(records);
+            Some(PartitionRequest { index, records })
         };
-        let topic = TopicProduceData::default()
-            .with_name(topic_name(&self.topic.name))
-            .with_partition_data(partitions.iter().filter_map(batch_of).collect());
-        let request = ProduceRequest::default()
-            .with_acks(self.settings.acks.on_the_wire())
-            .with_timeout_ms(REQUEST_TIMEOUT_MS)
-            .with_topic_data(vec![topic]);
+        let topic = TopicRequest {
+            name: &self.topic.name,
+            partitions: partitions.iter().filter_map(batch_of).collect(),
+            ..TopicRequest::default()
+        };
+        let request = Request {
+            transactional_id: None,
+            acks: self.settings.acks.on_the_wire(),
+            timeout_ms: REQUEST_TIMEOUT_MS,
+            topics: vec![topic],
+        };
         if self.settings.acks == Acks::None {
             connection.send_unanswered(&request, version)?;
             self.leaders_used.insert(leader);
-            return Ok(partitions
-                .iter()
-                .map(|&p| PartitionProduceResponse::default().with_index(p))
-                .collect());
+            return Ok(partitions.iter().map(|&p| (p, Delivery::Done)).collect());
         }
         let reply = connection.call_at(&request, version)?;
-        Ok(reply
-            .responses
-            .into_iter()
-            .flat_map(|topic| topic.partition_responses)
-            .collect())
+        let topics = reply.topics.into_iter();
+        let replies: Vec<_> = topics.flat_map(|topic| topic.partitions).collect();
+        let deliveries = partitions.iter().map(|&p| (p, delivery_of(p, &replies)));
+        Ok(deliveries.collect())
     }
 
-    /// Acts on what became of the first batch of `partition`.
+    /// Acts on the result for the first batch of `partition`.
     fn settle(
         &mut self,
         partition: i32,
-        outcome: Outcome,
+        delivery: Delivery,
         queues: &mut Queues,
     ) -> Result<Option<String>> {
         let Some(queue) = queues.get_mut(&partition) else {
             return Ok(None);
         };
-        match outcome {
-            Outcome::Passing(why) => return Ok(Some(why)),
-            Outcome::Fatal(why) => {
+        match delivery {
+            Delivery::Passing(why) => return Ok(Some(why)),
+            Delivery::Fatal(why) => {
                 return Err(Error::Refused {
                     records: queue.front().map(Batch::lines).unwrap_or_default(),
                     topic: self.topic.name.clone(),
@@ -335,12 +326,12 @@ impl Producer {
                     why,
                 });
             }
-            Outcome::Done => {
+            Delivery::Done => {
                 let batch = queue.pop_front().unwrap_or_default();
                 self.totals.records += batch.records.len() as u64;
                 self.totals.bytes += batch.payload_bytes();
             }
-            Outcome::TooLarge => {
+            Delivery::TooLarge => {
                 let batch = queue.pop_front().unwrap_or_default();
                 self.settings.batch_bytes = (batch.bytes / 2).max(1);
                 for half in self.halves(batch)?.into_iter().rev() {
@@ -388,7 +379,7 @@ impl Producer {
         let name = self.topic.name.clone();
         match self.client.metadata(Some(&[&name]), false) {
             Ok(mut topics) => {
-                if let Some(topic) = topics.pop().filter(|topic| topic.error == 0) {
+                if let Some(topic) = topics.pop().filter(|topic| !topic.error.is_error()) {
                     self.topic = topic;
                 }
                 Ok(())
@@ -430,7 +421,8 @@ impl Batch {
 }
 
 impl Acks {
-    fn on_the_wire(self) -> i16 {
+    /// As Produce says it.
+    pub fn on_the_wire(self) -> i16 {
         match self {
             Acks::None => 0,
             Acks::Leader => 1,
@@ -439,84 +431,58 @@ impl Acks {
     }
 }
 
-/// Waits for `name` to be usable; a broker that creates topics on first use does so now.
-fn await_topic(client: &mut Client, name: &str, wait: Duration) -> Result<Topic> {
-    let deadline = Instant::now() + wait;
-    loop {
-        let topic = client.metadata(Some(&[name]), true)?.pop();
-        let usable = client.usable(name, topic);
-        match usable {
-            Ok(topic) if !topic.partitions.is_empty() => return Ok(topic),
-            Err(error) if !is_passing_topic_error(&error) => return Err(error),
-            Err(error) if Instant::now() > deadline => return Err(error),
-            Ok(_) if Instant::now() > deadline => return Err(Error::NoPartitions(name.to_owned())),
-            _ => sleep(BACKOFF_MIN),
-        }
-    }
-}
-
-fn is_passing_topic_error(error: &Error) -> bool {
-    match error {
-        Error::NoTopic { .. } => true,
-        Error::Topic { code, .. } => is_retriable(*code),
-        _ => false,
-    }
-}
-
 /// Gets a producer id; None from a broker too old to have them.
 fn identify(client: &mut Client, timeout: Duration) -> Result<Option<Identity>> {
     let deadline = Instant::now() + timeout;
-    let request = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_transaction_timeout_ms(REQUEST_TIMEOUT_MS);
+    let request = init_producer_id::Request {
+        transaction_timeout_ms: REQUEST_TIMEOUT_MS,
+        ..init_producer_id::Request::default()
+    };
     loop {
         let connection = client.any()?;
-        if !connection.serves::<InitProducerIdRequest>() {
+        if !connection.serves::<init_producer_id::Request>() {
             return Ok(None);
         }
         let reply = connection.call(&request)?;
         match reply.error_code {
-            0 => {
-                let (id, epoch) = (reply.producer_id.0, reply.producer_epoch);
+            ErrorCode::None => {
                 return Ok(Some(Identity {
-                    id,
-                    epoch,
+                    id: reply.producer_id,
+                    epoch: reply.producer_epoch,
                     next: HashMap::new(),
                 }));
             }
-            code if is_retriable(code) && Instant::now() < deadline => sleep(BACKOFF_MIN),
+            code if code.is_retriable() && Instant::now() < deadline => sleep(BACKOFF_MIN),
             code => return Err(Error::NoProducerId { code }),
         }
     }
 }
 
-fn all_passing(partitions: &[i32], why: &str) -> Vec<(i32, Outcome)> {
+fn all_passing(partitions: &[i32], why: &str) -> Vec<(i32, Delivery)> {
     partitions
         .iter()
-        .map(|&partition| (partition, Outcome::Passing(why.to_owned())))
+        .map(|&partition| (partition, Delivery::Passing(why.to_owned())))
         .collect()
 }
 
-fn outcome_of(partition: i32, replies: &[PartitionProduceResponse]) -> Outcome {
+fn delivery_of(partition: i32, replies: &[PartitionResponse<'_>]) -> Delivery {
     let Some(reply) = replies.iter().find(|reply| reply.index == partition) else {
-        return Outcome::Passing(format!("the reply leaves out partition {partition}"));
+        return Delivery::Passing(format!("the reply leaves out partition {partition}"));
     };
     match reply.error_code {
-        0 | DUPLICATE_SEQUENCE_NUMBER => Outcome::Done,
-        MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE => Outcome::TooLarge,
-        code if is_retriable(code) => {
-            Outcome::Passing(kafka_error_with(code, reply.error_message.as_deref()))
+        ErrorCode::None | ErrorCode::DuplicateSequenceNumber => Delivery::Done,
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => Delivery::TooLarge,
+        code if code.is_retriable() => {
+            Delivery::Passing(kafka_error_with(code, reply.error_message.as_deref()))
         }
-        code => Outcome::Fatal(kafka_error_with(code, explanation(reply))),
+        code => Delivery::Fatal(kafka_error_with(code, explanation(reply))),
     }
 }
 
 /// What the broker says of a batch it refuses: of its first bad record, or of the batch.
-fn explanation(reply: &PartitionProduceResponse) -> Option<&str> {
-    let of_record = reply
-        .record_errors
-        .iter()
-        .find_map(|e| e.batch_index_error_message.as_deref());
+fn explanation<'a>(reply: &'a PartitionResponse<'_>) -> Option<&'a str> {
+    let mut of_records = reply.record_errors.iter();
+    let of_record = of_records.find_map(|error| error.message.as_deref());
     of_record.or(reply.error_message.as_deref())
 }
 
@@ -527,13 +493,7 @@ fn sequence_after(base: i32, count: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-
-    use super::{Batch, Origin, Outcome, outcome_of, sequence_after};
-    use crate::client::records::NewRecord;
+    use super::*;
 
     #[test]
     fn sequences_wrap_to_zero_after_the_largest() {
@@ -544,19 +504,24 @@ mod tests {
 
     #[test]
     fn replies_become_outcomes() {
-        let reply = |code| {
-            vec![
-                PartitionProduceResponse::default()
-                    .with_index(3)
-                    .with_error_code(code),
-            ]
+        let delivery = |error_code| {
+            let reply = PartitionResponse {
+                index: 3,
+                error_code,
+                ..PartitionResponse::default()
+            };
+            delivery_of(3, &[reply])
         };
-        assert_eq!(outcome_of(3, &reply(0)), Outcome::Done);
-        assert_eq!(outcome_of(3, &reply(46)), Outcome::Done);
-        assert_eq!(outcome_of(3, &reply(10)), Outcome::TooLarge);
-        assert!(matches!(outcome_of(3, &reply(6)), Outcome::Passing(_)));
-        assert!(matches!(outcome_of(3, &reply(45)), Outcome::Fatal(_)));
-        assert!(matches!(outcome_of(4, &reply(0)), Outcome::Passing(_)));
+        assert_eq!(delivery(ErrorCode::None), Delivery::Done);
+        assert_eq!(delivery(ErrorCode::DuplicateSequenceNumber), Delivery::Done);
+        assert_eq!(delivery(ErrorCode::MessageTooLarge), Delivery::TooLarge);
+        let (retriable, last) = (
+            ErrorCode::NotLeaderOrFollower,
+            ErrorCode::OutOfOrderSequenceNumber,
+        );
+        assert!(matches!(delivery(retriable), Delivery::Passing(_)));
+        assert!(matches!(delivery(last), Delivery::Fatal(_)));
+        assert!(matches!(delivery_of(4, &[]), Delivery::Passing(_)));
     }
 
     #[test]

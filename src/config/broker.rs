@@ -16,11 +16,11 @@ use super::value::{
 pub const PARTITION_PRODUCERS_LIMIT: i64 = 700_000;
 
 table! {
-    /// The broker's configuration. `Config::default()` is what an operator gets who sets nothing.
+    /// The broker's configuration. `Config::default()` has every default.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Config of Broker
     and {
-        /// What topics get that do not say otherwise.
+        /// The defaults of topics' configurations.
         pub topic_defaults: TopicDefaults,
         /// The fields an operator has set, even if to the default.
         pub given: BTreeSet<&'static str>,
@@ -54,33 +54,33 @@ table! {
         /// each partition is checked again. A partition that receives this many bytes within 100 ms
         /// checkpoints after what it received in 100 ms instead, at most 32 times this value.
         checkpoint_bytes: u64 = 4 * MIB as u64, bytes(4 * KIB, GIB);
-        /// The largest step by which disk space is reserved for a segment. Steps start small and double
-        /// up to this, so that small partitions stay small.
+        /// The largest step by which disk space is reserved for a segment. The first step is small and each
+        /// further one twice as large, up to this, so that small partitions stay small.
         segment_grow_bytes_max: u64 = 64 * MIB as u64, bytes(64 * KIB, GIB);
-        /// Bytes of each shard's journal, where few bytes of many partitions become durable with one
-        /// flush; 0 for none. Disk space is taken when it is first needed. After a crash all of it is
+        /// Size of each shard's journal, which makes small appends to many partitions durable with one flush;
+        /// 0 for none. Disk space is taken when it is first needed. After a crash all of it is
         /// written back to the partitions at the next start.
         journal_bytes: u64 = 128 * MIB as u64, bytes(0, 16 * GIB);
-        /// Bytes of the file system that records leave free: an append that needs more disk space than
-        /// that leaves is refused for now, as on a full disk. What is left serves the catalog, committed
-        /// offsets and checkpoints, so that topics can still be deleted.
+        /// Free space that records may not use: an append that would leave less on the file system is refused
+        /// for now, as on a full disk. The catalog, committed offsets and checkpoints may use it, so
+        /// that topics can still be deleted.
         free_bytes_min: u64 = 16 * MIB as u64, bytes(0, LONG_MAX);
         /// The most segments that are mapped at once; a read or an append that needs one more is refused
-        /// for now. The kernel's own limit is for everything that the process maps, and what meets it may
-        /// be anything.
+        /// for now. Keep it below the kernel's limit (`vm.max_map_count`), which counts all mappings of the
+        /// process: when that is reached, any part of the broker may fail.
         maps_max: usize = INT_MAX as usize, count(16, INT_MAX), shown "15 in 16 of `vm.max_map_count`";
-        /// How often each partition is searched for segments that retention lets go.
+        /// How often retention looks at each partition for segments to delete.
         retention_check_interval_ms: u64 = 300_000, millis(1, LONG_MAX), kafka "log.retention.check.interval.ms";
         /// How long an idempotent producer may be silent before its sequence numbers are forgotten.
         producer_id_expiration_ms: u64 = 86_400_000, millis(1, INT_MAX), kafka "producer.id.expiration.ms";
-        /// Bytes of closed segments that are read from the disk in a second to find damage before a
-        /// consumer does, at most once a day each; 0 for none.
+        /// Bytes of closed segments that are read from the disk each second to find damage before a
+        /// consumer does. Each segment is read at most once a day; 0 turns it off.
         scrub_bytes_per_second: u64 = 0, bytes(0, LONG_MAX);
     }
 
     "Compaction" {
-        /// Memory in which compaction keeps the keys it has met. Where it does not hold all keys of what
-        /// is to be compacted, it takes several runs.
+        /// Memory for the keys that compaction has read. When the keys of a partition do not fit, its
+        /// compaction takes several runs.
         log_cleaner_dedupe_buffer_bytes: usize = 128 * MIB as usize, bytes(MIB, 64 * GIB),
             kafka "log.cleaner.dedupe.buffer.size";
         /// The most bytes that compaction reads and writes in a second.
@@ -94,7 +94,7 @@ table! {
     "Topics" {
         /// Create a topic when a client asks for one that does not exist and allows its creation.
         auto_create_topics: bool = true, Kind::Bool, kafka "auto.create.topics.enable";
-        /// Partitions of a new topic whose creator does not say how many.
+        /// Partitions of a new topic when the request does not say how many.
         num_partitions: u32 = 1, count(1, 100_000), kafka "num.partitions";
         /// Create a topic even if more replicas are asked for than the one there is. When false such
         /// a request fails with INVALID_REPLICATION_FACTOR, as with a one-node Kafka.
@@ -114,16 +114,16 @@ table! {
         group_max_session_timeout_ms: u64 = 1_800_000, millis(1, INT_MAX), kafka "group.max.session.timeout.ms";
         /// The most members that one group may have; one more is refused.
         group_max_size: usize = 10_000, count(1, 1_000_000), kafka "group.max.size";
-        /// The most bytes that the members of one group may say of themselves (their protocols and
-        /// subscriptions) together; who would make it more is refused. The leader is sent all of it.
+        /// The most bytes of metadata (protocols and subscriptions) that the members of one group may have
+        /// together; a member that would exceed it is refused. The group's leader is sent all of it.
         group_metadata_bytes_max: usize = 64 * MIB as usize, bytes(KIB, INT_MAX);
-        /// The most groups that there may be; one more is refused.
+        /// The most groups; one more is refused.
         groups_max: usize = 100_000, count(1, 10_000_000);
         /// The most characters, as UTF-16 counts them, of the note that a client may commit with an offset.
         offset_metadata_bytes_max: usize = 4_096, bytes(0, INT_MAX), kafka "offset.metadata.max.bytes";
-        /// How long committed offsets are kept once nobody uses them.
+        /// How long committed offsets are kept after their group was last in use.
         offsets_retention_ms: u64 = 604_800_000, millis(1, LONG_MAX);
-        /// How often offsets are looked through for those to remove.
+        /// How often expired offsets are looked for.
         offsets_retention_check_interval_ms: u64 = 600_000, millis(1, LONG_MAX), kafka "offsets.retention.check.interval.ms";
         /// Partitions of `__consumer_offsets`. In force when the topic is created, with the first group.
         offsets_topic_num_partitions: u32 = 50, count(1, 10_000), kafka "offsets.topic.num.partitions";
@@ -139,19 +139,19 @@ table! {
         connections_per_address_max: usize = INT_MAX as usize, count(1, INT_MAX), kafka "max.connections.per.ip",
             shown "no limit";
         /// The most connections that one address may open in a second; one more is closed as soon as it
-        /// is accepted. As garbage ends its connection, it bounds the rate of garbage too. There is no
-        /// limit unless one is set, for the same reason.
+        /// is accepted. A malformed request ends its connection, so this limits malformed requests too. There
+        /// is no limit unless one is set, for the same reason.
         connection_rate_per_address_max: usize = INT_MAX as usize, count(1, INT_MAX), shown "no limit";
-        /// The most requests a second from one address, all of its connections together. It may send a
-        /// second's worth at once; what comes beyond that is not read before its time. There is no
-        /// limit unless one is set, for the same reason.
+        /// The most requests a second from one address, over all of its connections. One second's worth may
+        /// come at once; reading further requests is delayed. There is no limit unless one is set, for the
+        /// same reason.
         request_rate_per_address_max: usize = INT_MAX as usize, count(1, INT_MAX), shown "no limit";
-        /// How long a request may take to go on. A connection whose request has begun and brings less
-        /// than `frame_bytes_per_second_min` for so long is closed.
+        /// The time over which the rate of a request that is arriving is measured. A connection that brings
+        /// less than `frame_bytes_per_second_min` over this time is closed.
         frame_timeout_ms: u64 = 30_000, millis(1, LONG_MAX);
-        /// Bytes a second that a request which has begun must bring, on the average of
-        /// `frame_timeout_ms`: what trickles in holds memory that others wait for. Time in which the
-        /// broker does not read is not counted. With 0 any byte will do.
+        /// The slowest rate at which a request may arrive, in bytes a second averaged over
+        /// `frame_timeout_ms`: a slow request holds memory that others wait for. Time in which the
+        /// broker does not read is not counted. With 0 one byte in that time is enough.
         frame_bytes_per_second_min: usize = 1024, bytes(0, INT_MAX);
         /// Bytes of requests one connection may have in memory before no more is read
         /// from it. A single request that is larger than this is still admitted, but alone.
@@ -166,15 +166,14 @@ table! {
         /// The most bytes of records in one fetch reply, whatever the client asks for. The first batch is
         /// sent even if it alone is larger.
         fetch_bytes_max: usize = 55 * MIB as usize, bytes(KIB, INT_MAX), kafka "fetch.max.bytes";
-        /// Idempotent producers whose sequence numbers one partition remembers; of more, those that were
-        /// silent for longest are forgotten. Each costs some 300 bytes of memory and up to 179 of each
+        /// Idempotent producers whose sequence numbers one partition remembers. When there are more, those
+        /// that were silent for longest are forgotten. Each costs some 300 bytes of memory and up to 179 of each
         /// checkpoint.
         partition_producers_max: usize = 50_000, count(16, PARTITION_PRODUCERS_LIMIT);
         /// Fetches that may wait for records on one shard; one more is answered at once.
         parked_fetches_max: usize = 20_000, count(1, 1_000_000);
-        /// Fetch sessions that may be open, divided evenly among the shards; 0 for none. A client that
-        /// gets none is served all the same, but names all its partitions with each fetch and is told
-        /// of all of them.
+        /// Fetch sessions that may be open, divided evenly among the shards; 0 for none. A client without a
+        /// session is served too, but each of its fetches and each answer names all of its partitions.
         fetch_sessions_max: usize = 1_000, count(0, 1_000_000), kafka "max.incremental.fetch.session.cache.slots";
         /// Partitions that all fetch sessions together may hold, divided evenly among the shards. It
         /// bounds their memory: about 100 bytes each, at most 500 (topics with the longest names), and 200
@@ -188,7 +187,7 @@ table! {
     }
 
     "Logs, metrics, stopping" {
-        /// Which of its own log lines the broker writes: a level, or levels by module.
+        /// Which log lines the broker writes: a level, or levels by module.
         log_level: String = "info".to_owned(), Kind::LogFilter;
         /// How log lines are written: `text` for people, `json` for machines.
         log_format: LogFormat = LogFormat::Text, Kind::OneOf(LogFormat::NAMES);
@@ -196,11 +195,11 @@ table! {
         metrics_topics_max: usize = 100, count(0, 100_000);
         /// How often the lag of groups is measured for the metrics; 0 turns it off.
         lag_interval_ms: u64 = 10_000, millis(0, LONG_MAX);
-        /// Partitions of groups with metrics of their lag, the groups taken in the order of their names;
-        /// the others are left out.
+        /// Partitions of groups that have metrics of their lag, in the order of the groups' names; the others
+        /// have none.
         lag_series_max: usize = 10_000, count(0, 1_000_000);
-        /// How long a broker that is told to stop lets replies in flight leave before it closes
-        /// their connections. Acknowledged records are safe whatever it is set to.
+        /// How long a broker that stops waits for replies in flight before it closes their connections.
+        /// Acknowledged records are safe whatever it is set to.
         shutdown_timeout_ms: u64 = 1_500, millis(0, 3_600_000);
     }
 }

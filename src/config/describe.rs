@@ -85,12 +85,13 @@ impl Config {
             "advertise" => self.advertised().to_string(),
             _ => self.show(knob),
         };
-        match self.given.contains(knob.field) {
-            false => vec![synonym(name, &as_kafka(knob, &value), Source::Default)],
-            true => vec![
+        if self.given.contains(knob.field) {
+            vec![
                 synonym(name, &as_kafka(knob, &value), Source::StaticBroker),
                 synonym(name, &as_kafka(knob, &(knob.default)()), Source::Default),
-            ],
+            ]
+        } else {
+            vec![synonym(name, &as_kafka(knob, &value), Source::Default)]
         }
     }
 }

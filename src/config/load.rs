@@ -165,7 +165,7 @@ fn not_utf8(name: &str, value: &OsStr) -> ConfigError {
 
 /// Kubernetes and Docker put variables of this form into the environment of every container next
 /// to a service or container named `millstream`: `MILLSTREAM_SERVICE_HOST`, `MILLSTREAM_PORT=tcp://…`,
-/// `MILLSTREAM_PORT_9092_TCP`, `MILLSTREAM_NAME=/app/millstream`, `MILLSTREAM_ENV_…`. They are nobody's
+/// `MILLSTREAM_PORT_9092_TCP`, `MILLSTREAM_NAME=/app/millstream`, `MILLSTREAM_ENV_…`. They are not
 /// settings.
 fn is_service_link(name: &str, value: &str) -> bool {
     let link = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_", "_ENV_"]

@@ -22,16 +22,16 @@ table! {
     pub struct TopicConfig of Topic
 
     "Topic defaults" {
-        /// What becomes of old records: `delete` drops whole segments by age and size, `compact` keeps
+        /// What happens to old records: `delete` drops whole segments by age and size, `compact` keeps
         /// the newest record of each key, `compact,delete` does both.
         cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, Kind::List(CleanupPolicy::NAMES),
             kafka "log.cleanup.policy";
-        /// How long a record without a value, which deletes its key, stays after it was compacted for
-        /// the first time: as long as a reader of the whole topic may take.
+        /// How long a tombstone (a record without a value, which deletes its key) is kept after its first
+        /// compaction. A consumer that reads the whole topic within this time sees all tombstones.
         delete_retention_ms: i64 = 86_400_000, millis(0, LONG_MAX), kafka "log.cleaner.delete.retention.ms";
-        /// The share of bytes not compacted yet from which on a partition is compacted.
+        /// A partition is compacted when at least this share of its bytes is not compacted yet.
         min_cleanable_dirty_ratio: Ratio = Ratio::HALF, Kind::Ratio, kafka "log.cleaner.min.cleanable.ratio";
-        /// How long a record is safe from compaction.
+        /// How long a record stays before compaction may remove it.
         min_compaction_lag_ms: i64 = 0, millis(0, LONG_MAX), kafka "log.cleaner.min.compaction.lag.ms";
         /// How long a record may wait for compaction, whatever the share of bytes not compacted yet.
         /// A segment is closed at this age even if `segment.ms` is longer.
@@ -44,7 +44,7 @@ table! {
         segment_bytes: u32 = GIB as u32, bytes(MIB, INT_MAX), kafka "log.segment.bytes";
         /// Age at which a segment is closed even if it is not full.
         segment_ms: i64 = 604_800_000, millis(1, LONG_MAX), kafka "log.roll.ms";
-        /// The most by which that age is shortened at random, so that segments are not all closed at once.
+        /// The most by which `segment.ms` is shortened at random, so that segments are not all closed at once.
         segment_jitter_ms: i64 = 0, millis(0, LONG_MAX), kafka "log.roll.jitter.ms";
         /// Bytes of records between two entries of a segment's indexes.
         index_interval_bytes: u32 = 4096, bytes(0, INT_MAX), kafka "log.index.interval.bytes";
@@ -68,7 +68,7 @@ table! {
     }
 }
 
-/// What a topic gets that does not say otherwise.
+/// The defaults of a topic's configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TopicDefaults {
     pub config: TopicConfig,

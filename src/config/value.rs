@@ -327,7 +327,7 @@ impl HostPort {
         }
     }
 
-    /// `0.0.0.0` and `::` can be listened on, but nobody can connect to them from elsewhere.
+    /// `0.0.0.0` and `::` can be listened on, but clients on other hosts cannot connect to them.
     pub(super) fn is_wildcard(&self) -> bool {
         self.host
             .parse::<std::net::IpAddr>()
@@ -365,9 +365,10 @@ impl FromStr for HostPort {
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }
@@ -500,7 +501,7 @@ words! {
         Producer = "producer",
     }
 
-    /// Whose clock a record's timestamp is.
+    /// Which clock sets a record's timestamp.
     pub enum TimestampType {
         CreateTime = "CreateTime",
         LogAppendTime = "LogAppendTime",

@@ -36,7 +36,7 @@ pub trait Tenant: Sized + 'static {
 
     fn runtime(&self) -> &Runtime<Self>;
 
-    /// Takes in a record, later than those before; `None` deletes what the key names. Records that make
+    /// Applies a record, in the order of their offsets; `None` deletes what the key names. Records that make
     /// no sense are logged and skipped.
     fn apply(stored: &mut Self::Stored, key: &[u8], value: Option<&[u8]>);
 
@@ -322,7 +322,7 @@ fn partition_of(name: &str, partitions: u32) -> u32 {
 /// With a full disk each write would log a line.
 fn log_failure(topic: &str, error: &impl Display, what: &str) {
     static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-    if let Some(kept_back) = LINE.turn() {
+    if let Some(kept_back) = LINE.admit() {
         tracing::error!(topic, %error, kept_back, "an internal topic {what}");
     }
 }

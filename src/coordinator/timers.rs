@@ -47,7 +47,7 @@ impl Timers {
         }
     }
 
-    /// Calls `due` with each name whose time has come, for ever. Its deadline is removed before.
+    /// Calls `due` with each name whose deadline has passed, for ever. The deadline is removed before.
     pub async fn run(&self, due: impl Fn(&str)) {
         loop {
             let now_ms = clock::steady_ms();

@@ -1,7 +1,7 @@
-//! The door for records: what makes a batch acceptable, and its way into its partition.
+//! Appending records: the checks of a batch, and the call to its partition.
 //!
-//! An [`Appender`] takes the batches of one request in. Each is checked when it is added; those that
-//! passed enter their partitions together, in the order in which they were added. A batch that was
+//! An [`Appender`] takes the batches of one request. Each is checked when it is added; those that
+//! pass enter their partitions together, in the order in which they were added. A batch that was
 //! refused holds none of the others up.
 
 mod keys;
@@ -49,7 +49,7 @@ pub enum Refusal {
     Records(#[from] RecordsError),
     #[error("record {0} of the batch has another offset")]
     RecordOffset(usize),
-    /// With the places of such records in the batch: the first of them, if there are many.
+    /// The places of the first such records in the batch.
     #[error("one or more records have no key; this topic is compacted")]
     WithoutKey(Vec<i32>),
     #[error(transparent)]
@@ -165,8 +165,8 @@ impl Appender<'_> {
     }
 }
 
-/// Puts checked batches into their partitions, each in its turn. Returns when all are on their
-/// way (a full mailbox of another shard is waited for); the answers come through the replies.
+/// Sends checked batches to their partitions, in order. Returns when all are sent, which may mean to wait
+/// for a full mailbox of another shard; the answers come through the replies.
 pub async fn deliver(engine: &Rc<Engine>, appends: Vec<(PartitionKey, Append)>) {
     let mut remote: Vec<Vec<(PartitionKey, Append)>> = Vec::new();
     for (key, append) in appends {
@@ -215,5 +215,5 @@ fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
         return;
     };
     let due = partition.borrow_mut().append(append, clock::now_ms());
-    engine.attend(&partition, due);
+    engine.mark_due(&partition, due);
 }

@@ -19,9 +19,9 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
 const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
 const ENTRY_HEADER_BYTES: usize = 12;
-/// The most that a catalog's file may have.
+/// The largest catalog file that is read.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
-/// A file that is longer, and most of whose entries are out of date, is rewritten.
+/// A longer file is rewritten when most of its entries are out of date.
 const LONG_BYTES: u64 = 4 << 20;
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "catalog.log";
@@ -47,7 +47,7 @@ pub struct CatalogLog {
     length: u64,
     /// Its length when it was last rewritten.
     compact_length: u64,
-    /// A failed append could not be taken back, or its sync failed: what is on disk is not known.
+    /// A failed append could not be undone, or its sync failed: the contents of the disk are not known.
     poisoned: bool,
 }
 
@@ -55,7 +55,7 @@ impl CatalogLog {
     /// Reads the catalog in `data_dir` into `catalog`; a directory without one gets an empty one.
     ///
     /// The file is replaced at each start. So what was deleted leaves nothing behind, a torn end is gone,
-    /// and what this start takes for in force is on stable storage: whoever wrote the last entry may have
+    /// and what this start takes for in force is on stable storage: the writer of the last entry may have
     /// been killed before it was synced, or have met an error when it was. A full disk cannot take the
     /// new file; the old one is made durable instead.
     ///
@@ -136,7 +136,7 @@ impl CatalogLog {
     pub fn rewrite(&mut self, entries: &[Entry]) -> io::Result<()> {
         let bytes = encode(entries);
         file::replace(&self.path, &bytes)?;
-        // From here on appends belong into the new file, and its name must hold.
+        // From here on appends go into the new file, so its name must be durable.
         self.poisoned = true;
         file::sync_parent(&self.path)?;
         self.file = Arc::new(file::open(&self.path, false)?);
@@ -356,7 +356,7 @@ mod tests {
         let mut log = CatalogLog::open(dir.path(), &mut Catalog::default()).unwrap();
         log.append(&created(1)).unwrap();
         drop(log);
-        // The file is in its shortest form; whether it was synced, nobody knows.
+        // The file is in its shortest form; it is not known whether it was synced.
         let synced = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
         let told = std::rc::Rc::clone(&synced);
         fault::observe(move |event| {

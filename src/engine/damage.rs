@@ -1,5 +1,5 @@
-//! Damage in partitions' logs: telling the operator, once, and keeping it over a restart. What is
-//! damaged, and what is refused because of it, is the log's business.
+//! Damage in partitions' logs: logs it once, and keeps it over a restart. What is
+//! damaged, and what is refused because of it, is decided by the log.
 
 use super::SharedPartition;
 use super::partition::Partition;
@@ -15,7 +15,7 @@ impl Partition {
         self.log.damage().offset_count(start)
     }
 
-    /// Tells of damage: one line for each stretch, that says exactly where it is.
+    /// Logs damage: one line for each stretch, with its exact place.
     pub fn tell_damage(&self, found: &[Damage]) {
         for damage in found.iter().filter(|damage| !damage.offsets.is_empty()) {
             let file = segment::file_path(self.log.dir(), damage.segment_base, "log");
@@ -33,7 +33,7 @@ impl Partition {
         }
     }
 
-    /// Tells what opening the log found that is not as it should be.
+    /// Logs what was wrong when the log was opened.
     pub fn tell_recovered(&self, recovered: &Recovered) {
         self.tell_damage(&recovered.new_damage);
         let dir = self.log.dir().display();
@@ -58,7 +58,7 @@ impl Partition {
     }
 }
 
-/// Tells of damage that was found, and keeps it for the next start.
+/// Logs damage that was found, and keeps it for the next start.
 pub fn note(workers: &Workers, partition: &SharedPartition, found: &[Damage]) {
     let inner = partition.borrow();
     if found.is_empty() || inner.is_closed() {

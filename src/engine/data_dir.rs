@@ -1,4 +1,4 @@
-//! The data directory: its lock, and the file `format`, which says whose it is and which layout it has.
+//! The data directory: its lock, and the file `format` with its id and the version of its layout.
 
 use crate::io::file;
 use serde::{Deserialize, Serialize};

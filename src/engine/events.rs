@@ -1,4 +1,4 @@
-//! What an engine announces to those who keep state about its topics. The engine knows nothing else of
+//! What an engine announces to the code that keeps state about its topics. The engine knows nothing else of
 //! them.
 
 use super::EngineError;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 /// Hears of an engine's events.
 pub trait Listener {
-    /// A topic was deleted: this shard's catalog has it under its name no more. The engine waits, and the
-    /// name is free for another topic only when all listeners on all shards have returned.
+    /// A topic was deleted: this shard's catalog does not have it any more. The engine waits: the name is
+    /// free for another topic when all listeners on all shards have returned.
     ///
     /// # Errors
-    /// When what the listener keeps about the topic may come back, so that a new topic of that name would
-    /// get it. Then the name stays taken until a start.
+    /// When a new topic of that name could get the listener's state about the deleted one. Then the name
+    /// stays taken until the next start.
     fn topic_deleted(
         self: Rc<Self>,
         topic: Arc<Topic>,
@@ -33,7 +33,7 @@ impl Listeners {
         self.0.borrow_mut().push(listener);
     }
 
-    /// Tells all listeners, one after the other; each is told, whatever those before returned.
+    /// Calls all listeners, one after the other, whatever those before returned.
     ///
     /// # Errors
     /// What the first of those that failed returned; `Stopping` for one that is gone.

@@ -1,4 +1,4 @@
-//! The door for readers: reads from many partitions at once, and parks until there is something to
+//! Fetching: reads from many partitions at once, and parks until there is something to
 //! read.
 //!
 //! A [`Fetch`] names what it wants from which partitions, of any shard. [`fetch`] asks the shards that own
@@ -41,7 +41,7 @@ pub struct PartitionData {
     pub log_start_offset: i64,
 }
 
-/// What is to be read, and how long there may be too little.
+/// What to read, and how long to wait for enough of it.
 #[derive(Debug)]
 pub struct Fetch {
     /// An error says that this partition cannot be read. It is handed through, and the fetch does not
@@ -55,10 +55,10 @@ pub struct Fetch {
     pub deadline: Option<Instant>,
 }
 
-/// What came of each read, in the order of [`Fetch::reads`].
+/// The result of each read, in the order of [`Fetch::reads`].
 pub type Fetched = Vec<Result<PartitionData, EngineError>>;
 
-/// Reads until there is enough, something is wrong, the time is up, or the fetch is `over`: nobody
+/// Reads until there is enough, something is wrong, the time is up, or the fetch is `over`: no client
 /// wants its data any more.
 pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output = ()>) -> Fetched {
     let at_once = fetch.reads.is_empty() || fetch.reads.iter().any(Result::is_err);
@@ -304,7 +304,7 @@ async fn read_segment(
                 assume_resident = matches!(job, LoadJob::Populate { .. });
                 if let Err(error) = load(engine, partition, job).await {
                     let mut inner = partition.borrow_mut();
-                    // Retention took it meanwhile: who reads again is told so.
+                    // Retention took it meanwhile: the next read says so.
                     let is_gone = offset < inner.offsets().start;
                     // Pages that cannot be read: all of the segment is checked, once, to tell which.
                     let is_news = assume_resident && inner.log.doubt(offset);

@@ -57,7 +57,7 @@ impl TopicRef {
 /// A partition's name in a session.
 type Key<'a> = (&'a TopicRef, i32);
 
-/// A partition that a client wants, and what it was last told of it.
+/// A partition that a client wants, and what the last answer said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub topic: TopicRef,
@@ -70,7 +70,7 @@ pub struct Wanted {
     told: News,
 }
 
-/// What there is to tell of a partition. Of one with an error both offsets are -1.
+/// What an answer says about a partition. With an error both offsets are -1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct News {
     pub high_watermark: i64,
@@ -92,7 +92,7 @@ impl News {
 const _: () = assert!(size_of::<Wanted>() <= 72);
 
 impl Wanted {
-    /// Nothing was told of it yet.
+    /// No answer has named it yet.
     pub fn new(
         topic: TopicRef,
         index: i32,
@@ -114,7 +114,7 @@ impl Wanted {
         (&self.topic, self.index)
     }
 
-    /// Takes a note of what the client is told; false when there is no need to, for it knows.
+    /// Notes what the answer says; false when the client knows it already, so that it can be left out.
     pub fn tell(&mut self, news: News) -> bool {
         let before = std::mem::replace(&mut self.told, news);
         news.has_records
@@ -137,13 +137,13 @@ struct Session {
     by_id: bool,
     partitions: Vec<Wanted>,
     last_used_ms: i64,
-    /// Dropped, it tells the fetch that continued the session last that it is not the last any more.
-    _turn: Option<oneshot::Sender<()>>,
+    /// When it is dropped, the fetch that continued the session last learns that it is not the last any more.
+    _step: Option<oneshot::Sender<()>>,
 }
 
 /// The right to answer one fetch of a session.
 #[derive(Debug)]
-pub struct Turn {
+pub struct SessionStep {
     pub id: i32,
     epoch: i32,
     /// Ready when the session has moved on, or ended: the answer will be an error.
@@ -209,7 +209,7 @@ impl FetchSessions {
             by_id,
             partitions,
             last_used_ms: now_ms,
-            _turn: None,
+            _step: None,
         };
         self.put(id, session);
         Some(id)
@@ -220,7 +220,7 @@ impl FetchSessions {
         self.take(id);
     }
 
-    /// Continues a session: checks that it is its turn, then adds or updates the partitions that
+    /// Continues a session: checks its epoch, then adds or updates the partitions that
     /// are `wanted` and removes those `forgotten`. With none left the session is closed: `None`.
     pub fn advance(
         &mut self,
@@ -229,7 +229,7 @@ impl FetchSessions {
         wanted: &[Wanted],
         forgotten: &[(TopicRef, i32)],
         now_ms: i64,
-    ) -> Result<Option<Turn>, SessionError> {
+    ) -> Result<Option<SessionStep>, SessionError> {
         let session = self.sessions.get(&id).ok_or(SessionError::Unknown)?;
         if session.epoch != epoch {
             return Err(SessionError::WrongEpoch);
@@ -248,36 +248,38 @@ impl FetchSessions {
             self.evictions += 1;
             return Err(SessionError::NoRoom);
         }
-        let (turn, is_over) = oneshot::channel();
+        let (step, is_over) = oneshot::channel();
         session.epoch = next_epoch(epoch);
         session.last_used_ms = now_ms;
-        session._turn = Some(turn);
-        let turn = Turn {
+        session._step = Some(step);
+        let step = SessionStep {
             id,
             epoch: session.epoch,
             is_over,
         };
         self.put(id, session);
-        Ok(Some(turn))
+        Ok(Some(step))
     }
 
-    /// The partitions of a session whose turn it is, in the order in which they are to be read.
+    /// The partitions of a session that has not moved on since this step, in the order in which they are to
+    /// be read.
     ///
     /// # Errors
     /// When another fetch has continued or closed the session since.
-    pub fn partitions(&mut self, turn: &Turn) -> Result<&mut [Wanted], SessionError> {
-        let session = self.sessions.get_mut(&turn.id);
+    pub fn partitions(&mut self, step: &SessionStep) -> Result<&mut [Wanted], SessionError> {
+        let session = self.sessions.get_mut(&step.id);
         let session = session.ok_or(SessionError::Unknown)?;
-        match session.epoch == turn.epoch {
-            true => Ok(&mut session.partitions),
-            false => Err(SessionError::WrongEpoch),
+        if session.epoch == step.epoch {
+            Ok(&mut session.partitions)
+        } else {
+            Err(SessionError::WrongEpoch)
         }
     }
 
     /// Puts the partitions that have just brought records behind the others, so that a limit on a
     /// reply's bytes starves none.
-    pub fn rotate(&mut self, turn: &Turn) {
-        if let Some(session) = self.sessions.get_mut(&turn.id) {
+    pub fn rotate(&mut self, step: &SessionStep) {
+        if let Some(session) = self.sessions.get_mut(&step.id) {
             session
                 .partitions
                 .sort_by_key(|wanted| wanted.told.has_records);

@@ -10,7 +10,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long after a checkpoint could not be written it is tried again. Flushes go on meanwhile.
+/// How long after a failed checkpoint the next is tried. Flushes go on meanwhile.
 const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// With a full disk each flush of each partition would say so.
 static NO_CHECKPOINT: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
@@ -31,8 +31,8 @@ pub fn end(
         due.flush &= !sabotage::is_done(Sabotage::CheckpointFirst);
         write_checkpoint(engine, partition, job);
     }
-    // Whatever becomes of the checkpoint: a producer may wait for what was appended meanwhile.
-    engine.attend(partition, due);
+    // Even if the checkpoint fails: a producer may wait for what was appended meanwhile.
+    engine.mark_due(partition, due);
 }
 
 /// Ends a flush whose bytes the journal has. Returns the write-back that a checkpoint waits for, when one
@@ -48,7 +48,7 @@ pub fn end_journaled(
         let write_back = inner.flush_journaled(flush);
         (write_back, inner.resume(clock::now_ms()))
     };
-    engine.attend(partition, due);
+    engine.mark_due(partition, due);
     write_back
 }
 
@@ -77,7 +77,7 @@ fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: Check
             return;
         };
         if let Err(error) = &result
-            && let Some(kept_back) = NO_CHECKPOINT.turn()
+            && let Some(kept_back) = NO_CHECKPOINT.admit()
         {
             tracing::error!(dir = %job.dir.display(), %error, kept_back,
                 "a checkpoint could not be written; the next start will read more of the log");

@@ -14,9 +14,10 @@ const INDEX_INTERVAL_BYTES: RangeInclusive<usize> = 1024..=(256 << 10);
 pub fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
     let deletes = topic.cleanup_policy.deletes();
     // What is being appended to is not compacted, so it must close in time.
-    let segment_ms = match topic.cleanup_policy.compacts() {
-        true => topic.segment_ms.min(topic.max_compaction_lag_ms),
-        false => topic.segment_ms,
+    let segment_ms = if topic.cleanup_policy.compacts() {
+        topic.segment_ms.min(topic.max_compaction_lag_ms)
+    } else {
+        topic.segment_ms
     };
     LogConfig {
         segment_bytes: topic.segment_bytes as usize,

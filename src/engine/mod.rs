@@ -143,7 +143,7 @@ pub struct Engine {
     /// Writes the catalog; only the first shard has it.
     admin: Option<Admin>,
     producer_ids: RefCell<ProducerIdBlock>,
-    /// Those who keep state about this shard's topics.
+    /// The code that keeps state about this shard's topics.
     pub listeners: Listeners,
     /// The fetch sessions that this shard's connections opened.
     pub fetch_sessions: RefCell<FetchSessions>,
@@ -251,7 +251,7 @@ impl Engine {
     }
 
     /// Sees to what a partition needs after a call.
-    pub fn attend(self: &Rc<Self>, partition: &SharedPartition, due: Due) {
+    pub fn mark_due(self: &Rc<Self>, partition: &SharedPartition, due: Due) {
         if due.flush {
             self.dirty.queue(partition);
         }
@@ -267,12 +267,11 @@ impl Engine {
         let floor = self.free_bytes_min(&partition);
         let result = self.workers.run(move || {
             let is_enough = job.leaves_free(floor)?;
-            match is_enough {
-                true => job.run(),
-                false => {
-                    limits::FREE_BYTES.reached("an append that needs disk space is refused");
-                    Err(std::io::ErrorKind::StorageFull.into())
-                }
+            if is_enough {
+                job.run()
+            } else {
+                limits::FREE_BYTES.reached("an append that needs disk space is refused");
+                Err(std::io::ErrorKind::StorageFull.into())
             }
         });
         tokio::task::spawn_local(async move {
@@ -287,7 +286,7 @@ impl Engine {
             if let Some(seal) = seal {
                 engine.seal(&partition, seal);
             }
-            engine.attend(&partition, due);
+            engine.mark_due(&partition, due);
             if is_rolled && partition.borrow().log.is_over_size() {
                 retention::enforce(&engine, &partition).await;
             }
@@ -296,9 +295,10 @@ impl Engine {
 
     /// What an append must leave free on the disk. The broker's own topics may use that.
     fn free_bytes_min(&self, partition: &SharedPartition) -> u64 {
-        match partition.borrow().topic.is_internal() {
-            true => 0,
-            false => self.config.free_bytes_min,
+        if partition.borrow().topic.is_internal() {
+            0
+        } else {
+            self.config.free_bytes_min
         }
     }
 
@@ -331,7 +331,7 @@ impl Engine {
     }
 }
 
-/// This shard's part of what all shards' sessions may take up.
+/// This shard's share of the limits of fetch sessions.
 fn session_limits(parts: &EngineParts) -> fetch_sessions::Limits {
     let shards = parts.mailboxes.shard_count();
     let part = |whole: usize| whole / shards + usize::from(parts.shard < whole % shards);

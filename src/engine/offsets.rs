@@ -10,7 +10,7 @@ use crate::log::records;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
-/// The most that the records of one batch may unpack to when a record is looked for by time.
+/// The most bytes that the records of one batch may unpack to in a lookup by time.
 const UNPACKED_BYTES_MAX: usize = 256 << 20;
 
 /// The most batches that are unpacked for one lookup. An honest producer's log needs one, or one more
@@ -128,7 +128,7 @@ async fn find_time(
             Some(Ok(Some((offset, timestamp)))) => {
                 return Ok(FoundOffset { offset, timestamp });
             }
-            // Its producer filled the batch with something else than records, or claims later
+            // The batch has something else than records, or its header claims later
             // ones than there are, again and again; its first offset is as near as one can say.
             found if batches > UNPACKED_BATCHES_MAX || !matches!(found, Some(Ok(_))) => {
                 return Ok(FoundOffset {

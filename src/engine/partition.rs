@@ -63,14 +63,14 @@ struct FetchWatcher {
     wake: Weak<Notify>,
 }
 
-/// What has to happen after a call, because the partition itself does nothing that may block.
+/// What the caller must do after a call: the partition itself does nothing that may block.
 #[derive(Default)]
 pub struct Due {
     pub room: Option<RoomJob>,
     pub flush: bool,
 }
 
-/// The compactions of a partition that failed since the last that did not.
+/// The compactions of a partition that failed since the last success.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cleaning {
     pub(super) failures: u32,
@@ -91,11 +91,11 @@ pub struct Partition {
     pub cleaning: Cleaning,
     /// In the shard's list of partitions to flush.
     pub queued_for_flush: bool,
-    /// The journal's turn in which it last got entries of this partition.
+    /// The journal's round in which it last got entries of this partition.
     pub journal_round: u64,
     /// Deleted: nothing is appended or read any more.
     closed: bool,
-    /// The operator was told that the log is damaged.
+    /// A log line has said that the log is damaged.
     damage_told: bool,
     /// Removals of old segments that are under way.
     pub removals: usize,
@@ -133,7 +133,7 @@ impl Partition {
         Ok((Partition::of(topic, index, log, producers), recovered))
     }
 
-    /// A partition whose log could not be opened: all that is asked of it is refused.
+    /// A partition whose log could not be opened: every request for it is refused.
     pub fn offline(topic: Arc<Topic>, index: u32, dir: PathBuf, config: LogConfig) -> Partition {
         let log = Log::offline(dir, topic.id, config);
         Partition::of(topic, index, log, Producers::default())
@@ -174,7 +174,7 @@ impl Partition {
         self.log.offsets()
     }
 
-    /// Takes note of a read that failed. Damage is logged once, for readers ask again and again.
+    /// Notes a read that failed. Damage is logged once, because readers retry.
     pub fn unreadable(&mut self, error: ReadError) -> EngineError {
         if let ReadError::Corrupt { asked, .. } = error
             && !self.damage_told
@@ -220,7 +220,7 @@ impl Partition {
         self.drain_pending(now_ms)
     }
 
-    /// Appends what waits, in order, until one needs room or must wait for a flush.
+    /// Appends the pending batches, in order, until one needs room or must wait for a flush.
     fn drain_pending(&mut self, now_ms: i64) -> Due {
         while let Some(append) = self.pending.pop_front() {
             match self.append_now(&append.batch, &append.header, now_ms) {
@@ -234,7 +234,7 @@ impl Partition {
                     };
                 }
                 Err(AppendFailure::AheadOfDisk) => {
-                    // The flush that runs, or is asked for here, brings this on again.
+                    // The flush that runs, or is requested here, calls this again.
                     self.pending.push_front(append);
                     return Due {
                         room: None,
@@ -330,7 +330,7 @@ impl Partition {
         }
     }
 
-    /// Goes on after a [`RoomJob`]. Without room, all that wait are refused: the producers try again.
+    /// Goes on after a [`RoomJob`]. Without room, all pending appends are refused: the producers retry.
     pub fn room_done(&mut self, result: io::Result<Room>, now_ms: i64) -> (Option<SealJob>, Due) {
         match self.log.room_done(result, now_ms) {
             Ok(seal) => (seal, self.drain_pending(now_ms)),
@@ -340,9 +340,10 @@ impl Partition {
                     self.tell_of_no_room(&error);
                 }
                 for append in mem::take(&mut self.pending) {
-                    let error = match full {
-                        true => EngineError::StorageFull,
-                        false => EngineError::StorageFailed,
+                    let error = if full {
+                        EngineError::StorageFull
+                    } else {
+                        EngineError::StorageFailed
                     };
                     self.refuse(append, error);
                 }
@@ -358,13 +359,13 @@ impl Partition {
         let _ = append.reply.send(Err(error));
     }
 
-    /// With a full disk, each partition that is written to asks again and again.
+    /// With a full disk, each partition that is written to comes here with each append.
     fn tell_of_no_room(&self, error: &io::Error) {
         static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
         if error.kind() == io::ErrorKind::OutOfMemory {
             limits::MAPS.reached(error);
         }
-        if let Some(kept_back) = LINE.turn() {
+        if let Some(kept_back) = LINE.admit() {
             tracing::error!(
                 topic = self.topic.name, partition = self.index, %error, kept_back,
                 "no room for new records; producers are told to try again"
@@ -381,7 +382,7 @@ impl Partition {
         self.log.flush_begin(|| producers.encode())
     }
 
-    /// Ends a flush: answers who waited for it and wakes parked fetches.
+    /// Ends a flush: answers the requests that waited for it and wakes parked fetches.
     pub fn flush_end(&mut self, flush: Flush, result: &io::Result<()>) -> Option<CheckpointJob> {
         let checkpoint = self.log.flush_end(flush, result);
         if let Err(error) = result {
@@ -401,7 +402,7 @@ impl Partition {
         write_back
     }
 
-    /// Goes on with what waited for a flush that has ended.
+    /// Continues the appends that waited for the end of a flush.
     pub fn resume(&mut self, now_ms: i64) -> Due {
         if self.pending.is_empty() {
             return Due {
@@ -524,7 +525,7 @@ impl Partition {
         }
     }
 
-    /// Takes note of a checkpoint that was written, or not.
+    /// Notes that a checkpoint was written, or failed.
     pub fn checkpoint_done(&mut self, job: &CheckpointJob, result: &io::Result<()>) {
         self.log.checkpoint_done(job, result);
         let durable_start = self.log.durable_start();
@@ -539,7 +540,7 @@ impl Partition {
         }
     }
 
-    /// Ends the partition's life: everyone who waits is told that it is gone.
+    /// Ends the partition's life: all requests that wait are answered that it is gone.
     pub fn close(&mut self) {
         self.closed = true;
         self.log.cancel_compaction();
@@ -552,14 +553,15 @@ impl Partition {
     }
 }
 
-/// Brings the producers up to a batch that the log had after its checkpoint.
+/// Applies a batch that the log had after its checkpoint to the producers' state.
 fn note_producer(producers: &mut Producers, header: &BatchHeader, now_ms: i64) {
     let Some(mark) = header.producer() else {
         return;
     };
-    let append_time_ms = match header.is_log_append_time() {
-        true => header.max_timestamp,
-        false => -1,
+    let append_time_ms = if header.is_log_append_time() {
+        header.max_timestamp
+    } else {
+        -1
     };
     let count = header.last_offset_delta + 1;
     producers.record(&mark, count, header.base_offset, append_time_ms, now_ms);

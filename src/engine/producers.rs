@@ -1,4 +1,4 @@
-//! What a partition remembers of idempotent producers: the last five batches of each.
+//! A partition's state of idempotent producers: the last five batches of each.
 //!
 //! The rules are Kafka's `ProducerStateManager` (KIP-98, KIP-360). Unlike Kafka's snapshot, ours
 //! keeps all five batches, so that a retry finds its offset after a crash too.
@@ -9,14 +9,14 @@ use crate::log::checkpoint;
 use std::collections::{HashMap, VecDeque};
 use thiserror::Error;
 
-/// How many batches of a producer a retry may reach back: what clients have in flight at most.
+/// How many batches back a retry may be: the most that clients have in flight.
 pub const BATCHES_KEPT: usize = 5;
-/// Of how many producers the first batch is remembered when it is refused.
+/// The most producers whose refused first batch is remembered.
 const REFUSED_MOST: usize = 10_000;
 const SNAPSHOT_VERSION: u8 = 1;
 /// Bytes of the snapshot before its first producer.
 const SNAPSHOT_HEAD_BYTES: u64 = 5;
-/// The most bytes that one producer takes in the snapshot.
+/// The most bytes of one producer in the snapshot.
 const PRODUCER_BYTES_MAX: u64 = 19 + BATCHES_KEPT as u64 * 32;
 // As many producers as may be remembered fit into a checkpoint.
 const _: () = assert!(
@@ -85,8 +85,8 @@ pub struct ProducerState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producers {
     by_id: HashMap<i64, Producer>,
-    /// Of unknown producers, the batch that was refused and is to come again: its epoch and base
-    /// sequence. Not in snapshots, for with the connection everything behind it is sent again.
+    /// By unknown producer, the batch that was refused and should come again: its epoch and base
+    /// sequence. Not in snapshots: after a restart everything behind it is sent again too.
     refused: HashMap<i64, (i16, i32)>,
     most: usize,
 }
@@ -110,7 +110,7 @@ impl Producer {
 }
 
 impl Producers {
-    /// Remembers at most so many from now on: anyone can make up ids, and each costs memory and a
+    /// Remembers at most this many from now on: anyone can make up ids, and each costs memory and a
     /// place in every checkpoint. Those that were silent for longest are forgotten first.
     pub fn limited_to(mut self, most: usize) -> Producers {
         self.most = most;
@@ -150,7 +150,7 @@ impl Producers {
         states
     }
 
-    /// Holds a batch of `record_count` records against what the producer sent before.
+    /// Checks whether a batch of `record_count` records follows what the producer sent before.
     pub fn check(&self, mark: &ProducerMark, record_count: i32) -> Result<Verdict, SequenceError> {
         let Some(producer) = self.by_id.get(&mark.producer_id) else {
             return self.check_unknown(mark);
@@ -172,9 +172,10 @@ impl Producers {
             });
         }
         let last = producer.last_sequence();
-        let expected = match mark.epoch > producer.epoch {
-            true => 0,
-            false => sequence_after(last, 1),
+        let expected = if mark.epoch > producer.epoch {
+            0
+        } else {
+            sequence_after(last, 1)
         };
         if mark.base_sequence == expected || (mark.epoch == producer.epoch && last == -1) {
             return Ok(Verdict::Append);
@@ -202,8 +203,8 @@ impl Producers {
         }
     }
 
-    /// Takes note of a batch that [`check`](Self::check) let pass, and that was not appended all the
-    /// same. The producer is expected to send it again.
+    /// Notes a batch that passed [`check`](Self::check) but was not appended. The producer is expected to
+    /// send it again.
     pub fn refuse(&mut self, mark: &ProducerMark) {
         if self.by_id.contains_key(&mark.producer_id) || self.check_unknown(mark).is_err() {
             return;

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The directory in `data_dir` that copies go to. `now` tells one repair from another.
+/// The directory in `data_dir` for copies. `now` makes its name different from those of other repairs.
 pub fn copies_dir(data_dir: &Path, now: &str) -> PathBuf {
     data_dir.join(format!("{COPIES_PREFIX}{now}"))
 }
@@ -20,7 +20,7 @@ pub fn copies_dir(data_dir: &Path, now: &str) -> PathBuf {
 /// written.
 ///
 /// # Errors
-/// The file system's; or when the catalog is damaged, without which it is not known whose they are.
+/// The file system's; or when the catalog is damaged, which says which partitions they belong to.
 pub fn write_journals_back(data_dir: &Path, copies: &Path) -> io::Result<u64> {
     let journals = replay::journals(data_dir)?;
     if journals.is_empty() {
@@ -63,7 +63,7 @@ pub fn mend(job: &PartitionJob, findings: &[Finding], copies: &Path) -> io::Resu
     repair::repair(&job.dir, &copies, &bad_indexes)
 }
 
-/// Such a directory is removed by the next start; what is in it is not this topic's.
+/// Such a directory is removed by the next start; its files are not this topic's.
 fn is_of_other_topic(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| {
         matches!(

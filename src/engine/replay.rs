@@ -1,4 +1,4 @@
-//! The journals' files, and what a start does with those that a crash left: it puts what they have
+//! The journals' files, and how a start handles those that a crash left: it writes their entries
 //! back into the partitions' segments, and removes them.
 
 use super::PartitionKey;
@@ -99,7 +99,7 @@ pub fn count_groups(path: &Path) -> io::Result<u64> {
     Ok(journal::groups(map.bytes(0..bytes)).count() as u64)
 }
 
-/// Puts everything that journals have back into the segments, makes it durable there, and removes the
+/// Writes all entries of journals back into the segments, makes them durable there, and removes the
 /// journals. Blocks: at start only, before partitions are opened.
 ///
 /// # Errors
@@ -124,7 +124,7 @@ pub fn replay(data_dir: &Path, catalog: &Catalog) -> io::Result<Replayed> {
             }
         }
         for (key, entries) in by_partition {
-            // What is left of a deleted topic is nobody's.
+            // The files of a deleted topic are not needed.
             let Some(topic) = catalog.by_id(key.topic_id) else {
                 continue;
             };

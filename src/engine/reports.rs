@@ -1,4 +1,4 @@
-//! What operators and monitors see of the shards: counters, sizes, producers, the data directory. Nothing
+//! Reports about the shards for operators and monitors: counters, sizes, producers, the data directory. Nothing
 //! here changes anything.
 
 use super::partition::Partition;
@@ -108,7 +108,7 @@ pub async fn producers_of(
     found.ok_or(EngineError::UnknownTopicOrPartition)
 }
 
-/// Where the data lies and how much room there is.
+/// The data directory's path and its free space.
 pub async fn data_dir(engine: &Engine) -> io::Result<DataDirReport> {
     let path = absolute_data_dir(engine)?;
     let look = move || {

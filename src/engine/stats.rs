@@ -104,7 +104,7 @@ counters! {
         fetched_bytes: Counter "millstream_topic_fetched_bytes_total" "Bytes of batches fetched.";
     } besides {}
 
-    /// What one partition has to show, or a shard's partitions of one topic together.
+    /// The counters of one partition, or of a shard's partitions of one topic together.
     TopicReport, TOPIC_FAMILIES {
         partitions: Gauge "" "Partitions.";
         log_bytes: Gauge "millstream_topic_log_bytes" "Bytes of batches in the log.";

@@ -134,6 +134,16 @@ pub(crate) fn flush(engine: &Rc<Engine>) {
     }
 }
 
+/// Runs `test` on a shard with a topic of one partition.
+fn on_one_partition(test: impl AsyncFnOnce(&Rc<Engine>, PartitionKey)) {
+    reactor::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = &start(dir.path(), 1)[0];
+        let topic = create(engine, "t", 1).await;
+        test(engine, key(&topic, 0)).await;
+    });
+}
+
 async fn read(
     engine: &Rc<Engine>,
     key: PartitionKey,
@@ -181,10 +191,7 @@ async fn heal(worker: &Worker) {
 
 #[test]
 fn acks_1_is_answered_after_the_append_and_acks_all_after_the_flush() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         let plain = BatchBuilder::default();
         let one = append(engine, key, AckWhen::Appended, &plain, &["a"]).await;
         let mut all = append(engine, key, AckWhen::Durable, &plain, &["b"]).await;
@@ -267,10 +274,7 @@ fn reads_of_many_partitions_keep_to_the_limit_in_the_order_they_were_asked_for()
 
 #[test]
 fn a_read_passes_over_batches_that_compaction_emptied_but_not_over_the_end() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         for emptied in [true, true, false, true] {
             let batch = batch_of_one(emptied);
             let answered = append_bytes(engine, key, AckWhen::Appended, batch).await;
@@ -303,10 +307,7 @@ fn batch_of_one(emptied: bool) -> Vec<u8> {
 
 #[test]
 fn what_is_fetched_points_into_the_segment() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         append_one(engine, key, "a").await;
         flush(engine);
         let once = read(engine, key, 0, None).await.unwrap().records;
@@ -344,10 +345,7 @@ fn a_retry_gets_the_first_offset_before_and_after_a_restart() {
 
 #[test]
 fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         let plain = BatchBuilder::default();
         fail(&engine.workers.worker, Op::Reserve, libc::ENOSPC, true).await;
         for ack in [AckWhen::Appended, AckWhen::Durable] {
@@ -361,10 +359,7 @@ fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
 
 #[test]
 fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch_on() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         let send = async |base_sequence| {
             let batch = BatchBuilder {
                 producer_id: 7,
@@ -387,10 +382,7 @@ fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch
 
 #[test]
 fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         let plain = BatchBuilder::default();
         append_one(engine, key, "a").await;
         flush(engine);
@@ -411,10 +403,7 @@ fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
 
 #[test]
 fn a_failed_write_refuses_it_and_all_after_it_and_nobody_waits() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         let plain = BatchBuilder::default();
         append_one(engine, key, "a").await;
         flush(engine);
@@ -433,10 +422,7 @@ fn a_failed_write_refuses_it_and_all_after_it_and_nobody_waits() {
 
 #[test]
 fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         let plain = BatchBuilder::default();
         let waiting = append(engine, key, AckWhen::Durable, &plain, &["a"]).await;
         append_one(engine, key, "b").await;
@@ -449,10 +435,7 @@ fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
 
 #[test]
 fn a_checkpoint_without_new_records_syncs_what_it_claims() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         append_one(engine, key, "a").await;
         flush(engine);
         let partition = engine.partition(key).unwrap();
@@ -642,10 +625,7 @@ fn who_cannot_read_what_is_deleted_meanwhile_is_told_that_the_log_starts_later()
 
 #[test]
 fn a_lookup_by_time_finds_what_is_left_of_a_batch() {
-    reactor::start(async {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = &start(dir.path(), 1)[0];
-        let key = key(&*create(engine, "t", 1).await, 0);
+    on_one_partition(async |engine, key| {
         let batch = BatchBuilder {
             base_timestamp: 1000,
             ..BatchBuilder::default()

@@ -114,7 +114,7 @@ impl Fault {
     }
 }
 
-/// What is to be checked, and what catalogs tell already.
+/// What is to be checked, and what catalogs show already.
 #[derive(Default)]
 pub struct Plan {
     pub findings: Vec<Finding>,
@@ -130,7 +130,7 @@ pub struct PartitionJob {
     pub bytes: u64,
 }
 
-/// Tells what each path is, and what is to be checked there: a data directory; a partition's directory
+/// Finds out what each path is, and what is to be checked there: a data directory; a partition's directory
 /// or segments of one, ours or Kafka's; or a log directory of Kafka's. What is none of these is held
 /// to be a data directory that has lost its catalog.
 pub fn plan(paths: &[impl AsRef<Path>]) -> Plan {
@@ -147,7 +147,7 @@ pub fn plan(paths: &[impl AsRef<Path>]) -> Plan {
     plan
 }
 
-/// Whether it has what tells a data directory of this broker's.
+/// Whether it has the marks of a data directory of this broker.
 pub fn is_data_dir(path: &Path) -> bool {
     path.join(catalog_log::FILE_NAME).exists() || path.join(FORMAT_FILE).exists()
 }
@@ -260,9 +260,10 @@ fn read_catalog(data_dir: &Path, findings: &mut Vec<Finding>) -> Catalog {
 fn fault_of_unsound(content: &[u8], piece: &Piece) -> Fault {
     let bytes = piece.size;
     let is_end = piece.at + bytes == content.len();
-    match is_end && !catalog_log::is_whole(&content[piece.at..]) {
-        true => Fault::CatalogTorn { bytes },
-        false => Fault::CatalogDamaged { bytes },
+    if is_end && !catalog_log::is_whole(&content[piece.at..]) {
+        Fault::CatalogTorn { bytes }
+    } else {
+        Fault::CatalogDamaged { bytes }
     }
 }
 
@@ -324,11 +325,12 @@ fn stray_directories(data_dir: &Path, catalog: &Catalog, jobs: &[PartitionJob]) 
         .filter(|path| *path != data_dir.join(replay::DIR_NAME) && !has_copies(path))
         .collect();
     strays.sort();
-    let fault = |path: &PathBuf| match deleted.contains(path)
-        || super::catalog::deletions::is_doomed(path)
-    {
-        true => Fault::DeletedDirectory,
-        false => Fault::StrayDirectory,
+    let fault = |path: &PathBuf| {
+        if deleted.contains(path) || super::catalog::deletions::is_doomed(path) {
+            Fault::DeletedDirectory
+        } else {
+            Fault::StrayDirectory
+        }
     };
     strays
         .iter()

@@ -1,6 +1,6 @@
 //! The clocks. Nothing else in the broker asks what time it is.
 //!
-//! The wall clock jumps: somebody sets it, or a machine that started without one finds a time
+//! The wall clock jumps: an operator sets it, or a machine that started without one finds a time
 //! server. Timestamps are its business, and what is held against them; whatever waits, or is idle,
 //! counts on the steady clock.
 

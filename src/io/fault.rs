@@ -145,7 +145,7 @@ pub fn check(op: Op) -> io::Result<()> {
     }
 }
 
-/// How many of so many bytes the next write(2) takes: all, where no fault makes it a short one.
+/// How many of these bytes the next write(2) takes: all, unless a fault makes it a short write.
 ///
 /// # Errors
 /// As [`check`].
@@ -159,7 +159,7 @@ pub fn check_write(bytes: usize) -> io::Result<usize> {
     Ok(bytes)
 }
 
-/// Tells the test that runs on this thread what has just happened.
+/// Reports what has just happened to the test that runs on this thread.
 #[inline]
 pub fn tell(event: Event<'_>) {
     #[cfg(any(test, feature = "faults"))]

@@ -189,7 +189,7 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
 }
 
 /// Creates a directory and makes its name durable in its parent. One that is there already is made
-/// durable too: who created it may not have come that far.
+/// durable too: its creator may have been killed before that.
 pub fn create_dir(dir: &Path) -> io::Result<()> {
     fault::check(Op::Open)?;
     match fs::create_dir(dir) {
@@ -240,7 +240,7 @@ pub fn reload(file: &File, from: u64) -> io::Result<()> {
     let offset = from / CACHED_PIECE_BYTES_MAX * CACHED_PIECE_BYTES_MAX;
     let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
     // Only clean pages are dropped, so dirty ones are written first. Those that cannot be written are
-    // clean afterwards, and the disk does not have them. This also takes an error that nobody was told of
+    // clean afterwards, and the disk does not have them. This also takes an error that was never reported
     // yet (errseq_t), which would be taken for one of the sync that counts.
     let _ = sync_data(file);
     // SAFETY: posix_fadvise takes no pointers; the descriptor is open for as long as `file` lives.
@@ -358,8 +358,8 @@ pub fn lock(file: &File) -> io::Result<()> {
 /// fcntl(2): which signal says that a lease is to be given up. libc does not name it.
 const F_SETSIG: libc::c_int = 10;
 
-/// Whether nobody else, in this process or another, has the file open or mapped, and it has no second
-/// name: nobody would notice that it is overwritten.
+/// Whether no one else, in this process or another, has the file open or mapped, and it has no second
+/// name: then it can be overwritten safely.
 ///
 /// The kernel says so: it grants a lease for writing (fcntl(2), `F_SETLEASE`) to the only one who has a
 /// file open. Where a file system has no leases, the answer is no.
@@ -370,7 +370,7 @@ pub fn is_mine_alone(file: &File) -> io::Result<bool> {
     }
     let descriptor = file.as_raw_fd();
     // SAFETY: these commands take numbers only; the descriptor is open for as long as `file` lives.
-    // Whoever opens the file in between has the kernel send a signal, by default one that would end
+    // An open(2) of the file in between makes the kernel send a signal, by default one that would end
     // the process: SIGURG is ignored by default, and used for nothing else here.
     let granted = unsafe {
         libc::fcntl(descriptor, F_SETSIG, libc::SIGURG) == 0
@@ -484,7 +484,7 @@ mod tests {
         let above = root.path().parent().unwrap().to_owned();
         let expected = [above, root.path().to_owned(), path("a"), path("a/b")];
         assert_eq!(*synced.borrow(), expected);
-        // Who created it may have been killed before its name was durable.
+        // Its creator may have been killed before its name was durable.
         synced.borrow_mut().clear();
         create_dirs(&path("a/b/c")).unwrap();
         assert_eq!(*synced.borrow(), [path("a/b")]);

@@ -1,4 +1,4 @@
-//! Limits that are counted and logged when they are reached. What happens then is up to whoever holds
+//! Limits that are counted and logged when they are reached. What happens then is up to the code that holds
 //! them.
 
 use super::rate_limited::RateLimited;
@@ -25,18 +25,18 @@ impl Limit {
         }
     }
 
-    /// Counts something that did not fit. `what` says who or what it was.
+    /// Counts something that did not fit; `what` names it.
     pub fn reached(&self, what: impl Display) {
         self.reached.fetch_add(1, Ordering::Relaxed);
-        if let Some(kept_back) = self.line.turn() {
+        if let Some(kept_back) = self.line.admit() {
             tracing::warn!(limit = self.knob, kept_back, "a limit was reached: {what}");
         }
     }
 
-    /// As [`reached`](Self::reached), where nothing is refused but somebody has to wait.
+    /// As [`reached`](Self::reached), where a request waits instead of being refused.
     pub fn waited_for(&self, who: impl Display) {
         self.reached.fetch_add(1, Ordering::Relaxed);
-        if let Some(kept_back) = self.line.turn() {
+        if let Some(kept_back) = self.line.admit() {
             tracing::info!(limit = self.knob, kept_back, "a limit holds back {who}");
         }
     }

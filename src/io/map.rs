@@ -48,12 +48,13 @@ impl Counted {
     fn new() -> io::Result<Counted> {
         let before = MAPPED.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(());
-        match before < MAPPED_MAX.load(Ordering::Relaxed) {
-            true => Ok(counted),
-            false => Err(io::Error::new(
+        if before < MAPPED_MAX.load(Ordering::Relaxed) {
+            Ok(counted)
+        } else {
+            Err(io::Error::new(
                 io::ErrorKind::OutOfMemory,
                 "too many segments are mapped",
-            )),
+            ))
         }
     }
 }
@@ -110,7 +111,7 @@ struct Region {
     map: UnsafeCell<MmapRaw>,
     /// Start of the mapping; it never moves (`remap` is asked to stay in place).
     start: *mut u8,
-    /// Bytes that are written for good: nobody stores below this again.
+    /// Bytes that are written for good: nothing below this is stored again.
     published: AtomicUsize,
     _counted: Counted,
     // Declared behind `map`, so that the file counts as mapped until it no longer is.
@@ -266,7 +267,7 @@ impl MapWriter {
         assert!(bytes <= self.room(), "append beyond the reserved bytes");
         let at = self.len();
         file::write_parts_at(&self.file, parts, at as u64)?;
-        // Release: who sees the new length sees the bytes.
+        // Release: a thread that sees the new length sees the bytes.
         self.region.published.store(at + bytes, Ordering::Release);
         Ok(())
     }

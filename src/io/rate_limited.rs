@@ -9,10 +9,10 @@ pub const WHILE_FULL: Duration = Duration::from_secs(10);
 /// One kind of line, in the whole process.
 pub struct RateLimited {
     every: Duration,
-    state: Mutex<State>,
+    window: Mutex<Window>,
 }
 
-struct State {
+struct Window {
     last: Option<Instant>,
     kept_back: u64,
 }
@@ -20,33 +20,33 @@ struct State {
 impl RateLimited {
     /// A line that is written at most once in `every`.
     pub const fn new(every: Duration) -> RateLimited {
-        let state = State {
+        let window = Window {
             last: None,
             kept_back: 0,
         };
         RateLimited {
             every,
-            state: Mutex::new(state),
+            window: Mutex::new(window),
         }
     }
 
     /// When a line may be written now: how many were kept back since the last.
-    pub fn turn(&self) -> Option<u64> {
+    pub fn admit(&self) -> Option<u64> {
         self.turn_at(Instant::now())
     }
 
     fn turn_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self
-            .state
+        let mut window = self
+            .window
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let soon = |last: Instant| now.saturating_duration_since(last) < self.every;
-        if state.last.is_some_and(soon) {
-            state.kept_back += 1;
+        if window.last.is_some_and(soon) {
+            window.kept_back += 1;
             return None;
         }
-        state.last = Some(now);
-        Some(std::mem::take(&mut state.kept_back))
+        window.last = Some(now);
+        Some(std::mem::take(&mut window.kept_back))
     }
 }
 

@@ -61,7 +61,7 @@ impl Worker {
     {
         let (answer, answered) = oneshot::channel();
         self.start_job(move || {
-            // The asker may be gone; then nobody needs the answer.
+            // The caller may be gone; then the answer is not needed.
             let _ = answer.send(job());
         });
         async move { answered.await.ok() }

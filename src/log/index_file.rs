@@ -105,7 +105,7 @@ pub(super) fn complete(dir: &Path, builder: &IndexBuilder, good: usize) {
 /// Writes entries. If that fails, the next load of the index walks more batches.
 pub(super) fn write_if_possible(dir: &Path, base: i64, entries: &IndexTail) {
     if let Err(error) = write(dir, base, entries)
-        && let Some(kept_back) = NO_INDEX.turn()
+        && let Some(kept_back) = NO_INDEX.admit()
     {
         tracing::warn!(dir = %dir.display(), base, %error, kept_back, "an index could not be completed");
     }

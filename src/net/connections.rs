@@ -91,7 +91,7 @@ impl Connections {
     /// Counts a connection that the broker closes, and logs it at a limited rate.
     pub fn complain(&self, address: SocketAddr, label: &'static str, why: &str) {
         self.counters.refuse(label);
-        if let Some(kept_back) = self.complaints.turn() {
+        if let Some(kept_back) = self.complaints.admit() {
             tracing::warn!(peer = %address, reason = label, kept_back, "closed a connection: {why}");
         }
     }

@@ -41,10 +41,10 @@ pub struct Journal {
     engine: Rc<Engine>,
     files: Rc<RefCell<Files>>,
     group: GroupBuilder,
-    /// Whose bytes the group has.
+    /// The partitions whose bytes the group has.
     flushes: Vec<(SharedPartition, Flush)>,
     write_backs: Rc<Semaphore>,
-    /// Tells this process's groups from those of others.
+    /// Distinguishes this process's groups from those of others.
     run: u64,
     sequence: u64,
 }
@@ -106,7 +106,7 @@ impl Journal {
     fn make_files(&self) {
         let (dir, shard) = (self.engine.config.data_dir.clone(), self.engine.shard);
         let bytes = self.engine.config.journal_bytes / 2;
-        // Not on the shard's worker, where those wait who need room for their records.
+        // Not on the shard's worker, where appends wait for room.
         let janitor = &self.engine.janitor;
         let made = janitor.run(move || replay::make_journal(&dir, shard, bytes));
         let files = Rc::clone(&self.files);
@@ -211,7 +211,7 @@ impl Journal {
         Ok(true)
     }
 
-    /// What is in the journal is durable: whoever waited for it is answered.
+    /// What is in the journal is durable: the requests that waited for it are answered.
     fn settle(&mut self, flushes: Vec<(SharedPartition, Flush)>) {
         for (partition, flush) in flushes {
             self.files.borrow_mut().pin(&partition);
@@ -353,7 +353,7 @@ async fn write_back_one(
         sync(engine, partition, write_back).await;
     }
     let inner = partition.borrow();
-    // The files of a deleted topic are nobody's any more.
+    // The files of a deleted topic are not needed any more.
     inner.is_closed() || !inner.log.is_poisoned()
 }
 

@@ -29,7 +29,7 @@ use tokio::sync::mpsc as async_mpsc;
 /// How long a stop waits, twice, for a shard's logs to be flushed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(4);
 
-/// What the server tells a shard, in this order.
+/// Messages from the server to a shard, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// All shards are ready: take connections.
@@ -40,7 +40,7 @@ pub enum Order {
     Close,
 }
 
-/// What a shard tells the server.
+/// Messages from a shard to the server.
 #[derive(Debug)]
 pub enum Event {
     Opened(OpenReport),
@@ -66,7 +66,7 @@ pub struct ShardParts {
     pub events: mpsc::Sender<Event>,
 }
 
-/// Runs a shard on the calling thread until it is told to close.
+/// Runs a shard on the calling thread until the server closes it.
 pub fn run(parts: ShardParts) {
     if let Some(core) = parts.core
         && let Err(error) = process::pin_to_core(core)

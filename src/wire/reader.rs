@@ -61,6 +61,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A reader at the start of a broker's reply (without its size prefix), for a client that trusts the
+    /// broker with memory in proportion to the reply.
+    pub fn of_reply(frame: &'a Bytes, flexible: bool) -> Self {
+        let mut reader = Self::over(frame, flexible);
+        reader.shared = Some(frame);
+        reader.budget_bytes = reader.budget_bytes.saturating_add(ARRAY_BYTES_FLOOR);
+        reader
+    }
+
     /// A reader at the start of a record of an internal topic. Byte fields are read with
     /// [`Reader::borrowed_bytes`], for [`Reader::bytes`] would copy them.
     ///

@@ -92,14 +92,28 @@ impl Writer {
         })
     }
 
+    /// Ends a frame in which no string may be cut: a reply bears that, a request does not.
+    ///
+    /// # Errors
+    /// `StringTooLong` when a string had to be cut, and those of [`Writer::finish`].
+    pub fn finish_uncut(self) -> Result<Reply, WireError> {
+        self.check_uncut()?;
+        self.finish()
+    }
+
+    fn check_uncut(&self) -> Result<(), WireError> {
+        match self.cut_bytes {
+            0 => Ok(()),
+            bytes => Err(WireError::StringTooLong(bytes)),
+        }
+    }
+
     /// What was written, in one piece.
     ///
     /// # Errors
     /// `StringTooLong` when a string had to be cut: a reply bears that, a record does not.
     pub fn into_vec(self) -> Result<Vec<u8>, WireError> {
-        if self.cut_bytes > 0 {
-            return Err(WireError::StringTooLong(self.cut_bytes));
-        }
+        self.check_uncut()?;
         if self.shared.is_empty() {
             return Ok(self.own);
         }

@@ -21,8 +21,10 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use millstream::client::{self, Connection};
+use std::collections::VecDeque;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 /// The version that each request is sent in where a test does not say otherwise.
@@ -37,12 +39,18 @@ const CLIENT_ID: &str = "test";
 /// One connection. Unlike the commands' it negotiates no versions: each call says which it wants.
 pub struct Wire {
     connection: Connection,
+    last_correlation_id: i32,
+    unanswered: VecDeque<i32>,
 }
 
 impl Wire {
     pub fn connect(address: SocketAddr) -> Wire {
         let connection = Connection::connect(&address.to_string(), CLIENT_ID, HANG).unwrap();
-        Wire { connection }
+        Wire {
+            connection,
+            last_correlation_id: 0,
+            unanswered: VecDeque::new(),
+        }
     }
 
     /// The socket, for bytes that are no request.
@@ -58,12 +66,15 @@ impl Wire {
 
     /// Sends a request; replies are read with [`Wire::receive`], in the same order.
     pub fn send<R: Request>(&mut self, request: &R, version: i16) {
-        self.connection.send(request, version).unwrap();
+        self.send_unanswered(request, version);
+        self.unanswered.push_back(self.last_correlation_id);
     }
 
     /// Sends a request that has no reply.
     pub fn send_unanswered<R: Request>(&mut self, request: &R, version: i16) {
-        self.connection.send_unanswered(request, version).unwrap();
+        self.last_correlation_id += 1;
+        let frame = frame(request, version, self.last_correlation_id);
+        self.stream().write_all(&frame).unwrap();
     }
 
     pub fn receive<R: Request>(&mut self, version: i16) -> R::Response {
@@ -73,7 +84,13 @@ impl Wire {
 
     /// The next reply, or `None` when the broker has closed the connection.
     pub fn try_receive<R: Request>(&mut self, version: i16) -> Option<R::Response> {
-        unless_closed(self.connection.receive::<R>(version))
+        let mut frame = self.receive_frame()?;
+        let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version));
+        let id = header.unwrap().correlation_id;
+        assert_eq!(self.unanswered.pop_front(), Some(id), "replies in order");
+        let response = R::Response::decode(&mut frame, version).unwrap();
+        assert!(frame.is_empty(), "{} bytes are left over", frame.len());
+        Some(response)
     }
 
     /// The next frame without its size, or `None` when the broker has closed the connection.
@@ -261,8 +278,16 @@ fn unless_closed<T>(received: client::Result<T>) -> Option<T> {
 
 /// A whole request frame, its size included.
 pub fn frame<R: Request>(request: &R, version: i16, correlation_id: i32) -> Vec<u8> {
-    let frame = client::encode_frame(request, version, correlation_id, CLIENT_ID);
-    frame.unwrap().to_vec()
+    let mut body = Vec::new();
+    RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation_id)
+        .with_client_id(Some(text(CLIENT_ID)))
+        .encode(&mut body, R::header_version(version))
+        .unwrap();
+    request.encode(&mut body, version).unwrap();
+    sized(&body)
 }
 
 /// `content` with its size before it.

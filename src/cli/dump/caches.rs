@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Dump, time};
 use crate::engine::catalog::Entry as CatalogEntry;
@@ -15,6 +15,8 @@ use crate::log::checkpoint::{self, Checkpoint};
 use crate::log::index::{ENTRY_BYTES, Entry};
 use crate::log::index_file;
 use crate::log::segment;
+
+const NOT_SOUND: &str = "are not sound";
 
 /// Prints the entries of a segment's index.
 pub fn index(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
@@ -35,8 +37,9 @@ pub fn index(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
                 return zeros(dump, at, content.len() - at);
             }
             dump.sound = false;
-            dump.text(&format!("{at:>8}  {:>15}  {:>8}  BAD", "", ""))?;
-            dump.object("index_entry", json!({ "byte": at, "crc_matches": false }))?;
+            let line = format!("{at:>8}  {:>15}  {:>8}  BAD", "", "");
+            let fields = json!({ "byte": at, "crc_matches": false });
+            dump.both(&line, "index_entry", fields)?;
             continue;
         };
         let offset = base + i64::from(entry.relative_offset);
@@ -45,26 +48,22 @@ pub fn index(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
         }
         let (position, timestamp) = (entry.position, entry.max_timestamp_before);
         let latest = time(timestamp);
-        dump.text(&format!(
-            "{at:>8}  {offset:>15}  {position:>8}  ok   {latest}"
-        ))?;
+        let line = format!("{at:>8}  {offset:>15}  {position:>8}  ok   {latest}");
         let fields = json!({
             "byte": at, "offset": offset, "position": position,
             "max_timestamp_before": timestamp, "crc_matches": true,
         });
-        dump.object("index_entry", fields)?;
+        dump.both(&line, "index_entry", fields)?;
         if !dump.count() {
             return Ok(());
         }
     }
     match rest {
         [] => Ok(()),
-        rest => garbage(
-            dump,
-            content.len() - rest.len(),
-            rest.len(),
-            "half an entry",
-        ),
+        rest => {
+            let at = content.len() - rest.len();
+            dump.garbage(at, rest.len(), NOT_SOUND, "half an entry")
+        }
     }
 }
 
@@ -74,7 +73,7 @@ pub fn checkpoint(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
     dump.title(&format!("checkpoint, {} bytes", content.len()))?;
     let found = match Checkpoint::check(&content) {
         Ok(found) => found,
-        Err(why) => return garbage(dump, 0, content.len(), &why.to_string()),
+        Err(why) => return dump.garbage(0, content.len(), NOT_SOUND, &why.to_string()),
     };
     let segment = format!("{:020}.log", found.segment_base);
     dump.text(&format!("topic id          {}", found.topic_id))?;
@@ -92,7 +91,7 @@ pub fn checkpoint(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
     dump.object("checkpoint", fields)?;
     let Some(producers) = Producers::decode(&found.snapshot) else {
         let at = checkpoint::SNAPSHOT_AT;
-        return garbage(dump, at, found.snapshot.len(), "no state of producers");
+        return dump.garbage(at, found.snapshot.len(), NOT_SOUND, "no state of producers");
     };
     dump.text(&format!("producers         {}", producers.len()))?;
     let mut sorted: Vec<(i64, &Producer)> = producers.iter().collect();
@@ -136,16 +135,16 @@ pub fn catalog(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
     dump.title(&format!("catalog, {} bytes", content.len()))?;
     let pieces = match catalog_log::pieces(&content) {
         Ok(pieces) => pieces,
-        Err(why) => return garbage(dump, 0, content.len(), &why.to_string()),
+        Err(why) => return dump.garbage(0, content.len(), NOT_SOUND, &why.to_string()),
     };
     for piece in pieces {
         let Some(entry) = piece.entry else {
-            garbage(dump, piece.at, piece.size, "no sound entry")?;
+            dump.garbage(piece.at, piece.size, NOT_SOUND, "no sound entry")?;
             continue;
         };
-        dump.text(&format!("{:>8}  {}", piece.at, entry_line(&entry)))?;
+        let line = format!("{:>8}  {}", piece.at, entry_line(&entry));
         let fields = json!({ "byte": piece.at, "entry": entry });
-        dump.object("catalog_entry", fields)?;
+        dump.both(&line, "catalog_entry", fields)?;
         if !dump.count() {
             break;
         }
@@ -154,9 +153,10 @@ pub fn catalog(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
 }
 
 fn entry_line(entry: &CatalogEntry) -> String {
-    let shown = |configs: &std::collections::BTreeMap<String, String>| match configs.is_empty() {
-        true => "none".to_owned(),
-        false => {
+    let shown = |configs: &std::collections::BTreeMap<String, String>| {
+        if configs.is_empty() {
+            "none".to_owned()
+        } else {
             let pairs = configs
                 .iter()
                 .map(|(name, value)| format!("{name}={value}"));
@@ -195,13 +195,6 @@ fn read(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
 }
 
 fn zeros(dump: &mut Dump, at: usize, bytes: usize) -> anyhow::Result<()> {
-    dump.text(&format!("{at:>8}  {bytes} bytes of zeros"))?;
-    dump.object("zeros", json!({ "position": at, "bytes": bytes }))
-}
-
-fn garbage(dump: &mut Dump, at: usize, bytes: usize, why: &str) -> anyhow::Result<()> {
-    dump.sound = false;
-    dump.text(&format!("{at:>8}  {bytes} bytes are not sound: {why}"))?;
-    let fields: Value = json!({ "position": at, "bytes": bytes, "reason": why });
-    dump.object("garbage", fields)
+    let fields = json!({ "position": at, "bytes": bytes });
+    dump.both(&format!("{at:>8}  {bytes} bytes of zeros"), "zeros", fields)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Dump, readable, time};
 use crate::cli::render::put_record;
@@ -22,17 +22,17 @@ pub fn dump(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
         let goes_on = match step {
             Step::Batch(found) => batch(dump, &scan, &found)?,
             Step::Zeros { position, bytes } => {
-                dump.text(&format!(
-                    "{position:>8}  {bytes} bytes of zeros: reserved space"
-                ))?;
-                dump.object("zeros", json!({ "position": position, "bytes": bytes }))?;
+                let line = format!("{position:>8}  {bytes} bytes of zeros: reserved space");
+                let fields = json!({ "position": position, "bytes": bytes });
+                dump.both(&line, "zeros", fields)?;
                 true
             }
             Step::Recycled { position, bytes } => {
-                dump.text(&format!(
+                let line = format!(
                     "{position:>8}  {bytes} bytes of the segment that the file was before: reserved space"
-                ))?;
-                dump.object("recycled", json!({ "position": position, "bytes": bytes }))?;
+                );
+                let fields = json!({ "position": position, "bytes": bytes });
+                dump.both(&line, "recycled", fields)?;
                 true
             }
             Step::Damage {
@@ -40,11 +40,7 @@ pub fn dump(dump: &mut Dump, path: &Path) -> anyhow::Result<()> {
                 bytes,
                 why,
             } => {
-                dump.sound = false;
-                dump.text(&format!("{position:>8}  {bytes} bytes are no batch: {why}"))?;
-                let reason = why.to_string();
-                let fields = json!({ "position": position, "bytes": bytes, "reason": reason });
-                dump.object("garbage", fields)?;
+                dump.garbage(position, bytes, "are no batch", &why.to_string())?;
                 true
             }
         };
@@ -65,11 +61,11 @@ fn batch(dump: &mut Dump, scan: &Scan, found: &Found) -> anyhow::Result<bool> {
     if dump.left == 0 {
         return Ok(false);
     }
-    dump.text(&line_of(found))?;
-    dump.object("batch", json_of(found))?;
-    match dump.records {
-        true => records(dump, header, scan.bytes(found)),
-        false => Ok(dump.count()),
+    dump.both(&line_of(found), "batch", json_of(found))?;
+    if dump.records {
+        records(dump, header, scan.bytes(found))
+    } else {
+        Ok(dump.count())
     }
 }
 
@@ -152,10 +148,9 @@ fn records(dump: &mut Dump, header: &BatchHeader, batch: &[u8]) -> anyhow::Resul
             Err(error) => unreadable(dump, &error.to_string())?,
             Ok(record) if record.offset < dump.from => {}
             Ok(record) => {
-                dump.text(&record_line(&record))?;
-                let mut object = Map::new();
+                let mut object = json!({});
                 put_record(&mut object, &record);
-                dump.object("record", Value::Object(object))?;
+                dump.both(&record_line(&record), "record", object)?;
                 if !dump.count() {
                     return Ok(false);
                 }
@@ -167,8 +162,8 @@ fn records(dump: &mut Dump, header: &BatchHeader, batch: &[u8]) -> anyhow::Resul
 
 fn unreadable(dump: &mut Dump, why: &str) -> anyhow::Result<()> {
     dump.sound = false;
-    dump.text(&format!("          {why}"))?;
-    dump.object("unreadable_records", json!({ "reason": why }))
+    let fields = json!({ "reason": why });
+    dump.both(&format!("          {why}"), "unreadable_records", fields)
 }
 
 fn record_line(record: &Record<'_>) -> String {

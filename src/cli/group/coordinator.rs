@@ -1,57 +1,48 @@
 //! What is asked of the brokers that coordinate groups.
 //!
-//! Answers come as Kafka's error code where the request as a whole was refused. Codes that pass,
-//! such as those of a coordinator that has just started, are asked again for about two seconds.
+//! Error codes that pass, such as those of a coordinator that has just started, are asked again for about
+//! two seconds.
 
+use super::TopicPartition;
+use crate::client::{self, Client, Connection, kafka_error};
+use crate::kafka::error::ErrorCode;
+use crate::kafka::group::{
+    delete_groups, describe_groups, find_coordinator, list_groups, offset_commit, offset_delete,
+    offset_fetch,
+};
+use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse};
+use anyhow::{Context, bail};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use kafka_protocol::messages::describe_groups_response::DescribedGroup;
-use kafka_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
-use kafka_protocol::messages::offset_delete_request::{
-    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
-};
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
-use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartitions;
-use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetFetchResponse,
-};
-
-use super::TopicPartition;
-use crate::client::codes::kafka_error;
-use crate::client::{self, Client, Connection, text, topic_name};
-
 const ATTEMPTS_MAX: u32 = 10;
 const BACKOFF: Duration = Duration::from_millis(200);
-/// COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR.
-const PASSING: [i16; 3] = [14, 15, 16];
-const GROUP_ID_NOT_FOUND: i16 = 69;
+const PASSING: [ErrorCode; 3] = [
+    ErrorCode::CoordinatorLoadInProgress,
+    ErrorCode::CoordinatorNotAvailable,
+    ErrorCode::NotCoordinator,
+];
 const DEAD: &str = "Dead";
-/// The generation of a commit by somebody who is no member.
-const NO_GENERATION: i32 = -1;
-/// The first version of FindCoordinator that asks for many groups at once.
-const FIND_COORDINATOR_WITH_KEYS: i16 = 4;
-/// The first version of ListGroups that tells states and filters by them.
+/// The first version of ListGroups with states, and a filter by them.
 const LIST_GROUPS_WITH_STATES: i16 = 4;
 /// The first version of OffsetFetch that can ask for all partitions.
 const OFFSET_FETCH_OF_ALL: i16 = 2;
-/// The first version of OffsetFetch that asks for many groups at once.
-const OFFSET_FETCH_WITH_GROUPS: i16 = 8;
 
-/// What was asked for, or the error code of the whole answer.
-pub type Answer<T> = Result<T, i16>;
+/// The answer, or the error code of all of it.
+type Answer<T> = Result<T, ErrorCode>;
+type Codes = BTreeMap<TopicPartition, ErrorCode>;
 
-/// A group as ListGroups tells of it; what the broker does not say is empty.
-#[derive(Debug)]
+/// A group as ListGroups and `--json` show it.
+#[derive(Debug, Serialize)]
 pub struct Listed {
-    pub name: String,
-    pub state: String,
-    pub kind: String,
+    pub group: String,
+    /// None from brokers before Kafka 2.6.
+    pub state: Option<String>,
+    /// `classic`, `consumer` and so on; None before Kafka 3.8.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
     pub protocol_type: String,
 }
 
@@ -60,49 +51,51 @@ pub fn list(client: &mut Client, states: &[&str]) -> anyhow::Result<Vec<Listed>>
     client.metadata(Some(&[]), false)?;
     let mut groups = Vec::new();
     for node in client.nodes() {
-        let answer = patiently(|| list_of(client.broker(node)?, states))?;
-        match answer {
-            Ok(listed) => groups.extend(listed),
-            Err(code) => bail!(
-                "cannot list the groups of broker {node}: {}",
-                kafka_error(code)
-            ),
-        }
+        let what = format!("list the groups of broker {node}");
+        groups.extend(patiently(&what, || list_of(client.broker(node)?, states))?);
     }
     Ok(groups)
 }
 
 fn list_of(connection: &mut Connection, states: &[&str]) -> anyhow::Result<Answer<Vec<Listed>>> {
-    let version = connection.version::<ListGroupsRequest>(i16::MAX)?;
+    let version = connection.version::<list_groups::Request>(i16::MAX)?;
     if version < LIST_GROUPS_WITH_STATES && !states.is_empty() {
         bail!("the broker does not tell the states of groups: leave --state out");
     }
-    let states = states.iter().map(|state| text(state)).collect();
-    let request = ListGroupsRequest::default().with_states_filter(states);
+    let request = list_groups::Request {
+        states_filter: states.to_vec(),
+        types_filter: Vec::new(),
+    };
     let reply = connection.call_at(&request, version)?;
-    let listed = reply.groups.into_iter().map(|group| Listed {
-        name: group.group_id.0.to_string(),
-        state: group.group_state.to_string(),
-        kind: group.group_type.to_string(),
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let groups = reply.groups.iter().map(|group| Listed {
+        group: group.group_id.to_string(),
+        state: given(&group.group_state),
+        kind: given(&group.group_type),
         protocol_type: group.protocol_type.to_string(),
     });
-    Ok(unless(reply.error_code, listed.collect()))
+    Ok(unless(reply.error_code, groups.collect()))
 }
 
-/// The group's state and members; None if there is no such group.
-pub fn describe(
+/// What `read` takes of the group's description; None if there is no such group.
+pub fn describe<T>(
     client: &mut Client,
     group: &str,
-) -> anyhow::Result<Answer<Option<DescribedGroup>>> {
-    let request = DescribeGroupsRequest::default().with_groups(vec![group_id(group)]);
-    ask(client, group, |connection| {
-        let mut reply = connection.call(&request)?;
-        let described = reply.groups.pop();
+    read: impl Fn(&describe_groups::Group<'_>) -> T,
+) -> anyhow::Result<Option<T>> {
+    let request = describe_groups::Request {
+        groups: vec![group],
+        ..describe_groups::Request::default()
+    };
+    let what = format!("describe group {group}");
+    ask(client, group, &what, |connection| {
+        let reply = connection.call(&request)?;
+        let described = reply.groups.first();
         let described = described.context("the broker's reply describes no group")?;
         Ok(match described.error_code {
-            GROUP_ID_NOT_FOUND => Ok(None),
-            0 if *described.group_state == *DEAD => Ok(None),
-            code => unless(code, Some(described)),
+            ErrorCode::GroupIdNotFound => Ok(None),
+            ErrorCode::None if described.group_state == DEAD => Ok(None),
+            code => unless(code, Some(read(described))),
         })
     })
 }
@@ -111,59 +104,43 @@ pub fn describe(
 pub fn committed(
     client: &mut Client,
     group: &str,
-) -> anyhow::Result<Answer<BTreeMap<TopicPartition, i64>>> {
-    ask(client, group, |connection| {
-        let version = connection.version::<OffsetFetchRequest>(i16::MAX)?;
+) -> anyhow::Result<BTreeMap<TopicPartition, i64>> {
+    // A version writes what it has of both forms.
+    let request = offset_fetch::Request {
+        group_id: group,
+        groups: vec![offset_fetch::GroupRequest {
+            group_id: group,
+            ..offset_fetch::GroupRequest::default()
+        }],
+        ..offset_fetch::Request::default()
+    };
+    let what = format!("read the offsets of group {group}");
+    ask(client, group, &what, |connection| {
+        let version = connection.version::<offset_fetch::Request>(i16::MAX)?;
         if version < OFFSET_FETCH_OF_ALL {
             bail!("the broker does not tell all offsets of a group, which this command needs");
         }
-        let request = if version >= OFFSET_FETCH_WITH_GROUPS {
-            let of_group = OffsetFetchRequestGroup::default()
-                .with_group_id(group_id(group))
-                .with_member_epoch(-1)
-                .with_topics(None);
-            OffsetFetchRequest::default().with_groups(vec![of_group])
-        } else {
-            OffsetFetchRequest::default()
-                .with_group_id(group_id(group))
-                .with_topics(None)
-        };
-        let reply = connection.call_at(&request, version)?;
-        Ok(offsets_of(reply))
+        Ok(offsets_of(connection.call_at(&request, version)?))
     })
 }
 
 /// The offsets in a reply of any version.
-fn offsets_of(mut reply: OffsetFetchResponse) -> Answer<BTreeMap<TopicPartition, i64>> {
-    let mut found = Vec::new();
-    let mut code = reply.error_code;
-    if let Some(group) = reply.groups.pop() {
-        code = group.error_code;
-        for topic in group.topics {
-            let of = |p: &OffsetFetchResponsePartitions| {
-                (p.partition_index, p.committed_offset, p.error_code)
-            };
-            found.push((
-                topic.name,
-                topic.partitions.iter().map(of).collect::<Vec<_>>(),
-            ));
-        }
-    }
-    for topic in reply.topics {
-        let partitions = topic.partitions.iter();
-        let partitions = partitions.map(|p| (p.partition_index, p.committed_offset, p.error_code));
-        found.push((topic.name, partitions.collect()));
-    }
+fn offsets_of(mut reply: offset_fetch::Response<'_>) -> Answer<BTreeMap<TopicPartition, i64>> {
+    let of_group = reply.groups.pop().unwrap_or_default();
+    let codes = [reply.error_code, of_group.error_code];
     let mut offsets = BTreeMap::new();
-    for (topic, partitions) in found {
-        for (partition, offset, error) in partitions {
-            code = if code == 0 { error } else { code };
-            if offset >= 0 {
-                offsets.insert((topic.0.to_string(), partition), offset);
+    let mut first_error = codes.into_iter().find(|code| code.is_error());
+    for topic in reply.topics.into_iter().chain(of_group.topics) {
+        for partition in topic.partitions {
+            let error = Some(partition.error_code).filter(|code| code.is_error());
+            first_error = first_error.or(error);
+            if partition.committed_offset >= 0 {
+                let key = (topic.name.to_string(), partition.index);
+                offsets.insert(key, partition.committed_offset);
             }
         }
     }
-    unless(code, offsets)
+    first_error.map_or(Ok(offsets), Err)
 }
 
 /// Commits `offsets` for a group without members; the code of each partition.
@@ -171,40 +148,34 @@ pub fn commit(
     client: &mut Client,
     group: &str,
     offsets: &BTreeMap<TopicPartition, i64>,
-) -> anyhow::Result<Answer<BTreeMap<TopicPartition, i16>>> {
-    let topic = |(name, partitions): (String, Vec<(i32, i64)>)| {
-        let partition = |(index, offset)| {
-            OffsetCommitRequestPartition::default()
-                .with_partition_index(index)
-                .with_committed_offset(offset)
-                .with_committed_leader_epoch(-1)
-                .with_committed_metadata(Some(text("")))
+) -> anyhow::Result<Codes> {
+    let partitions = offsets.iter().map(|((topic, index), offset)| {
+        let partition = offset_commit::PartitionRequest {
+            index: *index,
+            committed_offset: *offset,
+            committed_metadata: Some(""),
+            ..offset_commit::PartitionRequest::default()
         };
-        OffsetCommitRequestTopic::default()
-            .with_name(topic_name(&name))
-            .with_partitions(partitions.into_iter().map(partition).collect())
+        (topic.as_str(), partition)
+    });
+    let request = offset_commit::Request {
+        group_id: group,
+        topics: by_topic(partitions),
+        ..offset_commit::Request::default()
     };
-    let offsets = offsets.iter().map(|((t, p), offset)| (t, (*p, *offset)));
-    let request = OffsetCommitRequest::default()
-        .with_group_id(group_id(group))
-        .with_generation_id_or_member_epoch(NO_GENERATION)
-        .with_retention_time_ms(-1)
-        .with_topics(by_topic(offsets).into_iter().map(topic).collect());
-    ask(client, group, |connection| {
-        let reply = connection.call(&request)?;
-        let topics = reply.topics.into_iter().map(|topic| {
-            let partitions = topic.partitions.into_iter();
-            let codes = partitions.map(|p| (p.partition_index, p.error_code));
-            (topic.name.0.to_string(), codes.collect())
-        });
-        Ok(codes_of(topics))
+    let what = format!("commit offsets of group {group}");
+    ask(client, group, &what, |connection| {
+        Ok(codes_of(&connection.call(&request)?.topics))
     })
 }
 
 /// Deletes a group without members.
-pub fn delete(client: &mut Client, group: &str) -> anyhow::Result<Answer<()>> {
-    let request = DeleteGroupsRequest::default().with_groups_names(vec![group_id(group)]);
-    ask(client, group, |connection| {
+pub fn delete(client: &mut Client, group: &str) -> anyhow::Result<()> {
+    let request = delete_groups::Request {
+        groups: vec![group],
+    };
+    let what = format!("delete group {group}");
+    ask(client, group, &what, |connection| {
         let reply = connection.call(&request)?;
         let result = reply.results.first();
         let result = result.context("the broker's reply names no group")?;
@@ -217,132 +188,140 @@ pub fn delete_offsets(
     client: &mut Client,
     group: &str,
     partitions: &[TopicPartition],
-) -> anyhow::Result<Answer<BTreeMap<TopicPartition, i16>>> {
-    let partition = |index| OffsetDeleteRequestPartition::default().with_partition_index(index);
-    let topic = |(name, partitions): (String, Vec<i32>)| {
-        OffsetDeleteRequestTopic::default()
-            .with_name(topic_name(&name))
-            .with_partitions(partitions.into_iter().map(partition).collect())
+) -> anyhow::Result<Codes> {
+    let partitions = partitions.iter().map(|(topic, p)| (topic.as_str(), *p));
+    let request = offset_delete::Request {
+        group_id: group,
+        topics: by_topic(partitions),
     };
-    let topics = by_topic(partitions.iter().map(|(topic, p)| (topic, *p)));
-    let request = OffsetDeleteRequest::default()
-        .with_group_id(group_id(group))
-        .with_topics(topics.into_iter().map(topic).collect());
-    ask(client, group, |connection| {
+    let what = format!("delete offsets of group {group}");
+    ask(client, group, &what, |connection| {
         let reply = connection.call(&request)?;
-        let topics = reply.topics.into_iter().map(|topic| {
-            let partitions = topic.partitions.into_iter();
-            let codes = partitions.map(|p| (p.partition_index, p.error_code));
-            (topic.name.0.to_string(), codes.collect())
-        });
-        Ok(unless(reply.error_code, ()).and_then(|()| codes_of(topics)))
+        Ok(unless(reply.error_code, ()).and_then(|()| codes_of(&reply.topics)))
     })
 }
 
-/// Asks the coordinator of `group`, again if its answer may pass.
+/// Asks the coordinator of `group` to do `what`, again if its answer may pass.
 fn ask<T>(
     client: &mut Client,
     group: &str,
+    what: &str,
     mut question: impl FnMut(&mut Connection) -> anyhow::Result<Answer<T>>,
-) -> anyhow::Result<Answer<T>> {
-    patiently(|| match find(client, group)? {
+) -> anyhow::Result<T> {
+    patiently(what, || match find(client, group)? {
         Ok(node) => question(client.broker(node)?),
         Err(code) => Ok(Err(code)),
     })
 }
 
 fn patiently<T>(
+    what: &str,
     mut question: impl FnMut() -> anyhow::Result<Answer<T>>,
-) -> anyhow::Result<Answer<T>> {
-    for _ in 1..ATTEMPTS_MAX {
+) -> anyhow::Result<T> {
+    let mut attempt = 1;
+    loop {
         match question()? {
-            Err(code) if PASSING.contains(&code) => sleep(BACKOFF),
-            answer => return Ok(answer),
+            Ok(answer) => return Ok(answer),
+            Err(code) if PASSING.contains(&code) && attempt < ATTEMPTS_MAX => sleep(BACKOFF),
+            Err(code) => bail!("cannot {what}: {}", kafka_error(code)),
         }
+        attempt += 1;
     }
-    question()
 }
 
 /// The node that coordinates `group`, made known to `client`.
 fn find(client: &mut Client, group: &str) -> client::Result<Answer<i32>> {
-    let connection = client.any()?;
-    let version = connection.version::<FindCoordinatorRequest>(i16::MAX)?;
-    let request = if version >= FIND_COORDINATOR_WITH_KEYS {
-        FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)])
-    } else {
-        FindCoordinatorRequest::default().with_key(text(group))
+    // A version writes the one that it has.
+    let request = find_coordinator::Request {
+        key: group,
+        coordinator_keys: vec![group],
+        ..find_coordinator::Request::default()
     };
-    let mut reply = connection.call_at(&request, version)?;
-    let (code, node, host, port) = match reply.coordinators.pop() {
-        Some(found) => (found.error_code, found.node_id, found.host, found.port),
-        None => (reply.error_code, reply.node_id, reply.host, reply.port),
+    let reply = client.any()?.call(&request)?;
+    let (code, node, host, port) = match reply.coordinators.first() {
+        Some(found) => (found.error_code, found.node_id, &found.host, found.port),
+        None => (reply.error_code, reply.node_id, &reply.host, reply.port),
     };
-    if code == 0 {
-        client.learn_broker(node.0, &host, port);
+    let host = host.to_string();
+    if !code.is_error() {
+        client.learn_broker(node, &host, port);
     }
-    Ok(unless(code, node.0))
+    Ok(unless(code, node))
 }
 
 /// The code of each partition, or one of them if it may pass.
-fn codes_of(
-    topics: impl Iterator<Item = (String, Vec<(i32, i16)>)>,
-) -> Answer<BTreeMap<TopicPartition, i16>> {
-    let mut codes = BTreeMap::new();
-    for (topic, partitions) in topics {
-        for (partition, code) in partitions {
-            if PASSING.contains(&code) {
-                return Err(code);
+fn codes_of(topics: &[TopicResponse<'_, PartitionCode>]) -> Answer<Codes> {
+    let mut codes = Codes::new();
+    for topic in topics {
+        for partition in &topic.partitions {
+            if PASSING.contains(&partition.error_code) {
+                return Err(partition.error_code);
             }
-            codes.insert((topic.clone(), partition), code);
+            let key = (topic.name.to_string(), partition.index);
+            codes.insert(key, partition.error_code);
         }
     }
     Ok(codes)
 }
 
-/// `things` of topics, gathered by topic.
-fn by_topic<'a, T>(things: impl Iterator<Item = (&'a String, T)>) -> BTreeMap<String, Vec<T>> {
+/// Partitions of topics, gathered by topic.
+fn by_topic<'a, P>(partitions: impl Iterator<Item = (&'a str, P)>) -> Vec<TopicRequest<'a, P>> {
     let mut topics = BTreeMap::<_, Vec<_>>::new();
-    for (topic, thing) in things {
-        topics.entry(topic.clone()).or_default().push(thing);
+    for (topic, partition) in partitions {
+        topics.entry(topic).or_default().push(partition);
     }
-    topics
+    let topics = topics.into_iter();
+    let request = |(name, partitions)| TopicRequest { name, partitions };
+    topics.map(request).collect()
 }
 
-fn unless<T>(code: i16, value: T) -> Answer<T> {
-    match code {
-        0 => Ok(value),
-        code => Err(code),
+fn unless<T>(code: ErrorCode, value: T) -> Answer<T> {
+    if code.is_error() {
+        Err(code)
+    } else {
+        Ok(value)
     }
-}
-
-fn group_id(group: &str) -> GroupId {
-    GroupId(text(group))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use super::{codes_of, patiently};
+    use super::*;
 
     #[test]
     fn a_code_that_passes_is_asked_again_and_any_other_is_the_answer() {
-        let mut answers = vec![Ok("here"), Err(16), Err(14)];
-        let answer = patiently(|| Ok(answers.pop().expect("not asked again")));
-        assert_eq!(answer.expect("no failure"), Ok("here"));
+        let mut answers = vec![
+            Ok("here"),
+            Err(ErrorCode::NotCoordinator),
+            Err(ErrorCode::CoordinatorLoadInProgress),
+        ];
+        let answer = patiently("ask", || Ok(answers.pop().expect("not asked again")));
+        assert_eq!(answer.expect("no failure"), "here");
         let mut asked = 0;
-        let refused = patiently(|| {
+        let refused = patiently("ask", || {
             asked += 1;
-            Ok(Err::<(), _>(30))
+            Ok(Err::<(), _>(ErrorCode::GroupAuthorizationFailed))
         });
-        assert_eq!((refused.expect("no failure"), asked), (Err(30), 1));
+        let refused = refused.expect_err("refused").to_string();
+        assert!(refused.starts_with("cannot ask: "), "{refused}");
+        assert!(refused.contains("code 30"), "{refused}");
+        assert_eq!(asked, 1);
     }
 
     #[test]
     fn a_partition_that_must_wait_makes_all_wait() {
-        let topic = |codes: &[(i32, i16)]| vec![("t".to_owned(), codes.to_vec())].into_iter();
-        let kept = BTreeMap::from([(("t".to_owned(), 0), 0), (("t".to_owned(), 1), 3)]);
-        assert_eq!(codes_of(topic(&[(0, 0), (1, 3)])), Ok(kept));
-        assert_eq!(codes_of(topic(&[(0, 3), (1, 16)])), Err(16));
+        let of = |codes: [ErrorCode; 2]| {
+            let code = |(index, error_code)| PartitionCode { index, error_code };
+            let topic = TopicResponse {
+                name: "t".into(),
+                partitions: (0..).zip(codes).map(code).collect(),
+            };
+            codes_of(&[topic])
+        };
+        let unknown = ErrorCode::UnknownTopicOrPartition;
+        let kept = [(0, ErrorCode::None), (1, unknown)];
+        let kept = kept.map(|(index, code)| (("t".to_owned(), index), code));
+        assert_eq!(of([ErrorCode::None, unknown]), Ok(kept.into()));
+        let passing = ErrorCode::NotCoordinator;
+        assert_eq!(of([unknown, passing]), Err(passing));
     }
 }

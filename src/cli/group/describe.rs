@@ -1,22 +1,18 @@
 //! `millstream group describe`: a group's state, members, committed offsets and lag.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use anyhow::anyhow;
-use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
-use serde::Serialize;
-
-use super::lag::{self, Bounds};
-use super::{TopicPartition, committed, coordinator, no_group};
+use super::{TopicPartition, coordinator, lag, no_group};
 use crate::cli::broker_args::BrokerArgs;
-use crate::cli::output::{Output, all_or_nothing_failed};
-use crate::cli::table::{Align, Table};
+use crate::cli::output::{Output, all_or_nothing_failed, sort_out};
+use crate::cli::table::{Table, or_dash};
 use crate::cli::words;
-use crate::client::codes::kafka_error;
+use crate::client::offsets::Bounds;
 use crate::client::{Client, Topic};
 use crate::coordinator::groups::lag::{age_seconds, records_behind};
 use crate::io::clock;
 use crate::kafka::group::consumer_protocol::{self, decode_assignment};
+use crate::kafka::group::describe_groups;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `millstream group describe …`
 #[derive(Debug, clap::Args)]
@@ -76,17 +72,11 @@ struct Row {
 /// Describes groups.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
-    let mut descriptions = Vec::new();
-    let mut failures = Vec::new();
-    for group in &args.groups {
-        match description_of(&mut client, group) {
-            Ok(description) => descriptions.push(description),
-            Err(error) => failures.push(error),
-        }
-    }
+    let groups = args.groups.iter();
+    let (descriptions, failures) = sort_out(groups.map(|g| description_of(&mut client, g)));
     let mut out = Output::new();
     if args.json {
-        out.line(&serde_json::to_string_pretty(&descriptions)?)?;
+        out.json(&descriptions)?;
     } else {
         for (at, description) in descriptions.iter().enumerate() {
             if at > 0 && out.is_terminal() {
@@ -100,45 +90,46 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn description_of(client: &mut Client, group: &str) -> anyhow::Result<Description> {
-    let described = coordinator::describe(client, group)?
-        .map_err(|code| anyhow!("cannot describe group {group}: {}", kafka_error(code)))?;
-    let Some(described) = described else {
+    let Some(mut description) = coordinator::describe(client, group, Description::of)? else {
         return Err(no_group(client, group));
     };
-    let members = members_of(&described);
-    let committed = committed(client, group)?;
-    let mut rows = rows(&committed, &members);
-    add_lag(client, &mut rows)?;
-    Ok(Description {
-        group: group.to_owned(),
-        state: described.group_state.to_string(),
-        protocol_type: described.protocol_type.to_string(),
-        protocol: described.protocol_data.to_string(),
-        members,
-        partitions: rows,
-    })
+    let committed = coordinator::committed(client, group)?;
+    description.partitions = rows(&committed, &description.members);
+    add_lag(client, &mut description.partitions)?;
+    Ok(description)
 }
 
-fn members_of(group: &DescribedGroup) -> Vec<Member> {
-    let of_consumers = *group.protocol_type == *consumer_protocol::PROTOCOL_TYPE;
-    let member = |member: &DescribedGroupMember| Member {
-        member: member.member_id.to_string(),
-        instance: member.group_instance_id.as_ref().map(|id| id.to_string()),
-        client: member.client_id.to_string(),
-        // Kafka's own brokers put a slash before it.
-        host: member.client_host.trim_start_matches('/').to_owned(),
-        assigned: match of_consumers {
-            true => assigned(member),
-            false => BTreeMap::new(),
-        },
-    };
-    let mut members: Vec<_> = group.members.iter().map(member).collect();
-    members.sort_by(|a, b| a.member.cmp(&b.member));
-    members
+impl Description {
+    /// Without partitions.
+    fn of(group: &describe_groups::Group<'_>) -> Description {
+        let is_consumers = group.protocol_type == consumer_protocol::PROTOCOL_TYPE;
+        let member = |member: &describe_groups::Member<'_>| Member {
+            member: member.member_id.to_string(),
+            instance: member.group_instance_id.as_ref().map(ToString::to_string),
+            client: member.client_id.to_string(),
+            // Kafka's own brokers put a slash before it.
+            host: member.client_host.trim_start_matches('/').to_owned(),
+            assigned: if is_consumers {
+                assigned(member)
+            } else {
+                BTreeMap::new()
+            },
+        };
+        let mut members: Vec<_> = group.members.iter().map(member).collect();
+        members.sort_by(|a, b| a.member.cmp(&b.member));
+        Description {
+            group: group.group_id.to_string(),
+            state: group.group_state.to_string(),
+            protocol_type: group.protocol_type.to_string(),
+            protocol: group.protocol_data.to_string(),
+            members,
+            partitions: Vec::new(),
+        }
+    }
 }
 
-/// What the member was assigned; nothing where that cannot be read, which is the members' affair.
-fn assigned(member: &DescribedGroupMember) -> BTreeMap<String, Vec<i32>> {
+/// What the member was assigned; nothing where that cannot be read: only the members need to.
+fn assigned(member: &describe_groups::Member<'_>) -> BTreeMap<String, Vec<i32>> {
     let mut assigned = BTreeMap::<String, Vec<i32>>::new();
     if let Ok(assignment) = decode_assignment(&member.member_assignment) {
         for topic in assignment.assigned_partitions {
@@ -195,7 +186,7 @@ fn add_lag(client: &mut Client, rows: &mut [Row]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The age of the oldest record that the group has not committed; None if it cannot be told.
+/// The age of the oldest record that the group has not committed; None if that is not known.
 fn seconds_behind(
     client: &mut Client,
     topic: &Topic,
@@ -203,7 +194,7 @@ fn seconds_behind(
     committed: i64,
     bounds: Bounds,
 ) -> Option<f64> {
-    // Records below the start are gone: nobody is behind with them any more.
+    // Records below the start are gone: they do not count as lag.
     let from = committed.max(bounds.start);
     match lag::first_timestamp(client, topic, partition, from, bounds.end) {
         Ok(None) => Some(0.0),
@@ -213,9 +204,11 @@ fn seconds_behind(
 }
 
 fn print(description: &Description, members: bool, out: &mut Output) -> anyhow::Result<()> {
-    let (columns, rows): (&[_], _) = match members {
-        true => (&MEMBER_COLUMNS, member_cells(description)),
-        false => (&PARTITION_COLUMNS, partition_cells(description)),
+    let (columns, rows, none) = if members {
+        (&MEMBER_COLUMNS[..], member_cells(description), "no members")
+    } else {
+        let none = "no offsets committed and no partitions assigned";
+        (&PARTITION_COLUMNS[..], partition_cells(description), none)
     };
     // A heading names the group to a person; a pipe has it in each row.
     let skip = usize::from(out.is_terminal());
@@ -223,10 +216,7 @@ fn print(description: &Description, members: bool, out: &mut Output) -> anyhow::
         out.line(&heading(description))?;
         out.line("")?;
         if rows.is_empty() {
-            return out.line(match members {
-                true => "no members",
-                false => "no offsets committed and no partitions assigned",
-            });
+            return out.line(none);
         }
     }
     let mut table = Table::new(&columns[skip..]);
@@ -245,44 +235,43 @@ fn heading(description: &Description) -> String {
     format!("{line}  {members}")
 }
 
-const PARTITION_COLUMNS: [(&str, Align); 9] = [
-    ("GROUP", Align::Left),
-    ("TOPIC", Align::Left),
-    ("PARTITION", Align::Right),
-    ("COMMITTED", Align::Right),
-    ("END", Align::Right),
-    ("LAG", Align::Right),
-    ("LAG S", Align::Right),
-    ("MEMBER", Align::Left),
-    ("HOST", Align::Left),
+const PARTITION_COLUMNS: [&str; 9] = [
+    "GROUP",
+    "TOPIC",
+    ">PARTITION",
+    ">COMMITTED",
+    ">END",
+    ">LAG",
+    ">LAG S",
+    "MEMBER",
+    "HOST",
 ];
 
 fn partition_cells(description: &Description) -> Vec<Vec<String>> {
-    let number = |n: Option<i64>| n.map_or("-".to_owned(), |n| n.to_string());
     let row = |row: &Row| {
         vec![
             description.group.clone(),
             row.topic.clone(),
             row.partition.to_string(),
-            number(row.committed_offset),
-            number(row.end_offset),
-            number(row.lag),
-            seconds(row.lag_seconds),
-            row.member.clone().unwrap_or_else(|| "-".to_owned()),
-            row.host.clone().unwrap_or_else(|| "-".to_owned()),
+            or_dash(row.committed_offset),
+            or_dash(row.end_offset),
+            or_dash(row.lag),
+            or_dash(row.lag_seconds.map(seconds)),
+            or_dash(row.member.as_ref()),
+            or_dash(row.host.as_ref()),
         ]
     };
     description.partitions.iter().map(row).collect()
 }
 
-const MEMBER_COLUMNS: [(&str, Align); 7] = [
-    ("GROUP", Align::Left),
-    ("MEMBER", Align::Left),
-    ("INSTANCE", Align::Left),
-    ("CLIENT", Align::Left),
-    ("HOST", Align::Left),
-    ("PARTITIONS", Align::Right),
-    ("ASSIGNED", Align::Left),
+const MEMBER_COLUMNS: [&str; 7] = [
+    "GROUP",
+    "MEMBER",
+    "INSTANCE",
+    "CLIENT",
+    "HOST",
+    ">PARTITIONS",
+    "ASSIGNED",
 ];
 
 fn member_cells(description: &Description) -> Vec<Vec<String>> {
@@ -291,7 +280,7 @@ fn member_cells(description: &Description) -> Vec<Vec<String>> {
         vec![
             description.group.clone(),
             member.member.clone(),
-            member.instance.clone().unwrap_or_else(|| "-".to_owned()),
+            or_dash(member.instance.as_ref()),
             member.client.clone(),
             member.host.clone(),
             partitions.to_string(),
@@ -313,20 +302,17 @@ fn assigned_text(assigned: &BTreeMap<String, Vec<i32>>) -> String {
     assigned.iter().map(topic).collect::<Vec<_>>().join(" ")
 }
 
-/// Seconds to a tenth, and without one where there is nothing to tell.
-fn seconds(seconds: Option<f64>) -> String {
-    match seconds {
-        None => "-".to_owned(),
-        Some(0.0) => "0".to_owned(),
-        Some(seconds) => format!("{seconds:.1}"),
+/// Seconds to a tenth; 0 without one.
+fn seconds(seconds: f64) -> String {
+    if seconds == 0.0 {
+        return "0".to_owned();
     }
+    format!("{seconds:.1}")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use super::{Member, assigned_text, rows, seconds};
+    use super::*;
 
     fn member(name: &str, topic: &str, partitions: &[i32]) -> Member {
         Member {
@@ -366,9 +352,9 @@ mod tests {
 
     #[test]
     fn cells_say_what_is_known() {
-        assert_eq!(seconds(None), "-");
-        assert_eq!(seconds(Some(0.0)), "0");
-        assert_eq!(seconds(Some(61.25)), "61.2");
+        assert_eq!(or_dash(None::<String>), "-");
+        assert_eq!(seconds(0.0), "0");
+        assert_eq!(seconds(61.25), "61.2");
         assert_eq!(assigned_text(&BTreeMap::new()), "-");
         let mut member = member("m", "b", &[0, 2]);
         member.assigned.insert("a".to_owned(), vec![1]);

@@ -1,54 +1,43 @@
 //! How far a group is behind the end of a partition: in records, and in time.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context, bail};
-use kafka_protocol::messages::FetchRequest;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-
 use super::TopicPartition;
-use crate::client::codes::kafka_error;
-use crate::client::offsets::{self, EARLIEST, LATEST};
+use crate::client::fetch::{self, Limits};
+use crate::client::offsets::{self, Bounds};
 use crate::client::records::Batch;
-use crate::client::{Client, Topic, check, topic_name};
+use crate::client::{Client, Topic, check, kafka_error};
+use anyhow::{Context, bail};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// From the next version on, Fetch names topics by their ids.
-const FETCH_VERSION_BY_NAME_MAX: i16 = 12;
 /// One batch comes whatever its size: a reply with more than that is not wanted.
-const FETCH_BYTES_MAX: i32 = 1;
+const ONE_BATCH: Limits = Limits {
+    max_wait_ms: 0,
+    min_bytes: 0,
+    max_bytes: 1,
+    partition_max_bytes: 1,
+};
 /// How many batches without a record to look at are passed over: markers of transactions.
 const BATCHES_PASSED_MAX: usize = 100;
-
-/// Where a partition starts and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    pub start: i64,
-    pub end: i64,
-}
 
 /// The bounds of those of `partitions` that exist and have a leader, and the topics that exist.
 pub fn bounds(
     client: &mut Client,
     partitions: &[TopicPartition],
 ) -> anyhow::Result<(BTreeMap<TopicPartition, Bounds>, Vec<Topic>)> {
-    let mut names: Vec<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut topics = client.metadata(Some(&names), false)?;
-    topics.retain(|topic| topic.error == 0);
+    let names: BTreeSet<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
+    let mut topics = client.metadata(Some(&Vec::from_iter(names)), false)?;
+    topics.retain(|topic| !topic.error.is_error());
     let mut bounds = BTreeMap::new();
     for topic in &topics {
         let of_topic = partitions.iter().filter(|(name, _)| *name == topic.name);
-        let led: Vec<i32> = of_topic
+        let led = of_topic
             .map(|&(_, partition)| partition)
-            .filter(|&partition| topic.leader_of(partition).is_some())
-            .collect();
-        let starts = offsets::list(client, topic, &led, EARLIEST)?;
-        let ends = offsets::list(client, topic, &led, LATEST)?;
-        for partition in led {
-            let (start, end) = (starts[&partition], ends[&partition]);
-            bounds.insert((topic.name.clone(), partition), Bounds { start, end });
-        }
+            .filter(|&partition| topic.leader_of(partition).is_some());
+        let found = offsets::bounds(client, topic, &Vec::from_iter(led))?;
+        bounds.extend(
+            found
+                .into_iter()
+                .map(|(p, found)| ((topic.name.clone(), p), found)),
+        );
     }
     Ok((bounds, topics))
 }
@@ -97,34 +86,15 @@ fn batch_at(
 ) -> anyhow::Result<Batch> {
     let leader = topic.leader_of(partition).context("it has no leader")?;
     let connection = client.broker(leader)?;
-    let at_most = match topic.id.is_nil() {
-        true => FETCH_VERSION_BY_NAME_MAX,
-        false => i16::MAX,
-    };
-    let version = connection.version::<FetchRequest>(at_most)?;
-    let fetched = FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(offset)
-        .with_partition_max_bytes(FETCH_BYTES_MAX);
-    let topic = FetchTopic::default()
-        .with_topic(topic_name(&topic.name))
-        .with_topic_id(topic.id)
-        .with_partitions(vec![fetched]);
-    let request = FetchRequest::default()
-        .with_max_wait_ms(0)
-        .with_min_bytes(0)
-        .with_max_bytes(FETCH_BYTES_MAX)
-        .with_topics(vec![topic]);
+    let version = fetch::version(connection, topic)?;
+    let request = fetch::request(topic, [(partition, offset)], ONE_BATCH);
     let reply = connection.call_at(&request, version)?;
     check(reply.error_code, "Fetch")?;
-    let mut partitions = reply
-        .responses
-        .into_iter()
-        .flat_map(|topic| topic.partitions);
+    let mut partitions = reply.topics.into_iter().flat_map(|topic| topic.partitions);
     let data = partitions.next().context("the reply has no partition")?;
-    if data.error_code != 0 {
+    if data.error_code.is_error() {
         bail!(kafka_error(data.error_code));
     }
-    let mut bytes = data.records.unwrap_or_default();
+    let mut bytes = data.records.0;
     Batch::take(&mut bytes)?.context("the reply has no batch")
 }

@@ -1,21 +1,19 @@
 //! `millstream group reset-offsets`: a group without members begins elsewhere.
 
+use super::{Selection, TopicPartition, coordinator, lag};
+use crate::cli::broker_args::BrokerArgs;
+use crate::cli::output::{self, all_or_nothing_failed};
+use crate::cli::position::{Start, chosen_partitions};
+use crate::cli::table::{or_dash, print_list};
+use crate::cli::words;
+use crate::client::offsets::{self, Bounds};
+use crate::client::{Client, Topic, kafka_error};
+use anyhow::{anyhow, bail};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use anyhow::{anyhow, bail};
-use serde::Serialize;
-
-use super::lag::{self, Bounds};
-use super::{EMPTY, Selection, TopicPartition, committed, coordinator, in_use};
-use crate::cli::broker_args::BrokerArgs;
-use crate::cli::output::{self, Output, all_or_nothing_failed};
-use crate::cli::position::Start;
-use crate::cli::table::{Align, Table};
-use crate::cli::words;
-use crate::client::codes::kafka_error;
-use crate::client::offsets;
-use crate::client::{Client, Topic};
+const EMPTY: &str = "Empty";
 
 /// `millstream group reset-offsets …`
 #[derive(Debug, clap::Args)]
@@ -53,7 +51,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     At(Start),
-    /// So many records from the committed offset.
+    /// This many records from the committed offset.
     By(i64),
 }
 
@@ -85,21 +83,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let group = &args.group;
     let exists = require_empty(&mut client, group)?;
-    let committed = committed(&mut client, group)?;
-    let partitions = match args.all_topics {
-        true => committed.keys().cloned().collect(),
-        false => chosen(&mut client, &args.topic)?,
+    let committed = coordinator::committed(&mut client, group)?;
+    let partitions = if args.all_topics {
+        committed.keys().cloned().collect()
+    } else {
+        chosen(&mut client, &args.topic)?
     };
     if partitions.is_empty() {
         bail!("group {group} has committed no offsets: name what to reset with --topic");
     }
     let moves = plan(&mut client, &partitions, &committed, args.to)?;
-    let moved = match args.execute {
-        true => execute(&mut client, group, moves)?,
-        false => (moves, Vec::new()),
+    let (moves, failures) = if args.execute {
+        execute(&mut client, group, moves)?
+    } else {
+        (moves, Vec::new())
     };
-    print(&moved.0, args.json)?;
-    let offsets = words::count(moved.0.len() as u64, "offset");
+    print(&moves, args.json)?;
+    let offsets = words::count(moves.len() as u64, "offset");
     output::say(&match (args.execute, exists) {
         (true, _) => format!("committed {offsets} of group {group}"),
         (false, true) => {
@@ -109,22 +109,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             "nothing changed yet: group {group} does not exist, --execute makes it with {offsets}"
         ),
     });
-    all_or_nothing_failed(moved.1)
+    all_or_nothing_failed(failures)
 }
 
 /// Whether the group exists. A group with members is refused.
 fn require_empty(client: &mut Client, group: &str) -> anyhow::Result<bool> {
-    let described = coordinator::describe(client, group)?
-        .map_err(|code| anyhow!("cannot describe group {group}: {}", kafka_error(code)))?;
-    match described {
-        None => Ok(false),
-        Some(described) if *described.group_state == *EMPTY => Ok(true),
-        Some(described) => Err(in_use(
-            group,
-            &described.group_state,
-            described.members.len(),
-        )),
+    let described = coordinator::describe(client, group, |group| {
+        (group.group_state.to_string(), group.members.len() as u64)
+    })?;
+    let Some((state, members)) = described else {
+        return Ok(false);
+    };
+    if state != EMPTY {
+        let members = words::count(members, "member");
+        bail!(
+            "group {group} is {state} with {members}: its offsets can be reset only while it is \
+             Empty. Stop its consumers, wait until they have left (`millstream group describe \
+             {group}`), and try again"
+        );
     }
+    Ok(true)
 }
 
 /// The partitions that were asked for, which must exist.
@@ -132,18 +136,7 @@ fn chosen(client: &mut Client, selections: &[Selection]) -> anyhow::Result<Vec<T
     let mut chosen = Vec::new();
     for selection in selections {
         let topic = client.topic(&selection.topic)?;
-        let all: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
-        if let Some(missing) = selection.partitions.iter().find(|p| !all.contains(p)) {
-            let last = all.len().saturating_sub(1);
-            bail!(
-                "topic {} has no partition {missing}: its partitions are 0 to {last}",
-                topic.name
-            );
-        }
-        let partitions = match selection.partitions.is_empty() {
-            true => all,
-            false => selection.partitions.clone(),
-        };
+        let partitions = chosen_partitions(&topic, &selection.partitions)?;
         chosen.extend(partitions.into_iter().map(|p| (topic.name.clone(), p)));
     }
     chosen.sort_unstable();
@@ -230,45 +223,25 @@ fn execute(
 ) -> anyhow::Result<(Vec<Move>, Vec<anyhow::Error>)> {
     let key = |m: &Move| (m.topic.clone(), m.partition);
     let offsets = moves.iter().map(|m| (key(m), m.to)).collect();
-    let codes = coordinator::commit(client, group, &offsets)?.map_err(|code| {
-        anyhow!(
-            "cannot commit offsets of group {group}: {}",
-            kafka_error(code)
-        )
-    })?;
+    let codes = coordinator::commit(client, group, &offsets)?;
     let code_of = |m: &Move| codes.get(&key(m)).copied();
-    let (made, refused): (Vec<_>, Vec<_>) = moves.into_iter().partition(|m| code_of(m) == Some(0));
+    let (made, refused): (Vec<_>, Vec<_>) = moves
+        .into_iter()
+        .partition(|m| code_of(m).is_some_and(|code| !code.is_error()));
     let failure = |m: &Move| {
         let why = code_of(m).map_or("the broker did not answer for it".to_owned(), kafka_error);
-        anyhow!(
-            "cannot commit the offset of group {group} in {} partition {}: {why}",
-            m.topic,
-            m.partition
-        )
+        let (topic, partition) = (&m.topic, m.partition);
+        anyhow!("cannot commit the offset of group {group} in {topic} partition {partition}: {why}")
     };
     let failures = refused.iter().map(failure).collect();
     Ok((made, failures))
 }
 
 fn print(moves: &[Move], json: bool) -> anyhow::Result<()> {
-    let mut out = Output::new();
-    if json {
-        out.line(&serde_json::to_string_pretty(moves)?)?;
-        return out.flush();
-    }
-    let mut table = Table::new(&[
-        ("TOPIC", Align::Left),
-        ("PARTITION", Align::Right),
-        ("FROM", Align::Right),
-        ("TO", Align::Right),
-    ]);
-    for m in moves {
-        let from = m.from.map_or("-".to_owned(), |offset| offset.to_string());
+    print_list(moves, json, &["TOPIC", ">PARTITION", ">FROM", ">TO"], |m| {
         let (partition, to) = (m.partition.to_string(), m.to.to_string());
-        table.row(vec![m.topic.clone(), partition, from, to]);
-    }
-    table.print_or_pipe(&mut out)?;
-    out.flush()
+        vec![m.topic.clone(), partition, or_dash(m.from), to]
+    })
 }
 
 #[cfg(test)]

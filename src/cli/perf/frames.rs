@@ -1,24 +1,30 @@
-//! The bytes of Produce and Fetch requests, and what is read of their replies.
-//!
-//! Versions that every broker of the last years serves, and that are not flexible: Produce 7 (the
+//! The frames of Produce and Fetch, in versions that every broker of the last years serves: Produce 7 (the
 //! first with zstd) and Fetch 11.
 
-use anyhow::{Context, bail};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-
+use super::plan::Consumers;
+use crate::client::fetch::{self as requests, Limits};
+use crate::client::producer::Acks;
 use crate::client::records::{self, NewRecord, Producer};
+use crate::client::{Topic, decode, encode_frame, kafka_error};
+use crate::kafka::api::{Api, ApiKey};
+use crate::kafka::data::{fetch, produce};
 use crate::log::batch::{Codec, HEADER_BYTES};
+use crate::wire::Wire;
+use anyhow::{Context, anyhow, bail};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::plan::{Acks, Consumers};
-
-const PRODUCE: i16 = 0;
 const PRODUCE_VERSION: i16 = 7;
-const FETCH: i16 = 1;
 const FETCH_VERSION: i16 = 11;
 pub const CLIENT_ID: &str = "millstream-perf";
 /// How long the broker may take to store a batch.
 const TIMEOUT_MS: i32 = 30_000;
+/// Behind the size, the API's key and its version.
 const CORRELATION_AT: usize = 8;
+/// In a reply, behind the size.
+const REPLY_CORRELATION_AT: usize = 4;
+const REPLY_BYTES_MAX: usize = 1 << 30;
+const CLOSED: &str = "the broker closed a connection";
 
 /// A batch that is sent again and again.
 #[derive(Debug)]
@@ -49,293 +55,249 @@ impl Load {
     }
 }
 
-/// Letters as they come: a codec makes about three quarters of them.
+/// Random letters: a codec makes about three quarters of them.
 fn text(bytes: usize, seed: u64) -> Bytes {
     const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/";
-    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        LETTERS[(state >> 58) as usize]
-    };
-    (0..bytes).map(|_| next()).collect::<Vec<u8>>().into()
+    let mut random = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let letters = (0..bytes).map(|_| LETTERS[(next_random(&mut random) >> 58) as usize]);
+    letters.collect::<Vec<u8>>().into()
 }
 
-/// What stands before the batch in a Produce request, with correlation id 0.
-pub fn produce_head(topic: &str, partition: i32, acks: Acks, batch_bytes: usize) -> BytesMut {
-    let mut head = request(PRODUCE, PRODUCE_VERSION);
-    head.put_i16(-1); // transactional_id
-    head.put_i16(acks.on_the_wire());
-    head.put_i32(TIMEOUT_MS);
-    head.put_i32(1);
-    put_string(&mut head, topic);
-    head.put_i32(1);
-    head.put_i32(partition);
-    head.put_i32(batch_bytes as i32);
-    finish(head, batch_bytes)
+/// Xorshift.
+pub fn next_random(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
 }
 
-/// A Fetch request for partitions with the offsets to read from, with correlation id 0.
-pub fn fetch(topic: &str, partitions: &[(i32, i64)], how: &Consumers) -> BytesMut {
-    let mut frame = request(FETCH, FETCH_VERSION);
-    frame.put_i32(-1); // replica_id
-    frame.put_i32(how.max_wait_ms);
-    frame.put_i32(how.min_bytes);
-    frame.put_i32(how.max_bytes);
-    frame.put_i8(0); // isolation_level
-    frame.put_i32(0); // session_id
-    frame.put_i32(-1); // session_epoch: no session
-    frame.put_i32(1);
-    put_string(&mut frame, topic);
-    frame.put_i32(partitions.len() as i32);
-    for (partition, offset) in partitions {
-        frame.put_i32(*partition);
-        frame.put_i32(-1); // current_leader_epoch
-        frame.put_i64(*offset);
-        frame.put_i64(-1); // log_start_offset
-        frame.put_i32(how.partition_max_bytes);
+/// A Produce request, to be sent many times with other correlation ids.
+pub struct ProduceFrame {
+    head: BytesMut,
+    /// The batch, if it is large; else the head has it.
+    batch: Option<Bytes>,
+}
+
+impl ProduceFrame {
+    pub fn new(
+        topic: &Topic,
+        index: i32,
+        acks: Acks,
+        batch: &Bytes,
+    ) -> anyhow::Result<ProduceFrame> {
+        let partition = produce::PartitionRequest {
+            index,
+            records: Some(batch.clone()),
+        };
+        let topic = produce::TopicRequest {
+            name: &topic.name,
+            topic_id: topic.id,
+            partitions: vec![partition],
+        };
+        let request = produce::Request {
+            transactional_id: None,
+            acks: acks.on_the_wire(),
+            timeout_ms: TIMEOUT_MS,
+            topics: vec![topic],
+        };
+        let mut parts = encode_frame(&request, PRODUCE_VERSION, 0, CLIENT_ID)?.parts;
+        let batch = (parts.len() > 1).then(|| parts.remove(1));
+        let head = BytesMut::from(&parts.concat()[..]);
+        Ok(ProduceFrame { head, batch })
     }
-    frame.put_i32(0); // forgotten topics
-    put_string(&mut frame, ""); // rack_id
-    finish(frame, 0)
+
+    /// The frame in up to two parts.
+    pub fn with_id(&self, correlation_id: i32) -> (BytesMut, Option<Bytes>) {
+        let mut head = self.head.clone();
+        head[CORRELATION_AT..][..4].copy_from_slice(&correlation_id.to_be_bytes());
+        (head, self.batch.clone())
+    }
 }
 
-pub fn set_correlation_id(frame: &mut [u8], id: i32) {
-    frame[CORRELATION_AT..CORRELATION_AT + 4].copy_from_slice(&id.to_be_bytes());
+/// A Fetch request for partitions with the offsets to read from.
+pub fn fetch_frame(
+    topic: &Topic,
+    partitions: &[(i32, i64)],
+    how: &Consumers,
+    correlation_id: i32,
+) -> anyhow::Result<Vec<u8>> {
+    let limits = Limits {
+        max_wait_ms: how.max_wait_ms,
+        min_bytes: how.min_bytes,
+        max_bytes: how.max_bytes,
+        partition_max_bytes: how.partition_max_bytes,
+    };
+    let request = requests::request(topic, partitions.iter().copied(), limits);
+    Ok(encode_frame(&request, FETCH_VERSION, correlation_id, CLIENT_ID)?.to_vec())
 }
 
-fn request(api_key: i16, version: i16) -> BytesMut {
-    let mut frame = BytesMut::new();
-    frame.put_i32(0); // size
-    frame.put_i16(api_key);
-    frame.put_i16(version);
-    frame.put_i32(0); // correlation_id
-    put_string(&mut frame, CLIENT_ID);
-    frame
+/// Reads a Produce reply, without its size: what it says of its one batch.
+pub fn produced(reply: &Bytes) -> anyhow::Result<produce::PartitionResponse<'_>> {
+    let reply = decode::<produce::Request>(reply, PRODUCE_VERSION).map_err(unusable)?;
+    let mut partitions = reply.topics.into_iter().flat_map(|topic| topic.partitions);
+    partitions
+        .next()
+        .context("a reply of the broker has no partition")
 }
 
-fn finish(mut frame: BytesMut, following: usize) -> BytesMut {
-    let bytes = (frame.len() - 4 + following) as i32;
-    frame[..4].copy_from_slice(&bytes.to_be_bytes());
-    frame
-}
-
-fn put_string(frame: &mut BytesMut, text: &str) {
-    frame.put_i16(text.len() as i16);
-    frame.put_slice(text.as_bytes());
-}
-
-/// What a Produce reply says of its one batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Produced {
-    pub correlation_id: i32,
-    pub error: i16,
-    pub base_offset: i64,
-}
-
-/// Reads a Produce reply, without its size.
-pub fn produced(mut reply: &[u8]) -> anyhow::Result<Produced> {
-    need(reply, 4 + 4 + 2)?;
-    let correlation_id = reply.get_i32();
-    one(reply.get_i32())?;
-    skip_string(&mut reply)?;
-    need(reply, 4 + 4 + 2 + 8)?;
-    one(reply.get_i32())?;
-    reply.advance(4); // partition
-    Ok(Produced {
-        correlation_id,
-        error: reply.get_i16(),
-        base_offset: reply.get_i64(),
-    })
-}
-
-/// What a Fetch reply says of a partition.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Fetched<'a> {
-    pub partition: i32,
-    pub error: i16,
-    pub high_watermark: i64,
-    pub log_start_offset: i64,
-    pub records: &'a [u8],
-}
-
-/// Reads a Fetch reply, without its size, partition by partition. Returns its correlation id.
-pub fn fetched(mut reply: &[u8], mut each: impl FnMut(Fetched<'_>)) -> anyhow::Result<i32> {
-    need(reply, 4 + 4 + 2 + 4 + 4)?;
-    let correlation_id = reply.get_i32();
-    reply.advance(4); // throttle_time_ms
-    let error = reply.get_i16();
-    if error != 0 {
+/// Reads a Fetch reply, without its size.
+pub fn fetched(reply: &Bytes) -> anyhow::Result<Vec<fetch::PartitionResponse>> {
+    let reply = decode::<fetch::Request>(reply, FETCH_VERSION).map_err(unusable)?;
+    if reply.error_code.is_error() {
         bail!(
             "the broker refused a fetch: {}",
-            crate::client::codes::kafka_error(error)
+            kafka_error(reply.error_code)
         );
     }
-    reply.advance(4); // session_id
-    for _ in 0..reply.get_i32() {
-        skip_string(&mut reply)?;
-        need(reply, 4)?;
-        for _ in 0..reply.get_i32() {
-            each(partition(&mut reply)?);
+    let topics = reply.topics.into_iter();
+    Ok(topics.flat_map(|topic| topic.partitions).collect())
+}
+
+fn unusable(why: String) -> anyhow::Error {
+    anyhow!("a reply of the broker cannot be used: {why}")
+}
+
+/// A Produce reply of one partition without an error.
+pub fn answer(correlation_id: [u8; 4]) -> Vec<u8> {
+    let response = produce::Response {
+        topics: vec![produce::TopicResponse {
+            partitions: vec![produce::PartitionResponse::default()],
+            ..produce::TopicResponse::default()
+        }],
+        ..produce::Response::default()
+    };
+    let api = Api::find(ApiKey::Produce.code()).expect("in the table");
+    let mut writer = api.reply(PRODUCE_VERSION, i32::from_be_bytes(correlation_id));
+    response.encode(&mut writer, PRODUCE_VERSION);
+    writer.finish().expect("a short reply").to_vec()
+}
+
+/// The frames that come from a stream.
+pub struct Frames<R> {
+    stream: R,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    pub fn new(stream: R) -> Frames<R> {
+        let buffer = BytesMut::with_capacity(64 << 10);
+        Frames { stream, buffer }
+    }
+
+    /// The next frame without its size, and the correlation id at its start. Loses nothing when it is
+    /// dropped before it is done.
+    pub async fn next(&mut self) -> anyhow::Result<(i32, Bytes)> {
+        loop {
+            let needed = self.needed()?;
+            if self.buffer.len() >= needed {
+                let frame = self
+                    .buffer
+                    .split_to(needed)
+                    .freeze()
+                    .slice(REPLY_CORRELATION_AT..);
+                return Ok(((&frame[..]).get_i32(), frame));
+            }
+            self.buffer.reserve(needed - self.buffer.len());
+            if self
+                .stream
+                .read_buf(&mut self.buffer)
+                .await
+                .context(CLOSED)?
+                == 0
+            {
+                bail!(CLOSED);
+            }
         }
     }
-    Ok(correlation_id)
-}
 
-fn partition<'a>(reply: &mut &'a [u8]) -> anyhow::Result<Fetched<'a>> {
-    need(reply, 4 + 2 + 8 + 8 + 8 + 4)?;
-    let partition = reply.get_i32();
-    let error = reply.get_i16();
-    let high_watermark = reply.get_i64();
-    reply.advance(8); // last_stable_offset
-    let log_start_offset = reply.get_i64();
-    let aborted = reply.get_i32().max(0) as usize * 16;
-    need(reply, aborted + 4 + 4)?;
-    reply.advance(aborted + 4); // and preferred_read_replica
-    let bytes = reply.get_i32().max(0) as usize;
-    need(reply, bytes)?;
-    let (records, rest) = reply.split_at(bytes);
-    *reply = rest;
-    Ok(Fetched {
-        partition,
-        error,
-        high_watermark,
-        log_start_offset,
-        records,
-    })
-}
-
-fn need(reply: &[u8], bytes: usize) -> anyhow::Result<()> {
-    if reply.len() < bytes {
-        bail!("a reply of the broker ends too soon");
+    /// Bytes of the frame at the buffer's start, its size included, as far as that is known.
+    fn needed(&self) -> anyhow::Result<usize> {
+        let Some(size) = self.buffer.first_chunk() else {
+            return Ok(REPLY_CORRELATION_AT);
+        };
+        let size = usize::try_from(i32::from_be_bytes(*size)).unwrap_or(usize::MAX);
+        if !(4..=REPLY_BYTES_MAX).contains(&size) {
+            bail!("the broker announced a reply of {size} bytes");
+        }
+        Ok(REPLY_CORRELATION_AT + size)
     }
-    Ok(())
-}
-
-fn one(count: i32) -> anyhow::Result<()> {
-    if count != 1 {
-        bail!("a reply of the broker tells of {count} partitions instead of one");
-    }
-    Ok(())
-}
-
-fn skip_string(reply: &mut &[u8]) -> anyhow::Result<()> {
-    need(reply, 2)?;
-    let bytes = reply.get_i16().max(0) as usize;
-    need(reply, bytes)?;
-    reply.advance(bytes);
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Fetched, Load, fetch, fetched, produce_head, produced, set_correlation_id};
-    use crate::cli::perf::plan::{Acks, Consumers};
-    use crate::log::batch::Codec;
-    use bytes::{Bytes, BytesMut};
-    use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-    use kafka_protocol::messages::produce_response::{
-        PartitionProduceResponse, TopicProduceResponse,
-    };
-    use kafka_protocol::messages::{
-        FetchRequest, FetchResponse, ProduceRequest, ProduceResponse, RequestHeader,
-    };
-    use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+    use super::*;
+    use crate::kafka::dispatch::RequestHeader;
+    use crate::kafka::error::ErrorCode;
 
-    fn header_of(frame: &mut Bytes) -> RequestHeader {
-        let bytes = frame.split_to(4);
-        assert_eq!(
-            i32::from_be_bytes(bytes[..].try_into().expect("four")) as usize,
-            frame.len()
-        );
-        RequestHeader::decode(frame, 1).expect("a header")
+    fn topic() -> Topic {
+        Topic {
+            name: "t".to_owned(),
+            ..Topic::default()
+        }
     }
 
     #[test]
     fn a_produce_request_reads_as_it_was_meant() {
-        let load = Load::new(100, 1000, Codec::None).expect("a batch");
-        assert_eq!((load.records, load.value_bytes), (6, 600));
-        let mut frame = produce_head("t", 3, Acks::All, load.batch.len());
-        set_correlation_id(&mut frame, 77);
-        frame.extend_from_slice(&load.batch);
-        let mut frame = frame.freeze();
-        let header = header_of(&mut frame);
-        assert_eq!((header.request_api_key, header.correlation_id), (0, 77));
-        let request =
-            ProduceRequest::decode(&mut frame, header.request_api_version).expect("a request");
-        assert!(frame.is_empty());
-        let partition = &request.topic_data[0].partition_data[0];
-        assert_eq!((request.acks, partition.index), (-1, 3));
-        assert_eq!(partition.records.as_ref().expect("records"), &load.batch);
+        for batch_bytes in [1000, 100_000] {
+            let load = Load::new(100, batch_bytes, Codec::None).expect("a batch");
+            assert_eq!(load.value_bytes, load.records * 100);
+            let frame = ProduceFrame::new(&topic(), 3, Acks::All, &load.batch).expect("a frame");
+            let (head, batch) = frame.with_id(77);
+            let frame = Bytes::from([&head[..], &batch.unwrap_or_default()].concat());
+            assert_eq!((&frame[..]).get_i32() as usize, frame.len() - 4);
+            let frame = frame.slice(4..);
+            let (header, mut reader) = RequestHeader::decode(&frame).expect("a header");
+            assert_eq!((header.api_key, header.correlation_id), (0, 77));
+            let request = produce::Request::decode(&mut reader, header.api_version);
+            let request = request.expect("a request");
+            assert_eq!(reader.remaining(), 0);
+            let partition = &request.topics[0].partitions[0];
+            assert_eq!((request.acks, partition.index), (-1, 3));
+            assert_eq!(partition.records.as_ref(), Some(&load.batch));
+        }
     }
 
     #[test]
     fn a_fetch_request_reads_as_it_was_meant() {
-        let mut frame = fetch("t", &[(0, 5), (2, 9)], &Consumers::tail(1)).freeze();
-        let header = header_of(&mut frame);
-        let request =
-            FetchRequest::decode(&mut frame, header.request_api_version).expect("a request");
-        assert!(frame.is_empty());
-        let asked: Vec<_> = request.topics[0]
-            .partitions
-            .iter()
-            .map(|p| (p.partition, p.fetch_offset))
-            .collect();
-        assert_eq!(asked, [(0, 5), (2, 9)]);
+        let (partitions, how) = ([(0, 5), (2, 9)], Consumers::tail(1));
+        let frame = Bytes::from(fetch_frame(&topic(), &partitions, &how, 77).expect("a frame"));
+        assert_eq!((&frame[..]).get_i32() as usize, frame.len() - 4);
+        let frame = frame.slice(4..);
+        let (header, mut reader) = RequestHeader::decode(&frame).expect("a header");
+        assert_eq!((header.api_key, header.correlation_id), (1, 77));
+        let request = fetch::Request::decode(&mut reader, header.api_version);
+        let request = request.expect("a request");
+        assert_eq!(reader.remaining(), 0);
+        let asked = request.topics[0].partitions.iter();
+        let asked: Vec<_> = asked.map(|p| (p.index, p.fetch_offset)).collect();
+        assert_eq!(asked, partitions);
         assert_eq!((request.session_epoch, request.max_wait_ms), (-1, 500));
     }
 
-    fn reply(response: &impl Encodable, version: i16) -> BytesMut {
-        let mut bytes = BytesMut::from(&7i32.to_be_bytes()[..]);
-        response.encode(&mut bytes, version).expect("encoded");
-        bytes
-    }
-
-    #[test]
-    fn replies_are_read() {
-        let partition = PartitionProduceResponse::default()
-            .with_index(3)
-            .with_error_code(9)
-            .with_base_offset(42);
-        let topic = TopicProduceResponse::default()
-            .with_name(StrBytes::from_static_str("t").into())
-            .with_partition_responses(vec![partition]);
-        let bytes = reply(&ProduceResponse::default().with_responses(vec![topic]), 7);
-        let found = produced(&bytes).expect("a reply");
-        assert_eq!(
-            (found.correlation_id, found.error, found.base_offset),
-            (7, 9, 42)
-        );
-        for cut in 0..bytes.len() - 20 {
-            assert!(produced(&bytes[..cut]).is_err(), "cut at {cut}");
-        }
-
-        let partition = PartitionData::default()
-            .with_partition_index(1)
-            .with_high_watermark(10)
-            .with_log_start_offset(4)
-            .with_records(Some(Bytes::from_static(b"records")));
-        let topic = FetchableTopicResponse::default()
-            .with_topic(StrBytes::from_static_str("t").into())
-            .with_partitions(vec![partition]);
-        let bytes = reply(&FetchResponse::default().with_responses(vec![topic]), 11);
-        let mut seen = 0;
-        fetched(&bytes, |found| {
-            seen += 1;
-            let want = Fetched {
-                partition: 1,
-                error: 0,
-                high_watermark: 10,
-                log_start_offset: 4,
-                records: b"records",
-            };
-            assert_eq!(found, want);
-        })
-        .expect("a reply");
-        assert_eq!(seen, 1);
-        for cut in 0..bytes.len() {
-            assert!(fetched(&bytes[..cut], |_| ()).is_err(), "cut at {cut}");
-        }
+    #[tokio::test]
+    async fn frames_come_whole_however_they_arrive() {
+        let answers = [answer([0, 0, 0, 7]), answer([0, 0, 0, 8])].concat();
+        let (mut peer, stream) = tokio::io::duplex(3);
+        let writing = async {
+            use tokio::io::AsyncWriteExt;
+            peer.write_all(&answers).await.expect("written");
+            drop(peer);
+        };
+        let mut frames = Frames::new(stream);
+        let reading = async {
+            for id in [7, 8] {
+                let (correlation_id, reply) = frames.next().await.expect("a frame");
+                assert_eq!(correlation_id, id);
+                assert_eq!(
+                    produced(&reply).expect("a reply").error_code,
+                    ErrorCode::None
+                );
+                for cut in 0..reply.len() {
+                    assert!(produced(&reply.slice(..cut)).is_err(), "cut at {cut}");
+                }
+            }
+            assert!(frames.next().await.is_err());
+        };
+        tokio::join!(writing, reading);
     }
 }

@@ -1,20 +1,16 @@
 //! What is asked for, and the topic that it is asked of.
 
-use std::collections::BTreeMap;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
+use crate::cli::{topic, words};
+use crate::client::offsets::{self, Bounds, by_leader};
+use crate::client::producer::Acks;
+use crate::client::{Client, Topic};
+use crate::log::batch::Codec;
 use anyhow::bail;
 use clap::builder::RangedI64ValueParser;
-
-use crate::cli::compress::Codec;
-use crate::cli::{topic, words};
-use crate::client::offsets::{self, EARLIEST, LATEST};
-use crate::client::{Client, Topic};
-use crate::log::batch;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 const LEADERS_WAIT: Duration = Duration::from_secs(30);
-const LEADERS_PAUSE: Duration = Duration::from_millis(50);
 
 /// One run.
 #[derive(Debug)]
@@ -26,14 +22,14 @@ pub struct Plan {
     pub target: Target,
 }
 
-/// The topic, and who leads which of its partitions.
+/// The topic, and the leaders of its partitions.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub topic: String,
+    pub topic: Topic,
     /// Addresses, with the partitions led there.
     pub leaders: Vec<(String, Vec<i32>)>,
-    /// First offset and high watermark of each partition, at the start.
-    pub bounds: BTreeMap<i32, (i64, i64)>,
+    /// Of each partition, at the start.
+    pub bounds: BTreeMap<i32, Bounds>,
 }
 
 impl Target {
@@ -51,8 +47,8 @@ impl Target {
         let leaders = self.leaders.len();
         let count = (count as usize).max(leaders);
         let mut shares = Vec::with_capacity(count);
-        for (place, (address, partitions)) in self.leaders.iter().enumerate() {
-            let of_leader = count / leaders + usize::from(place < count % leaders);
+        for (at, (address, partitions)) in self.leaders.iter().enumerate() {
+            let of_leader = count / leaders + usize::from(at < count % leaders);
             for number in 0..of_leader {
                 let own = partitions.iter().copied().skip(number).step_by(of_leader);
                 let mut own: Vec<i32> = own.collect();
@@ -66,41 +62,33 @@ impl Target {
     }
 }
 
-/// When the broker answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Acks {
-    /// Never: nothing is timed.
-    #[value(name = "0")]
-    None,
-    /// When the leader has appended the batch.
-    #[value(name = "1")]
-    Leader,
-    /// When the batch is as safe as the topic makes it.
-    All,
-}
-
-impl Acks {
-    pub fn on_the_wire(self) -> i16 {
-        match self {
-            Acks::None => 0,
-            Acks::Leader => 1,
-            Acks::All => -1,
-        }
-    }
-}
-
-/// How to write.
-#[derive(Clone, Debug)]
+/// How to write: the flags of what writes.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Producers {
-    pub record_bytes: usize,
-    /// Records of a batch come to at most this much.
-    pub batch_bytes: usize,
-    pub in_flight: usize,
+    /// Size of a record's value, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = record_bytes())]
+    pub record_bytes: u32,
+    /// As many records as fit into this many bytes make a batch; at least one
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(0..=64 << 20))]
+    pub batch_bytes: u32,
+    /// Batches under way on a connection
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = few())]
+    pub in_flight: u32,
+    /// Connections that write
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = few())]
     pub connections: u32,
+    /// When the broker answers; with 0 never, and nothing is timed
+    #[arg(long, value_name = "0|1|all", default_value = "all", value_parser = words::acks)]
     pub acks: Acks,
-    pub codec: batch::Codec,
-    /// Records a second over all connections.
+    /// Compression of each batch
+    #[arg(long, value_enum, default_value_t = Codec::None)]
+    pub codec: Codec,
+    /// Records to send in a second; latencies count from when each was due
+    #[arg(long, value_name = "RECORDS")]
     pub rate: Option<f64>,
+    /// Measure first what this client can send to a server that throws it away
+    #[arg(long)]
+    pub ceiling: bool,
 }
 
 impl Producers {
@@ -112,27 +100,41 @@ impl Producers {
         acks: Acks,
     ) -> Producers {
         Producers {
-            record_bytes: record_bytes as usize,
+            record_bytes,
             batch_bytes: 0,
             in_flight: 1,
             connections,
             acks,
-            codec: batch::Codec::None,
+            codec: Codec::None,
             rate,
+            ceiling: false,
         }
     }
 }
 
-/// How to read.
-#[derive(Clone, Debug)]
+/// How to read: the flags of what reads.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Consumers {
+    /// Connections that read
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = few())]
     pub connections: u32,
-    pub from: From,
-    /// What lies more than so many records before a partition's end is left alone.
+    /// Where to read
+    #[arg(long, value_enum, default_value_t = ReadFrom::Beginning)]
+    pub from: ReadFrom,
+    /// Only the last N records of each partition, as it was at the start
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub last_records: Option<i64>,
+    /// The fewest bytes worth an answer
+    #[arg(long, value_name = "BYTES", default_value_t = 1)]
     pub min_bytes: i32,
+    /// The most bytes of an answer
+    #[arg(long, value_name = "BYTES", default_value_t = 50 << 20)]
     pub max_bytes: i32,
+    /// The most bytes of a partition in an answer
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub partition_max_bytes: i32,
+    /// How long the broker may wait for `--min-bytes`
+    #[arg(long, value_name = "MS", default_value_t = 500)]
     pub max_wait_ms: i32,
 }
 
@@ -141,7 +143,7 @@ impl Consumers {
     pub fn tail(connections: u32) -> Consumers {
         Consumers {
             connections,
-            from: From::End,
+            from: ReadFrom::End,
             last_records: None,
             min_bytes: 1,
             max_bytes: 50 << 20,
@@ -153,96 +155,13 @@ impl Consumers {
 
 /// Where to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum From {
+pub enum ReadFrom {
     /// From the first record; at the end, from the first again.
     Beginning,
     /// What is written from now on.
     End,
     /// Each fetch somewhere else.
     Random,
-}
-
-/// The flags of what writes.
-#[derive(Clone, Debug, clap::Args)]
-pub struct LoadArgs {
-    /// Size of a record's value, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = record_bytes())]
-    record_bytes: u32,
-    /// As many records as fit into this many bytes make a batch; at least one
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(0..=64 << 20))]
-    batch_bytes: u32,
-    /// Batches under way on a connection
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = few())]
-    in_flight: u32,
-    /// Connections that write
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = few())]
-    connections: u32,
-    /// When the broker answers
-    #[arg(long, value_enum, default_value_t = Acks::All)]
-    acks: Acks,
-    /// Compression of each batch
-    #[arg(long, value_enum, default_value_t = Codec::None)]
-    codec: Codec,
-    /// Records to send in a second; latencies count from when each was due
-    #[arg(long, value_name = "RECORDS")]
-    rate: Option<f64>,
-    /// Measure first what this client can send to a server that throws it away
-    #[arg(long)]
-    pub ceiling: bool,
-}
-
-impl std::convert::From<LoadArgs> for Producers {
-    fn from(args: LoadArgs) -> Producers {
-        Producers {
-            record_bytes: args.record_bytes as usize,
-            batch_bytes: args.batch_bytes as usize,
-            in_flight: args.in_flight as usize,
-            connections: args.connections,
-            acks: args.acks,
-            codec: args.codec.into(),
-            rate: args.rate,
-        }
-    }
-}
-
-/// The flags of what reads.
-#[derive(Clone, Debug, clap::Args)]
-pub struct ReadArgs {
-    /// Connections that read
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = few())]
-    connections: u32,
-    /// Where to read
-    #[arg(long, value_enum, default_value_t = From::Beginning)]
-    from: From,
-    /// Only the last so many records of each partition, as it was at the start
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
-    last_records: Option<i64>,
-    /// The fewest bytes worth an answer
-    #[arg(long, value_name = "BYTES", default_value_t = 1)]
-    min_bytes: i32,
-    /// The most bytes of an answer
-    #[arg(long, value_name = "BYTES", default_value_t = 50 << 20)]
-    max_bytes: i32,
-    /// The most bytes of a partition in an answer
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
-    partition_max_bytes: i32,
-    /// How long the broker may wait for `--min-bytes`
-    #[arg(long, value_name = "MS", default_value_t = 500)]
-    max_wait_ms: i32,
-}
-
-impl std::convert::From<ReadArgs> for Consumers {
-    fn from(args: ReadArgs) -> Consumers {
-        Consumers {
-            connections: args.connections,
-            from: args.from,
-            last_records: args.last_records,
-            min_bytes: args.min_bytes,
-            max_bytes: args.max_bytes,
-            partition_max_bytes: args.partition_max_bytes,
-            max_wait_ms: args.max_wait_ms,
-        }
-    }
 }
 
 pub fn record_bytes() -> RangedI64ValueParser<u32> {
@@ -261,22 +180,25 @@ pub fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Makes sure that the topic is there and has so many partitions, all of them led by somebody.
+/// Makes sure that the topic exists with this number of partitions, all of which have leaders.
 pub fn prepare(
     client: &mut Client,
     name: &str,
     partitions: i32,
     fresh: bool,
 ) -> anyhow::Result<Target> {
-    let mut topic = find(client, name)?;
-    if fresh && topic.is_some() {
+    let topics = client.metadata(Some(&[name]), false)?;
+    let mut exists = topics.iter().any(|topic| !topic.error.is_error());
+    if fresh && exists {
         topic::delete_topic(client, name)?;
-        topic = None;
+        exists = false;
     }
-    if topic.is_none() {
+    if !exists {
         topic::create_topic(client, name, partitions)?;
     }
-    let topic = await_leaders(client, name)?;
+    // A new topic may have no leaders for a moment.
+    let is_led = |topic: &Topic| topic.partitions.iter().all(|p| p.leader >= 0);
+    let topic = client.await_topic(name, false, LEADERS_WAIT, is_led)?;
     if topic.partitions.len() != partitions as usize {
         bail!(
             "topic {name} has {} and not {partitions}: say --fresh, or name another one",
@@ -284,67 +206,27 @@ pub fn prepare(
         );
     }
     let all: Vec<i32> = (0..partitions).collect();
-    let starts = offsets::list(client, &topic, &all, EARLIEST)?;
-    let ends = offsets::list(client, &topic, &all, LATEST)?;
-    let bounds = starts.into_iter().zip(ends);
+    let bounds = offsets::bounds(client, &topic, &all)?;
+    let leaders = by_leader(&topic, all).into_iter();
+    let leaders = leaders.map(|(leader, partitions)| {
+        let address = leader.and_then(|leader| client.address_of(leader));
+        (address.unwrap_or_default().to_owned(), partitions)
+    });
     Ok(Target {
-        topic: name.to_owned(),
-        leaders: leaders(client, &topic),
-        bounds: bounds
-            .map(|((partition, start), (_, end))| (partition, (start, end)))
-            .collect(),
+        leaders: leaders.collect(),
+        topic,
+        bounds,
     })
-}
-
-fn find(client: &mut Client, name: &str) -> anyhow::Result<Option<Topic>> {
-    let topics = client.metadata(Some(&[name]), false)?;
-    Ok(topics.into_iter().find(|topic| topic.error == 0))
-}
-
-/// A new topic may have no leaders for a moment.
-fn await_leaders(client: &mut Client, name: &str) -> anyhow::Result<Topic> {
-    let deadline = Instant::now() + LEADERS_WAIT;
-    loop {
-        let topic = find(client, name)?;
-        let led = topic.filter(|topic| {
-            topic
-                .partitions
-                .iter()
-                .all(|partition| partition.leader >= 0)
-        });
-        match led {
-            Some(topic) => return Ok(topic),
-            None if Instant::now() > deadline => {
-                bail!(
-                    "topic {name} has no leaders after {} s",
-                    LEADERS_WAIT.as_secs()
-                )
-            }
-            None => sleep(LEADERS_PAUSE),
-        }
-    }
-}
-
-fn leaders(client: &Client, topic: &Topic) -> Vec<(String, Vec<i32>)> {
-    let mut leaders: Vec<(String, Vec<i32>)> = Vec::new();
-    for partition in &topic.partitions {
-        let address = client.address_of(partition.leader).unwrap_or_default();
-        match leaders.iter_mut().find(|(known, _)| *known == address) {
-            Some((_, partitions)) => partitions.push(partition.index),
-            None => leaders.push((address.to_owned(), vec![partition.index])),
-        }
-    }
-    leaders
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Target;
+    use super::{Target, Topic};
 
     fn target(leaders: &[(&str, &[i32])]) -> Target {
         let leaders = leaders.iter();
         Target {
-            topic: "t".to_owned(),
+            topic: Topic::default(),
             bounds: Default::default(),
             leaders: leaders
                 .map(|(address, partitions)| ((*address).to_owned(), partitions.to_vec()))

@@ -1,48 +1,46 @@
 //! A connection that writes: one task sends, another takes the answers.
 
+use super::frames::{self, Frames, Load, ProduceFrame};
+use super::plan::{Producers, Target};
+use super::tally::Tally;
+use crate::client::producer::Acks;
+use anyhow::Context;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
-
-use anyhow::Context;
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::frames::{self, Load};
-use super::plan::{Acks, Producers, Target};
-use super::tally::Tally;
-
 /// Requests that leave in one call.
 const TOGETHER_MAX: usize = 32;
-/// Timers tick in milliseconds: closer to the time than this it is waited for awake.
+/// Timers tick in milliseconds: the last part of a wait is spent awake.
 const AWAKE: Duration = Duration::from_millis(2);
 
 /// A connection and what it sends.
 pub struct Connection {
-    reader: OwnedReadHalf,
+    reader: Frames<OwnedReadHalf>,
     sender: Sender,
 }
 
 struct Sender {
     writer: OwnedWriteHalf,
     shared: Rc<Shared>,
-    /// What stands before the batch, for each partition.
-    heads: Vec<BytesMut>,
-    partitions: Vec<i32>,
+    /// A request for each partition.
+    requests: Vec<(i32, ProduceFrame)>,
     how: Producers,
     pace: Pace,
 }
 
 struct Shared {
     load: Rc<Load>,
-    tally: Rc<Tally>,
-    /// Somebody reads what is written, and tells when.
+    tally: Rc<RefCell<Tally>>,
+    /// Other connections read what is written, and report when.
     is_read: bool,
     in_flight: RefCell<VecDeque<Flight>>,
     /// An answer has come.
@@ -71,11 +69,12 @@ struct Pace {
 pub async fn connections(
     target: &Target,
     how: &Producers,
-    tally: &Rc<Tally>,
+    tally: &Rc<RefCell<Tally>>,
     start: Instant,
     is_read: bool,
 ) -> anyhow::Result<Vec<Connection>> {
-    let load = Rc::new(Load::new(how.record_bytes, how.batch_bytes, how.codec)?);
+    let (record_bytes, batch_bytes) = (how.record_bytes as usize, how.batch_bytes as usize);
+    let load = Rc::new(Load::new(record_bytes, batch_bytes, how.codec)?);
     let shares = target.divide(how.connections);
     let count = shares.len() as u32;
     let interval = how
@@ -94,8 +93,9 @@ pub async fn connections(
             finished: Cell::new(false),
             finished_wake: Notify::new(),
         });
-        let head = |partition: &i32| {
-            frames::produce_head(&target.topic, *partition, how.acks, load.batch.len())
+        let request = |index: i32| {
+            let frame = ProduceFrame::new(&target.topic, index, how.acks, &load.batch)?;
+            anyhow::Ok((index, frame))
         };
         let pace = Pace {
             first: start + interval.unwrap_or_default() * number as u32 / count,
@@ -104,11 +104,14 @@ pub async fn connections(
         let sender = Sender {
             writer,
             shared,
-            heads: partitions.iter().map(head).collect(),
-            partitions,
+            requests: partitions
+                .into_iter()
+                .map(request)
+                .collect::<Result<_, _>>()?,
             how: how.clone(),
             pace,
         };
+        let reader = Frames::new(reader);
         connections.push(Connection { reader, sender });
     }
     Ok(connections)
@@ -128,10 +131,10 @@ impl Connection {
         let shared = Rc::clone(&self.sender.shared);
         let answered = self.sender.how.acks != Acks::None;
         let take = async {
-            match answered {
-                true => take_answers(self.reader, &shared).await,
-                false => Ok(()),
+            if answered {
+                return take_answers(self.reader, &shared).await;
             }
+            Ok(())
         };
         // The sender outlives the last answer: if it went first, it would close its half of the connection,
         // and not every server answers then.
@@ -142,7 +145,7 @@ impl Connection {
 
 impl Sender {
     async fn send_all(&mut self) -> anyhow::Result<()> {
-        let end = self.shared.tally.end();
+        let end = self.shared.tally.borrow().end();
         let mut number = 0;
         loop {
             self.wait_for_room().await;
@@ -165,13 +168,11 @@ impl Sender {
     }
 
     fn room(&self) -> usize {
-        match self.how.acks {
-            Acks::None => 1,
-            _ => self
-                .how
-                .in_flight
-                .saturating_sub(self.shared.in_flight.borrow().len()),
+        if self.how.acks == Acks::None {
+            return 1;
         }
+        let in_flight = self.shared.in_flight.borrow().len();
+        (self.how.in_flight as usize).saturating_sub(in_flight)
     }
 
     /// Sends as many requests as are due and may be under way, in one call. Returns how many.
@@ -182,34 +183,30 @@ impl Sender {
         let numbers: Vec<u64> = (number..number + most).take_while(is_due).collect();
         let mut sent = Vec::with_capacity(numbers.len());
         for &number in &numbers {
-            let place = (number % self.heads.len() as u64) as usize;
-            let mut head = self.heads[place].clone();
-            frames::set_correlation_id(&mut head, number as i32);
+            let (partition, request) = &self.requests[number as usize % self.requests.len()];
             let due = self.pace.due(number).unwrap_or(now);
             if self.how.acks != Acks::None {
                 self.shared.in_flight.borrow_mut().push_back(Flight {
                     correlation_id: number as i32,
-                    partition: self.partitions[place],
+                    partition: *partition,
                     due,
                 });
             }
-            sent.push(head);
+            sent.push(request.with_id(number as i32));
         }
         let load = Rc::clone(&self.shared.load);
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(2 * sent.len());
-        for head in &sent {
+        for (head, batch) in &sent {
             slices.push(IoSlice::new(head));
-            slices.push(IoSlice::new(&load.batch));
+            slices.extend(batch.iter().map(|batch| IoSlice::new(batch)));
         }
         write_all(&mut self.writer, &mut slices)
             .await
             .context("the broker closed a connection")?;
         if self.how.acks == Acks::None {
-            for _ in &numbers {
-                self.shared
-                    .tally
-                    .wrote(None, load.records, load.value_bytes);
-            }
+            let mut tally = self.shared.tally.borrow_mut();
+            let wrote = |_| tally.wrote(None, load.records, load.value_bytes);
+            numbers.iter().for_each(wrote);
         }
         Ok(numbers.len() as u64)
     }
@@ -242,69 +239,45 @@ async fn write_all(writer: &mut OwnedWriteHalf, mut slices: &mut [IoSlice<'_>]) 
     Ok(())
 }
 
-async fn take_answers(mut reader: OwnedReadHalf, shared: &Shared) -> anyhow::Result<()> {
-    let mut buffer = BytesMut::with_capacity(64 << 10);
-    loop {
-        while let Some(answer) = next_frame(&mut buffer) {
-            take(frames::produced(&answer)?, shared)?;
-        }
-        if shared.finished.get() && shared.in_flight.borrow().is_empty() {
-            return Ok(());
-        }
+async fn take_answers(mut answers: Frames<OwnedReadHalf>, shared: &Shared) -> anyhow::Result<()> {
+    while !(shared.finished.get() && shared.in_flight.borrow().is_empty()) {
         tokio::select! {
-            read = reader.read_buf(&mut buffer) => {
-                if read.context("the broker closed a connection")? == 0 {
-                    anyhow::bail!("the broker closed a connection");
-                }
+            answer = answers.next() => {
+                let (correlation_id, answer) = answer?;
+                take(correlation_id, &answer, shared)?;
             }
             () = shared.finished_wake.notified() => {}
         }
     }
+    Ok(())
 }
 
-/// Takes a whole frame off the buffer's front, without its size.
-pub fn next_frame(buffer: &mut BytesMut) -> Option<BytesMut> {
-    let size = i32::from_be_bytes(*buffer.first_chunk()?).max(0) as usize;
-    if buffer.len() < 4 + size {
-        return None;
-    }
-    buffer.advance(4);
-    Some(buffer.split_to(size))
-}
-
-fn take(answer: frames::Produced, shared: &Shared) -> anyhow::Result<()> {
+fn take(correlation_id: i32, answer: &Bytes, shared: &Shared) -> anyhow::Result<()> {
     let flight = shared.in_flight.borrow_mut().pop_front();
     let flight = flight.context("the broker answered what was not asked")?;
-    if flight.correlation_id != answer.correlation_id {
+    if flight.correlation_id != correlation_id {
         anyhow::bail!("the broker answered requests out of their order");
     }
     shared.room.notify_one();
-    match answer.error {
-        0 => {
-            let load = &shared.load;
-            shared
-                .tally
-                .wrote(Some(flight.due), load.records, load.value_bytes);
-            if shared.is_read {
-                shared
-                    .tally
-                    .was_due(flight.partition, answer.base_offset, flight.due);
-            }
-        }
-        code => shared.tally.failed(code),
+    let (load, mut tally) = (&shared.load, shared.tally.borrow_mut());
+    let answer = frames::produced(answer)?;
+    if answer.error_code.is_error() {
+        tally.failed(answer.error_code);
+        return Ok(());
+    }
+    tally.wrote(Some(flight.due), load.records, load.value_bytes);
+    if shared.is_read {
+        tally.was_due(flight.partition, answer.base_offset, flight.due);
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Tally, Target, connections};
-    use crate::cli::perf::plan::{Acks, Producers};
-    use std::rc::Rc;
-    use std::time::Duration;
+    use super::*;
+    use crate::client::Topic;
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
-    use tokio::time::Instant;
 
     /// How long it is watched for a connection that is closed too soon.
     const WATCHED: Duration = Duration::from_millis(300);
@@ -313,7 +286,10 @@ mod tests {
     async fn a_connection_stays_open_while_answers_are_due() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let target = Target {
-            topic: "t".to_owned(),
+            topic: Topic {
+                name: "t".to_owned(),
+                ..Topic::default()
+            },
             leaders: vec![(listener.local_addr().expect("bound").to_string(), vec![0])],
             bounds: Default::default(),
         };
@@ -322,9 +298,10 @@ mod tests {
             in_flight: 2,
             ..Producers::one_by_one(10, 1, Some(1.0), Acks::All)
         };
-        let tally = Rc::new(Tally::new());
+        let mut tally = Tally::new();
         let now = Instant::now();
         tally.measure_between(now, now + Duration::from_millis(50));
+        let tally = Rc::new(RefCell::new(tally));
         let mut connections = connections(&target, &how, &tally, now, false)
             .await
             .expect("connected");

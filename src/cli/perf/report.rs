@@ -1,15 +1,13 @@
 //! What came of a run: a table for people, a JSON object for programs.
 
-use hdrhistogram::Histogram;
-use serde_json::{Map, Value, json};
-
-use crate::cli::output::Output;
-use crate::cli::table::{Align, Table};
-use crate::cli::words;
-use crate::client::codes;
-
 use super::plan::Plan;
 use super::tally::{Flow, Tally};
+use crate::cli::output::Output;
+use crate::cli::table::Table;
+use crate::cli::words;
+use crate::client::kafka_error;
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -28,9 +26,10 @@ pub fn print(
         tally,
         ceiling,
     };
-    match json {
-        true => out.line(&report.json().to_string())?,
-        false => report.text(&mut out)?,
+    if json {
+        out.line(&report.json().to_string())?;
+    } else {
+        report.text(&mut out)?;
     }
     out.flush()
 }
@@ -45,10 +44,10 @@ struct Report<'a> {
 impl Report<'_> {
     fn text(&self, out: &mut Output) -> anyhow::Result<()> {
         if self.plan.producers.is_some() {
-            out.line(&self.flow_text("written", self.tally.written()))?;
+            out.line(&self.flow_text("written", self.tally.written))?;
         }
         if self.plan.consumers.is_some() {
-            out.line(&self.flow_text("read", self.tally.all_read()))?;
+            out.line(&self.flow_text("read", self.tally.read))?;
         }
         if let Some(share) = self.share_of_ceiling() {
             out.line(&format!(
@@ -56,12 +55,9 @@ impl Report<'_> {
                 share * 100.0
             ))?;
         }
-        for (code, count) in self.tally.failures_by_code() {
-            out.line(&format!(
-                "{}: {}",
-                words::count(count, "failure"),
-                codes::kafka_error(code)
-            ))?;
+        for (code, count) in &self.tally.failures {
+            let failures = words::count(*count, "failure");
+            out.line(&format!("{failures}: {}", kafka_error(*code)))?;
         }
         let histograms = self.tally.histograms();
         if !histograms.is_empty() {
@@ -84,41 +80,30 @@ impl Report<'_> {
 
     /// Bytes a second here, divided by bytes a second into the sink.
     fn share_of_ceiling(&self) -> Option<f64> {
-        let ceiling = self.ceiling?.written().bytes as f64 / super::CEILING.as_secs_f64();
-        let here = self.tally.written().bytes as f64 / self.plan.measured.as_secs_f64();
+        let ceiling = self.ceiling?.written.bytes as f64 / super::CEILING.as_secs_f64();
+        let here = self.tally.written.bytes as f64 / self.plan.measured.as_secs_f64();
         (ceiling > 0.0).then(|| here / ceiling)
     }
 
     fn json(&self) -> Value {
-        let mut object = Map::new();
         let seconds = self.plan.measured.as_secs_f64();
-        object.insert("mode".to_owned(), json!(self.mode));
-        object.insert("seconds".to_owned(), json!(seconds));
+        let mut object = json!({ "mode": self.mode, "seconds": seconds });
         if self.plan.producers.is_some() {
-            object.insert(
-                "written".to_owned(),
-                flow_json(self.tally.written(), seconds),
-            );
+            object["written"] = flow_json(self.tally.written, seconds);
         }
         if self.plan.consumers.is_some() {
-            object.insert("read".to_owned(), flow_json(self.tally.all_read(), seconds));
+            object["read"] = flow_json(self.tally.read, seconds);
         }
         if let Some(ceiling) = self.ceiling {
-            let flow = flow_json(ceiling.written(), super::CEILING.as_secs_f64());
-            object.insert("ceiling".to_owned(), flow);
+            object["ceiling"] = flow_json(ceiling.written, super::CEILING.as_secs_f64());
         }
         for (name, histogram) in self.tally.histograms() {
-            object.insert(
-                format!("{}_us", name.replace(' ', "_")),
-                latency_json(&histogram),
-            );
+            object[format!("{}_us", name.replace(' ', "_"))] = latency_json(histogram);
         }
-        let failures = self.tally.failures_by_code();
-        let failures = failures
-            .into_iter()
-            .map(|(code, count)| (code.to_string(), json!(count)));
-        object.insert("failures".to_owned(), Value::Object(failures.collect()));
-        Value::Object(object)
+        let failures = self.tally.failures.iter();
+        let failures = failures.map(|(code, count)| (code.code().to_string(), json!(count)));
+        object["failures"] = Value::Object(Map::from_iter(failures));
+        object
     }
 }
 
@@ -132,11 +117,11 @@ fn flow_json(flow: Flow, seconds: f64) -> Value {
     })
 }
 
-fn latencies(histograms: &[(&'static str, Histogram<u64>)]) -> Table {
-    let mut columns = vec![("LATENCY", Align::Left), ("COUNT", Align::Right)];
-    columns.extend(QUANTILES.map(|(name, _)| (name, Align::Right)));
-    columns.push(("max", Align::Right));
-    let mut table = Table::new(&columns);
+fn latencies(histograms: &[(&'static str, &Histogram<u64>)]) -> Table {
+    // The columns in the middle are QUANTILES.
+    let mut table = Table::new(&[
+        "LATENCY", ">COUNT", ">p50", ">p90", ">p99", ">p99.9", ">max",
+    ]);
     for (name, histogram) in histograms {
         let mut row = vec![(*name).to_owned(), histogram.len().to_string()];
         row.extend(QUANTILES.map(|(_, quantile)| millis(histogram.value_at_quantile(quantile))));
@@ -151,16 +136,11 @@ fn millis(nanoseconds: u64) -> String {
 }
 
 fn latency_json(histogram: &Histogram<u64>) -> Value {
-    let micros = |nanoseconds: u64| nanoseconds as f64 / 1e3;
-    let mut object = Map::new();
-    object.insert("count".to_owned(), json!(histogram.len()));
-    object.insert("mean".to_owned(), json!(histogram.mean() / 1e3));
+    let micros = |nanoseconds: u64| json!(nanoseconds as f64 / 1e3);
+    let mut object = json!({ "count": histogram.len(), "mean": histogram.mean() / 1e3 });
     for (name, quantile) in QUANTILES {
-        object.insert(
-            name.to_owned(),
-            json!(micros(histogram.value_at_quantile(quantile))),
-        );
+        object[name] = micros(histogram.value_at_quantile(quantile));
     }
-    object.insert("max".to_owned(), json!(micros(histogram.max())));
-    Value::Object(object)
+    object["max"] = micros(histogram.max());
+    object
 }

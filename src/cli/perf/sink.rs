@@ -1,10 +1,9 @@
 //! A server that reads Produce requests, looks at nothing, and answers: what a client can do at most.
 
+use super::frames::{CLIENT_ID, answer};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
-
-use super::frames::CLIENT_ID;
 
 const READ_BYTES: usize = 1 << 20;
 /// The head of a request, as `frames` makes it: enough to know its correlation id and acks.
@@ -13,32 +12,21 @@ const CORRELATION_AT: usize = 4;
 /// Behind client_id and a null transactional_id.
 const ACKS_AT: usize = 8 + 2 + CLIENT_ID.len() + 2;
 
-/// A running sink; it ends with the process.
-pub struct Sink {
-    address: SocketAddr,
-}
-
-impl Sink {
-    pub fn address(&self) -> String {
-        self.address.to_string()
-    }
-}
-
-/// Starts one on a free port of the loopback interface.
-pub fn start() -> io::Result<Sink> {
+/// Starts one on a free port of the loopback interface, which ends with the process. Returns its address.
+pub fn start() -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
+    let address = listener.local_addr()?.to_string();
     thread::Builder::new()
         .name("sink".to_owned())
         .spawn(move || {
             for stream in listener.incoming().flatten() {
-                // A connection that fails has nobody to tell but its client, who sees it closed.
+                // Where one fails, its client sees that it is closed.
                 let _ = thread::Builder::new()
                     .name("sink".to_owned())
                     .spawn(move || serve(stream));
             }
         })?;
-    Ok(Sink { address })
+    Ok(address)
 }
 
 fn serve(mut stream: TcpStream) -> io::Result<()> {
@@ -63,17 +51,4 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
             stream.write_all(&answer(correlation_id))?;
         }
     }
-}
-
-/// A Produce reply (version 7) of one partition without an error.
-fn answer(correlation_id: [u8; 4]) -> Vec<u8> {
-    let mut reply = Vec::with_capacity(64);
-    reply.extend_from_slice(&correlation_id);
-    reply.extend_from_slice(&1i32.to_be_bytes());
-    reply.extend_from_slice(&0i16.to_be_bytes());
-    reply.extend_from_slice(&1i32.to_be_bytes());
-    reply.extend_from_slice(&[0; 4 + 2 + 8 + 8 + 8 + 4]);
-    let mut frame = (reply.len() as i32).to_be_bytes().to_vec();
-    frame.extend_from_slice(&reply);
-    frame
 }

@@ -34,7 +34,7 @@ pub fn prepare(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Mends a data directory whose lock is held.
+/// Mends a data directory; its lock must be held.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let data_dir = &args.paths[0];
     let copies = repair::copies_dir(data_dir, &clock::now_ms().to_string());
@@ -43,15 +43,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .context("the journals cannot be written back")?;
     if written > 0 {
         let path = data_dir.join("journal");
-        tell(
-            &mut out,
-            args,
-            &path,
-            &format!("{written} bytes are written back to their partitions"),
-        )?;
+        let what = format!("{written} bytes are written back to their partitions");
+        print(&mut out, args, &path, &what)?;
     }
     let plan = plan(&args.paths);
-    let bar = progress_bar(plan.jobs.iter().map(|job| job.bytes).sum(), args.quiet);
+    let bar = progress_bar(&plan, args.quiet);
     for job in &plan.jobs {
         let (_, findings) = job.run(false, &|bytes| bar.inc(bytes));
         if !repair::is_needed(&findings) && !has_list_of_damage(&job.dir) {
@@ -60,13 +56,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let mended = repair::mend(job, &findings, &copies)
             .with_context(|| format!("{} cannot be mended", job.dir.display()))?;
         for Repaired { path, change } in mended {
-            bar.suspend(|| tell(&mut out, args, &path, &change.to_string()))?;
+            bar.suspend(|| print(&mut out, args, &path, &change.to_string()))?;
         }
     }
     bar.finish_and_clear();
     repair::finish(data_dir, &copies)?;
     if copies.exists() {
-        tell(&mut out, args, &copies, "has what was changed, as it was")?;
+        print(&mut out, args, &copies, "has what was changed, as it was")?;
     }
     Ok(())
 }
@@ -75,11 +71,12 @@ fn has_list_of_damage(dir: &Path) -> bool {
     dir.join(crate::log::check::damage::FILE_NAME).exists()
 }
 
-fn tell(out: &mut Output, args: &Args, path: &Path, what: &str) -> anyhow::Result<()> {
+fn print(out: &mut Output, args: &Args, path: &Path, what: &str) -> anyhow::Result<()> {
     let path = path.display();
-    let line = match args.json {
-        true => json!({ "type": "repaired", "path": path.to_string(), "what": what }).to_string(),
-        false => format!("repaired: {path}: {what}"),
+    let line = if args.json {
+        json!({ "type": "repaired", "path": path.to_string(), "what": what }).to_string()
+    } else {
+        format!("repaired: {path}: {what}")
     };
     out.line(&line)?;
     out.flush()

@@ -80,8 +80,8 @@ impl Groups {
     }
 
     /// Whether this shard knows the topics of these offsets. A topic that it does not know was created a
-    /// moment ago, or is deleted: an offset that is stored now could not be told from one of a later
-    /// topic of that name, so it is not stored.
+    /// moment ago, or is deleted: an offset that is stored now would look like one of a later topic of
+    /// that name, so it is not stored.
     fn check_topics(
         &self,
         commits: &[(PartitionKey, CommittedOffset)],

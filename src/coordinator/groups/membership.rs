@@ -63,8 +63,8 @@ impl Groups {
         }
     }
 
-    /// Runs an event whose answer may take minutes, on the shard that the group lives on. The group
-    /// gives up a request whose client is gone.
+    /// Runs an event whose answer may take minutes, on the shard that the group lives on. When the client is
+    /// gone, the group drops the request.
     async fn park_at_home(
         self: &Rc<Self>,
         group_id: String,

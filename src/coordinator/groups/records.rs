@@ -103,7 +103,7 @@ pub struct StoredGroup {
 }
 
 impl StoredGroups {
-    /// Takes in a record, later than those before. Records that make no sense are logged and skipped.
+    /// Applies a record, in the order of their offsets. Records that make no sense are logged and skipped.
     pub fn apply(&mut self, key: &[u8], value: Option<&[u8]>) {
         match Key::decode(key) {
             Ok(Key::Offset(key)) => self.apply_offset(&key, value),

@@ -45,9 +45,10 @@ fn broker_with_disk(dir: &Path) -> (Broker, Rc<Cell<bool>>) {
     let (flushed, fails) = (Rc::clone(&broker.engine), Rc::clone(&disk_fails));
     reactor::spawn(async move {
         loop {
-            match fails.get() {
-                false => flush(&flushed),
-                true => flush_in_vain(&flushed),
+            if fails.get() {
+                flush_in_vain(&flushed)
+            } else {
+                flush(&flushed)
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

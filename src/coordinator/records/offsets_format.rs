@@ -1,7 +1,7 @@
 //! The records of the topic `__consumer_offsets`, byte for byte as Kafka writes them: committed
 //! offsets and the classic groups that committed them.
 //!
-//! A record's key begins with a version (an i16) that tells what kind of record it is; its value,
+//! A record's key begins with a version (an i16) that says what kind of record it is; its value,
 //! which is absent when the key was deleted, begins with a version of its own. Values are flexible
 //! (KIP-482) from version 4 on; older values and all keys are not. Kafka writes values of version 3, and
 //! offsets of version 4 once they carry topic ids.

@@ -1,4 +1,4 @@
-//! What a compacted topic asks of the records: every one has a key.
+//! A rule of compacted topics: every record has a key.
 //!
 //! The only place where records are read on the way in. An uncompressed batch is walked where it is,
 //! which is bounded by `max.message.bytes`. A compressed one is unpacked on the worker thread; the

@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// New partitions that are opened without a pause.
 const OPENED_AT_ONCE: u32 = 64;
 
-/// Takes in a change of the catalog: opens, closes and reconfigures this shard's partitions. Returns
-/// when the files of a deleted topic, and what listeners keep about it, are out of the way of a new
+/// Applies a change of the catalog: opens, closes and reconfigures this shard's partitions. Returns
+/// when the files of a deleted topic, and the state of listeners about it, are out of the way of a new
 /// one.
 ///
 /// # Errors
@@ -111,7 +111,7 @@ async fn drop_partitions(engine: &Rc<Engine>, topic: &Topic) -> Result<(), Engin
         engine.janitor.run(|| ()).await;
     }
     if is_compacting {
-        // So does a compaction. It was told to end; its step that runs has ended after this.
+        // So does a compaction. It was cancelled; after this its running step has ended.
         engine.cleaner.finish_step().await;
     }
     let doomed: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();

@@ -1,5 +1,5 @@
-//! Changing the catalog. One shard, the first, does it for all: it checks the change, writes it to
-//! the catalog's log, has every shard apply it, and only then is it answered.
+//! Changes of the catalog. The first shard makes them for all: it checks the change, writes it to
+//! the catalog's log, has every shard apply it, and then answers.
 
 use super::{Entry, Topic, TopicNameError, apply};
 use crate::config::{ConfigError, Kind, TopicConfig};
@@ -87,7 +87,7 @@ impl Admin {
         }
     }
 
-    /// Topics get ids from `new_id`, by which a test chooses what shard owns them.
+    /// Topics get ids from `new_id`, so that a test can choose the shard that owns them.
     #[cfg(any(test, feature = "faults"))]
     pub fn with_ids(self, new_id: impl FnMut() -> Uuid + Send + 'static) -> Admin {
         Admin {
@@ -505,7 +505,7 @@ impl Change<'_> {
         });
         let is_long = written.await.map_err(|error| {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.turn() {
+            if let Some(kept_back) = LINE.admit() {
                 tracing::error!(%error, kept_back, "the catalog cannot be written");
             }
             AdminError::NotWritten(error)
@@ -538,7 +538,7 @@ impl Change<'_> {
         });
         if let Err(error) = rewritten.await {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.turn() {
+            if let Some(kept_back) = LINE.admit() {
                 tracing::error!(%error, kept_back, "the catalog's file cannot be shortened; the next change tries again");
             }
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How the name of a directory ends whose removal is under way.
+/// The end of the name of a directory that is being removed.
 const DOOMED_SUFFIX: &str = "-delete";
 
 /// Where a deleted partition's files wait for their removal.
@@ -26,7 +26,7 @@ pub fn is_doomed(path: &Path) -> bool {
     path.to_string_lossy().ends_with(DOOMED_SUFFIX)
 }
 
-/// Removes directories; what cannot be removed is told and tried again at the next start.
+/// Removes directories; a failure is logged, and tried again at the next start.
 pub(super) fn remove_dirs(dirs: &[PathBuf]) {
     for dir in dirs {
         if let Err(error) = file::remove_dir(dir) {

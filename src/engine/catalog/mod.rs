@@ -32,7 +32,7 @@ pub enum Entry {
         partitions: u32,
         configs: BTreeMap<String, String>,
     },
-    /// The topic is gone for clients; its files are still to be removed.
+    /// Clients do not see the topic any more; its files are not removed yet.
     TopicDeleted { id: Uuid },
     /// The files of a deleted topic are gone too.
     TopicPurged { id: Uuid },
@@ -171,7 +171,7 @@ impl Catalog {
     }
 
     /// A stored configuration that this version does not take any more must not keep the broker
-    /// from starting: it is told, and the defaults hold.
+    /// from starting: it is logged, and the defaults hold.
     fn resolve(&self, topic: &str, configs: &BTreeMap<String, String>) -> TopicConfig {
         TopicConfig::resolve(&self.defaults, configs).unwrap_or_else(|error| {
             tracing::error!(topic, %error, "stored topic configuration ignored");

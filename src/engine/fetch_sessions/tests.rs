@@ -50,14 +50,14 @@ fn with_session() -> (FetchSessions, i32) {
 }
 
 /// Continues a session without a change.
-fn go_on(sessions: &mut FetchSessions, id: i32, epoch: i32, now_ms: i64) -> Turn {
-    let turn = sessions.advance((id, epoch), false, &[], &[], now_ms);
-    turn.unwrap().unwrap()
+fn go_on(sessions: &mut FetchSessions, id: i32, epoch: i32, now_ms: i64) -> SessionStep {
+    let step = sessions.advance((id, epoch), false, &[], &[], now_ms);
+    step.unwrap().unwrap()
 }
 
 /// Indexes and offsets, in order.
-fn held(sessions: &mut FetchSessions, turn: &Turn) -> Vec<(i32, i64)> {
-    let partitions = sessions.partitions(turn).unwrap().iter();
+fn held(sessions: &mut FetchSessions, step: &SessionStep) -> Vec<(i32, i64)> {
+    let partitions = sessions.partitions(step).unwrap().iter();
     partitions.map(|p| (p.index, p.fetch_offset)).collect()
 }
 
@@ -128,9 +128,9 @@ fn partitions_are_updated_added_and_forgotten() {
     let (mut sessions, id) = with_session();
     let changes = [wanted(9, 90), wanted(1, 10), wanted(9, 91)];
     let forgotten = [(topic("t"), 0), (topic("t"), 5), (topic("u"), 2)];
-    let turn = sessions.advance((id, 1), false, &changes, &forgotten, 0);
-    let turn = turn.unwrap().unwrap();
-    assert_eq!(held(&mut sessions, &turn), [(1, 10), (2, 0), (9, 91)]);
+    let step = sessions.advance((id, 1), false, &changes, &forgotten, 0);
+    let step = step.unwrap().unwrap();
+    assert_eq!(held(&mut sessions, &step), [(1, 10), (2, 0), (9, 91)]);
     assert_eq!(sessions.partition_count(), 3);
 }
 
@@ -138,8 +138,8 @@ fn partitions_are_updated_added_and_forgotten() {
 fn forgetting_all_partitions_closes_the_session() {
     let (mut sessions, id) = with_session();
     let all: Vec<_> = (0..3).map(|index| (topic("t"), index)).collect();
-    let turn = sessions.advance((id, 1), false, &[], &all, 0).unwrap();
-    assert!(turn.is_none());
+    let step = sessions.advance((id, 1), false, &[], &all, 0).unwrap();
+    assert!(step.is_none());
     assert_eq!((sessions.count(), sessions.partition_count()), (0, 0));
 }
 
@@ -172,16 +172,16 @@ fn a_partition_is_told_of_when_something_is_new() {
 fn partitions_that_brought_records_are_read_last_the_next_time() {
     let (mut sessions, id) = with_session();
     let mut answer = |epoch, with_records: &[i32]| {
-        let turn = go_on(&mut sessions, id, epoch, 0);
-        for partition in sessions.partitions(&turn).unwrap() {
+        let step = go_on(&mut sessions, id, epoch, 0);
+        for partition in sessions.partitions(&step).unwrap() {
             let has_records = with_records.contains(&partition.index);
             partition.tell(News {
                 has_records,
                 ..news(5, 0)
             });
         }
-        sessions.rotate(&turn);
-        let order = held(&mut sessions, &turn);
+        sessions.rotate(&step);
+        let order = held(&mut sessions, &step);
         order
             .into_iter()
             .map(|(index, _)| index)
@@ -267,8 +267,8 @@ fn a_session_that_shrinks_gives_its_memory_back() {
     let many = (0..10_000).map(|index| wanted(index, 0)).collect();
     let id = sessions.open(many, 0, counter()).unwrap();
     let most: Vec<_> = (1..10_000).map(|index| (topic("t"), index)).collect();
-    let turn = sessions.advance((id, 1), false, &[], &most, 0);
-    assert!(turn.unwrap().is_some());
+    let step = sessions.advance((id, 1), false, &[], &most, 0);
+    assert!(step.unwrap().is_some());
     assert_eq!(sessions.partition_count(), 1);
     assert!(sessions.sessions[&id].partitions.capacity() <= 2);
 }

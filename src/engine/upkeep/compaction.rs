@@ -1,7 +1,7 @@
-//! Compaction of a shard's partitions: which one is next, and driving its job to the end.
+//! Compaction of a shard's partitions: chooses the next one, and drives its job to the end.
 //!
 //! There is one cleaner for the whole broker, so that its memory and its rate bound all of it. What
-//! fails is told, counted, and tried again, less and less often; nothing is given up.
+//! fails is logged, counted, and tried again, less and less often; nothing is given up.
 
 use crate::engine::fetch;
 use crate::engine::partition::{Cleaning, Partition};
@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
 
-/// The longest rest of a partition whose compaction fails again and again.
+/// The longest pause after repeated failures of a partition's compaction.
 const REST_MS_MAX: i64 = 3_600_000;
 
-/// The thread that compacts, and whose turn it is.
+/// The thread that compacts, and the permit to use it.
 #[derive(Clone)]
 pub struct Cleaner {
     worker: Worker,
-    turn: Arc<Semaphore>,
+    permit: Arc<Semaphore>,
 }
 
 impl Cleaner {
@@ -41,7 +41,7 @@ impl Cleaner {
     pub fn on(worker: Worker) -> Cleaner {
         Cleaner {
             worker,
-            turn: Arc::new(Semaphore::new(1)),
+            permit: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -79,7 +79,7 @@ impl Compactor {
                 return;
             }
             // One job in the whole broker at a time, and the shards take turns.
-            let Ok(_turn) = self.engine.cleaner.turn.acquire().await else {
+            let Ok(_permit) = self.engine.cleaner.permit.acquire().await else {
                 return;
             };
             if let Some(job) = self.compact_job(&partition).await {
@@ -215,7 +215,7 @@ impl Compactor {
                 tracing::error!(dir = %dir.display(), %error,
                     "compaction failed; the log is whole, and it is tried again later");
                 if let CompactError::Damaged { base, .. } = error {
-                    // The next round checks all of it, and tells where.
+                    // The next round checks all of it, and logs where.
                     partition.borrow_mut().log.doubt(*base);
                 }
                 self.note_failure(partition);

@@ -1,5 +1,5 @@
-//! What keeps a shard's partitions in order over time. Rooms beside the engine: they use its partitions
-//! and threads, and it knows no more of them than that retention follows a roll.
+//! The upkeep of a shard's partitions: opening, retention, compaction, scrubbing, closing. It uses the engine's
+//! partitions and threads; the engine knows only that retention follows a roll.
 
 pub mod closing;
 pub mod compaction;

@@ -123,7 +123,7 @@ pub fn open_new(engine: &Engine, topic: &Arc<Topic>, index: u32) -> Result<(), L
 }
 
 /// Makes the names in directories durable; returns what failed. One sync waits for the disk and for
-/// nothing else, so many at once take little longer than one.
+/// nothing else, so many of them at once take little longer than one.
 fn sync_dirs(dirs: &[PathBuf]) -> Vec<LogError> {
     let sync = |dir: &PathBuf| {
         let synced = file::sync_dir(dir);

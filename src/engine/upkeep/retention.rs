@@ -6,7 +6,7 @@ use crate::io::clock;
 use crate::log::Retention;
 use std::rc::Rc;
 
-/// Files and mappings that nobody used for this long are closed.
+/// Files and mappings that were not used for this long are closed.
 const IDLE_MS: i64 = 60_000;
 
 /// One round over all partitions: retention and the expiry of producers.

@@ -1,4 +1,4 @@
-//! Scrubbing a shard's partitions: reading what nobody reads, to find damage before somebody does.
+//! Scrubbing a shard's partitions: reading what no client reads, to find damage before a client does.
 
 use crate::engine::fetch;
 use crate::engine::stats::{self, Stats};

@@ -1,4 +1,4 @@
-//! Logs that no catalog tells of: Kafka's log directories, partitions' directories, single segments.
+//! Logs that are in no catalog: Kafka's log directories, partitions' directories, single segments.
 
 use super::{PartitionJob, is_data_dir};
 use crate::log::check::verify::Origin;
@@ -6,7 +6,7 @@ use crate::log::{checkpoint, segment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The file that tells a log directory of Kafka's.
+/// The file that marks a log directory of Kafka's.
 const KAFKA_FILE: &str = "meta.properties";
 
 /// Whether it is a segment's file.
@@ -47,9 +47,10 @@ pub fn jobs_of_segments<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<Partit
 }
 
 fn job_of_partition(dir: &Path) -> PartitionJob {
-    let origin = match is_ours(dir) {
-        true => Origin::Ours { topic_id: None },
-        false => Origin::Foreign { segments: None },
+    let origin = if is_ours(dir) {
+        Origin::Ours { topic_id: None }
+    } else {
+        Origin::Foreign { segments: None }
     };
     PartitionJob::new(topic_of(dir), dir.to_owned(), origin)
 }

@@ -45,7 +45,7 @@ enum Verdict {
     Kills,
 }
 
-struct State {
+struct Faults {
     plan: Option<Plan>,
     trace: Option<File>,
     /// Operations of the plan's kind so far.
@@ -61,7 +61,7 @@ pub fn check(op: Op) -> io::Result<()> {
     }
 }
 
-/// How many of so many bytes the next write(2) takes.
+/// How many of `bytes` the next write(2) takes.
 pub fn check_write(bytes: usize) -> io::Result<usize> {
     match verdict(Op::Write) {
         Verdict::Passes => Ok(bytes),
@@ -72,12 +72,12 @@ pub fn check_write(bytes: usize) -> io::Result<usize> {
 }
 
 fn verdict(op: Op) -> Verdict {
-    let Some(state) = state() else {
+    let Some(faults) = faults() else {
         return Verdict::Passes;
     };
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    let verdict = state.judge(op);
-    write_line(&mut state, op, verdict);
+    let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+    let verdict = faults.judge(op);
+    write_line(&mut faults, op, verdict);
     verdict
 }
 
@@ -88,7 +88,7 @@ fn die() -> ! {
     unreachable!("nothing runs after SIGKILL")
 }
 
-impl State {
+impl Faults {
     fn judge(&mut self, op: Op) -> Verdict {
         let Some(plan) = self.plan.filter(|plan| plan.op == op) else {
             return Verdict::Passes;
@@ -107,13 +107,13 @@ impl State {
     }
 }
 
-fn write_line(state: &mut MutexGuard<'_, State>, op: Op, verdict: Verdict) {
+fn write_line(faults: &mut MutexGuard<'_, Faults>, op: Op, verdict: Verdict) {
     let struck = verdict != Verdict::Passes;
     if struck {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::warn!(?op, ?verdict, %backtrace, "a fault was asked for");
     }
-    if let Some(trace) = &mut state.trace {
+    if let Some(trace) = &mut faults.trace {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("?").to_owned();
         let op = format!("{op:?}").to_lowercase();
@@ -127,17 +127,18 @@ fn write_line(state: &mut MutexGuard<'_, State>, op: Op, verdict: Verdict) {
 ///
 /// # Panics
 /// On words that make no sense: a run without its fault would prove nothing.
-fn state() -> Option<&'static Mutex<State>> {
-    static STATE: OnceLock<Option<Mutex<State>>> = OnceLock::new();
+fn faults() -> Option<&'static Mutex<Faults>> {
+    static FAULTS: OnceLock<Option<Mutex<Faults>>> = OnceLock::new();
     let read = || {
         let words = std::env::var("MILLSTREAM_FAULT").ok()?;
-        let state = parse(&words).unwrap_or_else(|| panic!("MILLSTREAM_FAULT={words} is no fault"));
-        Some(Mutex::new(state))
+        let faults =
+            parse(&words).unwrap_or_else(|| panic!("MILLSTREAM_FAULT={words} is no fault"));
+        Some(Mutex::new(faults))
     };
-    STATE.get_or_init(read).as_ref()
+    FAULTS.get_or_init(read).as_ref()
 }
 
-fn parse(words: &str) -> Option<State> {
+fn parse(words: &str) -> Option<Faults> {
     let (mut trace, mut op, mut nth, mut errno, mut how) = (None, None, 0, 0, How::Once);
     for word in words.split(',') {
         match word.split_once('=')? {
@@ -159,7 +160,7 @@ fn parse(words: &str) -> Option<State> {
         how,
     });
     let met = 0;
-    Some(State { plan, trace, met })
+    Some(Faults { plan, trace, met })
 }
 
 fn parse_op(name: &str) -> Option<Op> {
@@ -179,8 +180,8 @@ mod tests {
     use super::*;
 
     fn verdicts(words: &str, op: Op) -> Vec<Verdict> {
-        let mut state = parse(words).unwrap();
-        (0..4).map(|_| state.judge(op)).collect()
+        let mut faults = parse(words).unwrap();
+        (0..4).map(|_| faults.judge(op)).collect()
     }
 
     #[test]

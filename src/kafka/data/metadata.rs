@@ -203,7 +203,7 @@ async fn find_or_create(
         Ok(_) | Err(AdminError::LimitReached { .. }) => {}
         Err(ref error) => {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.turn() {
+            if let Some(kept_back) = LINE.admit() {
                 tracing::warn!(topic = name, %error, kept_back, "a topic could not be created on demand");
             }
         }

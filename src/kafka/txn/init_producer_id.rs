@@ -50,7 +50,7 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
         },
         Err(error) => {
             static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.turn() {
+            if let Some(kept_back) = LINE.admit() {
                 tracing::error!(%error, kept_back, "no producer id can be given out");
             }
             refused(ErrorCode::CoordinatorNotAvailable)

@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// Shortest join timer, whatever timeouts clients ask for, because it may fire many times.
 const JOIN_TIMER_MS_MIN: i64 = 100;
 /// A restored group skips this many generations. It may have used them since its last snapshot, and a
-/// member of one of them must not pass for a member of a new generation with the same number.
+/// member of one of them must not be taken for a member of a new generation with the same number.
 const GENERATIONS_SKIPPED_AT_RESTORE: i32 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,8 +36,3 @@ pub mod group;
 mod member;
 pub mod messages;
 pub mod subscription;
-
-#[cfg(test)]
-mod group_tests;
-#[cfg(test)]
-mod simulation_tests;

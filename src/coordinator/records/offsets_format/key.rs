@@ -1,4 +1,4 @@
-//! The keys of these records: their version tells what the record describes.
+//! The keys of these records: their version says what the record describes.
 
 use super::FormatError;
 use crate::wire::schema::structures;

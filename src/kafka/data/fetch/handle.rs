@@ -4,7 +4,7 @@
 use super::{FIRST_VERSION_WITH_TOPIC_ID, PartitionResponse, Request, Response, TopicResponse};
 use crate::engine::catalog::Topic;
 use crate::engine::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
-use crate::engine::fetch_sessions::{News, SessionError, TopicRef, Turn, Wanted, distinct};
+use crate::engine::fetch_sessions::{News, SessionError, SessionStep, TopicRef, Wanted, distinct};
 use crate::engine::{Engine, EngineError};
 use crate::io::{clock, process};
 use crate::kafka::Context;
@@ -48,7 +48,7 @@ enum Scope {
         opens_session: bool,
     },
     /// Those of a session of which there is something new.
-    Session(Turn),
+    Session(SessionStep),
 }
 
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
@@ -77,8 +77,8 @@ async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'stati
     let mut finder = Finder { engine, last: None };
     let reads = match &scope {
         Scope::Full { partitions, .. } => finder.find_all(partitions),
-        Scope::Session(turn) => {
-            finder.find_all(engine.fetch_sessions.borrow_mut().partitions(turn)?)
+        Scope::Session(step) => {
+            finder.find_all(engine.fetch_sessions.borrow_mut().partitions(step)?)
         }
     };
     let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
@@ -90,15 +90,15 @@ async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'stati
         max_bytes,
         deadline: asked.deadline,
     };
-    let fetched = fetch::fetch(engine, &fetch, turn_is_over(&mut scope)).await;
+    let fetched = fetch::fetch(engine, &fetch, step_is_over(&mut scope)).await;
     respond(engine, scope, fetched, asked.read_committed)
 }
 
 /// Returns when the session, if there is one, has moved on without this fetch.
-async fn turn_is_over(scope: &mut Scope) {
+async fn step_is_over(scope: &mut Scope) {
     match scope {
         // Nothing is sent: the other end is dropped.
-        Scope::Session(turn) => drop((&mut turn.is_over).await),
+        Scope::Session(step) => drop((&mut step.is_over).await),
         Scope::Full { .. } => pending().await,
     }
 }
@@ -151,13 +151,13 @@ fn topic_ref(by_id: bool, name: &str, id: Uuid) -> TopicRef {
 /// What the request's session id and epoch mean (KIP-227). The session, if there is one, moves on.
 ///
 /// # Errors
-/// When there is no such session, or it is not its turn.
+/// When there is no such session, or it is at another epoch.
 fn scope(engine: &Engine, asked: &mut Asked) -> Result<Scope, SessionError> {
     let mut sessions = engine.fetch_sessions.borrow_mut();
     let wanted = mem::take(&mut asked.wanted);
     let forgotten = mem::take(&mut asked.forgotten);
     let (id, epoch) = (asked.session_id, asked.session_epoch);
-    let turn = match epoch {
+    let step = match epoch {
         INITIAL_EPOCH | FINAL_EPOCH => {
             sessions.close(id);
             None
@@ -168,8 +168,8 @@ fn scope(engine: &Engine, asked: &mut Asked) -> Result<Scope, SessionError> {
         }
     };
     let opens_session = epoch == INITIAL_EPOCH;
-    Ok(match turn {
-        Some(turn) => Scope::Session(turn),
+    Ok(match step {
+        Some(step) => Scope::Session(step),
         None => Scope::Full {
             partitions: if opens_session {
                 distinct(&wanted)
@@ -246,14 +246,14 @@ fn respond(
                 .then(|| sessions.open(partitions, clock::steady_ms(), process::random_u64));
             opened.flatten().unwrap_or(0)
         }
-        Scope::Session(turn) => {
-            for (wanted, found) in sessions.partitions(&turn)?.iter_mut().zip(fetched) {
+        Scope::Session(step) => {
+            for (wanted, found) in sessions.partitions(&step)?.iter_mut().zip(fetched) {
                 reply.add(wanted, found, false);
             }
             if reply.has_records {
-                sessions.rotate(&turn);
+                sessions.rotate(&step);
             }
-            turn.id
+            step.id
         }
     };
     Ok(Response {

@@ -1,12 +1,14 @@
 //! The rules of a group's membership, one test each.
 
-use super::group::{Group, GroupState, commit_check_without_group};
-use super::messages::*;
-use crate::coordinator::groups::config::GroupConfig;
-use crate::coordinator::groups::error::GroupError;
-use crate::coordinator::groups::offsets::Retention;
-use crate::coordinator::parked::Token;
 use bytes::Bytes;
+use millstream::coordinator::groups::classic::group::{
+    Group, GroupState, commit_check_without_group,
+};
+use millstream::coordinator::groups::classic::messages::*;
+use millstream::coordinator::groups::config::GroupConfig;
+use millstream::coordinator::groups::error::GroupError;
+use millstream::coordinator::groups::offsets::Retention;
+use millstream::coordinator::parked::Token;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -5,12 +5,12 @@
 //! twice, over a restart too; no answer says what is not durable. Checked after the chaos: the group is
 //! stable with exactly the clients that live, and every partition has an owner.
 
-use super::group::{Group, GroupState};
-use super::messages::*;
-use crate::coordinator::groups::config::GroupConfig;
-use crate::coordinator::groups::error::GroupError;
-use crate::coordinator::parked::Token;
 use bytes::Bytes;
+use millstream::coordinator::groups::classic::group::{Group, GroupState};
+use millstream::coordinator::groups::classic::messages::*;
+use millstream::coordinator::groups::config::GroupConfig;
+use millstream::coordinator::groups::error::GroupError;
+use millstream::coordinator::parked::Token;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -258,9 +258,10 @@ impl Simulation {
     }
 
     fn latency(&mut self, client: usize) -> i64 {
-        let slowness_ms = match self.calm {
-            true => 20,
-            false => self.clients[client].slowness_ms,
+        let slowness_ms = if self.calm {
+            20
+        } else {
+            self.clients[client].slowness_ms
         };
         1 + self.random.below(slowness_ms)
     }
@@ -583,9 +584,10 @@ impl Simulation {
             generation: reply.generation,
             protocol_type: Some(reply.protocol_type),
             protocol: Some(reply.protocol),
-            assignments: match leads {
-                true => assign(&reply.members, current.cooperative),
-                false => Vec::new(),
+            assignments: if leads {
+                assign(&reply.members, current.cooperative)
+            } else {
+                Vec::new()
             },
         };
         self.send(client, Request::Sync(request));
