@@ -205,7 +205,7 @@ impl Log {
         Ok(max)
     }
 
-    /// The job that maps a sealed segment and tells its timestamps.
+    /// The job that maps a sealed segment and finds its timestamps.
     pub(super) fn load_job(&self, segment: &SealedSegment) -> LoadJob {
         if self.compaction.is_swapping(segment.base) {
             return LoadJob::Wait;
@@ -224,15 +224,11 @@ impl Log {
     }
 
     pub(super) fn expected_of(&self, segment: &SealedSegment) -> Expected {
-        Expected {
-            base: segment.base,
-            end: segment.end,
-            gaps_end: match &self.config.compaction {
-                Some(_) => self.compaction.known_gaps_end(),
-                None => self.compaction.state.gaps_end,
-            },
-            known: None,
-        }
+        let gaps_end = match &self.config.compaction {
+            Some(_) => self.compaction.known_gaps_end(),
+            None => self.compaction.state.gaps_end,
+        };
+        Expected::new(segment.base, segment.end, gaps_end)
     }
 }
 

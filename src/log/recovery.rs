@@ -204,7 +204,7 @@ impl Recovery<'_> {
         }
     }
 
-    /// Returns whether the log goes on in the next segment.
+    /// Returns whether the log continues in the next segment.
     fn read_segment(&mut self, base: i64, later: &[i64]) -> io::Result<bool> {
         let (position, offset) = if base == self.start.segment_base {
             (self.start.position as usize, self.start.durable_offset)
@@ -241,19 +241,15 @@ impl Recovery<'_> {
     fn read_sound(&mut self, end: &mut SoundEnd) -> io::Result<()> {
         let path = segment::file_path(self.dir, end.base, "log");
         reload(&path, end.position)?;
-        let expected = Expected {
-            base: end.base,
-            end: i64::MAX,
-            gaps_end: if self.may_have_gaps { i64::MAX } else { 0 },
-            known: None,
-        };
+        let gaps_end = if self.may_have_gaps { i64::MAX } else { 0 };
+        let expected = Expected::new(end.base, i64::MAX, gaps_end);
         let mut walk = Walk::open_at(self.dir, expected, (end.position, end.offset))?;
         while let Some(found) = walk.step_sound()? {
             end.position = found.end;
             end.offset = found.header.next_offset();
             (self.replay)(Replay::Batch(&found.header));
         }
-        // A look at the first page tells: reading all of a large reservation would cost what it saves.
+        // Only the first page is checked: reading all of a large reservation would take too long.
         end.has_rest = !walk.is_blank(end.position)?;
         end.is_recycled = walk.scan().is_recycled();
         Ok(())
@@ -344,17 +340,10 @@ impl Recovery<'_> {
     /// Takes a segment as it is, with what is damaged in it, from `from` on. Batches behind the sound end are
     /// replayed. `next` is where the next segment begins.
     fn survey(&mut self, end: &SoundEnd, next: i64, from: (usize, i64)) -> io::Result<()> {
-        let gaps_end = self.compaction.gaps_end;
-        let expected = Expected {
-            base: end.base,
-            end: next,
-            gaps_end: if self.may_have_gaps {
-                i64::MAX
-            } else {
-                gaps_end
-            },
-            known: None,
-        };
+        let mut expected = Expected::new(end.base, next, self.compaction.gaps_end);
+        if self.may_have_gaps {
+            expected.gaps_end = i64::MAX;
+        }
         let replay = &mut self.replay;
         let survey = survey(self.dir, expected, NO_INDEX, from, &mut |found, _| {
             if found.position >= end.position {

@@ -4,8 +4,8 @@
 //! batch has the offset that it should have. [`walk`] is the loop that puts the two together. On top of it:
 //!
 //! - [`recovery`](super::recovery) stops at the first batch that is not sound.
-//! - [`survey`] goes on behind it, and makes a list of [`damage`].
-//! - [`verify`] goes on too, and says in detail what is wrong and what it means.
+//! - [`survey`] continues behind it, and makes a list of [`damage`].
+//! - [`verify`] continues too, and says in detail what is wrong and what it means.
 //! - [`repair`] writes a segment again without what a survey found.
 //! - [`scrub`] applies the rule to what it reads past the page cache.
 //! - Compaction stops at the first batch that is not sound, and leaves the segment as it is.

@@ -30,10 +30,20 @@ pub struct Before {
     pub is_damaged: bool,
 }
 
+impl Before {
+    /// A sound batch, or the beginning of a segment.
+    pub fn sound(next_offset: i64) -> Before {
+        Before {
+            next_offset,
+            is_damaged: false,
+        }
+    }
+}
+
 /// Whether a batch has the offset that it should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// It has, as far as can be told. Behind damage, or where compaction was at work, offsets may be missing before it.
+    /// It has, as far as is known. Behind damage, and where compaction was at work, offsets may be missing before it.
     Follows,
     /// It has, but batches before it are missing.
     Skips,
@@ -44,6 +54,16 @@ pub enum Order {
 }
 
 impl Expected {
+    /// Without a checkpoint that says more; see the fields.
+    pub fn new(base: i64, end: i64, gaps_end: i64) -> Expected {
+        Expected {
+            base,
+            end,
+            gaps_end,
+            known: None,
+        }
+    }
+
     /// Applies the rule to a batch. `peek` gives the header at a position, `None` where none can be read.
     ///
     /// # Errors
@@ -97,7 +117,7 @@ impl Expected {
             Ordering::Equal => true,
             Ordering::Greater if in_gap || !before.is_damaged => true,
             Ordering::Less if !may_skip => false,
-            // One of the two is wrong, and nothing before them tells which.
+            // One of the two is wrong, and nothing before them shows which.
             _ => !self.is_followed(&behind, found.end, peek)?,
         })
     }

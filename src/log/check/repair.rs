@@ -178,12 +178,7 @@ impl Repair<'_> {
     }
 
     fn expected(&self, base: i64, next: Option<i64>) -> Expected {
-        Expected {
-            base,
-            end: next.unwrap_or(i64::MAX),
-            gaps_end: self.gaps_end,
-            known: None,
-        }
+        Expected::new(base, next.unwrap_or(i64::MAX), self.gaps_end)
     }
 
     /// Rewrites a segment without its damaged stretches.

@@ -65,7 +65,7 @@ pub struct Found {
 impl Scan {
     /// Opens the file at `path`; what is appended later is not seen.
     pub fn open(path: &Path) -> io::Result<Scan> {
-        // Where the first batch is damaged, the name tells which offsets may follow.
+        // If the first batch is damaged, the name says which offsets may follow.
         let base = segment::base_of(path, "log").unwrap_or(0);
         Scan::open_at(path, (0, base))
     }
@@ -138,12 +138,6 @@ impl Scan {
         Ok(self.header_at(position).ok())
     }
 
-    /// The base offset that the next step's bytes claim, when they look like a batch.
-    pub fn next_base_offset(&self) -> Option<i64> {
-        let header = self.header_at(self.position);
-        header.ok().map(|header| header.base_offset)
-    }
-
     /// The next batch, or what is there instead; `None` at the end of the file.
     ///
     /// # Errors
@@ -172,18 +166,11 @@ impl Scan {
         let Ok(header) = self.header_at(position) else {
             return Ok(None);
         };
-        let end = position + header.size();
-        self.load(end)?;
-        let found = Found {
-            position,
-            header,
-            crc_matches: true,
-            end,
-        };
-        if !batch::crc_matches(self.bytes(&found)) && !sabotage::is_done(Sabotage::SkipCrc) {
+        let found = self.check(position, header)?;
+        if !found.crc_matches && !sabotage::is_done(Sabotage::SkipCrc) {
             return Ok(None);
         }
-        self.position = end;
+        self.position = found.end;
         self.offset_min = header.next_offset();
         Ok(Some(found))
     }
@@ -199,15 +186,19 @@ impl Scan {
         Ok(is_zero(self.reader.bytes(position..end)))
     }
 
-    fn batch(&mut self, position: usize, header: BatchHeader) -> io::Result<Step> {
-        let mut found = Found {
+    fn check(&mut self, position: usize, header: BatchHeader) -> io::Result<Found> {
+        let end = position + header.size();
+        self.load(end)?;
+        Ok(Found {
             position,
             header,
-            crc_matches: false,
-            end: position + header.size(),
-        };
-        self.load(found.end + HEADER_BYTES)?;
-        found.crc_matches = batch::crc_matches(self.bytes(&found));
+            crc_matches: batch::crc_matches(self.reader.bytes(position..end)),
+            end,
+        })
+    }
+
+    fn batch(&mut self, position: usize, header: BatchHeader) -> io::Result<Step> {
+        let mut found = self.check(position, header)?;
         let is_older = header.base_offset < self.offset_min;
         if self.is_recycled
             && (is_older || !found.crc_matches)

@@ -78,10 +78,7 @@ fn sound_batches(bytes: &[u8], expected: &Expected, mut next_offset: i64) -> Opt
             crc_matches: batch::crc_matches(batch),
             end,
         };
-        let before = Before {
-            next_offset,
-            is_damaged: false,
-        };
+        let before = Before::sound(next_offset);
         let order = expected.order(&found, before, |at| Ok(header_at(at).ok()));
         if !found.crc_matches || order.ok()? != Order::Follows {
             return None;
@@ -111,10 +108,7 @@ impl Log {
         let segment = self.sealed.iter().find(|segment| segment.base == base)?;
         (!self.compaction.is_swapping(base)).then(|| ScrubJob {
             path: segment::file_path(&self.dir, base, "log"),
-            expected: Expected {
-                gaps_end: i64::MAX,
-                ..self.expected_of(segment)
-            },
+            expected: Expected::new(base, segment.end, i64::MAX),
             size: segment.size,
         })
     }
@@ -158,12 +152,7 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let job = ScrubJob {
             path,
-            expected: Expected {
-                base: 7,
-                end: 87,
-                gaps_end: 0,
-                known: None,
-            },
+            expected: Expected::new(7, 87, 0),
             size,
         };
         job.run(&mut Throttle::new(u64::MAX, Arc::default()))

@@ -335,12 +335,8 @@ impl Verifier<'_> {
         let base = segment.base;
         let next = segment.later.first().copied();
         let checkpoint = self.checkpoint().filter(|found| found.segment_base == base);
-        let mut expected = Expected {
-            base,
-            end: next.unwrap_or(i64::MAX),
-            gaps_end: self.gaps_end,
-            known: checkpoint.map(|found| (found.position as usize, found.durable_offset)),
-        };
+        let mut expected = Expected::new(base, next.unwrap_or(i64::MAX), self.gaps_end);
+        expected.known = checkpoint.map(|found| (found.position as usize, found.durable_offset));
         if self.is_foreign {
             // Its last records may be missing: it ends where the next one begins, or before.
             expected.end = i64::MAX;
@@ -362,7 +358,7 @@ impl Verifier<'_> {
         IndexCheck::read(path, base, size > 0 && base < self.durable.0)
     }
 
-    /// Returns whether the log goes on in the next segment, and the end of this one's last batch.
+    /// Returns whether the log continues in the next segment, and the end of this one's last batch.
     fn check_batches(
         &mut self,
         mut walk: Walk,
@@ -403,8 +399,7 @@ impl Verifier<'_> {
                     return (false, end);
                 }
             }
-            let scan = walk.scan();
-            end = scan.position();
+            end = walk.scan().position();
             if let (Step::Batch(found), Some(order)) = (&step, order) {
                 let offset = match order {
                     Order::WrongAlone(right) => right,
@@ -412,10 +407,11 @@ impl Verifier<'_> {
                 };
                 index.note(position, offset, &found.header);
                 self.expected = Some(offset + i64::from(found.header.last_offset_delta) + 1);
-                self.take_batch(scan, segment, found, offset);
+                self.take_batch(walk.scan(), segment, found, offset);
             } else {
                 index.skip(end);
-                self.expected = scan.next_base_offset();
+                // If it cannot be read, the next step says so.
+                self.expected = walk.claimed_offset().unwrap_or(None);
             }
             while end as u64 - self.reported_bytes >= PROGRESS_BYTES {
                 (self.progress)(PROGRESS_BYTES);

@@ -30,10 +30,7 @@ impl Walk {
         Ok(Walk {
             scan,
             expected,
-            before: Before {
-                next_offset: from.1,
-                is_damaged: false,
-            },
+            before: Before::sound(from.1),
         })
     }
 
@@ -44,6 +41,16 @@ impl Walk {
     /// The offset after the last batch that is right.
     pub fn next_offset(&self) -> i64 {
         self.before.next_offset
+    }
+
+    /// The offset that the next bytes claim, when they look like a batch.
+    ///
+    /// # Errors
+    /// Those that are not of the medium.
+    pub fn claimed_offset(&mut self) -> io::Result<Option<i64>> {
+        let position = self.scan.position();
+        let header = peek(&mut self.scan, position)?;
+        Ok(header.map(|header| header.base_offset))
     }
 
     /// Whether all of the file was read, and every byte of it was in order.
@@ -66,7 +73,7 @@ impl Walk {
         Ok((order == Order::Follows).then_some(found))
     }
 
-    /// Whether there is nothing but zeros behind the last batch, as far as its page tells.
+    /// Whether the page behind the last batch, or the rest of the file, is zeros.
     ///
     /// # Errors
     /// See [`Scan::is_blank`].
@@ -102,10 +109,7 @@ impl Walk {
             Order::Wrong => None,
         };
         if let Some(right) = right {
-            self.before = Before {
-                next_offset: right + i64::from(header.last_offset_delta) + 1,
-                is_damaged: false,
-            };
+            self.before = Before::sound(right + i64::from(header.last_offset_delta) + 1);
         } else {
             self.before.is_damaged = true;
         }
@@ -113,7 +117,7 @@ impl Walk {
     }
 }
 
-/// What the medium cannot read tells nothing of the batch before it.
+/// The header at a position; `None` where the medium cannot read it.
 fn peek(scan: &mut Scan, position: usize) -> io::Result<Option<BatchHeader>> {
     match scan.peek(position) {
         Err(error) if is_of_medium(&error) => Ok(None),

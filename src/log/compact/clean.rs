@@ -22,12 +22,7 @@ pub struct Batches {
 impl Batches {
     pub fn open(dir: &Path, source: &Source, gaps_end: i64) -> Result<Batches, CompactError> {
         let base = source.base;
-        let expected = Expected {
-            base,
-            end: source.end,
-            gaps_end,
-            known: None,
-        };
+        let expected = Expected::new(base, source.end, gaps_end);
         let walk = Walk::open(dir, expected)?;
         let (size, position) = (walk.scan().size(), walk.scan().size().min(source.size));
         if size != source.size {

@@ -151,7 +151,7 @@ impl CompactJob {
         self.report
     }
 
-    /// Goes on to the next swap, or to the end.
+    /// Continues to the next swap, or to the end.
     ///
     /// # Errors
     /// See [`CompactError`]: the log is as it was after the last swap.

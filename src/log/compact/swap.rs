@@ -118,7 +118,7 @@ fn crc_of(mut file: File) -> io::Result<u32> {
 #[derive(Debug)]
 pub struct SwapError {
     pub error: io::Error,
-    /// The new segment has its name: the log goes on with it.
+    /// The new segment has its name: the log uses it.
     pub is_renamed: bool,
     /// The manifest may still be there. The next start settles it; until then no other swap may be
     /// begun.

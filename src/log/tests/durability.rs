@@ -223,12 +223,7 @@ fn what_follows_damage_is_synced_by_the_start_that_shows_it() {
     // Known damage is not cut, so the batches behind it are served.
     let mut list = DamageList::default();
     let survey = {
-        let expected = Expected {
-            base: 0,
-            end: i64::MAX,
-            gaps_end: 0,
-            known: None,
-        };
+        let expected = Expected::new(0, i64::MAX, 0);
         survey(at.log.dir(), expected, 500, (0, 0), &mut |_, _| {}).unwrap()
     };
     list.add(survey.damage);
