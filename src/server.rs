@@ -74,12 +74,16 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Runs a broker until SIGTERM or SIGINT, then stops it cleanly. `ready` is called once, with the
-/// line that says where it listens.
+/// Runs a broker until SIGTERM, SIGINT or SIGQUIT, then stops it cleanly. `ready` is called once, with
+/// the line that says where it listens; `reload` at each SIGHUP. SIGUSR1 and SIGUSR2 do nothing.
 ///
 /// # Errors
 /// See [`ServeError`]: nothing was started then.
-pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeError> {
+pub fn serve(
+    mut config: Config,
+    ready: impl FnOnce(&str),
+    reload: impl Fn(),
+) -> Result<(), ServeError> {
     let started = Instant::now();
     let reactor = choose_reactor(config.reactor)?;
     if let Err(error) = process::raise_open_files() {
@@ -122,7 +126,7 @@ pub fn serve(mut config: Config, ready: impl FnOnce(&str)) -> Result<(), ServeEr
         config.durability.name(),
     ));
     report_opened(config, &opened);
-    signals.wait(&broker.shards)?;
+    signals.wait(&broker.shards, reload)?;
     broker.stop();
     Ok(())
 }
@@ -319,11 +323,13 @@ impl Broker {
     }
 }
 
-/// SIGTERM and SIGINT, which end the broker.
+/// The signals that a broker knows.
 struct Signals {
     runtime: tokio::runtime::Runtime,
-    terminate: Signal,
-    interrupt: Signal,
+    end: [Signal; 3],
+    reload: Signal,
+    /// Taken so that they do not end the process.
+    ignored: [Signal; 2],
 }
 
 impl Signals {
@@ -333,25 +339,46 @@ impl Signals {
             .enable_all()
             .build()?;
         let entered = runtime.enter();
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
+        let end = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::quit())?,
+        ];
+        let reload = signal(SignalKind::hangup())?;
+        let ignored = [
+            signal(SignalKind::user_defined1())?,
+            signal(SignalKind::user_defined2())?,
+        ];
         drop(entered);
         Ok(Signals {
             runtime,
-            terminate,
-            interrupt,
+            end,
+            reload,
+            ignored,
         })
     }
 
-    /// Returns on either signal. A shard whose thread ends before that is fatal: its partitions
-    /// would be silent.
-    fn wait(mut self, shards: &[std::thread::JoinHandle<()>]) -> Result<(), ServeError> {
-        self.runtime.block_on(async {
+    /// Returns on a signal that ends the broker. A shard whose thread ends before that is fatal: its
+    /// partitions would be silent.
+    fn wait(
+        self,
+        shards: &[std::thread::JoinHandle<()>],
+        on_reload: impl Fn(),
+    ) -> Result<(), ServeError> {
+        let Signals {
+            runtime,
+            end: [mut terminate, mut interrupt, mut quit],
+            mut reload,
+            ignored: _ignored,
+        } = self;
+        runtime.block_on(async {
             let mut watch = tokio::time::interval(Duration::from_secs(1));
             loop {
                 tokio::select! {
-                    _ = self.terminate.recv() => return Ok(()),
-                    _ = self.interrupt.recv() => return Ok(()),
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = quit.recv() => return Ok(()),
+                    _ = reload.recv() => on_reload(),
                     _ = watch.tick() => {
                         if shards.iter().any(|shard| shard.is_finished()) {
                             return Err(ServeError::ShardGone);

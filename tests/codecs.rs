@@ -64,7 +64,7 @@ fn open(frame: &Bytes, key: ApiKey, version: i16) -> Reader<'_> {
         api_key: key.code(),
         api_version: version,
         correlation_id: CORRELATION_ID,
-        client_id: Some("tester"),
+        client_id: Some("tester".into()),
     };
     assert_eq!(header, expected);
     reader

@@ -158,8 +158,38 @@ fn a_directory_full_of_something_else_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_with_status_0_and_what_was_answered_stays() {
-    for signal in ["TERM", "INT"] {
+fn sighup_reloads_the_log_level_and_other_signals_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("settings.toml");
+    std::fs::write(&file, "log_level = \"warn\"\n").unwrap();
+    let config = file.to_str().unwrap();
+    let broker = Broker::with(&dir.path().join("data"), &["--config", config]);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("untold", 1);
+    std::fs::write(&file, "log_level = \"info\"\n").unwrap();
+    broker.signal("HUP");
+    eventually("it says what it reloaded", || {
+        broker.log().contains("log_level is reloaded")
+    });
+    wire.create_topic("told", 1);
+    assert!(broker.log().contains("topic=\"told\""));
+    assert!(!broker.log().contains("topic=\"untold\""));
+    std::fs::write(&file, "log_level = [1]\n").unwrap();
+    broker.signal("HUP");
+    eventually("it says why it did not", || {
+        broker.log().contains("those in force stay")
+    });
+    broker.signal("USR1");
+    broker.signal("USR2");
+    wire.create_topic("still-told", 1);
+    broker.signal("TERM");
+    let (status, log) = broker.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn sigterm_sigint_and_sigquit_end_it_with_status_0_and_what_was_answered_stays() {
+    for signal in ["TERM", "INT", "QUIT"] {
         let dir = tempfile::tempdir().unwrap();
         let broker = Broker::start(dir.path());
         let mut wire = Wire::connect(broker.kafka);

@@ -3,28 +3,54 @@
 use crate::config::{Config, LogFormat};
 use crate::server;
 use std::io::{IsTerminal, Write};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+/// Changes which log lines are written, while the broker runs.
+type LogLevel = reload::Handle<EnvFilter, Registry>;
 
 /// Runs a broker until it is told to stop.
 pub fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let config = Config::load(matches)?;
-    start_logging(&config)?;
-    server::serve(config, |line| {
+    let log_level = start_logging(&config)?;
+    let ready = |line: &str| {
         // This line need not be read.
         let _ = writeln!(std::io::stdout(), "{line}");
-    })?;
+    };
+    server::serve(config, ready, || reload(matches, &log_level))?;
     // Threads may still hold sockets of clients that hang on; nothing of theirs is needed any more.
     std::process::exit(0)
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    let logging = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&config.log_level)?)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+fn start_logging(config: &Config) -> anyhow::Result<LogLevel> {
+    let (filter, log_level) = reload::Layer::new(EnvFilter::try_new(&config.log_level)?);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
-        LogFormat::Text => logging.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => logging.json().init(),
+        LogFormat::Text => registry
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .init(),
+        LogFormat::Json => registry.with(lines.json()).init(),
     }
-    Ok(())
+    Ok(log_level)
+}
+
+/// Puts in force what can change while the broker runs: which log lines are written.
+fn reload(matches: &clap::ArgMatches, log_level: &LogLevel) {
+    let loaded = Config::load(matches).map_err(anyhow::Error::from);
+    let reloaded = loaded.and_then(|config| {
+        log_level.reload(EnvFilter::try_new(&config.log_level)?)?;
+        Ok(config)
+    });
+    match reloaded {
+        // Whatever the level was and is, it is told.
+        Ok(config) => tracing::warn!(
+            log_level = config.log_level,
+            "SIGHUP: log_level is reloaded; other settings need a restart"
+        ),
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP: the settings cannot be read; those in force stay");
+        }
+    }
 }

@@ -119,7 +119,7 @@ table! {
         group_metadata_bytes_max: usize = 64 * MIB as usize, bytes(KIB, INT_MAX);
         /// The most groups; one more is refused.
         groups_max: usize = 100_000, count(1, 10_000_000);
-        /// The most bytes of the note that a client may commit with an offset.
+        /// The most characters, as UTF-16 counts them, of the note that a client may commit with an offset.
         offset_metadata_bytes_max: usize = 4_096, bytes(0, INT_MAX), kafka "offset.metadata.max.bytes";
         /// How long committed offsets are kept after their group was last in use.
         offsets_retention_ms: u64 = 604_800_000, millis(1, LONG_MAX);

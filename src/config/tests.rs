@@ -119,9 +119,14 @@ fn variables_of_a_kubernetes_service_are_ignored() {
         ("MILLSTREAM_SERVICE_PORT_KAFKA", "9092"),
         ("MILLSTREAM_PORT", "tcp://10.0.0.1:9092"),
         ("MILLSTREAM_PORT_9092_TCP_ADDR", "10.0.0.1"),
+        ("MILLSTREAM_NAME", "/app/millstream"),
+        ("MILLSTREAM_1_NAME", "/app/millstream"),
+        ("MILLSTREAM_ENV_PATH", "/usr/bin"),
     ];
     assert_eq!(load(&[], &links, None).unwrap(), Config::default());
-    assert!(refusal(&[], &[("MILLSTREAM_PORT", "9092")], None).contains("MILLSTREAM_PORT"));
+    for (name, value) in [("MILLSTREAM_PORT", "9092"), ("MILLSTREAM_NAME", "mine")] {
+        assert!(refusal(&[], &[(name, value)], None).contains(name));
+    }
 }
 
 #[test]

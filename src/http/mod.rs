@@ -7,6 +7,7 @@ use crate::coordinator::Coordinators;
 use crate::coordinator::groups::lag::LagReport;
 use crate::engine::stats::ShardReport;
 use crate::engine::{Engine, reports};
+use crate::io::clock;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -104,6 +105,8 @@ pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener:
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
+                // hyper cannot write a date before 1970, and panics.
+                .auto_date_header(clock::now_ms() > 0)
                 .serve_connection(TokioIo::new(stream), service);
             // A client may break off at any time.
             let _ = served.await;

@@ -9,6 +9,7 @@ use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::wire::{Reader, Wire, WireError};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// A request that was handled, with the API's name for metrics.
@@ -62,7 +63,7 @@ pub async fn dispatch(
         engine,
         groups: &coordinators.groups,
         principal: &caller.principal,
-        client_id: header.client_id,
+        client_id: header.client_id.as_deref(),
         address: caller.address,
         listener: caller.listener,
         version,
@@ -139,7 +140,7 @@ pub async fn dispatch(
 }
 
 /// The header of one request (versions 1 and 2): what stands before the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader<'a> {
     /// The raw key: it may name an API that is not served.
     pub api_key: i16,
@@ -147,7 +148,9 @@ pub struct RequestHeader<'a> {
     pub api_version: i16,
     /// Returned as it came, so that the client can match replies to requests.
     pub correlation_id: i32,
-    pub client_id: Option<&'a str>,
+    /// What is not UTF-8 in it is replaced: it is a name for logs and members, and nothing else is
+    /// decided by it.
+    pub client_id: Option<Cow<'a, str>>,
 }
 
 impl<'a> RequestHeader<'a> {
@@ -164,7 +167,7 @@ impl<'a> RequestHeader<'a> {
             correlation_id: reader.i32()?,
             // Not compact even in header version 2: a broker has to read it before it knows
             // whether it knows the version (KIP-482).
-            client_id: reader.classic_nullable_string()?,
+            client_id: reader.classic_nullable_lossy_string()?,
         };
         reader.set_flexible(header.is_flexible());
         reader.skip_tagged_fields()?;
@@ -187,13 +190,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_client_id_that_is_no_text_is_served() {
+        let frame = Bytes::from_static(b"\0\x12\0\0\0\0\0\x05\0\x03\xff\xfeaBODY");
+        let (header, _) = RequestHeader::decode(&frame).unwrap();
+        assert_eq!(header.client_id.as_deref(), Some("\u{fffd}\u{fffd}a"));
+    }
+
+    #[test]
     fn the_client_id_is_never_compact() {
         // ApiVersions v3, correlation 5, client "me", one unknown tagged field, then the body.
         let frame = Bytes::from_static(b"\0\x12\0\x03\0\0\0\x05\0\x02me\x01\x09\x01xBODY");
         let (header, reader) = RequestHeader::decode(&frame).unwrap();
         assert_eq!(header.api().map(|api| api.name), Some("ApiVersions"));
         assert_eq!((header.api_version, header.correlation_id), (3, 5));
-        assert_eq!(header.client_id, Some("me"));
+        assert_eq!(header.client_id.as_deref(), Some("me"));
         assert_eq!((reader.remaining(), reader.is_flexible()), (4, true));
     }
 

@@ -1,6 +1,7 @@
 //! Reading frames and records.
 
 use bytes::Bytes;
+use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::{STRING_BYTES_MAX, WireError};
@@ -152,10 +153,13 @@ impl<'a> Reader<'a> {
         length.map(|length| self.utf8(length)).transpose()
     }
 
-    /// A nullable string in classic form whatever the version: the header's `client_id`.
-    pub fn classic_nullable_string(&mut self) -> Result<Option<&'a str>, WireError> {
-        let length = classic_length(i32::from(self.i16()?))?;
-        length.map(|length| self.utf8(length)).transpose()
+    /// A nullable string in classic form whatever the version: the header's `client_id`. What is not
+    /// UTF-8 in it is replaced.
+    pub fn classic_nullable_lossy_string(&mut self) -> Result<Option<Cow<'a, str>>, WireError> {
+        let Some(length) = classic_length(i32::from(self.i16()?))? else {
+            return Ok(None);
+        };
+        Ok(Some(String::from_utf8_lossy(self.take(length)?)))
     }
 
     /// Bytes that cannot be null, as a slice that shares the frame.

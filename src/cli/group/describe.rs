@@ -179,7 +179,7 @@ fn add_lag(client: &mut Client, rows: &mut [Row]) -> anyhow::Result<()> {
         };
         row.end_offset = Some(bounds.end);
         if let Some(committed) = row.committed_offset {
-            row.lag = Some(records_behind(committed, bounds.end));
+            row.lag = Some(records_behind(committed, bounds.start, bounds.end));
             row.lag_seconds = seconds_behind(client, topic, key.1, committed, bounds);
         }
     }

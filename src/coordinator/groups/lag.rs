@@ -55,7 +55,7 @@ pub struct GroupLag {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lag {
-    /// Records between the committed offset and the high watermark, deleted ones included.
+    /// Records that are there between the committed offset and the high watermark, by their offsets.
     pub records: i64,
     /// Age of the oldest record not yet committed; 0 when there is none, `None` when not known.
     pub seconds: Option<f64>,
@@ -89,9 +89,9 @@ struct Question {
     known: Option<OldestRecord>,
 }
 
-/// The records between a committed offset and the end.
-pub fn records_behind(committed: i64, end: i64) -> i64 {
-    end.saturating_sub(committed).max(0)
+/// The records between a committed offset and the end. Those below the log's start are deleted.
+pub fn records_behind(committed: i64, start: i64, end: i64) -> i64 {
+    end.saturating_sub(committed.max(start)).max(0)
 }
 
 /// How old a record is, in seconds: 0 for a timestamp ahead of the clock, `None` without a timestamp.
@@ -279,7 +279,7 @@ async fn lag_in(engine: &Rc<Engine>, question: &Question, partition: &SharedPart
         oldest_record(engine, partition, from, era).await
     };
     Lag {
-        records: records_behind(question.committed, offsets.durable),
+        records: records_behind(question.committed, offsets.start, offsets.durable),
         seconds: match &oldest {
             Ok(Some(record)) => age_seconds(record.timestamp, clock::now_ms()),
             Ok(None) => Some(0.0),

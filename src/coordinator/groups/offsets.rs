@@ -35,7 +35,8 @@ impl CommittedOffset {
         metadata: String,
         now_ms: i64,
     ) -> Result<CommittedOffset, GroupError> {
-        if metadata.len() > config.offset_metadata_bytes_max {
+        // Kafka counts in UTF-16, as Java does.
+        if metadata.encode_utf16().count() > config.offset_metadata_bytes_max {
             return Err(GroupError::OffsetMetadataTooLarge);
         }
         Ok(CommittedOffset {

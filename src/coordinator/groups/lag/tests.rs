@@ -14,13 +14,14 @@ const LONG_AGO_MS: i64 = 1_000_000_000_000;
 
 #[test]
 fn nobody_is_ahead_of_the_end() {
-    assert_eq!(records_behind(3, 10), 7);
-    assert_eq!(records_behind(10, 10), 0);
+    assert_eq!(records_behind(3, 0, 10), 7);
+    assert_eq!(records_behind(10, 0, 10), 0);
     assert_eq!(
-        records_behind(12, 10),
+        records_behind(12, 0, 10),
         0,
         "the partition was created again and is shorter"
     );
+    assert_eq!(records_behind(3, 8, 10), 2, "the others are deleted");
 }
 
 #[test]
