@@ -7,7 +7,6 @@ use crate::coordinator::Coordinators;
 use crate::coordinator::groups::lag::LagReport;
 use crate::engine::stats::ShardReport;
 use crate::engine::{Engine, reports};
-use crate::io::clock;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -20,7 +19,7 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Monitors need few connections; more are closed at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -94,7 +93,9 @@ pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener:
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        if connections.get() >= CONNECTIONS_MAX {
+        // hyper writes the date into replies, and panics for one before 1970.
+        let has_date = SystemTime::now() >= UNIX_EPOCH;
+        if !has_date || connections.get() >= CONNECTIONS_MAX {
             continue;
         }
         connections.set(connections.get() + 1);
@@ -105,8 +106,6 @@ pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener:
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                // hyper cannot write a date before 1970, and panics.
-                .auto_date_header(clock::now_ms() > 0)
                 .serve_connection(TokioIo::new(stream), service);
             // A client may break off at any time.
             let _ = served.await;

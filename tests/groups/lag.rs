@@ -122,7 +122,7 @@ fn offsets_outside_of_the_log_are_never_ahead_and_have_the_age_of_what_is_left()
     await_no_lag(&broker, &labels("g", "t", 0));
     await_lag(&broker, &labels("g", "t", 1), 3, 3);
     assert_eq!(wire.delete_records("t", 1, 2).error_code, NONE);
-    await_lag(&broker, &labels("g", "t", 1), 3, 1);
+    await_lag(&broker, &labels("g", "t", 1), 1, 1);
 }
 
 #[test]
