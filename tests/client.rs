@@ -3,9 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::RecordBatchDecoder;
 use millstream::client::records::{
-    Batch, Error as RecordsError, Header, NewRecord, Producer, encode, record_bytes_max,
+    Batch, Error as RecordsError, Header, NewRecord, encode, record_bytes_max,
 };
 use millstream::client::{Client, Error};
+use millstream::log::batch::build::BatchBuilder;
 use millstream::log::batch::{Codec, HEADER_BYTES};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -42,6 +43,15 @@ fn sample() -> (Vec<NewRecord>, Vec<Header>) {
     )
 }
 
+fn producer() -> BatchBuilder {
+    BatchBuilder {
+        producer_id: 7,
+        producer_epoch: 1,
+        base_sequence: 41,
+        ..BatchBuilder::default()
+    }
+}
+
 #[test]
 fn what_was_encoded_is_read_back_with_every_codec() {
     let (mut records, headers) = sample();
@@ -50,13 +60,9 @@ fn what_was_encoded_is_read_back_with_every_codec() {
         value: b"0123456789abcdef".repeat(20_000).into(),
         ..records[1].clone()
     });
-    let producer = Producer {
-        id: 7,
-        epoch: 1,
-        base_sequence: 41,
-    };
+    let producer = producer();
     for codec in CODECS {
-        let mut data = encode(&records, &headers, producer, codec).expect("encodes");
+        let mut data = encode(&records, &headers, &producer, codec).expect("encodes");
         let batch = Batch::take(&mut data).expect("whole").expect("one batch");
         assert!(data.is_empty() && !batch.is_control());
         assert_eq!(batch.next_offset(), 4);
@@ -79,13 +85,9 @@ fn what_was_encoded_is_read_back_with_every_codec() {
 fn kafka_protocol_reads_what_we_write() {
     let (records, _) = sample();
     let headers = [("h".into(), Some("1".into()))];
-    let producer = Producer {
-        id: 7,
-        epoch: 1,
-        base_sequence: 41,
-    };
+    let producer = producer();
     for codec in CODECS {
-        let mut data = encode(&records, &headers, producer, codec).expect("encodes");
+        let mut data = encode(&records, &headers, &producer, codec).expect("encodes");
         let set = RecordBatchDecoder::decode(&mut data).expect("the other one decodes");
         assert_eq!(set.records.len(), 3);
         let last = &set.records[2];
@@ -105,14 +107,14 @@ fn the_bound_on_a_record_holds() {
         .iter()
         .map(|record| record_bytes_max(record, &headers))
         .sum();
-    let batch = encode(&records, &headers, Producer::NONE, Codec::None).expect("encodes");
+    let batch = encode(&records, &headers, &BatchBuilder::default(), Codec::None).expect("encodes");
     assert!(batch.len() <= bound + HEADER_BYTES);
 }
 
 #[test]
 fn a_reply_cut_inside_a_batch_gives_the_whole_batches_before_it() {
     let (records, headers) = sample();
-    let batch = encode(&records, &headers, Producer::NONE, Codec::None).expect("encodes");
+    let batch = encode(&records, &headers, &BatchBuilder::default(), Codec::None).expect("encodes");
     for cut in 0..batch.len() {
         let mut data = BytesMut::from(&batch[..]);
         data.extend_from_slice(&batch[..cut]);
@@ -128,7 +130,7 @@ fn a_reply_cut_inside_a_batch_gives_the_whole_batches_before_it() {
 #[test]
 fn damage_is_found() {
     let (records, headers) = sample();
-    let batch = encode(&records, &headers, Producer::NONE, Codec::None).expect("encodes");
+    let batch = encode(&records, &headers, &BatchBuilder::default(), Codec::None).expect("encodes");
     let mut flipped = batch.to_vec();
     flipped[70] ^= 1;
     assert!(matches!(

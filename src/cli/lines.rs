@@ -54,13 +54,13 @@ pub fn read(files: Vec<PathBuf>) -> io::Result<Receiver<anyhow::Result<Block>>> 
 type Blocks = SyncSender<anyhow::Result<Block>>;
 
 fn read_file(path: &Path, blocks: &Blocks) -> anyhow::Result<()> {
-    if path.as_os_str() == "-" {
-        return read_lines(io::stdin().lock(), "standard input", READ_BYTES, |block| {
-            blocks.send(Ok(block)).is_ok()
-        });
-    }
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    read_lines(file, &path.display().to_string(), READ_BYTES, |block| {
+    let (input, source): (Box<dyn Read>, _) = if path.as_os_str() == "-" {
+        (Box::new(io::stdin().lock()), "standard input".to_owned())
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        (Box::new(file), path.display().to_string())
+    };
+    read_lines(input, &source, READ_BYTES, |block| {
         blocks.send(Ok(block)).is_ok()
     })
 }

@@ -15,7 +15,7 @@ pub fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let config = Config::load(matches)?;
     let log_level = start_logging(&config)?;
     let ready = |line: &str| {
-        // Nobody has to listen to this line.
+        // This line need not be read.
         let _ = writeln!(std::io::stdout(), "{line}");
     };
     server::serve(config, ready, || reload(matches, &log_level))?;

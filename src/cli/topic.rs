@@ -10,6 +10,7 @@ use crate::kafka::admin::alter_configs::ConfigRequest;
 use crate::kafka::admin::{
     create_partitions, create_topics, delete_topics, describe_configs, incremental_alter_configs,
 };
+use crate::kafka::data::metadata::Partition;
 use crate::kafka::error::ErrorCode;
 use anyhow::{Context, bail};
 use base64::Engine as _;
@@ -282,20 +283,20 @@ fn describe(args: DescribeArgs) -> anyhow::Result<()> {
 
 fn description_of(client: &mut Client, name: &str) -> anyhow::Result<Description> {
     let topic = client.topic(name)?;
-    let led = topic.partitions.iter().filter(|p| p.leader >= 0);
+    let led = topic.partitions.iter().filter(|p| p.leader_id >= 0);
     let led: Vec<i32> = led.map(|partition| partition.index).collect();
     let bounds = offsets::bounds(client, &topic, &led)?;
     let configs = settings_of(client, name)?.into_iter();
     let configs = configs.filter(|(_, source)| *source != SOURCE_DEFAULT);
-    let described = |partition: crate::client::Partition| {
+    let described = |partition: Partition| {
         let bounds = bounds.get(&partition.index);
         DescribedPartition {
             partition: partition.index,
-            leader: Some(partition.leader).filter(|&leader| leader >= 0),
+            leader: Some(partition.leader_id).filter(|&leader| leader >= 0),
             start_offset: bounds.map(|bounds| bounds.start),
             end_offset: bounds.map(|bounds| bounds.end),
-            replicas: partition.replicas,
-            in_sync: partition.in_sync,
+            replicas: partition.replica_nodes,
+            in_sync: partition.isr_nodes,
         }
     };
     Ok(Description {

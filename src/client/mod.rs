@@ -20,7 +20,7 @@ pub mod records;
 pub use self::connection::{Connection, decode, encode_frame};
 pub use self::error::{Error, Result, check, kafka_error, kafka_error_with};
 
-use crate::kafka::data::metadata;
+use crate::kafka::data::metadata::{self, Partition};
 use crate::kafka::error::ErrorCode;
 use std::collections::{BTreeMap, HashMap};
 use std::thread::sleep;
@@ -45,7 +45,7 @@ pub struct Topic {
     pub internal: bool,
     /// `None` if there is nothing wrong with the topic.
     pub error: ErrorCode,
-    /// In ascending order of their index.
+    /// In ascending order of their index; one without a leader has -1 as its.
     pub partitions: Vec<Partition>,
 }
 
@@ -56,21 +56,8 @@ impl Topic {
             .partitions
             .binary_search_by_key(&index, |partition| partition.index)
             .ok()?;
-        Some(self.partitions[at].leader).filter(|&leader| leader >= 0)
+        Some(self.partitions[at].leader_id).filter(|&leader| leader >= 0)
     }
-}
-
-/// A partition as Metadata describes it.
-#[derive(Clone, Debug)]
-pub struct Partition {
-    /// Its number, from 0.
-    pub index: i32,
-    /// The node that leads it, or -1.
-    pub leader: i32,
-    /// The nodes that hold it.
-    pub replicas: Vec<i32>,
-    /// Those that are in sync.
-    pub in_sync: Vec<i32>,
 }
 
 /// Connections to one cluster, made when first needed and again after they broke.
@@ -230,7 +217,7 @@ impl Client {
     }
 
     /// `topic`, the answer to a question for `name`, if it exists and works.
-    pub fn usable(&self, name: &str, topic: Option<Topic>) -> Result<Topic> {
+    fn usable(&self, name: &str, topic: Option<Topic>) -> Result<Topic> {
         let name = name.to_owned();
         match topic {
             Some(topic) if !topic.error.is_error() => Ok(topic),
@@ -263,7 +250,7 @@ impl Client {
 
 impl From<metadata::Topic<'_>> for Topic {
     fn from(topic: metadata::Topic<'_>) -> Topic {
-        let mut partitions: Vec<_> = topic.partitions.into_iter().map(Partition::from).collect();
+        let mut partitions = topic.partitions;
         partitions.sort_by_key(|partition| partition.index);
         Topic {
             name: topic.name.unwrap_or_default().into_owned(),
@@ -271,17 +258,6 @@ impl From<metadata::Topic<'_>> for Topic {
             internal: topic.is_internal,
             error: topic.error_code,
             partitions,
-        }
-    }
-}
-
-impl From<metadata::Partition> for Partition {
-    fn from(partition: metadata::Partition) -> Partition {
-        Partition {
-            index: partition.index,
-            leader: partition.leader_id,
-            replicas: partition.replica_nodes,
-            in_sync: partition.isr_nodes,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::kafka::data::produce::{PartitionRequest, PartitionResponse, Request, 
 use crate::kafka::error::ErrorCode;
 use crate::kafka::txn::init_producer_id;
 use crate::log::batch::Codec;
+use crate::log::batch::build::BatchBuilder;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -205,16 +206,14 @@ impl Producer {
     }
 
     fn encode(&self, batch: &mut Batch) -> Result<()> {
-        let producer = match &self.identity {
-            None => records::Producer::NONE,
-            Some(Identity { id, epoch, .. }) => records::Producer {
-                id: *id,
-                epoch: *epoch,
-                base_sequence: batch.base_sequence,
-            },
-        };
+        let mut producer = BatchBuilder::default();
+        if let Some(identity) = &self.identity {
+            producer.producer_id = identity.id;
+            producer.producer_epoch = identity.epoch;
+            producer.base_sequence = batch.base_sequence;
+        }
         let Settings { headers, codec, .. } = &self.settings;
-        let encoded = records::encode(&batch.records, headers, producer, *codec);
+        let encoded = records::encode(&batch.records, headers, &producer, *codec);
         batch.encoded = encoded.map_err(|why| Error::Compress { codec: *codec, why })?;
         Ok(())
     }

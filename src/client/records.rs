@@ -35,26 +35,6 @@ pub struct NewRecord {
     pub value: Bytes,
 }
 
-/// What the batch's header says of an idempotent producer; [`Producer::NONE`] of any other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Producer {
-    /// The id from InitProducerId.
-    pub id: i64,
-    /// The epoch from InitProducerId.
-    pub epoch: i16,
-    /// The sequence number of the batch's first record.
-    pub base_sequence: i32,
-}
-
-impl Producer {
-    /// Not idempotent.
-    pub const NONE: Producer = Producer {
-        id: -1,
-        epoch: -1,
-        base_sequence: -1,
-    };
-}
-
 /// Why a batch cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -83,21 +63,19 @@ pub fn record_bytes_max(record: &NewRecord, headers: &[Header]) -> usize {
         + headers.iter().map(headers_bytes).sum::<usize>()
 }
 
-/// Encodes `records`, which must not be empty, as one batch; all get the same `headers`.
+/// Encodes `records`, which must not be empty, as one batch of `producer`; all get the same `headers`.
 ///
 /// # Errors
 /// Only those of the codec.
 pub fn encode(
     records: &[NewRecord],
     headers: &[Header],
-    producer: Producer,
+    producer: &BatchBuilder,
     codec: Codec,
 ) -> io::Result<Bytes> {
     let builder = BatchBuilder {
         base_timestamp: records.first().map_or(-1, |record| record.timestamp_ms),
-        producer_id: producer.id,
-        producer_epoch: producer.epoch,
-        base_sequence: producer.base_sequence,
+        ..*producer
     };
     let records = records.iter().map(|record| RecordRef {
         timestamp_ms: record.timestamp_ms,

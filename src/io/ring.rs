@@ -48,9 +48,10 @@ pub async fn write_durably(
     if let Err(error) = fault::check(Op::Write).and_then(|()| fault::check(Op::Sync)) {
         return (Err(error), buffer);
     }
-    let flags = match sabotage::is_done(Sabotage::SkipFsync) {
-        true => 0,
-        false => libc::RWF_DSYNC,
+    let flags = if sabotage::is_done(Sabotage::SkipFsync) {
+        0
+    } else {
+        libc::RWF_DSYNC
     };
     if Reactor::current() == Reactor::Epoll {
         let write = move || {

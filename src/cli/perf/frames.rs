@@ -4,10 +4,11 @@
 use super::plan::Consumers;
 use crate::client::fetch::{self as requests, Limits};
 use crate::client::producer::Acks;
-use crate::client::records::{self, NewRecord, Producer};
+use crate::client::records::{self, NewRecord};
 use crate::client::{Topic, decode, encode_frame, kafka_error};
 use crate::kafka::api::{Api, ApiKey};
 use crate::kafka::data::{fetch, produce};
+use crate::log::batch::build::BatchBuilder;
 use crate::log::batch::{Codec, HEADER_BYTES};
 use crate::wire::Wire;
 use anyhow::{Context, anyhow, bail};
@@ -46,7 +47,7 @@ impl Load {
         let each = records::record_bytes_max(&record(0), &[]);
         let count = (batch_bytes.saturating_sub(HEADER_BYTES) / each).max(1) as u64;
         let records: Vec<NewRecord> = (0..count).map(record).collect();
-        let batch = records::encode(&records, &[], Producer::NONE, codec);
+        let batch = records::encode(&records, &[], &BatchBuilder::default(), codec);
         Ok(Load {
             batch: batch.context("cannot compress the batch")?,
             records: count,

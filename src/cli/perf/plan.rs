@@ -197,7 +197,7 @@ pub fn prepare(
         topic::create_topic(client, name, partitions)?;
     }
     // A new topic may have no leaders for a moment.
-    let is_led = |topic: &Topic| topic.partitions.iter().all(|p| p.leader >= 0);
+    let is_led = |topic: &Topic| topic.partitions.iter().all(|p| p.leader_id >= 0);
     let topic = client.await_topic(name, false, LEADERS_WAIT, is_led)?;
     if topic.partitions.len() != partitions as usize {
         bail!(
