@@ -1,6 +1,6 @@
 //! The protocol as a client sees it that sends its own frames.
 
-use crate::support::batch::{Batch, split};
+use crate::support::batch::{Batch, seal, split};
 use crate::support::wire::*;
 use crate::support::{Broker, eventually};
 use bytes::Bytes;
@@ -544,6 +544,76 @@ fn list_offsets_finds_both_ends_the_latest_time_and_any_time() {
     assert_eq!(unknown.error_code, UNSUPPORTED_VERSION);
     let missing = wire.list_offset("t", 1, -1, LIST_OFFSETS);
     assert_eq!(missing.error_code, UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+const INVALID_TIMESTAMP: i16 = 32;
+const INVALID_RECORD: i16 = 87;
+
+/// A batch whose header says another max timestamp than its records have.
+fn claiming(batch: &Batch, max_timestamp: i64) -> Vec<u8> {
+    let mut bytes = batch.encode();
+    bytes[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    seal(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_max_timestamp_below_the_first_records_is_not_believed() {
+    let (_dir, _broker, mut wire) = broker();
+    let late = [("message.timestamp.after.max.ms", "1000")];
+    assert_eq!(wire.try_create_topic("late", 1, &late).error_code, 0);
+    wire.create_topic("t", 1);
+    // sarama up to 1.45.1 leaves it at -1.
+    for times in [[1000, 1050], [2000, 2050], [3000, 3050]] {
+        let answer = wire.produce("t", 0, claiming(&Batch::at_times(&times), -1));
+        assert_eq!(answer.error_code, 0);
+    }
+    let latest = wire.list_offset("t", 0, -3, LIST_OFFSETS);
+    assert_eq!((latest.offset, latest.timestamp), (5, 3050));
+    for (time, offset) in [
+        (1000, 0),
+        (1001, 1),
+        (1051, 2),
+        (2050, 3),
+        (3001, 5),
+        (3051, -1),
+    ] {
+        assert_eq!(wire.offset("t", 0, time), offset, "at {time}");
+    }
+    let stored = wire.fetch("t", 0, 0).records.unwrap();
+    assert_eq!(stored[35..43], 1050_i64.to_be_bytes());
+    let future = Batch::at_times(&[4_000_000_000_000]);
+    let answer = wire.produce("late", 0, claiming(&future, -1));
+    assert_eq!(answer.error_code, INVALID_TIMESTAMP);
+}
+
+#[test]
+fn where_records_are_validated_a_batch_that_does_not_keep_its_word_is_refused() {
+    let (_dir, _broker, mut wire) = broker();
+    let all = [("message.validation", "records")];
+    assert_eq!(wire.try_create_topic("all", 1, &all).error_code, 0);
+    wire.create_topic("headers", 1);
+    let good = Batch::of(["a", "b"]);
+    let garbage = good.encode_with(b"these are no records");
+    let mut long = good.encode();
+    long.push(7);
+    let length = (long.len() - 12) as i32;
+    long[8..12].copy_from_slice(&length.to_be_bytes());
+    seal(&mut long);
+    for bytes in [garbage, long] {
+        assert_eq!(
+            wire.produce("all", 0, bytes.clone()).error_code,
+            INVALID_RECORD
+        );
+        assert_eq!(wire.produce("headers", 0, bytes).error_code, 0);
+    }
+    assert_eq!(wire.append("all", 0, &good), 0);
+    let lies = claiming(&Batch::at_times(&[1000, 2000]), 9000);
+    assert_eq!(wire.produce("all", 0, lies).error_code, 0);
+    let latest = wire.list_offset("all", 0, -3, LIST_OFFSETS);
+    assert_eq!(latest.timestamp, 1_700_000_000_000);
+    let stored = wire.fetch("all", 0, 2).records.unwrap();
+    assert_eq!(stored[35..43], 2000_i64.to_be_bytes());
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub use error::{ConfigError, Origin};
 pub use knob::{Knob, Scope};
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
-    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat, Ratio,
-    ReactorChoice, TimestampType, Unit,
+    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat,
+    MessageValidation, Ratio, ReactorChoice, TimestampType, Unit,
 };
 
 /// Every knob an operator can set: the broker's, then the defaults for topics.

@@ -11,8 +11,8 @@ use super::error::{ConfigError, Origin};
 use super::knob::{Knob, table};
 use super::nearest::nearest;
 use super::value::{
-    CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, Ratio, TimestampType, bytes,
-    count, millis,
+    CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, MessageValidation, Ratio,
+    TimestampType, bytes, count, millis,
 };
 
 table! {
@@ -59,6 +59,10 @@ table! {
         /// How far a producer's timestamp may lie after the broker's clock.
         message_timestamp_after_max_ms: i64 = 3_600_000, millis(0, LONG_MAX),
             kafka "log.message.timestamp.after.max.ms";
+        /// What is checked of the batches that producers send: their `header` and checksum, or all `records`
+        /// (they are unpacked, counted, and have the offsets and timestamps that the header says).
+        message_validation: MessageValidation = MessageValidation::Header, Kind::OneOf(MessageValidation::NAMES),
+            kafka "log.message.validation";
         /// How batches are compressed on disk: `producer` keeps what the producer chose.
         compression_type: CompressionType = CompressionType::Producer, Kind::OneOf(CompressionType::NAMES),
             kafka "compression.type", why "batches are stored as their producer compressed them";

@@ -477,6 +477,14 @@ words! {
         Epoll = "epoll",
     }
 
+    /// What is checked of the batches that producers send.
+    pub enum MessageValidation {
+        /// The header and the checksum.
+        Header = "header",
+        /// Every record too.
+        Records = "records",
+    }
+
     /// How the broker's own log lines look.
     pub enum LogFormat {
         Text = "text",

@@ -4,12 +4,12 @@
 //! pass enter their partitions together, in the order in which they were added. A batch that was
 //! refused holds none of the others up.
 
-mod keys;
+mod records;
 
 use super::catalog::Topic;
 use super::partition::{AckWhen, Append, Appended};
 use super::{Engine, EngineError, PartitionKey};
-use crate::config::TimestampType;
+use crate::config::{TimestampType, TopicConfig};
 use crate::io::clock;
 use crate::log::batch::{self, BatchError, BatchHeader, Codec};
 use crate::log::records::RecordsError;
@@ -103,16 +103,16 @@ impl Appender<'_> {
     }
 
     /// Checks the batch for a topic's partition. It enters the partition with [`send`](Self::send).
-    pub async fn add(&mut self, topic: &Topic, index: i32, batch: Bytes) -> Appending {
+    pub async fn add(&mut self, topic: &Topic, index: i32, mut batch: Bytes) -> Appending {
         let Some(key) = topic.key_of(index) else {
             return EngineError::UnknownTopicOrPartition.into();
         };
-        let header = match self.check(topic, &batch) {
+        let mut header = match self.check(topic, &batch) {
             Ok(header) => header,
             Err(refusal) => return Appending::Refused(refusal),
         };
-        if topic.config.cleanup_policy.compacts()
-            && let Err(refusal) = keys::check(self.engine, topic, &batch, &header).await
+        if records::are_needed(&topic.config, &header)
+            && let Err(refusal) = self.check_records(topic, &mut batch, &mut header).await
         {
             return Appending::Refused(refusal);
         }
@@ -144,19 +144,41 @@ impl Appender<'_> {
         if header.is_log_append_time() {
             return Err(Refusal::ClaimsAppendTime);
         }
-        let config = &topic.config;
-        if config.message_timestamp_type == TimestampType::CreateTime {
-            // `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937), held against the batch's
-            // own first and highest timestamp rather than against each record's.
-            let age = self.now_ms.saturating_sub(header.base_timestamp);
-            let lead = header.max_timestamp.saturating_sub(self.now_ms);
-            let is_too_old =
-                header.base_timestamp >= 0 && age > config.message_timestamp_before_max_ms;
-            if is_too_old || lead > config.message_timestamp_after_max_ms {
-                return Err(Refusal::TimestampTooFar);
-            }
-        }
+        // The header's own timestamps rather than each record's.
+        let max = header.base_timestamp.max(header.max_timestamp);
+        self.check_times(&topic.config, header.base_timestamp, max)?;
         Ok(header)
+    }
+
+    /// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937).
+    fn check_times(&self, config: &TopicConfig, min: i64, max: i64) -> Result<(), Refusal> {
+        if config.message_timestamp_type == TimestampType::LogAppendTime {
+            return Ok(());
+        }
+        let age = self.now_ms.saturating_sub(min);
+        let lead = max.saturating_sub(self.now_ms);
+        let is_too_old = min >= 0 && age > config.message_timestamp_before_max_ms;
+        if is_too_old || lead > config.message_timestamp_after_max_ms {
+            return Err(Refusal::TimestampTooFar);
+        }
+        Ok(())
+    }
+
+    /// Checks every record, and has the header say the max timestamp that they have, as Kafka does.
+    async fn check_records(
+        &self,
+        topic: &Topic,
+        batch: &mut Bytes,
+        header: &mut BatchHeader,
+    ) -> Result<(), Refusal> {
+        let times = records::check(self.engine, topic, batch, header).await?;
+        self.check_times(&topic.config, times.min, times.max)?;
+        let is_true = header.max_timestamp == times.max;
+        if topic.config.message_timestamp_type == TimestampType::CreateTime && !is_true {
+            *batch = batch::with_max_timestamp(batch, times.max);
+            header.max_timestamp = times.max;
+        }
+        Ok(())
     }
 
     /// Hands the batches that were accepted to their partitions; see [`deliver`].

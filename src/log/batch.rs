@@ -7,6 +7,7 @@
 
 pub mod build;
 
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use thiserror::Error;
 
@@ -161,6 +162,18 @@ impl BatchHeader {
         }
     }
 
+    /// Whether the max timestamp cannot be one: it is below the first record's. Producers that leave it at -1
+    /// (sarama up to 1.45.1) do that.
+    pub fn claims_no_time_for_all(&self) -> bool {
+        self.max_timestamp < self.base_timestamp
+    }
+
+    /// The highest timestamp (ms) that the header is believed to have; its records may have a higher one
+    /// where the header [cannot be right](Self::claims_no_time_for_all).
+    pub fn known_max_timestamp(&self) -> i64 {
+        self.max_timestamp.max(self.base_timestamp)
+    }
+
     pub fn is_log_append_time(&self) -> bool {
         self.attributes & LOG_APPEND_TIME != 0
     }
@@ -313,6 +326,15 @@ pub fn check_produced(records: &[u8], max_bytes: usize) -> Result<BatchHeader, B
 pub fn patch_position(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     batch[0..8].copy_from_slice(&base_offset.to_be_bytes());
     batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
+}
+
+/// The batch with another max timestamp (ms) in its header, and a CRC that fits.
+pub fn with_max_timestamp(batch: &[u8], max_timestamp: i64) -> Bytes {
+    let mut changed = batch.to_vec();
+    let (head, records) = changed.split_at_mut(HEADER_BYTES);
+    head[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    seal(head, records);
+    changed.into()
 }
 
 /// Makes every record's timestamp `now_ms`, as `message.timestamp.type=LogAppendTime` asks

@@ -40,7 +40,7 @@ pub(super) fn open(
     let (size, base) = (reader.len(), empty.base());
     let content = file::read(&segment::file_path(dir, base, "index"), FILE_BYTES_MAX)?;
     let mut known = Index::decode(&content.unwrap_or_default(), base, size as u32);
-    if !ends_at_a_batch(&known, base, reader)? {
+    if !ends_at_a_batch(&known, base, reader)? || has_no_times(&known, reader)? {
         known = Index::default();
     }
     let from = known.last().map_or(0, |last| last.position as usize);
@@ -92,6 +92,20 @@ fn ends_at_a_batch(entries: &Index, base: i64, reader: &MapReader) -> io::Result
     let batch = HeaderWalk::new(reader, position, reader.len()).step();
     let offset = base + i64::from(last.relative_offset);
     Ok(batch.is_ok_and(|(_, header)| header.base_offset == offset))
+}
+
+/// Whether the entries know no time, though the segment's first batch has one: they were written by a
+/// version that believed a max timestamp of -1.
+fn has_no_times(entries: &Index, reader: &MapReader) -> io::Result<bool> {
+    let is_timeless = entries
+        .last()
+        .is_some_and(|last| last.max_timestamp_before == -1);
+    if !is_timeless || entries.len() == 1 {
+        return Ok(false);
+    }
+    load_header(reader, &mut 0, 0)?;
+    let first = HeaderWalk::new(reader, 0, reader.len()).step();
+    Ok(first.is_ok_and(|(_, header)| header.base_timestamp >= 0))
 }
 
 /// Writes what an index file lacked, so that the next load walks fewer batches.

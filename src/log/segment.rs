@@ -158,7 +158,9 @@ impl Lookup<'_> {
         from_offset: i64,
         range: Range<usize>,
     ) -> Option<Bytes> {
-        let by_time = self.index.position_of_timestamp(timestamp) as usize;
+        // An entry earlier: the batch before may have later records than its header says.
+        let by_time = self.index.position_of_timestamp(timestamp);
+        let by_time = self.index.position_at_or_before(by_time.saturating_sub(1)) as usize;
         let from = by_time
             .max(self.position_before(from_offset))
             .max(range.start);
@@ -166,12 +168,19 @@ impl Lookup<'_> {
             return None;
         }
         let mut walk = HeaderWalk::new(self.reader, from, range.end);
+        // The batch before, where its records may be later than its header says.
+        let mut before = None;
         while let Ok((at, header)) = walk.step() {
-            if header.max_timestamp >= timestamp && header.last_offset() >= from_offset {
-                return Some(self.reader.slice(at..at + header.size()));
+            if header.last_offset() < from_offset {
+                continue;
             }
+            let batch = at..at + header.size();
+            if header.known_max_timestamp() >= timestamp {
+                return Some(self.reader.slice(before.unwrap_or(batch)));
+            }
+            before = header.claims_no_time_for_all().then_some(batch);
         }
-        None
+        before.map(|batch| self.reader.slice(batch))
     }
 }
 
@@ -244,7 +253,7 @@ impl IndexBuilder {
                 max_timestamp_before: self.max_timestamp,
             });
         }
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        self.max_timestamp = self.max_timestamp.max(header.known_max_timestamp());
     }
 }
 

@@ -156,6 +156,45 @@ impl Fixture {
 }
 
 #[test]
+fn batches_of_old_that_claim_no_time_are_found_by_it_with_the_index_of_old() {
+    let mut at = fixture(config());
+    for number in 0..20 {
+        let mut bytes = batch(3, 300, START_MS + 10 * number);
+        bytes[35..43].copy_from_slice(&(-1_i64).to_be_bytes());
+        at.try_append(&bytes).unwrap();
+    }
+    at.checkpoint();
+    let find = |at: &mut Fixture, timestamp| loop {
+        match at.log.batch_at_time(timestamp, 0, START_MS) {
+            TimeLookup::Batch(bytes) => break BatchHeader::parse(&bytes).unwrap().base_offset,
+            TimeLookup::NotFound => break -1,
+            TimeLookup::Load(job) => {
+                at.log.load_done(job.run().unwrap(), START_MS);
+            }
+        }
+    };
+    // The records of the batch before may be as late.
+    assert_eq!(find(&mut at, START_MS + 100), 27);
+    let seal = at.log.close_active(START_MS).unwrap().unwrap();
+    at.log.seal_done(&seal.run());
+    let path = at.path(0, "index");
+    let entries = std::fs::read(&path).unwrap();
+    let mut old = Vec::new();
+    for bytes in entries.as_chunks().0 {
+        let timeless = index::Entry {
+            max_timestamp_before: -1,
+            ..index::Entry::decode(bytes, 0).unwrap()
+        };
+        old.extend(timeless.encode(0));
+    }
+    assert!(old.len() > 5 * index::ENTRY_BYTES);
+    std::fs::write(&path, old).unwrap();
+    at.reopen();
+    assert_eq!(find(&mut at, START_MS + 100), 27);
+    assert_eq!(at.log.max_timestamp().ok(), Some(START_MS + 190));
+}
+
+#[test]
 fn a_segment_is_rolled_when_it_is_full() {
     let mut at = fixture(config());
     at.append(25);

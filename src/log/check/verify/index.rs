@@ -72,7 +72,7 @@ impl IndexCheck {
             self.next += 1;
             self.compare(at, entry, offset);
         }
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        self.max_timestamp = self.max_timestamp.max(header.known_max_timestamp());
     }
 
     fn compare(&mut self, at: usize, entry: Entry, offset: i64) {

@@ -1,10 +1,12 @@
-//! A rule of compacted topics: every record has a key.
+//! What is asked of the records in a batch: in a compacted topic each has a key; where
+//! `message.validation` is `records`, or the header's max timestamp cannot be true, all of it.
 //!
 //! The only place where records are read on the way in. An uncompressed batch is walked where it is,
 //! which is bounded by `max.message.bytes`. A compressed one is unpacked on the worker thread; the
 //! caller awaits that before the next batch, so order is kept.
 
 use super::Refusal;
+use crate::config::{MessageValidation, TimestampType, TopicConfig};
 use crate::engine::Engine;
 use crate::engine::catalog::Topic;
 use crate::log::batch::{BatchHeader, Codec};
@@ -20,44 +22,76 @@ const UNPACKED_BYTES_MIN: usize = 16 << 20;
 /// The most records that a refusal names; the others are refused with them.
 const NAMED_MAX: usize = 100;
 
-/// Refuses a batch with a record that has no key.
+/// The timestamps of a batch's records (ms).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    pub min: i64,
+    pub max: i64,
+}
+
+/// Whether the batch's header is not enough.
+pub(super) fn are_needed(config: &TopicConfig, header: &BatchHeader) -> bool {
+    config.cleanup_policy.compacts()
+        || config.message_validation == MessageValidation::Records
+        || (config.message_timestamp_type == TimestampType::CreateTime
+            && header.claims_no_time_for_all())
+}
+
+/// Reads all records of a batch: they have the count and the offsets that the header says, and keys
+/// where the topic is compacted.
 pub(super) async fn check(
     engine: &Engine,
     topic: &Topic,
     batch: &Bytes,
     header: &BatchHeader,
-) -> Result<(), Refusal> {
+) -> Result<Times, Refusal> {
+    let needs_keys = topic.config.cleanup_policy.compacts();
     let limit = (topic.config.max_message_bytes as usize)
         .saturating_mul(UNPACKED_FACTOR)
         .clamp(UNPACKED_BYTES_MIN, compact::UNPACKED_BYTES_MAX);
     if header.codec() == Some(Codec::None) {
-        return check_records(header, batch, limit);
+        return check_records(header, batch, needs_keys, limit);
     }
     let (batch, header) = (batch.clone(), *header);
     let checked = engine
         .workers
         .worker
-        .run(move || check_records(&header, &batch, limit));
+        .run(move || check_records(&header, &batch, needs_keys, limit));
     checked.await.unwrap_or_else(|| {
         let failed = io::Error::other("the worker thread failed");
         Err(RecordsError::Decompress(failed).into())
     })
 }
 
-fn check_records(header: &BatchHeader, batch: &[u8], limit: usize) -> Result<(), Refusal> {
+fn check_records(
+    header: &BatchHeader,
+    batch: &[u8],
+    needs_keys: bool,
+    limit: usize,
+) -> Result<Times, Refusal> {
     let records = Records::unpack(*header, batch, limit)?;
     let mut without_key = Vec::new();
-    for (index, record) in records.iter().enumerate() {
-        let record = record?;
+    let mut times = Times {
+        min: i64::MAX,
+        max: i64::MIN,
+    };
+    let mut iter = records.iter();
+    for index in 0..header.record_count as usize {
+        let record = iter.next().ok_or(RecordsError::Malformed(index))??;
+        times.min = times.min.min(record.timestamp);
+        times.max = times.max.max(record.timestamp);
         if record.offset != header.base_offset + index as i64 {
             return Err(Refusal::RecordOffset(index));
         }
-        if record.key.is_none() && without_key.len() < NAMED_MAX {
+        if needs_keys && record.key.is_none() && without_key.len() < NAMED_MAX {
             without_key.push(index as i32);
         }
     }
+    if iter.bytes_left() > 0 {
+        return Err(RecordsError::Malformed(header.record_count as usize).into());
+    }
     if without_key.is_empty() {
-        Ok(())
+        Ok(times)
     } else {
         Err(Refusal::WithoutKey(without_key))
     }
@@ -68,10 +102,10 @@ mod tests {
     use super::*;
     use crate::log::batch::build::BatchBuilder;
 
-    fn check(codec: Codec, keys: &[Option<&str>], limit: usize) -> Result<(), Refusal> {
+    fn check(codec: Codec, keys: &[Option<&str>], limit: usize) -> Result<Times, Refusal> {
         let records: Vec<_> = keys.iter().map(|key| (*key, Some("value"))).collect();
         let batch = BatchBuilder::default().build_keyed(codec, &records);
-        check_records(&BatchHeader::parse(&batch).unwrap(), &batch, limit)
+        check_records(&BatchHeader::parse(&batch).unwrap(), &batch, true, limit)
     }
 
     #[test]
