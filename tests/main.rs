@@ -26,6 +26,7 @@ mod limits;
 mod log_model;
 mod perf;
 mod protocol;
+mod refusals;
 mod security_disabled;
 mod support;
 mod tidy;

@@ -89,7 +89,10 @@ pub async fn dispatch(
 ) -> Result<Dispatched, CloseReason> {
     let (header, mut reader) = RequestHeader::decode(frame).map_err(CloseReason::BadHeader)?;
     let Some(api) = header.api() else {
-        return Err(CloseReason::UnknownApi(header.api_key));
+        return Err(CloseReason::UnknownApi {
+            key: header.api_key,
+            client_id: header.client_id.unwrap_or_default().into_owned(),
+        });
     };
     let version = header.api_version;
     if !api.serves(version) {

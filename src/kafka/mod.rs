@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod answer;
 pub mod api;
+mod api_names;
 pub mod api_versions;
 pub mod auth;
 pub mod codes;
