@@ -16,6 +16,7 @@ const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
 const UNKNOWN_TOPIC_ID: i16 = 100;
+const INCONSISTENT_TOPIC_ID: i16 = 103;
 const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
 
 const NOTHING: [i32; 0] = [];
@@ -356,7 +357,7 @@ fn names_and_ids_do_not_mix() {
 }
 
 #[test]
-fn a_topic_created_anew_is_the_same_by_name_and_another_by_id() {
+fn a_topic_created_again_is_the_same_by_name_and_another_by_id() {
     let (_dir, _broker, mut wire) = broker(&[]);
     wire.create_topic("t", 1);
     let old_id = wire.describe_topic("t").topic_id;
@@ -368,14 +369,22 @@ fn a_topic_created_anew_is_the_same_by_name_and_another_by_id() {
     assert_eq!(wire.delete_topic("t"), 0);
     let deleted = code(wire.call(&next(by_name, 1), FETCH));
     assert_eq!(deleted, UNKNOWN_TOPIC_OR_PARTITION);
-    assert_eq!(code(wire.call(&next(with_id, 1), BY_ID)), UNKNOWN_TOPIC_ID);
+    // The session remembers the name that the id had; without a session there is only the id.
+    let deleted = code(wire.call(&next(with_id, 1), BY_ID));
+    assert_eq!(deleted, UNKNOWN_TOPIC_OR_PARTITION);
+    let without_session = by_id(fetch("t", &[(0, 1)]), old_id);
+    assert_eq!(code(wire.call(&without_session, BY_ID)), UNKNOWN_TOPIC_ID);
     eventually("the name is free again", || {
         wire.try_create_topic("t", 1, &[]).error_code == 0
     });
     let new_id = wire.describe_topic("t").topic_id;
     let response = wire.call(&changed(by_name, 2, "t", &[(0, 0)]), FETCH);
     assert_eq!(response.responses[0].partitions[0].high_watermark, 0);
-    assert_eq!(code(wire.call(&next(with_id, 2), BY_ID)), UNKNOWN_TOPIC_ID);
+    assert_eq!(
+        code(wire.call(&next(with_id, 2), BY_ID)),
+        INCONSISTENT_TOPIC_ID
+    );
+    assert_eq!(code(wire.call(&without_session, BY_ID)), UNKNOWN_TOPIC_ID);
     // As a consumer does that has learnt of the new id.
     let forgotten = ForgottenTopic::default()
         .with_topic_id(old_id)
@@ -386,6 +395,39 @@ fn a_topic_created_anew_is_the_same_by_name_and_another_by_id() {
     assert_eq!(indexes(&response), [0]);
     assert_eq!(response.responses[0].topic_id, new_id);
     assert_eq!(code(response), 0);
+}
+
+#[test]
+fn a_topic_that_joins_a_session_by_its_id_is_told_apart_too_and_an_id_that_never_was_stays_unknown()
+{
+    let (_dir, _broker, mut wire) = broker(&[]);
+    wire.create_topic("first", 1);
+    wire.create_topic("t", 1);
+    let ids = ["first", "t"].map(|name| wire.describe_topic(name).topic_id);
+    let request = by_id(opening("first", &[(0, 0)]), ids[0]);
+    let session = wire.call(&request, BY_ID).session_id;
+    let never = Uuid::from_u128(77);
+    let code = |response: FetchResponse| response.responses[0].partitions[0].error_code;
+    let joins = by_id(changed(session, 1, "t", &[(0, 0)]), ids[1]);
+    assert_eq!(code(wire.call(&joins, BY_ID)), 0);
+    assert_eq!(wire.delete_topic("t"), 0);
+    let gone = code(wire.call(&next(session, 2), BY_ID));
+    assert_eq!(gone, UNKNOWN_TOPIC_OR_PARTITION);
+    let forgotten = ForgottenTopic::default()
+        .with_topic_id(ids[1])
+        .with_partitions(vec![0]);
+    let other = by_id(changed(session, 3, "t", &[(0, 0)]), never)
+        .with_forgotten_topics_data(vec![forgotten]);
+    assert_eq!(code(wire.call(&other, BY_ID)), UNKNOWN_TOPIC_ID);
+    // It was forgotten, and joins again when there is no such id any more.
+    let joins = by_id(changed(session, 4, "t", &[(0, 0)]), ids[1]);
+    let response = wire.call(&joins, BY_ID);
+    let codes: Vec<i16> = response
+        .responses
+        .iter()
+        .map(|topic| topic.partitions[0].error_code)
+        .collect();
+    assert_eq!(codes, [UNKNOWN_TOPIC_ID; 2]);
 }
 
 #[test]

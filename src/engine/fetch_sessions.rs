@@ -52,7 +52,18 @@ impl TopicRef {
             TopicRef::Id(_) => true,
         }
     }
+
+    /// The id, if that is how the client refers to it.
+    pub fn id(&self) -> Option<Uuid> {
+        match self {
+            TopicRef::Name(_) => None,
+            TopicRef::Id(id) => Some(*id),
+        }
+    }
 }
+
+/// The names that topics had when a session first named them by their ids.
+pub type TopicNames = HashMap<Uuid, Rc<str>>;
 
 /// A partition's name in a session.
 type Key<'a> = (&'a TopicRef, i32);
@@ -136,9 +147,24 @@ struct Session {
     epoch: i32,
     by_id: bool,
     partitions: Vec<Wanted>,
+    /// Of topics that the partitions belong to: no more than there are partitions.
+    names: TopicNames,
     last_used_ms: i64,
     /// When it is dropped, the fetch that continued the session last learns that it is not the last any more.
     _step: Option<oneshot::Sender<()>>,
+}
+
+impl Session {
+    /// Forgets the names of topics that it has no partition of.
+    fn drop_names(&mut self) {
+        if self.names.is_empty() {
+            return;
+        }
+        let ids = self.partitions.iter().filter_map(|one| one.topic.id());
+        let used: HashSet<Uuid> = ids.collect();
+        self.names.retain(|id, _| used.contains(id));
+        self.names.shrink_to(2 * self.names.len());
+    }
 }
 
 /// The right to answer one fetch of a session.
@@ -208,11 +234,23 @@ impl FetchSessions {
             epoch: FIRST_EPOCH,
             by_id,
             partitions,
+            names: TopicNames::new(),
             last_used_ms: now_ms,
             _step: None,
         };
         self.put(id, session);
         Some(id)
+    }
+
+    /// Keeps the names of topics for as long as the session has partitions of theirs, so that it can tell a
+    /// topic that was created again from one that never was.
+    pub fn remember_names(&mut self, id: i32, names: TopicNames) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !names.is_empty()
+        {
+            session.names.extend(names);
+            session.drop_names();
+        }
     }
 
     /// Closes a session, if there is such a one.
@@ -240,7 +278,10 @@ impl FetchSessions {
         // While it is changed it is out of the books, so it is not evicted for itself either.
         let mut session = self.take(id).ok_or(SessionError::Unknown)?;
         add(&mut session.partitions, wanted);
-        forget(&mut session.partitions, forgotten);
+        if !forgotten.is_empty() {
+            forget(&mut session.partitions, forgotten);
+            session.drop_names();
+        }
         if session.partitions.is_empty() {
             return Ok(None);
         }
@@ -274,6 +315,19 @@ impl FetchSessions {
         } else {
             Err(SessionError::WrongEpoch)
         }
+    }
+
+    /// As [`partitions`](Self::partitions), to read, with the names of topics that it has by their ids.
+    ///
+    /// # Errors
+    /// When another fetch has continued or closed the session since.
+    pub fn named_partitions(
+        &mut self,
+        step: &SessionStep,
+    ) -> Result<(&[Wanted], &TopicNames), SessionError> {
+        self.partitions(step)?;
+        let session = self.sessions.get(&step.id).ok_or(SessionError::Unknown)?;
+        Ok((&session.partitions, &session.names))
     }
 
     /// Puts the partitions that have just brought records behind the others, so that a limit on a
@@ -347,9 +401,6 @@ fn add(partitions: &mut Vec<Wanted>, wanted: &[Wanted]) {
 }
 
 fn forget(partitions: &mut Vec<Wanted>, forgotten: &[(TopicRef, i32)]) {
-    if forgotten.is_empty() {
-        return;
-    }
     let gone: HashSet<Key<'_>> = forgotten.iter().map(|(topic, at)| (topic, *at)).collect();
     partitions.retain(|partition| !gone.contains(&partition.key()));
     // A limit on partitions is one on memory.

@@ -60,6 +60,8 @@ pub enum EngineError {
     UnknownTopicOrPartition,
     #[error("there is no topic with this id")]
     UnknownTopicId,
+    #[error("the topic of this name has another id")]
+    InconsistentTopicId,
     #[error("the disk is full")]
     StorageFull,
     #[error("the partition's storage failed; see the broker's log")]

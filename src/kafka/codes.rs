@@ -14,6 +14,7 @@ impl From<&EngineError> for ErrorCode {
         match error {
             EngineError::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
             EngineError::UnknownTopicId => ErrorCode::UnknownTopicId,
+            EngineError::InconsistentTopicId => ErrorCode::InconsistentTopicId,
             // Both are retriable, so that producers wait for space or for an operator.
             EngineError::StorageFull | EngineError::StorageFailed => ErrorCode::KafkaStorageError,
             EngineError::BatchTooLarge => ErrorCode::RecordListTooLarge,

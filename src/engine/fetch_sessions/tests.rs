@@ -272,3 +272,25 @@ fn a_session_that_shrinks_gives_its_memory_back() {
     assert_eq!(sessions.partition_count(), 1);
     assert!(sessions.sessions[&id].partitions.capacity() <= 2);
 }
+
+#[test]
+fn names_of_topics_last_as_long_as_partitions_of_theirs() {
+    let mut sessions = sessions();
+    let ids = [1, 2].map(Uuid::from_u128);
+    let partitions = vec![wanted_by_id(1), wanted_by_id(2)];
+    let id = sessions.open(partitions, 0, counter()).unwrap();
+    let names = |ids: &[Uuid]| -> TopicNames {
+        let names = ids.iter().map(|id| (*id, id.to_string().into()));
+        names.collect()
+    };
+    // One of a topic that is not in the session.
+    let other = Uuid::from_u128(3);
+    sessions.remember_names(id, names(&[ids[0], ids[1], other]));
+    let forgotten = [(TopicRef::Id(ids[0]), 0)];
+    let step = sessions.advance((id, 1), true, &[], &[], 0).unwrap();
+    let (_, held) = sessions.named_partitions(&step.unwrap()).unwrap();
+    assert_eq!(*held, names(&ids));
+    let step = sessions.advance((id, 2), true, &[], &forgotten, 0).unwrap();
+    let (_, held) = sessions.named_partitions(&step.unwrap()).unwrap();
+    assert_eq!(*held, names(&ids[1..]));
+}

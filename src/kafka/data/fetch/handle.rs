@@ -4,7 +4,9 @@
 use super::{FIRST_VERSION_WITH_TOPIC_ID, PartitionResponse, Request, Response, TopicResponse};
 use crate::engine::catalog::Topic;
 use crate::engine::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
-use crate::engine::fetch_sessions::{News, SessionError, SessionStep, TopicRef, Wanted, distinct};
+use crate::engine::fetch_sessions::{
+    News, SessionError, SessionStep, TopicNames, TopicRef, Wanted, distinct,
+};
 use crate::engine::{Engine, EngineError};
 use crate::io::{clock, process};
 use crate::kafka::Context;
@@ -44,8 +46,8 @@ enum Scope {
     /// All that the request names.
     Full {
         partitions: Vec<Wanted>,
-        /// Whether to remember them in a new session.
-        opens_session: bool,
+        /// To remember them in a new session: the names of topics that they have by their ids.
+        opens_session: Option<TopicNames>,
     },
     /// Those of a session of which there is something new.
     Session(SessionStep),
@@ -74,11 +76,12 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
 
 async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'static>, SessionError> {
     let mut scope = scope(engine, &mut asked)?;
-    let mut finder = Finder { engine, last: None };
     let reads = match &scope {
-        Scope::Full { partitions, .. } => finder.find_all(partitions),
+        Scope::Full { partitions, .. } => find_all(engine, partitions, &TopicNames::new()),
         Scope::Session(step) => {
-            finder.find_all(engine.fetch_sessions.borrow_mut().partitions(step)?)
+            let mut sessions = engine.fetch_sessions.borrow_mut();
+            let (partitions, names) = sessions.named_partitions(step)?;
+            find_all(engine, partitions, names)
         }
     };
     let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
@@ -167,31 +170,58 @@ fn scope(engine: &Engine, asked: &mut Asked) -> Result<Scope, SessionError> {
             sessions.advance((id, epoch), asked.by_id, &wanted, &forgotten, now_ms)?
         }
     };
-    let opens_session = epoch == INITIAL_EPOCH;
     Ok(match step {
-        Some(step) => Scope::Session(step),
+        Some(step) => {
+            sessions.remember_names(step.id, names_of(engine, &wanted));
+            Scope::Session(step)
+        }
+        None if epoch == INITIAL_EPOCH => Scope::Full {
+            opens_session: Some(names_of(engine, &wanted)),
+            partitions: distinct(&wanted),
+        },
         None => Scope::Full {
-            partitions: if opens_session {
-                distinct(&wanted)
-            } else {
-                wanted
-            },
-            opens_session,
+            opens_session: None,
+            partitions: wanted,
         },
     })
+}
+
+/// The names of the topics that are named by their ids and exist.
+fn names_of(engine: &Engine, wanted: &[Wanted]) -> TopicNames {
+    let mut names = TopicNames::new();
+    for id in wanted.iter().filter_map(|wanted| wanted.topic.id()) {
+        if !names.contains_key(&id)
+            && let Some(topic) = engine.topic_by_id(id)
+        {
+            names.insert(id, topic.name.as_str().into());
+        }
+    }
+    names
 }
 
 /// Looks up partitions. Most come topic by topic, so it remembers the last topic.
 struct Finder<'a> {
     engine: &'a Engine,
+    /// That the session, if there is one, remembers.
+    names: &'a TopicNames,
     last: Option<(TopicRef, Option<Arc<Topic>>)>,
 }
 
-impl Finder<'_> {
-    fn find_all(&mut self, partitions: &[Wanted]) -> Vec<Result<PartitionRead, EngineError>> {
-        partitions.iter().map(|wanted| self.find(wanted)).collect()
-    }
+fn find_all(
+    engine: &Engine,
+    partitions: &[Wanted],
+    names: &TopicNames,
+) -> Vec<Result<PartitionRead, EngineError>> {
+    let mut finder = Finder {
+        engine,
+        names,
+        last: None,
+    };
+    let partitions = partitions.iter();
+    partitions.map(|wanted| finder.find(wanted)).collect()
+}
 
+impl Finder<'_> {
     fn find(&mut self, wanted: &Wanted) -> Result<PartitionRead, EngineError> {
         let name = &wanted.topic;
         if self.last.as_ref().is_none_or(|(last, _)| last != name) {
@@ -202,10 +232,7 @@ impl Finder<'_> {
             self.last = Some((name.clone(), found));
         }
         let topic = self.last.as_ref().and_then(|(_, topic)| topic.as_ref());
-        let topic = topic.ok_or(match name {
-            TopicRef::Name(_) => EngineError::UnknownTopicOrPartition,
-            TopicRef::Id(_) => EngineError::UnknownTopicId,
-        })?;
+        let topic = topic.ok_or_else(|| self.missing(name))?;
         let key = topic.key_of(wanted.index);
         let key = key.ok_or(EngineError::UnknownTopicOrPartition)?;
         fetch::check_leader_epoch(wanted.current_leader_epoch)?;
@@ -214,6 +241,18 @@ impl Finder<'_> {
             offset: wanted.fetch_offset,
             max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
         })
+    }
+
+    /// As Kafka tells it: where the session knows the name that an id had, it asks for that topic first.
+    fn missing(&self, topic: &TopicRef) -> EngineError {
+        let TopicRef::Id(id) = topic else {
+            return EngineError::UnknownTopicOrPartition;
+        };
+        match self.names.get(id) {
+            None => EngineError::UnknownTopicId,
+            Some(name) if self.engine.topic(name).is_some() => EngineError::InconsistentTopicId,
+            Some(_) => EngineError::UnknownTopicOrPartition,
+        }
     }
 }
 
@@ -242,9 +281,13 @@ fn respond(
             for (wanted, found) in partitions.iter_mut().zip(fetched) {
                 reply.add(wanted, found, true);
             }
-            let opened = opens_session
-                .then(|| sessions.open(partitions, clock::steady_ms(), process::random_u64));
-            opened.flatten().unwrap_or(0)
+            opens_session.map_or(0, |names| {
+                let now_ms = clock::steady_ms();
+                let opened = sessions.open(partitions, now_ms, process::random_u64);
+                let id = opened.unwrap_or(0);
+                sessions.remember_names(id, names);
+                id
+            })
         }
         Scope::Session(step) => {
             for (wanted, found) in sessions.partitions(&step)?.iter_mut().zip(fetched) {
