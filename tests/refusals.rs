@@ -80,7 +80,7 @@ fn refused_configs_leave_a_line() {
 
 #[test]
 fn a_refused_transactional_producer_leaves_a_line() {
-    let words = "refused a transactional producer";
+    let words = "refused a transactional id";
     let parts = ["transactional_id=\"payments\"", CLIENT, ADDRESS];
     let found = lines(words, |wire| {
         let request = FindCoordinatorRequest::default()

@@ -3,7 +3,6 @@
 from suite import Expected, case, expect, expect_not, file_with, tool, topic_with
 
 NEW_PROTOCOLS = Expected("only the newer group protocols have configs of groups", "InvalidRequestException")
-QUOTAS = Expected("quotas are not served", "does not support DESCRIBE_CLIENT_QUOTAS")
 
 
 @case("kafka-configs topics --describe")
@@ -85,12 +84,12 @@ def alter_group():
     configs("groups", "tools-configs-group", "--alter", "--add-config", "consumer.session.timeout.ms=50000")
 
 
-@case("kafka-configs users --describe", QUOTAS)
+@case("kafka-configs users --describe")
 def describe_users():
     tool("kafka-configs", "--entity-type", "users", "--describe")
 
 
-@case("kafka-configs clients --describe", QUOTAS)
+@case("kafka-configs clients --describe")
 def describe_clients():
     tool("kafka-configs", "--entity-type", "clients", "--describe")
 
