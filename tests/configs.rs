@@ -1,10 +1,17 @@
 //! Configs as Kafka's tools set and read them.
 
+use crate::support::batch::Batch;
 use crate::support::configs::*;
 use crate::support::wire::*;
 use crate::support::{Broker, eventually};
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 
+const MESSAGE_TOO_LARGE: i16 = 10;
 const INVALID_CONFIG: i16 = 40;
+const INVALID_RECORD: i16 = 87;
 
 /// What Kafka 4.3.1 takes for a topic, and how it shows it.
 const TAKEN: &[(&str, &str, &str)] = &[
@@ -178,4 +185,122 @@ fn a_mirrored_topic_has_the_configs_of_its_source() {
     let sync: Vec<Change> = set.chain(deleted).collect();
     assert_eq!(alter(&mut wire, TOPIC, "b.t", &sync), (0, String::new()));
     assert_eq!(own_configs(&mut wire, "b.t"), expected);
+}
+
+/// The codec that each batch of a partition lies in, and the values of its records as another
+/// implementation reads them.
+fn stored(wire: &mut Wire, topic: &str) -> Vec<(i16, Vec<String>)> {
+    let values = |bytes: &[u8]| {
+        let mut bytes = bytes::Bytes::copy_from_slice(bytes);
+        let set = RecordBatchDecoder::decode(&mut bytes).unwrap();
+        let values = set.records.into_iter().map(|record| record.value.unwrap());
+        values
+            .map(|value| String::from_utf8(value.to_vec()).unwrap())
+            .collect()
+    };
+    let batches = wire.read_from(topic, 0, 0).into_iter();
+    batches
+        .map(|batch| (batch.attributes & 7, values(&batch.bytes)))
+        .collect()
+}
+
+/// A batch of one record, compressed by another implementation.
+fn compressed(compression: Compression, value: &str) -> Vec<u8> {
+    let record = Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: 0,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: TimestampType::Creation,
+        offset: 0,
+        sequence: 0,
+        timestamp: 1_700_000_000_000,
+        key: None,
+        value: Some(value.to_owned().into()),
+        headers: Default::default(),
+    };
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression,
+    };
+    let mut bytes = bytes::BytesMut::new();
+    RecordBatchEncoder::encode(&mut bytes, &[record], &options).unwrap();
+    bytes.to_vec()
+}
+
+#[test]
+fn a_topic_with_a_codec_has_all_its_batches_in_that_codec() {
+    let (_dir, _broker, mut wire) = broker();
+    let large = "x".repeat(5000);
+    for (codec, name) in ["uncompressed", "gzip", "snappy", "lz4", "zstd"]
+        .iter()
+        .enumerate()
+    {
+        let topic = format!("t-{name}");
+        wire.try_create_topic(&topic, 1, &[("compression.type", name)]);
+        for compression in [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ] {
+            let batch = compressed(compression, &large);
+            assert_eq!(wire.produce(&topic, 0, batch).error_code, 0);
+        }
+        let expected = vec![(codec as i16, vec![large.clone()]); 5];
+        assert_eq!(stored(&mut wire, &topic), expected, "{name}");
+    }
+    // What was stored before stays as it is.
+    wire.create_topic("later", 1);
+    wire.append("later", 0, &Batch::of(["before"]));
+    let set = [("compression.type", SET, Some("zstd"))];
+    assert_eq!(alter(&mut wire, TOPIC, "later", &set).0, 0);
+    wire.append("later", 0, &Batch::of(["after"]));
+    let expected = [
+        (0, vec!["before".to_owned()]),
+        (4, vec!["after".to_owned()]),
+    ];
+    assert_eq!(stored(&mut wire, "later"), expected);
+}
+
+#[test]
+fn recompression_keeps_the_order_of_batches_and_of_sequences() {
+    const BATCHES: i32 = 40;
+    let (_dir, _broker, mut wire) = broker();
+    wire.try_create_topic("t", 1, &[("compression.type", "gzip")]);
+    let id = wire.new_producer_id();
+    let value = |at: i32| format!("{at} {}", "y".repeat(3000 * (at % 4) as usize));
+    for at in 0..BATCHES {
+        let batch = Batch::of([value(at)]).by(id, 0, at);
+        wire.send(&produce("t", 0, -1, batch.encode()), 9);
+    }
+    for at in 0..BATCHES {
+        let answer = partition_of(wire.receive::<ProduceRequest>(9));
+        assert_eq!((answer.error_code, answer.base_offset), (0, i64::from(at)));
+    }
+    // A batch that is sent again is known by its sequence.
+    let again = Batch::of([value(BATCHES - 1)]).by(id, 0, BATCHES - 1);
+    assert_eq!(wire.append("t", 0, &again), i64::from(BATCHES - 1));
+    let expected: Vec<_> = (0..BATCHES).map(|at| (1, vec![value(at)])).collect();
+    assert_eq!(stored(&mut wire, "t"), expected);
+}
+
+#[test]
+fn what_cannot_be_recompressed_is_refused() {
+    let (_dir, _broker, mut wire) = broker();
+    let configs = [
+        ("compression.type", "uncompressed"),
+        ("max.message.bytes", "4000"),
+    ];
+    wire.try_create_topic("t", 1, &configs);
+    let grows = compressed(Compression::Zstd, &"x".repeat(5000));
+    assert_eq!(wire.produce("t", 0, grows).error_code, MESSAGE_TOO_LARGE);
+    let mut garbage = Batch::of(["x"]);
+    garbage.attributes = 1;
+    let refused = wire.produce("t", 0, garbage.encode());
+    assert_eq!(refused.error_code, INVALID_RECORD);
+    assert_eq!(stored(&mut wire, "t"), []);
 }
