@@ -80,6 +80,17 @@ def self_test(running):
     return f"{len(found)} mistakes found, {len(sound)} sound runs in which nothing was found"
 
 
+def on_epoll(running):
+    """What runs over io_uring elsewhere: the tests, a few clients, and a round of kill, power and full."""
+    epoll = {"MILLSTREAM_REACTOR": "epoll"}
+    passed = tests_passed(running.run("cargo", "test", **epoll))
+    matrix = last_line(running.run("tools/clients/run", "--strict", *SIX_CLIENTS, **epoll))
+    broker = sabotage_build(running)
+    words = ["--millstream", broker, "--seed", running.seed, "--seconds", 100, "--json"]
+    rounds = [tortured(*running.call("tools/torture/run", fault, *words, **epoll)) for fault in EPOLL_FAULTS]
+    return "; ".join([passed, matrix, *rounds])
+
+
 def models(running):
     """As many seeds of both models as fit."""
     running.run("cargo", "test", "--test", "millstream", "--no-run")
@@ -157,6 +168,8 @@ def instructions(running):
 
 
 JAVA_AND_PYTHON = ("kcat", "kafka-clients-3.9", "kafka-clients-4", "aiokafka", "confluent-kafka", "kafka-python")
+SIX_CLIENTS = ("kafka-clients-4", "confluent-kafka", "franz-go", "sarama", "kafkajs", "aiokafka")
+EPOLL_FAULTS = ("kill", "power", "full")
 GO = ("franz-go", "kafka-go", "sarama")
 NODE_AND_RUST = ("confluent-kafka-javascript", "kafkajs", "platformatic-kafka", "rdkafka", "rskafka")
 TOOLS = ("kafka-tools", "kafka-files", "kafka-streams")
@@ -181,6 +194,7 @@ PARTS = [
     Part("torture-clock", "a wall clock that jumps", torture, ("clock",)),
     Part("torture-soak", "a long load: does the broker grow?", torture, ("soak",)),
     Part("torture-self-test", "whether the harness finds planted mistakes (root)", self_test, has_seed=False),
+    Part("epoll", "tests, clients and torture over epoll instead of io_uring (root)", on_epoll),
     Part("models", "many seeds of the log's and the broker's model", models),
     Part("fuzz-formats", "fuzz targets of requests and formats", fuzz, FORMATS, ("fuzz",)),
     Part("fuzz-log", "fuzz targets of recovery and of the whole broker", fuzz, ("recovery", "broker"), ("fuzz",)),

@@ -187,6 +187,17 @@ def records(broker, topic, partitions):
     return sum(wire.offsets(broker.address, topic, partitions, wire.LATEST))
 
 
+def device_ratio(broker, topic, partitions, record_bytes, before):
+    """Bytes that were written to the device, the kernel's own included, for each byte of values, since so
+    many bytes had been written."""
+    if before is None or not broker.is_started:
+        return {}
+    written = records(broker, topic, partitions) * record_bytes
+    os.sync()
+    moved = measure.device_written_bytes(broker.data) - before
+    return {"device_bytes_per_byte": moved / written} if written else {}
+
+
 def disk_ratio(broker, topic, partitions, record_bytes):
     """Bytes that the broker's files take, for each byte of values; None where records were removed."""
     if not broker.is_started or broker.spec.kind == "floor":

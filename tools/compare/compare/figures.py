@@ -8,7 +8,7 @@ import time
 
 from . import bench as bench_module
 from . import clients, measure, wire
-from .bench import disk_ratio
+from .bench import device_ratio, disk_ratio
 
 TOPIC = "compare"
 REFERENCE_GRACE_SECONDS = 60
@@ -20,9 +20,13 @@ PARKED_TOPIC = "parked"
 def produce(bench, scenario, spec):
     """As much as a broker takes."""
     with bench.broker(scenario, spec) as broker:
-        metrics = loaded(bench, broker, scenario)
         load = scenario["load"]
-        return {"": metrics | disk_ratio(broker, TOPIC, load["partitions"], load["record-bytes"])}
+        shape = (load["partitions"], load["record-bytes"])
+        os.sync()
+        before = measure.device_written_bytes(broker.data) if spec.kind != "floor" else None
+        metrics = loaded(bench, broker, scenario)
+        metrics |= device_ratio(broker, TOPIC, *shape, before)
+        return {"": metrics | disk_ratio(broker, TOPIC, *shape)}
 
 
 def loaded(bench, broker, scenario, **flags):

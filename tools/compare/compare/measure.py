@@ -130,6 +130,22 @@ def disk_bytes(folder):
     return total
 
 
+def device_written_bytes(folder):
+    """What was written to the device that a folder is on, by anybody, since the machine started. None where
+    that cannot be told."""
+    device = os.stat(folder).st_dev
+    stat = pathlib.Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    try:
+        return parse_device_written_bytes(stat.read_text())
+    except OSError:
+        return None
+
+
+def parse_device_written_bytes(stat):
+    # The seventh number counts sectors of 512 bytes, whatever the device's own are.
+    return int(stat.split()[6]) * 512
+
+
 def free_bytes(folder):
     """What may be written there without filling the disk."""
     return max(shutil.disk_usage(folder).free - DISK_RESERVE_BYTES, 0)

@@ -34,6 +34,7 @@ METRICS = {
     "anon_bytes_per_connection": Metric("memory per connection", "kB", 1e-3, 2),
     "first_record_ms": Metric("start to first record", "ms", 1, 1),
     "disk_bytes_per_byte": Metric("disk per byte", "bytes", 1, 3),
+    "device_bytes_per_byte": Metric("written to the device per byte", "bytes", 1, 3),
     "disk_bytes": Metric("disk", "MB", 1e-6, 1),
     "log_bytes": Metric("in the log", "GB", 1e-9, 1),
     "read_bytes_per_second": Metric("read beside it", "MB/s", 1e-6, 1),

@@ -147,6 +147,10 @@ class Measuring(unittest.TestCase):
         status = "Name:\tx\nVmHWM:\t  100 kB\nVmRSS:\t 90 kB\nRssAnon:\t 8 kB\n"
         self.assertEqual(measure.parse_memory(status), {"VmHWM": 102400, "VmRSS": 92160, "RssAnon": 8192})
 
+    def test_what_was_written_to_a_device_is_counted_in_sectors(self):
+        stat = "  100 0 200 5 300 1 4096 7 0 8 9 0 0 0 0 0 0"
+        self.assertEqual(measure.parse_device_written_bytes(stat), 4096 * 512)
+
     def test_pages_of_a_file_just_written_are_in_the_page_cache(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "file"
