@@ -1,18 +1,16 @@
 //! What administrators' tools ask, frame by frame.
 
 use crate::support::batch::Batch;
+use crate::support::configs::*;
 use crate::support::wire::*;
 use crate::support::{Broker, group};
-use kafka_protocol::messages::alter_configs_request as alter;
 use kafka_protocol::messages::alter_partition_reassignments_request as reassign;
 use kafka_protocol::messages::alter_replica_log_dirs_request as replica_dirs;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_producers_request::TopicRequest as ProducersOf;
 use kafka_protocol::messages::describe_quorum_request as quorum;
 use kafka_protocol::messages::describe_topic_partitions_request as topic_partitions;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
-use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::offset_for_leader_epoch_request as epoch;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::*;
@@ -31,77 +29,11 @@ const ELECTION_NOT_NEEDED: i16 = 84;
 const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const INVALID_UPDATE_VERSION: i16 = 95;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const SET: i8 = 0;
-const DELETE: i8 = 1;
-const APPEND: i8 = 2;
-const SUBTRACT: i8 = 3;
-
-type Change<'a> = (&'a str, i8, Option<&'a str>);
-
 fn broker() -> (tempfile::TempDir, Broker, Wire) {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path());
     let wire = Wire::connect(broker.kafka);
     (dir, broker, wire)
-}
-
-fn changes(kind: i8, name: &str, changes: &[Change]) -> incremental::AlterConfigsResource {
-    let config = |(name, operation, value): &Change| {
-        incremental::AlterableConfig::default()
-            .with_name(text(name))
-            .with_config_operation(*operation)
-            .with_value(value.map(text))
-    };
-    incremental::AlterConfigsResource::default()
-        .with_resource_type(kind)
-        .with_resource_name(text(name))
-        .with_configs(changes.iter().map(config).collect())
-}
-
-/// The error's code and message.
-fn alter(wire: &mut Wire, kind: i8, name: &str, what: &[Change]) -> (i16, String) {
-    let resources = vec![changes(kind, name, what)];
-    let request = IncrementalAlterConfigsRequest::default().with_resources(resources);
-    let response = wire.call(&request, 1).responses.remove(0);
-    let message = response.error_message.unwrap_or_default();
-    (response.error_code, message.to_string())
-}
-
-fn replace(wire: &mut Wire, name: &str, configs: &[(&str, &str)]) -> i16 {
-    let config = |(name, value): &(&str, &str)| {
-        alter::AlterableConfig::default()
-            .with_name(text(name))
-            .with_value(Some(text(value)))
-    };
-    let resource = alter::AlterConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(text(name))
-        .with_configs(configs.iter().map(config).collect());
-    let request = AlterConfigsRequest::default().with_resources(vec![resource]);
-    wire.call(&request, 2).responses[0].error_code
-}
-
-/// The configs that were set for a topic.
-fn own_configs(wire: &mut Wire, topic: &str) -> Vec<(String, String)> {
-    let resource = DescribeConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(text(topic))
-        .with_configuration_keys(None);
-    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-    let configs = wire.call(&request, 4).results.remove(0).configs.into_iter();
-    let own = configs.filter(|config| config.config_source == 1);
-    let mut own: Vec<_> = own
-        .map(|config| (config.name.to_string(), config.value.unwrap().to_string()))
-        .collect();
-    own.sort();
-    own
-}
-
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    let owned = pairs.iter().map(|(a, b)| (a.to_string(), b.to_string()));
-    owned.collect()
 }
 
 #[test]
@@ -139,15 +71,7 @@ fn every_config_tells_its_value_its_default_its_type_and_what_it_is_for() {
     let (_dir, _broker, mut wire) = broker();
     wire.try_create_topic("t", 1, &[("retention.ms", "1000")]);
     for (kind, name, least) in [(TOPIC, "t", 17), (BROKER, "1", 50)] {
-        let resource = DescribeConfigsResource::default()
-            .with_resource_type(kind)
-            .with_resource_name(text(name))
-            .with_configuration_keys(None);
-        let request = DescribeConfigsRequest::default()
-            .with_resources(vec![resource])
-            .with_include_synonyms(true)
-            .with_include_documentation(true);
-        let configs = wire.call(&request, 4).results.remove(0).configs;
+        let configs = described(&mut wire, kind, name).configs;
         assert!(configs.len() >= least, "{}", configs.len());
         for config in configs {
             assert!(config.value.is_some(), "{config:?}");

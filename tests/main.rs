@@ -8,6 +8,7 @@ mod clock;
 mod codecs;
 mod commands;
 mod compaction;
+mod configs;
 mod containment;
 mod durability;
 mod fetch_sessions;

@@ -6,6 +6,7 @@ use crate::cli::table::{Table, or_dash, print_list};
 use crate::cli::words;
 use crate::client::offsets;
 use crate::client::{Client, REQUEST_TIMEOUT_MS, Topic, kafka_error_with};
+use crate::config::WITHOUT_EFFECT;
 use crate::kafka::admin::alter_configs::ConfigRequest;
 use crate::kafka::admin::{
     create_partitions, create_topics, delete_topics, describe_configs, incremental_alter_configs,
@@ -260,6 +261,8 @@ struct Setting {
     /// None if the broker keeps it to itself.
     value: Option<String>,
     set_by: &'static str,
+    /// The broker says that it only stores and shows it.
+    without_effect: bool,
 }
 
 fn describe(args: DescribeArgs) -> anyhow::Result<()> {
@@ -317,6 +320,7 @@ fn settings_of(client: &mut Client, topic: &str) -> anyhow::Result<Vec<(Setting,
     };
     let request = describe_configs::Request {
         resources: vec![resource],
+        include_documentation: true,
         ..describe_configs::Request::default()
     };
     let reply = client.any()?.call(&request)?;
@@ -333,6 +337,10 @@ fn settings_of(client: &mut Client, topic: &str) -> anyhow::Result<Vec<(Setting,
             4 => "broker, at start",
             _ => "broker",
         },
+        without_effect: config
+            .documentation
+            .as_ref()
+            .is_some_and(|text| text.contains(WITHOUT_EFFECT)),
     };
     let configs = result.configs.iter();
     Ok(configs.map(|c| (setting(c), c.config_source)).collect())
@@ -362,7 +370,14 @@ fn print_description(description: &Description, out: &mut Output) -> anyhow::Res
             config.set_by.into(),
         ]);
     }
-    table.print(out)
+    table.print(out)?;
+    let idle = description.configs.iter().filter(|one| one.without_effect);
+    let idle: Vec<&str> = idle.map(|one| one.name.as_str()).collect();
+    if !idle.is_empty() {
+        out.line("")?;
+        out.line(&format!("stored without effect: {}", idle.join(", ")))?;
+    }
+    Ok(())
 }
 
 fn partition_table(partitions: &[DescribedPartition]) -> Table {

@@ -1,5 +1,6 @@
 //! The same table as Kafka's DescribeConfigs shows it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::broker::Config;
@@ -30,7 +31,7 @@ pub struct Entry {
     pub source: Source,
     /// Kafka's code: BOOLEAN 1, STRING 2, INT 3, LONG 5, LIST 7.
     pub type_code: i8,
-    pub documentation: &'static str,
+    pub documentation: Cow<'static, str>,
     /// Every place that gives a value, the one in force first.
     pub synonyms: Vec<Synonym>,
     /// It cannot be altered while the broker runs.
@@ -61,7 +62,9 @@ impl TopicConfig {
                 .collect();
             entry(&name, knob, synonyms, false)
         };
-        Self::KNOBS.iter().map(describe).collect()
+        let shown =
+            |knob: &&Knob| !knob.is_internal() || overrides.contains_key(&knob.topic_name());
+        Self::all_knobs().filter(shown).map(describe).collect()
     }
 }
 
@@ -71,8 +74,8 @@ impl Config {
         let own = Config::KNOBS
             .iter()
             .map(|knob| (knob, self.broker_synonyms(knob)));
-        let topics = TopicConfig::KNOBS
-            .iter()
+        let topics = TopicConfig::all_knobs()
+            .filter(|knob| knob.kafka.is_some())
             .map(|knob| (knob, topic_default(&self.topic_defaults, knob)));
         own.chain(topics)
             .map(|(knob, synonyms)| entry(knob.broker_name(), knob, synonyms, true))
@@ -97,14 +100,14 @@ impl Config {
 }
 
 fn topic_default(defaults: &TopicDefaults, knob: &Knob) -> Vec<Synonym> {
-    let name = knob.broker_name();
+    let name = knob.kafka.map_or_else(|| knob.topic_name(), str::to_owned);
     let given = defaults
         .given
         .contains(knob.field)
-        .then(|| synonym(name, &defaults.config.show(knob), Source::StaticBroker));
+        .then(|| synonym(&name, &defaults.config.show(knob), Source::StaticBroker));
     given
         .into_iter()
-        .chain([synonym(name, &(knob.default)(), Source::Default)])
+        .chain([synonym(&name, &(knob.default)(), Source::Default)])
         .collect()
 }
 
@@ -135,7 +138,7 @@ fn entry(name: &str, knob: &Knob, synonyms: Vec<Synonym>, read_only: bool) -> En
         value,
         source,
         type_code: knob.kind.type_code(),
-        documentation: knob.help(),
+        documentation: knob.documentation(),
         synonyms,
         read_only,
         is_default: source == Source::Default,

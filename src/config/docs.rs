@@ -2,6 +2,7 @@
 
 use super::broker::Config;
 use super::knob::Knob;
+use super::stored::REMOVED;
 use super::topic::TopicConfig;
 use super::value::Kind;
 
@@ -40,6 +41,18 @@ above, and DescribeConfigs shows it under Kafka's name for it.
 |---|---|---|---|---|---|
 ";
 
+const STORED_HEAD: &str = "
+## Topic configs without effect
+
+Accepted, stored and shown as Kafka does, so that tools which set them work. `millstream topic describe` says
+which of a topic's configs are among them. Three that Kafka 4.0 removed (";
+
+const STORED_HEAD_END: &str = ") are ignored with a warning.
+
+| Name | Type | Default | Range | What it does in Kafka | Why it has no effect here |
+|---|---|---|---|---|---|
+";
+
 /// The whole page.
 pub fn docs_markdown() -> String {
     let mut page = HEAD.to_owned();
@@ -53,6 +66,11 @@ pub fn docs_markdown() -> String {
     }
     page.push_str(TOPIC_HEAD);
     page.extend(TopicConfig::KNOBS.iter().map(topic_row));
+    page.push_str(STORED_HEAD);
+    let removed: Vec<_> = REMOVED.iter().map(|name| format!("`{name}`")).collect();
+    page.push_str(&removed.join(", "));
+    page.push_str(STORED_HEAD_END);
+    page.extend(TopicConfig::all_knobs().filter_map(stored_row));
     page
 }
 
@@ -90,6 +108,18 @@ fn topic_row(knob: &Knob) -> String {
         knob.flag(),
         knob.broker_name(),
     )
+}
+
+fn stored_row(knob: &Knob) -> Option<String> {
+    let why = knob.without_effect?;
+    Some(format!(
+        "| `{}` | {} | {} | {} | {} | {why} |\n",
+        knob.topic_name(),
+        knob.kind.type_name(),
+        default_cell(knob),
+        knob.kind.range(),
+        knob.help(),
+    ))
 }
 
 /// The plain value, and beside it the shorter way to write it: `604800000` (7d).

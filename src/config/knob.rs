@@ -1,6 +1,11 @@
 //! One row of the table, and the macro that makes a struct with typed fields of such rows.
 
+use std::borrow::Cow;
+
 use super::value::{Kind, human};
+
+/// What the documentation of a config without effect says, before it says why.
+pub const WITHOUT_EFFECT: &str = "Stored and shown, without effect:";
 
 /// What a knob governs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +32,21 @@ pub struct Knob {
     pub(super) help: &'static str,
     pub(super) shown: Option<&'static str>,
     pub(super) why: Option<&'static str>,
+    /// Why it is stored and shown only. `None`: it has an effect.
+    pub without_effect: Option<&'static str>,
 }
 
 impl Knob {
     pub fn help(&self) -> &'static str {
         self.help.trim()
+    }
+
+    /// What it does, and where it does nothing, why.
+    pub fn documentation(&self) -> Cow<'static, str> {
+        match self.without_effect {
+            Some(why) => Cow::Owned(format!("{} {WITHOUT_EFFECT} {why}.", self.help())),
+            None => Cow::Borrowed(self.help()),
+        }
     }
 
     /// Its name in the TOML file: `frame_bytes_max`, `log_retention_ms`.
@@ -55,6 +70,11 @@ impl Knob {
     /// The broker's name for it in DescribeConfigs: Kafka's where there is one, else ours.
     pub fn broker_name(&self) -> &'static str {
         self.kafka.unwrap_or(self.field)
+    }
+
+    /// Whether only tests of Kafka's own use it; it is shown where it is set.
+    pub(super) fn is_internal(&self) -> bool {
+        self.field.starts_with("internal_")
     }
 
     /// A topic config's own name: `retention.ms`.
@@ -94,7 +114,8 @@ macro_rules! table {
             $(
                 $(#[doc = $help:literal])+
                 $field:ident: $Type:ty = $default:expr, $kind:expr
-                    $(, kafka $kafka:literal)? $(, shown $shown:literal)? $(, why $why:literal)?;
+                    $(, kafka $kafka:literal)? $(, shown $shown:literal)? $(, why $why:literal)?
+                    $(, without_effect $without_effect:literal)?;
             )+
         })+
     ) => {
@@ -129,6 +150,7 @@ macro_rules! table {
                     help: concat!($($help),+),
                     shown: table!(@option $($shown)?),
                     why: table!(@option $($why)?),
+                    without_effect: table!(@option $($without_effect)?),
                 },)+)+
             ];
 

@@ -9,9 +9,11 @@
 //! ```
 //!
 //! where `kafka` (the name a Kafka broker has for it), `shown` (how the docs write a default that
-//! is computed) and `why` (the reason for a narrow range, for the error) may be left out. The typed
+//! is computed), `why` (the reason for a narrow range, for the error) and `without_effect` (why it is only stored
+//! and shown) may be left out. The typed
 //! field, the flag `--field-with-unit-last`, the key `field_with_unit_last` in the TOML file, the
 //! variable `MILLSTREAM_FIELD_WITH_UNIT_LAST`, DescribeConfigs and `docs/config.md` all follow.
+//! A topic config that has no effect and needs no flag has a row in `stored.rs`.
 //! Then run `UPDATE_DOCS=1 cargo test --lib config` to rewrite that page.
 //!
 //! A flag wins over the environment, the environment over the file, the file over the default.
@@ -24,6 +26,7 @@ mod error;
 mod knob;
 mod load;
 mod nearest;
+mod stored;
 mod topic;
 mod value;
 
@@ -31,10 +34,11 @@ pub use broker::{Config, PARTITION_PRODUCERS_LIMIT};
 pub use describe::{Entry, Source, Synonym};
 pub use docs::docs_markdown;
 pub use error::{ConfigError, Origin};
-pub use knob::{Knob, Scope};
+pub use knob::{Knob, Scope, WITHOUT_EFFECT};
+pub use stored::REMOVED;
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
-    CleanupPolicy, CompressionType, Durability, HostPort, HttpListen, Kind, LogFormat,
+    CleanupPolicy, CompressionType, Durability, GzipLevel, HostPort, HttpListen, Kind, LogFormat,
     MessageValidation, Ratio, ReactorChoice, TimestampType, Unit,
 };
 

@@ -164,8 +164,8 @@ fn a_bad_value_is_named_with_its_origin_and_range() {
     );
     said(refusal(&["--data-dir", ""], &[], None), &["--data-dir"]);
     said(
-        refusal(&["--compression-type", "gzip"], &[], None),
-        &["only producer", "batches are stored as"],
+        refusal(&["--compression-type", "zip"], &[], None),
+        &["--compression-type", "producer or uncompressed or gzip"],
     );
 }
 
@@ -344,27 +344,33 @@ fn a_topic_override_is_checked_and_the_error_says_why() {
         ("cleanup.policy", "compact,delete"),
         ("min.cleanable.dirty.ratio", "0.01"),
         ("min.insync.replicas", "1"),
+        ("min.insync.replicas", "2"),
+        ("compression.type", "zstd"),
+        ("flush.ms", "1"),
     ] {
-        TopicConfig::validate_override(name, value).unwrap();
+        assert_eq!(TopicConfig::normal(name, value).unwrap(), value);
     }
     for (name, value, why) in [
         ("retention.ms", "-2", "-1 (no limit)"),
         ("retention.ms", "7d", "a whole number of milliseconds"),
         ("segment.bytes", "1000", "1MiB to"),
-        ("cleanup.policy", "compress", "delete or compact or"),
+        ("cleanup.policy", "compress", "a list of delete and compact"),
+        ("cleanup.policy", "delete,", "a list of delete and compact"),
         ("min.cleanable.dirty.ratio", "1.5", "0 to 1"),
         ("min.cleanable.dirty.ratio", "half", "0 to 1"),
-        ("compression.type", "zstd", "only producer"),
-        ("min.insync.replicas", "2", "one replica"),
+        ("compression.type", "zip", "snappy or lz4"),
+        ("compression.gzip.level", "0", "0 would not compress"),
+        ("min.insync.replicas", "0", "1 to"),
         ("retention.msec", "1", "did you mean `retention.ms`?"),
         (
             "message.max.bytes",
             "1",
             "did you mean `max.message.bytes`?",
         ),
-        ("flush.ms", "1", "unknown setting `flush.ms`"),
+        ("flush.ms", "-1", "0 or more"),
+        ("flush.m", "1", "did you mean `flush.ms`?"),
     ] {
-        let message = TopicConfig::validate_override(name, value)
+        let message = TopicConfig::normal(name, value)
             .expect_err(name)
             .to_string();
         assert!(message.contains(name) && message.contains(why), "{message}");
@@ -410,7 +416,107 @@ fn describing_a_topic_says_where_each_value_comes_from() {
     assert_eq!(find("cleanup.policy").type_code, 7);
     let ratio = find("min.cleanable.dirty.ratio");
     assert_eq!((ratio.value.as_str(), ratio.type_code), ("0.5", 6));
-    assert_eq!(entries.len(), TopicConfig::KNOBS.len());
+    let flush = find("flush.ms");
+    assert_eq!(flush.synonyms[0].name, "log.flush.interval.ms");
+    assert!(flush.documentation.contains(WITHOUT_EFFECT));
+    assert!(!retention.documentation.contains(WITHOUT_EFFECT));
+    // Kafka shows this one where it is set.
+    assert_eq!(entries.len() + 1, TopicConfig::all_knobs().count());
+}
+
+#[test]
+fn what_is_stored_is_trimmed_and_has_each_word_once() {
+    for (name, given, stored) in [
+        ("cleanup.policy", "", ""),
+        ("cleanup.policy", " compact, delete ", "compact,delete"),
+        ("cleanup.policy", "delete,delete", "delete"),
+        ("retention.ms", " 5 ", "5"),
+        ("preallocate", "TRUE", "true"),
+        ("leader.replication.throttled.replicas", "*", "*"),
+        (
+            "leader.replication.throttled.replicas",
+            "0:1, 1:1,0:1",
+            "0:1,1:1",
+        ),
+        ("follower.replication.throttled.replicas", "", ""),
+    ] {
+        assert_eq!(
+            TopicConfig::normal(name, given).unwrap(),
+            stored,
+            "{name}={given}"
+        );
+    }
+    for (name, bad) in [
+        ("leader.replication.throttled.replicas", "0"),
+        ("leader.replication.throttled.replicas", "0:1,"),
+        ("leader.replication.throttled.replicas", "*,0:1"),
+        ("preallocate", "yes"),
+        ("local.retention.ms", "-3"),
+        ("compression.lz4.level", "18"),
+    ] {
+        assert!(TopicConfig::normal(name, bad).is_err(), "{name}={bad}");
+    }
+}
+
+#[test]
+fn every_topic_config_of_kafka_4_is_known() {
+    const KAFKAS: &[&str] = &[
+        "cleanup.policy",
+        "compression.gzip.level",
+        "compression.lz4.level",
+        "compression.type",
+        "compression.zstd.level",
+        "delete.retention.ms",
+        "file.delete.delay.ms",
+        "flush.messages",
+        "flush.ms",
+        "follower.replication.throttled.replicas",
+        "index.interval.bytes",
+        "internal.segment.bytes",
+        "leader.replication.throttled.replicas",
+        "local.retention.bytes",
+        "local.retention.ms",
+        "max.compaction.lag.ms",
+        "max.message.bytes",
+        "message.timestamp.after.max.ms",
+        "message.timestamp.before.max.ms",
+        "message.timestamp.type",
+        "min.cleanable.dirty.ratio",
+        "min.compaction.lag.ms",
+        "min.insync.replicas",
+        "preallocate",
+        "remote.copy.lag.bytes",
+        "remote.copy.lag.ms",
+        "remote.log.copy.disable",
+        "remote.log.delete.on.disable",
+        "remote.storage.enable",
+        "retention.bytes",
+        "retention.ms",
+        "segment.bytes",
+        "segment.index.bytes",
+        "segment.jitter.ms",
+        "segment.ms",
+        "unclean.leader.election.enable",
+    ];
+    for name in KAFKAS {
+        let knob = TopicConfig::knob(name).expect(name);
+        let default = (knob.default)();
+        let is_unset = *name == "internal.segment.bytes";
+        assert!(
+            is_unset || TopicConfig::normal(name, &default).is_ok(),
+            "{name}={default}"
+        );
+    }
+}
+
+#[test]
+fn a_topic_with_a_contradiction_is_refused() {
+    let own = overrides(&[
+        ("min.compaction.lag.ms", "9"),
+        ("max.compaction.lag.ms", "8"),
+    ]);
+    let topic = TopicConfig::resolve(&TopicDefaults::default(), &own).unwrap();
+    assert!(topic.check().is_err());
 }
 
 #[test]
@@ -453,6 +559,9 @@ fn every_knob_has_one_name_and_a_sentence() {
         );
     }
     assert!(TopicConfig::KNOBS.iter().all(|knob| knob.kafka.is_some()));
+    for knob in TopicConfig::all_knobs() {
+        assert!(knob.help().ends_with('.'), "{} has no help", knob.field);
+    }
 }
 
 #[test]

@@ -1,18 +1,14 @@
-//! The topic configs, under Kafka's own names.
-//!
-//! Only what the broker honours stands here. Kafka's `flush.messages`, `flush.ms`,
-//! `segment.index.bytes` and `file.delete.delay.ms` are left out: a flush comes before every
-//! acknowledgement, indexes grow by themselves, and deleted segments go at once. Setting one of
-//! them is refused like any unknown name.
+//! The topic configs, under Kafka's own names. Those that have no effect here are in `stored.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{ConfigError, Origin};
 use super::knob::{Knob, table};
 use super::nearest::nearest;
+use super::stored::STORED;
 use super::value::{
-    CleanupPolicy, CompressionType, GIB, INT_MAX, Kind, LONG_MAX, MIB, MessageValidation, Ratio,
-    TimestampType, bytes, count, millis,
+    CleanupPolicy, CompressionType, GIB, GzipLevel, INT_MAX, Kind, LONG_MAX, MIB,
+    MessageValidation, Ratio, TimestampType, bytes, count, millis,
 };
 
 table! {
@@ -23,7 +19,7 @@ table! {
 
     "Topic defaults" {
         /// What happens to old records: `delete` drops whole segments by age and size, `compact` keeps
-        /// the newest record of each key, `compact,delete` does both.
+        /// the newest record of each key, `compact,delete` does both, nothing keeps all records.
         cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, Kind::List(CleanupPolicy::NAMES),
             kafka "log.cleanup.policy";
         /// How long a tombstone (a record without a value, which deletes its key) is kept after its first
@@ -63,12 +59,18 @@ table! {
         /// (they are unpacked, counted, and have the offsets and timestamps that the header says).
         message_validation: MessageValidation = MessageValidation::Header, Kind::OneOf(MessageValidation::NAMES),
             kafka "log.message.validation";
-        /// How batches are compressed on disk: `producer` keeps what the producer chose.
+        /// How batches are compressed on disk: `producer` keeps what the producer chose, `uncompressed` and
+        /// the codecs compress again what has another codec. That costs the worker thread's time.
         compression_type: CompressionType = CompressionType::Producer, Kind::OneOf(CompressionType::NAMES),
-            kafka "compression.type", why "batches are stored as their producer compressed them";
-        /// Replicas that must have a batch before acks=all is answered: there is one.
-        min_insync_replicas: u32 = 1, count(1, 1),
-            kafka "min.insync.replicas", why "every partition has one replica";
+            kafka "compression.type";
+        /// Level of gzip where `compression.type` is `gzip`; -1 is gzip's own default.
+        compression_gzip_level: GzipLevel = GzipLevel(None), count(-1, 9),
+            kafka "compression.gzip.level", why "0 would not compress";
+        /// Level of zstd where `compression.type` is `zstd`.
+        compression_zstd_level: i32 = 3, count(-131_072, 22), kafka "compression.zstd.level";
+        /// Replicas that must have a batch before acks=all is answered, at most as many as there are.
+        min_insync_replicas: u32 = 1, count(1, INT_MAX),
+            kafka "min.insync.replicas", without_effect "every partition has one replica";
     }
 }
 
@@ -81,10 +83,10 @@ pub struct TopicDefaults {
 }
 
 impl TopicConfig {
-    /// The broker's defaults with the topic's own `overrides` (name to value, as [`validate_override`]
+    /// The broker's defaults with the topic's own `overrides` (name to value, as [`normal`]
     /// accepts them) on top.
     ///
-    /// [`validate_override`]: TopicConfig::validate_override
+    /// [`normal`]: TopicConfig::normal
     pub fn resolve(
         defaults: &TopicDefaults,
         overrides: &BTreeMap<String, String>,
@@ -96,30 +98,75 @@ impl TopicConfig {
         Ok(config)
     }
 
-    /// Whether a topic may have `value` for the config `name` (Kafka's, such as `retention.ms`).
-    /// Suffixes such as `7d` are refused here: what is stored is what clients read back.
-    pub fn validate_override(name: &str, value: &str) -> Result<(), ConfigError> {
-        Self::default().set_override(name, value)
+    /// A topic's `value` for the config `name` (Kafka's, such as `retention.ms`) as it is stored: without
+    /// spaces around it, each word of a list once. Suffixes such as `7d` are refused: what is stored is what
+    /// clients read back.
+    ///
+    /// # Errors
+    /// When there is no such config, or it does not take the value.
+    pub fn normal(name: &str, value: &str) -> Result<String, ConfigError> {
+        let knob = Self::knob(name).ok_or_else(|| unknown(name))?;
+        let normal = normal(knob, value);
+        normal.ok_or_else(|| bad_value(knob, name, value))
     }
 
-    /// The row of the table for a topic config, by Kafka's name.
+    /// Checks what no single config's range can say, of all configs in force.
+    ///
+    /// # Errors
+    /// When two contradict each other.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (min, max) = (self.min_compaction_lag_ms, self.max_compaction_lag_ms);
+        if min > max {
+            return Err(ConfigError::Conflict(format!(
+                "min.compaction.lag.ms ({min}) is more than max.compaction.lag.ms ({max})"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Every config that a topic may have, those without effect too.
+    pub fn all_knobs() -> impl Iterator<Item = &'static Knob> + Clone {
+        Self::KNOBS.iter().chain(STORED)
+    }
+
+    /// The row of the tables for a topic config, by Kafka's name.
     pub fn knob(name: &str) -> Option<&'static Knob> {
-        Self::KNOBS.iter().find(|knob| knob.topic_name() == name)
+        Self::all_knobs().find(|knob| knob.topic_name() == name)
     }
 
+    /// One that has no effect changes nothing.
     fn set_override(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let knob = Self::knob(name).ok_or_else(|| unknown(name))?;
-        self.set(knob, value).ok_or_else(|| ConfigError::BadValue {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            origin: Origin::Topic,
-            permitted: knob.permitted(),
-        })
+        let is_stored_only = STORED.iter().any(|stored| stored.field == knob.field);
+        let set = if is_stored_only {
+            knob.kind.normal(value).map(drop)
+        } else {
+            self.set(knob, value)
+        };
+        set.ok_or_else(|| bad_value(knob, name, value))
+    }
+}
+
+fn normal(knob: &Knob, value: &str) -> Option<String> {
+    let mut config = TopicConfig::default();
+    match config.set(knob, value) {
+        Some(()) => Some(config.show(knob)),
+        None if STORED.iter().any(|stored| stored.field == knob.field) => knob.kind.normal(value),
+        None => None,
+    }
+}
+
+fn bad_value(knob: &Knob, name: &str, value: &str) -> ConfigError {
+    ConfigError::BadValue {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        origin: Origin::Topic,
+        permitted: knob.permitted(),
     }
 }
 
 fn unknown(name: &str) -> ConfigError {
-    let knobs = TopicConfig::KNOBS.iter();
+    let knobs = TopicConfig::all_knobs();
     ConfigError::Unknown {
         name: name.to_owned(),
         origin: Origin::Topic,

@@ -56,8 +56,10 @@ pub enum Kind {
     /// A number from 0 to 1, with at most six digits behind the point.
     Ratio,
     OneOf(&'static [&'static str]),
-    /// Kafka calls it a list; these are the lists permitted.
+    /// Words with commas between them, each at most once in what is stored; none is a list too.
     List(&'static [&'static str]),
+    /// `*`, or replicas with commas between them, each as `partition:broker`.
+    Replicas,
 }
 
 pub(super) const fn count(min: i64, max: i64) -> Kind {
@@ -112,7 +114,7 @@ impl Kind {
             Kind::Integer { max, .. } if *max <= INT_MAX => 3,
             Kind::Integer { .. } => 5,
             Kind::Ratio => 6,
-            Kind::List(_) => 7,
+            Kind::List(_) | Kind::Replicas => 7,
             Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter | Kind::OneOf(_) => 2,
         }
     }
@@ -135,7 +137,7 @@ impl Kind {
             Kind::LogFilter => "log filter",
             Kind::Ratio => "ratio",
             Kind::OneOf(_) => "word",
-            Kind::List(_) => "list",
+            Kind::List(_) | Kind::Replicas => "list",
         }
     }
 
@@ -156,7 +158,8 @@ impl Kind {
             Kind::Path => "DIR",
             Kind::Ratio => "RATIO",
             Kind::LogFilter => "FILTER",
-            Kind::OneOf(_) | Kind::List(_) => "WORD",
+            Kind::OneOf(_) => "WORD",
+            Kind::List(_) | Kind::Replicas => "LIST",
         }
     }
 
@@ -173,7 +176,33 @@ impl Kind {
                 "error, warn, info, debug or trace, also per module: info,millstream::log=debug"
                     .to_owned()
             }
-            Kind::OneOf(names) | Kind::List(names) => names.join(" or "),
+            Kind::OneOf(names) => names.join(" or "),
+            Kind::List(names) => format!("a list of {}, or nothing", names.join(" and ")),
+            Kind::Replicas => "`*`, or a list of partition:broker".to_owned(),
+        }
+    }
+
+    /// A text that the kind permits as it is stored: without spaces around it, each word of a list once.
+    pub(super) fn normal(&self, text: &str) -> Option<String> {
+        let text = text.trim();
+        match self {
+            Kind::Bool => bool::parse(text, self).map(|value| value.show()),
+            Kind::Integer { .. } => self.integer(text).map(|value| value.to_string()),
+            Kind::List(names) => {
+                let words = list_words(text)?;
+                let known = words.iter().all(|word| names.contains(word));
+                known.then(|| words.join(","))
+            }
+            Kind::Replicas => {
+                let words = list_words(text)?;
+                let known = words == ["*"] || words.iter().all(|word| is_replica(word));
+                known.then(|| words.join(","))
+            }
+            Kind::OneOf(names) => names.contains(&text).then(|| text.to_owned()),
+            Kind::Ratio => Ratio::parse(text, self).map(|value| value.show()),
+            Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter => {
+                Some(text.to_owned())
+            }
         }
     }
 
@@ -190,7 +219,7 @@ impl Kind {
             Kind::Integer {
                 unit: Unit::Millis, ..
             } => format!("a whole number of milliseconds: {range}"),
-            Kind::OneOf([_]) | Kind::List([_]) => format!("only {range}"),
+            Kind::OneOf([_]) => format!("only {range}"),
             _ => range,
         }
     }
@@ -202,6 +231,26 @@ impl Kind {
         let value = text.trim().parse().ok()?;
         (*min..=*max).contains(&value).then_some(value)
     }
+}
+
+/// The words of a list, trimmed, each once. `None` where one of several is empty.
+fn list_words(text: &str) -> Option<Vec<&str>> {
+    let mut words = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    match words[..] {
+        [""] => Some(Vec::new()),
+        _ => (!words.contains(&"")).then_some(words),
+    }
+}
+
+fn is_replica(word: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    word.split_once(':')
+        .is_some_and(|(partition, broker)| is_number(partition) && is_number(broker))
 }
 
 /// `value` with the largest suffix that leaves a whole number.
@@ -410,15 +459,75 @@ impl Field for HttpListen {
     }
 }
 
+/// What becomes of old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// Nothing: all records stay.
+    Keep,
+    /// Whole segments go, by age and size.
+    Delete,
+    /// Records go when a later one has their key.
+    Compact,
+    /// Both.
+    CompactDelete,
+    /// Both, as Kafka's tools also write it.
+    DeleteCompact,
+}
+
 impl CleanupPolicy {
+    /// The words of the list.
+    pub const NAMES: &'static [&'static str] = &["delete", "compact"];
+
     /// Whether old segments go by age and size.
     pub fn deletes(self) -> bool {
-        self != CleanupPolicy::Compact
+        !matches!(self, CleanupPolicy::Keep | CleanupPolicy::Compact)
     }
 
     /// Whether records go when a later one has their key.
     pub fn compacts(self) -> bool {
-        self != CleanupPolicy::Delete
+        !matches!(self, CleanupPolicy::Keep | CleanupPolicy::Delete)
+    }
+}
+
+impl Field for CleanupPolicy {
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        match kind.normal(text)?.as_str() {
+            "" => Some(CleanupPolicy::Keep),
+            "delete" => Some(CleanupPolicy::Delete),
+            "compact" => Some(CleanupPolicy::Compact),
+            "compact,delete" => Some(CleanupPolicy::CompactDelete),
+            "delete,compact" => Some(CleanupPolicy::DeleteCompact),
+            _ => None,
+        }
+    }
+    fn show(&self) -> String {
+        let text = match self {
+            CleanupPolicy::Keep => "",
+            CleanupPolicy::Delete => "delete",
+            CleanupPolicy::Compact => "compact",
+            CleanupPolicy::CompactDelete => "compact,delete",
+            CleanupPolicy::DeleteCompact => "delete,compact",
+        };
+        text.to_owned()
+    }
+}
+
+/// A level of gzip: 1 to 9, or the codec's own default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GzipLevel(pub Option<u32>);
+
+impl Field for GzipLevel {
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        match kind.integer(text)? {
+            -1 => Some(GzipLevel(None)),
+            0 => None,
+            level => u32::try_from(level)
+                .ok()
+                .map(|level| GzipLevel(Some(level))),
+        }
+    }
+    fn show(&self) -> String {
+        self.0.map_or("-1".to_owned(), |level| level.to_string())
     }
 }
 
@@ -491,22 +600,16 @@ words! {
         Json = "json",
     }
 
-    /// What becomes of old records. The one place that says which policies exist.
-    pub enum CleanupPolicy {
-        /// Whole segments go, by age and size.
-        Delete = "delete",
-        /// Records go when a later one has their key.
-        Compact = "compact",
-        /// Both.
-        CompactDelete = "compact,delete",
-        /// Both, as Kafka's tools also write it.
-        DeleteCompact = "delete,compact",
-    }
-
     /// How batches are compressed on disk.
     pub enum CompressionType {
         /// As the producer sent them.
         Producer = "producer",
+        /// Not at all.
+        Uncompressed = "uncompressed",
+        Gzip = "gzip",
+        Snappy = "snappy",
+        Lz4 = "lz4",
+        Zstd = "zstd",
     }
 
     /// Which clock sets a record's timestamp.

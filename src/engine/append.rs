@@ -164,17 +164,22 @@ impl Appender<'_> {
         Ok(())
     }
 
-    /// Checks every record, and has the header say the max timestamp that they have, as Kafka does.
+    /// Checks every record, has the header say the max timestamp that they have, as Kafka does, and the
+    /// topic's codec.
     async fn check_records(
         &self,
         topic: &Topic,
         batch: &mut Bytes,
         header: &mut BatchHeader,
     ) -> Result<(), Refusal> {
-        let times = records::check(self.engine, topic, batch, header).await?;
+        let checked = records::check(self.engine, topic, batch, header).await?;
+        let times = checked.times;
         self.check_times(&topic.config, times.min, times.max)?;
         let is_true = header.max_timestamp == times.max;
-        if topic.config.message_timestamp_type == TimestampType::CreateTime && !is_true {
+        if let Some(recompressed) = checked.recompressed {
+            *batch = recompressed.into();
+            *header = BatchHeader::parse(batch)?;
+        } else if topic.config.message_timestamp_type == TimestampType::CreateTime && !is_true {
             *batch = batch::with_max_timestamp(batch, times.max);
             header.max_timestamp = times.max;
         }

@@ -110,6 +110,7 @@ impl From<&Refusal> for ErrorCode {
             Refusal::Transactional => ErrorCode::InvalidTxnState,
             Refusal::ClaimsAppendTime | Refusal::TimestampTooFar => ErrorCode::InvalidTimestamp,
             Refusal::Records(RecordsError::TooLarge(_)) => ErrorCode::MessageTooLarge,
+            Refusal::Records(RecordsError::Compress(_)) => ErrorCode::UnknownServerError,
             Refusal::NoBatch
             | Refusal::Records(_)
             | Refusal::RecordOffset(_)

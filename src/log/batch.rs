@@ -18,6 +18,7 @@ pub const LENGTH_END: usize = 12;
 const CRC_AT: usize = 17;
 const CRC_FROM: usize = 21;
 const MAGIC: i8 = 2;
+const CODEC: i16 = 7;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
@@ -152,7 +153,7 @@ impl BatchHeader {
 
     /// The codec, or `None` for a number that no codec has.
     pub fn codec(&self) -> Option<Codec> {
-        match self.attributes & 7 {
+        match self.attributes & CODEC {
             0 => Some(Codec::None),
             1 => Some(Codec::Gzip),
             2 => Some(Codec::Snappy),
@@ -160,6 +161,11 @@ impl BatchHeader {
             4 => Some(Codec::Zstd),
             _ => None,
         }
+    }
+
+    /// Makes `codec` the one that the records are compressed with.
+    pub fn set_codec(&mut self, codec: Codec) {
+        self.attributes = self.attributes & !CODEC | codec as i16;
     }
 
     /// Whether the max timestamp cannot be one: it is below the first record's. Producers that leave it at -1

@@ -12,17 +12,25 @@ const ZSTD_LEVEL: i32 = 3;
 /// Compresses a batch's records so that every client reads them. Fails only if the codec itself
 /// does.
 pub fn compress(codec: Codec, data: &[u8]) -> io::Result<Vec<u8>> {
+    compress_at(codec, None, data)
+}
+
+/// The same at a level of gzip (0 to 9) or zstd (up to 22); `None` is the codec's own default. The other codecs
+/// have no levels.
+pub fn compress_at(codec: Codec, level: Option<i32>, data: &[u8]) -> io::Result<Vec<u8>> {
     match codec {
         Codec::None => Ok(data.to_vec()),
-        Codec::Gzip => gzip(data),
+        Codec::Gzip => gzip(level, data),
         Codec::Snappy => snappy(data),
         Codec::Lz4 => lz4(data),
-        Codec::Zstd => zstd::bulk::compress(data, ZSTD_LEVEL),
+        Codec::Zstd => zstd::bulk::compress(data, level.unwrap_or(ZSTD_LEVEL)),
     }
 }
 
-fn gzip(data: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+fn gzip(level: Option<i32>, data: &[u8]) -> io::Result<Vec<u8>> {
+    let level = level.and_then(|level| u32::try_from(level).ok());
+    let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
     encoder.write_all(data)?;
     encoder.finish()
 }

@@ -17,6 +17,8 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 pub enum RecordsError {
     #[error("the records cannot be decompressed: {0}")]
     Decompress(io::Error),
+    #[error("the records cannot be compressed: {0}")]
+    Compress(io::Error),
     #[error("the records unpack to more than {0} bytes")]
     TooLarge(usize),
     #[error("record {0} of the batch is malformed")]
@@ -71,6 +73,11 @@ impl<'a> Records<'a> {
 
     fn new(header: BatchHeader, bytes: Cow<'a, [u8]>) -> Records<'a> {
         Records { header, bytes }
+    }
+
+    /// The records as they are without compression.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The records in order; the first malformed one ends the iteration with an error.

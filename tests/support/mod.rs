@@ -2,6 +2,7 @@
 //! protocol frame by frame.
 
 pub mod batch;
+pub mod configs;
 pub mod group;
 pub mod wire;
 

@@ -1,17 +1,18 @@
 //! What is asked of the records in a batch: in a compacted topic each has a key; where
-//! `message.validation` is `records`, or the header's max timestamp cannot be true, all of it.
+//! `message.validation` is `records`, the header's max timestamp cannot be true, or `compression.type` asks for
+//! another codec, all of it.
 //!
 //! The only place where records are read on the way in. An uncompressed batch is walked where it is,
-//! which is bounded by `max.message.bytes`. A compressed one is unpacked on the worker thread; the
+//! which is bounded by `max.message.bytes`. The worker thread unpacks and compresses; the
 //! caller awaits that before the next batch, so order is kept.
 
 use super::Refusal;
-use crate::config::{MessageValidation, TimestampType, TopicConfig};
+use crate::config::{CompressionType, MessageValidation, TimestampType, TopicConfig};
 use crate::engine::Engine;
 use crate::engine::catalog::Topic;
-use crate::log::batch::{BatchHeader, Codec};
-use crate::log::compact;
+use crate::log::batch::{BatchError, BatchHeader, Codec};
 use crate::log::records::{Records, RecordsError};
+use crate::log::{compact, compress};
 use bytes::Bytes;
 use std::io;
 
@@ -29,47 +30,110 @@ pub(super) struct Times {
     pub max: i64,
 }
 
+/// A batch whose records were read.
+pub(super) struct Checked {
+    pub times: Times,
+    /// The batch compressed anew, with the max timestamp of its records, where the topic wants another codec.
+    pub recompressed: Option<Vec<u8>>,
+}
+
+/// A codec, and its level where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packing {
+    codec: Codec,
+    level: Option<i32>,
+}
+
 /// Whether the batch's header is not enough.
 pub(super) fn are_needed(config: &TopicConfig, header: &BatchHeader) -> bool {
     config.cleanup_policy.compacts()
         || config.message_validation == MessageValidation::Records
         || (config.message_timestamp_type == TimestampType::CreateTime
             && header.claims_no_time_for_all())
+        || new_packing(config, header).is_some()
+}
+
+/// How the topic wants the batch compressed, where that is not how its producer did.
+fn new_packing(config: &TopicConfig, header: &BatchHeader) -> Option<Packing> {
+    let (codec, level) = match config.compression_type {
+        CompressionType::Producer => return None,
+        CompressionType::Uncompressed => (Codec::None, None),
+        CompressionType::Gzip => {
+            let level = config.compression_gzip_level.0;
+            (Codec::Gzip, level.map(|level| level as i32))
+        }
+        CompressionType::Snappy => (Codec::Snappy, None),
+        CompressionType::Lz4 => (Codec::Lz4, None),
+        CompressionType::Zstd => (Codec::Zstd, Some(config.compression_zstd_level)),
+    };
+    (header.codec() != Some(codec)).then_some(Packing { codec, level })
 }
 
 /// Reads all records of a batch: they have the count and the offsets that the header says, and keys
-/// where the topic is compacted.
+/// where the topic is compacted. Compresses them anew where the topic asks for another codec.
 pub(super) async fn check(
     engine: &Engine,
     topic: &Topic,
     batch: &Bytes,
     header: &BatchHeader,
-) -> Result<Times, Refusal> {
+) -> Result<Checked, Refusal> {
     let needs_keys = topic.config.cleanup_policy.compacts();
-    let limit = (topic.config.max_message_bytes as usize)
+    let bytes_max = topic.config.max_message_bytes as usize;
+    let limit = bytes_max
         .saturating_mul(UNPACKED_FACTOR)
         .clamp(UNPACKED_BYTES_MIN, compact::UNPACKED_BYTES_MAX);
-    if header.codec() == Some(Codec::None) {
-        return check_records(header, batch, needs_keys, limit);
+    let packing = new_packing(&topic.config, header);
+    if header.codec() == Some(Codec::None) && packing.is_none() {
+        let times = check_records(header, &Records::unpack(*header, batch, limit)?, needs_keys)?;
+        return Ok(Checked {
+            times,
+            recompressed: None,
+        });
     }
     let (batch, header) = (batch.clone(), *header);
-    let checked = engine
-        .workers
-        .worker
-        .run(move || check_records(&header, &batch, needs_keys, limit));
+    let checked = engine.workers.worker.run(move || {
+        let records = Records::unpack(header, &batch, limit)?;
+        let times = check_records(&header, &records, needs_keys)?;
+        let recompressed = packing.map(|packing| {
+            let header = BatchHeader {
+                max_timestamp: times.max,
+                ..header
+            };
+            recompress(header, &records, packing, bytes_max)
+        });
+        Ok(Checked {
+            times,
+            recompressed: recompressed.transpose()?,
+        })
+    });
     checked.await.unwrap_or_else(|| {
         let failed = io::Error::other("the worker thread failed");
         Err(RecordsError::Decompress(failed).into())
     })
 }
 
+/// The whole batch again with another codec; it may have at most `bytes_max` bytes.
+fn recompress(
+    mut header: BatchHeader,
+    records: &Records<'_>,
+    packing: Packing,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Refusal> {
+    let packed = compress::compress_at(packing.codec, packing.level, records.bytes());
+    let packed = packed.map_err(RecordsError::Compress)?;
+    header.set_codec(packing.codec);
+    let batch = header.with_records(&packed);
+    if batch.len() > bytes_max {
+        return Err(BatchError::TooLarge(batch.len()).into());
+    }
+    Ok(batch)
+}
+
 fn check_records(
     header: &BatchHeader,
-    batch: &[u8],
+    records: &Records<'_>,
     needs_keys: bool,
-    limit: usize,
 ) -> Result<Times, Refusal> {
-    let records = Records::unpack(*header, batch, limit)?;
     let mut without_key = Vec::new();
     let mut times = Times {
         min: i64::MAX,
@@ -101,11 +165,13 @@ fn check_records(
 mod tests {
     use super::*;
     use crate::log::batch::build::BatchBuilder;
+    use crate::log::batch::check_produced;
 
     fn check(codec: Codec, keys: &[Option<&str>], limit: usize) -> Result<Times, Refusal> {
         let records: Vec<_> = keys.iter().map(|key| (*key, Some("value"))).collect();
         let batch = BatchBuilder::default().build_keyed(codec, &records);
-        check_records(&BatchHeader::parse(&batch).unwrap(), &batch, true, limit)
+        let header = BatchHeader::parse(&batch).unwrap();
+        check_records(&header, &Records::unpack(header, &batch, limit)?, true)
     }
 
     #[test]
@@ -123,6 +189,73 @@ mod tests {
                 panic!("{refusal}");
             };
             assert_eq!(named, [1, 2]);
+        }
+    }
+
+    #[test]
+    fn every_codec_becomes_every_other_and_the_batch_stays_sound() {
+        let codecs = [
+            (Codec::None, CompressionType::Uncompressed),
+            (Codec::Gzip, CompressionType::Gzip),
+            (Codec::Snappy, CompressionType::Snappy),
+            (Codec::Lz4, CompressionType::Lz4),
+            (Codec::Zstd, CompressionType::Zstd),
+        ];
+        let producer = BatchBuilder {
+            producer_id: 7,
+            producer_epoch: 1,
+            base_sequence: 9,
+            ..BatchBuilder::default()
+        };
+        let keyed = [(Some("a"), Some("one")), (None, Some("two"))];
+        for (from, _) in codecs {
+            let batch = producer.build_keyed(from, &keyed);
+            let header = BatchHeader::parse(&batch).unwrap();
+            let records = Records::unpack(header, &batch, 1000).unwrap();
+            for (to, compression_type) in codecs {
+                let config = TopicConfig {
+                    compression_type,
+                    ..TopicConfig::default()
+                };
+                let Some(packing) = new_packing(&config, &header) else {
+                    assert_eq!(from, to);
+                    continue;
+                };
+                let again = recompress(header, &records, packing, 1000).unwrap();
+                let made = check_produced(&again, 1000).unwrap();
+                assert_eq!(made.codec(), Some(to));
+                assert_eq!(made.producer(), header.producer());
+                assert_eq!(made.max_timestamp, header.max_timestamp);
+                let read = Records::unpack(made, &again, 1000).unwrap();
+                assert_eq!(read.bytes(), records.bytes());
+                let refusal = recompress(header, &records, packing, 60).unwrap_err();
+                assert!(matches!(refusal, Refusal::Batch(BatchError::TooLarge(_))));
+            }
+        }
+        let header = BatchHeader::parse(&producer.build_keyed(Codec::Gzip, &keyed)).unwrap();
+        assert_eq!(new_packing(&TopicConfig::default(), &header), None);
+    }
+
+    #[test]
+    fn a_higher_level_packs_tighter() {
+        let text: Vec<String> = (0..2000)
+            .map(|n| format!("{} and {}", n * 7919, n % 13))
+            .collect();
+        let records: Vec<_> = text
+            .iter()
+            .map(|value| (None, Some(value.as_str())))
+            .collect();
+        let batch = BatchBuilder::default().build_keyed(Codec::None, &records);
+        let header = BatchHeader::parse(&batch).unwrap();
+        let records = Records::unpack(header, &batch, 1 << 20).unwrap();
+        for (codec, low, high) in [(Codec::Gzip, 1, 9), (Codec::Zstd, -5, 19)] {
+            let size = |level| {
+                let level = Some(level);
+                recompress(header, &records, Packing { codec, level }, 1 << 20)
+                    .unwrap()
+                    .len()
+            };
+            assert!(size(high) < size(low), "{codec:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! the catalog's log, has every shard apply it, and then answers.
 
 use super::{Entry, Topic, TopicNameError, apply};
-use crate::config::{ConfigError, Kind, TopicConfig};
+use crate::config::{CleanupPolicy, ConfigError, Kind, REMOVED, TopicConfig, TopicDefaults};
 use crate::engine::catalog_log::CatalogLog;
 use crate::engine::{Engine, EngineError};
 use crate::io::limits;
@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
@@ -255,9 +256,7 @@ pub async fn set_topic_configs(
     administer(engine, move |engine| async move {
         let change = Change::begin(&engine).await?;
         let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
-        for (name, value) in &configs {
-            TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
-        }
+        let configs = stored_form(&topic.name, configs)?;
         change.set_configs(&topic, configs, only_check).await
     })
     .await
@@ -279,6 +278,9 @@ pub async fn alter_topic_configs(
         let topic = engine.topic_by_id(id).ok_or(AdminError::UnknownTopic)?;
         let mut configs = topic.configs.clone();
         for (name, one) in changes {
+            if is_ignored(&topic.name, &name) {
+                continue;
+            }
             change.change_config(&mut configs, name, one)?;
         }
         change.set_configs(&topic, configs, only_check).await
@@ -351,9 +353,7 @@ impl Change<'_> {
         if new.partitions == 0 {
             return Err(AdminError::NoPartitions);
         }
-        for (name, value) in &new.configs {
-            TopicConfig::validate_override(name, value).map_err(AdminError::BadConfig)?;
-        }
+        let configs = stored_form(&new.name, new.configs.clone())?;
         self.engine.with_catalog(|catalog| {
             if catalog.by_name(&new.name).is_some() {
                 return Err(AdminError::TopicExists(new.name.clone()));
@@ -372,13 +372,12 @@ impl Change<'_> {
                 let (new, other) = (new.name.clone(), other.name.clone());
                 return Err(AdminError::NameCollision(new, other));
             }
-            let config = TopicConfig::resolve(catalog.defaults(), &new.configs)
-                .map_err(AdminError::BadConfig)?;
+            let config = checked(catalog.defaults(), &configs)?;
             Ok(Topic {
                 id: (self.admin.new_id.borrow_mut())(),
                 name: new.name.clone(),
                 partitions: new.partitions,
-                configs: new.configs.clone(),
+                configs,
                 config,
             })
         })
@@ -443,7 +442,7 @@ impl Change<'_> {
                 kept.collect::<Vec<_>>().join(",")
             }
         };
-        TopicConfig::validate_override(&name, &value).map_err(AdminError::BadConfig)?;
+        let value = TopicConfig::normal(&name, &value).map_err(AdminError::BadConfig)?;
         configs.insert(name, value);
         Ok(())
     }
@@ -455,12 +454,14 @@ impl Change<'_> {
         name: &str,
     ) -> Result<String, AdminError> {
         match TopicConfig::knob(name).map(|knob| knob.kind) {
-            Some(Kind::List(_)) => {}
+            Some(Kind::List(_) | Kind::Replicas) => {}
             Some(_) => return Err(AdminError::NotAList(name.to_owned())),
             // Whatever the value: the name is refused.
             None => return Ok(String::new()),
         }
-        let entries = TopicConfig::describe(&self.engine.config.topic_defaults, configs);
+        let entries = self
+            .engine
+            .with_catalog(|catalog| TopicConfig::describe(catalog.defaults(), configs));
         let entry = entries.into_iter().find(|entry| entry.name == name);
         Ok(entry.map(|entry| entry.value).unwrap_or_default())
     }
@@ -471,7 +472,10 @@ impl Change<'_> {
         configs: BTreeMap<String, String>,
         only_check: bool,
     ) -> Result<(), AdminError> {
-        if topic.is_internal() && self.would_delete(&configs)? {
+        let config = self
+            .engine
+            .with_catalog(|catalog| checked(catalog.defaults(), &configs))?;
+        if topic.is_internal() && config.cleanup_policy != CleanupPolicy::Compact {
             return Err(AdminError::MustCompact(topic.name.clone()));
         }
         if only_check || configs == topic.configs {
@@ -481,12 +485,6 @@ impl Change<'_> {
         self.commit(Entry::ConfigsSet { id, configs }).await?;
         tracing::info!(topic = topic.name, "changed the configuration of a topic");
         Ok(())
-    }
-
-    fn would_delete(&self, configs: &BTreeMap<String, String>) -> Result<bool, AdminError> {
-        let config = TopicConfig::resolve(&self.engine.config.topic_defaults, configs);
-        let config = config.map_err(AdminError::BadConfig)?;
-        Ok(config.cleanup_policy.deletes())
     }
 
     /// Makes an entry durable, then has every shard apply it.
@@ -543,6 +541,46 @@ impl Change<'_> {
             }
         }
     }
+}
+
+/// The configurations of a topic as they are stored.
+fn stored_form(
+    topic: &str,
+    configs: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, AdminError> {
+    let kept = configs
+        .into_iter()
+        .filter(|(name, _)| !is_ignored(topic, name));
+    let stored = kept.map(|(name, value)| {
+        let value = TopicConfig::normal(&name, &value).map_err(AdminError::BadConfig)?;
+        Ok((name, value))
+    });
+    stored.collect()
+}
+
+/// Whether a config is one that Kafka 4.0 removed.
+fn is_ignored(topic: &str, config: &str) -> bool {
+    static LINE: RateLimited = RateLimited::new(Duration::from_secs(1));
+    let is_removed = REMOVED.contains(&config);
+    if is_removed && let Some(kept_back) = LINE.admit() {
+        tracing::warn!(
+            topic,
+            config,
+            kept_back,
+            "a topic config that Kafka 4.0 removed is ignored"
+        );
+    }
+    is_removed
+}
+
+/// What is in force of a topic's configurations, which must not contradict each other.
+fn checked(
+    defaults: &TopicDefaults,
+    configs: &BTreeMap<String, String>,
+) -> Result<TopicConfig, AdminError> {
+    let config = TopicConfig::resolve(defaults, configs).map_err(AdminError::BadConfig)?;
+    config.check().map_err(AdminError::BadConfig)?;
+    Ok(config)
 }
 
 /// The words of a list, as Kafka writes one: separated by commas.

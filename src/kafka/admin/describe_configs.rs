@@ -128,8 +128,6 @@ fn respond(entry: Entry, request: &Request<'_>) -> ConfigResponse<'static> {
         is_sensitive: entry.is_sensitive,
         synonyms: synonyms.filter(|_| request.include_synonyms).collect(),
         config_type: entry.type_code,
-        documentation: request
-            .include_documentation
-            .then_some(Cow::Borrowed(entry.documentation)),
+        documentation: request.include_documentation.then_some(entry.documentation),
     }
 }
