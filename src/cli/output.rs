@@ -4,6 +4,8 @@ use anstream::ColorChoice;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -88,6 +90,23 @@ pub fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
+/// Runs `job`; `tell` is called once while it runs, if it takes longer than `patience`.
+pub fn tell_if_slow<T>(
+    patience: Duration,
+    tell: impl FnOnce() + Send + 'static,
+    job: impl FnOnce() -> T,
+) -> T {
+    let (done, is_done) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if is_done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            tell();
+        }
+    });
+    let result = job();
+    drop(done);
+    result
+}
+
 /// What succeeded, and why the rest did not.
 pub fn sort_out<T>(
     results: impl IntoIterator<Item = anyhow::Result<T>>,
@@ -122,4 +141,22 @@ fn stdout_error(error: io::Error) -> anyhow::Error {
         return ReaderGone.into();
     }
     anyhow::Error::new(error).context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_job_is_told_of_while_it_runs_and_a_quick_one_is_not() {
+        let (told, is_told) = mpsc::channel();
+        let tell = move || told.send(()).expect("the job waits for it");
+        tell_if_slow(Duration::ZERO, tell, || {
+            is_told.recv().expect("it is told of")
+        });
+        let (told, is_told) = mpsc::channel();
+        let tell = move || told.send(()).expect("the test waits for it");
+        tell_if_slow(Duration::MAX, tell, || ());
+        assert!(is_told.recv().is_err(), "dropped without having been used");
+    }
 }

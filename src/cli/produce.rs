@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+/// A name server that does not answer, or a host that drops packets, takes many times as long.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(800);
 const BATCH_BYTES_DEFAULT: &str = "524288";
 
 /// `millstream produce …`
@@ -66,7 +68,10 @@ pub struct Args {
 
 /// Reads lines to their end and writes them to the topic; says on standard error how many.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let client = Client::connect(&args.broker.bootstrap)?;
+    let bootstrap = args.broker.bootstrap.clone();
+    let tell = move || output::say(&format!("still looking for a broker at {bootstrap}"));
+    let connect = || Client::connect(&args.broker.bootstrap);
+    let client = output::tell_if_slow(CONNECT_PATIENCE, tell, connect)?;
     let producer = Producer::open(client, &args.topic, settings(&args))?;
     let partitions = producer.partitions();
     if let Some(partition) = args.partition.filter(|&partition| partition >= partitions) {
