@@ -3,12 +3,14 @@
 
 mod admin_requests;
 mod admin_responses;
+mod auth;
 mod consumer_protocol;
 mod group_requests;
 mod group_responses;
 mod requests;
 mod responses;
 pub mod robustness;
+mod txn;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader as TheirHeader, ResponseHeader, TopicName};

@@ -270,6 +270,23 @@ fn produce_sends_a_line_that_is_typed_before_the_next_one_comes() {
 }
 
 #[test]
+fn produce_says_at_once_and_at_the_end_that_the_leaders_address_cannot_be_resolved() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--advertise", "no-host.invalid:9092"]);
+    Wire::connect(broker.kafka).create_topic("t", 1);
+    let output = broker.run(&["produce", "t", "--timeout-ms", "1000"], b"line\n");
+    let said = failed(output);
+    let why = "broker 1 is advertised at no-host.invalid:9092, which does not answer";
+    let (early, late) = (
+        format!("not delivered yet, trying again: {why}"),
+        format!("given up after 1000 ms (--timeout-ms): {why}"),
+    );
+    let (first, last) = (said.find(&early), said.find(&late));
+    assert!(first.is_some() && first < last, "{said}");
+    assert_eq!(said.matches(&early).count(), 1, "{said}");
+}
+
+#[test]
 fn commands_say_what_is_wrong_and_fail() {
     let (_dir, broker) = broker();
     let missing = failed(broker.run(&["consume", "missing"], b""));

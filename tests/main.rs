@@ -27,6 +27,8 @@ mod limits;
 mod log_model;
 mod perf;
 mod protocol;
+mod refusals;
+mod security_disabled;
 mod support;
 mod tidy;
 mod unsupported;

@@ -198,6 +198,7 @@ fn settings(args: &Args) -> Settings {
         batch_bytes: args.batch_bytes as usize,
         timeout: Duration::from_millis(args.timeout_ms.into()),
         headers: args.header.iter().map(header).collect(),
+        on_trouble: |why| output::say(&format!("not delivered yet, trying again: {why}")),
     }
 }
 

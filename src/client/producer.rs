@@ -51,6 +51,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Headers of every record.
     pub headers: Vec<Header>,
+    /// Is told why, once, when the first attempt to deliver something fails and others follow.
+    pub on_trouble: fn(&str),
 }
 
 /// Where a record came from, for error messages.
@@ -221,6 +223,7 @@ impl Producer {
     fn deliver(&mut self, mut queues: Queues) -> Result<()> {
         let mut deadline = Instant::now() + self.settings.timeout;
         let mut backoff = BACKOFF_MIN;
+        let mut is_told = false;
         while !queues.is_empty() {
             let delivered = self.totals.records;
             let Some(trouble) = self.attempt(&mut queues)? else {
@@ -232,6 +235,10 @@ impl Producer {
             if Instant::now() + backoff > deadline {
                 let tried_ms = self.settings.timeout.as_millis();
                 return Err(Error::GivenUp { tried_ms, trouble });
+            }
+            if !is_told {
+                (self.settings.on_trouble)(&trouble);
+                is_told = true;
             }
             sleep(backoff);
             backoff = (backoff * 2).min(BACKOFF_MAX);

@@ -57,8 +57,8 @@ table! {
         /// The largest step by which disk space is reserved for a segment. The first step is small and each
         /// further one twice as large, up to this, so that small partitions stay small.
         segment_grow_bytes_max: u64 = 64 * MIB as u64, bytes(64 * KIB, GIB);
-        /// Size of each shard's journal, which makes small appends to many partitions durable with one flush;
-        /// 0 for none. Disk space is taken when it is first needed. After a crash all of it is
+        /// The largest size of each shard's journal, which makes small appends durable with one write; 0 for
+        /// none. It is made with 4 MiB when it is first needed, and grows under load. After a crash all of it is
         /// written back to the partitions at the next start.
         journal_bytes: u64 = 128 * MIB as u64, bytes(0, 16 * GIB);
         /// Free space that records may not use: an append that would leave less on the file system is refused

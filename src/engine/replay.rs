@@ -46,6 +46,24 @@ pub fn make_journal(data_dir: &Path, shard: usize, bytes: u64) -> io::Result<[Fi
     made
 }
 
+/// Makes a half of a shard's journal that is not in use longer, from `from` to `to` bytes. Blocks.
+///
+/// # Errors
+/// The file system's; the half can be used as before.
+pub fn grow_journal(
+    data_dir: &Path,
+    shard: usize,
+    half: usize,
+    from: u64,
+    to: u64,
+) -> io::Result<()> {
+    let file = file::open(&file_path(data_dir, shard, half), false)?;
+    file::extend_with_zeros(&file, from, to)?;
+    file::sync_data(&file)?;
+    // As when it was made.
+    file::reload(&file, 0)
+}
+
 /// Removes a shard's journal. Blocks.
 ///
 /// # Errors

@@ -123,9 +123,14 @@ pub fn reserve(file: &File, bytes: u64) -> io::Result<Reserved> {
 /// but data, where writing to space that was only reserved changes metadata too.
 pub fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
     truncate(file, 0)?;
-    reserve(file, bytes)?;
+    extend_with_zeros(file, 0, bytes)
+}
+
+/// Makes a file of `from` bytes one of `to`, in the same way.
+pub fn extend_with_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    reserve(file, to)?;
     fault::check(Op::Write)?;
-    write_zeros(file, 0, bytes)
+    write_zeros(file, from, to)
 }
 
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// How often a line is written that a full disk brings for each partition, or each request.
 pub const WHILE_FULL: Duration = Duration::from_secs(10);
 
+/// How often a line is written about a request that is refused.
+pub const REFUSALS: Duration = Duration::from_secs(1);
+
 /// One kind of line, in the whole process.
 pub struct RateLimited {
     every: Duration,

@@ -1,5 +1,6 @@
 //! The answer to a request: a reply, nothing, or the end of its connection; at once or later.
 
+use super::api_names;
 use crate::wire::{Reply, WireError, Writer};
 use std::future::Future;
 use std::pin::Pin;
@@ -10,8 +11,8 @@ use thiserror::Error;
 pub enum CloseReason {
     #[error("the request header is malformed: {0}")]
     BadHeader(WireError),
-    #[error("API key {0} is not served")]
-    UnknownApi(i16),
+    #[error("API key {key} ({}) is not served; client id {client_id:?}", name(*key))]
+    UnknownApi { key: i16, client_id: String },
     #[error("{api} version {version} is not served")]
     UnknownVersion { api: &'static str, version: i16 },
     #[error("the {api} request (version {version}) is malformed: {error}")]
@@ -26,12 +27,16 @@ pub enum CloseReason {
     BadReply(WireError),
 }
 
+fn name(key: i16) -> &'static str {
+    api_names::name_of(key).unwrap_or("Kafka has none with this key")
+}
+
 impl CloseReason {
     /// A short name for metrics.
     pub fn label(&self) -> &'static str {
         match self {
             CloseReason::BadHeader(_) => "bad_header",
-            CloseReason::UnknownApi(_) => "unknown_api",
+            CloseReason::UnknownApi { .. } => "unknown_api",
             CloseReason::UnknownVersion { .. } => "unknown_version",
             CloseReason::BadRequest { .. } => "bad_request",
             CloseReason::UnansweredError(_) => "unanswered_error",

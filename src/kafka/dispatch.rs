@@ -3,7 +3,7 @@
 use super::answer::{Answer, CloseReason, Handled};
 use super::api::{Api, ApiKey};
 use super::context::Context;
-use super::{admin, api_versions, data, group, txn};
+use super::{admin, api_versions, auth, data, group, txn};
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
@@ -50,6 +50,15 @@ macro_rules! with_file_of {
             ApiKey::DescribeQuorum => $answer!(admin::describe_quorum,),
             ApiKey::UpdateFeatures => $answer!(admin::update_features),
             ApiKey::DescribeProducers => $answer!(txn::describe_producers),
+            ApiKey::DescribeTransactions => $answer!(txn::describe_transactions),
+            ApiKey::ListTransactions => $answer!(txn::list_transactions),
+            ApiKey::SaslHandshake => $answer!(auth::sasl_handshake,),
+            ApiKey::SaslAuthenticate => $answer!(auth::sasl_authenticate,),
+            ApiKey::DescribeAcls => $answer!(auth::describe_acls),
+            ApiKey::CreateAcls => $answer!(auth::create_acls),
+            ApiKey::DeleteAcls => $answer!(auth::delete_acls),
+            ApiKey::DescribeClientQuotas => $answer!(auth::describe_client_quotas),
+            ApiKey::DescribeUserScramCredentials => $answer!(auth::describe_user_scram_credentials),
             ApiKey::ListConfigResources => $answer!(admin::list_config_resources),
             ApiKey::DescribeTopicPartitions => $answer!(data::describe_topic_partitions),
         }
@@ -80,7 +89,10 @@ pub async fn dispatch(
 ) -> Result<Dispatched, CloseReason> {
     let (header, mut reader) = RequestHeader::decode(frame).map_err(CloseReason::BadHeader)?;
     let Some(api) = header.api() else {
-        return Err(CloseReason::UnknownApi(header.api_key));
+        return Err(CloseReason::UnknownApi {
+            key: header.api_key,
+            client_id: header.client_id.unwrap_or_default().into_owned(),
+        });
     };
     let version = header.api_version;
     if !api.serves(version) {

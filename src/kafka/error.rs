@@ -241,6 +241,13 @@ impl ApiError {
     }
 }
 
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self.message.as_deref().unwrap_or(self.code.message());
+        write!(f, "{words} ({})", self.code.name())
+    }
+}
+
 /// An error that has a code and no words.
 impl<E> From<E> for ApiError
 where

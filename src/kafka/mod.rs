@@ -1,5 +1,5 @@
 //! Kafka's protocol: connections, the table of APIs, dispatch, error codes, and one file per API in the
-//! folders `data`, `group`, `txn` and `admin`.
+//! folders `data`, `group`, `txn`, `admin` and `auth`.
 //!
 //! An API file declares the messages of its API with `message!` (`schema.rs`) and has their handler. A handler
 //! gets the request and a [`Context`]: what serves the request, who asks, and in which version. What many
@@ -12,7 +12,9 @@
 pub mod admin;
 pub mod answer;
 pub mod api;
+mod api_names;
 pub mod api_versions;
+pub mod auth;
 pub mod codes;
 pub mod connection;
 pub mod context;

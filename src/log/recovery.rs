@@ -62,7 +62,7 @@ pub struct Recovered {
     pub checkpoint_base: i64,
     /// Bytes after the checkpoint that were read and checked.
     pub scanned_bytes: u64,
-    /// Bytes of a torn tail that were cut.
+    /// Bytes of a torn tail that were cut, up to the last that is not a zero of reserved space.
     pub cut_bytes: u64,
     /// The file that keeps what was cut, where sound batches were among it.
     pub cut_kept: Option<PathBuf>,
@@ -146,6 +146,15 @@ struct SoundEnd {
     has_rest: bool,
     /// What an older segment left in the file may lie there.
     is_recycled: bool,
+}
+
+/// What lies behind the sound end of a log.
+#[derive(Default)]
+struct Tail {
+    /// Of batches that are sound.
+    sound_bytes: u64,
+    /// Up to the last byte of each segment that is not a zero of reserved space.
+    written_bytes: u64,
 }
 
 impl Recovery<'_> {
@@ -280,15 +289,18 @@ impl Recovery<'_> {
     /// cannot be known, so what is cut is kept beside the log, unless a crash cannot have torn as much.
     fn meet_damage(&mut self, end: &SoundEnd, later: &[i64]) -> io::Result<bool> {
         let is_known = self.known.begins_at(end.base, end.position);
-        let sound_bytes = match self.sound_bytes_behind(end, later) {
-            Err(error) if damage::is_of_medium(&error) => u64::MAX,
-            bytes => bytes?,
+        let tail = match self.tail_behind(end, later) {
+            Err(error) if damage::is_of_medium(&error) => Tail {
+                sound_bytes: u64::MAX,
+                written_bytes: 0,
+            },
+            tail => tail?,
         };
-        if is_known || sound_bytes > CUT_BYTES_MAX {
+        if is_known || tail.sound_bytes > CUT_BYTES_MAX {
             self.survey_behind(end, later)?;
             return Ok(true);
         }
-        if sound_bytes > 0 {
+        if tail.sound_bytes > 0 {
             match keep_tail(self.dir, end.base, end.position, later) {
                 // Nothing is cut, and nothing appended: the next start does both.
                 Err(error) if file::is_full(&error) => {
@@ -299,37 +311,42 @@ impl Recovery<'_> {
                 kept => self.recovered.cut_kept = Some(kept?),
             }
         }
+        self.recovered.cut_bytes += tail.written_bytes;
         if end.has_rest {
-            // Where the rest is an older segment's, nothing is known to be torn.
-            if !end.is_recycled || sound_bytes > 0 {
-                let torn = segment_size(self.dir, end.base)? - end.position;
-                self.recovered.cut_bytes += torn as u64;
-            }
             // It may know of batches that are cut now, and other ones will take their place.
             file::remove(&segment::file_path(self.dir, end.base, "index"))?;
         }
-        self.recovered.cut_bytes += discard(self.dir, later)?;
+        discard(self.dir, later)?;
         self.take(end.base, end.offset, end.position);
         Ok(false)
     }
 
-    fn sound_bytes_behind(&self, end: &SoundEnd, later: &[i64]) -> io::Result<u64> {
-        let mut bytes = 0;
+    fn tail_behind(&self, end: &SoundEnd, later: &[i64]) -> io::Result<Tail> {
+        let mut tail = Tail::default();
         let here = (end.base, (end.position, end.offset));
         let behind = later.iter().map(|base| (*base, (0, *base)));
         for (base, from) in std::iter::once(here).chain(behind) {
             let mut scan = Scan::open_at(&segment::file_path(self.dir, base, "log"), from)?;
             scan.search_recycled_at_most(RECYCLED_SEARCH_BYTES);
+            let mut written_end = from.0;
             while let Some(step) = scan.step()? {
-                if let Step::Batch(found) = step
-                    && found.crc_matches
-                    && found.header.base_offset >= end.offset
-                {
-                    bytes += found.header.size() as u64;
+                match step {
+                    Step::Batch(found) => {
+                        written_end = found.end;
+                        if found.crc_matches && found.header.base_offset >= end.offset {
+                            tail.sound_bytes += found.header.size() as u64;
+                        }
+                    }
+                    Step::Damage {
+                        position, bytes, ..
+                    } => written_end = scan.written_end(position..position + bytes)?,
+                    // Nothing is known to be torn in what an older segment left.
+                    Step::Zeros { .. } | Step::Recycled { .. } => {}
                 }
             }
+            tail.written_bytes += (written_end - from.0) as u64;
         }
-        Ok(bytes)
+        Ok(tail)
     }
 
     fn survey_behind(&mut self, end: &SoundEnd, later: &[i64]) -> io::Result<()> {
@@ -529,15 +546,13 @@ fn from_the_beginning(dir: &Path, topic_id: Uuid, bases: &[i64]) -> Checkpoint {
     Checkpoint::starting_at(topic_id, base)
 }
 
-fn discard(dir: &Path, bases: &[i64]) -> io::Result<u64> {
-    let mut bytes = 0;
+fn discard(dir: &Path, bases: &[i64]) -> io::Result<()> {
     for base in bases {
-        // Not there when it was kept under another name.
-        bytes += segment_size(dir, *base).unwrap_or(0) as u64;
         file::remove(&segment::file_path(dir, *base, "index"))?;
+        // Not there when it was kept under another name.
         file::remove(&segment::file_path(dir, *base, "log"))?;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn segment_size(dir: &Path, base: i64) -> io::Result<usize> {

@@ -538,10 +538,12 @@ fn a_torn_batch_is_cut_and_its_place_used_again() {
     at.flush();
     let durable = at.log.size_bytes();
     at.append(2);
+    let torn = at.log.size_bytes() - durable;
     let file = file::open(&at.path(0, "log"), false).unwrap();
+    assert!(file.metadata().unwrap().len() > durable + torn, "reserved");
     file::write_at(&file, &[0xff; 8], durable + 100).unwrap();
     let recovered = at.reopen();
-    assert!(recovered.cut_bytes > 0);
+    assert_eq!(recovered.cut_bytes, torn);
     assert_eq!(at.log.offsets().end, 15);
     assert_eq!(at.log.size_bytes(), durable);
     at.append(1);
@@ -549,6 +551,24 @@ fn a_torn_batch_is_cut_and_its_place_used_again() {
     let found = at.read(15, 2000, true);
     assert!(batch::crc_matches(&found));
     assert_eq!(at.read(17, 2000, true), found);
+}
+
+#[test]
+fn the_reserved_zeros_behind_a_torn_end_do_not_count_as_cut() {
+    let mut at = fixture(config());
+    at.append(5);
+    at.flush();
+    let durable = at.log.size_bytes();
+    at.append(1);
+    let torn = at.log.size_bytes() - durable;
+    let file = file::open(&at.path(0, "log"), false).unwrap();
+    assert!(file.metadata().unwrap().len() > durable + torn, "reserved");
+    // Its header makes no sense, and no sound batch follows.
+    file::write_at(&file, &[0xff; 60], durable).unwrap();
+    let recovered = at.reopen();
+    // The record ends with its number of headers, which is 0.
+    assert_eq!(recovered.cut_bytes, torn - 1);
+    assert_eq!(at.log.size_bytes(), durable);
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Segments that are written back side by side: few, because flushes through the journal wait for the
 /// same disk.
 const WRITE_BACKS_AT_ONCE: usize = 4;
+/// Bytes of a half when it is made. One that is full again soon grows, up to half of `journal_bytes`.
+const HALF_BYTES_FIRST: u64 = 2 << 20;
+/// How soon that is.
+const GROW_WITHIN: Duration = Duration::from_secs(5);
 /// How long after its files could not be made this is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -61,18 +65,26 @@ enum Files {
 struct Halves {
     /// The first is written to.
     halves: [Half; 2],
-    bytes: u64,
+    /// When they last changed places.
+    changed: Instant,
     /// Counts the times that the halves changed places, from 1.
     round: u64,
 }
 
 struct Half {
+    number: usize,
     file: Arc<File>,
     used: u64,
     /// Partitions that have entries in it. One that is deleted meanwhile goes, with its files.
     pins: Vec<Weak<RefCell<Partition>>>,
+    room: Rc<Room>,
+}
+
+/// What the task that frees a half tells of it.
+struct Room {
+    bytes: Cell<u64>,
     /// Nothing in it is needed any more.
-    is_free: Rc<Cell<bool>>,
+    is_free: Cell<bool>,
 }
 
 impl Journal {
@@ -105,7 +117,7 @@ impl Journal {
 
     fn make_files(&self) {
         let (dir, shard) = (self.engine.config.data_dir.clone(), self.engine.shard);
-        let bytes = self.engine.config.journal_bytes / 2;
+        let bytes = HALF_BYTES_FIRST.min(self.engine.config.journal_bytes / 2);
         // Not on the shard's worker, where appends wait for room.
         let janitor = &self.engine.janitor;
         let made = janitor.run(move || replay::make_journal(&dir, shard, bytes));
@@ -241,12 +253,7 @@ impl Journal {
         };
         for half in halves.halves {
             let permits = Rc::clone(&self.write_backs);
-            reactor::spawn(write_back(
-                Rc::clone(&self.engine),
-                permits,
-                half.pins,
-                half.is_free,
-            ));
+            reactor::spawn(write_back(Rc::clone(&self.engine), permits, half.pins));
         }
     }
 }
@@ -262,7 +269,7 @@ impl Files {
         let Files::Ready(halves) = self else {
             return None;
         };
-        let is_full = halves.halves[0].used + bytes as u64 > halves.bytes;
+        let is_full = halves.halves[0].used + bytes as u64 > halves.halves[0].room.bytes.get();
         if is_full && !halves.change_places(engine, permits) {
             return None;
         }
@@ -285,15 +292,19 @@ impl Files {
 }
 
 impl Halves {
-    fn new(files: [File; 2], bytes: u64) -> Halves {
+    fn new([first, second]: [File; 2], bytes: u64) -> Halves {
         Halves {
-            halves: files.map(|file| Half {
+            halves: [(0, first), (1, second)].map(|(number, file)| Half {
+                number,
                 file: Arc::new(file),
                 used: 0,
                 pins: Vec::new(),
-                is_free: Rc::new(Cell::new(true)),
+                room: Rc::new(Room {
+                    bytes: Cell::new(bytes),
+                    is_free: Cell::new(true),
+                }),
             }),
-            bytes,
+            changed: Instant::now(),
             round: 1,
         }
     }
@@ -301,18 +312,22 @@ impl Halves {
     /// Goes over to the other half, if that is free, and starts to free this one.
     fn change_places(&mut self, engine: &Rc<Engine>, permits: &Rc<Semaphore>) -> bool {
         let [full, other] = &mut self.halves;
-        if !other.is_free.get() {
+        if !other.room.is_free.get() {
             return false;
         }
+        let is_busy = self.changed.elapsed() < GROW_WITHIN;
+        self.changed = Instant::now();
         let pins = std::mem::take(&mut full.pins);
-        full.is_free.set(false);
-        let is_free = Rc::clone(&full.is_free);
-        reactor::spawn(write_back(
-            Rc::clone(engine),
-            Rc::clone(permits),
-            pins,
-            is_free,
-        ));
+        full.room.is_free.set(false);
+        let (engine, room, number) = (Rc::clone(engine), Rc::clone(&full.room), full.number);
+        let written_back = write_back(Rc::clone(&engine), Rc::clone(permits), pins);
+        reactor::spawn(async move {
+            let all = written_back.await;
+            if all && is_busy {
+                grow(&engine, &room, number).await;
+            }
+            room.is_free.set(all);
+        });
         other.used = 0;
         self.halves.swap(0, 1);
         self.round += 1;
@@ -320,14 +335,31 @@ impl Halves {
     }
 }
 
-/// Brings what the journal has of partitions to stable storage in their segments. A half that has
-/// anything of a partition whose storage failed is never free again: the next start restores it.
+/// Makes a half that is not in use twice as long, up to the configured size.
+async fn grow(engine: &Rc<Engine>, room: &Room, half: usize) {
+    let from = room.bytes.get();
+    let to = (2 * from).min(engine.config.journal_bytes / 2);
+    if to <= from {
+        return;
+    }
+    let (dir, shard) = (engine.config.data_dir.clone(), engine.shard);
+    let grown = engine
+        .janitor
+        .run(move || replay::grow_journal(&dir, shard, half, from, to));
+    match grown.await {
+        Some(Ok(())) => room.bytes.set(to),
+        Some(Err(error)) => tracing::warn!(%error, bytes = from, "the journal cannot grow"),
+        None => {}
+    }
+}
+
+/// Brings what the journal has of partitions to stable storage in their segments. False when the storage
+/// of one failed: then the half is never free again, and the next start restores it.
 async fn write_back(
     engine: Rc<Engine>,
     permits: Rc<Semaphore>,
     pins: Vec<Weak<RefCell<Partition>>>,
-    is_free: Rc<Cell<bool>>,
-) {
+) -> bool {
     let mut all = true;
     for chunk in pins.chunks(WRITE_BACKS_AT_ONCE) {
         let there: Vec<SharedPartition> = chunk.iter().filter_map(Weak::upgrade).collect();
@@ -338,7 +370,7 @@ async fn write_back(
         );
         all &= done.await.into_iter().all(|done| done);
     }
-    is_free.set(all);
+    all
 }
 
 /// False when the partition's storage failed.

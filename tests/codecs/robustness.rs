@@ -6,7 +6,7 @@ use millstream::kafka::dispatch::{RequestHeader, decode_body};
 use millstream::wire::{Reader, WireError};
 use proptest::prelude::*;
 
-use super::{admin_requests, apis, frame, group_requests, requests, versions};
+use super::{admin_requests, apis, auth, frame, group_requests, requests, txn, versions};
 
 /// Decodes whatever `frame` claims to be.
 pub fn decode(frame: &Bytes) -> Result<(), WireError> {
@@ -86,6 +86,17 @@ fn valid_frame(key: ApiKey, v: i16) -> Bytes {
         }
         ApiKey::DescribeQuorum => frame(key, v, &admin_requests::describe_quorum_request(v)),
         ApiKey::UpdateFeatures => frame(key, v, &admin_requests::update_features_request(v)),
+        ApiKey::DescribeTransactions => frame(key, v, &txn::describe_transactions_request(v)),
+        ApiKey::ListTransactions => frame(key, v, &txn::list_transactions_request(v)),
+        ApiKey::SaslHandshake => frame(key, v, &auth::sasl_handshake_request(v)),
+        ApiKey::SaslAuthenticate => frame(key, v, &auth::sasl_authenticate_request(v)),
+        ApiKey::DescribeAcls => frame(key, v, &auth::describe_acls_request(v)),
+        ApiKey::CreateAcls => frame(key, v, &auth::create_acls_request(v)),
+        ApiKey::DeleteAcls => frame(key, v, &auth::delete_acls_request(v)),
+        ApiKey::DescribeClientQuotas => frame(key, v, &auth::describe_client_quotas_request(v)),
+        ApiKey::DescribeUserScramCredentials => {
+            frame(key, v, &auth::describe_user_scram_credentials_request(v))
+        }
     }
 }
 

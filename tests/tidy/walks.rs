@@ -24,7 +24,7 @@ pub const WALKS: [Walk; 2] = [
     },
 ];
 
-/// What of a walk's table in `page` is not so.
+/// Which rows of a walk's table in `page` are wrong.
 pub fn wrong(walk: &Walk, page: &str, files: &Files) -> Vec<String> {
     let rows = rows(walk, page);
     let functions: usize = rows.iter().map(|(_, names)| names.len()).sum();

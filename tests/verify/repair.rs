@@ -8,7 +8,7 @@ use std::ops::Range;
 
 const END: i64 = BATCHES * SEGMENTS * RECORDS;
 
-/// The offsets of all records that a log opened anew has; the other offsets must be passed over.
+/// The offsets of all records that a log that was opened again has; the other offsets must be passed over.
 fn readable(data: &DataDir) -> BTreeSet<i64> {
     let path = data.path("orders-0");
     let config = data.log.config().clone();

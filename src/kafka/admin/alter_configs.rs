@@ -3,6 +3,7 @@
 
 use super::resources::{self, Resource};
 use crate::engine::catalog::changes;
+use crate::io::rate_limited::{self, RateLimited};
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -48,7 +49,7 @@ message! {
 /// shard, before it is answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let only_check = request.validate_only;
-    alter_each(&request.resources, async |resource| {
+    alter_each(context, &request.resources, async |resource| {
         check_names(resource.configs.iter().map(|config| config.name))?;
         let mut configs = BTreeMap::new();
         for config in &resource.configs {
@@ -76,6 +77,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
 
 /// Alters resources one after the other. One that is named more than once is not altered.
 pub(super) async fn alter_each<'a, C>(
+    context: &Context<'_>,
     resources: &[ResourceRequest<'a, C>],
     alter: impl AsyncFn(&ResourceRequest<'a, C>) -> Result<(), ApiError>,
 ) -> Response<'a> {
@@ -92,6 +94,9 @@ pub(super) async fn alter_each<'a, C>(
             let message = "the request names the resource more than once";
             Err(ApiError::new(ErrorCode::InvalidRequest, message))
         };
+        if let Err(error) = &altered {
+            log_refusal(context, id(resource), error);
+        }
         let (error_code, error_message) = ApiError::fields(altered);
         responses.push(ResourceResponse {
             error_code,
@@ -103,6 +108,18 @@ pub(super) async fn alter_each<'a, C>(
     Response {
         responses,
         ..Response::default()
+    }
+}
+
+fn log_refusal(context: &Context<'_>, (kind, name): (i8, &str), error: &ApiError) {
+    static LINE: RateLimited = RateLimited::new(rate_limited::REFUSALS);
+    if let Some(kept_back) = LINE.admit() {
+        let topic = (kind == resources::TOPIC).then_some(name);
+        let other = (kind != resources::TOPIC).then(|| format!("{name} of type {kind}"));
+        tracing::warn!(
+            topic, resource = other, client_id = context.client_id, address = %context.address,
+            why = error.to_string(), kept_back, "refused to change configs"
+        );
     }
 }
 

@@ -7,6 +7,7 @@ use super::alter_configs::ConfigRequest;
 use crate::config::TopicConfig;
 use crate::engine::catalog;
 use crate::engine::catalog::changes::{self, NewTopic};
+use crate::io::rate_limited::{self, RateLimited};
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -86,6 +87,9 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             )),
             None => continue,
         };
+        if let Err(error) = &created {
+            log_refusal(context, topic.name, error);
+        }
         topics.push(respond(context, topic.name, created));
     }
     Response {
@@ -113,6 +117,20 @@ async fn create(
         configs,
     };
     Ok(changes::create_topic(context.engine, new, only_check).await?)
+}
+
+fn log_refusal(context: &Context<'_>, topic: &str, error: &ApiError) {
+    static LINE: RateLimited = RateLimited::new(rate_limited::REFUSALS);
+    // Applications create their topics at each start, and this is how they learn that they are there.
+    if error.code == ErrorCode::TopicAlreadyExists {
+        return;
+    }
+    if let Some(kept_back) = LINE.admit() {
+        tracing::warn!(
+            topic, client_id = context.client_id, address = %context.address,
+            why = error.to_string(), kept_back, "refused to create a topic"
+        );
+    }
 }
 
 /// How many partitions are asked for; also checks the replicas, of which there can be one.

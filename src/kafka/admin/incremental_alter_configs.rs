@@ -37,7 +37,7 @@ const OPERATION_SUBTRACT: i8 = 3;
 /// or none. Those of topics and of the broker are durable, and in force on every shard, before they are answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let only_check = request.validate_only;
-    alter_configs::alter_each(&request.resources, async |resource| {
+    alter_configs::alter_each(context, &request.resources, async |resource| {
         alter_configs::check_names(resource.configs.iter().map(|config| config.name))?;
         let mut changes = Vec::with_capacity(resource.configs.len());
         for config in &resource.configs {

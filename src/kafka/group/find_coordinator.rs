@@ -3,7 +3,7 @@
 //! Versions: 1 adds the key type (KIP-98), 4 asks for many keys at once (KIP-699), 6 allows share
 //! groups (KIP-932).
 
-use crate::kafka::{Context, ErrorCode, message};
+use crate::kafka::{Context, ErrorCode, message, txn};
 use std::borrow::Cow;
 
 message! {
@@ -94,6 +94,9 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             coordinator.host = Cow::Owned(advertised.host.clone());
             coordinator.port = i32::from(advertised.port);
         } else {
+            if request.key_type == KEY_TYPE_TRANSACTION {
+                txn::log_refusal(context, key);
+            }
             coordinator.error_code = refusal(request.key_type, context.version);
             coordinator.error_message = Some(Cow::Borrowed(NO_COORDINATOR));
         }

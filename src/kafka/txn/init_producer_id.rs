@@ -37,7 +37,8 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response {
         error_code,
         ..Response::default()
     };
-    if request.transactional_id.is_some() {
+    if let Some(transactional_id) = request.transactional_id {
+        super::log_refusal(context, transactional_id);
         // There are no transactions here. This code ends a transactional producer at once and with the
         // reason; on others it would try for ever.
         return refused(ErrorCode::UnsupportedVersion);

@@ -129,6 +129,23 @@ impl Scan {
         Ok(self.reader.bytes(range))
     }
 
+    /// Where the zeros begin that bytes which the scan has passed end with.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn written_end(&self, mut range: std::ops::Range<usize>) -> io::Result<usize> {
+        while !range.is_empty() {
+            let from = range.start.max(range.end.saturating_sub(WINDOW_BYTES));
+            let bytes = self.passed(from..range.end)?;
+            if !is_zero(bytes) {
+                let last = bytes.iter().rposition(|byte| *byte != 0);
+                return Ok(last.map_or(from, |last| from + last + 1));
+            }
+            range.end = from;
+        }
+        Ok(range.start)
+    }
+
     /// What the bytes at `position` claim to be, when they look like a batch. The scan stays where it is.
     ///
     /// # Errors

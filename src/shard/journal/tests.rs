@@ -19,10 +19,14 @@ const PARTITIONS: u32 = 4;
 
 /// Appends a record to each partition at once; nothing is flushed before the first is awaited.
 async fn append_to_all(engine: &Rc<Engine>, topic: &Topic) -> Vec<Answered> {
+    append_values(engine, topic, "value").await
+}
+
+async fn append_values(engine: &Rc<Engine>, topic: &Topic, value: &str) -> Vec<Answered> {
     let mut answers = Vec::new();
     let mut appends = Vec::new();
     for index in 0..PARTITIONS {
-        let batch = Bytes::from(BatchBuilder::default().build(&["value"]));
+        let batch = Bytes::from(BatchBuilder::default().build(&[value]));
         let (reply, answered) = oneshot::channel();
         let append = Append {
             header: BatchHeader::parse(&batch).unwrap(),
@@ -117,5 +121,25 @@ fn when_the_segments_fail_too_everyone_is_told() {
         let failed = Err(EngineError::StorageFailed);
         assert_eq!(answers(appended).await, vec![failed; PARTITIONS as usize]);
         fault::clear();
+    });
+}
+
+#[test]
+fn a_half_that_is_full_again_soon_grows() {
+    reactor::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, topic, _) = journaling(dir.path()).await;
+        let half = dir.path().join("journal/shard-0-0.journal");
+        let bytes = || std::fs::metadata(&half).unwrap().len();
+        let first = bytes();
+        let value = "v".repeat(30_000);
+        for _ in 0..1_000 {
+            let appended = append_values(&engine, &topic, &value).await;
+            assert!(answers(appended).await.iter().all(Result::is_ok));
+            if bytes() > first {
+                return;
+            }
+        }
+        panic!("a half still has {first} bytes");
     });
 }

@@ -8,10 +8,14 @@ use crate::pairs;
 use crate::rng::Rng;
 use std::time::Duration;
 
-const FLAGS: [&str; 1] = ["--checkpoint-bytes=4KiB"];
+/// Without a journal a flush and its checkpoint are one after the other; with it they are apart.
+const FLAGS: [&[&str]; 2] = [
+    &["--checkpoint-bytes=4KiB", "--journal-bytes=0"],
+    &["--checkpoint-bytes=4KiB"],
+];
 /// A checkpoint is due this long after the first record that it is to cover.
 const UNTIL_DUE: Duration = Duration::from_millis(150);
-/// Lives of the broker; in each a partition meets its first failure anew.
+/// Lives of the broker; in each a partition meets its first failure again.
 const LIVES: usize = 4;
 
 pub fn run(place: &Place) -> anyhow::Result<()> {
@@ -19,7 +23,7 @@ pub fn run(place: &Place) -> anyhow::Result<()> {
     let rng = &mut Rng::new(place.seed);
     let model = new_model();
     for life in 0..LIVES {
-        let (broker, address) = place.start(&disk.data_dir(), &FLAGS)?;
+        let (broker, address) = place.start(&disk.data_dir(), FLAGS[life % FLAGS.len()])?;
         if life == 0 {
             create(&model, address, pairs::topic(), &[])?;
         }
