@@ -169,15 +169,20 @@ impl BatchHeader {
     }
 
     /// Whether the max timestamp cannot be one: it is below the first record's. Producers that leave it at -1
-    /// (sarama up to 1.45.1) do that.
+    /// (sarama up to 1.45.1) do that. Where the base timestamp is no record's, there is nothing to doubt.
     pub fn claims_no_time_for_all(&self) -> bool {
-        self.max_timestamp < self.base_timestamp
+        let has_first = self.delete_horizon_ms().is_none() && !self.is_log_append_time();
+        has_first && self.record_count > 0 && self.max_timestamp < self.base_timestamp
     }
 
     /// The highest timestamp (ms) that the header is believed to have; its records may have a higher one
     /// where the header [cannot be right](Self::claims_no_time_for_all).
     pub fn known_max_timestamp(&self) -> i64 {
-        self.max_timestamp.max(self.base_timestamp)
+        if self.claims_no_time_for_all() {
+            self.base_timestamp
+        } else {
+            self.max_timestamp
+        }
     }
 
     pub fn is_log_append_time(&self) -> bool {
