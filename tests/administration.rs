@@ -177,20 +177,25 @@ fn alter_configs_replaces_all_that_was_set() {
 }
 
 #[test]
-fn the_brokers_settings_are_read_only_and_other_resources_have_none() {
+fn the_brokers_own_settings_are_read_only_and_other_resources_have_none() {
     let (_dir, _broker, mut wire) = broker();
-    let set: Change = ("log.retention.ms", SET, Some("5"));
+    let set: Change = ("num.partitions", SET, Some("5"));
     for name in ["", "1"] {
         let (code, message) = alter(&mut wire, BROKER, name, &[set]);
         assert_eq!(code, INVALID_REQUEST);
-        assert!(message.contains("while it runs"), "{message}");
+        assert!(message.contains("while the broker runs"), "{message}");
         let clean_up = [("leader.replication.throttled.rate", DELETE, None)];
         assert_eq!(alter(&mut wire, BROKER, name, &clean_up).0, 0);
     }
     assert_eq!(alter(&mut wire, BROKER, "9", &[set]).0, INVALID_REQUEST);
-    for kind in [0, 8, 16, 32] {
+    for kind in [0, 16, GROUP] {
         assert_eq!(alter(&mut wire, kind, "1", &[set]).0, INVALID_REQUEST);
     }
+    // It has loggers as its configs, and this is none.
+    assert_eq!(
+        alter(&mut wire, BROKER_LOGGER, "1", &[set]).0,
+        INVALID_CONFIG
+    );
 }
 
 #[test]
@@ -317,7 +322,7 @@ fn topic_partitions_come_in_pages_that_leave_none_out_and_repeat_none() {
 }
 
 #[test]
-fn resources_with_configs_are_the_topics_and_the_broker() {
+fn resources_with_configs_are_the_topics_the_broker_and_its_loggers() {
     let (_dir, _broker, mut wire) = broker();
     wire.create_topic("t", 1);
     let mut list = |kinds: &[i8], version: i16| {
@@ -329,7 +334,10 @@ fn resources_with_configs_are_the_topics_and_the_broker() {
     };
     let topic = (TOPIC, "t".to_owned());
     let this = (BROKER, "1".to_owned());
-    assert_eq!(list(&[], 1), (0, vec![topic.clone(), this.clone()]));
+    let loggers = (BROKER_LOGGER, "1".to_owned());
+    let all = vec![topic.clone(), this.clone(), loggers.clone()];
+    assert_eq!(list(&[], 1), (0, all));
+    assert_eq!(list(&[BROKER_LOGGER], 1), (0, vec![loggers]));
     assert_eq!(list(&[TOPIC], 1), (0, vec![topic]));
     assert_eq!(list(&[BROKER, 16, 32], 1), (0, vec![this]));
     assert_eq!(list(&[99], 1), (UNSUPPORTED_VERSION, vec![]));

@@ -10,6 +10,11 @@ use kafka_protocol::records::{
 };
 
 const MESSAGE_TOO_LARGE: i16 = 10;
+const TOPIC_SOURCE: i8 = 1;
+const DYNAMIC_BROKER: i8 = 2;
+const DYNAMIC_DEFAULT_BROKER: i8 = 3;
+const STATIC_BROKER: i8 = 4;
+const INVALID_REQUEST: i16 = 42;
 const INVALID_CONFIG: i16 = 40;
 const INVALID_RECORD: i16 = 87;
 
@@ -303,4 +308,197 @@ fn what_cannot_be_recompressed_is_refused() {
     let refused = wire.produce("t", 0, garbage.encode());
     assert_eq!(refused.error_code, INVALID_RECORD);
     assert_eq!(stored(&mut wire, "t"), []);
+}
+
+/// Value and source of a config.
+fn shown(wire: &mut Wire, kind: i8, resource: &str, name: &str) -> Option<(String, i8)> {
+    let described = described(wire, kind, resource);
+    assert_eq!(described.error_code, 0);
+    let mut configs = described.configs.into_iter();
+    let config = configs.find(|config| config.name.as_str() == name)?;
+    Some((config.value.unwrap().to_string(), config.config_source))
+}
+
+#[test]
+fn defaults_of_topics_change_while_the_broker_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--cores", "2"];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 4);
+    wire.try_create_topic("own", 1, &[("max.message.bytes", "5000")]);
+    let at_start = Some(("-1".to_owned(), STATIC_BROKER));
+    assert_eq!(shown(&mut wire, TOPIC, "t", "retention.ms"), at_start);
+    let large = || Batch::of([vec![b'x'; 2000]]);
+    let cluster = [
+        ("message.max.bytes", SET, Some("1000")),
+        ("log.retention.ms", SET, Some("3600000")),
+        ("log.flush.interval.ms", SET, Some("9")),
+    ];
+    assert_eq!(alter(&mut wire, BROKER, "", &cluster), (0, String::new()));
+    for index in 0..4 {
+        let refused = wire.produce("t", index, large().encode());
+        assert_eq!(refused.error_code, MESSAGE_TOO_LARGE, "on every shard");
+    }
+    assert_eq!(wire.append("own", 0, &large()), 0, "its own wins");
+    let node = [("log.retention.ms", SET, Some("7200000"))];
+    assert_eq!(alter(&mut wire, BROKER, "1", &node), (0, String::new()));
+
+    let check = |wire: &mut Wire| {
+        let mut expect = |kind: i8, resource: &str, name: &str, value: &str, source: i8| {
+            let found = shown(wire, kind, resource, name);
+            assert_eq!(found, Some((value.to_owned(), source)), "{resource} {name}");
+        };
+        expect(TOPIC, "t", "retention.ms", "7200000", DYNAMIC_BROKER);
+        expect(
+            TOPIC,
+            "t",
+            "max.message.bytes",
+            "1000",
+            DYNAMIC_DEFAULT_BROKER,
+        );
+        expect(TOPIC, "t", "flush.ms", "9", DYNAMIC_DEFAULT_BROKER);
+        expect(TOPIC, "own", "max.message.bytes", "5000", TOPIC_SOURCE);
+        expect(BROKER, "1", "log.retention.ms", "7200000", DYNAMIC_BROKER);
+        expect(
+            BROKER,
+            "",
+            "log.retention.ms",
+            "3600000",
+            DYNAMIC_DEFAULT_BROKER,
+        );
+        expect(
+            BROKER,
+            "1",
+            "message.max.bytes",
+            "1000",
+            DYNAMIC_DEFAULT_BROKER,
+        );
+        let all = described(wire, BROKER, "").configs;
+        assert_eq!(all.len(), 3, "only what was set");
+        assert!(all.iter().all(|config| !config.read_only));
+        let refused = wire.produce("t", 0, large().encode());
+        assert_eq!(refused.error_code, MESSAGE_TOO_LARGE);
+    };
+    check(&mut wire);
+    broker.kill_9();
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    check(&mut wire);
+
+    assert_eq!(replace_of(&mut wire, BROKER, "1", &[]), 0);
+    let hour = Some(("3600000".to_owned(), DYNAMIC_DEFAULT_BROKER));
+    assert_eq!(shown(&mut wire, TOPIC, "t", "retention.ms"), hour);
+    let back = cluster.map(|(name, ..)| (name, DELETE, None));
+    assert_eq!(alter(&mut wire, BROKER, "", &back), (0, String::new()));
+    assert_eq!(shown(&mut wire, TOPIC, "t", "retention.ms"), at_start);
+    assert_eq!(wire.append("t", 0, &large()), 0);
+    assert_eq!(described(&mut wire, BROKER, "").configs, []);
+}
+
+#[test]
+fn a_bad_change_of_the_broker_changes_nothing() {
+    let (_dir, _broker, mut wire) = broker();
+    let good: Change = ("log.retention.ms", SET, Some("5"));
+    let before = shown(&mut wire, BROKER, "1", "log.retention.ms");
+    for (bad, code) in [
+        (("log.retention.bytes", SET, Some("much")), INVALID_CONFIG),
+        (("log.retention.mss", SET, Some("1")), INVALID_CONFIG),
+        (("log.roll.ms", APPEND, Some("1")), INVALID_CONFIG),
+        (
+            ("log.cleaner.max.compaction.lag.ms", SET, Some("0")),
+            INVALID_CONFIG,
+        ),
+        (("node.id", SET, Some("2")), INVALID_REQUEST),
+        (("log.dirs", DELETE, None), 0),
+        (("listeners", SET, Some("PLAINTEXT://:1")), INVALID_REQUEST),
+        (
+            ("default.replication.factor", SET, Some("3")),
+            INVALID_REQUEST,
+        ),
+    ] {
+        let (found, message) = alter(&mut wire, BROKER, "1", &[good, bad]);
+        assert_eq!(found, code, "{bad:?}: {message}");
+        if code != 0 {
+            assert!(message.contains(bad.0), "{message}");
+            assert_eq!(shown(&mut wire, BROKER, "1", "log.retention.ms"), before);
+        } else {
+            assert_eq!(replace_of(&mut wire, BROKER, "1", &[]), 0);
+        }
+    }
+    let append = [("log.cleanup.policy", APPEND, Some("compact"))];
+    assert_eq!(alter(&mut wire, BROKER, "", &append), (0, String::new()));
+    let both = Some(("delete,compact".to_owned(), DYNAMIC_DEFAULT_BROKER));
+    assert_eq!(shown(&mut wire, BROKER, "1", "log.cleanup.policy"), both);
+}
+
+#[test]
+fn the_level_of_a_logger_changes_while_the_broker_runs() {
+    const LOGGER: i8 = 6;
+    const ENGINE: &str = "millstream::engine";
+    let (_dir, broker, mut wire) = broker();
+    let info = Some(("INFO".to_owned(), LOGGER));
+    assert_eq!(shown(&mut wire, BROKER_LOGGER, "1", "root"), info);
+    assert_eq!(shown(&mut wire, BROKER_LOGGER, "1", ENGINE), info);
+    let quiet = [(ENGINE, SET, Some("WARN"))];
+    assert_eq!(
+        alter(&mut wire, BROKER_LOGGER, "1", &quiet),
+        (0, String::new())
+    );
+    let warn = Some(("WARN".to_owned(), LOGGER));
+    assert_eq!(shown(&mut wire, BROKER_LOGGER, "1", ENGINE), warn);
+    assert_eq!(shown(&mut wire, BROKER_LOGGER, "1", "root"), info);
+    wire.create_topic("silent", 1);
+    let back = [(ENGINE, DELETE, None)];
+    assert_eq!(alter(&mut wire, BROKER_LOGGER, "1", &back).0, 0);
+    wire.create_topic("heard", 1);
+    eventually("the second topic is in the log", || {
+        broker.log().contains("heard")
+    });
+    assert!(!broker.log().contains("silent"), "{}", broker.log());
+
+    let root = [("root", SET, Some("FATAL")), (ENGINE, SET, Some("INFO"))];
+    assert_eq!(alter(&mut wire, BROKER_LOGGER, "1", &root).0, 0);
+    let error = Some(("ERROR".to_owned(), LOGGER));
+    assert_eq!(shown(&mut wire, BROKER_LOGGER, "1", "root"), error);
+    assert_eq!(
+        shown(&mut wire, BROKER_LOGGER, "1", "millstream::log"),
+        error
+    );
+    assert_eq!(shown(&mut wire, BROKER_LOGGER, "1", ENGINE), info);
+    wire.create_topic("again", 1);
+    eventually("a single logger's level wins", || {
+        broker.log().contains("again")
+    });
+    for (bad, code) in [
+        ((ENGINE, SET, Some("LOUD")), INVALID_CONFIG),
+        ((ENGINE, APPEND, Some("WARN")), INVALID_CONFIG),
+        (("org.apache.kafka", SET, Some("WARN")), INVALID_CONFIG),
+        (("root", DELETE, None), INVALID_REQUEST),
+    ] {
+        let one: Change = ("millstream::log", SET, Some("TRACE"));
+        assert_eq!(alter(&mut wire, BROKER_LOGGER, "1", &[one, bad]).0, code);
+        assert_eq!(
+            shown(&mut wire, BROKER_LOGGER, "1", "millstream::log"),
+            error
+        );
+    }
+    let all = replace_of(&mut wire, BROKER_LOGGER, "1", &[("root", "INFO")]);
+    assert_eq!(all, INVALID_REQUEST, "as in Kafka");
+    assert_eq!(
+        described(&mut wire, BROKER_LOGGER, "9").error_code,
+        INVALID_REQUEST
+    );
+}
+
+#[test]
+fn a_group_has_no_configs_of_its_own() {
+    let (_dir, _broker, mut wire) = broker();
+    let group = described(&mut wire, GROUP, "g");
+    assert_eq!((group.error_code, group.configs), (0, vec![]));
+    assert_eq!(described(&mut wire, GROUP, "").error_code, INVALID_REQUEST);
+    let delete = [("consumer.session.timeout.ms", DELETE, None)];
+    assert_eq!(alter(&mut wire, GROUP, "g", &delete).0, 0);
+    let set = [("consumer.session.timeout.ms", SET, Some("50000"))];
+    assert_eq!(alter(&mut wire, GROUP, "g", &set).0, INVALID_REQUEST);
 }

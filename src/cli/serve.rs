@@ -1,30 +1,33 @@
 //! `serve`: runs a broker.
 
 use crate::config::{Config, LogFormat};
+use crate::io::log_levels;
 use crate::server;
 use std::io::{IsTerminal, Write};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
-/// Changes which log lines are written, while the broker runs.
-type LogLevel = reload::Handle<EnvFilter, Registry>;
-
 /// Runs a broker until it is told to stop.
 pub fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
     let config = Config::load(matches)?;
-    let log_level = start_logging(&config)?;
+    start_logging(&config)?;
     let ready = |line: &str| {
         // This line need not be read.
         let _ = writeln!(std::io::stdout(), "{line}");
     };
-    server::serve(config, ready, || reload(matches, &log_level))?;
+    server::serve(config, ready, || reload(matches))?;
     // Threads may still hold sockets of clients that hang on; nothing of theirs is needed any more.
     std::process::exit(0)
 }
 
-fn start_logging(config: &Config) -> anyhow::Result<LogLevel> {
-    let (filter, log_level) = reload::Layer::new(EnvFilter::try_new(&config.log_level)?);
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let (filter, handle) =
+        reload::Layer::<_, Registry>::new(EnvFilter::try_new(&config.log_level)?);
+    log_levels::install(&config.log_level, move |filter| {
+        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    });
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
@@ -33,14 +36,14 @@ fn start_logging(config: &Config) -> anyhow::Result<LogLevel> {
             .init(),
         LogFormat::Json => registry.with(lines.json()).init(),
     }
-    Ok(log_level)
+    Ok(())
 }
 
 /// Puts in force what can change while the broker runs: which log lines are written.
-fn reload(matches: &clap::ArgMatches, log_level: &LogLevel) {
+fn reload(matches: &clap::ArgMatches) {
     let loaded = Config::load(matches).map_err(anyhow::Error::from);
     let reloaded = loaded.and_then(|config| {
-        log_level.reload(EnvFilter::try_new(&config.log_level)?)?;
+        log_levels::reload(&config.log_level).map_err(anyhow::Error::msg)?;
         Ok(config)
     });
     match reloaded {

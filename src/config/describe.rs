@@ -13,8 +13,13 @@ use super::value::Kind;
 #[repr(i8)]
 pub enum Source {
     DynamicTopic = 1,
+    /// Set for this broker while it ran.
+    DynamicBroker = 2,
+    /// Set for all brokers while they ran.
+    DynamicDefaultBroker = 3,
     StaticBroker = 4,
     Default = 5,
+    DynamicBrokerLogger = 6,
 }
 
 impl Source {
@@ -56,10 +61,7 @@ impl TopicConfig {
             let own = overrides
                 .get(&name)
                 .map(|value| synonym(&name, value, Source::DynamicTopic));
-            let synonyms = own
-                .into_iter()
-                .chain(topic_default(defaults, knob))
-                .collect();
+            let synonyms = own.into_iter().chain(defaults.synonyms(knob)).collect();
             entry(&name, knob, synonyms, false)
         };
         let shown =
@@ -69,20 +71,7 @@ impl TopicConfig {
 }
 
 impl Config {
-    /// Every config of the broker, for DescribeConfigs: its own knobs and the defaults of topics.
-    pub fn describe(&self) -> Vec<Entry> {
-        let own = Config::KNOBS
-            .iter()
-            .map(|knob| (knob, self.broker_synonyms(knob)));
-        let topics = TopicConfig::all_knobs()
-            .filter(|knob| knob.kafka.is_some())
-            .map(|knob| (knob, topic_default(&self.topic_defaults, knob)));
-        own.chain(topics)
-            .map(|(knob, synonyms)| entry(knob.broker_name(), knob, synonyms, true))
-            .collect()
-    }
-
-    fn broker_synonyms(&self, knob: &Knob) -> Vec<Synonym> {
+    pub(super) fn broker_synonyms(&self, knob: &Knob) -> Vec<Synonym> {
         let name = knob.broker_name();
         let value = match knob.field {
             "advertise" => self.advertised().to_string(),
@@ -99,16 +88,66 @@ impl Config {
     }
 }
 
-fn topic_default(defaults: &TopicDefaults, knob: &Knob) -> Vec<Synonym> {
-    let name = knob.kafka.map_or_else(|| knob.topic_name(), str::to_owned);
-    let given = defaults
-        .given
-        .contains(knob.field)
-        .then(|| synonym(&name, &defaults.config.show(knob), Source::StaticBroker));
-    given
-        .into_iter()
-        .chain([synonym(&name, &(knob.default)(), Source::Default)])
+impl TopicDefaults {
+    /// What was set for all brokers while they ran, for DescribeConfigs.
+    pub fn describe_cluster(&self) -> Vec<Entry> {
+        let set = self.dynamic.cluster.keys();
+        set.filter_map(|name| {
+            let knob = TopicConfig::knob_of_broker(name)?;
+            let mut synonyms = self.synonyms(knob);
+            synonyms.retain(|synonym| synonym.source != Source::DynamicBroker);
+            Some(entry(name, knob, synonyms, false))
+        })
         .collect()
+    }
+
+    /// The default in force, as plain text.
+    pub(super) fn value(&self, knob: &Knob) -> String {
+        let mut synonyms = self.synonyms(knob).into_iter();
+        synonyms
+            .next()
+            .map(|synonym| synonym.value)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn synonyms(&self, knob: &Knob) -> Vec<Synonym> {
+        let name = knob.kafka.map_or_else(|| knob.topic_name(), str::to_owned);
+        let set = |configs: &BTreeMap<String, String>, source| {
+            let value = configs.get(&name);
+            value.map(|value| synonym(&name, value, source))
+        };
+        let given = self.given.contains(knob.field);
+        let given = given.then(|| synonym(&name, &self.config.show(knob), Source::StaticBroker));
+        let default = synonym(&name, &(knob.default)(), Source::Default);
+        set(&self.dynamic.node, Source::DynamicBroker)
+            .into_iter()
+            .chain(set(&self.dynamic.cluster, Source::DynamicDefaultBroker))
+            .chain(given)
+            .chain([default])
+            .collect()
+    }
+}
+
+impl Entry {
+    /// One that no table of knobs has. `None` without a synonym.
+    pub(super) fn read_only(
+        type_code: i8,
+        documentation: Cow<'static, str>,
+        synonyms: Vec<Synonym>,
+    ) -> Option<Entry> {
+        let first = synonyms.first()?.clone();
+        Some(Entry {
+            name: first.name,
+            value: first.value,
+            source: first.source,
+            type_code,
+            documentation,
+            synonyms,
+            read_only: true,
+            is_default: first.source == Source::Default,
+            is_sensitive: false,
+        })
+    }
 }
 
 /// Kafka writes the addresses of its listeners with the security protocol in front.
@@ -128,7 +167,7 @@ fn synonym(name: &str, value: &str, source: Source) -> Synonym {
 }
 
 /// The first synonym is the value in force; there is always the default.
-fn entry(name: &str, knob: &Knob, synonyms: Vec<Synonym>, read_only: bool) -> Entry {
+pub(super) fn entry(name: &str, knob: &Knob, synonyms: Vec<Synonym>, read_only: bool) -> Entry {
     let (value, source) = synonyms.first().map_or_else(
         || ((knob.default)(), Source::Default),
         |first| (first.value.clone(), first.source),

@@ -35,7 +35,9 @@ const TOPIC_HEAD: &str = "
 Set for one topic when it is created or later (`kafka-configs --alter --entity-type topics`), under
 Kafka's names and as plain numbers, without suffixes. A topic that does not set one follows the
 broker's, whose flag is in the last column; its file key and its variable follow from the flag as
-above, and DescribeConfigs shows it under Kafka's name for it.
+above, and DescribeConfigs shows it under Kafka's name for it. Under that name it can also be set while the broker
+runs (`kafka-configs --alter --entity-type brokers`), for the node or for all brokers; what is set so is kept, and
+wins over flag, variable and file.
 
 | Name | Type | Default | Range | What it does | Broker-wide default |
 |---|---|---|---|---|---|

@@ -11,6 +11,8 @@ pub enum Origin {
     File(PathBuf),
     /// A topic's own configs, from a client.
     Topic,
+    /// The broker's configs, from a client while it runs.
+    Broker,
 }
 
 impl fmt::Display for Origin {
@@ -20,6 +22,7 @@ impl fmt::Display for Origin {
             Origin::Env => f.write_str("the environment"),
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::Topic => f.write_str("the topic's configs"),
+            Origin::Broker => f.write_str("the broker's configs"),
         }
     }
 }
@@ -49,6 +52,12 @@ pub enum ConfigError {
         origin: Origin,
         permitted: String,
     },
+    #[error(
+        "`{0}` cannot change while the broker runs: change its flag or the configuration file, then restart"
+    )]
+    ReadOnly(String),
+    #[error("`{0}` cannot be appended to or subtracted from: it is not a list")]
+    NotAList(String),
     #[error("{0}")]
     Conflict(String),
 }

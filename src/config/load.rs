@@ -232,7 +232,7 @@ fn bad_value(knob: &Knob, text: &str, origin: Origin) -> ConfigError {
     let name = match origin {
         Origin::Flag => format!("--{}", knob.flag()),
         Origin::Env => knob.env(),
-        Origin::File(_) | Origin::Topic => knob.key(),
+        Origin::File(_) | Origin::Topic | Origin::Broker => knob.key(),
     };
     ConfigError::BadValue {
         name,

@@ -20,8 +20,11 @@
 //! This room is the lowest: it imports nothing from the rest of the crate.
 
 mod broker;
+mod change;
+mod derived;
 mod describe;
 mod docs;
+mod dynamic;
 mod error;
 mod knob;
 mod load;
@@ -31,8 +34,10 @@ mod topic;
 mod value;
 
 pub use broker::{Config, PARTITION_PRODUCERS_LIMIT};
+pub use change::{ConfigChange, Owner};
 pub use describe::{Entry, Source, Synonym};
 pub use docs::docs_markdown;
+pub use dynamic::{BrokerScope, Dynamic};
 pub use error::{ConfigError, Origin};
 pub use knob::{Knob, Scope, WITHOUT_EFFECT};
 pub use stored::REMOVED;

@@ -527,7 +527,7 @@ fn describing_the_broker_uses_kafkas_names() {
         None,
     )
     .unwrap();
-    let entries = config.describe();
+    let entries = config.describe(&config.topic_defaults);
     let find = |name: &str| entries.iter().find(|entry| entry.name == name).expect(name);
     assert_eq!(find("num.partitions").source, Source::StaticBroker);
     assert_eq!(
@@ -539,7 +539,94 @@ fn describing_the_broker_uses_kafkas_names() {
     assert_eq!(find("message.max.bytes").value, "1048588");
     assert_eq!(find("mailbox_depth").value, "1024");
     assert_eq!(find("auto.create.topics.enable").type_code, 1);
-    assert!(entries.iter().all(|entry| entry.read_only));
+    // The defaults of topics can change while the broker runs.
+    let dynamic = |name: &str| TopicConfig::knob_of_broker(name).is_some();
+    assert!(
+        entries
+            .iter()
+            .all(|entry| entry.read_only != dynamic(&entry.name))
+    );
+    for (name, value) in [
+        ("broker.id", "1"),
+        ("node.id", "1"),
+        ("default.replication.factor", "1"),
+        ("delete.topic.enable", "true"),
+        ("offsets.topic.replication.factor", "1"),
+        ("log.retention.hours", "168"),
+        ("log.retention.minutes", "10080"),
+        ("log.retention.ms", "604800000"),
+        ("offsets.retention.minutes", "10080"),
+        ("log.dir", "./data"),
+        ("min.insync.replicas", "1"),
+        ("log.flush.interval.messages", "9223372036854775807"),
+        ("listeners", "PLAINTEXT://127.0.0.1:19092"),
+    ] {
+        assert_eq!(find(name).value, value, "{name}");
+    }
+    let mut names: Vec<_> = entries.iter().map(|entry| &entry.name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), entries.len(), "a name twice");
+}
+
+#[test]
+fn what_was_set_while_running_wins_and_is_named_with_its_source() {
+    let config = load(&["--log-retention-ms", "1d"], &[], None).unwrap();
+    let mut defaults = config.topic_defaults.clone();
+    let hour = overrides(&[("log.retention.ms", "3600000"), ("log.roll.ms", "7")]);
+    defaults.dynamic.set(BrokerScope::Cluster, hour);
+    let resolved = |defaults: &TopicDefaults, own: &[(&str, &str)]| {
+        TopicConfig::resolve(defaults, &overrides(own)).unwrap()
+    };
+    assert_eq!(resolved(&defaults, &[]).retention_ms, 3_600_000);
+    let node = overrides(&[("log.retention.ms", "7200000")]);
+    defaults.dynamic.set(BrokerScope::Node, node);
+    assert_eq!(resolved(&defaults, &[]).retention_ms, 7_200_000);
+    assert_eq!(resolved(&defaults, &[]).segment_ms, 7);
+    assert_eq!(
+        resolved(&defaults, &[("retention.ms", "5")]).retention_ms,
+        5
+    );
+
+    let entries = config.describe(&defaults);
+    let find = |name: &str| entries.iter().find(|entry| entry.name == name).expect(name);
+    let sources = |entry: &Entry| -> Vec<_> {
+        let synonyms = entry.synonyms.iter();
+        synonyms
+            .map(|one| (one.value.clone(), one.source))
+            .collect()
+    };
+    assert_eq!(
+        sources(find("log.retention.ms")),
+        [
+            ("7200000".to_owned(), Source::DynamicBroker),
+            ("3600000".to_owned(), Source::DynamicDefaultBroker),
+            ("86400000".to_owned(), Source::StaticBroker),
+            ("604800000".to_owned(), Source::Default),
+        ]
+    );
+    assert_eq!(find("log.retention.hours").value, "2");
+    let cluster = defaults.describe_cluster();
+    assert_eq!(cluster.len(), 2);
+    assert_eq!(cluster[0].value, "3600000");
+    assert_eq!(cluster[0].source, Source::DynamicDefaultBroker);
+}
+
+#[test]
+fn only_the_defaults_of_topics_change_while_the_broker_runs() {
+    assert_eq!(
+        Config::normal_dynamic("log.retention.ms", " 5 ").unwrap(),
+        "5"
+    );
+    for (name, value, why) in [
+        ("log.retention.ms", "-2", "-1 (no limit)"),
+        ("num.partitions", "2", "while the broker runs"),
+        ("log.retention.hours", "2", "while the broker runs"),
+        ("retention.ms", "2", "did you mean `log.retention.ms`?"),
+    ] {
+        let message = Config::normal_dynamic(name, value).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains(why), "{message}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dynamic::Dynamic;
 use super::error::{ConfigError, Origin};
 use super::knob::{Knob, table};
 use super::nearest::nearest;
@@ -77,9 +78,12 @@ table! {
 /// The defaults of a topic's configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TopicDefaults {
+    /// As of the start: flags, variables, file.
     pub config: TopicConfig,
-    /// The fields an operator has set, even if to the default.
+    /// The fields an operator has set then, even if to the default.
     pub given: BTreeSet<&'static str>,
+    /// What was set while the broker ran.
+    pub dynamic: Dynamic,
 }
 
 impl TopicConfig {
@@ -91,7 +95,7 @@ impl TopicConfig {
         defaults: &TopicDefaults,
         overrides: &BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
-        let mut config = defaults.config;
+        let mut config = defaults.in_force();
         for (name, value) in overrides {
             config.set_override(name, value)?;
         }
@@ -107,7 +111,7 @@ impl TopicConfig {
     pub fn normal(name: &str, value: &str) -> Result<String, ConfigError> {
         let knob = Self::knob(name).ok_or_else(|| unknown(name))?;
         let normal = normal(knob, value);
-        normal.ok_or_else(|| bad_value(knob, name, value))
+        normal.ok_or_else(|| bad_value(knob, name, value, Origin::Topic))
     }
 
     /// Checks what no single config's range can say, of all configs in force.
@@ -134,6 +138,11 @@ impl TopicConfig {
         Self::all_knobs().find(|knob| knob.topic_name() == name)
     }
 
+    /// The row of the tables for the default of a topic config, by the broker's name.
+    pub fn knob_of_broker(name: &str) -> Option<&'static Knob> {
+        Self::all_knobs().find(|knob| knob.kafka == Some(name))
+    }
+
     /// One that has no effect changes nothing.
     fn set_override(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let knob = Self::knob(name).ok_or_else(|| unknown(name))?;
@@ -143,11 +152,26 @@ impl TopicConfig {
         } else {
             self.set(knob, value)
         };
-        set.ok_or_else(|| bad_value(knob, name, value))
+        set.ok_or_else(|| bad_value(knob, name, value, Origin::Topic))
     }
 }
 
-fn normal(knob: &Knob, value: &str) -> Option<String> {
+impl TopicDefaults {
+    /// The defaults with what was set while the broker ran. A stored value that this version does not take any
+    /// more changes nothing.
+    pub fn in_force(&self) -> TopicConfig {
+        let mut config = self.config;
+        for (name, value) in self.dynamic.cluster.iter().chain(&self.dynamic.node) {
+            if let Some(knob) = TopicConfig::knob_of_broker(name) {
+                let _ = config.set(knob, value);
+            }
+        }
+        config
+    }
+}
+
+/// A value of a knob of topics as it is stored.
+pub(super) fn normal(knob: &Knob, value: &str) -> Option<String> {
     let mut config = TopicConfig::default();
     match config.set(knob, value) {
         Some(()) => Some(config.show(knob)),
@@ -156,11 +180,11 @@ fn normal(knob: &Knob, value: &str) -> Option<String> {
     }
 }
 
-fn bad_value(knob: &Knob, name: &str, value: &str) -> ConfigError {
+pub(super) fn bad_value(knob: &Knob, name: &str, value: &str, origin: Origin) -> ConfigError {
     ConfigError::BadValue {
         name: name.to_owned(),
         value: value.to_owned(),
-        origin: Origin::Topic,
+        origin,
         permitted: knob.permitted(),
     }
 }

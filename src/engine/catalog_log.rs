@@ -15,7 +15,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 const MAGIC: &[u8; 8] = b"MSCATLOG";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 12;
 const ENTRY_MAGIC: &[u8; 4] = b"MSCE";
 const ENTRY_HEADER_BYTES: usize = 12;

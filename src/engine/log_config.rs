@@ -43,3 +43,32 @@ pub fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
 fn jitter_ms(most: i64) -> i64 {
     (process::random_u64() >> 1) as i64 % most.saturating_add(1).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TopicDefaults;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_topic_without_a_cleanup_policy_keeps_all_records() {
+        let of = |policy: &str| {
+            let limits = [("retention.ms", "1"), ("retention.bytes", "1")];
+            let own = limits.into_iter().chain([("cleanup.policy", policy)]);
+            let own: BTreeMap<_, _> = own
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect();
+            let topic = TopicConfig::resolve(&TopicDefaults::default(), &own).unwrap();
+            let log = log_config(&Config::default(), &topic);
+            (
+                log.retention_ms,
+                log.retention_bytes,
+                log.compaction.is_some(),
+            )
+        };
+        assert_eq!(of(""), (-1, -1, false));
+        assert_eq!(of("delete"), (1, 1, false));
+        assert_eq!(of("compact"), (-1, -1, true));
+        assert_eq!(of("delete,compact"), (1, 1, true));
+    }
+}

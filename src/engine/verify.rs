@@ -276,7 +276,9 @@ fn contradiction(catalog: &Catalog, entry: &Entry) -> Option<String> {
                 Ok(()) => twice.then(|| format!("topic {name} is there already")),
             }
         }
-        Entry::TopicPurged { .. } | Entry::ProducerIdsReserved { .. } => None,
+        Entry::TopicPurged { .. }
+        | Entry::BrokerConfigsSet { .. }
+        | Entry::ProducerIdsReserved { .. } => None,
         Entry::TopicDeleted { id }
         | Entry::PartitionsSet { id, .. }
         | Entry::ConfigsSet { id, .. } => {

@@ -6,6 +6,7 @@ pub mod counters;
 pub mod fault;
 pub mod file;
 pub mod limits;
+pub mod log_levels;
 pub mod map;
 pub mod process;
 pub mod rate_limited;

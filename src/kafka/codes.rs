@@ -1,6 +1,7 @@
 //! The protocol's code for each error of the rooms below.
 
 use super::error::{ApiError, ErrorCode};
+use crate::config::ConfigError;
 use crate::coordinator::groups::error::GroupError;
 use crate::engine::EngineError;
 use crate::engine::append::Refusal;
@@ -43,9 +44,8 @@ impl From<&AdminError> for ErrorCode {
             AdminError::NoPartitions | AdminError::NotMorePartitions { .. } => {
                 ErrorCode::InvalidPartitions
             }
-            AdminError::BadConfig(_) | AdminError::MustCompact(_) | AdminError::NotAList(_) => {
-                ErrorCode::InvalidConfig
-            }
+            AdminError::BadConfig(ConfigError::ReadOnly(_)) => ErrorCode::InvalidRequest,
+            AdminError::BadConfig(_) | AdminError::MustCompact(_) => ErrorCode::InvalidConfig,
             AdminError::LimitReached { .. } => ErrorCode::PolicyViolation,
             AdminError::StillDeleting(_) | AdminError::NotWritten(_) => {
                 ErrorCode::KafkaStorageError

@@ -9,6 +9,8 @@ use kafka_protocol::messages::*;
 
 pub const TOPIC: i8 = 2;
 pub const BROKER: i8 = 4;
+pub const BROKER_LOGGER: i8 = 8;
+pub const GROUP: i8 = 32;
 pub const SET: i8 = 0;
 pub const DELETE: i8 = 1;
 pub const APPEND: i8 = 2;
@@ -38,14 +40,19 @@ pub fn alter(wire: &mut Wire, kind: i8, name: &str, what: &[Change]) -> (i16, St
     (response.error_code, message.to_string())
 }
 
+/// Replaces all that was set of a topic; the error's code.
 pub fn replace(wire: &mut Wire, name: &str, configs: &[(&str, &str)]) -> i16 {
+    replace_of(wire, TOPIC, name, configs)
+}
+
+pub fn replace_of(wire: &mut Wire, kind: i8, name: &str, configs: &[(&str, &str)]) -> i16 {
     let config = |(name, value): &(&str, &str)| {
         alter::AlterableConfig::default()
             .with_name(text(name))
             .with_value(Some(text(value)))
     };
     let resource = alter::AlterConfigsResource::default()
-        .with_resource_type(TOPIC)
+        .with_resource_type(kind)
         .with_resource_name(text(name))
         .with_configs(configs.iter().map(config).collect());
     let request = AlterConfigsRequest::default().with_resources(vec![resource]);

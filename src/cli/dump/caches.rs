@@ -181,6 +181,9 @@ fn entry_line(entry: &CatalogEntry) -> String {
         CatalogEntry::ConfigsSet { id, configs } => {
             format!("configs set       {id}  {}", shown(configs))
         }
+        CatalogEntry::BrokerConfigsSet { scope, configs } => {
+            format!("broker configs    {scope:?}  {}", shown(configs))
+        }
         CatalogEntry::ProducerIdsReserved { next } => {
             format!("producer ids      reserved below {next}")
         }

@@ -40,6 +40,17 @@ pub async fn apply(engine: &Rc<Engine>, entry: Arc<Entry>) -> Result<(), EngineE
             }
             Ok(())
         }
+        Entry::BrokerConfigsSet { .. } => {
+            let topics: Vec<_> = engine.with_catalog(|catalog| catalog.topics().cloned().collect());
+            for topic in topics {
+                // It may have changed since, while other requests passed.
+                if let Some(topic) = engine.topic_by_id(topic.id) {
+                    reconfigure(engine, &topic);
+                }
+                tokio::task::yield_now().await;
+            }
+            Ok(())
+        }
         Entry::TopicDeleted { .. } => match before {
             Some(topic) => {
                 let heard = engine.listeners.topic_deleted(&topic).await;

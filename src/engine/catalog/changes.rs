@@ -2,7 +2,10 @@
 //! the catalog's log, has every shard apply it, and then answers.
 
 use super::{Entry, Topic, TopicNameError, apply};
-use crate::config::{CleanupPolicy, ConfigError, Kind, REMOVED, TopicConfig, TopicDefaults};
+use crate::config::{
+    BrokerScope, CleanupPolicy, ConfigChange, ConfigError, Owner, REMOVED, TopicConfig,
+    TopicDefaults,
+};
 use crate::engine::catalog_log::CatalogLog;
 use crate::engine::{Engine, EngineError};
 use crate::io::limits;
@@ -58,8 +61,6 @@ pub enum AdminError {
         "`cleanup.policy` of {0} must be compact: with another, the broker's own records would be deleted"
     )]
     MustCompact(String),
-    #[error("`{0}` cannot be appended to or subtracted from: it is not a list")]
-    NotAList(String),
     #[error("the catalog cannot be written: {0}")]
     NotWritten(std::io::Error),
     #[error(transparent)]
@@ -111,18 +112,6 @@ pub struct NewTopic {
     pub name: String,
     pub partitions: u32,
     pub configs: BTreeMap<String, String>,
-}
-
-/// A change of one of a topic's configurations.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigChange {
-    Set(String),
-    /// Back to the default; one that is not set stays as it is.
-    Delete,
-    /// Adds words to a list that are not in it.
-    Append(String),
-    /// Takes words out of a list.
-    Subtract(String),
 }
 
 /// Creates a topic, or with `only_check` says whether it could be.
@@ -281,9 +270,59 @@ pub async fn alter_topic_configs(
             if is_ignored(&topic.name, &name) {
                 continue;
             }
-            change.change_config(&mut configs, name, one)?;
+            let changed = engine.with_catalog(|catalog| {
+                Owner::Topic.change(&mut configs, catalog.defaults(), name, one)
+            });
+            changed.map_err(AdminError::BadConfig)?;
         }
         change.set_configs(&topic, configs, only_check).await
+    })
+    .await
+}
+
+/// Replaces what was set of the broker's configs while it ran.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn set_broker_configs(
+    engine: &Rc<Engine>,
+    scope: BrokerScope,
+    configs: BTreeMap<String, String>,
+    only_check: bool,
+) -> Result<(), AdminError> {
+    administer(engine, move |engine| async move {
+        let change = Change::begin(&engine).await?;
+        let normal = configs.into_iter().map(|(name, value)| {
+            let value = Owner::Broker.normal(&name, &value)?;
+            Ok((name, value))
+        });
+        let configs = normal
+            .collect::<Result<_, _>>()
+            .map_err(AdminError::BadConfig)?;
+        change.set_broker_configs(scope, configs, only_check).await
+    })
+    .await
+}
+
+/// Changes some of the broker's configs while it runs, all or none of them.
+///
+/// # Errors
+/// See [`AdminError`].
+pub async fn alter_broker_configs(
+    engine: &Rc<Engine>,
+    scope: BrokerScope,
+    changes: Vec<(String, ConfigChange)>,
+    only_check: bool,
+) -> Result<(), AdminError> {
+    administer(engine, move |engine| async move {
+        let change = Change::begin(&engine).await?;
+        let defaults = engine.with_catalog(|catalog| catalog.defaults().clone());
+        let mut configs = defaults.dynamic.of(scope).clone();
+        for (name, one) in changes {
+            let changed = Owner::Broker.change(&mut configs, &defaults, name, one);
+            changed.map_err(AdminError::BadConfig)?;
+        }
+        change.set_broker_configs(scope, configs, only_check).await
     })
     .await
 }
@@ -418,54 +457,6 @@ impl Change<'_> {
         }
     }
 
-    fn change_config(
-        &self,
-        configs: &mut BTreeMap<String, String>,
-        name: String,
-        change: ConfigChange,
-    ) -> Result<(), AdminError> {
-        let value = match change {
-            ConfigChange::Set(value) => value,
-            ConfigChange::Delete => {
-                configs.remove(&name);
-                return Ok(());
-            }
-            ConfigChange::Append(words) => {
-                let list = self.list_of(configs, &name)?;
-                let new = list_words(&words).filter(|new| list_words(&list).all(|old| old != *new));
-                list_words(&list).chain(new).collect::<Vec<_>>().join(",")
-            }
-            ConfigChange::Subtract(words) => {
-                let list = self.list_of(configs, &name)?;
-                let kept =
-                    list_words(&list).filter(|kept| list_words(&words).all(|word| word != *kept));
-                kept.collect::<Vec<_>>().join(",")
-            }
-        };
-        let value = TopicConfig::normal(&name, &value).map_err(AdminError::BadConfig)?;
-        configs.insert(name, value);
-        Ok(())
-    }
-
-    /// The value in force of a config that is a list.
-    fn list_of(
-        &self,
-        configs: &BTreeMap<String, String>,
-        name: &str,
-    ) -> Result<String, AdminError> {
-        match TopicConfig::knob(name).map(|knob| knob.kind) {
-            Some(Kind::List(_) | Kind::Replicas) => {}
-            Some(_) => return Err(AdminError::NotAList(name.to_owned())),
-            // Whatever the value: the name is refused.
-            None => return Ok(String::new()),
-        }
-        let entries = self
-            .engine
-            .with_catalog(|catalog| TopicConfig::describe(catalog.defaults(), configs));
-        let entry = entries.into_iter().find(|entry| entry.name == name);
-        Ok(entry.map(|entry| entry.value).unwrap_or_default())
-    }
-
     async fn set_configs(
         &self,
         topic: &Topic,
@@ -484,6 +475,28 @@ impl Change<'_> {
         let id = topic.id;
         self.commit(Entry::ConfigsSet { id, configs }).await?;
         tracing::info!(topic = topic.name, "changed the configuration of a topic");
+        Ok(())
+    }
+
+    async fn set_broker_configs(
+        &self,
+        scope: BrokerScope,
+        configs: BTreeMap<String, String>,
+        only_check: bool,
+    ) -> Result<(), AdminError> {
+        let mut defaults = self
+            .engine
+            .with_catalog(|catalog| catalog.defaults().clone());
+        let is_same = *defaults.dynamic.of(scope) == configs;
+        defaults.dynamic.set(scope, configs.clone());
+        let in_force = defaults.in_force();
+        in_force.check().map_err(AdminError::BadConfig)?;
+        if only_check || is_same {
+            return Ok(());
+        }
+        self.commit(Entry::BrokerConfigsSet { scope, configs })
+            .await?;
+        tracing::info!(?scope, "changed the configuration of the broker");
         Ok(())
     }
 
@@ -581,12 +594,6 @@ fn checked(
     let config = TopicConfig::resolve(defaults, configs).map_err(AdminError::BadConfig)?;
     config.check().map_err(AdminError::BadConfig)?;
     Ok(config)
-}
-
-/// The words of a list, as Kafka writes one: separated by commas.
-fn list_words(list: &str) -> impl Iterator<Item = &str> {
-    let words = list.split(',').map(str::trim);
-    words.filter(|word| !word.is_empty())
 }
 
 impl ProducerIdBlock {

@@ -9,7 +9,7 @@ pub mod changes;
 pub mod deletions;
 
 use super::PartitionKey;
-use crate::config::{TopicConfig, TopicDefaults};
+use crate::config::{BrokerScope, TopicConfig, TopicDefaults};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -41,6 +41,11 @@ pub enum Entry {
     /// The topic has exactly these configurations of its own now.
     ConfigsSet {
         id: Uuid,
+        configs: BTreeMap<String, String>,
+    },
+    /// Exactly these of the broker's configurations are set by clients now.
+    BrokerConfigsSet {
+        scope: BrokerScope,
         configs: BTreeMap<String, String>,
     },
     /// Producer ids below this were given out.
@@ -164,6 +169,13 @@ impl Catalog {
                     topic.config = config;
                 });
             }
+            Entry::BrokerConfigsSet { scope, configs } => {
+                self.defaults.dynamic.set(*scope, configs.clone());
+                for topic in self.by_id.values().cloned().collect::<Vec<_>>() {
+                    let config = self.resolve(&topic.name, &topic.configs);
+                    self.change(topic.id, |topic| topic.config = config);
+                }
+            }
             Entry::ProducerIdsReserved { next } => {
                 self.next_producer_id = self.next_producer_id.max(*next);
             }
@@ -175,7 +187,7 @@ impl Catalog {
     fn resolve(&self, topic: &str, configs: &BTreeMap<String, String>) -> TopicConfig {
         TopicConfig::resolve(&self.defaults, configs).unwrap_or_else(|error| {
             tracing::error!(topic, %error, "stored topic configuration ignored");
-            self.defaults.config
+            self.defaults.in_force()
         })
     }
 
@@ -256,6 +268,13 @@ impl Catalog {
             configs: topic.configs.clone(),
         };
         let mut entries = Vec::new();
+        // First, so that each topic is resolved once.
+        for scope in [BrokerScope::Cluster, BrokerScope::Node] {
+            let configs = self.defaults.dynamic.of(scope).clone();
+            if !configs.is_empty() {
+                entries.push(Entry::BrokerConfigsSet { scope, configs });
+            }
+        }
         for topic in self.deleting.values() {
             entries.push(created(topic));
             entries.push(Entry::TopicDeleted { id: topic.id });
@@ -295,6 +314,18 @@ mod tests {
         });
         catalog.apply(&created(3, "b"));
         catalog.apply(&Entry::ProducerIdsReserved { next: 2000 });
+        catalog.apply(&Entry::BrokerConfigsSet {
+            scope: BrokerScope::Cluster,
+            configs: BTreeMap::from([
+                ("log.segment.bytes".into(), "2000000".into()),
+                ("log.roll.ms".into(), "7".into()),
+                ("log.retention.ms".into(), "5".into()),
+            ]),
+        });
+        catalog.apply(&Entry::BrokerConfigsSet {
+            scope: BrokerScope::Node,
+            configs: BTreeMap::from([("log.roll.ms".into(), "8".into())]),
+        });
         let mut again = Catalog::default();
         for entry in catalog.entries() {
             again.apply(&entry);
@@ -302,6 +333,8 @@ mod tests {
         for catalog in [catalog, again] {
             assert_eq!(catalog.by_name("a").unwrap().partitions, 7);
             assert_eq!(catalog.by_name("a").unwrap().config.retention_ms, 1000);
+            let config = catalog.by_name("a").unwrap().config;
+            assert_eq!((config.segment_bytes, config.segment_ms), (2_000_000, 8));
             assert_eq!(catalog.by_name("b").unwrap().id, Uuid::from_u128(3));
             assert_eq!(catalog.partition_count(), 10);
             assert_eq!(catalog.deleting().count(), 1);

@@ -7,7 +7,6 @@ use crate::io::rate_limited::{self, RateLimited};
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use uuid::Uuid;
 
 message! {
     AlterConfigs 0..=2, flexible 2..;
@@ -46,7 +45,7 @@ message! {
     }
 }
 
-/// Replaces the configs of topics, one topic after the other; each is durable, and in force on every
+/// Replaces the configs of topics and what was set of the broker's, one after the other; each is durable, and in force on every
 /// shard, before it is answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let only_check = request.validate_only;
@@ -57,8 +56,19 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             let value = config.value.ok_or_else(|| no_value(config.name))?;
             configs.insert(config.name.to_owned(), value.to_owned());
         }
-        if let Some(topic) = topic_of(context, resource, configs.is_empty())? {
-            changes::set_topic_configs(context.engine, topic, configs, only_check).await?;
+        match resources::find(context, resource.resource_type, resource.resource_name)? {
+            Resource::Topic(topic) => {
+                changes::set_topic_configs(context.engine, topic.id, configs, only_check).await?;
+            }
+            Resource::Broker(scope) => {
+                changes::set_broker_configs(context.engine, scope, configs, only_check).await?;
+            }
+            Resource::Loggers => {
+                let message = "levels of loggers change by IncrementalAlterConfigs";
+                return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+            }
+            Resource::Group if configs.is_empty() => {}
+            Resource::Group => return Err(no_group_configs()),
         }
         Ok(())
     })
@@ -130,20 +140,8 @@ pub(super) fn no_value(name: &str) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, message)
 }
 
-/// The topic whose configs change. `None` for the broker, where nothing is asked to change: all its
-/// settings are read when it starts.
-pub(super) fn topic_of<C>(
-    context: &Context<'_>,
-    resource: &ResourceRequest<'_, C>,
-    changes_nothing: bool,
-) -> Result<Option<Uuid>, ApiError> {
-    match resources::find(context, resource.resource_type, resource.resource_name)? {
-        Resource::Topic(topic) => Ok(Some(topic.id)),
-        Resource::Broker | Resource::AllBrokers if changes_nothing => Ok(None),
-        Resource::Broker | Resource::AllBrokers => Err(ApiError::new(
-            ErrorCode::InvalidRequest,
-            "the broker's settings cannot change while it runs: \
-             change its flags or its configuration file, then restart it",
-        )),
-    }
+/// Groups have no configs of their own here.
+pub(super) fn no_group_configs() -> ApiError {
+    let message = "no config can be set for one group: the broker's hold for all groups";
+    ApiError::new(ErrorCode::InvalidRequest, message)
 }

@@ -196,8 +196,10 @@ fn respond<'a>(
 }
 
 fn describe(context: &Context<'_>, topic: &catalog::Topic) -> Vec<ConfigResponse<'static>> {
-    let defaults = &context.engine.config.topic_defaults;
-    let entries = TopicConfig::describe(defaults, &topic.configs).into_iter();
+    let entries = context
+        .engine
+        .with_catalog(|catalog| TopicConfig::describe(catalog.defaults(), &topic.configs));
+    let entries = entries.into_iter();
     entries
         .map(|entry| ConfigResponse {
             name: Cow::Owned(entry.name),

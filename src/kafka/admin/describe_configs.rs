@@ -2,8 +2,9 @@
 //!
 //! Version 3 adds types and documentation (KIP-569).
 
+use super::loggers;
 use super::resources::{self, Resource};
-use crate::config::{Entry, TopicConfig};
+use crate::config::{BrokerScope, Entry, TopicConfig};
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -65,7 +66,8 @@ message! {
     }
 }
 
-/// Describes every config of topics and of the broker, from the one table of knobs.
+/// Describes every config of topics and of the broker, from the one table of knobs, and the levels of
+/// loggers. Of all brokers together it tells what was set while they ran, as Kafka does.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     // A resource that is named again is not described again: an answer is a hundred times its question.
     let mut seen = HashSet::new();
@@ -100,13 +102,18 @@ fn entries_of(
     context: &Context<'_>,
     resource: &ResourceRequest<'_>,
 ) -> Result<Vec<Entry>, ApiError> {
-    let config = &context.engine.config;
+    let engine = context.engine;
     let found = resources::find(context, resource.resource_type, resource.resource_name)?;
-    Ok(match found {
-        Resource::Topic(topic) => TopicConfig::describe(&config.topic_defaults, &topic.configs),
-        Resource::Broker => config.describe(),
-        Resource::AllBrokers => Vec::new(),
-    })
+    Ok(engine.with_catalog(|catalog| {
+        let defaults = catalog.defaults();
+        match found {
+            Resource::Topic(topic) => TopicConfig::describe(defaults, &topic.configs),
+            Resource::Broker(BrokerScope::Node) => engine.config.describe(defaults),
+            Resource::Broker(BrokerScope::Cluster) => defaults.describe_cluster(),
+            Resource::Loggers => loggers::describe(),
+            Resource::Group => Vec::new(),
+        }
+    }))
 }
 
 fn is_asked_for(entry: &Entry, resource: &ResourceRequest<'_>) -> bool {

@@ -3,7 +3,10 @@
 
 use super::alter_configs::{self, ResourceRequest};
 pub use super::alter_configs::{ResourceResponse, Response};
-use crate::engine::catalog::changes::{self, ConfigChange};
+use super::loggers;
+use super::resources::{self, Resource};
+use crate::config::ConfigChange;
+use crate::engine::catalog::changes;
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 
 message! {
@@ -30,8 +33,8 @@ const OPERATION_DELETE: i8 = 1;
 const OPERATION_APPEND: i8 = 2;
 const OPERATION_SUBTRACT: i8 = 3;
 
-/// Changes configs of topics, one topic after the other; of a topic all changes are made or none.
-/// Each topic's are durable, and in force on every shard, before it is answered.
+/// Changes configs of topics, of the broker and of its loggers, one after the other; of each all changes are made
+/// or none. Those of topics and of the broker are durable, and in force on every shard, before they are answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let only_check = request.validate_only;
     alter_configs::alter_each(context, &request.resources, async |resource| {
@@ -40,11 +43,21 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         for config in &resource.configs {
             changes.push((config.name.to_owned(), change(config)?));
         }
-        // Kafka's tools clean up behind themselves: nothing was set on a broker, so a deletion changes nothing.
-        let mut all = changes.iter();
-        let only_deletes = all.all(|(_, change)| *change == ConfigChange::Delete);
-        if let Some(topic) = alter_configs::topic_of(context, resource, only_deletes)? {
-            changes::alter_topic_configs(context.engine, topic, changes, only_check).await?;
+        match resources::find(context, resource.resource_type, resource.resource_name)? {
+            Resource::Topic(topic) => {
+                changes::alter_topic_configs(context.engine, topic.id, changes, only_check).await?;
+            }
+            Resource::Broker(scope) => {
+                changes::alter_broker_configs(context.engine, scope, changes, only_check).await?;
+            }
+            Resource::Loggers => loggers::alter(&changes, only_check)?,
+            Resource::Group => {
+                // What is not set can be deleted, as everywhere.
+                let mut all = changes.iter();
+                if !all.all(|(_, change)| *change == ConfigChange::Delete) {
+                    return Err(alter_configs::no_group_configs());
+                }
+            }
         }
         Ok(())
     })

@@ -31,7 +31,7 @@ message! {
 
 const FIRST_VERSION_WITH_RESOURCE_TYPE: i16 = 1;
 
-/// Topics and the broker have configs; loggers, client metrics and groups have none.
+/// Topics, the broker and its loggers have configs; client metrics and groups have none.
 pub async fn handle(context: &Context<'_>, request: &Request) -> Response<'static> {
     let kinds = &request.resource_types;
     let known = [
@@ -62,9 +62,11 @@ pub async fn handle(context: &Context<'_>, request: &Request) -> Response<'stati
             config_resources.extend(names.map(|name| resource(resources::TOPIC, name)));
         });
     }
-    if asks_for(resources::BROKER) {
-        let name = context.engine.config.node_id.to_string();
-        config_resources.push(resource(resources::BROKER, name));
+    for kind in [resources::BROKER, resources::BROKER_LOGGER] {
+        if asks_for(kind) {
+            let name = context.engine.config.node_id.to_string();
+            config_resources.push(resource(kind, name));
+        }
     }
     Response {
         config_resources,

@@ -14,5 +14,6 @@ pub mod elect_leaders;
 pub mod incremental_alter_configs;
 pub mod list_config_resources;
 pub mod list_partition_reassignments;
+mod loggers;
 mod resources;
 pub mod update_features;

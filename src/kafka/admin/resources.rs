@@ -1,5 +1,6 @@
-//! The resources that have configs: topics, and this broker.
+//! The resources that have configs: topics, this broker, its loggers, and groups.
 
+use crate::config::BrokerScope;
 use crate::engine::catalog::Topic;
 use crate::kafka::{ApiError, Context, ErrorCode};
 use std::sync::Arc;
@@ -13,9 +14,10 @@ pub const GROUP: i8 = 32;
 
 pub enum Resource {
     Topic(Arc<Topic>),
-    Broker,
-    /// What was set for all brokers while they ran: nothing.
-    AllBrokers,
+    Broker(BrokerScope),
+    Loggers,
+    /// No config can be set for one group.
+    Group,
 }
 
 /// The resource of this type and name.
@@ -29,9 +31,15 @@ pub fn find(context: &Context<'_>, kind: i8, name: &str) -> Result<Resource, Api
             Ok(topic) => Ok(Resource::Topic(topic)),
             Err(code) => Err(ApiError::new(code, format!("there is no topic {name:?}"))),
         },
-        BROKER if name.is_empty() => Ok(Resource::AllBrokers),
-        BROKER if name == node_id.to_string() => Ok(Resource::Broker),
-        BROKER => Err(ApiError::new(
+        BROKER if name.is_empty() => Ok(Resource::Broker(BrokerScope::Cluster)),
+        BROKER if name == node_id.to_string() => Ok(Resource::Broker(BrokerScope::Node)),
+        BROKER_LOGGER if name == node_id.to_string() => Ok(Resource::Loggers),
+        GROUP if !name.is_empty() => Ok(Resource::Group),
+        GROUP => Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            "the name of the group is empty",
+        )),
+        BROKER | BROKER_LOGGER => Err(ApiError::new(
             ErrorCode::InvalidRequest,
             format!("this is broker {node_id}, not {name}"),
         )),
