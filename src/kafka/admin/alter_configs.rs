@@ -19,7 +19,7 @@ message! {
 
     /// Also of IncrementalAlterConfigs.
     ResourceRequest<'a, C> {
-        /// As in [`resources`](super::resources).
+        /// As in `resources.rs`.
         resource_type: i8,
         resource_name: &'a str,
         /// Here every config that is to be set; all others go back to their defaults.

@@ -19,7 +19,7 @@ message! {
     }
 
     ResourceRequest<'a> {
-        /// As in [`resources`](super::resources).
+        /// As in `resources.rs`.
         resource_type: i8,
         resource_name: &'a str,
         /// Null: every key.

@@ -11,7 +11,7 @@ message! {
     ListConfigResources 0..=1, flexible 0..;
 
     Request {
-        /// As in [`resources`](super::resources). Empty: all types. Version 0 means
+        /// As in `resources.rs`. Empty: all types. Version 0 means
         /// client metrics (16).
         resource_types: Vec<i8> [1..],
     }
@@ -24,7 +24,7 @@ message! {
 
     ConfigResource<'a> {
         resource_name: Cow<'a, str>,
-        /// As in [`resources`](super::resources).
+        /// As in `resources.rs`.
         resource_type: i8 [1..] = resources::CLIENT_METRICS,
     }
 }
