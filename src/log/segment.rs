@@ -241,14 +241,15 @@ impl IndexBuilder {
         self.tail(0..self.index.len()).bytes
     }
 
-    /// Takes note of the batch at `position`.
+    /// Takes note of the batch at `position`. One whose offset cannot be in this segment (a base offset is not
+    /// under the checksum) gets no entry.
     pub fn note(&mut self, position: usize, header: &BatchHeader) {
         let interval = self.interval_bytes.max(1);
         let last = self.index.last();
         let due = last.is_none_or(|last| position >= last.position as usize + interval);
-        if due {
+        if due && let Ok(relative_offset) = u32::try_from(header.base_offset - self.base) {
             self.index.push(Entry {
-                relative_offset: (header.base_offset - self.base) as u32,
+                relative_offset,
                 position: position as u32,
                 max_timestamp_before: self.max_timestamp,
             });

@@ -156,6 +156,22 @@ impl Fixture {
 }
 
 #[test]
+fn an_index_has_no_entry_for_an_offset_that_its_segment_cannot_have() {
+    let mut builder = segment::IndexBuilder::new(240, 0);
+    let header = BatchHeader::parse(&batch(3, 300, START_MS)).unwrap();
+    // The third is offset 256 with a flipped bit.
+    for (position, base_offset) in [(0, 1264), (400, 1280), (800, (1 << 57) + 256), (1200, 1290)] {
+        let header = BatchHeader {
+            base_offset,
+            ..header
+        };
+        builder.note(position, &header);
+    }
+    assert_eq!(builder.index.len(), 3);
+    assert_eq!(builder.index.position_of_offset(1290 - 240), 1200);
+}
+
+#[test]
 fn batches_of_old_that_claim_no_time_are_found_by_it_with_the_index_of_old() {
     let mut at = fixture(config());
     for number in 0..20 {
