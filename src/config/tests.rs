@@ -343,6 +343,8 @@ fn a_topic_override_is_checked_and_the_error_says_why() {
         ("retention.ms", "-1"),
         ("cleanup.policy", "compact,delete"),
         ("min.cleanable.dirty.ratio", "0.01"),
+        ("min.cleanable.dirty.ratio", "0.0"),
+        ("min.cleanable.dirty.ratio", "1.0"),
         ("min.insync.replicas", "1"),
         ("min.insync.replicas", "2"),
         ("compression.type", "zstd"),

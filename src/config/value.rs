@@ -313,8 +313,9 @@ impl Field for Ratio {
         let permitted = (0.0..=1.0).contains(&value);
         permitted.then(|| Ratio((value * 1e6).round() as u32))
     }
+    /// With a decimal, as Java writes a double: clients compare what they set with what they read.
     fn show(&self) -> String {
-        self.value().to_string()
+        format!("{:?}", self.value())
     }
 }
 
