@@ -3,7 +3,7 @@
 use crate::support::batch::Batch;
 use crate::support::configs::*;
 use crate::support::wire::*;
-use crate::support::{Broker, group};
+use crate::support::{Broker, broker, group};
 use kafka_protocol::messages::alter_partition_reassignments_request as reassign;
 use kafka_protocol::messages::alter_replica_log_dirs_request as replica_dirs;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
@@ -28,13 +28,6 @@ const UNKNOWN_LEADER_EPOCH: i16 = 75;
 const ELECTION_NOT_NEEDED: i16 = 84;
 const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const INVALID_UPDATE_VERSION: i16 = 95;
-
-fn broker() -> (tempfile::TempDir, Broker, Wire) {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(dir.path());
-    let wire = Wire::connect(broker.kafka);
-    (dir, broker, wire)
-}
 
 #[test]
 fn altered_configs_hold_at_once_and_after_kill_9() {

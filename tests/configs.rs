@@ -3,7 +3,7 @@
 use crate::support::batch::Batch;
 use crate::support::configs::*;
 use crate::support::wire::*;
-use crate::support::{Broker, eventually};
+use crate::support::{Broker, broker, eventually};
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
@@ -54,13 +54,6 @@ const REMOVED: &[(&str, &str)] = &[
     ("message.format.version", "3.0"),
     ("message.timestamp.difference.max.ms", "9223372036854775807"),
 ];
-
-fn broker() -> (tempfile::TempDir, Broker, Wire) {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(dir.path());
-    let wire = Wire::connect(broker.kafka);
-    (dir, broker, wire)
-}
 
 #[test]
 fn every_topic_config_of_kafka_is_taken_kept_and_shown() {

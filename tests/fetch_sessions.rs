@@ -4,7 +4,7 @@
 use crate::support::batch::{Batch, split};
 use crate::support::group::VERY_LONG_MS;
 use crate::support::wire::*;
-use crate::support::{Broker, eventually};
+use crate::support::{Broker, broker_with, eventually};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
@@ -26,10 +26,7 @@ const BY_ID: i16 = 18;
 
 /// One shard, so that every connection finds every session.
 fn broker(flags: &[&str]) -> (TempDir, Broker, Wire) {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::with(dir.path(), &[&["--cores", "1"], flags].concat());
-    let wire = Wire::connect(broker.kafka);
-    (dir, broker, wire)
+    broker_with(&[&["--cores", "1"], flags].concat())
 }
 
 fn opening(topic: &str, partitions: &[(i32, i64)]) -> FetchRequest {

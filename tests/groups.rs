@@ -27,9 +27,7 @@ fn broker() -> (tempfile::TempDir, Broker, Wire) {
 }
 
 fn broker_with(flags: &[&str]) -> (tempfile::TempDir, Broker, Wire) {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::with(dir.path(), &[&FLAGS, flags].concat());
-    let mut wire = Wire::connect(broker.kafka);
+    let (dir, broker, mut wire) = crate::support::broker_with(&[&FLAGS, flags].concat());
     wire.create_topic("t", 4);
     (dir, broker, wire)
 }

@@ -2,7 +2,7 @@
 
 use crate::support::batch::{Batch, seal, split};
 use crate::support::wire::*;
-use crate::support::{Broker, eventually};
+use crate::support::{Broker, broker, broker_with, eventually};
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -28,17 +28,6 @@ const INVALID_CONFIG: i16 = 40;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const UNKNOWN_TOPIC_ID: i16 = 100;
-
-fn broker() -> (tempfile::TempDir, Broker, Wire) {
-    broker_with(&[])
-}
-
-fn broker_with(flags: &[&str]) -> (tempfile::TempDir, Broker, Wire) {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::with(dir.path(), flags);
-    let wire = Wire::connect(broker.kafka);
-    (dir, broker, wire)
-}
 
 #[test]
 fn api_versions_is_answered_in_every_version_and_told_apart_when_too_new() {

@@ -1,6 +1,6 @@
 //! What a Kafka without security answers to administrators who ask for security, and for transactions.
 
-use crate::support::Broker;
+use crate::support::broker;
 use crate::support::wire::*;
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
@@ -15,13 +15,6 @@ const SECURITY_DISABLED: i16 = 54;
 const RESOURCE_NOT_FOUND: i16 = 91;
 const DUPLICATE_RESOURCE: i16 = 92;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
-
-fn broker() -> (tempfile::TempDir, Broker, Wire) {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(dir.path());
-    let wire = Wire::connect(broker.kafka);
-    (dir, broker, wire)
-}
 
 #[test]
 fn acls_are_security_disabled() {

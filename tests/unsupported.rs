@@ -2,7 +2,7 @@
 
 use crate::support::batch::Batch;
 use crate::support::wire::*;
-use crate::support::{Broker, HANG};
+use crate::support::{HANG, broker};
 use kafka_protocol::messages::*;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -13,13 +13,6 @@ const INVALID_REQUEST: i16 = 42;
 const INVALID_TXN_STATE: i16 = 48;
 const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 const TRANSACTIONAL: i16 = 1 << 4;
-
-fn broker() -> (tempfile::TempDir, Broker, Wire) {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(dir.path());
-    let wire = Wire::connect(broker.kafka);
-    (dir, broker, wire)
-}
 
 #[test]
 fn every_way_into_a_transaction_is_refused_in_every_version() {

@@ -59,8 +59,9 @@ impl Owner {
             }
             ConfigChange::Append(words) => {
                 let list = self.list_of(configs, defaults, &name)?;
-                let new = list_words(&words).filter(|new| list_words(&list).all(|old| old != *new));
-                list_words(&list).chain(new).collect::<Vec<_>>().join(",")
+                // What is stored has each word once.
+                let all = list_words(&list).chain(list_words(&words));
+                all.collect::<Vec<_>>().join(",")
             }
             ConfigChange::Subtract(words) => {
                 let list = self.list_of(configs, defaults, &name)?;

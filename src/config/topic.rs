@@ -146,8 +146,7 @@ impl TopicConfig {
     /// One that has no effect changes nothing.
     fn set_override(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let knob = Self::knob(name).ok_or_else(|| unknown(name))?;
-        let is_stored_only = STORED.iter().any(|stored| stored.field == knob.field);
-        let set = if is_stored_only {
+        let set = if is_stored_only(knob) {
             knob.kind.normal(value).map(drop)
         } else {
             self.set(knob, value)
@@ -172,12 +171,17 @@ impl TopicDefaults {
 
 /// A value of a knob of topics as it is stored.
 pub(super) fn normal(knob: &Knob, value: &str) -> Option<String> {
-    let mut config = TopicConfig::default();
-    match config.set(knob, value) {
-        Some(()) => Some(config.show(knob)),
-        None if STORED.iter().any(|stored| stored.field == knob.field) => knob.kind.normal(value),
-        None => None,
+    if is_stored_only(knob) {
+        return knob.kind.normal(value);
     }
+    let mut config = TopicConfig::default();
+    config.set(knob, value)?;
+    Some(config.show(knob))
+}
+
+/// Whether a knob has no field of [`TopicConfig`].
+fn is_stored_only(knob: &Knob) -> bool {
+    STORED.iter().any(|stored| stored.field == knob.field)
 }
 
 pub(super) fn bad_value(knob: &Knob, name: &str, value: &str, origin: Origin) -> ConfigError {

@@ -31,11 +31,8 @@ pub fn make_journal(data_dir: &Path, shard: usize, bytes: u64) -> io::Result<[Fi
     file::create_dir(&dir)?;
     let make = |half| {
         let path = file_path(data_dir, shard, half);
-        let file = file::open(&path, true)?;
-        file::fill_with_zeros(&file, bytes)?;
-        file::sync_data(&file)?;
-        // Pages of it in the cache would have to be dropped one by one with each write past it.
-        file::reload(&file, 0)?;
+        file::truncate(&file::open(&path, true)?, 0)?;
+        grow_journal(data_dir, shard, half, 0, bytes)?;
         file::open_direct(&path, true)
     };
     let made = make(0).and_then(|first| Ok([first, make(1)?]));
@@ -60,7 +57,7 @@ pub fn grow_journal(
     let file = file::open(&file_path(data_dir, shard, half), false)?;
     file::extend_with_zeros(&file, from, to)?;
     file::sync_data(&file)?;
-    // As when it was made.
+    // Pages of it in the cache would have to be dropped one by one with each write past it.
     file::reload(&file, 0)
 }
 

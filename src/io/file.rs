@@ -77,7 +77,7 @@ impl AlignedBuffer {
 
     /// Reads as much as fits, or less at the end of the file. `at` is a multiple of 4,096.
     pub fn read_at(&mut self, file: &File, at: u64) -> io::Result<&[u8]> {
-        let buffer = &mut self.memory[self.start..][..self.bytes];
+        let buffer = self.as_mut_slice();
         let mut filled = 0;
         while filled < buffer.len() {
             match file.read_at(&mut buffer[filled..], at + filled as u64) {
@@ -119,14 +119,8 @@ pub fn reserve(file: &File, bytes: u64) -> io::Result<Reserved> {
     }
 }
 
-/// Makes the file one of `bytes` zeros, all of them written: overwriting them later changes nothing
-/// but data, where writing to space that was only reserved changes metadata too.
-pub fn fill_with_zeros(file: &File, bytes: u64) -> io::Result<()> {
-    truncate(file, 0)?;
-    extend_with_zeros(file, 0, bytes)
-}
-
-/// Makes a file of `from` bytes one of `to`, in the same way.
+/// Makes a file of `from` bytes one of `to`, with zeros that are all written: overwriting them later
+/// changes nothing but data, where writing to space that was only reserved changes metadata too.
 pub fn extend_with_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     reserve(file, to)?;
     fault::check(Op::Write)?;

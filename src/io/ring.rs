@@ -74,12 +74,7 @@ pub async fn write_durably(
     let (result, buffer) = UnsubmittedOneshot::new((file, buffer), WriteDone, entry)
         .submit()
         .await;
-    let written = match result {
-        code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
-        count if count as usize != bytes => Err(io::ErrorKind::WriteZero.into()),
-        _ => Ok(()),
-    };
-    (written, buffer)
+    (all_written(result, bytes), buffer)
 }
 
 /// pwritev2(2) of all bytes at once.
@@ -91,10 +86,14 @@ fn write_at_once(file: &File, bytes: &[u8], at: u64, flags: libc::c_int) -> io::
     let at = libc::off_t::try_from(at).map_err(io::Error::other)?;
     // SAFETY: `part` describes `bytes`, which lives until the call returns and is only read.
     let written = unsafe { libc::pwritev2(file.as_raw_fd(), &part, 1, at, flags) };
-    match usize::try_from(written) {
-        Err(_) => Err(io::Error::last_os_error()),
-        Ok(count) if count != bytes.len() => Err(io::ErrorKind::WriteZero.into()),
-        Ok(_) => Ok(()),
+    let written = usize::try_from(written).map_err(|_| io::Error::last_os_error());
+    all_written(written, bytes.len())
+}
+
+fn all_written(written: io::Result<usize>, bytes: usize) -> io::Result<()> {
+    match written? {
+        count if count == bytes => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 
@@ -108,7 +107,7 @@ async fn on_a_thread<T: Send + 'static>(
 struct WriteDone;
 
 impl OneshotOutputTransform for WriteDone {
-    type Output = (i32, AlignedBuffer);
+    type Output = (io::Result<usize>, AlignedBuffer);
     type StoredData = (Arc<File>, AlignedBuffer);
 
     fn transform_oneshot_output(
@@ -116,7 +115,7 @@ impl OneshotOutputTransform for WriteDone {
         (_, buffer): Self::StoredData,
         completion: cqueue::Entry,
     ) -> Self::Output {
-        (completion.result(), buffer)
+        (outcome(&completion), buffer)
     }
 }
 
@@ -127,11 +126,14 @@ impl OneshotOutputTransform for SyncDone {
     type StoredData = Arc<File>;
 
     fn transform_oneshot_output(self, _: Arc<File>, completion: cqueue::Entry) -> Self::Output {
-        match completion.result() {
-            code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
-            _ => Ok(()),
-        }
+        outcome(&completion).map(drop)
     }
+}
+
+/// What an operation brought, or the errno behind its sign.
+fn outcome(completion: &cqueue::Entry) -> io::Result<usize> {
+    let code = completion.result();
+    usize::try_from(code).map_err(|_| io::Error::from_raw_os_error(-code))
 }
 
 /// Whether this process may use io_uring.

@@ -94,8 +94,8 @@ fn ends_at_a_batch(entries: &Index, base: i64, reader: &MapReader) -> io::Result
     Ok(batch.is_ok_and(|(_, header)| header.base_offset == offset))
 }
 
-/// Whether the entries know no time, though the segment's first batch has one: they were written by a
-/// version that believed a max timestamp of -1.
+/// Whether the entries know no time because they were written by a version that believed a max timestamp
+/// of -1, as the segment's first batch has it.
 fn has_no_times(entries: &Index, reader: &MapReader) -> io::Result<bool> {
     let is_timeless = entries
         .last()
@@ -105,7 +105,7 @@ fn has_no_times(entries: &Index, reader: &MapReader) -> io::Result<bool> {
     }
     load_header(reader, &mut 0, 0)?;
     let first = HeaderWalk::new(reader, 0, reader.len()).step();
-    Ok(first.is_ok_and(|(_, header)| header.base_timestamp >= 0))
+    Ok(first.is_ok_and(|(_, header)| header.claims_no_time_for_all()))
 }
 
 /// Writes what an index file lacked, so that the next load walks fewer batches.

@@ -77,11 +77,11 @@ struct Half {
     used: u64,
     /// Partitions that have entries in it. One that is deleted meanwhile goes, with its files.
     pins: Vec<Weak<RefCell<Partition>>>,
-    room: Rc<Room>,
+    space: Rc<Space>,
 }
 
 /// What the task that frees a half tells of it.
-struct Room {
+struct Space {
     bytes: Cell<u64>,
     /// Nothing in it is needed any more.
     is_free: Cell<bool>,
@@ -269,7 +269,7 @@ impl Files {
         let Files::Ready(halves) = self else {
             return None;
         };
-        let is_full = halves.halves[0].used + bytes as u64 > halves.halves[0].room.bytes.get();
+        let is_full = halves.halves[0].used + bytes as u64 > halves.halves[0].space.bytes.get();
         if is_full && !halves.change_places(engine, permits) {
             return None;
         }
@@ -299,7 +299,7 @@ impl Halves {
                 file: Arc::new(file),
                 used: 0,
                 pins: Vec::new(),
-                room: Rc::new(Room {
+                space: Rc::new(Space {
                     bytes: Cell::new(bytes),
                     is_free: Cell::new(true),
                 }),
@@ -312,21 +312,21 @@ impl Halves {
     /// Goes over to the other half, if that is free, and starts to free this one.
     fn change_places(&mut self, engine: &Rc<Engine>, permits: &Rc<Semaphore>) -> bool {
         let [full, other] = &mut self.halves;
-        if !other.room.is_free.get() {
+        if !other.space.is_free.get() {
             return false;
         }
         let is_busy = self.changed.elapsed() < GROW_WITHIN;
         self.changed = Instant::now();
         let pins = std::mem::take(&mut full.pins);
-        full.room.is_free.set(false);
-        let (engine, room, number) = (Rc::clone(engine), Rc::clone(&full.room), full.number);
+        full.space.is_free.set(false);
+        let (engine, space, number) = (Rc::clone(engine), Rc::clone(&full.space), full.number);
         let written_back = write_back(Rc::clone(&engine), Rc::clone(permits), pins);
         reactor::spawn(async move {
             let all = written_back.await;
             if all && is_busy {
-                grow(&engine, &room, number).await;
+                grow(&engine, &space, number).await;
             }
-            room.is_free.set(all);
+            space.is_free.set(all);
         });
         other.used = 0;
         self.halves.swap(0, 1);
@@ -336,8 +336,8 @@ impl Halves {
 }
 
 /// Makes a half that is not in use twice as long, up to the configured size.
-async fn grow(engine: &Rc<Engine>, room: &Room, half: usize) {
-    let from = room.bytes.get();
+async fn grow(engine: &Rc<Engine>, space: &Space, half: usize) {
+    let from = space.bytes.get();
     let to = (2 * from).min(engine.config.journal_bytes / 2);
     if to <= from {
         return;
@@ -347,7 +347,7 @@ async fn grow(engine: &Rc<Engine>, room: &Room, half: usize) {
         .janitor
         .run(move || replay::grow_journal(&dir, shard, half, from, to));
     match grown.await {
-        Some(Ok(())) => room.bytes.set(to),
+        Some(Ok(())) => space.bytes.set(to),
         Some(Err(error)) => tracing::warn!(%error, bytes = from, "the journal cannot grow"),
         None => {}
     }

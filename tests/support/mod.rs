@@ -184,6 +184,18 @@ impl Drop for Broker {
     }
 }
 
+/// A broker on a directory of its own, and a connection to it.
+pub fn broker() -> (tempfile::TempDir, Broker, wire::Wire) {
+    broker_with(&[])
+}
+
+pub fn broker_with(flags: &[&str]) -> (tempfile::TempDir, Broker, wire::Wire) {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), flags);
+    let wire = wire::Wire::connect(broker.kafka);
+    (dir, broker, wire)
+}
+
 /// The command line of a broker.
 pub fn command(listen: SocketAddr, data_dir: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(MILLSTREAM);

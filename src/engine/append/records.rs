@@ -33,7 +33,7 @@ pub(super) struct Times {
 /// A batch whose records were read.
 pub(super) struct Checked {
     pub times: Times,
-    /// The batch compressed anew, with the max timestamp of its records, where the topic wants another codec.
+    /// The batch compressed again, with the max timestamp of its records, where the topic wants another codec.
     pub recompressed: Option<Vec<u8>>,
 }
 
@@ -70,7 +70,7 @@ fn new_packing(config: &TopicConfig, header: &BatchHeader) -> Option<Packing> {
 }
 
 /// Reads all records of a batch: they have the count and the offsets that the header says, and keys
-/// where the topic is compacted. Compresses them anew where the topic asks for another codec.
+/// where the topic is compacted. Compresses them again where the topic asks for another codec.
 pub(super) async fn check(
     engine: &Engine,
     topic: &Topic,

@@ -45,8 +45,8 @@ message! {
     }
 }
 
-/// Replaces the configs of topics and what was set of the broker's, one after the other; each is durable, and in force on every
-/// shard, before it is answered.
+/// Replaces the configs of topics and what was set of the broker's, one after the other; each is durable,
+/// and in force on every shard, before it is answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let only_check = request.validate_only;
     alter_each(context, &request.resources, async |resource| {

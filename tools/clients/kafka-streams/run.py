@@ -94,7 +94,7 @@ def kill_busy():
     application.until_caught_up()
 
 
-@case("kafka-streams-application-reset: internal topics deleted, counted anew")
+@case("kafka-streams-application-reset: internal topics deleted, counted again")
 def reset():
     FIRST.stop()
     FIRST.forget()

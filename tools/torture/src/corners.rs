@@ -9,6 +9,7 @@ mod recycle;
 
 use crate::Options;
 use crate::broker::Broker;
+use crate::checker;
 use crate::clock::Clock;
 use crate::disk;
 use crate::ledger::Proof;
@@ -278,6 +279,24 @@ impl Batch {
 fn produce(model: &Model, wire: &mut Wire, topic: &Topic, records: u32) -> anyhow::Result<()> {
     let sent = Batch::new(model, topic, records, None).send(model, wire, topic)?;
     Ok(taken(sent)?)
+}
+
+/// Cuts the power of a broker at work. The next start must have all that was promised.
+fn cut_and_check(
+    place: &Place,
+    disk: &mut disk::Image,
+    model: &Model,
+    broker: Broker,
+    flags: &[&str],
+) -> anyhow::Result<()> {
+    let cut = model.cut();
+    disk.cut()?;
+    broker.kill();
+    disk.go_on_with_clone()?;
+    let (broker, address) = place.start(&disk.data_dir(), flags)?;
+    checker::check(model, address, Some(cut))?;
+    broker.kill();
+    Ok(())
 }
 
 fn taken(error: i16) -> Result<(), Violation> {

@@ -1,7 +1,7 @@
 //! A broker is killed between the write of its catalog and the sync; the next one takes the topic for
 //! created, and records are acknowledged in it. Then the power is cut.
 
-use super::{Place, create, new_model, produce};
+use super::{Place, create, cut_and_check, new_model, produce};
 use crate::checker;
 use crate::disk::{FileSystem, Image};
 use crate::ledger::Upkeep;
@@ -56,14 +56,7 @@ pub fn run(place: &Place, filesystem: FileSystem) -> anyhow::Result<()> {
     for _ in 0..BATCHES {
         produce(&model, &mut wire, &topic, 1)?;
     }
-    let cut = model.cut();
-    disk.cut()?;
-    broker.kill();
-    disk.go_on_with_clone()?;
-    let (broker, address) = place.start(&data, &[])?;
-    checker::check(&model, address, Some(cut))?;
-    broker.kill();
-    Ok(())
+    cut_and_check(place, &mut disk, &model, broker, &[])
 }
 
 /// How many syncs a start makes on a data directory that a clean stop has left.

@@ -1,7 +1,7 @@
 //! A sync fails and the broker is started again: what the medium never got is not shown or acknowledged
 //! as if it had it. Then the power is cut.
 
-use super::{Batch, Place, Stop, create, new_model, produce, taken};
+use super::{Batch, Place, Stop, create, cut_and_check, new_model, produce, taken};
 use crate::checker;
 use crate::disk::{FileSystem, Image};
 use crate::ledger::Upkeep;
@@ -17,12 +17,14 @@ const SHAPE: Shape = Shape {
     value_bytes_max: 5_000,
 };
 const RECORDS: u32 = 4;
+/// What the segment's medium refuses, a journal could have.
+const FLAGS: &[&str] = &["--journal-bytes=0"];
 
 pub fn run(place: &Place, filesystem: FileSystem, stop: Stop) -> anyhow::Result<()> {
     let mut disk = Image::new(&place.scratch, filesystem, true)?;
     let data = disk.data_dir();
     let model = new_model();
-    let (broker, address) = place.start(&data, &[])?;
+    let (broker, address) = place.start(&data, FLAGS)?;
     let topic = create(
         &model,
         address,
@@ -48,19 +50,12 @@ pub fn run(place: &Place, filesystem: FileSystem, stop: Stop) -> anyhow::Result<
     stop.end(broker)?;
     disk.heal()?;
 
-    let (broker, address) = place.start(&data, &[])?;
+    let (broker, address) = place.start(&data, FLAGS)?;
     checker::check(&model, address, Some(failed))?;
     let mut wire = Wire::connect(address)?;
     // A retry, as a client does; if it is known already it must be for good.
     taken(second.send(&model, &mut wire, &topic)?)?;
     taken(batch(2).send(&model, &mut wire, &topic)?)?;
     produce(&model, &mut wire, &topic, 1)?;
-    let cut = model.cut();
-    disk.cut()?;
-    broker.kill();
-    disk.go_on_with_clone()?;
-    let (broker, address) = place.start(&data, &[])?;
-    checker::check(&model, address, Some(cut))?;
-    broker.kill();
-    Ok(())
+    cut_and_check(place, &mut disk, &model, broker, FLAGS)
 }
