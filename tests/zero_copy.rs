@@ -37,6 +37,7 @@ fn engine(dir: &Path) -> Rc<Engine> {
         mailboxes,
         worker: Worker::start("worker").unwrap(),
         reader: Worker::start_yielding("reader").unwrap(),
+        pace: Arc::default(),
         janitor: Worker::start("janitor").unwrap(),
         cleaner: Cleaner::start().unwrap(),
         catalog,

@@ -328,7 +328,14 @@ pub async fn load(
     let base = job.opens();
     let loaded = match job {
         // Pages are read beside other jobs of the log: that changes no file.
-        LoadJob::Populate { .. } => engine.workers.read(move || job.run()).await,
+        LoadJob::Populate { reader, range } => {
+            let pace = Arc::clone(&engine.pace);
+            let paced = engine.workers.read(move || {
+                pace.read(&reader, range.clone())?;
+                LoadJob::Populate { reader, range }.run()
+            });
+            paced.await
+        }
         _ => engine.workers.run(move || job.run()).await,
     };
     let mut inner = partition.borrow_mut();

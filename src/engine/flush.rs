@@ -15,6 +15,12 @@ const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// With a full disk each flush of each partition would say so.
 static NO_CHECKPOINT: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
 
+/// Counts how long a flush took, from which the pace of cold reads follows.
+pub fn took(engine: &Engine, duration: Duration) {
+    engine.stats.flush_latency.borrow_mut().observe(duration);
+    engine.pace.flushed(duration);
+}
+
 /// Ends a flush whose files were synced with this result.
 pub fn end(
     engine: &Rc<Engine>,

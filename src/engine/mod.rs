@@ -16,6 +16,7 @@ pub mod flush;
 pub mod log_config;
 pub mod mailbox;
 pub mod offsets;
+pub mod pace;
 pub mod partition;
 pub mod partitions;
 pub mod producers;
@@ -40,6 +41,7 @@ use dirty::DirtyList;
 use events::Listeners;
 use fetch_sessions::FetchSessions;
 use mailbox::Mailboxes;
+use pace::Pace;
 use partition::{Due, Partition};
 use partitions::Partitions;
 use stats::Stats;
@@ -134,6 +136,8 @@ pub struct Engine {
     pub mailboxes: Mailboxes<Engine>,
     /// Run what may block.
     pub workers: Workers,
+    /// How fast cold pages are read; shared by all shards.
+    pub pace: Arc<Pace>,
     /// Removes files, which can take long; shared by all shards.
     pub janitor: Worker,
     /// Compacts; shared by all shards.
@@ -162,6 +166,7 @@ pub struct EngineParts {
     pub mailboxes: Mailboxes<Engine>,
     pub worker: Worker,
     pub reader: Worker,
+    pub pace: Arc<Pace>,
     pub janitor: Worker,
     pub cleaner: Cleaner,
     pub catalog: Catalog,
@@ -182,6 +187,7 @@ impl Engine {
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
             workers: Workers::new(parts.worker, parts.reader),
+            pace: parts.pace,
             janitor: parts.janitor,
             cleaner: parts.cleaner,
             catalog: RefCell::new(parts.catalog),

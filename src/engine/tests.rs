@@ -52,6 +52,7 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 mailboxes,
                 worker: Worker::start("worker").unwrap(),
                 reader: Worker::start_yielding("reader").unwrap(),
+                pace: Arc::default(),
                 janitor: janitor.clone(),
                 cleaner: super::upkeep::compaction::Cleaner::start().unwrap(),
                 catalog: catalog.clone(),

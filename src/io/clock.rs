@@ -20,6 +20,12 @@ pub fn steady_ms() -> i64 {
     start_ms + start.elapsed().as_millis() as i64
 }
 
+/// Microseconds since this was first asked, for measuring.
+pub fn steady_us() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_micros() as u64
+}
+
 /// The later of the two clocks, for the date of what is kept and goes when it is old: after the next
 /// start it must not look older than it is, whichever of them was wrong.
 pub fn stamp_ms() -> i64 {

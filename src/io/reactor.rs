@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -18,6 +19,9 @@ const COMPLETION_ENTRIES: u32 = 16 << 10;
 const COMPLETION_ENTRIES_MIN: u32 = 1 << 10;
 /// With epoll: files that are synced side by side, by a thread each.
 const DISK_THREADS_MAX: usize = 32;
+
+/// How long a task may keep the thread: others wait as long.
+pub const SLICE: Duration = Duration::from_millis(1);
 
 /// What the kernel tells of sockets and files through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,4 +112,97 @@ pub fn start<T>(main: impl Future<Output = T>) -> T {
 /// Starts a task on this thread's reactor.
 pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
     tokio::task::spawn_local(task)
+}
+
+/// Lets all that is ready pass: other tasks, requests that have arrived, and replies.
+///
+/// Tokio's own `yield_now` only lets other tasks pass: while any is ready it never parks, and tokio-uring
+/// submits operations when the thread parks, so that nothing would be sent or received.
+pub async fn yield_now() {
+    match Reactor::current() {
+        Reactor::Uring => {
+            // It is over when the ring was submitted and looked at.
+            let _ = tokio_uring::no_op().await;
+        }
+        Reactor::Epoll => tokio::task::yield_now().await,
+    }
+}
+
+/// For a task with much to do: lets others pass whenever it has kept the thread for [`SLICE`].
+///
+/// Each loop whose length a client or the number of partitions, groups or topics decides calls
+/// [`rest`](Self::rest) in each step, in which it may do no more than some microseconds of work.
+pub struct Slice(Instant);
+
+impl Slice {
+    /// One that begins now.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default that reads the clock would surprise"
+    )]
+    pub fn new() -> Slice {
+        Slice(Instant::now())
+    }
+
+    /// Lets others pass, if the slice is over.
+    pub async fn rest(&mut self) {
+        if self.0.elapsed() >= SLICE {
+            yield_now().await;
+            self.0 = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    /// Two tasks that yield all the time must not keep a third from a file.
+    #[test]
+    fn a_yield_lets_operations_of_others_pass() {
+        start(async {
+            let done = Rc::new(Cell::new(false));
+            let yielding = |done: Rc<Cell<bool>>| async move {
+                let mut yields = 0;
+                while !done.get() {
+                    yield_now().await;
+                    yields += 1;
+                    assert!(yields < 1_000_000, "the file was never synced");
+                }
+            };
+            let tasks = [
+                spawn(yielding(Rc::clone(&done))),
+                spawn(yielding(Rc::clone(&done))),
+            ];
+            let file = std::sync::Arc::new(tempfile::tempfile().unwrap());
+            crate::io::ring::sync_data(file).await.unwrap();
+            done.set(true);
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_slice_yields_when_it_is_over_and_not_before() {
+        start(async {
+            let passed = Rc::new(Cell::new(0));
+            let counter = Rc::clone(&passed);
+            spawn(async move {
+                loop {
+                    counter.set(counter.get() + 1);
+                    yield_now().await;
+                }
+            });
+            let mut slice = Slice::new();
+            let before = passed.get();
+            slice.0 = Instant::now() + Duration::from_secs(60);
+            slice.rest().await;
+            assert_eq!(passed.get(), before);
+            slice.0 = Instant::now() - SLICE;
+            slice.rest().await;
+            assert!(passed.get() > before);
+        });
+    }
 }

@@ -104,6 +104,7 @@ impl Machine {
                 mailboxes,
                 worker,
                 reader,
+                pace: Arc::default(),
                 janitor: janitor.clone(),
                 cleaner: cleaner.clone(),
                 catalog: catalog.clone(),
