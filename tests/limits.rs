@@ -329,6 +329,51 @@ fn a_member_that_names_very_many_protocols_is_refused_at_once() {
 }
 
 #[test]
+fn members_that_wait_for_their_group_hold_no_memory_of_requests() {
+    const METADATA_BYTES: usize = 200 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--cores",
+        "2",
+        "--inflight-bytes-max",
+        "4MiB",
+        "--frame-bytes-max",
+        "2MiB",
+        // Groups that nothing is left of vanish.
+        "--offsets-retention-check-interval-ms",
+        "50",
+        // So that they wait.
+        "--group-initial-rebalance-delay-ms",
+        "600000",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let waiting: Vec<Wire> = (0..40)
+        .map(|number| {
+            let range = group::protocol("range", vec![0; METADATA_BYTES].into());
+            let name = format!("g{number}");
+            let mut wire = Wire::connect(broker.kafka);
+            wire.send(&group::join(&name, "").with_protocols(vec![range]), 3);
+            wire
+        })
+        .collect();
+    eventually("all are stored in their groups", || {
+        broker.metric("millstream_group_bytes", "") > (40 * METADATA_BYTES) as f64
+    });
+    // Each was charged five times its bytes while it was decoded.
+    eventually("they hold what an entry in the queue takes", || {
+        broker.metric("millstream_inflight_bytes", "") <= (40 * 8 << 10) as f64
+    });
+    let large = Batch::of([vec![b'x'; 900 << 10]]);
+    assert_eq!(wire.append("t", 0, &large), 0);
+    drop(waiting);
+    eventually("they leave with their connections", || {
+        broker.metric("millstream_group_bytes", "") == 0.0
+    });
+}
+
+#[test]
 fn a_static_member_that_comes_back_writes_no_more_than_a_groups_record_may_have() {
     const RECORD_BYTES: usize = 64 << 10;
     const RETURNS: usize = 30;

@@ -58,7 +58,7 @@ async fn reply(engine: &Rc<Engine>, coordinators: &Coordinators, frame: Vec<u8>)
     .unwrap();
     let answer = match dispatched.handled {
         Handled::Now(answer) => answer,
-        Handled::Later(answer) => answer.await,
+        Handled::Later(answer) | Handled::Parked(answer) => answer.await,
     };
     match answer {
         Answer::Reply(reply) => reply.parts,

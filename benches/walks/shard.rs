@@ -150,7 +150,7 @@ async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, frame: &Bytes)
         .expect("a request");
     let answer = match dispatched.handled {
         Handled::Now(answer) => answer,
-        Handled::Later(answer) => answer.await,
+        Handled::Later(answer) | Handled::Parked(answer) => answer.await,
     };
     match answer {
         Answer::Reply(reply) => reply.len(),

@@ -71,4 +71,7 @@ pub enum Handled {
     Now(Answer),
     /// The answer waits for something: the disk, records to fetch, the members of a group.
     Later(LaterAnswer),
+    /// Likewise, for others that may take minutes. It keeps nothing of the request: what is stored of it is
+    /// counted where it is stored.
+    Parked(LaterAnswer),
 }

@@ -73,7 +73,7 @@ struct Queued {
 struct Held {
     connection: Rc<Connection>,
     bytes: usize,
-    _shares: Shares,
+    shares: Shares,
 }
 
 /// Part of the connection's own budget, and of the one that all connections share.
@@ -87,8 +87,17 @@ impl Held {
         Held {
             connection: Rc::clone(connection),
             bytes,
-            _shares: shares,
+            shares,
         }
+    }
+}
+
+impl Held {
+    /// Gives back all but the bytes that a parked request takes beside what is stored of it.
+    fn park(&mut self) {
+        let (own, shared) = &mut self.shares;
+        self.connection.memory.shrink(own, REQUEST_BYTES);
+        shared.shrink(REQUEST_BYTES);
     }
 }
 
@@ -269,7 +278,10 @@ async fn take_in(
             return false;
         }
     };
-    if let Handled::Now(Answer::Reply(reply)) = &dispatched.handled
+    if let Handled::Parked(_) = &dispatched.handled {
+        drop(frame);
+        held.park();
+    } else if let Handled::Now(Answer::Reply(reply)) = &dispatched.handled
         && reply.len() > held.bytes.max(REPLY_BYTES_FREE)
     {
         // A list of all topics is far larger than the request for it. The request's part of the budgets
@@ -320,7 +332,7 @@ async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Que
                     open = connection.gather(answer, &mut parts);
                     done.push((next.api, next.received, next.held));
                 }
-                Handled::Later(_) => {
+                Handled::Later(_) | Handled::Parked(_) => {
                     waiting = Some(next);
                     break;
                 }
@@ -343,7 +355,7 @@ async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Que
 async fn wait_for(peer: &Peer, answer: Handled) -> Option<Answer> {
     let mut future = match answer {
         Handled::Now(answer) => return Some(answer),
-        Handled::Later(future) => future,
+        Handled::Later(future) | Handled::Parked(future) => future,
     };
     tokio::select! {
         biased;

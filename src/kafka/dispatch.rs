@@ -76,7 +76,7 @@ pub struct Dispatched {
 /// The connection's next frame is not looked at before this returns, so a later request sees the effects
 /// of an earlier one. Most APIs are complete then: their handlers may wait for the disk or for another
 /// shard. Four are not, for later requests need not see how they end: an append waits to be durable, a
-/// fetch for records, a join and a sync for the other members. What is left of them is a future in the queue
+/// fetch for records, a join and a sync, which their group has by then, for the other members. What is left of them is a future in the queue
 /// of replies, which keeps the order of the requests.
 ///
 /// # Errors

@@ -78,6 +78,14 @@ impl Budget {
         }
     }
 
+    /// Gives back what a permit of [`take`](Self::take) has beyond `bytes`.
+    pub fn shrink(&self, permit: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
+        if let Some(permit) = permit {
+            let kept = self.permits_for(bytes) as usize;
+            drop(permit.split(permit.num_permits().saturating_sub(kept)));
+        }
+    }
+
     fn permits_for(&self, bytes: usize) -> u32 {
         bytes.div_ceil(PERMIT_BYTES).min(self.most as usize).max(1) as u32
     }
@@ -92,6 +100,12 @@ pub struct Share {
 }
 
 impl Share {
+    /// Gives back what it has beyond `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.budget.shrink(&mut self.permit, bytes);
+        self.overdraft = None;
+    }
+
     /// Waits until `bytes` are available. One waiter at a time may exceed the budget, so that
     /// requests that each hold half of what they need cannot deadlock.
     pub async fn grow(&mut self, bytes: usize) {
@@ -138,6 +152,23 @@ mod tests {
         let _more = budget.take(7 * PERMIT_BYTES).await.unwrap();
         let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
         assert!(waits.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_there_for_others() {
+        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
+        let mut taken = budget.take(4 * PERMIT_BYTES).await;
+        let mut share = budget.share();
+        share.grow(6 * PERMIT_BYTES).await;
+        budget.shrink(&mut taken, 2 * PERMIT_BYTES);
+        share.shrink(PERMIT_BYTES);
+        share.shrink(PERMIT_BYTES);
+        assert_eq!(budget.used(), 3 * PERMIT_BYTES as u64);
+        // More than it has is no more than it has.
+        share.shrink(9 * PERMIT_BYTES);
+        assert_eq!(budget.used(), 3 * PERMIT_BYTES as u64);
+        drop((taken, share));
+        assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test]

@@ -275,7 +275,7 @@ async fn serve(
         let dispatched = dispatch(&engine, &coordinators, &caller, &frame).await;
         let answer: LaterAnswer = match dispatched.map(|dispatched| dispatched.handled) {
             Ok(Handled::Now(answer)) => Box::pin(ready(answer)),
-            Ok(Handled::Later(later)) => later,
+            Ok(Handled::Later(later) | Handled::Parked(later)) => later,
             Err(reason) => Box::pin(ready(Answer::Close(reason))),
         };
         if slots.send(answer).await.is_err() {

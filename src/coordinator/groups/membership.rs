@@ -10,9 +10,11 @@ use crate::coordinator::parked::Token;
 use crate::engine::PartitionKey;
 use crate::io::limits;
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 impl Groups {
-    /// A member joins a group; answered when the group's members are complete.
+    /// A member joins a group; answered when the group's members are complete. `stored` hears of it when the
+    /// group has the request.
     ///
     /// # Errors
     /// See [`GroupError`]; so for all requests.
@@ -20,6 +22,7 @@ impl Groups {
         self: &Rc<Self>,
         group_id: String,
         request: JoinRequest,
+        stored: oneshot::Sender<()>,
     ) -> Result<JoinReply, GroupError> {
         let event = move |groups: &Rc<Groups>, group_id: &str, home, token| {
             groups.check_group_limit(group_id)?;
@@ -32,7 +35,7 @@ impl Groups {
             });
             Ok(())
         };
-        match self.park_at_home(group_id, event).await? {
+        match self.park_at_home(group_id, event, stored).await? {
             Reply::Join(joined) => joined,
             Reply::Sync(_) => Err(GroupError::NotCoordinator),
         }
@@ -66,11 +69,12 @@ impl Groups {
         Err(GroupError::GroupMaxSizeReached)
     }
 
-    /// A member asks for its assignment; answered when the leader's is durable.
+    /// A member asks for its assignment; answered when the leader's is durable. `stored` as with a join.
     pub async fn sync_group(
         self: &Rc<Self>,
         group_id: String,
         request: SyncRequest,
+        stored: oneshot::Sender<()>,
     ) -> Result<SyncReply, GroupError> {
         let event = move |groups: &Rc<Groups>, group_id: &str, _, token| {
             let growth_bytes =
@@ -83,7 +87,7 @@ impl Groups {
             });
             known.ok_or(GroupError::UnknownMemberId)
         };
-        match self.park_at_home(group_id, event).await? {
+        match self.park_at_home(group_id, event, stored).await? {
             Reply::Sync(synced) => synced,
             Reply::Join(_) => Err(GroupError::NotCoordinator),
         }
@@ -97,11 +101,17 @@ impl Groups {
         event: impl FnOnce(&Rc<Groups>, &str, PartitionKey, Token) -> Result<(), GroupError>
         + Send
         + 'static,
+        stored: oneshot::Sender<()>,
     ) -> Result<Reply, GroupError> {
         check_group_id(&group_id)?;
         let home = self.runtime.find_home(&group_id).await?;
         let park = move |groups: Rc<Groups>| async move {
-            let begin = |token| event(&groups, &group_id, home, token);
+            let begin = |token| {
+                event(&groups, &group_id, home, token)?;
+                // It may not be of interest.
+                let _ = stored.send(());
+                Ok(())
+            };
             let given_up = |token| {
                 groups.with_known_group(&group_id, |hosted, now_ms, out| {
                     hosted.group.remove_token(token, now_ms, out);

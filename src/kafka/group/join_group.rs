@@ -12,6 +12,7 @@ use crate::wire::cut_to;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 message! {
     JoinGroup 0..=9, flexible 6..;
@@ -96,11 +97,14 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     };
     let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
-    context.later(async move {
-        let mut response = respond(groups.join_group(group_id, join).await, member_id);
+    let (stored, is_stored) = oneshot::channel();
+    let response = async move {
+        let joined = groups.join_group(group_id, join, stored).await;
+        let mut response = respond(joined, member_id);
         response.throttle_time_ms = throttle_time_ms;
         response
-    })
+    };
+    context.parked(is_stored, response).await
 }
 
 /// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
