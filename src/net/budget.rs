@@ -119,6 +119,79 @@ impl Share {
             }
         }
     }
+
+    /// Gives back what is held beyond `bytes`. One that exceeds the budget does so until it is dropped.
+    fn shrink_to(&mut self, bytes: usize) {
+        shrink(&mut self.permit, &self.budget, bytes);
+    }
+}
+
+/// What a request takes: of its connection's budget, and of the one that all connections share.
+pub struct Charge {
+    connection: Budget,
+    own: Option<OwnedSemaphorePermit>,
+    shared: Share,
+    /// What both are held for, in bytes; less of `shared` where that is free of charge.
+    own_bytes: usize,
+    shared_bytes: usize,
+}
+
+impl Charge {
+    /// Of nothing yet.
+    pub fn new(connection: &Budget, all: &Budget) -> Charge {
+        Charge {
+            connection: connection.clone(),
+            own: None,
+            shared: all.share(),
+            own_bytes: 0,
+            shared_bytes: 0,
+        }
+    }
+
+    /// Waits for `bytes` more of the connection's budget.
+    pub async fn add_own(&mut self, bytes: usize) {
+        self.own_bytes += bytes;
+        // What is held goes back first: who holds one part and waits for another could wait for itself.
+        self.own = None;
+        self.own = self.connection.take(self.own_bytes).await;
+    }
+
+    /// Waits until the part of the shared budget is `bytes` or more.
+    pub async fn grow_shared(&mut self, bytes: usize) {
+        self.shared_bytes = self.shared_bytes.max(bytes);
+        self.shared.grow(bytes).await;
+    }
+
+    /// Waits for `bytes` more of both budgets.
+    pub async fn add(&mut self, bytes: usize) {
+        self.add_own(bytes).await;
+        self.grow_shared(self.shared_bytes + bytes).await;
+    }
+
+    /// Bytes that the request may take without asking again.
+    pub fn bytes(&self) -> usize {
+        self.own_bytes.min(self.shared_bytes)
+    }
+
+    /// Gives back what is more than `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.own_bytes = self.own_bytes.min(bytes);
+        self.shared_bytes = self.shared_bytes.min(bytes);
+        shrink(&mut self.own, &self.connection, self.own_bytes);
+        self.shared.shrink_to(self.shared_bytes);
+    }
+}
+
+/// Gives back what a permit has beyond `bytes`.
+fn shrink(permit: &mut Option<OwnedSemaphorePermit>, budget: &Budget, bytes: usize) {
+    if bytes == 0 {
+        *permit = None;
+    }
+    let kept = budget.permits_for(bytes) as usize;
+    if let Some(permit) = permit {
+        let more = permit.num_permits().saturating_sub(kept);
+        drop(permit.split(more));
+    }
 }
 
 #[cfg(test)]
