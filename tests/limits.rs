@@ -5,11 +5,14 @@ use crate::support::batch::Batch;
 use crate::support::group;
 use crate::support::wire::*;
 use crate::support::{Broker, eventually};
+use bytes::Bytes;
 use kafka_protocol::messages::*;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+const UNKNOWN_SERVER_ERROR: i16 = -1;
+const INVALID_REQUEST: i16 = 42;
 const POLICY_VIOLATION: i16 = 44;
 const KAFKA_STORAGE_ERROR: i16 = 56;
 const GROUP_MAX_SIZE_REACHED: i16 = 81;
@@ -310,6 +313,122 @@ fn one_group_one_member_and_one_byte_too_many_are_refused() {
     assert_eq!(join("second", 10), 0);
     assert_eq!(join("third", 10), GROUP_MAX_SIZE_REACHED);
     is_told_of(&broker, "groups_max");
+}
+
+#[test]
+fn a_member_that_names_very_many_protocols_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--cores", "1"]);
+    let mut wire = Wire::connect(broker.kafka);
+    let name = |number| group::protocol(&format!("{number:012}"), Bytes::new());
+    let protocols = (0..150_000).map(name).collect();
+    let request = group::join("g", "").with_protocols(protocols);
+    assert_eq!(wire.call(&request, 3).error_code, INVALID_REQUEST);
+    is_told_of(&broker, "group_protocols_max");
+    assert_eq!(group::describe(&mut wire, "g").0, "Dead");
+}
+
+#[test]
+fn a_static_member_that_comes_back_writes_no_more_than_a_groups_record_may_have() {
+    const RECORD_BYTES: usize = 64 << 10;
+    const RETURNS: usize = 30;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--cores",
+        "1",
+        "--group-record-bytes-max",
+        "64KiB",
+        "--group-initial-rebalance-delay-ms",
+        "0",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    let named = |instance: &str, bytes: usize| {
+        let range = group::protocol("range", vec![0; bytes].into());
+        group::join("g", "")
+            .with_group_instance_id(Some(text(instance)))
+            .with_protocols(vec![range])
+    };
+    let big = wire.call(&named("big", RECORD_BYTES), 5);
+    assert_eq!(big.error_code, GROUP_MAX_SIZE_REACHED);
+    is_told_of(&broker, "group_record_bytes_max");
+    let joined = wire.call(&named("big", RECORD_BYTES / 2), 5);
+    assert_eq!(joined.error_code, 0);
+    let assigning = |assignment: &[u8]| {
+        let sync = group::sync(
+            "g",
+            &joined.member_id,
+            1,
+            &[(&joined.member_id, assignment)],
+        );
+        sync.with_group_instance_id(Some(text("big")))
+    };
+    let synced = wire.call(&assigning(&[0; RECORD_BYTES]), 3);
+    assert_eq!(synced.error_code, UNKNOWN_SERVER_ERROR);
+    let again = named("big", RECORD_BYTES / 2).with_member_id(joined.member_id.clone());
+    let joined_again = wire.call(&again, 5);
+    let sync = assigning(b"small").with_generation_id(joined_again.generation_id);
+    assert_eq!(wire.call(&sync, 3).error_code, 0);
+    let written = || {
+        broker.metric(
+            "millstream_topic_appended_bytes_total",
+            "__consumer_offsets",
+        )
+    };
+    let before = written();
+    for _ in 0..RETURNS {
+        wire.send(&named("big", RECORD_BYTES / 2), 5);
+    }
+    for _ in 0..RETURNS {
+        // A later return fences an earlier one that is not answered yet.
+        wire.receive::<JoinGroupRequest>(5);
+    }
+    let per_return = (written() - before) as usize / RETURNS;
+    assert!(per_return <= RECORD_BYTES, "{per_return}");
+}
+
+#[test]
+fn what_all_groups_take_is_counted_limited_and_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--groups-bytes-max",
+        "1MiB",
+        "--group-initial-rebalance-delay-ms",
+        "0",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let taken = || broker.metric("millstream_group_bytes", "");
+    assert_eq!(taken(), 0.0);
+    // Members that get an id and leave: nothing is left of them.
+    let name = |number: usize| format!("{number:0>30000}");
+    for number in 0..100 {
+        let given = wire.call(&group::join(&name(number), ""), 4);
+        assert_eq!(given.error_code, group::MEMBER_ID_REQUIRED);
+        assert!(taken() > 30_000.0);
+        let left = group::leave(&name(number), &given.member_id, 2);
+        assert_eq!(wire.call(&left, 2).error_code, 0);
+        assert_eq!(taken(), 0.0);
+    }
+    // Ids that nobody comes back for take room, until a group with such a name finds none.
+    let given: Vec<_> = (0..100)
+        .map(|number| wire.call(&group::join(&name(number), ""), 4))
+        .take_while(|given| given.error_code == group::MEMBER_ID_REQUIRED)
+        .collect();
+    assert!((10..20).contains(&given.len()), "{}", given.len());
+    assert!(taken() <= f64::from(1 << 20));
+    is_told_of(&broker, "groups_bytes_max");
+    let commit = group::commit(&name(99), "t", &[(0, 1)]);
+    let refused = wire.call(&commit, 8);
+    assert_eq!(group::commit_error(&refused), GROUP_MAX_SIZE_REACHED);
+    let left = group::leave(&name(0), &given[0].member_id, 2);
+    assert_eq!(wire.call(&left, 2).error_code, 0);
+    assert_eq!(group::commit_error(&wire.call(&commit, 8)), 0);
+    // What is there may be committed again, room or not.
+    for _ in 0..100 {
+        assert_eq!(group::commit_error(&wire.call(&commit, 8)), 0);
+    }
 }
 
 #[test]

@@ -44,6 +44,10 @@ pub async fn receive<T>(own: Rc<T>, mut mailbox: Mailbox<T>) {
 }
 
 impl<T: 'static> Mailboxes<T> {
+    pub fn own_shard(&self) -> usize {
+        self.own_shard
+    }
+
     pub fn shard_count(&self) -> usize {
         self.senders.len()
     }

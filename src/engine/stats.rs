@@ -15,6 +15,7 @@ counters! {
     /// through the mailbox.
     Stats(Cell<u64>, Cell::get) {
         parked_fetches: Gauge "millstream_parked_fetches" "Fetches that wait for records.";
+        group_bytes: Gauge "millstream_group_bytes" "Bytes of memory that groups take of groups_bytes_max.";
         flushes: Counter "millstream_flushes_total" "Flushes of a partition's log.";
         flush_errors: Counter "millstream_flush_errors_total" "Flushes that failed; each stops a log.";
         journal_groups: Counter "millstream_journal_groups_total" "Flushes that went to the journal, of several partitions each.";

@@ -15,7 +15,7 @@ use crate::engine::{EngineError, PartitionKey};
 use crate::io::clock;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,6 +63,13 @@ impl Groups {
             commit_check_without_group(request.generation)?;
             self.check_group_limit(group_id)?;
         }
+        self.check_room(group_id, |group| {
+            let commits = commits.iter().map(|(key, offset)| (key, offset));
+            match group {
+                Some(hosted) => hosted.offsets.growth_with(commits),
+                None => GroupOffsets::default().growth_with(commits),
+            }
+        })?;
         let results = self.check_topics(&commits);
         let commits = commits.into_iter().zip(&results);
         let commits: Vec<_> = commits
@@ -137,12 +144,13 @@ impl Groups {
         self.at_home(&group_id, Ok(Vec::new()), fetch).await
     }
 
-    /// Deletes committed offsets of partitions; the result says of each whether it may.
+    /// Deletes committed offsets of partitions, named topic by topic; the result says of each topic whether it
+    /// may.
     pub async fn delete_offsets(
         self: &Rc<Self>,
         group_id: String,
-        keys: Vec<(String, PartitionKey)>,
-    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        keys: BTreeMap<String, BTreeSet<PartitionKey>>,
+    ) -> Result<HashMap<String, Result<(), GroupError>>, GroupError> {
         check_group_id(&group_id)?;
         let not_found = Err(GroupError::GroupIdNotFound);
         let delete = {
@@ -155,24 +163,27 @@ impl Groups {
     async fn delete_offsets_here(
         self: &Rc<Self>,
         group_id: &str,
-        keys: Vec<(String, PartitionKey)>,
-    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
-        let mut results = Vec::with_capacity(keys.len());
-        let mut allowed = Vec::new();
+        keys: BTreeMap<String, BTreeSet<PartitionKey>>,
+    ) -> Result<HashMap<String, Result<(), GroupError>>, GroupError> {
         let begun = self.with_known_group(group_id, |hosted, _, _| {
-            hosted.group.check_offset_delete()?;
-            for (topic, key) in keys {
-                let result = hosted.group.check_offset_delete_of(&topic);
-                if result.is_ok() {
-                    allowed.push(key);
-                }
-                results.push((key, result));
+            let topics: Vec<&str> = keys.keys().map(String::as_str).collect();
+            let deletable = hosted.group.deletable(&topics)?;
+            let mut results = HashMap::with_capacity(keys.len());
+            let mut allowed = Vec::new();
+            for (topic, keys) in &keys {
+                let result = if deletable.contains(topic.as_str()) {
+                    allowed.extend(keys);
+                    Ok(())
+                } else {
+                    Err(GroupError::GroupSubscribedToTopic)
+                };
+                results.insert(topic.clone(), result);
             }
             let gone = hosted.offsets.existing(allowed);
             let commit = hosted.offsets.begin_delete(gone.clone());
-            Ok((hosted.home, commit, gone))
+            Ok((hosted.home, commit, gone, results))
         });
-        let (home, commit, gone) = begun.unwrap_or(Err(GroupError::GroupIdNotFound))?;
+        let (home, commit, gone, results) = begun.unwrap_or(Err(GroupError::GroupIdNotFound))?;
         let records = self.tombstones(group_id, &gone);
         self.write(group_id, home, commit, records).await?;
         Ok(results)

@@ -1,10 +1,11 @@
 //! Members: joining, syncing, heartbeats, leaving.
 
+use super::classic::group::Group;
 use super::classic::messages::{
     JoinReply, JoinRequest, LeaveResult, LeavingMember, Reply, SyncReply, SyncRequest,
 };
 use super::error::GroupError;
-use super::{Groups, check_group_id};
+use super::{Groups, HostedGroup, check_group_id};
 use crate::coordinator::parked::Token;
 use crate::engine::PartitionKey;
 use crate::io::limits;
@@ -22,6 +23,10 @@ impl Groups {
     ) -> Result<JoinReply, GroupError> {
         let event = move |groups: &Rc<Groups>, group_id: &str, home, token| {
             groups.check_group_limit(group_id)?;
+            groups.check_room(group_id, |group| match group {
+                Some(hosted) => hosted.group.growth_of(&request),
+                None => Group::bytes_of_join(&request),
+            })?;
             groups.with_group(group_id, home, |hosted, now_ms, out| {
                 hosted.group.join(request, token, now_ms, out);
             });
@@ -45,6 +50,22 @@ impl Groups {
         Err(GroupError::GroupMaxSizeReached)
     }
 
+    /// Whether all groups together may grow by what an event makes this one grow.
+    pub(super) fn check_room(
+        &self,
+        group_id: &str,
+        growth_bytes: impl FnOnce(Option<&HostedGroup>) -> usize,
+    ) -> Result<(), GroupError> {
+        let hosted = self.hosted.borrow();
+        let hosted = hosted.get(group_id);
+        let new_bytes = hosted.map_or(HostedGroup::bytes_of_new(group_id), |_| 0);
+        if self.memory.has_room_for(new_bytes + growth_bytes(hosted)) {
+            return Ok(());
+        }
+        limits::GROUPS_BYTES.reached(format_args!("{group_id:?}"));
+        Err(GroupError::GroupMaxSizeReached)
+    }
+
     /// A member asks for its assignment; answered when the leader's is durable.
     pub async fn sync_group(
         self: &Rc<Self>,
@@ -52,6 +73,11 @@ impl Groups {
         request: SyncRequest,
     ) -> Result<SyncReply, GroupError> {
         let event = move |groups: &Rc<Groups>, group_id: &str, _, token| {
+            let growth_bytes =
+                |hosted: &HostedGroup| hosted.group.growth_with(&request.assignments);
+            let room = groups.check_room(group_id, |group| group.map_or(0, growth_bytes));
+            // Members try again.
+            room.map_err(|_| GroupError::CoordinatorNotAvailable)?;
             let known = groups.with_known_group(group_id, |hosted, now_ms, out| {
                 hosted.group.sync(request, token, now_ms, out);
             });
