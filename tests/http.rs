@@ -41,6 +41,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_compaction_last_run_timestamp_seconds", "gauge"),
     ("millstream_compaction_last_duration_seconds", "gauge"),
     ("millstream_flush_seconds", "histogram"),
+    ("millstream_shard_turn_seconds", "histogram"),
     ("millstream_request_seconds", "histogram"),
     ("millstream_partition_errors_total", "counter"),
     ("millstream_topic_appended_records_total", "counter"),

@@ -3,6 +3,7 @@
 use super::{Engine, SharedPartition};
 use crate::io::clock;
 use crate::io::rate_limited::{self, RateLimited};
+use crate::io::reactor;
 use crate::io::sabotage::{self, Sabotage};
 use crate::log::jobs::CheckpointJob;
 use crate::log::{Flush, WriteBack};
@@ -78,7 +79,7 @@ fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: Check
     });
     let engine = Rc::clone(engine);
     let partition = Rc::clone(partition);
-    tokio::task::spawn_local(async move {
+    reactor::spawn(async move {
         let Ok((job, result)) = written.await else {
             return;
         };

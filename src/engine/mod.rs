@@ -29,6 +29,7 @@ pub mod verify;
 pub mod workers;
 
 use crate::config::Config;
+use crate::io::reactor;
 use crate::io::stop::Stop;
 use crate::io::worker::Worker;
 use crate::io::{clock, limits};
@@ -282,7 +283,7 @@ impl Engine {
                 Err(std::io::ErrorKind::StorageFull.into())
             }
         });
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let result = result.await;
             if partition.borrow().is_closed() {
                 // Its directory's name may belong to another topic soon.
@@ -315,7 +316,7 @@ impl Engine {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
         let result = self.workers.run(move || job.run());
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let result = result.await;
             let mut inner = partition.borrow_mut();
             if let Err(error) = &result {

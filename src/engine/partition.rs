@@ -251,7 +251,7 @@ impl Partition {
                         error,
                         "write failed: this partition takes no more writes; check the disk, then restart"
                     );
-                    let _ = append.reply.send(Err(EngineError::StorageFailed));
+                    self.refuse(append, EngineError::StorageFailed);
                     self.refuse_waiters(&EngineError::StorageFailed);
                 }
             }
@@ -352,6 +352,8 @@ impl Partition {
         }
     }
 
+    /// Answers an append that was not done. What was in flight behind it must not be taken before it, nor
+    /// be remembered in its place.
     fn refuse(&mut self, append: Append, error: EngineError) {
         if let Some(mark) = append.header.producer() {
             self.producers.refuse(&mark);
@@ -459,8 +461,8 @@ impl Partition {
         for waiter in self.durable_waiters.drain(..) {
             let _ = waiter.reply.send(Err(error.clone()));
         }
-        for append in self.pending.drain(..) {
-            let _ = append.reply.send(Err(error.clone()));
+        for append in mem::take(&mut self.pending) {
+            self.refuse(append, error.clone());
         }
         for (_, reply) in self.start_waiters.drain(..) {
             let _ = reply.send(Err(error.clone()));

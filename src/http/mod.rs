@@ -8,6 +8,7 @@ use crate::coordinator::groups::lag::LagReport;
 use crate::engine::stats::ShardReport;
 use crate::engine::{Engine, reports};
 use crate::io::clock;
+use crate::io::reactor;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -101,7 +102,7 @@ pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener:
         connections.set(connections.get() + 1);
         let (engine, coordinators) = (Rc::clone(&engine), Rc::clone(&coordinators));
         let connections = Rc::clone(&connections);
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let service = service_fn(|request| respond(&engine, &coordinators, request));
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -4,8 +4,13 @@
 //! io_uring, where threads wait for the disk. `ring` and `socket` look at which of them the thread has.
 //! Nothing outside `io` names the crates behind them.
 
-use std::cell::Cell;
+#[cfg(debug_assertions)]
+use super::clock;
+use super::counters::Histogram;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, LocalSet};
@@ -23,6 +28,10 @@ const DISK_THREADS_MAX: usize = 32;
 /// How long a task may keep the thread: others wait as long.
 pub const SLICE: Duration = Duration::from_millis(1);
 
+/// No turn of a debug build takes so long, though it is slow.
+#[cfg(debug_assertions)]
+const STALL: Duration = Duration::from_secs(1);
+
 /// What the kernel tells of sockets and files through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reactor {
@@ -31,13 +40,15 @@ pub enum Reactor {
 }
 
 thread_local! {
-    static CURRENT: Cell<Reactor> = const { Cell::new(Reactor::Uring) };
+    /// `None` on a thread without one: a test drives its tasks by hand.
+    static CURRENT: Cell<Option<Reactor>> = const { Cell::new(None) };
+    static TURNS: RefCell<Histogram> = RefCell::default();
 }
 
 impl Reactor {
     /// The one of the calling thread.
     pub fn current() -> Reactor {
-        CURRENT.get()
+        CURRENT.get().unwrap_or(Reactor::Uring)
     }
 
     pub fn name(self) -> &'static str {
@@ -54,7 +65,7 @@ impl Reactor {
     /// # Errors
     /// When the reactor cannot be made; nothing was run then.
     pub fn run(self, main: impl Future<Output = ()>) -> io::Result<()> {
-        CURRENT.set(self);
+        CURRENT.set(Some(self));
         match self {
             Reactor::Uring => {
                 let runtime = ring_runtime(COMPLETION_ENTRIES)?;
@@ -101,17 +112,50 @@ fn epoll_runtime() -> io::Result<tokio::runtime::Runtime> {
 #[cfg(any(test, feature = "faults"))]
 pub fn start<T>(main: impl Future<Output = T>) -> T {
     if std::env::var("MILLSTREAM_REACTOR").as_deref() != Ok("epoll") {
-        CURRENT.set(Reactor::Uring);
+        CURRENT.set(Some(Reactor::Uring));
         return tokio_uring::start(main);
     }
-    CURRENT.set(Reactor::Epoll);
+    CURRENT.set(Some(Reactor::Epoll));
     let runtime = epoll_runtime().expect("a runtime");
     LocalSet::new().block_on(&runtime, main)
 }
 
-/// Starts a task on this thread's reactor.
+/// Starts a task on this thread's reactor. How long each of its turns takes is measured.
 pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
-    tokio::task::spawn_local(task)
+    tokio::task::spawn_local(Measured(Box::pin(task)))
+}
+
+/// How long the turns of this thread's tasks took: what one does between two waits, while all others wait.
+pub fn turns() -> Histogram {
+    TURNS.with_borrow(Histogram::clone)
+}
+
+/// A task whose turns are measured.
+struct Measured<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Measured<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let begun = Instant::now();
+        #[cfg(debug_assertions)]
+        let cpu_before = clock::thread_cpu();
+        let polled = self.0.as_mut().poll(context);
+        TURNS.with_borrow_mut(|turns| turns.observe(begun.elapsed()));
+        #[cfg(debug_assertions)]
+        assert_no_stall(clock::thread_cpu().saturating_sub(cpu_before));
+        polled
+    }
+}
+
+/// Ends a task that kept the thread for as long as only a mistake does, and with it a test. Counted is what
+/// the processor worked for it: a busy machine is no mistake.
+#[cfg(debug_assertions)]
+fn assert_no_stall(worked: Duration) {
+    assert!(
+        worked < STALL,
+        "a task kept its thread for {worked:?} without letting others pass"
+    );
 }
 
 /// Lets all that is ready pass: other tasks, requests that have arrived, and replies.
@@ -119,12 +163,12 @@ pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<
 /// Tokio's own `yield_now` only lets other tasks pass: while any is ready it never parks, and tokio-uring
 /// submits operations when the thread parks, so that nothing would be sent or received.
 pub async fn yield_now() {
-    match Reactor::current() {
-        Reactor::Uring => {
+    match CURRENT.get() {
+        Some(Reactor::Uring) => {
             // It is over when the ring was submitted and looked at.
             let _ = tokio_uring::no_op().await;
         }
-        Reactor::Epoll => tokio::task::yield_now().await,
+        Some(Reactor::Epoll) | None => tokio::task::yield_now().await,
     }
 }
 

@@ -6,6 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use thiserror::Error;
 
+/// A reply of up to this many bytes is covered by what its request was charged.
+pub const REPLY_BYTES_FREE: usize = 16 << 10;
+
 /// Why a connection has to be closed: the protocol has no answer for it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CloseReason {

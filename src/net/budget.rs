@@ -78,14 +78,6 @@ impl Budget {
         }
     }
 
-    /// Gives back what a permit of [`take`](Self::take) has beyond `bytes`.
-    pub fn shrink(&self, permit: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
-        if let Some(permit) = permit {
-            let kept = self.permits_for(bytes) as usize;
-            drop(permit.split(permit.num_permits().saturating_sub(kept)));
-        }
-    }
-
     fn permits_for(&self, bytes: usize) -> u32 {
         bytes.div_ceil(PERMIT_BYTES).min(self.most as usize).max(1) as u32
     }
@@ -100,12 +92,6 @@ pub struct Share {
 }
 
 impl Share {
-    /// Gives back what it has beyond `bytes`.
-    pub fn shrink(&mut self, bytes: usize) {
-        self.budget.shrink(&mut self.permit, bytes);
-        self.overdraft = None;
-    }
-
     /// Waits until `bytes` are available. One waiter at a time may exceed the budget, so that
     /// requests that each hold half of what they need cannot deadlock.
     pub async fn grow(&mut self, bytes: usize) {
@@ -133,6 +119,86 @@ impl Share {
             }
         }
     }
+
+    /// Gives back what is held beyond `bytes`. One that exceeds the budget does so until it is dropped.
+    fn shrink_to(&mut self, bytes: usize) {
+        shrink(&mut self.permit, &self.budget, bytes);
+    }
+}
+
+/// What a request takes: of its connection's budget, and of the one that all connections share.
+pub struct Charge {
+    connection: Budget,
+    own: Option<OwnedSemaphorePermit>,
+    shared: Share,
+    /// What both are held for, in bytes; less of `shared` where that is free of charge.
+    own_bytes: usize,
+    shared_bytes: usize,
+}
+
+impl Charge {
+    /// Of nothing yet.
+    pub fn new(connection: &Budget, all: &Budget) -> Charge {
+        Charge {
+            connection: connection.clone(),
+            own: None,
+            shared: all.share(),
+            own_bytes: 0,
+            shared_bytes: 0,
+        }
+    }
+
+    /// Waits for `bytes` more of the connection's budget.
+    pub async fn add_own(&mut self, bytes: usize) {
+        self.own_bytes += bytes;
+        // What is held goes back first: who holds one part and waits for another could wait for itself.
+        self.own = None;
+        self.own = self.connection.take(self.own_bytes).await;
+    }
+
+    /// Waits until the part of the shared budget is `bytes` or more.
+    pub async fn grow_shared(&mut self, bytes: usize) {
+        self.shared_bytes = self.shared_bytes.max(bytes);
+        self.shared.grow(bytes).await;
+    }
+
+    /// Waits for `bytes` more of both budgets.
+    pub async fn add(&mut self, bytes: usize) {
+        self.add_own(bytes).await;
+        self.grow_shared(self.shared_bytes + bytes).await;
+    }
+
+    /// Bytes that the request may take without asking again.
+    pub fn bytes(&self) -> usize {
+        self.own_bytes.min(self.shared_bytes)
+    }
+
+    /// Gives back what is more than `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.own_bytes = self.own_bytes.min(bytes);
+        self.shared_bytes = self.shared_bytes.min(bytes);
+        shrink(&mut self.own, &self.connection, self.own_bytes);
+        self.shared.shrink_to(self.shared_bytes);
+    }
+
+    /// As [`shrink_to`](Self::shrink_to), for a request that may wait for minutes with a few `bytes`: it also
+    /// gives back the right to exceed the budget, which others may need meanwhile.
+    pub fn park(&mut self, bytes: usize) {
+        self.shrink_to(bytes);
+        self.shared.overdraft = None;
+    }
+}
+
+/// Gives back what a permit has beyond `bytes`.
+fn shrink(permit: &mut Option<OwnedSemaphorePermit>, budget: &Budget, bytes: usize) {
+    if bytes == 0 {
+        *permit = None;
+    }
+    let kept = budget.permits_for(bytes) as usize;
+    if let Some(permit) = permit {
+        let more = permit.num_permits().saturating_sub(kept);
+        drop(permit.split(more));
+    }
 }
 
 #[cfg(test)]
@@ -156,19 +222,46 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_given_back_is_there_for_others() {
-        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
-        let mut taken = budget.take(4 * PERMIT_BYTES).await;
-        let mut share = budget.share();
-        share.grow(6 * PERMIT_BYTES).await;
-        budget.shrink(&mut taken, 2 * PERMIT_BYTES);
-        share.shrink(PERMIT_BYTES);
-        share.shrink(PERMIT_BYTES);
-        assert_eq!(budget.used(), 3 * PERMIT_BYTES as u64);
+        let budgets = [10, 20].map(|permits| {
+            let limit = &limits::INFLIGHT_BYTES;
+            Budget::new(permits * PERMIT_BYTES, limit)
+        });
+        let used = || [&budgets[0], &budgets[1]].map(|budget| budget.used() / PERMIT_BYTES as u64);
+        let mut charge = Charge::new(&budgets[0], &budgets[1]);
+        charge.add_own(4 * PERMIT_BYTES).await;
+        charge.grow_shared(20 * PERMIT_BYTES).await;
+        assert_eq!(used(), [4, 20]);
+        charge.shrink_to(2 * PERMIT_BYTES);
+        assert_eq!(used(), [2, 2]);
         // More than it has is no more than it has.
-        share.shrink(9 * PERMIT_BYTES);
-        assert_eq!(budget.used(), 3 * PERMIT_BYTES as u64);
-        drop((taken, share));
-        assert_eq!(budget.used(), 0);
+        charge.shrink_to(9 * PERMIT_BYTES);
+        assert_eq!(used(), [2, 2]);
+        drop(charge);
+        assert_eq!(used(), [0, 0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_leaves_the_right_to_exceed_the_budget_to_others() {
+        let budgets = [100, 10].map(|permits| {
+            let limit = &limits::INFLIGHT_BYTES;
+            Budget::new(permits * PERMIT_BYTES, limit)
+        });
+        let grown = async |charge: &mut Charge| {
+            let grow = charge.grow_shared(8 * PERMIT_BYTES);
+            tokio::time::timeout(Duration::from_millis(5), grow)
+                .await
+                .is_ok()
+        };
+        let mut charges = [(); 3].map(|()| Charge::new(&budgets[0], &budgets[1]));
+        for charge in &mut charges {
+            charge.grow_shared(3 * PERMIT_BYTES).await;
+        }
+        let [first, second, third] = &mut charges;
+        assert!(grown(first).await, "beyond the budget");
+        assert!(!grown(second).await);
+        first.park(PERMIT_BYTES);
+        assert!(grown(second).await, "beyond the budget");
+        assert!(!grown(third).await);
     }
 
     #[tokio::test]
