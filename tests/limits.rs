@@ -329,6 +329,81 @@ fn a_member_that_names_very_many_protocols_is_refused_at_once() {
 }
 
 #[test]
+fn more_members_than_a_group_can_have_are_not_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--group-max-size",
+        "3",
+        "--group-initial-rebalance-delay-ms",
+        "0",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    let joined = wire.call(&group::join("g", ""), 3);
+    for (count, code) in [(6, 0), (7, INVALID_REQUEST)] {
+        let names: Vec<String> = (0..count).map(|number| format!("m{number}")).collect();
+        let assignments: Vec<(&str, &[u8])> =
+            names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        let sync = group::sync("g", &joined.member_id, 1, &assignments);
+        assert_eq!(wire.call(&sync, 3).error_code, code);
+        let mut leave = group::leave("g", "m", 3);
+        leave.members = vec![leave.members[0].clone(); count];
+        assert_eq!(wire.call(&leave, 3).error_code, code);
+    }
+    is_told_of(&broker, "group_max_size");
+}
+
+#[test]
+fn a_reply_about_offsets_waits_for_memory_before_it_is_built() {
+    const PARTITIONS: i32 = 2_000;
+    const REPLY_BYTES: u64 = PARTITIONS as u64 * 4_000;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--cores",
+        "1",
+        "--inflight-bytes-max",
+        "32MiB",
+        "--frame-bytes-max",
+        "16MiB",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("big", PARTITIONS);
+    let offsets: Vec<(i32, i64)> = (0..PARTITIONS).map(|index| (index, 5)).collect();
+    let note = text(&"m".repeat(4_000));
+    for offsets in offsets.chunks(500) {
+        let mut request = group::commit("g", "big", offsets);
+        for partition in &mut request.topics[0].partitions {
+            partition.committed_metadata = Some(note.clone());
+        }
+        assert_eq!(group::commit_error(&wire.call(&request, 8)), 0);
+    }
+    let before = broker.own_memory_bytes();
+    // So many that nobody reads would take 320 MB.
+    let asked: Vec<Wire> = (0..40)
+        .map(|_| {
+            let mut wire = Wire::connect(broker.kafka);
+            wire.send(&group::fetch_offsets_of(&[("g", None)]), 8);
+            wire
+        })
+        .collect();
+    eventually("they wait for memory", || {
+        reached(&broker, "inflight_bytes_max") >= 1.0
+    });
+    // Whatever the others do in this time only adds to what they hold.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(20));
+        let taken = broker.own_memory_bytes().saturating_sub(before);
+        assert!(taken < 12 * REPLY_BYTES, "{taken}");
+    }
+    for mut wire in asked {
+        let response = wire.receive::<OffsetFetchRequest>(8);
+        let partitions = &response.groups[0].topics[0].partitions;
+        assert_eq!(partitions.len(), PARTITIONS as usize);
+    }
+}
+
+#[test]
 fn members_that_wait_for_their_group_hold_no_memory_of_requests() {
     const METADATA_BYTES: usize = 200 << 10;
     let dir = tempfile::tempdir().unwrap();

@@ -204,6 +204,17 @@ impl<T: Tenant> Runtime<T> {
         join_all((0..self.shard_count()).map(ask)).await;
     }
 
+    /// Asks a shard; `None` when it has stopped.
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        own: &Rc<T>,
+        shard: usize,
+        ask: impl FnOnce(&T) -> R + Send + 'static,
+    ) -> Option<R> {
+        let call = move |tenant: Rc<T>| async move { ask(&tenant) };
+        self.mailboxes.call(own, shard, call).await.ok()
+    }
+
     /// Asks every shard, one after the other. Shards that have stopped are left out.
     pub async fn ask_all<R: Send + 'static>(
         &self,
@@ -212,10 +223,7 @@ impl<T: Tenant> Runtime<T> {
     ) -> Vec<R> {
         let mut answers = Vec::new();
         for shard in 0..self.shard_count() {
-            let answer = self
-                .mailboxes
-                .call(own, shard, move |tenant| async move { ask(&tenant) });
-            answers.extend(answer.await);
+            answers.extend(self.ask(own, shard, ask).await);
         }
         answers
     }

@@ -58,6 +58,16 @@ impl Context<'_> {
         self.api.reply(self.version, self.correlation_id)
     }
 
+    /// A reply whose response is there.
+    pub fn now<R>(&self, response: &R) -> Handled
+    where
+        R: Wire<'static>,
+    {
+        let mut writer = self.reply();
+        response.encode(&mut writer, self.version);
+        Handled::Now(Answer::of(writer))
+    }
+
     /// A reply that is written when its response is there.
     pub fn later<R>(&self, response: impl Future<Output = R> + 'static) -> Handled
     where

@@ -30,10 +30,14 @@ impl Memory {
         self.own_bytes.get()
     }
 
+    /// What the groups of all shards take.
+    pub fn all_bytes(&self) -> usize {
+        self.all_bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether groups may grow by this much. What does not make them grow always may.
     pub fn has_room_for(&self, growth_bytes: usize) -> bool {
-        let taken_bytes = self.all_bytes.load(Ordering::Relaxed);
-        growth_bytes == 0 || taken_bytes.saturating_add(growth_bytes) <= self.bytes_max
+        growth_bytes == 0 || self.all_bytes().saturating_add(growth_bytes) <= self.bytes_max
     }
 
     /// Notes that a group takes `after` bytes now, and took `before`.

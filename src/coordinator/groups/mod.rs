@@ -131,6 +131,11 @@ impl Groups {
         groups
     }
 
+    /// Bytes of memory that the groups of all shards take.
+    pub fn all_bytes(&self) -> usize {
+        self.memory.all_bytes()
+    }
+
     fn engine(&self) -> &Rc<Engine> {
         &self.runtime.engine
     }

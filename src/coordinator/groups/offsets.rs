@@ -7,6 +7,7 @@ use super::config::GroupConfig;
 use super::error::GroupError;
 use crate::engine::PartitionKey;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use uuid::Uuid;
 
 /// An offset that a group committed for a partition.
@@ -170,6 +171,16 @@ impl GroupOffsets {
     /// All durable offsets, by topic id and partition.
     pub fn iter(&self) -> impl Iterator<Item = (PartitionKey, &CommittedOffset)> {
         self.durable.iter().map(|(key, offset)| (*key, offset))
+    }
+
+    /// The durable offsets behind one, by topic id and partition; all if there is none.
+    pub fn after(
+        &self,
+        key: Option<PartitionKey>,
+    ) -> impl Iterator<Item = (PartitionKey, &CommittedOffset)> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.durable.range((from, Bound::Unbounded));
+        rest.map(|(key, offset)| (*key, offset))
     }
 
     pub fn len(&self) -> usize {

@@ -91,7 +91,7 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
             request.rebalance_timeout_ms
         },
         protocol_type: request.protocol_type.to_owned(),
-        protocols: protocols_of(&request),
+        protocols: protocols_of(&request, context.engine.config.group_protocols_max),
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
@@ -107,9 +107,10 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     context.parked(is_stored, response).await
 }
 
-/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
-fn protocols_of(request: &Request<'_>) -> Vec<messages::Protocol> {
-    let protocols = request.protocols.iter();
+/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in. One more
+/// than `most` is enough for the group to refuse them.
+fn protocols_of(request: &Request<'_>, most: usize) -> Vec<messages::Protocol> {
+    let protocols = request.protocols.iter().take(most + 1);
     let copy = protocols.map(|protocol| messages::Protocol {
         name: protocol.name.to_owned(),
         metadata: Bytes::copy_from_slice(&protocol.metadata),
@@ -172,7 +173,7 @@ mod tests {
         frame.extend(b"\0\0\0\x01\0\x01p\0\0\0\x01x");
         let frame = Bytes::from(frame);
         let request = Request::decode(&mut Reader::new(&frame, false), 0).unwrap();
-        let kept = protocols_of(&request);
+        let kept = protocols_of(&request, 1);
         drop(request);
         assert_eq!(kept[0].metadata, Bytes::from_static(b"x"));
         assert!(frame.is_unique());

@@ -1,6 +1,7 @@
 //! OffsetDelete (key 47): forget how far a group has read in some partitions (KIP-496).
 
 use crate::engine::PartitionKey;
+use crate::io::reactor::Slice;
 use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,13 +26,17 @@ message! {
 /// deleted once.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut keys: BTreeMap<String, BTreeSet<PartitionKey>> = BTreeMap::new();
+    let mut slice = Slice::new();
     for topic in &request.topics {
-        let known = topic.partitions.iter();
-        let mut known = known.filter_map(|index| context.engine.key_of(topic.name, *index));
-        if let Some(first) = known.next() {
-            let keys = keys.entry(topic.name.to_owned()).or_default();
-            keys.insert(first);
-            keys.extend(known);
+        let mut known = BTreeSet::new();
+        for index in &topic.partitions {
+            known.extend(context.engine.key_of(topic.name, *index));
+            slice.rest().await;
+        }
+        if !known.is_empty() {
+            keys.entry(topic.name.to_owned())
+                .or_default()
+                .append(&mut known);
         }
     }
     let group_id = request.group_id.to_owned();

@@ -46,6 +46,13 @@ message! {
 
 /// A member asks for its assignment; the answer waits for the leader's, and for the disk.
 pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
+    if let Err(error_code) = super::check_named(context, request.assignments.len()) {
+        let refused = Response {
+            error_code,
+            ..Response::default()
+        };
+        return context.now(&refused);
+    }
     let group_id = request.group_id.to_owned();
     let sync = SyncRequest {
         member_id: request.member_id.to_owned(),
