@@ -438,7 +438,7 @@ fn members_that_wait_for_their_group_hold_no_memory_of_requests() {
     });
     // Each was charged five times its bytes while it was decoded.
     eventually("they hold what an entry in the queue takes", || {
-        broker.metric("millstream_inflight_bytes", "") <= (40 * 8 << 10) as f64
+        broker.metric("millstream_inflight_bytes", "") <= f64::from(40 * (8 << 10))
     });
     let large = Batch::of([vec![b'x'; 900 << 10]]);
     assert_eq!(wire.append("t", 0, &large), 0);
