@@ -26,6 +26,7 @@ pub mod reports;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
+pub mod wake;
 pub mod workers;
 
 use crate::config::Config;

@@ -210,6 +210,7 @@ impl Connection {
             let started = Instant::now();
             if buffer.len() + room > READ_BYTES_BUSY {
                 charge.grow_shared(buffer.len() + room).await;
+                self.peer.incoming_bytes.set(buffer.len() + room);
             }
             // The time spent waiting does not count as the client's.
             self.peer.forgive(started.elapsed());

@@ -1,6 +1,7 @@
 //! Budgets of bytes: a request waits until its bytes are free.
 
 use crate::io::limits::Limit;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -19,6 +20,8 @@ pub struct Budget {
     limit: &'static Limit,
     /// Wakes tasks that can give memory back.
     pressed: Rc<Notify>,
+    /// Shares that wait.
+    waiting: Rc<Cell<usize>>,
 }
 
 impl Budget {
@@ -30,6 +33,7 @@ impl Budget {
             overdraft: Arc::default(),
             limit,
             pressed: Rc::default(),
+            waiting: Rc::default(),
         }
     }
 
@@ -52,9 +56,17 @@ impl Budget {
         (self.most as usize).saturating_sub(self.permits.available_permits())
     }
 
-    /// Returns the next time that a share has to wait.
+    /// Bytes in use beyond three quarters.
+    pub fn excess(&self) -> usize {
+        let most = self.most as usize / 4 * 3;
+        self.used_permits().saturating_sub(most) * PERMIT_BYTES
+    }
+
+    /// Returns when a share waits.
     pub async fn pressed(&self) {
-        self.pressed.notified().await;
+        if self.waiting.get() == 0 {
+            self.pressed.notified().await;
+        }
     }
 
     /// Takes `bytes` out of the budget until the permit is dropped. More than the whole budget takes all
@@ -104,10 +116,12 @@ impl Share {
             return;
         }
         let permits = Arc::clone(&self.budget.permits);
-        if self.budget.permits.available_permits() < missing as usize {
+        let waits = self.budget.permits.available_permits() < missing as usize;
+        let _waiting = waits.then(|| {
             self.budget.limit.waited_for("connections");
             self.budget.pressed.notify_waiters();
-        }
+            Waiting::new(&self.budget.waiting)
+        });
         tokio::select! {
             biased;
             more = permits.acquire_many_owned(missing) => match (&mut self.permit, more) {
@@ -123,6 +137,22 @@ impl Share {
     /// Gives back what is held beyond `bytes`. One that exceeds the budget does so until it is dropped.
     fn shrink_to(&mut self, bytes: usize) {
         shrink(&mut self.permit, &self.budget, bytes);
+    }
+}
+
+/// Counts a share for as long as it waits.
+struct Waiting(Rc<Cell<usize>>);
+
+impl Waiting {
+    fn new(waiting: &Rc<Cell<usize>>) -> Waiting {
+        waiting.set(waiting.get() + 1);
+        Waiting(Rc::clone(waiting))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -205,6 +235,7 @@ fn shrink(permit: &mut Option<OwnedSemaphorePermit>, budget: &Budget, bytes: usi
 mod tests {
     use super::*;
     use crate::io::limits;
+    use futures_util::FutureExt;
     use std::time::Duration;
 
     #[tokio::test]
@@ -218,26 +249,6 @@ mod tests {
         let _more = budget.take(7 * PERMIT_BYTES).await.unwrap();
         let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
         assert!(waits.await.is_err());
-    }
-
-    #[tokio::test]
-    async fn what_is_given_back_is_there_for_others() {
-        let budgets = [10, 20].map(|permits| {
-            let limit = &limits::INFLIGHT_BYTES;
-            Budget::new(permits * PERMIT_BYTES, limit)
-        });
-        let used = || [&budgets[0], &budgets[1]].map(|budget| budget.used() / PERMIT_BYTES as u64);
-        let mut charge = Charge::new(&budgets[0], &budgets[1]);
-        charge.add_own(4 * PERMIT_BYTES).await;
-        charge.grow_shared(20 * PERMIT_BYTES).await;
-        assert_eq!(used(), [4, 20]);
-        charge.shrink_to(2 * PERMIT_BYTES);
-        assert_eq!(used(), [2, 2]);
-        // More than it has is no more than it has.
-        charge.shrink_to(9 * PERMIT_BYTES);
-        assert_eq!(used(), [2, 2]);
-        drop(charge);
-        assert_eq!(used(), [0, 0]);
     }
 
     #[tokio::test]
@@ -262,6 +273,53 @@ mod tests {
         first.park(PERMIT_BYTES);
         assert!(grown(second).await, "beyond the budget");
         assert!(!grown(third).await);
+    }
+
+    #[tokio::test]
+    async fn who_comes_to_park_while_a_share_waits_is_told_at_once() {
+        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
+        let is_pressed = || budget.pressed().now_or_never().is_some();
+        let mut shares: Vec<Share> = (0..3).map(|_| budget.share()).collect();
+        shares[0].grow(9 * PERMIT_BYTES).await;
+        assert!(!is_pressed());
+        shares[1].grow(5 * PERMIT_BYTES).await;
+        assert!(!is_pressed(), "that one exceeds the budget");
+        let mut third = Box::pin(shares[2].grow(5 * PERMIT_BYTES));
+        assert!((&mut third).now_or_never().is_none());
+        assert!(is_pressed());
+        drop(third);
+        assert!(!is_pressed());
+    }
+
+    #[tokio::test]
+    async fn a_charge_grows_for_a_reply_and_gives_back_what_it_did_not_take() {
+        let budget = || Budget::new(100 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
+        let (own, all) = (budget(), budget());
+        let mut charge = Charge::new(&own, &all);
+        charge.add_own(2 * PERMIT_BYTES).await;
+        charge.grow_shared(10 * PERMIT_BYTES).await;
+        let used = || {
+            (
+                own.used() as usize / PERMIT_BYTES,
+                all.used() as usize / PERMIT_BYTES,
+            )
+        };
+        assert_eq!(used(), (2, 10));
+        charge.add(50 * PERMIT_BYTES).await;
+        assert_eq!(used(), (52, 60));
+        assert_eq!(charge.bytes(), 52 * PERMIT_BYTES);
+        charge.shrink_to(30 * PERMIT_BYTES);
+        assert_eq!(used(), (30, 30));
+        charge.shrink_to(40 * PERMIT_BYTES);
+        assert_eq!(used(), (30, 30));
+        let mut other = Charge::new(&own, &all);
+        let mut waits = Box::pin(other.add(80 * PERMIT_BYTES));
+        assert!((&mut waits).now_or_never().is_none());
+        charge.shrink_to(0);
+        waits.await;
+        assert_eq!(used(), (80, 80));
+        drop(other);
+        assert_eq!(used(), (0, 0));
     }
 
     #[tokio::test]

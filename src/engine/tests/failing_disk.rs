@@ -39,19 +39,24 @@ fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch
     });
 }
 
+async fn send(
+    engine: &Rc<Engine>,
+    key: PartitionKey,
+    base_sequence: i32,
+) -> Receiver<Result<Appended, EngineError>> {
+    let batch = BatchBuilder {
+        producer_id: 7,
+        producer_epoch: 0,
+        base_sequence,
+        ..BatchBuilder::default()
+    };
+    append(engine, key, AckWhen::Durable, &batch, &["a", "b"]).await
+}
+
 /// A producer that sends its first two batches again and again is told the same each time: with error 45 in
 /// place of the first one's it would give up.
 #[test]
 fn a_producer_whose_first_batch_met_a_failing_disk_is_told_so_when_it_comes_again() {
-    let send = async |engine: &Rc<Engine>, key, base_sequence| {
-        let batch = BatchBuilder {
-            producer_id: 7,
-            producer_epoch: 0,
-            base_sequence,
-            ..BatchBuilder::default()
-        };
-        append(engine, key, AckWhen::Durable, &batch, &["a", "b"]).await
-    };
     let fail_while_waiting = |engine: &Rc<Engine>, key| {
         let failed = Err(std::io::Error::from_raw_os_error(libc::EIO));
         let partition = engine.partition(key).unwrap();
