@@ -1,4 +1,4 @@
-"""Kafka Connect in distributed mode: a worker with its REST interface."""
+"""Kafka Connect: its programs, and a distributed worker with its REST interface."""
 
 import json
 import os
@@ -10,6 +10,20 @@ from brokers import free_port
 from suite import CALL_SECONDS, KAFKA, WORK, Wrong, until
 
 REST_SECONDS = 10
+
+
+def start(program, properties, log):
+    """Starts one of Connect's programs; all that it says goes to the log."""
+    java = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    environment = {**os.environ, "JAVA_OPTS": java, "LOG_LEVEL": "info"}
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            [KAFKA / "tool", program, properties],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+        )
 
 
 class Worker:
@@ -37,15 +51,7 @@ class Worker:
         return f"{self.name}-{kind}"
 
     def start(self):
-        environment = {**os.environ, "JAVA_OPTS": "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1", "LOG_LEVEL": "info"}
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [KAFKA / "tool", "connect-distributed", self.properties],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+        self.process = start("connect-distributed", self.properties, self.log)
         until(self.is_up, "the worker to start")
 
     def is_up(self):

@@ -50,8 +50,8 @@ def killed_broker():
     WORKER.connect("sink", connector_class="FileStreamSink", tasks_max=1, topics="once", file=SINK)
     feeding = threading.Thread(target=feed, args=(6000,))
     feeding.start()
-    for _ in range(2):
-        time.sleep(3)
+    for lines in (1500, 4000):
+        until(lambda: len(FED) > lines, f"{lines} lines")
         BROKER.kill_and_start()
     feeding.join()
     WORKER.until_running("plain", "once", "sink")
