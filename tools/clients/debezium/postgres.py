@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from brokers import free_port
-from suite import CALL_SECONDS, WORK, Wrong, until
+from suite import CALL_SECONDS, WORK, Wrong, launch, until
 
 # PostgreSQL refuses to run as root.
 USER = "postgres"
@@ -32,10 +32,7 @@ class Postgres:
             "wal_level=logical",
         ]
         options = [word for setting in settings for word in ("-c", setting)]
-        with open(WORK / "postgres.log", "wb") as log:
-            self.process = subprocess.Popen(
-                self.command("postgres", "-D", data, *options), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        self.process = launch(self.command("postgres", "-D", data, *options), WORK / "postgres.log")
         until(lambda: self.psql("select 1").returncode == 0, "PostgreSQL to start")
 
     def command(self, program, *arguments):

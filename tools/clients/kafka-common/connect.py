@@ -1,29 +1,19 @@
 """Kafka Connect: its programs, and a distributed worker with its REST interface."""
 
 import json
-import os
-import subprocess
 import urllib.error
 import urllib.request
 
 from brokers import free_port
-from suite import CALL_SECONDS, KAFKA, WORK, Wrong, until
+from suite import KAFKA, WORK, Wrong, launch, until
 
 REST_SECONDS = 10
 
 
 def start(program, properties, log):
-    """Starts one of Connect's programs; all that it says goes to the log."""
+    """Starts one of Connect's programs."""
     java = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-    environment = {**os.environ, "JAVA_OPTS": java, "LOG_LEVEL": "info"}
-    with open(log, "ab") as output:
-        return subprocess.Popen(
-            [KAFKA / "tool", program, properties],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-        )
+    return launch([KAFKA / "tool", program, properties], log, JAVA_OPTS=java, LOG_LEVEL="info")
 
 
 class Worker:

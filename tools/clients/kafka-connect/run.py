@@ -2,7 +2,6 @@
 
 import pathlib
 import sys
-import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kafka-common"))
@@ -10,6 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kafka-c
 import suite  # noqa: E402
 from brokers import Millstream  # noqa: E402
 from connect import Worker  # noqa: E402
+from lines import Lines  # noqa: E402
 from suite import WORK, case, equal, expect, millstream, tool, until  # noqa: E402
 
 # As the README says under "Coming from Kafka"; the cleaner looks more often than by default.
@@ -18,20 +18,8 @@ STRINGS = [f"{side}.converter=org.apache.kafka.connect.storage.StringConverter" 
 # So that its offsets topic is compacted while the suite looks on.
 SMALL = ["offset.storage.segment.ms=1000", "offset.storage.min.cleanable.dirty.ratio=0.01"]
 WORKER = Worker("connect", BROKER.address, *STRINGS, *SMALL)
-SOURCE = WORK / "source.txt"
+LINES = Lines(BROKER)
 SINK = WORK / "sink.txt"
-FED = []
-
-
-def feed(count):
-    """Appends lines to the source file, a thousand in two seconds."""
-    with open(SOURCE, "a") as file:
-        for number in range(len(FED), len(FED) + count):
-            FED.append(f"line {number}")
-            file.write(f"line {number}\n")
-            if number % 10 == 9:
-                file.flush()
-                time.sleep(0.02)
 
 
 @case("a worker starts: its internal topics are compacted, with one replica")
@@ -44,16 +32,11 @@ def start():
 
 @case("file sources and a file sink run while the broker is killed twice (SIGKILL)")
 def killed_broker():
-    feed(1)
+    LINES.grow(1)
     source("plain")
     source("once", **{"producer.override.enable.idempotence": "true"})
     WORKER.connect("sink", connector_class="FileStreamSink", tasks_max=1, topics="once", file=SINK)
-    feeding = threading.Thread(target=feed, args=(6000,))
-    feeding.start()
-    for lines in (1500, 4000):
-        until(lambda: len(FED) > lines, f"{lines} lines")
-        BROKER.kill_and_start()
-    feeding.join()
+    LINES.grow_while_broker_is_killed()
     WORKER.until_running("plain", "once", "sink")
 
 
@@ -61,61 +44,55 @@ def source(topic, **settings):
     """A source of the lines, to a topic that the worker creates."""
     creation = {"topic.creation.default.partitions": 1, "topic.creation.default.replication.factor": 3}
     WORKER.connect(
-        topic, connector_class="FileStreamSource", tasks_max=1, topic=topic, file=SOURCE, **creation, **settings
+        topic, connector_class="FileStreamSource", tasks_max=1, topic=topic, file=LINES.path, **creation, **settings
     )
 
 
 @case("the topic has every line in order, at least once")
 def plain():
-    until_last("plain")
-    equal(without_repeats(lines_of("plain")), FED)
+    LINES.until_sent("plain")
+    equal(without_repeats(LINES.sent("plain")), LINES.written)
 
 
 @case("the topic of an idempotent producer has every line in order, once")
 def once():
-    until_last("once")
-    equal(lines_of("once"), FED)
+    LINES.until_sent("once")
+    equal(LINES.sent("once"), LINES.written)
 
 
 @case("the sink's file has every line in order, at least once")
 def sink():
-    until(lambda: FED[-1] in SINK.read_text().splitlines(), "the last line in the file")
-    equal(without_repeats(SINK.read_text().splitlines()), FED)
+    until(lambda: LINES.written[-1] in SINK.read_text().splitlines(), "the last line in the file")
+    equal(without_repeats(SINK.read_text().splitlines()), LINES.written)
 
 
 @case("the offsets topic is compacted, and keeps the source's position")
 def compacted():
     topic = WORKER.topic("offset")
     for _ in range(20):
-        feed(10)
+        LINES.grow(10)
         time.sleep(1.1)
     written = sum(int(line.split(":")[2]) for line in offsets(topic))
     equal(written >= 20, True)
     until(lambda: len(records(topic)) < written / 2, "the compaction")
-    positions = dict(line.split("\t") for line in records(topic))
-    equal([f'{{"position":{SOURCE.stat().st_size}}}'] * 2, list(positions.values()))
+    until(lambda: positions() == [f'{{"position":{LINES.path.stat().st_size}}}'] * 2, "the last position of both sources")
 
 
 @case("the worker is killed (SIGKILL) and started again: it goes on where it was")
 def killed_worker():
-    before = len(lines_of("once"))
     WORKER.kill()
-    feed(500)
+    LINES.grow(500)
     WORKER.start()
     WORKER.until_running("plain", "once", "sink")
-    until_last("once")
-    # Its position was committed long before.
-    equal(lines_of("once"), FED)
-    equal(len(FED) - before, 500)
+    LINES.until_sent("once")
+    # Its position was committed before.
+    once()
     sink()
 
 
-def until_last(topic):
-    until(lambda: lines_of(topic)[-1:] == FED[-1:], f"the last line in {topic}")
-
-
-def lines_of(topic):
-    return millstream("consume", topic, "--bootstrap", BROKER.address).splitlines()
+def positions():
+    """How far each source has read, as its last record says."""
+    return list(dict(line.split("\t") for line in records(WORKER.topic("offset"))).values())
 
 
 def records(topic):

@@ -1,13 +1,11 @@
 """A Millstream and a MirrorMaker 2 that copies both ways between it and a Kafka."""
 
 import json
-import subprocess
 import threading
-import time
 
 import connect
 from brokers import Millstream
-from suite import CALL_SECONDS, MILLSTREAM, WORK, Wrong, millstream, tool, until, words
+from suite import WORK, Wrong, millstream, produce_slowly, tool, until, words
 
 PARTITIONS = 3
 GROUP = "readers"
@@ -74,19 +72,16 @@ class Side:
         copy = f"{self.alias}.{self.topic}"
         return {int(row[2]): int(row[3]) for row in words(printed, GROUP) if row[1] == copy}
 
-    def send(self, count, seconds):
-        """Sends records over so long a time; all are acknowledged when it returns."""
-        command = [MILLSTREAM, "produce", self.topic, "--key-separator", "\t", "--header", f"from={self.alias}"]
-        process = subprocess.Popen([*command, "--bootstrap", self.address], stdin=subprocess.PIPE, text=True)
+    def send(self, count, pause):
+        """Sends records, with a pause in seconds after each; all are acknowledged when it returns."""
+        options = ["--key-separator", "\t", "--header", f"from={self.alias}"]
+        produce_slowly(self.topic, self.new_records(count), pause, self.address, *options)
+
+    def new_records(self, count):
         for _ in range(count):
             number = len(self.sent)
             self.sent.append(f"{self.alias} {number}")
-            process.stdin.write(f"key-{number}\t{self.sent[-1]}\n")
-            process.stdin.flush()
-            time.sleep(seconds / count)
-        process.stdin.close()
-        if process.wait(CALL_SECONDS) != 0:
-            raise Wrong(f"records of {self.topic} were not acknowledged")
+            yield f"key-{number}\t{self.sent[-1]}"
 
 
 class Pair:
@@ -136,8 +131,8 @@ class Pair:
         self.process.kill()
         self.process.wait()
 
-    def send(self, count, seconds, meanwhile=lambda: None):
-        senders = [threading.Thread(target=side.send, args=(count, seconds)) for side in self.sides()]
+    def send(self, count, pause=0, meanwhile=lambda: None):
+        senders = [threading.Thread(target=side.send, args=(count, pause)) for side in self.sides()]
         for sender in senders:
             sender.start()
         meanwhile()

@@ -18,10 +18,10 @@ def cases(pair, title):
 
     @case(f"{title}: both ways, while Millstream is killed (SIGKILL)")
     def killed_broker():
-        pair.send(300, 0)
+        pair.send(300)
         pair.start()
         pair.until_copied()
-        pair.send(2000, 10, meanwhile=kill_broker)
+        pair.send(2000, pause=0.005, meanwhile=kill_broker)
         pair.until_copied()
 
     def kill_broker():
@@ -57,7 +57,7 @@ def cases(pair, title):
         time.sleep(3)
         before = [len(records) for side in pair.sides() for records in side.copy()]
         pair.kill()
-        pair.send(300, 0)
+        pair.send(300)
         pair.start()
         pair.until_copied()
         complete()
