@@ -174,6 +174,8 @@ GO = ("franz-go", "kafka-go", "sarama")
 NODE_AND_RUST = ("confluent-kafka-javascript", "kafkajs", "platformatic-kafka", "rdkafka", "rskafka")
 TOOLS = ("kafka-tools", "kafka-files", "kafka-streams")
 CLIENTS_TESTS = ("kafka-python-tests", "rdkafka-tests", "rskafka-tests")
+CONNECT = ("kafka-connect", "mirror-maker", "debezium")
+SPRING_AND_SYSLOG = ("spring-kafka", "rsyslog")
 FORMATS = ("request", "batch", "catalog", "producers")
 
 PARTS = [
@@ -181,6 +183,8 @@ PARTS = [
     Part("clients-2", "clients in Go, Node and Rust", clients, GO + NODE_AND_RUST, has_seed=False),
     Part("suites-1", "Kafka's tools, its files, and Kafka Streams", clients, TOOLS, has_seed=False),
     Part("suites-2", "the tests of kafka-python, rust-rdkafka and rskafka", clients, CLIENTS_TESTS, has_seed=False),
+    Part("tools-1", "Kafka Connect, MirrorMaker 2, Debezium", clients, CONNECT, ("tools",), has_seed=False),
+    Part("tools-2", "Spring Kafka, rsyslog", clients, SPRING_AND_SYSLOG, ("tools",), has_seed=False),
     Part("torture-kill", "SIGKILL", torture, ("kill",)),
     Part("torture-power-ext4", "power cuts on ext4 (root)", torture, ("power", "--filesystem", "ext4")),
     Part("torture-power-xfs", "power cuts on xfs (root)", torture, ("power", "--filesystem", "xfs")),

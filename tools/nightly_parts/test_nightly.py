@@ -22,7 +22,7 @@ def arguments_of(prefixes):
 class Everything(unittest.TestCase):
     def test_every_client_and_suite_is_in_one_part(self):
         manifests = [*ROOT.glob("tools/clients/*/client.toml"), *ROOT.glob("tools/clients/*/suite.toml")]
-        self.assertEqual(arguments_of(("clients-", "suites-")), sorted(path.parent.name for path in manifests))
+        self.assertEqual(arguments_of(("clients-", "suites-", "tools-")), sorted(path.parent.name for path in manifests))
 
     def test_every_fuzz_target_is_in_one_part(self):
         targets = tomllib.loads((ROOT / "fuzz" / "Cargo.toml").read_text())["bin"]

@@ -130,6 +130,18 @@ def running(name, *arguments, java=""):
         process.wait()
 
 
+def launch(command, log, **environment):
+    """Starts a program that goes on by itself, until it is ended; all that it says goes to the log."""
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
+        )
+
+
 def until(done, what):
     deadline = time.monotonic() + CALL_SECONDS
     while not done():
@@ -154,6 +166,19 @@ def millstream(*arguments, input=None):
     if done.returncode != 0:
         raise Wrong(f"millstream {arguments[0]}: {(done.stderr + done.stdout).strip()}")
     return done.stdout
+
+
+def produce_slowly(topic, lines, pause, broker, *options):
+    """Sends lines, with a pause in seconds after each; all are acknowledged when it returns."""
+    command = [MILLSTREAM, "produce", topic, *options, "--bootstrap", broker]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    for line in lines:
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        time.sleep(pause)
+    process.stdin.close()
+    if process.wait(CALL_SECONDS) != 0:
+        raise Wrong(f"not all records of {topic} were acknowledged")
 
 
 def streams(input):

@@ -5,12 +5,15 @@ import shutil
 import subprocess
 
 import dumps
-from brokers import SEGMENT_BYTES, Kafka, Millstream
+from brokers import Kafka, Millstream
 from dumps import Batch, Record
 from suite import CALL_SECONDS, MILLSTREAM, WORK, case, equal, expect, millstream, tool, until
 
-OURS = Millstream()
-THEIRS = Kafka()
+SEGMENT_BYTES = 1 << 20
+OUR_OPTIONS = ["--log-segment-bytes", SEGMENT_BYTES, "--log-cleaner-backoff-ms", "300ms"]
+THEIR_SETTINGS = [f"log.segment.bytes={SEGMENT_BYTES}", "log.cleaner.backoff.ms=300"]
+OURS = Millstream(WORK / "millstream", *OUR_OPTIONS)
+THEIRS = Kafka(WORK / "kafka", *THEIR_SETTINGS)
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 RECORDS = 300
@@ -220,7 +223,7 @@ def verify_damaged():
 
 @case("Kafka's segments in Millstream's directory: millstream verify, and served")
 def import_kafka():
-    broker = Millstream(shutil.copytree(OURS.directory, WORK / "millstream-2"))
+    broker = Millstream(shutil.copytree(OURS.directory, WORK / "millstream-2"), *OUR_OPTIONS)
     for codec in CODECS:
         directory = broker.files / f"imported-{codec}-0"
         directory.mkdir()
@@ -245,7 +248,7 @@ def run_verify(path):
 
 @case("Millstream's segments in Kafka's directory: served")
 def import_millstream():
-    broker = Kafka(shutil.copytree(THEIRS.directory, WORK / "kafka-2"))
+    broker = Kafka(shutil.copytree(THEIRS.directory, WORK / "kafka-2"), *THEIR_SETTINGS)
     for codec in CODECS:
         directory = broker.files / f"imported-{codec}-0"
         for path in directory.glob(f"{0:020}.*"):
