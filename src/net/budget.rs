@@ -56,10 +56,12 @@ impl Budget {
         (self.most as usize).saturating_sub(self.permits.available_permits())
     }
 
-    /// Bytes in use beyond three quarters.
+    /// While memory is short, the bytes in use beyond half of it; else 0.
     pub fn excess(&self) -> usize {
-        let most = self.most as usize / 4 * 3;
-        self.used_permits().saturating_sub(most) * PERMIT_BYTES
+        if !self.is_short() {
+            return 0;
+        }
+        self.used_permits().saturating_sub(self.most as usize / 2) * PERMIT_BYTES
     }
 
     /// Returns when a share waits.

@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 const REPLY_TIME_PRESSED: Duration = Duration::from_secs(5);
 /// And a request that holds memory may be the slowest of all for this time.
 const FRAME_TIME_PRESSED: Duration = Duration::from_secs(5);
+/// Bytes a second of a request that comes fast enough even then.
+const FRAME_RATE_FINE: u64 = 1 << 20;
 /// At most one line a second about connections that the broker closed, for each shard.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -163,6 +165,9 @@ impl Connections {
         let mut slow: Vec<_> = peers.iter().filter_map(with_rate).collect();
         slow.sort_unstable_by_key(|(rate, _)| *rate);
         for (rate, peer) in slow {
+            if rate >= FRAME_RATE_FINE {
+                return;
+            }
             let bytes = peer.incoming_bytes.get();
             let why = format!(
                 "memory is short, and a request that holds {bytes} bytes comes with {rate} bytes/s"
