@@ -9,6 +9,7 @@ use crate::engine::catalog::deletions;
 use crate::engine::catalog_log::{CatalogLog, CatalogLogError};
 use crate::engine::data_dir::{DataDir, DataDirError};
 use crate::engine::mailbox;
+use crate::engine::pace::Pace;
 use crate::engine::replay;
 use crate::engine::upkeep::compaction::Cleaner;
 use crate::engine::upkeep::opening::OpenReport;
@@ -210,6 +211,7 @@ impl Broker {
             })?;
         let janitor = Worker::start("janitor").map_err(ServeError::Thread)?;
         let cleaner = Cleaner::start().map_err(ServeError::Thread)?;
+        let pace = Arc::new(Pace::default());
         deletions::finish_deletions(&config, &mut catalog, &mut catalog_log, &janitor).map_err(
             |error| DataDirError::Io {
                 path: config.data_dir.clone(),
@@ -243,6 +245,7 @@ impl Broker {
                     mailboxes,
                     worker: Worker::start(&worker).map_err(ServeError::Thread)?,
                     reader: Worker::start_yielding(&reader).map_err(ServeError::Thread)?,
+                    pace: Arc::clone(&pace),
                     janitor: janitor.clone(),
                     cleaner: cleaner.clone(),
                     catalog: catalog.clone(),

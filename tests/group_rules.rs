@@ -9,7 +9,7 @@ use millstream::coordinator::groups::config::GroupConfig;
 use millstream::coordinator::groups::error::GroupError;
 use millstream::coordinator::groups::offsets::Retention;
 use millstream::coordinator::parked::Token;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 const SESSION_MS: i64 = 10_000;
@@ -319,6 +319,51 @@ fn session_timeouts_have_limits() {
 }
 
 #[test]
+fn a_rebalance_timeout_is_cut_to_the_longest_one() {
+    let mut room = Room::stable(&["a", "b"]);
+    let longest_ms = GroupConfig::default().rebalance_timeout_max_ms;
+    for asked_ms in [i32::MAX, -1] {
+        let token = room.join(JoinRequest {
+            rebalance_timeout_ms: asked_ms,
+            ..known("a")
+        });
+        assert_eq!(room.reply(token), None);
+        let members = room.group.snapshot().members;
+        assert!((0..=longest_ms).contains(&members[0].rebalance_timeout_ms));
+    }
+    room.join(JoinRequest {
+        rebalance_timeout_ms: i32::MAX,
+        ..known("a")
+    });
+    room.out.clear();
+    // It waits for the other for no longer than that.
+    room.pass_with(longest_ms, &["b"]);
+    assert_eq!(room.ids(), ["a"]);
+}
+
+#[test]
+fn too_many_protocols_are_refused_and_one_that_is_named_twice_counts_once() {
+    let mut room = Room::new();
+    let of = |names: &[String]| JoinRequest {
+        protocols: names.iter().map(|name| protocol(name)).collect(),
+        ..new("a")
+    };
+    let names: Vec<String> = (0..65).map(|number| format!("p{number}")).collect();
+    let token = room.join(of(&names));
+    assert_eq!(room.join_result(token), Err(GroupError::TooManyProtocols));
+    assert!(room.ids().is_empty());
+    room.join(of(&["p".into(), "p".into(), "q".into()]));
+    let token = room.join(JoinRequest {
+        protocols: vec![protocol("q"), protocol("p"), protocol("q")],
+        ..new("b")
+    });
+    room.pass(2 * DELAY_MS);
+    assert_eq!(room.joined(token).protocol, "p");
+    let members = room.group.snapshot().members;
+    assert!(members.iter().all(|member| member.protocols.len() == 2));
+}
+
+#[test]
 fn members_must_have_a_protocol_that_all_support() {
     let mut room = Room::stable(&["a"]);
     let other_type = JoinRequest {
@@ -484,6 +529,144 @@ fn pending_members_have_a_limit_too() {
         .into();
     assert_eq!(results[1], GroupError::MemberIdRequired("b".into()));
     assert_eq!(results[2], GroupError::GroupMaxSizeReached);
+}
+
+/// Metadata of so many bytes, for one protocol.
+fn says(request: JoinRequest, bytes: usize) -> JoinRequest {
+    let metadata = Bytes::from(vec![0; bytes]);
+    let name = "range".to_owned();
+    JoinRequest {
+        protocols: vec![Protocol { name, metadata }],
+        ..request
+    }
+}
+
+#[test]
+fn a_member_for_whom_the_groups_record_has_no_room_is_refused_and_the_others_go_on() {
+    let mut room = Room::with(GroupConfig {
+        initial_rebalance_delay_ms: 0,
+        group_record_bytes_max: 10_000,
+        ..GroupConfig::default()
+    });
+    let token = room.join(says(new("a"), 5_000));
+    room.joined(token);
+    room.sync_all();
+    let error = GroupError::GroupMaxSizeReached;
+    let token = room.join(says(new("b"), 5_000));
+    assert_eq!(room.join_result(token), Err(error.clone()));
+    assert_eq!(room.heartbeat("a"), Ok(()));
+    // What is under the limit as it is may come again.
+    let token = room.join(says(known("a"), 5_000));
+    room.joined(token);
+    let token = room.sync("a", &[("a", &"x".repeat(4_000))]);
+    room.persisted(true);
+    room.synced(token).unwrap();
+    // Its assignment counts too, and the limit is the group's whichever protocol is chosen.
+    let token = room.join(says(new("c"), 1_000));
+    assert_eq!(room.join_result(token), Err(error));
+    let token = room.join(says(known("a"), 5_000));
+    room.joined(token);
+    room.sync_all();
+}
+
+#[test]
+fn an_assignment_that_makes_the_record_too_large_is_refused_and_the_group_rebalances() {
+    let mut room = Room::with(GroupConfig {
+        initial_rebalance_delay_ms: 0,
+        group_record_bytes_max: 10_000,
+        ..GroupConfig::default()
+    });
+    let token = room.join(new("a"));
+    room.joined(token);
+    let token = room.sync("a", &[("a", &"x".repeat(10_000))]);
+    assert_eq!(room.synced(token), Err(GroupError::RecordTooLarge));
+    assert_eq!(room.out, [], "nothing is written");
+    let token = room.join(known("a"));
+    room.joined(token);
+    // Those of strangers do not count.
+    let token = room.sync("a", &[("a", "mine"), ("ghost", &"x".repeat(10_000))]);
+    room.persisted(true);
+    assert_eq!(room.synced(token).unwrap().assignment, "mine");
+}
+
+#[test]
+fn static_members_that_come_back_while_one_is_written_are_written_together() {
+    let names: Vec<String> = (0..20).map(|number| format!("s{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut room, _) = Room::stable_static(&names);
+    let returning = names.iter().map(|name| {
+        let request = room.static_join(name);
+        room.join(request)
+    });
+    let tokens: Vec<Token> = returning.collect();
+    assert_eq!(room.out.len(), 1, "one snapshot");
+    room.persisted(true);
+    assert_eq!(room.joined(tokens[0]).generation, 1);
+    assert_eq!(room.out.len(), 1, "and one for all the others");
+    let snapshot = room.persisted(true);
+    assert_eq!(snapshot.members.len(), 20);
+    for token in &tokens[1..] {
+        assert_eq!(room.joined(*token).generation, 1);
+    }
+    assert_eq!(room.out, []);
+}
+
+#[test]
+fn a_rebalance_between_two_writes_of_returning_static_members_answers_all() {
+    let (mut room, _) = Room::stable_static(&["s1", "s2"]);
+    let first = room.static_join("s1");
+    let first = room.join(first);
+    let second = room.static_join("s2");
+    let second = room.join(second);
+    let third = room.join(new("third"));
+    for token in [first, second, third] {
+        assert_eq!(room.joined(token).generation, 2);
+    }
+    room.persisted(true);
+    assert_eq!(room.out, [], "no snapshot of the generation before");
+    room.sync_all();
+}
+
+#[test]
+fn a_group_counts_what_its_members_and_those_to_come_take() {
+    let mut room = Room::new();
+    assert_eq!(room.group.bytes(), 0);
+    room.join(says(new("a"), 1_000));
+    let one = room.group.bytes();
+    assert!(one > 1_000);
+    room.join(JoinRequest {
+        requires_known_member_id: true,
+        ..new(&"p".repeat(500))
+    });
+    assert!(room.group.bytes() > one + 500);
+    room.leave(&[(&"p".repeat(500), None)]);
+    assert_eq!(room.group.bytes(), one);
+    room.pass(2 * DELAY_MS);
+    let token = room.sync("a", &[("a", &"x".repeat(300))]);
+    room.persisted(true);
+    room.synced(token).unwrap();
+    assert_eq!(room.group.bytes(), one + 300);
+    room.join(says(known("a"), 0));
+    assert_eq!(room.group.bytes(), one - 1_000);
+    room.leave(&[("a", None)]);
+    assert_eq!(room.group.bytes(), 0);
+}
+
+#[test]
+fn ids_of_those_to_come_count_towards_the_groups_bytes() {
+    let mut room = Room::with(GroupConfig {
+        group_metadata_bytes_max: 10_000,
+        ..GroupConfig::default()
+    });
+    let id = |number: usize| format!("{number}{}", "p".repeat(1_000));
+    let given = (0..20).take_while(|number| {
+        let token = room.join(JoinRequest {
+            requires_known_member_id: true,
+            ..says(new(&id(*number)), 0)
+        });
+        room.join_result(token) == Err(GroupError::MemberIdRequired(id(*number)))
+    });
+    assert!((5..9).contains(&given.count()));
 }
 
 #[test]
@@ -1169,17 +1352,15 @@ fn metadata_and_assignments_are_shown_of_stable_groups_only() {
 fn offsets_of_subscribed_topics_are_kept() {
     let mut room = Room::new();
     assert_eq!(room.group.retention(), Retention::SinceCommit);
-    assert_eq!(room.group.check_offset_delete(), Ok(()));
-    assert_eq!(room.group.check_offset_delete_of("orders"), Ok(()));
+    let both = ["orders", "other"];
+    assert_eq!(room.group.deletable(&both), Ok(HashSet::from(both)));
     let topics = BTreeSet::from(["orders".to_owned()]);
     room = Room::stable(&["a"]);
     assert_eq!(room.group.retention(), Retention::Unsubscribed(topics));
-    let refused = Err(GroupError::GroupSubscribedToTopic);
-    assert_eq!(room.group.check_offset_delete_of("orders"), refused);
-    assert_eq!(room.group.check_offset_delete_of("other"), Ok(()));
+    assert_eq!(room.group.deletable(&both), Ok(HashSet::from(["other"])));
     room.join(changed(known("a")));
     assert_eq!(room.group.retention(), Retention::Keep);
-    assert_eq!(room.group.check_offset_delete_of("other"), refused);
+    assert_eq!(room.group.deletable(&both), Ok(HashSet::new()));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod lag;
 mod membership;
 mod offsets;
 mod restarts;
+mod stalls;
 mod storage;
 
 use crate::support::Broker;

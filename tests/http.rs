@@ -4,6 +4,8 @@ use crate::support::batch::Batch;
 use crate::support::wire::*;
 use crate::support::{Broker, http_request};
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::TcpStream;
 
 /// The families there are: dashboards and alerts are built on these names.
 const FAMILIES: &[(&str, &str)] = &[
@@ -41,6 +43,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_compaction_last_run_timestamp_seconds", "gauge"),
     ("millstream_compaction_last_duration_seconds", "gauge"),
     ("millstream_flush_seconds", "histogram"),
+    ("millstream_shard_turn_seconds", "histogram"),
     ("millstream_request_seconds", "histogram"),
     ("millstream_partition_errors_total", "counter"),
     ("millstream_topic_appended_records_total", "counter"),
@@ -58,6 +61,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_topic_damaged_partitions", "gauge"),
     ("millstream_topic_damaged_offsets", "gauge"),
     ("millstream_topic_stopped_partitions", "gauge"),
+    ("millstream_group_bytes", "gauge"),
     ("millstream_group_lag_records", "gauge"),
     ("millstream_group_lag_seconds", "gauge"),
     ("millstream_group_lag_left_out_series", "gauge"),
@@ -79,6 +83,28 @@ fn health_readiness_and_the_page_answer_and_other_paths_do_not() {
     assert_eq!(http_request(broker.http, "POST", "/healthz").0, 405);
     let (status, body) = http_request(broker.http, "HEAD", "/metrics");
     assert_eq!((status, body.as_str()), (200, ""));
+}
+
+/// Clients that ask for much and read nothing take all places, and give them up to who comes later.
+#[test]
+fn health_can_be_asked_for_beside_clients_that_do_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    let many = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
+    let silent: Vec<TcpStream> = (0..80)
+        .map(|_| {
+            let mut stream = TcpStream::connect(broker.http).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // What does not fit is not sent; the broker does not read it either.
+            let _ = stream.write(many.as_bytes());
+            stream
+        })
+        .collect();
+    for _ in 0..3 {
+        assert_eq!(broker.get("/healthz"), (200, "ok\n".to_owned()));
+        assert_eq!(broker.get("/metrics").0, 200);
+    }
+    drop(silent);
 }
 
 #[test]

@@ -5,11 +5,14 @@ use crate::support::batch::Batch;
 use crate::support::group;
 use crate::support::wire::*;
 use crate::support::{Broker, eventually};
+use bytes::Bytes;
 use kafka_protocol::messages::*;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+const UNKNOWN_SERVER_ERROR: i16 = -1;
+const INVALID_REQUEST: i16 = 42;
 const POLICY_VIOLATION: i16 = 44;
 const KAFKA_STORAGE_ERROR: i16 = 56;
 const GROUP_MAX_SIZE_REACHED: i16 = 81;
@@ -310,6 +313,242 @@ fn one_group_one_member_and_one_byte_too_many_are_refused() {
     assert_eq!(join("second", 10), 0);
     assert_eq!(join("third", 10), GROUP_MAX_SIZE_REACHED);
     is_told_of(&broker, "groups_max");
+}
+
+#[test]
+fn a_member_that_names_very_many_protocols_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--cores", "1"]);
+    let mut wire = Wire::connect(broker.kafka);
+    let name = |number| group::protocol(&format!("{number:012}"), Bytes::new());
+    let protocols = (0..150_000).map(name).collect();
+    let request = group::join("g", "").with_protocols(protocols);
+    assert_eq!(wire.call(&request, 3).error_code, INVALID_REQUEST);
+    is_told_of(&broker, "group_protocols_max");
+    assert_eq!(group::describe(&mut wire, "g").0, "Dead");
+}
+
+#[test]
+fn more_members_than_a_group_can_have_are_not_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--group-max-size",
+        "3",
+        "--group-initial-rebalance-delay-ms",
+        "0",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    let joined = wire.call(&group::join("g", ""), 3);
+    for (count, code) in [(6, 0), (7, INVALID_REQUEST)] {
+        let names: Vec<String> = (0..count).map(|number| format!("m{number}")).collect();
+        let assignments: Vec<(&str, &[u8])> =
+            names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+        let sync = group::sync("g", &joined.member_id, 1, &assignments);
+        assert_eq!(wire.call(&sync, 3).error_code, code);
+        let mut leave = group::leave("g", "m", 3);
+        leave.members = vec![leave.members[0].clone(); count];
+        assert_eq!(wire.call(&leave, 3).error_code, code);
+    }
+    is_told_of(&broker, "group_max_size");
+}
+
+#[test]
+fn a_reply_about_offsets_waits_for_memory_before_it_is_built() {
+    const PARTITIONS: i32 = 2_000;
+    const REPLY_BYTES: u64 = PARTITIONS as u64 * 4_000;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--cores",
+        "1",
+        "--inflight-bytes-max",
+        "32MiB",
+        "--frame-bytes-max",
+        "16MiB",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("big", PARTITIONS);
+    let offsets: Vec<(i32, i64)> = (0..PARTITIONS).map(|index| (index, 5)).collect();
+    let note = text(&"m".repeat(4_000));
+    for offsets in offsets.chunks(500) {
+        let mut request = group::commit("g", "big", offsets);
+        for partition in &mut request.topics[0].partitions {
+            partition.committed_metadata = Some(note.clone());
+        }
+        assert_eq!(group::commit_error(&wire.call(&request, 8)), 0);
+    }
+    let before = broker.own_memory_bytes();
+    // So many that nobody reads would take 320 MB.
+    let asked: Vec<Wire> = (0..40)
+        .map(|_| {
+            let mut wire = Wire::connect(broker.kafka);
+            wire.send(&group::fetch_offsets_of(&[("g", None)]), 8);
+            wire
+        })
+        .collect();
+    eventually("they wait for memory", || {
+        reached(&broker, "inflight_bytes_max") >= 1.0
+    });
+    // Whatever the others do in this time only adds to what they hold.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(20));
+        let taken = broker.own_memory_bytes().saturating_sub(before);
+        assert!(taken < 12 * REPLY_BYTES, "{taken}");
+    }
+    for mut wire in asked {
+        let response = wire.receive::<OffsetFetchRequest>(8);
+        let partitions = &response.groups[0].topics[0].partitions;
+        assert_eq!(partitions.len(), PARTITIONS as usize);
+    }
+}
+
+#[test]
+fn members_that_wait_for_their_group_hold_no_memory_of_requests() {
+    const METADATA_BYTES: usize = 200 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--cores",
+        "2",
+        "--inflight-bytes-max",
+        "4MiB",
+        "--frame-bytes-max",
+        "2MiB",
+        // Groups that nothing is left of vanish.
+        "--offsets-retention-check-interval-ms",
+        "50",
+        // So that they wait.
+        "--group-initial-rebalance-delay-ms",
+        "600000",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let waiting: Vec<Wire> = (0..40)
+        .map(|number| {
+            let range = group::protocol("range", vec![0; METADATA_BYTES].into());
+            let name = format!("g{number}");
+            let mut wire = Wire::connect(broker.kafka);
+            wire.send(&group::join(&name, "").with_protocols(vec![range]), 3);
+            wire
+        })
+        .collect();
+    eventually("all are stored in their groups", || {
+        broker.metric("millstream_group_bytes", "") > (40 * METADATA_BYTES) as f64
+    });
+    // Each was charged five times its bytes while it was decoded.
+    eventually("they hold what an entry in the queue takes", || {
+        broker.metric("millstream_inflight_bytes", "") <= f64::from(40 * (8 << 10))
+    });
+    let large = Batch::of([vec![b'x'; 900 << 10]]);
+    assert_eq!(wire.append("t", 0, &large), 0);
+    drop(waiting);
+    eventually("they leave with their connections", || {
+        broker.metric("millstream_group_bytes", "") == 0.0
+    });
+}
+
+#[test]
+fn a_static_member_that_comes_back_writes_no_more_than_a_groups_record_may_have() {
+    const RECORD_BYTES: usize = 64 << 10;
+    const RETURNS: usize = 30;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--cores",
+        "1",
+        "--group-record-bytes-max",
+        "64KiB",
+        "--group-initial-rebalance-delay-ms",
+        "0",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    let named = |instance: &str, bytes: usize| {
+        let range = group::protocol("range", vec![0; bytes].into());
+        group::join("g", "")
+            .with_group_instance_id(Some(text(instance)))
+            .with_protocols(vec![range])
+    };
+    let big = wire.call(&named("big", RECORD_BYTES), 5);
+    assert_eq!(big.error_code, GROUP_MAX_SIZE_REACHED);
+    is_told_of(&broker, "group_record_bytes_max");
+    let joined = wire.call(&named("big", RECORD_BYTES / 2), 5);
+    assert_eq!(joined.error_code, 0);
+    let assigning = |assignment: &[u8]| {
+        let sync = group::sync(
+            "g",
+            &joined.member_id,
+            1,
+            &[(&joined.member_id, assignment)],
+        );
+        sync.with_group_instance_id(Some(text("big")))
+    };
+    let synced = wire.call(&assigning(&[0; RECORD_BYTES]), 3);
+    assert_eq!(synced.error_code, UNKNOWN_SERVER_ERROR);
+    let again = named("big", RECORD_BYTES / 2).with_member_id(joined.member_id.clone());
+    let joined_again = wire.call(&again, 5);
+    let sync = assigning(b"small").with_generation_id(joined_again.generation_id);
+    assert_eq!(wire.call(&sync, 3).error_code, 0);
+    let written = || {
+        broker.metric(
+            "millstream_topic_appended_bytes_total",
+            "__consumer_offsets",
+        )
+    };
+    let before = written();
+    for _ in 0..RETURNS {
+        wire.send(&named("big", RECORD_BYTES / 2), 5);
+    }
+    for _ in 0..RETURNS {
+        // A later return fences an earlier one that is not answered yet.
+        wire.receive::<JoinGroupRequest>(5);
+    }
+    let per_return = (written() - before) as usize / RETURNS;
+    assert!(per_return <= RECORD_BYTES, "{per_return}");
+}
+
+#[test]
+fn what_all_groups_take_is_counted_limited_and_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--groups-bytes-max",
+        "1MiB",
+        "--group-initial-rebalance-delay-ms",
+        "0",
+    ];
+    let broker = Broker::with(dir.path(), &flags);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let taken = || broker.metric("millstream_group_bytes", "");
+    assert_eq!(taken(), 0.0);
+    // Members that get an id and leave: nothing is left of them.
+    let name = |number: usize| format!("{number:0>30000}");
+    for number in 0..100 {
+        let given = wire.call(&group::join(&name(number), ""), 4);
+        assert_eq!(given.error_code, group::MEMBER_ID_REQUIRED);
+        assert!(taken() > 30_000.0);
+        let left = group::leave(&name(number), &given.member_id, 2);
+        assert_eq!(wire.call(&left, 2).error_code, 0);
+        assert_eq!(taken(), 0.0);
+    }
+    // Ids that nobody comes back for take room, until a group with such a name finds none.
+    let given: Vec<_> = (0..100)
+        .map(|number| wire.call(&group::join(&name(number), ""), 4))
+        .take_while(|given| given.error_code == group::MEMBER_ID_REQUIRED)
+        .collect();
+    assert!((10..20).contains(&given.len()), "{}", given.len());
+    assert!(taken() <= f64::from(1 << 20));
+    is_told_of(&broker, "groups_bytes_max");
+    let commit = group::commit(&name(99), "t", &[(0, 1)]);
+    let refused = wire.call(&commit, 8);
+    assert_eq!(group::commit_error(&refused), GROUP_MAX_SIZE_REACHED);
+    let left = group::leave(&name(0), &given[0].member_id, 2);
+    assert_eq!(wire.call(&left, 2).error_code, 0);
+    assert_eq!(group::commit_error(&wire.call(&commit, 8)), 0);
+    // What is there may be committed again, room or not.
+    for _ in 0..100 {
+        assert_eq!(group::commit_error(&wire.call(&commit, 8)), 0);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use millstream::engine::{Engine, EngineParts};
 use millstream::io::worker::Worker;
 use millstream::kafka::answer::{Answer, Handled};
 use millstream::kafka::dispatch::dispatch;
+use millstream::net::budget::Charge;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -37,6 +38,7 @@ fn engine(dir: &Path) -> Rc<Engine> {
         mailboxes,
         worker: Worker::start("worker").unwrap(),
         reader: Worker::start_yielding("reader").unwrap(),
+        pace: Arc::default(),
         janitor: Worker::start("janitor").unwrap(),
         cleaner: Cleaner::start().unwrap(),
         catalog,
@@ -47,17 +49,19 @@ fn engine(dir: &Path) -> Rc<Engine> {
 /// The parts of the reply to a request, as the connection hands them to the kernel.
 async fn reply(engine: &Rc<Engine>, coordinators: &Coordinators, frame: Vec<u8>) -> Vec<Bytes> {
     let frame = Bytes::from(frame).slice(4..);
+    let mut charge = Charge::new(&engine.memory, &engine.memory);
     let dispatched = dispatch(
         engine,
         coordinators,
         &Caller::new(([127, 0, 0, 1], 1).into()),
         &frame,
+        &mut charge,
     )
     .await
     .unwrap();
     let answer = match dispatched.handled {
         Handled::Now(answer) => answer,
-        Handled::Later(answer) => answer.await,
+        Handled::Later(answer) | Handled::Parked(answer) => answer.await,
     };
     match answer {
         Answer::Reply(reply) => reply.parts,

@@ -13,6 +13,7 @@ use millstream::engine::{Engine, EngineParts, SharedPartition, mailbox};
 use millstream::io::worker::Worker;
 use millstream::kafka::answer::{Answer, Handled};
 use millstream::kafka::dispatch::dispatch;
+use millstream::net::budget::Charge;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -134,6 +135,7 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
         mailboxes,
         worker: Worker::start("worker").expect("a thread"),
         reader: Worker::start_yielding("reader").expect("a thread"),
+        pace: Arc::default(),
         janitor: Worker::start("janitor").expect("a thread"),
         cleaner: Cleaner::start().expect("a thread"),
         catalog,
@@ -145,12 +147,13 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
 
 /// From a frame to the bytes of its reply.
 async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, frame: &Bytes) -> usize {
-    let dispatched = dispatch(engine, coordinators, &Caller::new(PEER), frame)
+    let mut charge = Charge::new(&engine.memory, &engine.memory);
+    let dispatched = dispatch(engine, coordinators, &Caller::new(PEER), frame, &mut charge)
         .await
         .expect("a request");
     let answer = match dispatched.handled {
         Handled::Now(answer) => answer,
-        Handled::Later(answer) => answer.await,
+        Handled::Later(answer) | Handled::Parked(answer) => answer.await,
     };
     match answer {
         Answer::Reply(reply) => reply.len(),

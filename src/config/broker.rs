@@ -112,11 +112,23 @@ table! {
         group_min_session_timeout_ms: u64 = 6_000, millis(0, INT_MAX), kafka "group.min.session.timeout.ms";
         /// The longest session timeout that a member may ask for.
         group_max_session_timeout_ms: u64 = 1_800_000, millis(1, INT_MAX), kafka "group.max.session.timeout.ms";
+        /// The longest that a group waits in a rebalance for a member; one that asks for more gets this.
+        group_max_rebalance_timeout_ms: u64 = 3_600_000, millis(1, INT_MAX);
         /// The most members that one group may have; one more is refused.
         group_max_size: usize = 10_000, count(1, 1_000_000), kafka "group.max.size";
-        /// The most bytes of metadata (protocols and subscriptions) that the members of one group may have
-        /// together; a member that would exceed it is refused. The group's leader is sent all of it.
-        group_metadata_bytes_max: usize = 64 * MIB as usize, bytes(KIB, INT_MAX);
+        /// The most protocols that one member may support; one that names more is refused.
+        group_protocols_max: usize = 64, count(1, 1_000);
+        /// The most bytes of memory that the members of one group may take together: their ids, their
+        /// protocols with metadata, their assignments, and the ids of those that are about to join. A member
+        /// that would exceed it is refused.
+        group_metadata_bytes_max: usize = 16 * MIB as usize, bytes(KIB, INT_MAX);
+        /// The most bytes of a group's record in `__consumer_offsets`: what each member says of itself (the
+        /// largest metadata of its protocols counts) and its assignment. A member that would exceed it is
+        /// refused; so is an assignment. In Kafka the topic's `max.message.bytes` is the limit.
+        group_record_bytes_max: usize = MIB as usize, bytes(KIB, 64 * MIB);
+        /// The most bytes of memory that all groups may take together: names, members and committed offsets.
+        /// What would make them grow further is refused.
+        groups_bytes_max: usize = 512 * MIB as usize, bytes(MIB, LONG_MAX);
         /// The most groups; one more is refused.
         groups_max: usize = 100_000, count(1, 10_000_000);
         /// The most characters, as UTF-16 counts them, of the note that a client may commit with an offset.

@@ -3,10 +3,11 @@
 //!
 //! - [`runtime`]: finds a name's home, calls its shard, loads and writes records.
 //! - [`parked`]: requests that wait.
-//! - [`timers`]: deadlines by name.
+//! - [`deadlines`], [`timers`]: names in the order in which they are due, and the clock that calls them.
 //! - [`records`]: formats of the internal topics.
 //! - [`groups`]: consumer groups, the first tenant.
 
+pub mod deadlines;
 pub mod groups;
 mod load;
 pub mod parked;
@@ -19,6 +20,8 @@ use crate::engine::mailbox::{self, Mailbox, Mailboxes};
 use groups::Groups;
 use runtime::Tenant;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// One shard's coordinators.
 pub struct Coordinators {
@@ -28,19 +31,26 @@ pub struct Coordinators {
 /// What a shard needs to reach the coordinators of the others and to be reached.
 pub struct CoordinatorParts {
     groups: (Mailboxes<Groups>, Mailbox<Groups>),
+    /// Bytes that the groups of all shards take.
+    groups_bytes: Arc<AtomicUsize>,
 }
 
 /// Makes the parts of `shards` shards, each with mailboxes for `depth` calls.
 pub fn parts(shards: usize, depth: usize) -> Vec<CoordinatorParts> {
+    let groups_bytes = Arc::default();
     let groups = mailbox::mailboxes(shards, depth).into_iter();
-    groups.map(|groups| CoordinatorParts { groups }).collect()
+    let parts = groups.map(|groups| CoordinatorParts {
+        groups,
+        groups_bytes: Arc::clone(&groups_bytes),
+    });
+    parts.collect()
 }
 
 impl Coordinators {
     /// Makes a shard's coordinators, which the engine tells of its events from now on.
     pub fn new(engine: &Rc<Engine>, parts: CoordinatorParts) -> Coordinators {
         Coordinators {
-            groups: Groups::new(engine, parts.groups),
+            groups: Groups::new(engine, parts.groups, parts.groups_bytes),
         }
     }
 

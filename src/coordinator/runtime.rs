@@ -10,12 +10,14 @@ use crate::engine::mailbox::{self, Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use crate::io::rate_limited::{self, RateLimited};
+use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -185,6 +187,34 @@ impl<T: Tenant> Runtime<T> {
         answer.unwrap_or_else(|_| Err(CoordinatorError::NotCoordinator.into()))
     }
 
+    /// Returns when all shards have read what had arrived at their sockets before this call, and when the
+    /// calls that followed from it have run here. It waits for a shard that is stalled.
+    pub async fn await_arrived(&self, own: &Rc<T>) {
+        let asker = self.mailboxes.own_shard();
+        let ask = |shard| {
+            let read_and_answer = move |tenant: Rc<T>| async move {
+                read_arrived().await;
+                // Behind all calls that were sent meanwhile.
+                let mailboxes = &tenant.runtime().mailboxes;
+                let _ = mailboxes.call(&tenant, asker, async |_| ()).await;
+            };
+            self.mailboxes.call(own, shard, read_and_answer)
+        };
+        // A shard that has stopped reads nothing more.
+        join_all((0..self.shard_count()).map(ask)).await;
+    }
+
+    /// Asks a shard; `None` when it has stopped.
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        own: &Rc<T>,
+        shard: usize,
+        ask: impl FnOnce(&T) -> R + Send + 'static,
+    ) -> Option<R> {
+        let call = move |tenant: Rc<T>| async move { ask(&tenant) };
+        self.mailboxes.call(own, shard, call).await.ok()
+    }
+
     /// Asks every shard, one after the other. Shards that have stopped are left out.
     pub async fn ask_all<R: Send + 'static>(
         &self,
@@ -193,10 +223,7 @@ impl<T: Tenant> Runtime<T> {
     ) -> Vec<R> {
         let mut answers = Vec::new();
         for shard in 0..self.shard_count() {
-            let answer = self
-                .mailboxes
-                .call(own, shard, move |tenant| async move { ask(&tenant) });
-            answers.extend(answer.await);
+            answers.extend(self.ask(own, shard, ask).await);
         }
         answers
     }
@@ -302,6 +329,15 @@ where
 {
     tenant.runtime().check_coordinates(home)?;
     act(tenant).await
+}
+
+/// Returns when this thread has read what had arrived at its sockets before, and has run the tasks that
+/// waited for it. A sleep lets the thread park, which submits and completes what is to be read; the second
+/// one is for those who had to read twice.
+async fn read_arrived() {
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn home_in(topic: &Topic, name: &str) -> PartitionKey {

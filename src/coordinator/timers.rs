@@ -1,13 +1,13 @@
 //! The deadlines of one tenant's names.
 
+use super::deadlines::Deadlines;
 use crate::io::clock;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long [`Timers::run`] sleeps when there is no deadline.
+/// How long [`Timers::next_due`] sleeps when there is no deadline.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// At most one deadline for each name. Times are those of [`clock::steady_ms`].
@@ -18,11 +18,12 @@ pub struct Timers {
     is_sooner: Notify,
 }
 
-/// Both hold the same pairs.
-#[derive(Default)]
-struct Deadlines {
-    by_time: BTreeSet<(i64, Rc<str>)>,
-    by_name: HashMap<Rc<str>, i64>,
+/// Names whose deadlines have passed.
+pub struct Due {
+    /// When that was found out (ms).
+    pub now_ms: i64,
+    /// Soonest first.
+    pub names: Vec<Rc<str>>,
 }
 
 impl Timers {
@@ -35,24 +36,24 @@ impl Timers {
             deadlines.remove(name);
             return;
         };
-        let current = deadlines.by_name.get(name);
-        if current.is_some_and(|current_ms| *current_ms <= deadline_ms) {
+        let current = deadlines.get(name);
+        if current.is_some_and(|current_ms| current_ms <= deadline_ms) {
             return;
         }
         let soonest_ms = deadlines.soonest();
-        deadlines.remove(name);
-        deadlines.insert(name.into(), deadline_ms);
+        deadlines.insert(name, deadline_ms);
         if soonest_ms.is_none_or(|soonest_ms| deadline_ms < soonest_ms) {
             self.is_sooner.notify_one();
         }
     }
 
-    /// Calls `due` with each name whose deadline has passed, for ever. The deadline is removed before.
-    pub async fn run(&self, due: impl Fn(&str)) {
+    /// Waits until the deadlines of names have passed, and removes them.
+    pub async fn next_due(&self) -> Due {
         loop {
             let now_ms = clock::steady_ms();
-            for name in self.take_due(now_ms) {
-                due(&name);
+            let names = self.deadlines.borrow_mut().take_due(now_ms);
+            if !names.is_empty() {
+                return Due { now_ms, names };
             }
             let soonest_ms = self.deadlines.borrow().soonest();
             let wait = soonest_ms.map_or(IDLE, |at_ms| {
@@ -65,42 +66,10 @@ impl Timers {
         }
     }
 
-    /// Removes the deadlines that have passed and returns their names, soonest first.
-    fn take_due(&self, now_ms: i64) -> Vec<Rc<str>> {
-        let mut deadlines = self.deadlines.borrow_mut();
-        let mut due = Vec::new();
-        while deadlines.soonest().is_some_and(|at_ms| at_ms <= now_ms) {
-            if let Some((_, name)) = deadlines.by_time.pop_first() {
-                deadlines.by_name.remove(&name);
-                due.push(name);
-            }
-        }
-        due
-    }
-
     /// How many names have a deadline.
     #[cfg(test)]
     pub fn count(&self) -> usize {
-        let deadlines = self.deadlines.borrow();
-        assert_eq!(deadlines.by_time.len(), deadlines.by_name.len());
-        deadlines.by_time.len()
-    }
-}
-
-impl Deadlines {
-    fn soonest(&self) -> Option<i64> {
-        self.by_time.first().map(|(at_ms, _)| *at_ms)
-    }
-
-    fn insert(&mut self, name: Rc<str>, at_ms: i64) {
-        self.by_time.insert((at_ms, Rc::clone(&name)));
-        self.by_name.insert(name, at_ms);
-    }
-
-    fn remove(&mut self, name: &str) {
-        if let Some((name, at_ms)) = self.by_name.remove_entry(name) {
-            self.by_time.remove(&(at_ms, name));
-        }
+        self.deadlines.borrow().len()
     }
 }
 
@@ -110,7 +79,7 @@ mod tests {
     use futures_util::FutureExt;
 
     fn due(timers: &Timers, now_ms: i64) -> Vec<String> {
-        let due = timers.take_due(now_ms).into_iter();
+        let due = timers.deadlines.borrow_mut().take_due(now_ms).into_iter();
         due.map(|name| name.to_string()).collect()
     }
 

@@ -11,12 +11,17 @@ use super::partition::{AckWhen, Append, Appended};
 use super::{Engine, EngineError, PartitionKey};
 use crate::config::{TimestampType, TopicConfig};
 use crate::io::clock;
+use crate::io::reactor::Slice;
 use crate::log::batch::{self, BatchError, BatchHeader, Codec};
 use crate::log::records::RecordsError;
 use bytes::Bytes;
+use std::mem;
 use std::rc::Rc;
 use thiserror::Error;
 use tokio::sync::oneshot;
+
+/// Appends that enter their partitions without letting others pass.
+const AT_ONCE: usize = 64;
 
 /// On which terms batches are appended.
 #[derive(Clone, Copy, Debug)]
@@ -196,25 +201,31 @@ impl Appender<'_> {
 /// for a full mailbox of another shard; the answers come through the replies.
 pub async fn deliver(engine: &Rc<Engine>, appends: Vec<(PartitionKey, Append)>) {
     let mut remote: Vec<Vec<(PartitionKey, Append)>> = Vec::new();
+    let mut slice = (appends.len() > AT_ONCE).then(Slice::new);
     for (key, append) in appends {
         let owner = engine.owner_of(key);
         if owner == engine.shard {
             deliver_here(engine, key, append);
+            if let Some(slice) = &mut slice {
+                slice.rest().await;
+            }
             continue;
         }
         remote.resize_with(engine.mailboxes.shard_count(), Vec::new);
         remote[owner].push((key, append));
     }
     for (shard, appends) in remote.into_iter().enumerate() {
-        if appends.is_empty() {
-            continue;
+        let mut left = appends;
+        while !left.is_empty() {
+            let later = left.split_off(left.len().min(AT_ONCE));
+            let some = mem::replace(&mut left, later);
+            let run = move |engine: &Rc<Engine>| {
+                for (key, append) in some {
+                    deliver_here(engine, key, append);
+                }
+            };
+            engine.mailboxes.send(shard, Box::new(run)).await;
         }
-        let run = move |engine: &Rc<Engine>| {
-            for (key, append) in appends {
-                deliver_here(engine, key, append);
-            }
-        };
-        engine.mailboxes.send(shard, Box::new(run)).await;
     }
 }
 

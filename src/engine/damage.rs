@@ -4,6 +4,7 @@
 use super::SharedPartition;
 use super::partition::Partition;
 use super::workers::Workers;
+use crate::io::reactor;
 use crate::log::check::damage::Damage;
 use crate::log::recovery::Recovered;
 use crate::log::segment;
@@ -68,7 +69,7 @@ pub fn note(workers: &Workers, partition: &SharedPartition, found: &[Damage]) {
     let (list, dir) = (inner.log.damage().clone(), inner.log.dir().to_owned());
     let shown = dir.clone();
     let written = workers.run(move || list.write(&dir));
-    tokio::task::spawn_local(async move {
+    reactor::spawn(async move {
         if let Err(error) = written.await {
             tracing::error!(dir = %shown.display(), %error,
                 "what is damaged cannot be noted; it is found again when it is read");

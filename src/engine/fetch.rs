@@ -5,8 +5,10 @@
 //! them and, while there is too little, leaves a waker with every partition that it has read to its
 //! high watermark.
 
+use super::wake::{FEW, Wake};
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
 use super::{damage, stats};
+use crate::io::reactor::Slice;
 use crate::io::{clock, limits};
 use crate::log::Read;
 use crate::log::batch;
@@ -18,7 +20,6 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 /// What is to be read from one partition.
@@ -69,25 +70,60 @@ pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output 
     let mut parked = None;
     loop {
         // A new one each time: partitions drop the watchers of the old one as dead.
-        let wake = Arc::new(Notify::new());
+        let wake = Arc::new(Wake::new(fetch.reads.len()));
         let data = read(engine, fetch, Some(&wake)).await;
-        let found = data.iter().flatten();
-        let bytes: usize = found.clone().map(|found| found.records.len()).sum();
-        // What a limit kept back is there already: waiting would bring nothing.
-        let is_limited = bytes > 0 && found.clone().any(|found| found.has_more);
-        let has_failed = data.iter().any(Result::is_err);
-        if bytes >= fetch.min_bytes || is_limited || has_failed || engine.is_stopping() {
+        if is_enough(fetch, data.iter().map(length)) || engine.is_stopping() {
             return data;
         }
         parked.get_or_insert_with(|| Parked::new(engine));
-        tokio::select! {
-            () = wake.notified() => {}
-            () = engine.stop.wait() => {}
-            () = engine.memory.pressed() => return data,
-            () = &mut over => return data,
-            () = sleep_until(deadline) => return data,
+        let mut found: Vec<Length> = Vec::new();
+        loop {
+            let is_news = tokio::select! {
+                () = wake.woken() => true,
+                () = engine.stop.wait() => false,
+                () = engine.memory.pressed() => false,
+                () = &mut over => false,
+                () = sleep_until(deadline) => false,
+            };
+            if !is_news {
+                return data;
+            }
+            let Some(places) = wake.take_places() else {
+                break;
+            };
+            if found.is_empty() {
+                found.extend(data.iter().map(length));
+            }
+            for (place, data) in read_places(engine, fetch, places, Some(&wake)).await {
+                found[place] = length(&data);
+            }
+            if is_enough(fetch, found.iter().copied()) {
+                break;
+            }
         }
     }
+}
+
+/// Bytes that were read of a partition, and whether there is more; an error ends the wait.
+type Length = Result<(usize, bool), ()>;
+
+fn length(data: &Result<PartitionData, EngineError>) -> Length {
+    let data = data.as_ref().map_err(|_| ())?;
+    Ok((data.records.len(), data.has_more))
+}
+
+/// Whether a fetch has no reason to wait any longer.
+fn is_enough(fetch: &Fetch, found: impl Iterator<Item = Length>) -> bool {
+    let (mut all_bytes, mut is_kept_back) = (0, false);
+    for length in found {
+        let Ok((bytes, has_more)) = length else {
+            return true;
+        };
+        all_bytes += bytes;
+        is_kept_back |= has_more;
+    }
+    // What a limit kept back is there already: waiting would bring nothing.
+    all_bytes >= fetch.min_bytes || (all_bytes > 0 && is_kept_back)
 }
 
 /// Over the limit, or while memory is short, a fetch is answered with what there is; the client asks
@@ -117,42 +153,45 @@ impl Drop for Parked {
 }
 
 /// Reads once. Partitions that were read to their end wake `wake` when there is more.
-pub(super) async fn read(
-    engine: &Rc<Engine>,
-    fetch: &Fetch,
-    wake: Option<&Arc<Notify>>,
-) -> Fetched {
+pub(super) async fn read(engine: &Rc<Engine>, fetch: &Fetch, wake: Option<&Arc<Wake>>) -> Fetched {
     let is_own = |read: &Result<PartitionRead, EngineError>| {
         read.as_ref().map_or(true, |read| engine.owns(read.key))
     };
     if fetch.reads.iter().all(is_own) {
-        let mut round = Round::new(engine, fetch.max_bytes, wake);
+        let mut round = Round::new(engine, fetch.max_bytes, wake, fetch.reads.len());
         let mut data = Vec::with_capacity(fetch.reads.len());
-        for read in &fetch.reads {
+        for (place, read) in fetch.reads.iter().enumerate() {
             data.push(match read {
-                Ok(read) => round.read(read).await,
+                Ok(read) => round.read(read, place).await,
                 Err(error) => Err(error.clone()),
             });
         }
         return data;
     }
-    read_from_shards(engine, fetch, wake).await
+    // A shard that has stopped leaves its partitions like this.
+    let gone = EngineError::UnknownTopicOrPartition;
+    let error = |read: &Result<_, EngineError>| read.as_ref().err().unwrap_or(&gone).clone();
+    let mut data: Fetched = fetch.reads.iter().map(|read| Err(error(read))).collect();
+    let places = (0..fetch.reads.len()).collect();
+    for (place, found) in read_places(engine, fetch, places, wake).await {
+        data[place] = found;
+    }
+    hold_to_limit(&mut data, fetch.max_bytes);
+    data
 }
 
-/// As [`read`], of partitions that other shards own.
-async fn read_from_shards(
+/// Reads some of the partitions of a fetch, wherever they are: each shard as much as the limit allows. Those
+/// that cannot be read are left out.
+async fn read_places(
     engine: &Rc<Engine>,
     fetch: &Fetch,
-    wake: Option<&Arc<Notify>>,
-) -> Fetched {
+    places: Vec<usize>,
+    wake: Option<&Arc<Wake>>,
+) -> Vec<(usize, Result<PartitionData, EngineError>)> {
     let max_bytes = fetch.max_bytes;
     let mut by_shard = vec![Vec::new(); engine.mailboxes.shard_count()];
-    let mut data = Vec::with_capacity(fetch.reads.len());
-    for (place, read) in fetch.reads.iter().enumerate() {
-        // A shard that has stopped leaves its partitions like this.
-        let error = EngineError::UnknownTopicOrPartition;
-        data.push(Err(read.as_ref().err().cloned().unwrap_or(error)));
-        if let Ok(read) = read {
+    for place in places {
+        if let Ok(read) = &fetch.reads[place] {
             by_shard[engine.owner_of(read.key)].push((place, *read));
         }
     }
@@ -164,46 +203,53 @@ async fn read_from_shards(
         .map(|(shard, reads)| {
             let wake = wake.cloned();
             engine.call(shard, move |engine| async move {
-                let mut round = Round::new(&engine, max_bytes, wake.as_ref());
+                let mut round = Round::new(&engine, max_bytes, wake.as_ref(), reads.len());
                 let mut found = Vec::with_capacity(reads.len());
                 for (place, read) in reads {
-                    found.push((place, round.read(&read).await));
+                    found.push((place, round.read(&read, place).await));
                 }
                 found
             })
         });
-    for found in join_all(asked).await {
-        for (place, found) in found.unwrap_or_default() {
-            data[place] = found;
-        }
-    }
-    hold_to_limit(&mut data, max_bytes);
-    data
+    let found = join_all(asked).await.into_iter();
+    found.flat_map(Result::unwrap_or_default).collect()
 }
 
 /// One round of reads from this shard's partitions, which share a limit.
 struct Round<'a> {
     engine: &'a Rc<Engine>,
-    wake: Option<&'a Arc<Notify>>,
+    wake: Option<&'a Arc<Wake>>,
     bytes_left: usize,
     found_any: bool,
+    /// Of reads that are many.
+    slice: Option<Slice>,
 }
 
 impl Round<'_> {
     fn new<'a>(
         engine: &'a Rc<Engine>,
         max_bytes: usize,
-        wake: Option<&'a Arc<Notify>>,
+        wake: Option<&'a Arc<Wake>>,
+        reads: usize,
     ) -> Round<'a> {
         Round {
             engine,
             wake,
             bytes_left: max_bytes,
             found_any: false,
+            slice: (reads > FEW).then(Slice::new),
         }
     }
 
-    async fn read(&mut self, read: &PartitionRead) -> Result<PartitionData, EngineError> {
+    /// `place` is the partition's in the fetch.
+    async fn read(
+        &mut self,
+        read: &PartitionRead,
+        place: usize,
+    ) -> Result<PartitionData, EngineError> {
+        if let Some(slice) = &mut self.slice {
+            slice.rest().await;
+        }
         let partition = self.engine.partition(read.key);
         let partition = partition.ok_or(EngineError::UnknownTopicOrPartition)?;
         let limit = self.bytes_left.min(read.max_bytes);
@@ -213,7 +259,7 @@ impl Round<'_> {
         let mut inner = partition.borrow_mut();
         let offsets = inner.offsets();
         if let (true, Some(wake)) = (found.reaches_end, self.wake) {
-            inner.watch(read.offset.max(offsets.durable), wake);
+            inner.watch(read.offset.max(offsets.durable), wake, place);
         }
         let length = found.records.len();
         // The other half of what an append asserts: nothing is handed out that is not durable.
@@ -328,7 +374,14 @@ pub async fn load(
     let base = job.opens();
     let loaded = match job {
         // Pages are read beside other jobs of the log: that changes no file.
-        LoadJob::Populate { .. } => engine.workers.read(move || job.run()).await,
+        LoadJob::Populate { reader, range } => {
+            let pace = Arc::clone(&engine.pace);
+            let paced = engine.workers.read(move || {
+                pace.read(&reader, range.clone())?;
+                LoadJob::Populate { reader, range }.run()
+            });
+            paced.await
+        }
         _ => engine.workers.run(move || job.run()).await,
     };
     let mut inner = partition.borrow_mut();

@@ -3,6 +3,7 @@
 use super::{Engine, SharedPartition};
 use crate::io::clock;
 use crate::io::rate_limited::{self, RateLimited};
+use crate::io::reactor;
 use crate::io::sabotage::{self, Sabotage};
 use crate::log::jobs::CheckpointJob;
 use crate::log::{Flush, WriteBack};
@@ -14,6 +15,12 @@ use std::time::Duration;
 const CHECKPOINT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// With a full disk each flush of each partition would say so.
 static NO_CHECKPOINT: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
+
+/// Counts how long a flush took, from which the pace of cold reads follows.
+pub fn took(engine: &Engine, duration: Duration) {
+    engine.stats.flush_latency.borrow_mut().observe(duration);
+    engine.pace.flushed(duration);
+}
 
 /// Ends a flush whose files were synced with this result.
 pub fn end(
@@ -72,7 +79,7 @@ fn write_checkpoint(engine: &Rc<Engine>, partition: &SharedPartition, job: Check
     });
     let engine = Rc::clone(engine);
     let partition = Rc::clone(partition);
-    tokio::task::spawn_local(async move {
+    reactor::spawn(async move {
         let Ok((job, result)) = written.await else {
             return;
         };

@@ -6,6 +6,7 @@
 //! mailboxes hold senders back and cannot lock each other up.
 
 use super::EngineError;
+use crate::io::reactor;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,10 @@ pub async fn receive<T>(own: Rc<T>, mut mailbox: Mailbox<T>) {
 }
 
 impl<T: 'static> Mailboxes<T> {
+    pub fn own_shard(&self) -> usize {
+        self.own_shard
+    }
+
     pub fn shard_count(&self) -> usize {
         self.senders.len()
     }
@@ -128,7 +133,7 @@ impl<T: 'static> Mailboxes<T> {
         }
         let (sender, answered) = oneshot::channel();
         let run = move |other: &Rc<T>| {
-            tokio::task::spawn_local(answer(call(Rc::clone(other)), sender));
+            reactor::spawn(answer(call(Rc::clone(other)), sender));
         };
         self.send(shard, Box::new(run)).await;
         answered.await.map_err(|_| EngineError::Stopping)
@@ -180,7 +185,7 @@ mod tests {
         run(async {
             let [one, two] = shards(4);
             let there = Rc::clone(&two.own);
-            tokio::task::spawn_local(receive(two.own, two.mailbox));
+            reactor::spawn(receive(two.own, two.mailbox));
             for number in 1..=3 {
                 let call = move |numbers| add(numbers, number);
                 let answer = one.mailboxes.call(&one.own, 1, call);
@@ -213,7 +218,7 @@ mod tests {
     fn only_work_that_waits_to_be_wanted_is_dropped_with_its_caller() {
         run(async {
             let [one, two] = shards(4);
-            tokio::task::spawn_local(receive(two.own, two.mailbox));
+            reactor::spawn(receive(two.own, two.mailbox));
             let work = |done: Arc<Notify>| {
                 move |_: Rc<Numbers>| async move {
                     let _guard = Guard(done);

@@ -16,6 +16,7 @@ pub mod flush;
 pub mod log_config;
 pub mod mailbox;
 pub mod offsets;
+pub mod pace;
 pub mod partition;
 pub mod partitions;
 pub mod producers;
@@ -25,9 +26,11 @@ pub mod reports;
 pub mod stats;
 pub mod upkeep;
 pub mod verify;
+pub mod wake;
 pub mod workers;
 
 use crate::config::Config;
+use crate::io::reactor;
 use crate::io::stop::Stop;
 use crate::io::worker::Worker;
 use crate::io::{clock, limits};
@@ -40,6 +43,7 @@ use dirty::DirtyList;
 use events::Listeners;
 use fetch_sessions::FetchSessions;
 use mailbox::Mailboxes;
+use pace::Pace;
 use partition::{Due, Partition};
 use partitions::Partitions;
 use stats::Stats;
@@ -134,6 +138,8 @@ pub struct Engine {
     pub mailboxes: Mailboxes<Engine>,
     /// Run what may block.
     pub workers: Workers,
+    /// How fast cold pages are read; shared by all shards.
+    pub pace: Arc<Pace>,
     /// Removes files, which can take long; shared by all shards.
     pub janitor: Worker,
     /// Compacts; shared by all shards.
@@ -162,6 +168,7 @@ pub struct EngineParts {
     pub mailboxes: Mailboxes<Engine>,
     pub worker: Worker,
     pub reader: Worker,
+    pub pace: Arc<Pace>,
     pub janitor: Worker,
     pub cleaner: Cleaner,
     pub catalog: Catalog,
@@ -182,6 +189,7 @@ impl Engine {
             stats: Stats::default(),
             mailboxes: parts.mailboxes,
             workers: Workers::new(parts.worker, parts.reader),
+            pace: parts.pace,
             janitor: parts.janitor,
             cleaner: parts.cleaner,
             catalog: RefCell::new(parts.catalog),
@@ -276,7 +284,7 @@ impl Engine {
                 Err(std::io::ErrorKind::StorageFull.into())
             }
         });
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let result = result.await;
             if partition.borrow().is_closed() {
                 // Its directory's name may belong to another topic soon.
@@ -309,7 +317,7 @@ impl Engine {
         let engine = Rc::clone(self);
         let partition = Rc::clone(partition);
         let result = self.workers.run(move || job.run());
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let result = result.await;
             let mut inner = partition.borrow_mut();
             if let Err(error) = &result {

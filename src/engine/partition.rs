@@ -7,6 +7,7 @@
 use super::catalog::Topic;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
 use super::stats::Counters;
+use super::wake::Wake;
 use super::{EngineError, PartitionKey};
 use crate::config::TimestampType;
 use crate::io::rate_limited::{self, RateLimited};
@@ -22,7 +23,7 @@ use std::io;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 /// When an append is answered (the `acks` of a produce request).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,9 @@ struct DurableWaiter {
 struct FetchWatcher {
     /// Woken when the high watermark is above this.
     offset: i64,
-    wake: Weak<Notify>,
+    wake: Weak<Wake>,
+    /// Of the partition in the fetch.
+    place: usize,
 }
 
 /// What the caller must do after a call: the partition itself does nothing that may block.
@@ -251,7 +254,7 @@ impl Partition {
                         error,
                         "write failed: this partition takes no more writes; check the disk, then restart"
                     );
-                    let _ = append.reply.send(Err(EngineError::StorageFailed));
+                    self.refuse(append, EngineError::StorageFailed);
                     self.refuse_waiters(&EngineError::StorageFailed);
                 }
             }
@@ -352,6 +355,8 @@ impl Partition {
         }
     }
 
+    /// Answers an append that was not done. What was in flight behind it must not be taken before it, nor
+    /// be remembered in its place.
     fn refuse(&mut self, append: Append, error: EngineError) {
         if let Some(mark) = append.header.producer() {
             self.producers.refuse(&mark);
@@ -459,8 +464,8 @@ impl Partition {
         for waiter in self.durable_waiters.drain(..) {
             let _ = waiter.reply.send(Err(error.clone()));
         }
-        for append in self.pending.drain(..) {
-            let _ = append.reply.send(Err(error.clone()));
+        for append in mem::take(&mut self.pending) {
+            self.refuse(append, error.clone());
         }
         for (_, reply) in self.start_waiters.drain(..) {
             let _ = reply.send(Err(error.clone()));
@@ -469,9 +474,9 @@ impl Partition {
 
     // ---- parked fetches ----
 
-    /// Wakes `wake` when there is something to read at `offset`. Watchers whose fetch is over are
+    /// Wakes `wake` when there is something to read at `offset`, with the partition's place in the fetch. Watchers whose fetch is over are
     /// swept out when the list would grow, so it stays in proportion to the parked fetches.
-    pub fn watch(&mut self, offset: i64, wake: &Arc<Notify>) {
+    pub fn watch(&mut self, offset: i64, wake: &Arc<Wake>, place: usize) {
         if self.fetch_watchers.len() == self.fetch_watchers.capacity() {
             self.fetch_watchers
                 .retain(|watcher| watcher.wake.strong_count() > 0);
@@ -479,6 +484,7 @@ impl Partition {
         self.fetch_watchers.push(FetchWatcher {
             offset,
             wake: Arc::downgrade(wake),
+            place,
         });
     }
 
@@ -486,7 +492,7 @@ impl Partition {
         self.fetch_watchers.retain(|watcher| {
             let waits = watcher.offset >= durable;
             if let (false, Some(wake)) = (waits, watcher.wake.upgrade()) {
-                wake.notify_one();
+                wake.wake(watcher.place);
             }
             waits
         });
@@ -547,7 +553,7 @@ impl Partition {
         self.refuse_waiters(&EngineError::UnknownTopicOrPartition);
         for watcher in self.fetch_watchers.drain(..) {
             if let Some(wake) = watcher.wake.upgrade() {
-                wake.notify_one();
+                wake.wake(watcher.place);
             }
         }
     }

@@ -6,6 +6,7 @@ use super::producers::ProducerState;
 use super::stats::{ShardReport, TopicReport};
 use super::{Engine, EngineError, PartitionKey};
 use crate::io::file::{self, Volume};
+use crate::io::reactor::{self, Slice};
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ pub struct DataDirReport {
 pub async fn of_all_shards(engine: &Rc<Engine>) -> Vec<ShardReport> {
     let mut reports = Vec::new();
     for shard in 0..engine.mailboxes.shard_count() {
-        let report = engine.call(shard, |engine| async move { of_shard(&engine) });
+        let report = engine.call(shard, |engine| async move { of_shard(&engine).await });
         reports.extend(report.await);
     }
     reports
@@ -38,19 +39,29 @@ pub async fn reach_all_shards(engine: &Rc<Engine>) {
 }
 
 /// One shard's counters, and those of its partitions added up by topic.
-fn of_shard(engine: &Engine) -> ShardReport {
+async fn of_shard(engine: &Engine) -> ShardReport {
     let mut report = engine.stats.report(engine.shard);
+    report.turns = reactor::turns();
     report.inflight_bytes = engine.memory.used();
     report.mailbox_depth = engine.mailboxes.depth(engine.shard) as u64;
-    let sessions = engine.fetch_sessions.borrow();
-    report.fetch_sessions = sessions.count() as u64;
-    report.fetch_session_partitions = sessions.partition_count() as u64;
-    report.fetch_session_evictions = sessions.evictions();
+    {
+        let sessions = engine.fetch_sessions.borrow();
+        report.fetch_sessions = sessions.count() as u64;
+        report.fetch_session_partitions = sessions.partition_count() as u64;
+        report.fetch_session_evictions = sessions.evictions();
+    }
+    let mut slice = Slice::new();
     for partition in engine.partitions() {
-        let partition = partition.borrow();
-        partition.report_compaction(&mut report);
-        let topic = report.topics.entry(partition.topic.name.clone());
-        topic.or_default().add(&of_partition(&partition));
+        {
+            let partition = partition.borrow();
+            partition.report_compaction(&mut report);
+            let found = of_partition(&partition);
+            match report.topics.get_mut(&partition.topic.name) {
+                Some(topic) => topic.add(&found),
+                None => drop(report.topics.insert(partition.topic.name.clone(), found)),
+            }
+        }
+        slice.rest().await;
     }
     report
 }
@@ -80,14 +91,23 @@ pub async fn partition_sizes(
     let mut sizes = HashMap::new();
     for shard in 0..engine.mailboxes.shard_count() {
         let sizes_here = |engine: Rc<Engine>| async move {
-            let partitions = engine.partitions().into_iter();
-            let size = partitions.map(|partition| {
-                let partition = partition.borrow();
-                (partition.key(), partition.log.size_bytes())
-            });
-            size.collect::<Vec<_>>()
+            let partitions = engine.partitions();
+            let mut sizes = Vec::with_capacity(partitions.len());
+            let mut slice = Slice::new();
+            for partition in partitions {
+                {
+                    let partition = partition.borrow();
+                    sizes.push((partition.key(), partition.log.size_bytes()));
+                }
+                slice.rest().await;
+            }
+            sizes
         };
-        sizes.extend(engine.call(shard, sizes_here).await?);
+        let mut slice = Slice::new();
+        for (key, size) in engine.call(shard, sizes_here).await? {
+            sizes.insert(key, size);
+            slice.rest().await;
+        }
     }
     Ok(sizes)
 }

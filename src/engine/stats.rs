@@ -1,7 +1,7 @@
 //! What a shard and its partitions count, and what they report. A line declares a counter ([`crate::io::counters`]):
 //! field, kind, name, help.
 
-pub use crate::io::counters::{add, sub};
+pub use crate::io::counters::{BUCKETS_US, Histogram, add, sub};
 
 use crate::io::counters::counters;
 use crate::net::counters as net;
@@ -10,44 +10,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Upper bounds of the latency buckets in microseconds; the last bucket has none.
-pub const BUCKETS_US: [u64; 16] = [
-    50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600,
-    1_638_400, 6_553_600, 26_214_400,
-];
-
-/// A histogram of durations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Histogram {
-    /// Counts by bucket, not cumulative; one more than there are bounds.
-    pub buckets: [u64; BUCKETS_US.len() + 1],
-    pub sum_us: u64,
-}
-
-impl Histogram {
-    pub fn observe(&mut self, duration: Duration) {
-        let us = duration.as_micros() as u64;
-        self.buckets[BUCKETS_US.partition_point(|bound| *bound < us)] += 1;
-        self.sum_us += us;
-    }
-
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
-    pub fn add(&mut self, other: &Histogram) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
-            *mine += theirs;
-        }
-        self.sum_us += other.sum_us;
-    }
-}
-
 counters! {
     /// One shard's counters. Plain cells: only the shard's own thread touches them, and others ask for a copy
     /// through the mailbox.
     Stats(Cell<u64>, Cell::get) {
         parked_fetches: Gauge "millstream_parked_fetches" "Fetches that wait for records.";
+        group_bytes: Gauge "millstream_group_bytes" "Bytes of memory that groups take of groups_bytes_max.";
         flushes: Counter "millstream_flushes_total" "Flushes of a partition's log.";
         flush_errors: Counter "millstream_flush_errors_total" "Flushes that failed; each stops a log.";
         journal_groups: Counter "millstream_journal_groups_total" "Flushes that went to the journal, of several partitions each.";
@@ -88,6 +56,8 @@ counters! {
         shard: usize,
         net: net::Report,
         flush_latency: Histogram,
+        /// How long tasks kept the shard's thread at a time.
+        turns: Histogram,
         request_latency: BTreeMap<&'static str, Histogram>,
         errors: BTreeMap<&'static str, u64>,
         /// By topic name.

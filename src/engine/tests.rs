@@ -1,12 +1,15 @@
 //! Engines of one or two shards on one thread, over real files; the test itself plays the commit
 //! loop, so that it decides when something becomes durable.
 
+mod failing_disk;
+
 use super::catalog::changes::{Admin, AdminError, NewTopic};
 use super::catalog::{Catalog, deletions};
 use super::catalog_log::CatalogLog;
 use super::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
 use super::offsets::OffsetSpec;
 use super::partition::{AckWhen, Append, Appended};
+use super::wake::Wake;
 use super::*;
 use crate::engine::catalog::changes;
 use crate::engine::offsets;
@@ -20,11 +23,11 @@ use crate::log::batch::build::BatchBuilder;
 use crate::log::load::LoadJob;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::path::Path;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::sync::oneshot::{self, Receiver};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub(crate) type Answered = Receiver<Result<Appended, EngineError>>;
 
@@ -52,6 +55,7 @@ pub(crate) fn start(dir: &Path, shards: usize) -> Vec<Rc<Engine>> {
                 mailboxes,
                 worker: Worker::start("worker").unwrap(),
                 reader: Worker::start_yielding("reader").unwrap(),
+                pace: Arc::default(),
                 janitor: janitor.clone(),
                 cleaner: super::upkeep::compaction::Cleaner::start().unwrap(),
                 catalog: catalog.clone(),
@@ -148,7 +152,7 @@ async fn read(
     engine: &Rc<Engine>,
     key: PartitionKey,
     offset: i64,
-    wake: Option<&Arc<Notify>>,
+    wake: Option<&Arc<Wake>>,
 ) -> Result<PartitionData, EngineError> {
     let read = PartitionRead {
         key,
@@ -163,7 +167,7 @@ async fn read_all(
     engine: &Rc<Engine>,
     reads: &[PartitionRead],
     max_bytes: usize,
-    wake: Option<&Arc<Notify>>,
+    wake: Option<&Arc<Wake>>,
 ) -> Fetched {
     let fetch = Fetch {
         reads: reads.iter().copied().map(Ok).collect(),
@@ -234,14 +238,65 @@ fn a_parked_fetch_is_woken_by_the_flush_and_not_by_the_append() {
         let topic = create(&engines[0], "t", 2).await;
         for index in 0..2 {
             let key = key(&topic, index);
-            let wake = Arc::new(Notify::new());
+            let wake = Arc::new(Wake::new(1));
             assert!(!has_records(&read(&engines[0], key, 0, Some(&wake)).await));
             append_one(&engines[0], key, "a").await;
-            assert!(timeout(SOON, wake.notified()).await.is_err());
+            assert!(timeout(SOON, wake.woken()).await.is_err());
             flush(&engines[engines[0].owner_of(key)]);
-            timeout(SOON, wake.notified()).await.unwrap();
+            timeout(SOON, wake.woken()).await.unwrap();
             assert!(has_records(&read(&engines[0], key, 0, None).await));
         }
+    });
+}
+
+/// A fetch that waits for more than there is looks at the partition that woke it, and at no other.
+#[test]
+fn a_parked_fetch_of_many_partitions_reads_again_what_woke_it() {
+    reactor::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engines = start(dir.path(), 2);
+        let topic = create(&engines[0], "t", 100).await;
+        for index in [3, 4] {
+            append_one(&engines[0], key(&topic, index), "before").await;
+        }
+        engines.iter().for_each(flush);
+        let fetched = |index| {
+            let key = key(&topic, index);
+            let partition = engines[engines[0].owner_of(key)].partition(key).unwrap();
+            partition.borrow().counters.fetched_bytes
+        };
+        let reads = (0..100).map(|index| PartitionRead {
+            key: key(&topic, index),
+            offset: 0,
+            max_bytes: 1 << 20,
+        });
+        let waits = Fetch {
+            reads: reads.map(Ok).collect(),
+            min_bytes: 300,
+            max_bytes: 1 << 20,
+            deadline: Some(Instant::now() + Duration::from_secs(60)),
+        };
+        let reader = Rc::clone(&engines[0]);
+        let data = reactor::spawn(async move { fetch::fetch(&reader, &waits, pending()).await });
+        while fetched(3) == 0 || fetched(4) == 0 {
+            reactor::yield_now().await;
+        }
+        let once = fetched(3);
+        append_one(&engines[0], key(&topic, 7), "a").await;
+        engines.iter().for_each(flush);
+        while fetched(7) == 0 {
+            reactor::yield_now().await;
+        }
+        assert_eq!(
+            (fetched(3), fetched(4)),
+            (once, once),
+            "they have nothing new"
+        );
+        append_one(&engines[0], key(&topic, 8), &"b".repeat(100)).await;
+        engines.iter().for_each(flush);
+        let data = timeout(SOON * 20, data).await.unwrap().unwrap();
+        let with_records = (0..100).filter(|index| has_records(&data[*index]));
+        assert_eq!(with_records.collect::<Vec<_>>(), [3, 4, 7, 8]);
     });
 }
 
@@ -344,96 +399,6 @@ fn a_retry_gets_the_first_offset_before_and_after_a_restart() {
 }
 
 #[test]
-fn a_full_disk_refuses_what_waits_and_takes_what_comes_after() {
-    on_one_partition(async |engine, key| {
-        let plain = BatchBuilder::default();
-        fail(&engine.workers.worker, Op::Reserve, libc::ENOSPC, true).await;
-        for ack in [AckWhen::Appended, AckWhen::Durable] {
-            let refused = append(engine, key, ack, &plain, &["a"]).await;
-            assert_eq!(refused.await.unwrap(), Err(EngineError::StorageFull));
-        }
-        heal(&engine.workers.worker).await;
-        assert_eq!(append_one(engine, key, "b").await, 0);
-    });
-}
-
-#[test]
-fn when_there_is_room_again_an_idempotent_producer_is_taken_from_its_first_batch_on() {
-    on_one_partition(async |engine, key| {
-        let send = async |base_sequence| {
-            let batch = BatchBuilder {
-                producer_id: 7,
-                producer_epoch: 0,
-                base_sequence,
-                ..BatchBuilder::default()
-            };
-            let answer = append(engine, key, AckWhen::Appended, &batch, &["a", "b"]).await;
-            answer.await.unwrap().map(|appended| appended.base_offset)
-        };
-        fail(&engine.workers.worker, Op::Reserve, libc::ENOSPC, true).await;
-        assert_eq!(send(0).await, Err(EngineError::StorageFull));
-        heal(&engine.workers.worker).await;
-        let behind = send(2).await;
-        assert!(matches!(behind, Err(EngineError::OutOfOrderSequence(_))));
-        assert_eq!(send(0).await, Ok(0));
-        assert_eq!(send(2).await, Ok(2));
-    });
-}
-
-#[test]
-fn a_failed_flush_refuses_writes_and_deletions_and_reads_go_on() {
-    on_one_partition(async |engine, key| {
-        let plain = BatchBuilder::default();
-        append_one(engine, key, "a").await;
-        flush(engine);
-        let waiting = append(engine, key, AckWhen::Durable, &plain, &["b"]).await;
-        fault::inject(Op::Sync, 0, libc::EIO, false);
-        flush(engine);
-        let failed = Err(EngineError::StorageFailed);
-        assert_eq!(waiting.await.unwrap(), failed);
-        let later = append(engine, key, AckWhen::Appended, &plain, &["c"]).await;
-        assert_eq!(later.await.unwrap(), failed);
-        let deleted = timeout(SOON, offsets::delete_records(engine, key, 1))
-            .await
-            .unwrap();
-        assert_eq!(deleted, Err(EngineError::StorageFailed));
-        assert!(has_records(&read(engine, key, 0, None).await));
-    });
-}
-
-#[test]
-fn a_failed_write_refuses_it_and_all_after_it_and_nobody_waits() {
-    on_one_partition(async |engine, key| {
-        let plain = BatchBuilder::default();
-        append_one(engine, key, "a").await;
-        flush(engine);
-        let waiting = append(engine, key, AckWhen::Durable, &plain, &["b"]).await;
-        fault::inject(Op::Write, 0, libc::EIO, false);
-        let refused = append(engine, key, AckWhen::Appended, &plain, &["c"]).await;
-        assert!(fault::clear());
-        let failed = Err(EngineError::StorageFailed);
-        assert_eq!(refused.await.unwrap(), failed);
-        assert_eq!(waiting.await.unwrap(), failed);
-        let later = append(engine, key, AckWhen::Appended, &plain, &["d"]).await;
-        assert_eq!(later.await.unwrap(), failed);
-        assert!(has_records(&read(engine, key, 0, None).await));
-    });
-}
-
-#[test]
-fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
-    on_one_partition(async |engine, key| {
-        let plain = BatchBuilder::default();
-        let waiting = append(engine, key, AckWhen::Durable, &plain, &["a"]).await;
-        append_one(engine, key, "b").await;
-        let partition = engine.partition(key).unwrap();
-        let failed = Err(std::io::Error::from_raw_os_error(libc::EIO));
-        partition.borrow_mut().seal_done(&failed);
-        assert_eq!(waiting.await.unwrap(), Err(EngineError::StorageFailed));
-    });
-}
-
-#[test]
 fn a_checkpoint_without_new_records_syncs_what_it_claims() {
     on_one_partition(async |engine, key| {
         append_one(engine, key, "a").await;
@@ -453,14 +418,14 @@ fn deleting_a_topic_ends_parked_fetches_and_waiting_appends() {
         let topic = create(&engines[0], "t", 1).await;
         let key = key(&topic, 0);
         let plain = BatchBuilder::default();
-        let wake = Arc::new(Notify::new());
+        let wake = Arc::new(Wake::new(1));
         assert!(!has_records(&read(&engines[0], key, 0, Some(&wake)).await));
         append_one(&engines[1], key, "a").await;
         let waiting = append(&engines[1], key, AckWhen::Durable, &plain, &["b"]).await;
         changes::delete_topic(&engines[1], topic.id).await.unwrap();
         let gone = EngineError::UnknownTopicOrPartition;
         assert_eq!(waiting.await.unwrap(), Err(gone.clone()));
-        timeout(SOON, wake.notified()).await.unwrap();
+        timeout(SOON, wake.woken()).await.unwrap();
         assert_eq!(read(&engines[0], key, 0, None).await.unwrap_err(), gone);
     });
 }

@@ -8,20 +8,16 @@ use crate::engine::stats::{
 };
 use crate::io::counters::{Family, Kind};
 use crate::io::limits::LIMITS;
-use crate::io::reactor::Reactor;
+use crate::io::reactor::{Reactor, Slice};
 use crate::io::{map, process};
 use crate::net::counters::FAMILIES as NET_FAMILIES;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
-use tokio::task::yield_now;
 
 /// The label under which topics beyond `metrics_topics_max` are summed up. No topic can have this
 /// name.
 const OTHER_TOPICS: &str = "(other)";
-
-/// Samples of a large family that are written without a pause.
-const SAMPLES_AT_ONCE: usize = 1000;
 
 pub async fn render(engine: &Engine, reports: &Reports) -> String {
     let mut page = Page::default();
@@ -29,7 +25,7 @@ pub async fn render(engine: &Engine, reports: &Reports) -> String {
     process_metrics(&mut page, engine);
     shard_metrics(&mut page, shards);
     request_metrics(&mut page, shards);
-    topic_metrics(&mut page, engine, shards);
+    topic_metrics(&mut page, engine, shards).await;
     lag_metrics(&mut page, engine, lags).await;
     page.text
 }
@@ -96,6 +92,14 @@ fn shard_metrics(page: &mut Page, reports: &[ShardReport]) {
     for report in reports {
         page.histogram(&[("shard", &report.shard)], &report.flush_latency);
     }
+    page.family(
+        "millstream_shard_turn_seconds",
+        "histogram",
+        "How long tasks kept the shard's thread at a time, while all others waited.",
+    );
+    for report in reports {
+        page.histogram(&[("shard", &report.shard)], &report.turns);
+    }
 }
 
 fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
@@ -127,15 +131,18 @@ fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
     }
 }
 
-fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
+async fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
     let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
+    let mut slice = Slice::new();
     for (name, report) in reports.iter().flat_map(|report| &report.topics) {
         topics.entry(name).or_default().add(report);
+        slice.rest().await;
     }
     let shown = engine.config.metrics_topics_max;
     let mut other = TopicReport::default();
     for report in topics.values().skip(shown) {
         other.add(report);
+        slice.rest().await;
     }
     let is_cut = topics.len() > shown;
     let rows = topics.iter().map(|(name, report)| (*name, report));
@@ -161,15 +168,13 @@ const LAG_FAMILIES: &[LagFamily] = &[
     ),
 ];
 
-/// There can be very many samples: other tasks run in between.
 async fn lag_metrics(page: &mut Page, engine: &Engine, reports: &[Arc<LagReport>]) {
     let (lags, left_out) = lag::first_by_group(reports, engine.config.lag_series_max);
+    let mut slice = Slice::new();
     for (name, help, value) in LAG_FAMILIES {
         page.family(name, "gauge", help);
-        for (index, found) in lags.iter().enumerate() {
-            if index % SAMPLES_AT_ONCE == SAMPLES_AT_ONCE - 1 {
-                yield_now().await;
-            }
+        for found in &lags {
+            slice.rest().await;
             let Some(value) = value(&found.lag) else {
                 continue;
             };

@@ -8,6 +8,7 @@ use crate::coordinator::groups::lag::LagReport;
 use crate::engine::stats::ShardReport;
 use crate::engine::{Engine, reports};
 use crate::io::clock;
+use crate::io::reactor;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -16,14 +17,21 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
-/// Monitors need few connections; more are closed at once.
+/// Monitors need few connections. One more closes the one whose last request is the longest ago: whatever
+/// others do, health can be asked for.
 const CONNECTIONS_MAX: usize = 64;
+/// A connection without a new request for this long is closed: its client is silent, or does not read.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A shard that does not answer for this long is not healthy.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,30 +96,83 @@ pub async fn serve(engine: Rc<Engine>, coordinators: Rc<Coordinators>, listener:
             return;
         }
     };
-    let connections = Rc::new(Cell::new(0));
+    let mut connections: VecDeque<Connection> = VecDeque::new();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = sweep.tick() => {
+                connections.retain(|open| !open.has_ended() && open.idle() < IDLE_TIMEOUT);
+                continue;
+            }
+        };
+        let Ok((stream, _)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         // hyper writes the date into replies, and panics for one before 1970.
-        if clock::is_before_1970() || connections.get() >= CONNECTIONS_MAX {
+        if clock::is_before_1970() {
             continue;
         }
-        connections.set(connections.get() + 1);
-        let (engine, coordinators) = (Rc::clone(&engine), Rc::clone(&coordinators));
-        let connections = Rc::clone(&connections);
-        tokio::task::spawn_local(async move {
-            let service = service_fn(|request| respond(&engine, &coordinators, request));
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client may break off at any time.
-            let _ = served.await;
-            connections.set(connections.get() - 1);
-        });
+        if connections.len() >= CONNECTIONS_MAX {
+            connections.retain(|open| !open.has_ended());
+        }
+        if connections.len() >= CONNECTIONS_MAX {
+            let places = 0..connections.len();
+            let longest = places.max_by_key(|place| connections[*place].idle());
+            if let Some(place) = longest {
+                connections.remove(place);
+            }
+        }
+        let last_request = Rc::new(Cell::new(Instant::now()));
+        let task = reactor::spawn(serve_one(
+            Rc::clone(&engine),
+            Rc::clone(&coordinators),
+            stream,
+            Rc::clone(&last_request),
+        ));
+        connections.push_back(Connection { last_request, task });
     }
+}
+
+/// A connection that is open, or was; closed when this is dropped.
+struct Connection {
+    last_request: Rc<Cell<Instant>>,
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    fn idle(&self) -> Duration {
+        self.last_request.get().elapsed()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve_one(
+    engine: Rc<Engine>,
+    coordinators: Rc<Coordinators>,
+    stream: TcpStream,
+    last_request: Rc<Cell<Instant>>,
+) {
+    let service = service_fn(|request| {
+        last_request.set(Instant::now());
+        respond(&engine, &coordinators, request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client may break off at any time.
+    let _ = served.await;
 }
 
 async fn respond<B>(

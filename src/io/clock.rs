@@ -20,6 +20,24 @@ pub fn steady_ms() -> i64 {
     start_ms + start.elapsed().as_millis() as i64
 }
 
+/// Microseconds since this was first asked, for measuring.
+pub fn steady_us() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_micros() as u64
+}
+
+/// How long the processor has worked for the calling thread.
+#[cfg(debug_assertions)]
+pub fn thread_cpu() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call fills the timespec that it is given (clock_gettime(2)); every Linux has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// The later of the two clocks, for the date of what is kept and goes when it is old: after the next
 /// start it must not look older than it is, whichever of them was wrong.
 pub fn stamp_ms() -> i64 {

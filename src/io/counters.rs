@@ -2,6 +2,40 @@
 //! have the tables.
 
 use std::cell::Cell;
+use std::time::Duration;
+
+/// Upper bounds of the latency buckets in microseconds; the last bucket has none.
+pub const BUCKETS_US: [u64; 16] = [
+    50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600,
+    1_638_400, 6_553_600, 26_214_400,
+];
+
+/// A histogram of durations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// Counts by bucket, not cumulative; one more than there are bounds.
+    pub buckets: [u64; BUCKETS_US.len() + 1],
+    pub sum_us: u64,
+}
+
+impl Histogram {
+    pub fn observe(&mut self, duration: Duration) {
+        let us = duration.as_micros() as u64;
+        self.buckets[BUCKETS_US.partition_point(|bound| *bound < us)] += 1;
+        self.sum_us += us;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    pub fn add(&mut self, other: &Histogram) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.sum_us += other.sum_us;
+    }
+}
 
 /// How a family is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

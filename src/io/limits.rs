@@ -73,6 +73,9 @@ limits! {
     GROUPS = "groups_max";
     GROUP_SIZE = "group_max_size";
     GROUP_METADATA_BYTES = "group_metadata_bytes_max";
+    GROUP_PROTOCOLS = "group_protocols_max";
+    GROUP_RECORD_BYTES = "group_record_bytes_max";
+    GROUPS_BYTES = "groups_bytes_max";
 }
 
 #[cfg(test)]

@@ -364,6 +364,23 @@ impl MapReader {
         }
     }
 
+    /// As [`populate`](Self::populate), and nothing beyond: the kernel does not read ahead, which may be
+    /// megabytes (`read_ahead_kb` of the device).
+    ///
+    /// # Panics
+    /// When `range` is not inside the published bytes.
+    pub fn populate_only(&self, range: Range<usize>) -> io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.len());
+        let (start, length) = page_span(&range);
+        // SAFETY: the span lies inside the mapping; MADV_WILLNEED changes no content: it starts to read
+        // what is not there. It is advice: pages that it does not bring are read below.
+        unsafe {
+            let address = self.region.start.add(start);
+            libc::madvise(address.cast(), length, libc::MADV_WILLNEED);
+        }
+        self.populate(range)
+    }
+
     /// Whether `bytes` points into this mapping: how a test shows that nothing was copied.
     pub fn contains(&self, bytes: &[u8]) -> bool {
         let start = self.region.start as usize;

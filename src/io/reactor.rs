@@ -4,8 +4,14 @@
 //! io_uring, where threads wait for the disk. `ring` and `socket` look at which of them the thread has.
 //! Nothing outside `io` names the crates behind them.
 
-use std::cell::Cell;
+#[cfg(debug_assertions)]
+use super::clock;
+use super::counters::Histogram;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -19,6 +25,13 @@ const COMPLETION_ENTRIES_MIN: u32 = 1 << 10;
 /// With epoll: files that are synced side by side, by a thread each.
 const DISK_THREADS_MAX: usize = 32;
 
+/// How long a task may keep the thread: others wait as long.
+pub const SLICE: Duration = Duration::from_millis(1);
+
+/// No turn of a debug build takes so long, though it is slow.
+#[cfg(debug_assertions)]
+const STALL: Duration = Duration::from_secs(1);
+
 /// What the kernel tells of sockets and files through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reactor {
@@ -27,13 +40,15 @@ pub enum Reactor {
 }
 
 thread_local! {
-    static CURRENT: Cell<Reactor> = const { Cell::new(Reactor::Uring) };
+    /// `None` on a thread without one: a test drives its tasks by hand.
+    static CURRENT: Cell<Option<Reactor>> = const { Cell::new(None) };
+    static TURNS: RefCell<Histogram> = RefCell::default();
 }
 
 impl Reactor {
     /// The one of the calling thread.
     pub fn current() -> Reactor {
-        CURRENT.get()
+        CURRENT.get().unwrap_or(Reactor::Uring)
     }
 
     pub fn name(self) -> &'static str {
@@ -50,7 +65,7 @@ impl Reactor {
     /// # Errors
     /// When the reactor cannot be made; nothing was run then.
     pub fn run(self, main: impl Future<Output = ()>) -> io::Result<()> {
-        CURRENT.set(self);
+        CURRENT.set(Some(self));
         match self {
             Reactor::Uring => {
                 let runtime = ring_runtime(COMPLETION_ENTRIES)?;
@@ -97,15 +112,141 @@ fn epoll_runtime() -> io::Result<tokio::runtime::Runtime> {
 #[cfg(any(test, feature = "faults"))]
 pub fn start<T>(main: impl Future<Output = T>) -> T {
     if std::env::var("MILLSTREAM_REACTOR").as_deref() != Ok("epoll") {
-        CURRENT.set(Reactor::Uring);
+        CURRENT.set(Some(Reactor::Uring));
         return tokio_uring::start(main);
     }
-    CURRENT.set(Reactor::Epoll);
+    CURRENT.set(Some(Reactor::Epoll));
     let runtime = epoll_runtime().expect("a runtime");
     LocalSet::new().block_on(&runtime, main)
 }
 
-/// Starts a task on this thread's reactor.
+/// Starts a task on this thread's reactor. How long each of its turns takes is measured.
 pub fn spawn<T: 'static>(task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
-    tokio::task::spawn_local(task)
+    tokio::task::spawn_local(Measured(Box::pin(task)))
+}
+
+/// How long the turns of this thread's tasks took: what one does between two waits, while all others wait.
+pub fn turns() -> Histogram {
+    TURNS.with_borrow(Histogram::clone)
+}
+
+/// A task whose turns are measured.
+struct Measured<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Measured<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let begun = Instant::now();
+        #[cfg(debug_assertions)]
+        let cpu_before = clock::thread_cpu();
+        let polled = self.0.as_mut().poll(context);
+        TURNS.with_borrow_mut(|turns| turns.observe(begun.elapsed()));
+        #[cfg(debug_assertions)]
+        assert_no_stall(clock::thread_cpu().saturating_sub(cpu_before));
+        polled
+    }
+}
+
+/// Ends a task that kept the thread for as long as only a mistake does, and with it a test. Counted is what
+/// the processor worked for it: a busy machine is no mistake.
+#[cfg(debug_assertions)]
+fn assert_no_stall(worked: Duration) {
+    assert!(
+        worked < STALL,
+        "a task kept its thread for {worked:?} without letting others pass"
+    );
+}
+
+/// Lets all that is ready pass: other tasks, requests that have arrived, and replies.
+///
+/// Tokio's own `yield_now` only lets other tasks pass: while any is ready it never parks, and tokio-uring
+/// submits operations when the thread parks, so that nothing would be sent or received.
+pub async fn yield_now() {
+    match CURRENT.get() {
+        Some(Reactor::Uring) => {
+            // It is over when the ring was submitted and looked at.
+            let _ = tokio_uring::no_op().await;
+        }
+        Some(Reactor::Epoll) | None => tokio::task::yield_now().await,
+    }
+}
+
+/// For a task with much to do: lets others pass whenever it has kept the thread for [`SLICE`].
+///
+/// Each loop whose length a client or the number of partitions, groups or topics decides calls
+/// [`rest`](Self::rest) in each step, in which it may do no more than some microseconds of work.
+pub struct Slice(Instant);
+
+impl Slice {
+    /// One that begins now.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default that reads the clock would surprise"
+    )]
+    pub fn new() -> Slice {
+        Slice(Instant::now())
+    }
+
+    /// Lets others pass, if the slice is over.
+    pub async fn rest(&mut self) {
+        if self.0.elapsed() >= SLICE {
+            yield_now().await;
+            self.0 = Instant::now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    /// Two tasks that yield all the time must not keep a third from a file.
+    #[test]
+    fn a_yield_lets_operations_of_others_pass() {
+        start(async {
+            let done = Rc::new(Cell::new(false));
+            let yielding = |done: Rc<Cell<bool>>| async move {
+                let mut yields = 0;
+                while !done.get() {
+                    yield_now().await;
+                    yields += 1;
+                    assert!(yields < 1_000_000, "the file was never synced");
+                }
+            };
+            let tasks = [
+                spawn(yielding(Rc::clone(&done))),
+                spawn(yielding(Rc::clone(&done))),
+            ];
+            let file = std::sync::Arc::new(tempfile::tempfile().unwrap());
+            crate::io::ring::sync_data(file).await.unwrap();
+            done.set(true);
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_slice_yields_when_it_is_over_and_not_before() {
+        start(async {
+            let passed = Rc::new(Cell::new(0));
+            let counter = Rc::clone(&passed);
+            spawn(async move {
+                loop {
+                    counter.set(counter.get() + 1);
+                    yield_now().await;
+                }
+            });
+            let mut slice = Slice::new();
+            let before = passed.get();
+            slice.0 = Instant::now() + Duration::from_secs(60);
+            slice.rest().await;
+            assert_eq!(passed.get(), before);
+            slice.0 = Instant::now() - SLICE;
+            slice.rest().await;
+            assert!(passed.get() > before);
+        });
+    }
 }

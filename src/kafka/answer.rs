@@ -6,6 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use thiserror::Error;
 
+/// A reply of up to this many bytes is covered by what its request was charged.
+pub const REPLY_BYTES_FREE: usize = 16 << 10;
+
 /// Why a connection has to be closed: the protocol has no answer for it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CloseReason {
@@ -71,4 +74,7 @@ pub enum Handled {
     Now(Answer),
     /// The answer waits for something: the disk, records to fetch, the members of a group.
     Later(LaterAnswer),
+    /// Likewise, for others that may take minutes. It keeps nothing of the request: what is stored of it is
+    /// counted where it is stored.
+    Parked(LaterAnswer),
 }

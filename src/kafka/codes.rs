@@ -63,6 +63,9 @@ impl From<&GroupError> for ErrorCode {
             GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
             GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
             GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+            GroupError::TooManyProtocols => ErrorCode::InvalidRequest,
+            // As Kafka, when a group's record is larger than the topic takes.
+            GroupError::RecordTooLarge => ErrorCode::UnknownServerError,
             GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
             GroupError::MemberIdRequired(_) => ErrorCode::MemberIdRequired,
             GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,

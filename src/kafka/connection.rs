@@ -3,14 +3,14 @@
 //! Requests are dispatched one after the other, in the order in which they came. A reply that must wait
 //! (for the disk, for records) waits in the queue of replies, which leave in the order of the requests.
 
-use super::answer::{Answer, Handled};
+use super::answer::{Answer, Handled, REPLY_BYTES_FREE};
 use super::api::ApiKey;
 use super::dispatch;
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::io::{limits, reactor};
-use crate::net::budget::{Budget, Share};
+use crate::net::budget::{Budget, Charge};
 use crate::net::connections::Connections;
 use crate::net::counters;
 use crate::net::stream::{PARTS_MAX, Peer};
@@ -19,7 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// Buffer for the first read, so that idle connections cost little.
 const READ_BYTES_MIN: usize = 4 << 10;
@@ -36,8 +36,8 @@ const REQUEST_BYTES_FREE: usize = 24 << 10;
 /// Memory that a decoded request may take, in bytes for each byte of its frame. No decoder takes more,
 /// nor does a fetch while it waits. Produce takes nothing: it holds slices of the frame.
 const DECODED_BYTES_PER_FRAME_BYTE: usize = 4;
-/// A reply of up to this many bytes is covered by its request's share of the budgets.
-const REPLY_BYTES_FREE: usize = 16 << 10;
+/// What a request holds beyond its reply's bytes is given back if it is this much.
+const EXCESS_BYTES_MAX: usize = 64 << 10;
 /// How long a reply may still wait after the client has stopped sending.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -72,22 +72,17 @@ struct Queued {
 /// Counts a request, and holds its part of the budgets, until its reply has left or cannot leave.
 struct Held {
     connection: Rc<Connection>,
-    bytes: usize,
-    _shares: Shares,
+    charge: Charge,
 }
 
-/// Part of the connection's own budget, and of the one that all connections share.
-type Shares = (Option<OwnedSemaphorePermit>, Share);
-
 impl Held {
-    fn new(connection: &Rc<Connection>, bytes: usize, shares: Shares) -> Held {
+    fn new(connection: &Rc<Connection>, charge: Charge) -> Held {
         let peer = &connection.peer;
         peer.unanswered.set(peer.unanswered.get() + 1);
         counters::add(&connection.all.counters.inflight_requests, 1);
         Held {
             connection: Rc::clone(connection),
-            bytes,
-            _shares: shares,
+            charge,
         }
     }
 }
@@ -152,10 +147,10 @@ async fn read_frames(connection: &Rc<Connection>, replies: mpsc::Sender<Queued>)
         if all.is_paced() {
             all.pace(peer).await;
         }
-        let own = connection.memory.take(size).await;
-        let mut shared = all.memory.share();
+        let mut charge = Charge::new(&connection.memory, &all.memory);
+        charge.add_own(size).await;
         if buffer.len() < whole {
-            buffer = match connection.read_rest(buffer, whole, &mut shared).await {
+            buffer = match connection.read_rest(buffer, whole, &mut charge).await {
                 Some(buffer) => buffer,
                 None => return,
             };
@@ -166,9 +161,9 @@ async fn read_frames(connection: &Rc<Connection>, replies: mpsc::Sender<Queued>)
             buffer = BytesMut::new();
         }
         if let Some(cost) = connection.cost(&frame) {
-            shared.grow(cost).await;
+            charge.grow_shared(cost).await;
         }
-        if !take_in(connection, &replies, frame, (own, shared)).await {
+        if !take_in(connection, &replies, frame, charge).await {
             return;
         }
     }
@@ -201,7 +196,7 @@ impl Connection {
         &self,
         mut buffer: BytesMut,
         whole: usize,
-        shared: &mut Share,
+        charge: &mut Charge,
     ) -> Option<BytesMut> {
         while buffer.len() < whole {
             // While the budget is ample, the announced size is trusted; else the buffer at most doubles
@@ -212,13 +207,11 @@ impl Connection {
                 READ_BYTES_BUSY
             };
             let room = (whole - buffer.len()).min(buffer.len().max(trusted));
-            let taken_bytes = if room > READ_BYTES_BUSY {
-                buffer.len() + room
-            } else {
-                buffer.len()
-            };
             let started = Instant::now();
-            shared.grow(taken_bytes).await;
+            if buffer.len() + room > READ_BYTES_BUSY {
+                charge.grow_shared(buffer.len() + room).await;
+                self.peer.incoming_bytes.set(buffer.len() + room);
+            }
             // The time spent waiting does not count as the client's.
             self.peer.forgive(started.elapsed());
             self.peer.await_rest();
@@ -252,35 +245,37 @@ async fn take_in(
     connection: &Rc<Connection>,
     replies: &mpsc::Sender<Queued>,
     frame: Bytes,
-    shares: Shares,
+    charge: Charge,
 ) -> bool {
     let received = Instant::now();
-    let mut held = Held::new(connection, frame.len(), shares);
+    let mut held = Held::new(connection, charge);
     let Connection {
         engine,
         coordinators,
         caller,
         ..
     } = &**connection;
-    let dispatched = match dispatch::dispatch(engine, coordinators, caller, &frame).await {
+    let charge = &mut held.charge;
+    let dispatched = match dispatch::dispatch(engine, coordinators, caller, &frame, charge).await {
         Ok(dispatched) => dispatched,
         Err(reason) => {
             connection.complain(reason.label(), &reason.to_string());
             return false;
         }
     };
-    if let Handled::Now(Answer::Reply(reply)) = &dispatched.handled
-        && reply.len() > held.bytes.max(REPLY_BYTES_FREE)
-    {
-        // A list of all topics is far larger than the request for it. The request's part of the budgets
-        // goes back first: a connection that holds one part and waits for another could wait for itself.
-        let bytes = reply.len();
-        drop(held);
+    if let Handled::Parked(_) = &dispatched.handled {
+        // It waits with what is stored of it.
         drop(frame);
-        let own = connection.memory.take(bytes).await;
-        let mut shared = connection.all.memory.share();
-        shared.grow(bytes).await;
-        held = Held::new(connection, bytes, (own, shared));
+        held.charge.park(REQUEST_BYTES);
+    } else if let Handled::Now(Answer::Reply(reply)) = &dispatched.handled {
+        // The request is over: what is held from here on is the reply.
+        drop(frame);
+        let (bytes, charged) = (reply.len(), held.charge.bytes());
+        if bytes > charged.max(REPLY_BYTES_FREE) {
+            held.charge.add(bytes - charged).await;
+        } else if charged > bytes + EXCESS_BYTES_MAX {
+            held.charge.shrink_to(bytes);
+        }
     }
     let queued = Queued {
         api: dispatched.api,
@@ -320,7 +315,7 @@ async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Que
                     open = connection.gather(answer, &mut parts);
                     done.push((next.api, next.received, next.held));
                 }
-                Handled::Later(_) => {
+                Handled::Later(_) | Handled::Parked(_) => {
                     waiting = Some(next);
                     break;
                 }
@@ -343,7 +338,7 @@ async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Que
 async fn wait_for(peer: &Peer, answer: Handled) -> Option<Answer> {
     let mut future = match answer {
         Handled::Now(answer) => return Some(answer),
-        Handled::Later(future) => future,
+        Handled::Later(future) | Handled::Parked(future) => future,
     };
     tokio::select! {
         biased;

@@ -1,6 +1,6 @@
 //! What a handler is given beside the request's body.
 
-use super::answer::{Answer, Handled};
+use super::answer::{Answer, Handled, LaterAnswer};
 use super::api::Api;
 use super::error::ErrorCode;
 use crate::access::Principal;
@@ -11,6 +11,7 @@ use crate::wire::{Wire, Writer};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// One request's surroundings: what serves it, who asks, and in which form the reply is written.
 ///
@@ -57,15 +58,50 @@ impl Context<'_> {
         self.api.reply(self.version, self.correlation_id)
     }
 
+    /// A reply whose response is there.
+    pub fn now<R>(&self, response: &R) -> Handled
+    where
+        R: Wire<'static>,
+    {
+        let mut writer = self.reply();
+        response.encode(&mut writer, self.version);
+        Handled::Now(Answer::of(writer))
+    }
+
     /// A reply that is written when its response is there.
     pub fn later<R>(&self, response: impl Future<Output = R> + 'static) -> Handled
     where
         R: Wire<'static>,
     {
+        Handled::Later(self.written(response))
+    }
+
+    /// A reply that others decide on. Returns when it is there, or when `stored` says that the request is
+    /// kept where it waits.
+    pub async fn parked<R>(
+        &self,
+        stored: oneshot::Receiver<()>,
+        response: impl Future<Output = R> + 'static,
+    ) -> Handled
+    where
+        R: Wire<'static>,
+    {
+        let mut answer = self.written(response);
+        tokio::select! {
+            biased;
+            answer = &mut answer => Handled::Now(answer),
+            Ok(()) = stored => Handled::Parked(answer),
+        }
+    }
+
+    fn written<R>(&self, response: impl Future<Output = R> + 'static) -> LaterAnswer
+    where
+        R: Wire<'static>,
+    {
         let (mut writer, version) = (self.reply(), self.version);
-        Handled::Later(Box::pin(async move {
+        Box::pin(async move {
             response.await.encode(&mut writer, version);
             Answer::of(writer)
-        }))
+        })
     }
 }

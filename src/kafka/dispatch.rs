@@ -1,20 +1,22 @@
 //! From a frame to its answer: header, version check, and the one file that handles the API.
 
-use super::answer::{Answer, CloseReason, Handled};
+use super::answer::{Answer, CloseReason, Handled, REPLY_BYTES_FREE};
 use super::api::{Api, ApiKey};
 use super::context::Context;
 use super::{admin, api_versions, auth, data, group, txn};
 use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
+use crate::net::budget::Charge;
 use crate::wire::{Reader, Wire, WireError};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
 
-/// The file of each API, given to a macro: `$begin` where the reply may come later, else `$answer`.
+/// The file of each API, given to a macro: `$begin` where the reply may come later, `$large` where it may be far
+/// larger than its request, else `$answer`.
 macro_rules! with_file_of {
-    ($key:expr, $answer:ident, $begin:ident) => {
+    ($key:expr, $answer:ident, $large:ident, $begin:ident) => {
         match $key {
             ApiKey::Produce => $begin!(data::produce),
             ApiKey::Fetch => $begin!(data::fetch),
@@ -23,26 +25,26 @@ macro_rules! with_file_of {
             ApiKey::Heartbeat => $answer!(group::heartbeat),
             ApiKey::LeaveGroup => $answer!(group::leave_group),
             ApiKey::OffsetCommit => $answer!(group::offset_commit),
-            ApiKey::OffsetFetch => $answer!(group::offset_fetch),
+            ApiKey::OffsetFetch => $large!(group::offset_fetch),
             ApiKey::OffsetDelete => $answer!(group::offset_delete),
-            ApiKey::DescribeGroups => $answer!(group::describe_groups),
-            ApiKey::ListGroups => $answer!(group::list_groups),
+            ApiKey::DescribeGroups => $large!(group::describe_groups),
+            ApiKey::ListGroups => $large!(group::list_groups),
             ApiKey::DeleteGroups => $answer!(group::delete_groups),
             ApiKey::ListOffsets => $answer!(data::list_offsets),
-            ApiKey::Metadata => $answer!(data::metadata),
+            ApiKey::Metadata => $large!(data::metadata),
             ApiKey::FindCoordinator => $answer!(group::find_coordinator),
             ApiKey::ApiVersions => $answer!(api_versions),
-            ApiKey::CreateTopics => $answer!(admin::create_topics),
+            ApiKey::CreateTopics => $large!(admin::create_topics),
             ApiKey::DeleteTopics => $answer!(admin::delete_topics),
             ApiKey::DeleteRecords => $answer!(data::delete_records),
             ApiKey::InitProducerId => $answer!(txn::init_producer_id),
-            ApiKey::DescribeConfigs => $answer!(admin::describe_configs),
+            ApiKey::DescribeConfigs => $large!(admin::describe_configs),
             ApiKey::CreatePartitions => $answer!(admin::create_partitions),
             ApiKey::DescribeCluster => $answer!(admin::describe_cluster),
             ApiKey::OffsetForLeaderEpoch => $answer!(data::offset_for_leader_epoch),
             ApiKey::AlterConfigs => $answer!(admin::alter_configs),
             ApiKey::AlterReplicaLogDirs => $answer!(admin::alter_replica_log_dirs),
-            ApiKey::DescribeLogDirs => $answer!(admin::describe_log_dirs),
+            ApiKey::DescribeLogDirs => $large!(admin::describe_log_dirs),
             ApiKey::ElectLeaders => $answer!(admin::elect_leaders),
             ApiKey::IncrementalAlterConfigs => $answer!(admin::incremental_alter_configs),
             ApiKey::AlterPartitionReassignments => $answer!(admin::alter_partition_reassignments),
@@ -59,8 +61,8 @@ macro_rules! with_file_of {
             ApiKey::DeleteAcls => $answer!(auth::delete_acls),
             ApiKey::DescribeClientQuotas => $answer!(auth::describe_client_quotas),
             ApiKey::DescribeUserScramCredentials => $answer!(auth::describe_user_scram_credentials),
-            ApiKey::ListConfigResources => $answer!(admin::list_config_resources),
-            ApiKey::DescribeTopicPartitions => $answer!(data::describe_topic_partitions),
+            ApiKey::ListConfigResources => $large!(admin::list_config_resources),
+            ApiKey::DescribeTopicPartitions => $large!(data::describe_topic_partitions),
         }
     };
 }
@@ -76,8 +78,11 @@ pub struct Dispatched {
 /// The connection's next frame is not looked at before this returns, so a later request sees the effects
 /// of an earlier one. Most APIs are complete then: their handlers may wait for the disk or for another
 /// shard. Four are not, for later requests need not see how they end: an append waits to be durable, a
-/// fetch for records, a join and a sync for the other members. What is left of them is a future in the queue
-/// of replies, which keeps the order of the requests.
+/// fetch for records, a join and a sync (which their group has by then) for the other members. What is left
+/// of them is a future in the queue of replies, which keeps the order of the requests.
+///
+/// `charge` is what the frame was charged. A request whose reply may be large waits here until it is charged
+/// for that too, before anything is built.
 ///
 /// # Errors
 /// When there is no protocol answer: the caller closes this connection.
@@ -86,6 +91,7 @@ pub async fn dispatch(
     coordinators: &Coordinators,
     caller: &Caller,
     frame: &Bytes,
+    charge: &mut Charge,
 ) -> Result<Dispatched, CloseReason> {
     let (header, mut reader) = RequestHeader::decode(frame).map_err(CloseReason::BadHeader)?;
     let Some(api) = header.api() else {
@@ -127,6 +133,16 @@ pub async fn dispatch(
         api,
         correlation_id: header.correlation_id,
     };
+    // Handle, encode.
+    macro_rules! handled {
+        ($module:ident, $request:ident, $($throttle:ident)?) => {{
+            let response = $module::handle(&context, &$request).await;
+            $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
+            let mut writer = context.reply();
+            response.encode(&mut writer, version);
+            Handled::Now(Answer::of(writer))
+        }};
+    }
     // Decode, handle, encode.
     macro_rules! answer {
         ($($module:ident)::+) => {
@@ -136,11 +152,18 @@ pub async fn dispatch(
         ($($module:ident)::+, $($throttle:ident)?) => {{
             use $($module)::+ as module;
             let request = module::Request::decode(&mut reader, version).map_err(malformed)?;
-            let response = module::handle(&context, &request).await;
-            $(let response = module::Response { $throttle: context.throttle_time_ms, ..response };)?
-            let mut writer = context.reply();
-            response.encode(&mut writer, version);
-            Handled::Now(Answer::of(writer))
+            handled!(module, request, $($throttle)?)
+        }};
+    }
+    macro_rules! large {
+        ($($module:ident)::+) => {{
+            use $($module)::+ as module;
+            let request = module::Request::decode(&mut reader, version).map_err(malformed)?;
+            let bytes = module::reply_bytes(&context, &request);
+            if bytes > REPLY_BYTES_FREE {
+                charge.add(bytes).await;
+            }
+            handled!(module, request, throttle_time_ms)
         }};
     }
     // Those whose reply may come later.
@@ -151,7 +174,7 @@ pub async fn dispatch(
             module::handle(&context, request).await
         }};
     }
-    let handled = with_file_of!(api.key, answer, begin);
+    let handled = with_file_of!(api.key, answer, large, begin);
     Ok(Dispatched {
         api: api.name,
         handled,
@@ -165,7 +188,7 @@ pub fn decode_body(key: ApiKey, version: i16, reader: &mut Reader<'_>) -> Result
             $($module)::+::Request::decode(reader, version).map(drop)
         };
     }
-    with_file_of!(key, decode, decode)
+    with_file_of!(key, decode, decode, decode)
 }
 
 /// The header of one request (versions 1 and 2): what stands before the body.

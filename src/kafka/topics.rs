@@ -1,6 +1,7 @@
 //! Requests and replies that go topic by topic and, in each, partition by partition.
 
 use super::error::{ApiError, ErrorCode};
+use crate::io::reactor::Slice;
 use crate::wire::schema::structures;
 use std::borrow::Cow;
 
@@ -65,10 +66,12 @@ pub async fn await_each<'a, P, R>(
     mut answer: impl AsyncFnMut(&'a str, &P) -> R,
 ) -> Vec<TopicResponse<'a, R>> {
     let mut answers = Vec::with_capacity(topics.len());
+    let mut slice = Slice::new();
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             partitions.push(answer(topic.name, partition).await);
+            slice.rest().await;
         }
         answers.push(TopicResponse {
             name: Cow::Borrowed(topic.name),

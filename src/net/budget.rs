@@ -1,6 +1,7 @@
 //! Budgets of bytes: a request waits until its bytes are free.
 
 use crate::io::limits::Limit;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -19,6 +20,8 @@ pub struct Budget {
     limit: &'static Limit,
     /// Wakes tasks that can give memory back.
     pressed: Rc<Notify>,
+    /// Shares that wait.
+    waiting: Rc<Cell<usize>>,
 }
 
 impl Budget {
@@ -30,6 +33,7 @@ impl Budget {
             overdraft: Arc::default(),
             limit,
             pressed: Rc::default(),
+            waiting: Rc::default(),
         }
     }
 
@@ -52,9 +56,19 @@ impl Budget {
         (self.most as usize).saturating_sub(self.permits.available_permits())
     }
 
-    /// Returns the next time that a share has to wait.
+    /// While memory is short, the bytes in use beyond half of it; else 0.
+    pub fn excess(&self) -> usize {
+        if !self.is_short() {
+            return 0;
+        }
+        self.used_permits().saturating_sub(self.most as usize / 2) * PERMIT_BYTES
+    }
+
+    /// Returns when a share waits.
     pub async fn pressed(&self) {
-        self.pressed.notified().await;
+        if self.waiting.get() == 0 {
+            self.pressed.notified().await;
+        }
     }
 
     /// Takes `bytes` out of the budget until the permit is dropped. More than the whole budget takes all
@@ -104,10 +118,12 @@ impl Share {
             return;
         }
         let permits = Arc::clone(&self.budget.permits);
-        if self.budget.permits.available_permits() < missing as usize {
+        let waits = self.budget.permits.available_permits() < missing as usize;
+        let _waiting = waits.then(|| {
             self.budget.limit.waited_for("connections");
             self.budget.pressed.notify_waiters();
-        }
+            Waiting::new(&self.budget.waiting)
+        });
         tokio::select! {
             biased;
             more = permits.acquire_many_owned(missing) => match (&mut self.permit, more) {
@@ -119,12 +135,109 @@ impl Share {
             }
         }
     }
+
+    /// Gives back what is held beyond `bytes`. One that exceeds the budget does so until it is dropped.
+    fn shrink_to(&mut self, bytes: usize) {
+        shrink(&mut self.permit, &self.budget, bytes);
+    }
+}
+
+/// Counts a share for as long as it waits.
+struct Waiting(Rc<Cell<usize>>);
+
+impl Waiting {
+    fn new(waiting: &Rc<Cell<usize>>) -> Waiting {
+        waiting.set(waiting.get() + 1);
+        Waiting(Rc::clone(waiting))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// What a request takes: of its connection's budget, and of the one that all connections share.
+pub struct Charge {
+    connection: Budget,
+    own: Option<OwnedSemaphorePermit>,
+    shared: Share,
+    /// What both are held for, in bytes; less of `shared` where that is free of charge.
+    own_bytes: usize,
+    shared_bytes: usize,
+}
+
+impl Charge {
+    /// Of nothing yet.
+    pub fn new(connection: &Budget, all: &Budget) -> Charge {
+        Charge {
+            connection: connection.clone(),
+            own: None,
+            shared: all.share(),
+            own_bytes: 0,
+            shared_bytes: 0,
+        }
+    }
+
+    /// Waits for `bytes` more of the connection's budget.
+    pub async fn add_own(&mut self, bytes: usize) {
+        self.own_bytes += bytes;
+        // What is held goes back first: who holds one part and waits for another could wait for itself.
+        self.own = None;
+        self.own = self.connection.take(self.own_bytes).await;
+    }
+
+    /// Waits until the part of the shared budget is `bytes` or more.
+    pub async fn grow_shared(&mut self, bytes: usize) {
+        self.shared_bytes = self.shared_bytes.max(bytes);
+        self.shared.grow(bytes).await;
+    }
+
+    /// Waits for `bytes` more of both budgets.
+    pub async fn add(&mut self, bytes: usize) {
+        self.add_own(bytes).await;
+        self.grow_shared(self.shared_bytes + bytes).await;
+    }
+
+    /// Bytes that the request may take without asking again.
+    pub fn bytes(&self) -> usize {
+        self.own_bytes.min(self.shared_bytes)
+    }
+
+    /// Gives back what is more than `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.own_bytes = self.own_bytes.min(bytes);
+        self.shared_bytes = self.shared_bytes.min(bytes);
+        shrink(&mut self.own, &self.connection, self.own_bytes);
+        self.shared.shrink_to(self.shared_bytes);
+    }
+
+    /// As [`shrink_to`](Self::shrink_to), for a request that may wait for minutes with a few `bytes`: it also
+    /// gives back the right to exceed the budget, which others may need meanwhile.
+    pub fn park(&mut self, bytes: usize) {
+        self.shrink_to(bytes);
+        self.shared.overdraft = None;
+    }
+}
+
+/// Gives back what a permit has beyond `bytes`.
+fn shrink(permit: &mut Option<OwnedSemaphorePermit>, budget: &Budget, bytes: usize) {
+    if bytes == 0 {
+        *permit = None;
+    }
+    let kept = budget.permits_for(bytes) as usize;
+    if let Some(permit) = permit {
+        let more = permit.num_permits().saturating_sub(kept);
+        drop(permit.split(more));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::io::limits;
+    use futures_util::FutureExt;
     use std::time::Duration;
 
     #[tokio::test]
@@ -138,6 +251,77 @@ mod tests {
         let _more = budget.take(7 * PERMIT_BYTES).await.unwrap();
         let waits = tokio::time::timeout(Duration::from_millis(5), budget.take(1));
         assert!(waits.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_leaves_the_right_to_exceed_the_budget_to_others() {
+        let budgets = [100, 10].map(|permits| {
+            let limit = &limits::INFLIGHT_BYTES;
+            Budget::new(permits * PERMIT_BYTES, limit)
+        });
+        let grown = async |charge: &mut Charge| {
+            let grow = charge.grow_shared(8 * PERMIT_BYTES);
+            tokio::time::timeout(Duration::from_millis(5), grow)
+                .await
+                .is_ok()
+        };
+        let mut charges = [(); 3].map(|()| Charge::new(&budgets[0], &budgets[1]));
+        for charge in &mut charges {
+            charge.grow_shared(3 * PERMIT_BYTES).await;
+        }
+        let [first, second, third] = &mut charges;
+        assert!(grown(first).await, "beyond the budget");
+        assert!(!grown(second).await);
+        first.park(PERMIT_BYTES);
+        assert!(grown(second).await, "beyond the budget");
+        assert!(!grown(third).await);
+    }
+
+    #[tokio::test]
+    async fn who_comes_to_park_while_a_share_waits_is_told_at_once() {
+        let budget = Budget::new(10 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
+        let is_pressed = || budget.pressed().now_or_never().is_some();
+        let mut shares: Vec<Share> = (0..3).map(|_| budget.share()).collect();
+        shares[0].grow(9 * PERMIT_BYTES).await;
+        assert!(!is_pressed());
+        shares[1].grow(5 * PERMIT_BYTES).await;
+        assert!(!is_pressed(), "that one exceeds the budget");
+        let mut third = Box::pin(shares[2].grow(5 * PERMIT_BYTES));
+        assert!((&mut third).now_or_never().is_none());
+        assert!(is_pressed());
+        drop(third);
+        assert!(!is_pressed());
+    }
+
+    #[tokio::test]
+    async fn a_charge_grows_for_a_reply_and_gives_back_what_it_did_not_take() {
+        let budget = || Budget::new(100 * PERMIT_BYTES, &limits::INFLIGHT_BYTES);
+        let (own, all) = (budget(), budget());
+        let mut charge = Charge::new(&own, &all);
+        charge.add_own(2 * PERMIT_BYTES).await;
+        charge.grow_shared(10 * PERMIT_BYTES).await;
+        let used = || {
+            (
+                own.used() as usize / PERMIT_BYTES,
+                all.used() as usize / PERMIT_BYTES,
+            )
+        };
+        assert_eq!(used(), (2, 10));
+        charge.add(50 * PERMIT_BYTES).await;
+        assert_eq!(used(), (52, 60));
+        assert_eq!(charge.bytes(), 52 * PERMIT_BYTES);
+        charge.shrink_to(30 * PERMIT_BYTES);
+        assert_eq!(used(), (30, 30));
+        charge.shrink_to(40 * PERMIT_BYTES);
+        assert_eq!(used(), (30, 30));
+        let mut other = Charge::new(&own, &all);
+        let mut waits = Box::pin(other.add(80 * PERMIT_BYTES));
+        assert!((&mut waits).now_or_never().is_none());
+        charge.shrink_to(0);
+        waits.await;
+        assert_eq!(used(), (80, 80));
+        drop(other);
+        assert_eq!(used(), (0, 0));
     }
 
     #[tokio::test]

@@ -18,6 +18,10 @@ use tokio::sync::Notify;
 
 /// While requests wait for memory, a client must read a reply within this time.
 const REPLY_TIME_PRESSED: Duration = Duration::from_secs(5);
+/// And a request that holds memory may be the slowest of all for this time.
+const FRAME_TIME_PRESSED: Duration = Duration::from_secs(5);
+/// Bytes a second of a request that comes fast enough even then.
+const FRAME_RATE_FINE: u64 = 1 << 20;
 /// At most one line a second about connections that the broker closed, for each shard.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -131,6 +135,7 @@ impl Connections {
             idle
         };
         let peers: Vec<_> = self.peers.borrow().values().cloned().collect();
+        self.make_room(&peers);
         for peer in peers {
             let silent = peer.last_active.get().elapsed();
             if peer.is_stalled(frame_time, frame_bytes) {
@@ -144,6 +149,34 @@ impl Connections {
             } else if silent > idle && peer.unanswered.get() == 0 {
                 self.counters.refuse("idle");
                 peer.hang_up(Shutdown::Both);
+            }
+        }
+    }
+
+    /// While memory is short, ends the connections whose requests come the slowest, until enough is given
+    /// back. A request that the broker itself does not read for lack of memory does not count as slow.
+    fn make_room(&self, peers: &[Rc<Peer>]) {
+        let mut wanted = self.memory.excess();
+        if wanted == 0 {
+            return;
+        }
+        let with_rate =
+            |peer: &Rc<Peer>| Some((peer.trickle(FRAME_TIME_PRESSED)?, Rc::clone(peer)));
+        let mut slow: Vec<_> = peers.iter().filter_map(with_rate).collect();
+        slow.sort_unstable_by_key(|(rate, _)| *rate);
+        for (rate, peer) in slow {
+            if rate >= FRAME_RATE_FINE {
+                return;
+            }
+            let bytes = peer.incoming_bytes.get();
+            let why = format!(
+                "memory is short, and a request that holds {bytes} bytes comes with {rate} bytes/s"
+            );
+            self.refuse(peer.address, "slow_frame", &limits::INFLIGHT_BYTES, &why);
+            peer.hang_up(Shutdown::Both);
+            wanted = wanted.saturating_sub(bytes);
+            if wanted == 0 {
+                return;
             }
         }
     }

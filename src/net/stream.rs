@@ -21,6 +21,8 @@ pub struct Peer {
     /// For a request that has begun and is not complete: since when its bytes are counted, and how many
     /// have come. `None` also while the connection is not read.
     incoming: Cell<Option<(Instant, usize)>>,
+    /// Memory that a request takes which is not complete, in bytes.
+    pub incoming_bytes: Cell<usize>,
     /// Requests that are not answered yet.
     pub unanswered: Cell<usize>,
     /// Since when a write waits for the client to read.
@@ -38,6 +40,7 @@ impl Peer {
             counters,
             last_active: Cell::new(Instant::now()),
             incoming: Cell::new(None),
+            incoming_bytes: Cell::new(0),
             unanswered: Cell::new(0),
             writing_since: Cell::new(None),
             finished: Cell::new(false),
@@ -104,6 +107,7 @@ impl Peer {
     /// A request is complete, or is not read for now.
     pub fn await_nothing(&self) {
         self.incoming.set(None);
+        self.incoming_bytes.set(0);
     }
 
     /// The last `time` does not count against the client: the broker did not read.
@@ -124,6 +128,15 @@ impl Peer {
         }
         self.incoming.set(Some((Instant::now(), 0)));
         came < bytes.max(1)
+    }
+
+    /// How slowly a request that holds memory comes: bytes a second, after at least `time`. `None` for a
+    /// connection without one.
+    pub(super) fn trickle(&self, time: Duration) -> Option<u64> {
+        let (since, came) = self.incoming.get()?;
+        let elapsed = since.elapsed();
+        let is_one = self.incoming_bytes.get() > 0 && elapsed >= time;
+        is_one.then(|| (came as f64 / elapsed.as_secs_f64()) as u64)
     }
 
     /// Whether a write has waited for longer than `time`.

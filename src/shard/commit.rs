@@ -80,7 +80,7 @@ pub async fn finish(engine: &Rc<Engine>, partition: SharedPartition, flush: Flus
         let stats = &engine.stats;
         stats::add(&stats.flushes, 1);
         stats::add(&stats.flush_errors, u64::from(result.is_err()));
-        stats.flush_latency.borrow_mut().observe(started.elapsed());
+        engine::flush::took(engine, started.elapsed());
     }
     engine::flush::end(engine, &partition, flush, &result);
 }

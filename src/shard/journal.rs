@@ -187,7 +187,7 @@ impl Journal {
         match written {
             Ok(true) => {
                 stats::add(&stats.flushes, 1);
-                stats.flush_latency.borrow_mut().observe(started.elapsed());
+                engine::flush::took(&self.engine, started.elapsed());
                 self.settle(flushes);
             }
             Ok(false) => {

@@ -11,7 +11,7 @@ use crate::net::connections::Connections;
 use std::rc::Rc;
 use std::time::Duration;
 
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
 const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(20);
 
 /// Starts the shard's timers; they run until the shard ends.

@@ -18,6 +18,7 @@ use millstream::io::worker::{Jobs, Worker};
 use millstream::kafka::answer::{Answer, Handled, LaterAnswer};
 use millstream::kafka::dispatch::dispatch;
 use millstream::log::Flush;
+use millstream::net::budget::Charge;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::ready;
@@ -104,6 +105,7 @@ impl Machine {
                 mailboxes,
                 worker,
                 reader,
+                pace: Arc::default(),
                 janitor: janitor.clone(),
                 cleaner: cleaner.clone(),
                 catalog: catalog.clone(),
@@ -271,10 +273,11 @@ async fn serve(
     });
     let caller = Caller::new((Ipv4Addr::LOCALHOST, 1).into());
     while let Some(frame) = frames.recv().await {
-        let dispatched = dispatch(&engine, &coordinators, &caller, &frame).await;
+        let mut charge = Charge::new(&engine.memory, &engine.memory);
+        let dispatched = dispatch(&engine, &coordinators, &caller, &frame, &mut charge).await;
         let answer: LaterAnswer = match dispatched.map(|dispatched| dispatched.handled) {
             Ok(Handled::Now(answer)) => Box::pin(ready(answer)),
-            Ok(Handled::Later(later)) => later,
+            Ok(Handled::Later(later) | Handled::Parked(later)) => later,
             Err(reason) => Box::pin(ready(Answer::Close(reason))),
         };
         if slots.send(answer).await.is_err() {

@@ -223,6 +223,8 @@ fn offsets_of_topics_that_nobody_is_subscribed_to_are_deleted() {
     let unknown = UNKNOWN_TOPIC_OR_PARTITION;
     assert_eq!(errors, [GROUP_SUBSCRIBED_TO_TOPIC, NONE, unknown, unknown]);
     assert_eq!(delete(&[("u", &[0])]), [NONE], "what is gone may go again");
+    let twice = delete(&[("u", &[0, 0]), ("t", &[1]), ("u", &[0])]);
+    assert_eq!(twice, [NONE, NONE, GROUP_SUBSCRIBED_TO_TOPIC, NONE]);
     let identity = MemberIdentity::default().with_member_id(text(&member.id));
     let request = LeaveGroupRequest::default()
         .with_group_id(group_id("g"))

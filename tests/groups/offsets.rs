@@ -105,15 +105,15 @@ fn what_is_asked_for_again_and_again_is_told_once() {
     let response = wire.call(&fetch_offsets_of(&[("g", None); 1000]), OFFSET_FETCH);
     let mut groups = response.groups.into_iter().map(taken_apart);
     let once = vec![offset("t", 0, 1, &longest)];
-    assert_eq!(groups.next(), Some((NONE, once)));
+    assert_eq!(groups.next(), Some((NONE, once.clone())));
     assert!(groups.all(|group| group == (INVALID_REQUEST, Vec::new())));
 
     // The same partition, so often that the reply would have 80 MiB.
     let indexes = vec![0; 20_000];
-    let often: &[(&str, &[i32])] = &[("t", &indexes)];
-    for version in 2..=OFFSET_FETCH {
-        let refused = fetch_offsets(&mut wire, "g", Some(often), version);
-        assert_eq!(refused, (INVALID_REQUEST, Vec::new()), "version {version}");
+    let often: &[(&str, &[i32])] = &[("t", &indexes[1..]), ("t", &indexes[..1])];
+    for version in 1..=OFFSET_FETCH {
+        let told = fetch_offsets(&mut wire, "g", Some(often), version);
+        assert_eq!(told, (NONE, once.clone()), "version {version}");
     }
     assert_eq!(committed(&mut wire, "g", "t", 0), 1);
 
@@ -124,6 +124,39 @@ fn what_is_asked_for_again_and_again_is_told_once() {
         .iter()
         .map(|group| (group.error_code, group.members.len()));
     assert_eq!(told.collect::<Vec<_>>(), [(NONE, 1), (INVALID_REQUEST, 0)]);
+}
+
+#[test]
+fn a_partition_that_is_committed_many_times_at_once_is_stored_once_with_the_last_offset() {
+    let (_dir, broker, mut wire) = broker();
+    wire.call(&commit("g", "t", &[(1, 1)]), OFFSET_COMMIT);
+    let stored = || {
+        broker.metric(
+            "millstream_topic_appended_records_total",
+            "__consumer_offsets",
+        )
+    };
+    let before = stored();
+    let offsets: Vec<(i32, i64)> = (0..10_000)
+        .map(|offset| (offset as i32 % 2, offset))
+        .collect();
+    let mut request = commit("g", "t", &offsets);
+    request.topics.push(request.topics[0].clone());
+    request.topics[1].partitions.truncate(1);
+    // In between one that there is not.
+    request.topics[0].partitions[500].partition_index = 99;
+    let response = wire.call(&request, OFFSET_COMMIT);
+    let topics = response.topics.iter();
+    let codes: Vec<i16> = topics
+        .flat_map(|topic| &topic.partitions)
+        .map(|partition| partition.error_code)
+        .collect();
+    let mut expected = vec![NONE; 10_001];
+    expected[500] = UNKNOWN_TOPIC_OR_PARTITION;
+    assert_eq!(codes, expected);
+    assert_eq!(stored() - before, 2.0, "a record for each partition");
+    assert_eq!(committed(&mut wire, "g", "t", 0), 0);
+    assert_eq!(committed(&mut wire, "g", "t", 1), 9_999);
 }
 
 #[test]

@@ -3,14 +3,22 @@
 use super::classic::messages::GroupDescription;
 use super::error::GroupError;
 use super::{Groups, check_group_id, records};
+use crate::io::reactor;
+use std::ops::Bound;
 use std::rc::Rc;
 
 /// A group in a list of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedGroup {
     pub group_id: String,
-    pub description: GroupDescription,
+    /// As Kafka prints it.
+    pub state: &'static str,
+    /// Empty for a group that never had members.
+    pub protocol_type: String,
 }
+
+/// Groups that are listed or looked through without a pause.
+const LISTED_AT_ONCE: usize = 1_000;
 
 impl Groups {
     /// Deletes a group that has no members, with its offsets.
@@ -74,18 +82,39 @@ impl Groups {
         self.at_home(&group_id, Ok(None), describe).await
     }
 
-    /// All groups of all shards, by name.
+    /// All groups of all shards, by name. Shards that have stopped are left out.
     pub async fn list_groups(self: &Rc<Self>) -> Vec<ListedGroup> {
-        let list = |groups: &Groups| {
-            let hosted = groups.hosted.borrow();
-            let listed = hosted.iter().map(|(group_id, hosted)| ListedGroup {
-                group_id: group_id.clone(),
-                description: hosted.group.describe(),
-            });
-            listed.collect::<Vec<_>>()
-        };
-        let mut listed = self.runtime.ask_all(self, list).await.concat();
+        let mut listed: Vec<ListedGroup> = Vec::new();
+        for shard in 0..self.runtime.shard_count() {
+            let mut after: Option<String> = None;
+            loop {
+                let list = move |groups: &Groups| groups.list_some(after.as_deref());
+                let Some(some) = self.runtime.ask(self, shard, list).await else {
+                    break;
+                };
+                after = some.last().map(|group| group.group_id.clone());
+                if after.is_none() {
+                    break;
+                }
+                listed.extend(some);
+                reactor::yield_now().await;
+            }
+        }
+        // Each shard's are in order.
         listed.sort_by(|a, b| a.group_id.cmp(&b.group_id));
         listed
+    }
+
+    /// Some of this shard's groups, those whose names follow `after`; none at the end.
+    fn list_some(&self, after: Option<&str>) -> Vec<ListedGroup> {
+        let hosted = self.hosted.borrow();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let some = hosted.range::<str, _>((from, Bound::Unbounded));
+        let listed = some.map(|(group_id, hosted)| ListedGroup {
+            group_id: group_id.clone(),
+            state: hosted.group.state().name(),
+            protocol_type: hosted.group.protocol_type().unwrap_or_default().to_owned(),
+        });
+        listed.take(LISTED_AT_ONCE).collect()
     }
 }

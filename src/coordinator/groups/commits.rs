@@ -6,16 +6,17 @@ use super::classic::messages::CommitRequest;
 use super::error::GroupError;
 use super::offsets::{CommitId, CommittedOffset, GroupOffsets};
 use super::records::offset_record;
-use super::{Groups, check_group_id};
+use super::{Groups, HostedGroup, check_group_id};
 use crate::coordinator::records::Record;
 use crate::coordinator::records::offsets_format::FormatError;
 use crate::engine::catalog::{Catalog, Topic};
 use crate::engine::events::Listener;
 use crate::engine::{EngineError, PartitionKey};
 use crate::io::clock;
+use crate::io::reactor::{self, Slice};
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use uuid::Uuid;
 
 /// Groups that are looked through without a pause.
 const GROUPS_AT_ONCE: usize = 256;
+/// Offsets of a group that are copied without a pause. So many are of one moment.
+const OFFSETS_AT_ONCE: usize = 4_096;
 
 impl Groups {
     // ---- requests ----
@@ -63,6 +66,13 @@ impl Groups {
             commit_check_without_group(request.generation)?;
             self.check_group_limit(group_id)?;
         }
+        self.check_room(group_id, |group| {
+            let commits = commits.iter().map(|(key, offset)| (key, offset));
+            match group {
+                Some(hosted) => hosted.offsets.growth_with(commits),
+                None => GroupOffsets::default().growth_with(commits),
+            }
+        })?;
         let results = self.check_topics(&commits);
         let commits = commits.into_iter().zip(&results);
         let commits: Vec<_> = commits
@@ -107,7 +117,7 @@ impl Groups {
         CommittedOffset::new(&self.config, offset, leader_epoch, note, now_ms)
     }
 
-    /// The durable offsets of a group, for the partitions asked for, or all.
+    /// The durable offsets of a group, for the partitions asked for, or all; by topic id and partition.
     ///
     /// # Errors
     /// `TooManyOffsets` when their metadata and 8 bytes for each are more than `bytes_max`.
@@ -120,29 +130,61 @@ impl Groups {
         let fetch = {
             let group_id = group_id.clone();
             move |groups: Rc<Groups>| async move {
-                let hosted = groups.hosted.borrow();
-                let Some(hosted) = hosted.get(&group_id) else {
-                    return Ok(Vec::new());
-                };
-                let offsets = &hosted.offsets;
-                match keys {
-                    Some(keys) => {
-                        let found = |key| Some((key, offsets.fetch(key)?));
-                        copy_offsets(keys.into_iter().filter_map(found), bytes_max)
+                let mut found = Found::new(bytes_max);
+                let mut asked = keys.map(BTreeSet::into_iter);
+                let mut slice = Slice::new();
+                loop {
+                    let asked = asked.as_mut().map(|keys| keys.take(OFFSETS_AT_ONCE));
+                    let is_all = groups.find_some(&group_id, asked, &mut found)?;
+                    if is_all {
+                        return Ok(found.offsets);
                     }
-                    None => copy_offsets(offsets.iter(), bytes_max),
+                    slice.rest().await;
                 }
             }
         };
         self.at_home(&group_id, Ok(Vec::new()), fetch).await
     }
 
-    /// Deletes committed offsets of partitions; the result says of each whether it may.
+    /// Adds the offsets of the next keys, or those that follow what was found before. True at the end.
+    fn find_some(
+        &self,
+        group_id: &str,
+        keys: Option<impl Iterator<Item = PartitionKey>>,
+        found: &mut Found,
+    ) -> Result<bool, GroupError> {
+        let hosted = self.hosted.borrow();
+        let Some(HostedGroup { offsets, .. }) = hosted.get(group_id) else {
+            return Ok(true);
+        };
+        let mut looked_at = 0;
+        match keys {
+            Some(keys) => {
+                for key in keys {
+                    looked_at += 1;
+                    if let Some(offset) = offsets.fetch(key) {
+                        found.add(key, offset)?;
+                    }
+                }
+            }
+            None => {
+                let after = found.offsets.last().map(|(key, _)| *key);
+                for (key, offset) in offsets.after(after).take(OFFSETS_AT_ONCE) {
+                    looked_at += 1;
+                    found.add(key, offset)?;
+                }
+            }
+        }
+        Ok(looked_at < OFFSETS_AT_ONCE)
+    }
+
+    /// Deletes committed offsets of partitions, named topic by topic; the result says of each topic whether it
+    /// may.
     pub async fn delete_offsets(
         self: &Rc<Self>,
         group_id: String,
-        keys: Vec<(String, PartitionKey)>,
-    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
+        keys: BTreeMap<String, BTreeSet<PartitionKey>>,
+    ) -> Result<HashMap<String, Result<(), GroupError>>, GroupError> {
         check_group_id(&group_id)?;
         let not_found = Err(GroupError::GroupIdNotFound);
         let delete = {
@@ -155,24 +197,27 @@ impl Groups {
     async fn delete_offsets_here(
         self: &Rc<Self>,
         group_id: &str,
-        keys: Vec<(String, PartitionKey)>,
-    ) -> Result<Vec<(PartitionKey, Result<(), GroupError>)>, GroupError> {
-        let mut results = Vec::with_capacity(keys.len());
-        let mut allowed = Vec::new();
+        keys: BTreeMap<String, BTreeSet<PartitionKey>>,
+    ) -> Result<HashMap<String, Result<(), GroupError>>, GroupError> {
         let begun = self.with_known_group(group_id, |hosted, _, _| {
-            hosted.group.check_offset_delete()?;
-            for (topic, key) in keys {
-                let result = hosted.group.check_offset_delete_of(&topic);
-                if result.is_ok() {
-                    allowed.push(key);
-                }
-                results.push((key, result));
+            let topics: Vec<&str> = keys.keys().map(String::as_str).collect();
+            let deletable = hosted.group.deletable(&topics)?;
+            let mut results = HashMap::with_capacity(keys.len());
+            let mut allowed = Vec::new();
+            for (topic, keys) in &keys {
+                let result = if deletable.contains(topic.as_str()) {
+                    allowed.extend(keys);
+                    Ok(())
+                } else {
+                    Err(GroupError::GroupSubscribedToTopic)
+                };
+                results.insert(topic.clone(), result);
             }
             let gone = hosted.offsets.existing(allowed);
             let commit = hosted.offsets.begin_delete(gone.clone());
-            Ok((hosted.home, commit, gone))
+            Ok((hosted.home, commit, gone, results))
         });
-        let (home, commit, gone) = begun.unwrap_or(Err(GroupError::GroupIdNotFound))?;
+        let (home, commit, gone, results) = begun.unwrap_or(Err(GroupError::GroupIdNotFound))?;
         let records = self.tombstones(group_id, &gone);
         self.write(group_id, home, commit, records).await?;
         Ok(results)
@@ -251,11 +296,21 @@ impl Groups {
             let topics = catalog.topics();
             topics.map(|topic| (topic.id, topic.name.clone())).collect()
         });
-        let ids: Vec<String> = self.hosted.borrow().keys().cloned().collect();
-        for group_id in ids {
+        let mut slice = Slice::new();
+        let mut after: Option<String> = None;
+        while let Some(group_id) = self.name_after(after.as_deref()) {
             self.expire_group(&group_id, &names).await;
-            tokio::task::yield_now().await;
+            after = Some(group_id);
+            slice.rest().await;
         }
+    }
+
+    /// The first group of this shard whose name follows `after`.
+    fn name_after(&self, after: Option<&str>) -> Option<String> {
+        let hosted = self.hosted.borrow();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = hosted.range::<str, _>((from, Bound::Unbounded));
+        rest.next().map(|(group_id, _)| group_id.clone())
     }
 
     async fn expire_group(self: &Rc<Self>, group_id: &str, names: &HashMap<Uuid, String>) {
@@ -321,7 +376,7 @@ impl Groups {
                 break;
             }
             // Other requests pass in between. No offset of the topic is added: it is unknown by now.
-            tokio::task::yield_now().await;
+            reactor::yield_now().await;
         }
         let forgotten: Result<(), GroupError> = join_all(forgotten).await.into_iter().collect();
         let may_come_back = self.may_come_back(topic);
@@ -374,15 +429,25 @@ impl Listener for Groups {
     }
 }
 
-fn copy_offsets<'a>(
-    found: impl Iterator<Item = (PartitionKey, &'a CommittedOffset)>,
-    bytes_max: usize,
-) -> Result<Vec<(PartitionKey, CommittedOffset)>, GroupError> {
-    let mut left_bytes = bytes_max;
-    let copy = |(key, offset): (PartitionKey, &CommittedOffset)| {
-        let left = left_bytes.checked_sub(size_of::<i64>() + offset.metadata.len());
-        left_bytes = left.ok_or(GroupError::TooManyOffsets)?;
-        Ok((key, offset.clone()))
-    };
-    found.map(copy).collect()
+/// Copies of offsets, up to so many bytes.
+struct Found {
+    offsets: Vec<(PartitionKey, CommittedOffset)>,
+    left_bytes: usize,
+}
+
+impl Found {
+    fn new(bytes_max: usize) -> Found {
+        Found {
+            offsets: Vec::new(),
+            left_bytes: bytes_max,
+        }
+    }
+
+    fn add(&mut self, key: PartitionKey, offset: &CommittedOffset) -> Result<(), GroupError> {
+        let bytes = size_of::<i64>() + offset.metadata.len();
+        let left = self.left_bytes.checked_sub(bytes);
+        self.left_bytes = left.ok_or(GroupError::TooManyOffsets)?;
+        self.offsets.push((key, offset.clone()));
+        Ok(())
+    }
 }

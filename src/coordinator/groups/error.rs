@@ -16,6 +16,8 @@ pub enum GroupError {
     RebalanceInProgress,
     #[error("the member's protocols do not go with those of the group")]
     InconsistentGroupProtocol,
+    #[error("the member supports more protocols than one may")]
+    TooManyProtocols,
     #[error("another member has taken over this instance id")]
     FencedInstanceId,
     /// The member is to join again with this id (KIP-394).
@@ -25,6 +27,8 @@ pub enum GroupError {
     InvalidSessionTimeout,
     #[error("the group has as many members as it may have")]
     GroupMaxSizeReached,
+    #[error("the group's record would be larger than it may be")]
+    RecordTooLarge,
     #[error("the group's state could not be stored")]
     NotCoordinator,
     #[error("the group is being removed")]

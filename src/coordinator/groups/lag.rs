@@ -10,13 +10,13 @@ use super::offsets::GroupOffsets;
 use crate::engine::catalog::Topic;
 use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition, fetch};
 use crate::io::clock;
+use crate::io::reactor::yield_now;
 use crate::log::batch::BatchHeader;
 use crate::log::records;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::yield_now;
 
 /// Partitions that one call asks about.
 const ASKED_AT_ONCE: usize = 256;

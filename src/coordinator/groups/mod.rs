@@ -6,6 +6,7 @@
 //! - [`classic`]: the state machine of one group, without clock and I/O.
 //! - [`offsets`]: the offsets that one group committed, likewise.
 //! - `membership`, `admin`, `commits`: what clients ask, by kind of request.
+//! - `memory`: the bytes that clients make groups take.
 //! - [`lag`]: how far groups are behind the ends of partitions.
 
 mod admin;
@@ -15,6 +16,7 @@ pub mod config;
 pub mod error;
 pub mod lag;
 mod membership;
+mod memory;
 pub mod offsets;
 pub mod records;
 #[cfg(test)]
@@ -24,7 +26,7 @@ pub use admin::ListedGroup;
 
 use super::parked::Parked;
 use super::runtime::{InternalTopic, Runtime, Tenant};
-use super::timers::Timers;
+use super::timers::{Due, Timers};
 use crate::engine::mailbox::{Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
@@ -33,12 +35,14 @@ use classic::messages::{Action, GroupSnapshot, PersistId, Reply};
 use config::GroupConfig;
 use error::GroupError;
 use lag::LagReport;
+use memory::{GROUP_BYTES, Memory};
 use offsets::GroupOffsets;
 use records::StoredGroups;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -62,6 +66,7 @@ pub struct Groups {
     failed: RefCell<HashSet<(PartitionKey, Uuid)>>,
     parked: Parked<Reply>,
     timers: Timers,
+    memory: Memory,
     lag: RefCell<Arc<LagReport>>,
 }
 
@@ -70,19 +75,52 @@ struct HostedGroup {
     group: Group,
     offsets: GroupOffsets,
     home: PartitionKey,
+    /// What was counted of it last.
+    counted_bytes: usize,
+}
+
+impl HostedGroup {
+    fn new(group: Group, offsets: GroupOffsets, home: PartitionKey) -> HostedGroup {
+        HostedGroup {
+            group,
+            offsets,
+            home,
+            counted_bytes: 0,
+        }
+    }
+
+    /// Bytes that a group takes without members and offsets. Its name is a key of two maps.
+    fn bytes_of_new(group_id: &str) -> usize {
+        GROUP_BYTES + 2 * group_id.len()
+    }
+
+    /// Counts what it takes now.
+    fn count_in(&mut self, group_id: &str, memory: &Memory) {
+        let own_bytes = HostedGroup::bytes_of_new(group_id);
+        let bytes = own_bytes + self.group.bytes() + self.offsets.bytes();
+        memory.change(self.counted_bytes, bytes);
+        self.counted_bytes = bytes;
+    }
 }
 
 impl Groups {
-    pub fn new(engine: &Rc<Engine>, mailboxes: (Mailboxes<Groups>, Mailbox<Groups>)) -> Rc<Groups> {
+    /// `all_bytes` is what the groups of all shards take together.
+    pub fn new(
+        engine: &Rc<Engine>,
+        mailboxes: (Mailboxes<Groups>, Mailbox<Groups>),
+        all_bytes: Arc<AtomicUsize>,
+    ) -> Rc<Groups> {
         let topic = InternalTopic {
             name: OFFSETS_TOPIC,
             holds: "groups",
             partitions: engine.config.offsets_topic_num_partitions,
             configs: OFFSETS_TOPIC_CONFIGS,
         };
+        let config = GroupConfig::of_broker(&engine.config);
         let groups = Rc::new(Groups {
             runtime: Runtime::new(engine, topic, mailboxes),
-            config: Arc::new(GroupConfig::of_broker(&engine.config)),
+            memory: Memory::new(all_bytes, config.groups_bytes_max),
+            config: Arc::new(config),
             hosted: RefCell::default(),
             failed: RefCell::default(),
             parked: Parked::default(),
@@ -91,6 +129,11 @@ impl Groups {
         });
         engine.listeners.add(&groups);
         groups
+    }
+
+    /// Bytes of memory that the groups of all shards take.
+    pub fn all_bytes(&self) -> usize {
+        self.memory.all_bytes()
     }
 
     fn engine(&self) -> &Rc<Engine> {
@@ -127,17 +170,16 @@ impl Groups {
         let mut actions = Vec::new();
         let result = {
             let mut hosted = self.hosted.borrow_mut();
-            let hosted = hosted
-                .entry(group_id.to_owned())
-                .or_insert_with(|| HostedGroup {
-                    group: Group::new(Arc::clone(&self.config), now_ms),
-                    offsets: GroupOffsets::default(),
-                    home,
-                });
+            let hosted = hosted.entry(group_id.to_owned()).or_insert_with(|| {
+                let group = Group::new(Arc::clone(&self.config), now_ms);
+                HostedGroup::new(group, GroupOffsets::default(), home)
+            });
             let result = event(hosted, now_ms, &mut actions);
+            hosted.count_in(group_id, &self.memory);
             self.timers.set(group_id, hosted.group.next_deadline());
             result
         };
+        self.show_bytes();
         for action in actions {
             self.act(group_id, home, action);
         }
@@ -170,8 +212,16 @@ impl Groups {
     }
 
     fn forget(&self, group_id: &str) {
-        self.hosted.borrow_mut().remove(group_id);
+        let forgotten = self.hosted.borrow_mut().remove(group_id);
+        let bytes = forgotten.map_or(0, |hosted| hosted.counted_bytes);
+        self.memory.change(bytes, 0);
+        self.show_bytes();
         self.timers.set(group_id, None);
+    }
+
+    fn show_bytes(&self) {
+        let gauge = &self.engine().stats.group_bytes;
+        gauge.set(self.memory.own_bytes() as u64);
     }
 
     fn act(self: &Rc<Self>, group_id: &str, home: PartitionKey, action: Action) {
@@ -215,12 +265,10 @@ impl Groups {
     pub fn run_timers(self: &Rc<Self>) {
         let groups = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let due = |group_id: &str| {
-                groups.with_known_group(group_id, |hosted, now_ms, out| {
-                    hosted.group.tick(now_ms, out);
-                });
-            };
-            groups.timers.run(due).await;
+            loop {
+                let due = groups.timers.next_due().await;
+                groups.time_out(due).await;
+            }
         });
         let config = &self.engine().config;
         let expire_every = Duration::from_millis(config.offsets_retention_check_interval_ms);
@@ -233,6 +281,35 @@ impl Groups {
             let groups = Rc::clone(self);
             let measure = async move || groups.measure_lag().await;
             tokio::task::spawn_local(clock::every(measure_every, measure));
+        }
+    }
+
+    /// Runs the timers of groups. Before a group holds it against members that they sent nothing in time,
+    /// all that they did send is read: after a stall of this process or of the machine their heartbeats lie
+    /// in the sockets, while every deadline has passed.
+    async fn time_out(self: &Rc<Self>, due: Due) {
+        let is_due = |group_id: &str| {
+            let hosted = self.hosted.borrow();
+            let deadline_ms = hosted.get(group_id)?.group.next_deadline()?;
+            Some(deadline_ms <= due.now_ms)
+        };
+        // The deadlines of most have moved on.
+        let mut ended = due.names;
+        ended.retain(|group_id| {
+            if is_due(group_id) != Some(true) {
+                self.with_known_group(group_id, |_, _, _| ());
+                return false;
+            }
+            true
+        });
+        if ended.is_empty() {
+            return;
+        }
+        self.runtime.await_arrived(self).await;
+        for group_id in ended {
+            self.with_known_group(&group_id, |hosted, _, out| {
+                hosted.group.tick(due.now_ms, out);
+            });
         }
     }
 
@@ -283,14 +360,12 @@ impl Tenant for Groups {
             });
             let offsets = GroupOffsets::restore(offsets);
             self.timers.set(&group_id, group.next_deadline());
-            let group = HostedGroup {
-                group,
-                offsets,
-                home,
-            };
+            let mut group = HostedGroup::new(group, offsets, home);
+            group.count_in(&group_id, &self.memory);
             hosted.insert(group_id, group);
         }
         drop(hosted);
+        self.show_bytes();
         // In parts that make a batch of a sane size each.
         for records in orphans.chunks(ORPHANS_AT_ONCE) {
             let records: Result<_, GroupError> = Ok(records.to_vec());

@@ -7,6 +7,7 @@ use super::config::GroupConfig;
 use super::error::GroupError;
 use crate::engine::PartitionKey;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use uuid::Uuid;
 
 /// An offset that a group committed for a partition.
@@ -49,6 +50,15 @@ impl CommittedOffset {
     }
 }
 
+/// Bytes of memory that an offset takes beside its note.
+const OFFSET_BYTES: usize = 128;
+
+impl CommittedOffset {
+    fn bytes(&self) -> usize {
+        OFFSET_BYTES + self.metadata.len()
+    }
+}
+
 /// Which offsets of a group may expire, given its members (KIP-211).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retention {
@@ -76,6 +86,8 @@ pub struct GroupOffsets {
     /// In the order in which they began.
     in_flight: VecDeque<(CommitId, Changes)>,
     next_commit: u64,
+    /// Of the durable ones and those in flight.
+    bytes: usize,
 }
 
 impl GroupOffsets {
@@ -83,10 +95,30 @@ impl GroupOffsets {
     pub fn restore(
         offsets: impl IntoIterator<Item = (PartitionKey, CommittedOffset)>,
     ) -> GroupOffsets {
+        let durable: BTreeMap<_, _> = offsets.into_iter().collect();
         GroupOffsets {
-            durable: offsets.into_iter().collect(),
+            bytes: durable.values().map(CommittedOffset::bytes).sum(),
+            durable,
             ..GroupOffsets::default()
         }
+    }
+
+    /// Bytes of memory that the offsets take, those that are being written included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes by which the offsets would grow with these; 0 if they would shrink.
+    pub fn growth_with<'a>(
+        &self,
+        commits: impl IntoIterator<Item = (&'a PartitionKey, &'a CommittedOffset)>,
+    ) -> usize {
+        let (mut new_bytes, mut old_bytes) = (0, 0);
+        for (key, offset) in commits {
+            new_bytes += offset.bytes();
+            old_bytes += self.durable.get(key).map_or(0, CommittedOffset::bytes);
+        }
+        new_bytes.saturating_sub(old_bytes)
     }
 
     /// Begins a change: the caller now writes these offsets.
@@ -103,6 +135,7 @@ impl GroupOffsets {
     fn begin(&mut self, changes: Changes) -> CommitId {
         let id = CommitId(self.next_commit);
         self.next_commit += 1;
+        self.bytes += bytes_of(&changes);
         self.in_flight.push_back((id, changes));
         id
     }
@@ -113,14 +146,19 @@ impl GroupOffsets {
         let found = self.in_flight.binary_search_by_key(&id, |(id, _)| *id);
         let removed = found.ok().and_then(|index| self.in_flight.remove(index));
         let (_, changes) = removed.unwrap_or((id, Changes::new()));
+        self.bytes -= bytes_of(&changes);
         if !is_durable {
             return changes.iter().map(|(key, _)| key.topic_id).collect();
         }
         for (key, change) in changes {
-            match change {
-                Some(offset) => self.durable.insert(key, offset),
+            let before = match change {
+                Some(offset) => {
+                    self.bytes += offset.bytes();
+                    self.durable.insert(key, offset)
+                }
                 None => self.durable.remove(&key),
             };
+            self.bytes -= before.map_or(0, |offset| offset.bytes());
         }
         BTreeSet::new()
     }
@@ -133,6 +171,16 @@ impl GroupOffsets {
     /// All durable offsets, by topic id and partition.
     pub fn iter(&self) -> impl Iterator<Item = (PartitionKey, &CommittedOffset)> {
         self.durable.iter().map(|(key, offset)| (*key, offset))
+    }
+
+    /// The durable offsets behind one, by topic id and partition; all if there is none.
+    pub fn after(
+        &self,
+        key: Option<PartitionKey>,
+    ) -> impl Iterator<Item = (PartitionKey, &CommittedOffset)> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.durable.range((from, Bound::Unbounded));
+        rest.map(|(key, offset)| (*key, offset))
     }
 
     pub fn len(&self) -> usize {
@@ -216,6 +264,14 @@ impl GroupOffsets {
         let changes = self.in_flight.iter().flat_map(|(_, changes)| changes);
         changes.map(|(key, _)| *key).collect()
     }
+}
+
+fn bytes_of(changes: &Changes) -> usize {
+    let bytes = |change: &Option<CommittedOffset>| {
+        let note = change.as_ref().map_or(0, |offset| offset.metadata.len());
+        OFFSET_BYTES + note
+    };
+    changes.iter().map(|(_, change)| bytes(change)).sum()
 }
 
 #[cfg(test)]

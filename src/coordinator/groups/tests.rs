@@ -14,6 +14,7 @@ use crate::log::check::damage::{self, Damage, DamageList, Why};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
+use tokio::sync::oneshot;
 
 const GROUP: &str = "g";
 
@@ -306,13 +307,18 @@ fn a_request_that_comes_during_a_stop_is_to_look_for_the_coordinator_again() {
             assert_eq!(beat, Err(elsewhere.clone()));
             let joined = broker
                 .groups()
-                .join_group(group_id.into(), join_request())
+                .join_group(group_id.into(), join_request(), unheard())
                 .await;
             assert_eq!(joined, Err(elsewhere.clone()));
             let refused = commit(&broker, group_id, &[key]).await;
             assert_eq!(refused, Err(elsewhere.clone()));
         }
     });
+}
+
+/// For a request of which nobody wants to know when it is stored.
+fn unheard() -> oneshot::Sender<()> {
+    oneshot::channel().0
 }
 
 fn join_request() -> JoinRequest {
@@ -425,7 +431,7 @@ fn members_that_come_and_go_leave_no_group_and_no_deadline() {
                 requires_known_member_id: true,
                 ..join_request()
             };
-            let joined = groups.join_group(name.clone(), request).await;
+            let joined = groups.join_group(name.clone(), request, unheard()).await;
             assert_eq!(joined, Err(GroupError::MemberIdRequired(id.clone())));
             assert_eq!(groups.timers.count(), 1);
             let leaving = LeavingMember {
@@ -447,7 +453,7 @@ fn a_join_whose_client_is_gone_leaves_the_group() {
         let broker = broker(dir.path());
         let home = broker.home().await;
         let groups = broker.groups();
-        let mut join = Box::pin(groups.join_group(GROUP.into(), join_request()));
+        let mut join = Box::pin(groups.join_group(GROUP.into(), join_request(), unheard()));
         assert!(futures_util::poll!(join.as_mut()).is_pending());
         let members = || groups.with_group(GROUP, home, |hosted, _, _| hosted.group.member_count());
         assert_eq!(members(), 1);

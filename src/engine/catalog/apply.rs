@@ -4,14 +4,12 @@ use super::deletions::{doomed_dir, remove_dirs};
 use super::{Entry, Topic};
 use crate::engine::log_config::log_config;
 use crate::engine::upkeep::opening;
-use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition};
+use crate::engine::{Engine, EngineError};
 use crate::io::file;
+use crate::io::reactor::Slice;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// New partitions that are opened without a pause.
-const OPENED_AT_ONCE: u32 = 64;
 
 /// Applies a change of the catalog: opens, closes and reconfigures this shard's partitions. Returns
 /// when the files of a deleted topic, and the state of listeners about it, are out of the way of a new
@@ -36,7 +34,7 @@ pub async fn apply(engine: &Rc<Engine>, entry: Arc<Entry>) -> Result<(), EngineE
         }
         Entry::ConfigsSet { id, .. } => {
             if let Some(topic) = engine.topic_by_id(*id) {
-                reconfigure(engine, &topic);
+                reconfigure(engine, &topic).await;
             }
             Ok(())
         }
@@ -45,9 +43,8 @@ pub async fn apply(engine: &Rc<Engine>, entry: Arc<Entry>) -> Result<(), EngineE
             for topic in topics {
                 // It may have changed since, while other requests passed.
                 if let Some(topic) = engine.topic_by_id(topic.id) {
-                    reconfigure(engine, &topic);
+                    reconfigure(engine, &topic).await;
                 }
-                tokio::task::yield_now().await;
             }
             Ok(())
         }
@@ -65,37 +62,29 @@ pub async fn apply(engine: &Rc<Engine>, entry: Arc<Entry>) -> Result<(), EngineE
 /// A new partition has no directory until its first append, so opening one here costs a look
 /// into the data directory and no more. With very many of them, requests pass in between.
 async fn add_partitions(engine: &Rc<Engine>, topic: &Arc<Topic>) -> Result<(), EngineError> {
-    reconfigure(engine, topic);
+    reconfigure(engine, topic).await;
+    let mut slice = Slice::new();
     for index in 0..topic.partitions {
         opening::open_new(engine, topic, index).map_err(|error| {
             tracing::error!(%error, "a new partition cannot be opened");
             EngineError::StorageFailed
         })?;
-        if index % OPENED_AT_ONCE == OPENED_AT_ONCE - 1 {
-            tokio::task::yield_now().await;
-        }
+        slice.rest().await;
     }
     Ok(())
 }
 
-fn reconfigure(engine: &Engine, topic: &Arc<Topic>) {
-    for partition in partitions_of(engine, topic) {
-        let mut inner = partition.borrow_mut();
-        inner
-            .log
-            .set_config(log_config(&engine.config, &topic.config));
-        inner.topic = Arc::clone(topic);
+async fn reconfigure(engine: &Engine, topic: &Arc<Topic>) {
+    let mut slice = Slice::new();
+    for key in topic.keys() {
+        if let Some(partition) = engine.partition(key) {
+            let mut inner = partition.borrow_mut();
+            let config = log_config(&engine.config, &topic.config);
+            inner.log.set_config(config);
+            inner.topic = Arc::clone(topic);
+        }
+        slice.rest().await;
     }
-}
-
-fn partitions_of(engine: &Engine, topic: &Topic) -> Vec<SharedPartition> {
-    let key = |index| PartitionKey {
-        topic_id: topic.id,
-        index,
-    };
-    (0..topic.partitions)
-        .filter_map(|index| engine.partition(key(index)))
-        .collect()
 }
 
 /// Closes the partitions of a deleted topic and moves their files out of the way; removing them
@@ -104,17 +93,17 @@ async fn drop_partitions(engine: &Rc<Engine>, topic: &Topic) -> Result<(), Engin
     let mut moves = Vec::new();
     let mut removals = 0;
     let mut is_compacting = false;
-    for partition in partitions_of(engine, topic) {
-        let mut inner = partition.borrow_mut();
-        inner.close();
-        removals += inner.removals;
-        is_compacting |= inner.log.is_compacting();
-        let key = PartitionKey {
-            topic_id: topic.id,
-            index: inner.index,
-        };
-        engine.partitions.remove(key);
-        moves.push((inner.log.dir().to_owned(), doomed_dir(&engine.config, key)));
+    let mut slice = Slice::new();
+    for key in topic.keys() {
+        if let Some(partition) = engine.partition(key) {
+            let mut inner = partition.borrow_mut();
+            inner.close();
+            removals += inner.removals;
+            is_compacting |= inner.log.is_compacting();
+            engine.partitions.remove(key);
+            moves.push((inner.log.dir().to_owned(), doomed_dir(&engine.config, key)));
+        }
+        slice.rest().await;
     }
     if removals > 0 {
         // They name files by their path, where a new topic of the same name will have its own.

@@ -79,6 +79,12 @@ impl Topic {
         })
     }
 
+    /// The keys of all its partitions, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = PartitionKey> + use<> {
+        let topic_id = self.id;
+        (0..self.partitions).map(move |index| PartitionKey { topic_id, index })
+    }
+
     /// The directory's name of one of its partitions, as Kafka names it.
     pub fn dir_name(&self, partition: u32) -> String {
         format!("{}-{partition}", self.name)

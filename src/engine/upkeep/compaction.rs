@@ -8,6 +8,7 @@ use crate::engine::partition::{Cleaning, Partition};
 use crate::engine::stats::{self, ShardReport};
 use crate::engine::{Engine, SharedPartition};
 use crate::io::clock;
+use crate::io::reactor::Slice;
 use crate::io::worker::Worker;
 use crate::log::compact::{
     CompactError, CompactJob, CompactLimits, CompactStep, Compaction, SwapJob,
@@ -74,7 +75,7 @@ impl Compactor {
 
     /// Compacts what is due on this shard, the dirtiest partition first, until nothing is.
     pub async fn compact(&self) {
-        for partition in self.partitions_by_dirt() {
+        for partition in self.partitions_by_dirt().await {
             if self.engine.is_stopping() {
                 return;
             }
@@ -88,10 +89,12 @@ impl Compactor {
         }
     }
 
-    fn partitions_by_dirt(&self) -> Vec<SharedPartition> {
+    async fn partitions_by_dirt(&self) -> Vec<SharedPartition> {
         let now_ms = clock::steady_ms();
         let mut found: Vec<(f64, SharedPartition)> = Vec::new();
+        let mut slice = Slice::new();
         for partition in self.engine.partitions() {
+            slice.rest().await;
             let inner = partition.borrow();
             let is_compacted = inner.log.config().compaction.is_some();
             if is_compacted && inner.cleaning.retry_at_ms <= now_ms {

@@ -3,6 +3,7 @@
 use crate::engine::fetch;
 use crate::engine::{Engine, SharedPartition};
 use crate::io::clock;
+use crate::io::reactor::Slice;
 use crate::log::Retention;
 use std::rc::Rc;
 
@@ -12,16 +13,17 @@ const IDLE_MS: i64 = 60_000;
 /// One round over all partitions: retention and the expiry of producers.
 pub async fn round(engine: &Rc<Engine>) {
     let producer_idle_ms = engine.config.producer_id_expiration_ms as i64;
+    let mut slice = Slice::new();
     for partition in engine.partitions() {
         partition.borrow_mut().expire_producers(producer_idle_ms);
         enforce(engine, &partition).await;
-        // With very many partitions a round is long: let requests pass in between.
-        tokio::task::yield_now().await;
+        slice.rest().await;
     }
 }
 
 /// Closes what was idle for a while.
 pub async fn close_idle(engine: &Rc<Engine>) {
+    let mut slice = Slice::new();
     for partition in engine.partitions() {
         let sealed = partition
             .borrow_mut()
@@ -32,7 +34,7 @@ pub async fn close_idle(engine: &Rc<Engine>) {
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "an idle segment cannot be closed"),
         }
-        tokio::task::yield_now().await;
+        slice.rest().await;
     }
 }
 

@@ -4,6 +4,7 @@ use crate::engine::fetch;
 use crate::engine::stats::{self, Stats};
 use crate::engine::{Engine, SharedPartition};
 use crate::io::clock;
+use crate::io::reactor::Slice;
 use crate::io::worker::Worker;
 use crate::log::check::damage::is_of_medium;
 use crate::log::compact::Throttle;
@@ -54,7 +55,9 @@ impl Scrubber {
 
     async fn round(&self) {
         let mut throttle = Throttle::new(self.rate, Arc::default());
+        let mut slice = Slice::new();
         for partition in self.engine.partitions() {
+            slice.rest().await;
             let bases = partition.borrow().log.scrubbable();
             for base in bases {
                 let job = match partition.borrow() {

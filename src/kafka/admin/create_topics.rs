@@ -70,6 +70,14 @@ message! {
     }
 }
 
+/// What a created topic takes with all its configs, here and as it is written.
+const TOPIC_BYTES: usize = 12 << 10;
+
+/// What the reply takes at most, in bytes.
+pub fn reply_bytes(_: &Context<'_>, request: &Request<'_>) -> usize {
+    request.topics.len() * TOPIC_BYTES
+}
+
 /// Creates topics, one after the other; each is durable before it is answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut times: HashMap<&str, usize> = HashMap::new();

@@ -5,6 +5,7 @@
 use super::loggers;
 use super::resources::{self, Resource};
 use crate::config::{BrokerScope, Entry, TopicConfig};
+use crate::io::reactor::Slice;
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -66,36 +67,65 @@ message! {
     }
 }
 
+/// What a described resource takes, here and as it is written: some 70 configs.
+const RESOURCE_BYTES: usize = 24 << 10;
+const RESOURCE_BYTES_WITH_WORDS: usize = 64 << 10;
+
+/// What the reply takes at most, in bytes.
+pub fn reply_bytes(_: &Context<'_>, request: &Request<'_>) -> usize {
+    let each = if request.include_documentation || request.include_synonyms {
+        RESOURCE_BYTES_WITH_WORDS
+    } else {
+        RESOURCE_BYTES
+    };
+    request.resources.len() * each
+}
+
 /// Describes every config of topics and of the broker, from the one table of knobs, and the levels of
 /// loggers. Of all brokers together it tells what was set while they ran, as Kafka does.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     // A resource that is named again is not described again: an answer is a hundred times its question.
     let mut seen = HashSet::new();
-    let resources = request.resources.iter();
-    let results = resources
-        .filter(|resource| seen.insert((resource.resource_type, resource.resource_name)))
-        .map(|resource| {
-            let mut response = ResourceResponse {
-                resource_type: resource.resource_type,
-                resource_name: Cow::Borrowed(resource.resource_name),
-                ..ResourceResponse::default()
-            };
-            match entries_of(context, resource) {
-                Ok(entries) => {
-                    let asked = entries.into_iter();
-                    let asked = asked.filter(|entry| is_asked_for(entry, resource));
-                    response.configs = asked.map(|entry| respond(entry, request)).collect();
-                }
-                Err(error) => {
-                    (response.error_code, response.error_message) = (error.code, error.message);
-                }
-            }
-            response
-        });
+    let mut results = Vec::new();
+    let mut slice = Slice::new();
+    for resource in &request.resources {
+        if seen.insert((resource.resource_type, resource.resource_name)) {
+            results.push(describe(context, request, resource));
+        }
+        slice.rest().await;
+    }
     Response {
-        results: results.collect(),
+        results,
         ..Response::default()
     }
+}
+
+fn describe<'a>(
+    context: &Context<'_>,
+    request: &Request<'a>,
+    resource: &ResourceRequest<'a>,
+) -> ResourceResponse<'a> {
+    let mut response = ResourceResponse {
+        resource_type: resource.resource_type,
+        resource_name: Cow::Borrowed(resource.resource_name),
+        ..ResourceResponse::default()
+    };
+    match entries_of(context, resource) {
+        Ok(entries) => {
+            let keys = resource.configuration_keys.as_ref();
+            let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().copied().collect());
+            let is_asked_for = |entry: &Entry| {
+                let keys = keys.as_ref();
+                keys.is_none_or(|keys| keys.contains(entry.name.as_str()))
+            };
+            let asked = entries.into_iter().filter(is_asked_for);
+            response.configs = asked.map(|entry| respond(entry, request)).collect();
+        }
+        Err(error) => {
+            (response.error_code, response.error_message) = (error.code, error.message);
+        }
+    }
+    response
 }
 
 fn entries_of(
@@ -114,11 +144,6 @@ fn entries_of(
             Resource::Group => Vec::new(),
         }
     }))
-}
-
-fn is_asked_for(entry: &Entry, resource: &ResourceRequest<'_>) -> bool {
-    let keys = resource.configuration_keys.as_ref();
-    keys.is_none_or(|keys| keys.contains(&entry.name.as_str()))
 }
 
 fn respond(entry: Entry, request: &Request<'_>) -> ConfigResponse<'static> {

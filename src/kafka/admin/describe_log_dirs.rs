@@ -4,6 +4,7 @@
 
 use crate::engine::reports;
 use crate::engine::{Engine, PartitionKey};
+use crate::io::reactor::Slice;
 use crate::kafka::topics::{TopicRequest, TopicResponse};
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
@@ -48,6 +49,15 @@ message! {
 /// The partitions to describe, by topic.
 type Asked = BTreeMap<String, BTreeSet<u32>>;
 
+/// What a partition takes in the lists that are made, and as it is written.
+const PARTITION_BYTES: usize = size_of::<PartitionResponse>() + 192;
+
+/// What the reply takes at most, in bytes: the sizes of all partitions are looked up in any case.
+pub fn reply_bytes(context: &Context<'_>, _: &Request<'_>) -> usize {
+    let partitions = context.engine.with_catalog(|all| all.partition_count());
+    partitions * PARTITION_BYTES
+}
+
 /// There is one directory, and every partition is in it. One that is asked for and not there is left
 /// out, as Kafka does.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
@@ -64,7 +74,7 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
     let log_dir = match reports::data_dir(engine).await {
         Ok(dir) => LogDir {
             log_dir: Cow::Owned(dir.path.to_string_lossy().into_owned()),
-            topics: describe(engine, &asked(engine, request), &sizes),
+            topics: describe(engine, &asked(engine, request).await, &sizes).await,
             total_bytes: bytes(dir.volume.total_bytes),
             usable_bytes: bytes(dir.volume.free_bytes),
             ..LogDir::default()
@@ -85,7 +95,7 @@ pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'s
     }
 }
 
-fn asked(engine: &Engine, request: &Request<'_>) -> Asked {
+async fn asked(engine: &Engine, request: &Request<'_>) -> Asked {
     let Some(topics) = &request.topics else {
         return engine.with_catalog(|catalog| {
             let topics = catalog.topics();
@@ -94,39 +104,47 @@ fn asked(engine: &Engine, request: &Request<'_>) -> Asked {
         });
     };
     let mut asked = Asked::new();
+    let mut slice = Slice::new();
     for topic in topics {
         for index in &topic.partitions {
             if let Some(key) = engine.key_of(topic.name, *index) {
                 let indexes = asked.entry(topic.name.to_owned()).or_default();
                 indexes.insert(key.index);
             }
+            slice.rest().await;
         }
     }
     asked
 }
 
-fn describe(
+async fn describe(
     engine: &Engine,
     asked: &Asked,
     sizes: &HashMap<PartitionKey, u64>,
 ) -> Vec<TopicResponse<'static, PartitionResponse>> {
-    let describe = |(name, indexes): (&String, &BTreeSet<u32>)| {
-        let topic_id = engine.topic(name)?.id;
-        let partition = |index: &u32| {
-            let index = *index;
-            let size = sizes.get(&PartitionKey { topic_id, index })?;
-            Some(PartitionResponse {
-                index: index as i32,
-                size_bytes: bytes(*size),
-                ..PartitionResponse::default()
-            })
+    let mut topics = Vec::with_capacity(asked.len());
+    let mut slice = Slice::new();
+    for (name, indexes) in asked {
+        let Some(topic_id) = engine.topic(name).map(|topic| topic.id) else {
+            continue;
         };
-        Some(TopicResponse {
+        let mut partitions = Vec::with_capacity(indexes.len());
+        for &index in indexes {
+            if let Some(size) = sizes.get(&PartitionKey { topic_id, index }) {
+                partitions.push(PartitionResponse {
+                    index: index as i32,
+                    size_bytes: bytes(*size),
+                    ..PartitionResponse::default()
+                });
+            }
+            slice.rest().await;
+        }
+        topics.push(TopicResponse {
             name: Cow::Owned(name.clone()),
-            partitions: indexes.iter().filter_map(partition).collect(),
-        })
-    };
-    asked.iter().filter_map(describe).collect()
+            partitions,
+        });
+    }
+    topics
 }
 
 fn bytes(count: u64) -> i64 {

@@ -31,6 +31,15 @@ message! {
 
 const FIRST_VERSION_WITH_RESOURCE_TYPE: i16 = 1;
 
+/// What a resource takes with its name, here and as it is written.
+const RESOURCE_BYTES: usize = 256;
+
+/// What the reply takes at most, in bytes.
+pub fn reply_bytes(context: &Context<'_>, _: &Request) -> usize {
+    let topics = context.engine.with_catalog(|all| all.topic_count());
+    topics * RESOURCE_BYTES
+}
+
 /// Topics, the broker and its loggers have configs; client metrics and groups have none.
 pub async fn handle(context: &Context<'_>, request: &Request) -> Response<'static> {
     let kinds = &request.resource_types;

@@ -73,6 +73,13 @@ message! {
 /// The most partitions in one reply, whatever the client allows (`max.request.partition.size.limit`).
 const PARTITIONS_PER_REPLY_MAX: usize = 2000;
 
+/// What the reply takes at most, in bytes.
+pub fn reply_bytes(_: &Context<'_>, request: &Request<'_>) -> usize {
+    let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
+    let entries = limit.clamp(1, PARTITIONS_PER_REPLY_MAX);
+    entries * (size_of::<TopicResponse<'_>>() + size_of::<PartitionResponse>() + 256)
+}
+
 /// Describes topics in the order of their names, from the cursor on, as many partitions as allowed.
 pub async fn handle(context: &Context<'_>, request: &Request<'_>) -> Response<'static> {
     let from = request.cursor.unwrap_or_default();

@@ -8,6 +8,7 @@ use crate::engine::catalog;
 use crate::engine::catalog::changes::{self, AdminError, NewTopic};
 use crate::engine::fetch::LEADER_EPOCH;
 use crate::io::rate_limited::{self, RateLimited};
+use crate::io::reactor::Slice;
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -92,14 +93,41 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What a described topic takes with its name, and each of its partitions: here and as it is written.
+const TOPIC_BYTES: usize = 512;
+const PARTITION_BYTES: usize = size_of::<Partition>() + 128;
+
+/// What the reply takes at most, in bytes.
+pub fn reply_bytes(context: &Context<'_>, request: &Request<'_>) -> usize {
+    let (topics, partitions) = match request.asked_topics(context.version) {
+        None => context
+            .engine
+            .with_catalog(|all| (all.topic_count(), all.partition_count())),
+        Some(asked) => {
+            let found = asked.iter().map(|one| match one.name {
+                Some(name) => context.engine.topic(name),
+                None => context.engine.topic_by_id(one.topic_id),
+            });
+            let partitions = found.flatten().map(|topic| topic.partitions as usize);
+            (asked.len(), partitions.sum())
+        }
+    };
+    topics * TOPIC_BYTES + partitions * PARTITION_BYTES
+}
+
 /// Describes this one broker, and topics; a topic that is missing may be created on the way.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let engine = context.engine;
     let mut topics = Vec::new();
+    let mut slice = Slice::new();
     match request.asked_topics(context.version) {
-        None => engine.with_catalog(|all| {
-            topics.extend(all.topics().map(|topic| describe(context, topic, request)));
-        }),
+        None => {
+            let all: Vec<_> = engine.with_catalog(|all| all.topics().cloned().collect());
+            for topic in all {
+                topics.push(describe(context, &topic, request));
+                slice.rest().await;
+            }
+        }
         Some(asked) => {
             // Kafka too answers once for a topic that is named twice. It is also what keeps the reply
             // in proportion to the catalog and the request.
@@ -107,6 +135,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             let first = |topic: &&TopicRequest<'a>| seen.insert((topic.name, topic.topic_id));
             for topic in asked.iter().filter(first) {
                 topics.push(answer(context, topic, request).await);
+                slice.rest().await;
             }
         }
     }

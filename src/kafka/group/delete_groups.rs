@@ -1,5 +1,6 @@
 //! DeleteGroups (key 42): delete groups that have no members (KIP-229).
 
+use crate::io::reactor::Slice;
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
 
@@ -24,7 +25,9 @@ message! {
 /// Deletes groups without members, with their offsets.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut results = Vec::with_capacity(request.groups.len());
+    let mut slice = Slice::new();
     for group_id in &request.groups {
+        slice.rest().await;
         let deleted = context.groups.delete_group((*group_id).to_owned()).await;
         results.push(GroupResponse {
             group_id: Cow::Borrowed(*group_id),

@@ -3,9 +3,10 @@
 //! Versions: 3 adds authorized operations (KIP-430), 6 answers GROUP_ID_NOT_FOUND for an unknown group,
 //! where older versions say that it is dead (KIP-1043).
 
-use super::reply_budget::ReplyBudget;
+use super::reply_budget::{REPLY_BYTES_MAX, ReplyBudget};
 use crate::coordinator::groups::Groups;
 use crate::coordinator::groups::classic::messages::{GroupDescription, MemberDescription};
+use crate::io::reactor::Slice;
 use crate::kafka::data::metadata::{OPERATIONS_NOT_REQUESTED, operations};
 use crate::kafka::{Context, ErrorCode, message};
 use bytes::Bytes;
@@ -57,10 +58,22 @@ const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 6;
 /// Read 3, delete 6, describe 8: all that a client may do with a group where there is no authorizer.
 const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 
+/// What a group takes in the reply beside its members.
+const GROUP_BYTES: usize = size_of::<Group<'_>>() + 64;
+
+/// What the reply takes at most, in bytes: what is copied of the groups, and as it is written.
+pub fn reply_bytes(context: &Context<'_>, request: &Request<'_>) -> usize {
+    let group_bytes_max = context.engine.config.group_record_bytes_max;
+    let named_bytes = request.groups.len().saturating_mul(group_bytes_max);
+    let members_bytes = named_bytes.min(context.groups.all_bytes());
+    2 * members_bytes.min(REPLY_BYTES_MAX) + request.groups.len() * GROUP_BYTES
+}
+
 /// Describes groups: state and members.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
     let mut budget = ReplyBudget::new();
+    let mut slice = Slice::new();
     for group_id in &request.groups {
         let mut group = Group {
             group_id: Cow::Borrowed(*group_id),
@@ -81,8 +94,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             }
         }
         groups.push(group);
-        // A request may name many groups: let other tasks run in between.
-        tokio::task::yield_now().await;
+        slice.rest().await;
     }
     Response {
         groups,

@@ -3,6 +3,7 @@
 //! Versions: 1 adds the key type (KIP-98), 4 asks for many keys at once (KIP-699), 6 allows share
 //! groups (KIP-932).
 
+use crate::io::reactor::Slice;
 use crate::kafka::{Context, ErrorCode, message, txn};
 use std::borrow::Cow;
 
@@ -102,8 +103,14 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         }
         coordinator
     };
-    let keys = request.keys(context.version).iter();
-    Response::of(keys.map(coordinator).collect(), context.version)
+    let keys = request.keys(context.version);
+    let mut coordinators = Vec::with_capacity(keys.len());
+    let mut slice = Slice::new();
+    for key in keys {
+        coordinators.push(coordinator(key));
+        slice.rest().await;
+    }
+    Response::of(coordinators, context.version)
 }
 
 /// On any other code a transactional producer of librdkafka asks again until it times out, and never

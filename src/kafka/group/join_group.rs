@@ -12,6 +12,7 @@ use crate::wire::cut_to;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 message! {
     JoinGroup 0..=9, flexible 6..;
@@ -90,22 +91,26 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
             request.rebalance_timeout_ms
         },
         protocol_type: request.protocol_type.to_owned(),
-        protocols: protocols_of(&request),
+        protocols: protocols_of(&request, context.engine.config.group_protocols_max),
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
     let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
-    context.later(async move {
-        let mut response = respond(groups.join_group(group_id, join).await, member_id);
+    let (stored, is_stored) = oneshot::channel();
+    let response = async move {
+        let joined = groups.join_group(group_id, join, stored).await;
+        let mut response = respond(joined, member_id);
         response.throttle_time_ms = throttle_time_ms;
         response
-    })
+    };
+    context.parked(is_stored, response).await
 }
 
-/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
-fn protocols_of(request: &Request<'_>) -> Vec<messages::Protocol> {
-    let protocols = request.protocols.iter();
+/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in. One more
+/// than `most` is enough for the group to refuse them.
+fn protocols_of(request: &Request<'_>, most: usize) -> Vec<messages::Protocol> {
+    let protocols = request.protocols.iter().take(most + 1);
     let copy = protocols.map(|protocol| messages::Protocol {
         name: protocol.name.to_owned(),
         metadata: Bytes::copy_from_slice(&protocol.metadata),
@@ -168,7 +173,7 @@ mod tests {
         frame.extend(b"\0\0\0\x01\0\x01p\0\0\0\x01x");
         let frame = Bytes::from(frame);
         let request = Request::decode(&mut Reader::new(&frame, false), 0).unwrap();
-        let kept = protocols_of(&request);
+        let kept = protocols_of(&request, 1);
         drop(request);
         assert_eq!(kept[0].metadata, Bytes::from_static(b"x"));
         assert!(frame.is_unique());

@@ -71,6 +71,12 @@ impl<'a> Response<'a> {
 /// Members leave, or are removed.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let members = request.members(context.version);
+    if let Err(error_code) = super::check_named(context, members.len()) {
+        return Response {
+            error_code,
+            ..Response::default()
+        };
+    }
     let leaving = members.iter().map(|member| LeavingMember {
         member_id: member.member_id.to_owned(),
         instance_id: member.group_instance_id.map(str::to_owned),

@@ -2,8 +2,10 @@
 //!
 //! Versions: 4 shows and filters by state (KIP-518), 5 by type (KIP-848).
 
+use crate::io::reactor::Slice;
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 message! {
     ListGroups 0..=5, flexible 3..;
@@ -34,25 +36,48 @@ message! {
 /// All groups here follow the classic protocol.
 const GROUP_TYPE: &str = "classic";
 
+/// What the reply takes at most, in bytes: as it is gathered, and as it is written.
+pub fn reply_bytes(context: &Context<'_>, _: &Request<'_>) -> usize {
+    2 * context.groups.all_bytes()
+}
+
 /// Lists the groups of all shards.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let any = |wanted: &[&str], is: &str| {
-        wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(is))
-    };
-    if !any(&request.types_filter, GROUP_TYPE) {
+    let (states, types) = (
+        Wanted::of(&request.states_filter),
+        Wanted::of(&request.types_filter),
+    );
+    if !types.has(GROUP_TYPE) {
         return Response::default();
     }
-    let listed = context.groups.list_groups().await.into_iter();
-    let groups = listed
-        .filter(|group| any(&request.states_filter, group.description.state))
-        .map(|group| Group {
-            group_id: Cow::Owned(group.group_id),
-            protocol_type: Cow::Owned(group.description.protocol_type),
-            group_state: Cow::Borrowed(group.description.state),
-            group_type: Cow::Borrowed(GROUP_TYPE),
-        });
+    let mut groups = Vec::new();
+    let mut slice = Slice::new();
+    for group in context.groups.list_groups().await {
+        if states.has(group.state) {
+            groups.push(Group {
+                group_id: Cow::Owned(group.group_id),
+                protocol_type: Cow::Owned(group.protocol_type),
+                group_state: Cow::Borrowed(group.state),
+                group_type: Cow::Borrowed(GROUP_TYPE),
+            });
+        }
+        slice.rest().await;
+    }
     Response {
-        groups: groups.collect(),
+        groups,
         ..Response::default()
+    }
+}
+
+/// The words of a filter, in small letters; none lets everything pass.
+struct Wanted(HashSet<String>);
+
+impl Wanted {
+    fn of(words: &[&str]) -> Wanted {
+        Wanted(words.iter().map(|word| word.to_ascii_lowercase()).collect())
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.0.is_empty() || self.0.contains(&word.to_ascii_lowercase())
     }
 }

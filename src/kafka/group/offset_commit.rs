@@ -8,8 +8,11 @@ use crate::coordinator::groups::error::GroupError;
 use crate::coordinator::groups::offsets::CommittedOffset;
 use crate::engine::PartitionKey;
 use crate::io::clock;
-use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse, for_each};
+use crate::io::reactor::Slice;
+use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse};
 use crate::kafka::{Context, ErrorCode, message};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 message! {
     OffsetCommit 2..=9, flexible 8..;
@@ -46,18 +49,29 @@ message! {
 
 const FIRST_VERSION_WITH_GROUP_ID_NOT_FOUND: i16 = 9;
 
-/// Stores offsets; answered when they are durable.
+/// Stores offsets; answered when they are durable. Of a partition that is named twice the last offset counts.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let mut commits = Vec::new();
-    let mut topics = for_each(&request.topics, |topic, partition| {
-        let commit = commit_of(context, request, topic, partition);
-        let error_code = commit.as_ref().err().copied().unwrap_or_default();
-        commits.extend(commit.ok());
-        PartitionCode {
-            index: partition.index,
-            error_code,
+    let mut commits = Commits::default();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut slice = Slice::new();
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            slice.rest().await;
+            let commit = commit_of(context, request, topic.name, partition);
+            partitions.push(PartitionCode {
+                index: partition.index,
+                error_code: commit.as_ref().err().copied().unwrap_or_default(),
+            });
+            if let Ok((key, offset)) = commit {
+                commits.add(key, offset);
+            }
         }
-    });
+        topics.push(TopicResponse {
+            name: Cow::Borrowed(topic.name),
+            partitions,
+        });
+    }
     let committer = CommitRequest {
         member_id: request.member_id.to_owned(),
         instance_id: request.group_instance_id.map(str::to_owned),
@@ -65,24 +79,47 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         transactional: false,
     };
     let group_id = request.group_id.to_owned();
-    let committed = context.groups.commit_offsets(group_id, committer, commits);
+    let Commits { offsets, asked, .. } = commits;
+    let committed = context.groups.commit_offsets(group_id, committer, offsets);
     let committed = committed.await;
     let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-    let asked = partitions.filter(|partition| !partition.error_code.is_error());
+    let accepted = partitions.filter(|partition| !partition.error_code.is_error());
     match committed {
         Ok(results) => {
-            for (partition, result) in asked.zip(&results) {
-                partition.error_code = ErrorCode::of(result);
+            for (partition, place) in accepted.zip(asked) {
+                partition.error_code = ErrorCode::of(&results[place]);
             }
         }
         Err(error) => {
             let error_code = refusal(&error, context.version);
-            asked.for_each(|partition| partition.error_code = error_code);
+            accepted.for_each(|partition| partition.error_code = error_code);
         }
     }
     Response {
         topics,
         ..Response::default()
+    }
+}
+
+/// The offsets of a request, each partition once.
+#[derive(Default)]
+struct Commits {
+    offsets: Vec<(PartitionKey, CommittedOffset)>,
+    places: HashMap<PartitionKey, usize>,
+    /// For each partition that was named: its place in `offsets`.
+    asked: Vec<usize>,
+}
+
+impl Commits {
+    fn add(&mut self, key: PartitionKey, offset: CommittedOffset) {
+        let next = self.offsets.len();
+        let place = *self.places.entry(key).or_insert(next);
+        self.asked.push(place);
+        if place == next {
+            self.offsets.push((key, offset));
+        } else {
+            self.offsets[place].1 = offset;
+        }
     }
 }
 

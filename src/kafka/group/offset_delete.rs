@@ -1,8 +1,10 @@
 //! OffsetDelete (key 47): forget how far a group has read in some partitions (KIP-496).
 
+use crate::engine::PartitionKey;
+use crate::io::reactor::Slice;
 use crate::kafka::topics::{PartitionCode, TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 message! {
     OffsetDelete 0..=0;
@@ -20,17 +22,26 @@ message! {
     }
 }
 
-/// Deletes committed offsets of topics that the group is not subscribed to.
+/// Deletes committed offsets of topics that the group is not subscribed to. A partition that is named twice is
+/// deleted once.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let mut keys = Vec::new();
+    let mut keys: BTreeMap<String, BTreeSet<PartitionKey>> = BTreeMap::new();
+    let mut slice = Slice::new();
     for topic in &request.topics {
-        let known = topic.partitions.iter();
-        let known = known.filter_map(|index| context.engine.key_of(topic.name, *index));
-        keys.extend(known.map(|key| (topic.name.to_owned(), key)));
+        let mut known = BTreeSet::new();
+        for index in &topic.partitions {
+            known.extend(context.engine.key_of(topic.name, *index));
+            slice.rest().await;
+        }
+        if !known.is_empty() {
+            keys.entry(topic.name.to_owned())
+                .or_default()
+                .append(&mut known);
+        }
     }
     let group_id = request.group_id.to_owned();
-    let results: HashMap<_, _> = match context.groups.delete_offsets(group_id, keys).await {
-        Ok(results) => results.into_iter().collect(),
+    let results = match context.groups.delete_offsets(group_id, keys).await {
+        Ok(results) => results,
         Err(error) => {
             return Response {
                 error_code: error.into(),
@@ -39,8 +50,8 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         }
     };
     let topics = for_each(&request.topics, |topic, index| {
-        let key = context.engine.key_of(topic, *index);
-        let result = key.and_then(|key| results.get(&key));
+        let known = context.engine.key_of(topic, *index);
+        let result = known.and_then(|_| results.get(topic));
         PartitionCode {
             index: *index,
             error_code: result.map_or(ErrorCode::UnknownTopicOrPartition, ErrorCode::of),

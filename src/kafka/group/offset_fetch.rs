@@ -3,13 +3,14 @@
 //! Versions: 2 allows null for all topics and adds an error for the group, 5 the leader epoch (KIP-320),
 //! 7 `require_stable` (KIP-447), 8 asks for many groups at once (KIP-709), 9 names the member (KIP-848).
 
-use super::reply_budget::ReplyBudget;
+use super::reply_budget::{REPLY_BYTES_MAX, ReplyBudget};
 use crate::coordinator::groups::offsets::CommittedOffset;
 use crate::engine::{Engine, PartitionKey};
+use crate::io::reactor::Slice;
 use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a partition takes of a reply, its metadata aside.
 const PARTITION_BYTES: usize = 24;
@@ -110,11 +111,27 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Answers with the offsets that groups committed.
+/// What the reply takes at most, in bytes: what is copied of the offsets, and as it is written.
+pub fn reply_bytes(context: &Context<'_>, request: &Request<'_>) -> usize {
+    // A character takes up to three bytes for each unit of UTF-16.
+    let note_bytes_max = 3 * context.engine.config.offset_metadata_bytes_max;
+    let mut asked_bytes: usize = 0;
+    for (_, topics) in request.groups(context.version) {
+        let partitions = topics.map_or(usize::MAX, |topics| {
+            topics.iter().map(|topic| topic.partitions.len()).sum()
+        });
+        asked_bytes = asked_bytes.saturating_add(partitions.saturating_mul(note_bytes_max));
+    }
+    let notes_bytes = asked_bytes.min(context.groups.all_bytes());
+    2 * notes_bytes.min(REPLY_BYTES_MAX)
+}
+
+/// Answers with the offsets that groups committed. A partition that is named twice is answered once.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let asked = request.groups(context.version);
     let mut groups = Vec::with_capacity(asked.len());
     let mut budget = ReplyBudget::new();
+    let mut slice = Slice::new();
     for group in asked {
         let (topics, error_code) = match fetch(context, group, &mut budget).await {
             Ok(topics) => (topics, ErrorCode::None),
@@ -125,8 +142,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             topics,
             error_code,
         });
-        // A request may name many groups: let other tasks run in between.
-        tokio::task::yield_now().await;
+        slice.rest().await;
     }
     Response::of(groups, context.version)
 }
@@ -138,34 +154,49 @@ async fn fetch<'a>(
 ) -> Result<Topics<'a>, ErrorCode> {
     budget.begin(group_id)?;
     let engine = context.engine;
-    let keys = topics.map(|topics| keys_of(engine, topics));
+    let keys = match topics {
+        Some(topics) => Some(keys_of(engine, topics).await),
+        None => None,
+    };
     let group_id = group_id.to_owned();
     let left_bytes = budget.left_bytes();
     let found = context.groups.fetch_offsets(group_id, keys, left_bytes);
     let found = found.await?;
     let Some(topics) = topics else {
-        return all_topics(engine, &found, budget);
+        return all_topics(engine, found, budget).await;
     };
-    let found: HashMap<_, _> = found.into_iter().collect();
-    let topics = topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|index| {
-            let key = engine.key_of(topic.name, *index);
-            respond(*index, key.and_then(|key| found.get(&key)), budget)
-        });
-        Ok(TopicResponse {
+    let mut found: HashMap<_, _> = found.into_iter().collect();
+    let mut named = HashSet::new();
+    let mut answers = Vec::with_capacity(topics.len());
+    let mut slice = Slice::new();
+    for topic in topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for index in &topic.partitions {
+            slice.rest().await;
+            if named.insert((topic.name, *index)) {
+                let key = engine.key_of(topic.name, *index);
+                let offset = key.and_then(|key| found.remove(&key));
+                partitions.push(respond(*index, offset, budget)?);
+            }
+        }
+        answers.push(TopicResponse {
             name: Cow::Borrowed(topic.name),
-            partitions: partitions.collect::<Result<_, _>>()?,
-        })
-    });
-    topics.collect()
+            partitions,
+        });
+    }
+    Ok(answers)
 }
 
-fn keys_of(engine: &Engine, topics: &[TopicRequest<'_, i32>]) -> BTreeSet<PartitionKey> {
-    let keys = topics.iter().flat_map(|topic| {
-        let indexes = topic.partitions.iter();
-        indexes.filter_map(|index| engine.key_of(topic.name, *index))
-    });
-    keys.collect()
+async fn keys_of(engine: &Engine, topics: &[TopicRequest<'_, i32>]) -> BTreeSet<PartitionKey> {
+    let mut keys = BTreeSet::new();
+    let mut slice = Slice::new();
+    for topic in topics {
+        for index in &topic.partitions {
+            keys.extend(engine.key_of(topic.name, *index));
+            slice.rest().await;
+        }
+    }
+    keys
 }
 
 /// Version 1 has a field for the error in its partitions only.
@@ -179,35 +210,45 @@ fn refused_topics<'a>((_, topics): Asked<'_, 'a>, version: i16) -> Topics<'a> {
     })
 }
 
-fn all_topics<'a>(
+/// `found` has the partitions of a topic one behind the other, in order.
+async fn all_topics<'a>(
     engine: &Engine,
-    found: &[(PartitionKey, CommittedOffset)],
+    found: Vec<(PartitionKey, CommittedOffset)>,
     budget: &mut ReplyBudget<'_>,
 ) -> Result<Topics<'a>, ErrorCode> {
     let mut by_topic: BTreeMap<String, Vec<PartitionResponse<'a>>> = BTreeMap::new();
-    for (key, offset) in found {
-        if let Some(topic) = engine.topic_by_id(key.topic_id) {
-            let partition = respond(key.index as i32, Some(offset), budget)?;
-            let partitions = by_topic.entry(topic.name.clone()).or_default();
-            partitions.push(partition);
+    let mut slice = Slice::new();
+    let mut found = found.into_iter().peekable();
+    while let Some((PartitionKey { topic_id, .. }, _)) = found.peek() {
+        let topic_id = *topic_id;
+        let topic = engine.topic_by_id(topic_id);
+        let mut partitions = Vec::new();
+        while let Some((key, offset)) = found.next_if(|(key, _)| key.topic_id == topic_id) {
+            slice.rest().await;
+            if topic.is_some() {
+                partitions.push(respond(key.index as i32, Some(offset), budget)?);
+            }
+        }
+        if let Some(topic) = topic {
+            by_topic.insert(topic.name.clone(), partitions);
         }
     }
-    let topics = by_topic.into_iter().map(|(name, mut partitions)| {
-        partitions.sort_by_key(|partition| partition.index);
-        TopicResponse {
+    let topics = by_topic
+        .into_iter()
+        .map(|(name, partitions)| TopicResponse {
             name: Cow::Owned(name),
             partitions,
-        }
-    });
+        });
     Ok(topics.collect())
 }
 
 fn respond(
     index: i32,
-    offset: Option<&CommittedOffset>,
+    offset: Option<CommittedOffset>,
     budget: &mut ReplyBudget<'_>,
 ) -> Result<PartitionResponse<'static>, ErrorCode> {
-    budget.take(PARTITION_BYTES + offset.map_or(0, |offset| offset.metadata.len()))?;
+    let note_bytes = offset.as_ref().map_or(0, |offset| offset.metadata.len());
+    budget.take(PARTITION_BYTES + note_bytes)?;
     let mut response = PartitionResponse {
         index,
         ..PartitionResponse::default()
@@ -215,7 +256,7 @@ fn respond(
     if let Some(offset) = offset {
         response.committed_offset = offset.offset;
         response.committed_leader_epoch = offset.leader_epoch;
-        response.metadata = Some(Cow::Owned(offset.metadata.clone()));
+        response.metadata = Some(Cow::Owned(offset.metadata));
     }
     Ok(response)
 }

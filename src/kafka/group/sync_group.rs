@@ -8,6 +8,7 @@ use crate::kafka::{Context, ErrorCode, message};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 message! {
     SyncGroup 0..=5, flexible 4..;
@@ -45,6 +46,13 @@ message! {
 
 /// A member asks for its assignment; the answer waits for the leader's, and for the disk.
 pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
+    if let Err(error_code) = super::check_named(context, request.assignments.len()) {
+        let refused = Response {
+            error_code,
+            ..Response::default()
+        };
+        return context.now(&refused);
+    }
     let group_id = request.group_id.to_owned();
     let sync = SyncRequest {
         member_id: request.member_id.to_owned(),
@@ -56,8 +64,9 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     };
     let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
-    context.later(async move {
-        match groups.sync_group(group_id, sync).await {
+    let (stored, is_stored) = oneshot::channel();
+    let response = async move {
+        match groups.sync_group(group_id, sync, stored).await {
             Ok(synced) => Response {
                 throttle_time_ms,
                 error_code: ErrorCode::None,
@@ -71,7 +80,8 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
                 ..Response::default()
             },
         }
-    })
+    };
+    context.parked(is_stored, response).await
 }
 
 /// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.

@@ -10,20 +10,24 @@
 //! - The generation only grows, over a restart too, unless the broker dies twice and no generation
 //!   became durable in between.
 
-use super::member::{Member, Members, metadata_bytes};
+use super::member::{Member, Size, distinct};
+use super::members::Members;
 use super::messages::*;
 use super::subscription::{self, CONSUMER_PROTOCOL_TYPE};
+use crate::coordinator::deadlines::Deadlines;
 use crate::coordinator::groups::config::GroupConfig;
 use crate::coordinator::groups::error::GroupError;
 use crate::coordinator::groups::offsets::Retention;
 use crate::coordinator::parked::Token;
 use crate::io::limits::{self, Limit};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Shortest join timer, whatever timeouts clients ask for, because it may fire many times.
 const JOIN_TIMER_MS_MIN: i64 = 100;
+/// Bytes of memory that a pending member takes beside its id.
+const PENDING_BYTES: usize = 128;
 /// A restored group skips this many generations. It may have used them since its last snapshot, and a
 /// member of one of them must not be taken for a member of a new generation with the same number.
 const GENERATIONS_SKIPPED_AT_RESTORE: i32 = 1_000;
@@ -73,9 +77,10 @@ struct Assigning {
     assignments: BTreeMap<String, Bytes>,
 }
 
-/// A static member's new id, which is being written, and the member as it was before.
+/// A static member's new id, and the member as it was before.
 struct Replacement {
-    persist: PersistId,
+    /// `None` while the snapshot before is being written: the next one has all that came meanwhile.
+    persist: Option<PersistId>,
     generation: i32,
     new_id: String,
     old: MemberSnapshot,
@@ -96,7 +101,7 @@ pub struct Group {
     leader: Option<String>,
     members: Members,
     /// Ids that were given out with `MemberIdRequired`, and when they expire (ms).
-    pending: BTreeMap<String, i64>,
+    pending: Deadlines,
     join_timer: Option<JoinTimer>,
     sync_deadline_ms: Option<i64>,
     assigning: Option<Assigning>,
@@ -117,7 +122,7 @@ impl Group {
             generation_min: 1,
             leader: None,
             members: Members::default(),
-            pending: BTreeMap::new(),
+            pending: Deadlines::default(),
             join_timer: None,
             sync_deadline_ms: None,
             assigning: None,
@@ -130,7 +135,10 @@ impl Group {
     /// need no rebalance.
     pub fn restore(config: Arc<GroupConfig>, snapshot: GroupSnapshot, now_ms: i64) -> Group {
         let mut group = Group::new(config, now_ms);
-        for member in snapshot.members {
+        for mut member in snapshot.members {
+            let (session, rebalance) = group.config.timeouts_max_ms();
+            member.session_timeout_ms = member.session_timeout_ms.min(session);
+            member.rebalance_timeout_ms = member.rebalance_timeout_ms.min(rebalance);
             group.members.add(Member::restore(member, now_ms));
         }
         group.protocol_type = snapshot.protocol_type;
@@ -153,9 +161,7 @@ impl Group {
 
     /// Begins the sessions of restored members: clients can reach the broker from now on.
     pub fn serve(&mut self, now_ms: i64) {
-        for member in self.members.iter_mut() {
-            member.touch(now_ms);
-        }
+        self.members.change_each(|member| member.touch(now_ms));
     }
 
     // ---- queries ----
@@ -172,35 +178,72 @@ impl Group {
         self.members.len()
     }
 
+    /// Members that walks through all of them have looked at.
+    #[cfg(test)]
+    pub(super) fn looked_at(&self) -> usize {
+        self.members.looked_at.get()
+    }
+
+    /// Bytes of memory that clients make it take: its members, their assignments, and the ids that were
+    /// given out.
+    pub fn bytes(&self) -> usize {
+        self.members.memory_bytes() + self.pending.name_bytes() + self.pending.len() * PENDING_BYTES
+    }
+
+    /// Bytes of memory that a member takes that joins with this.
+    pub fn bytes_of_join(request: &JoinRequest) -> usize {
+        Size::of_join(request).memory
+    }
+
+    /// Bytes by which the group would grow if this join was let in; 0 if it would shrink.
+    pub fn growth_of(&self, request: &JoinRequest) -> usize {
+        let known = self.members.known_by(request);
+        let known_bytes = known.map_or(0, |member| member.size().memory);
+        Group::bytes_of_join(request).saturating_sub(known_bytes)
+    }
+
+    /// Bytes by which the group would grow with these assignments; 0 if it would shrink.
+    pub fn growth_with(&self, assignments: &[(String, Bytes)]) -> usize {
+        let bytes: usize = assignments.iter().map(|(_, bytes)| bytes.len()).sum();
+        bytes.saturating_sub(self.members.assignment_bytes())
+    }
+
     /// Whether the group has nothing to lose, apart from its offsets. A dead group is removed by the code
     /// that ended it.
     pub fn is_idle(&self) -> bool {
         self.state == GroupState::Empty && self.pending.is_empty()
     }
 
-    /// The group as DescribeGroups and ListGroups show it.
+    /// `None` for a group that never had members.
+    pub fn protocol_type(&self) -> Option<&str> {
+        self.protocol_type.as_deref()
+    }
+
+    /// The group as DescribeGroups shows it.
     pub fn describe(&self) -> GroupDescription {
         let stable = self.protocol.as_deref();
         let stable = stable.filter(|_| self.state == GroupState::Stable);
-        let members = self.members.in_order().into_iter();
         GroupDescription {
             state: self.state.name(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             protocol: stable.unwrap_or_default().to_owned(),
-            members: members.map(|member| member.describe(stable)).collect(),
+            members: self
+                .members
+                .iter()
+                .map(|member| member.describe(stable))
+                .collect(),
         }
     }
 
     /// The group as it would be stored now.
     pub fn snapshot(&self) -> GroupSnapshot {
-        let members = self.members.in_order().into_iter();
         GroupSnapshot {
             protocol_type: self.protocol_type.clone(),
             generation: self.generation,
             protocol: self.protocol.clone(),
             leader: self.leader.clone(),
             state_since_ms: self.state_since_ms,
-            members: members.map(Member::snapshot).collect(),
+            members: self.members.iter().map(Member::snapshot).collect(),
         }
     }
 
@@ -232,42 +275,57 @@ impl Group {
         }
     }
 
-    /// Whether offsets may be deleted at all (OffsetDelete). If the group has members, their subscriptions
-    /// must be readable.
-    pub fn check_offset_delete(&self) -> Result<(), GroupError> {
+    /// Which of these topics' offsets OffsetDelete may delete. The subscriptions are read once, however many
+    /// topics are named.
+    ///
+    /// # Errors
+    /// When no offsets of the group may be deleted at all.
+    pub fn deletable<'a>(&self, topics: &[&'a str]) -> Result<HashSet<&'a str>, GroupError> {
+        let mut deletable: HashSet<&str> = topics.iter().copied().collect();
         match self.state {
-            GroupState::Dead => Err(GroupError::GroupIdNotFound),
-            GroupState::Empty => Ok(()),
-            _ if self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE) => Ok(()),
-            _ => Err(GroupError::NonEmptyGroup),
+            GroupState::Dead => return Err(GroupError::GroupIdNotFound),
+            GroupState::Empty => return Ok(deletable),
+            _ if self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE) => {}
+            _ => return Err(GroupError::NonEmptyGroup),
         }
-    }
-
-    /// Whether the offsets of a topic may be deleted, after [`Group::check_offset_delete`] allowed any.
-    pub fn check_offset_delete_of(&self, topic: &str) -> Result<(), GroupError> {
-        match self.subscribed_topics() {
-            _ if self.state == GroupState::Empty => Ok(()),
-            Some(topics) if !topics.contains(topic) => Ok(()),
-            _ => Err(GroupError::GroupSubscribedToTopic),
+        let read = self.protocol.as_deref().is_some_and(|protocol| {
+            self.members.iter().all(|member| {
+                let metadata = member.metadata(protocol);
+                let topics = subscription::topics(&metadata);
+                for topic in topics.iter().flatten() {
+                    deletable.remove(*topic);
+                }
+                topics.is_some()
+            })
+        });
+        // What cannot be read may name any topic.
+        if !read {
+            deletable.clear();
         }
+        Ok(deletable)
     }
 
     /// When [`tick`](Self::tick) is due (ms).
     pub fn next_deadline(&self) -> Option<i64> {
-        let sessions = self.members.iter().filter_map(|member| member.deadline_ms);
-        let pending = self.pending.values().copied();
         let join = self.join_timer.as_ref().map(|timer| timer.deadline_ms);
-        sessions
-            .chain(pending)
-            .chain(join)
-            .chain(self.sync_deadline_ms)
-            .min()
+        let sooner = [self.members.next_deadline(), self.pending.soonest()];
+        let others = [join, self.sync_deadline_ms];
+        sooner.into_iter().chain(others).flatten().min()
     }
 
     // ---- join ----
 
     /// A member joins. It is answered when all members have joined, or at once if no rebalance is needed.
-    pub fn join(&mut self, request: JoinRequest, token: Token, now_ms: i64, out: &mut Vec<Action>) {
+    pub fn join(
+        &mut self,
+        mut request: JoinRequest,
+        token: Token,
+        now_ms: i64,
+        out: &mut Vec<Action>,
+    ) {
+        let longest_ms = self.config.rebalance_timeout_max_ms;
+        let asked_ms = i64::from(request.rebalance_timeout_ms);
+        request.rebalance_timeout_ms = asked_ms.clamp(0, longest_ms) as i32;
         if let Err(error) = self.try_join(request, token, now_ms, out) {
             out.push(Action::Reply(token, Reply::Join(Err(error))));
         }
@@ -275,18 +333,20 @@ impl Group {
 
     fn try_join(
         &mut self,
-        request: JoinRequest,
+        mut request: JoinRequest,
         token: Token,
         now_ms: i64,
         out: &mut Vec<Action>,
     ) -> Result<(), GroupError> {
         self.check_alive()?;
         self.check_session_timeout(&request)?;
+        if request.protocols.len() > self.config.group_protocols_max {
+            not_let_in(&limits::GROUP_PROTOCOLS, &request);
+            return Err(GroupError::TooManyProtocols);
+        }
+        request.protocols = distinct(request.protocols);
         if let Some(limit) = self.limit_met_by(&request) {
-            limit.reached(format_args!(
-                "{:?} was not let into a group",
-                request.client_id
-            ));
+            not_let_in(limit, &request);
             self.turn_away(&request.member_id, now_ms, out);
             return Err(GroupError::GroupMaxSizeReached);
         }
@@ -317,26 +377,25 @@ impl Group {
         if !self.has_room_for(request) {
             return Some(&limits::GROUP_SIZE);
         }
-        // A static member that comes back replaces itself, under another id.
-        let others = self.members.iter().filter(|member| {
-            let same = member.instance_id.is_some() && member.instance_id == request.instance_id;
-            member.id != request.member_id && !same
-        });
-        let others: usize = others.map(|member| member.metadata_bytes()).sum();
-        let own = metadata_bytes(&request.protocols);
-        let most = self.config.group_metadata_bytes_max;
-        (others + own > most).then_some(&limits::GROUP_METADATA_BYTES)
+        // A member that comes back replaces itself, a static one under another id too.
+        let known = self.members.known_by(request);
+        let known = known.map_or(Size::default(), Member::size);
+        let own = Size::of_join(request);
+        let memory_bytes = self.bytes() - known.memory + own.memory;
+        if memory_bytes > self.config.group_metadata_bytes_max {
+            return Some(&limits::GROUP_METADATA_BYTES);
+        }
+        let members = self.members.len() + usize::from(known == Size::default());
+        let record_bytes = self.members.record_bytes() - known.record + own.record;
+        let types_bytes = members * request.protocol_type.len();
+        let too_large = record_bytes + types_bytes > self.config.group_record_bytes_max;
+        too_large.then_some(&limits::GROUP_RECORD_BYTES)
     }
 
     /// KIP-389. While the group prepares a rebalance, only members that have joined count: if the limit
     /// was lowered, the last members to join again are refused.
     fn has_room_for(&self, request: &JoinRequest) -> bool {
-        let known = self.members.get(&request.member_id).or_else(|| {
-            let id = self
-                .members
-                .id_of_instance(request.instance_id.as_deref()?)?;
-            self.members.get(id)
-        });
+        let known = self.members.known_by(request);
         match self.state {
             GroupState::Empty | GroupState::Dead => true,
             GroupState::PreparingRebalance => {
@@ -375,7 +434,7 @@ impl Group {
         out: &mut Vec<Action>,
     ) -> Result<(), GroupError> {
         let id = request.new_member_id.clone();
-        if id.is_empty() || self.members.contains(&id) || self.pending.contains_key(&id) {
+        if id.is_empty() || self.members.contains(&id) || self.pending.get(&id).is_some() {
             return Err(GroupError::UnknownMemberId);
         }
         let instance_id = request.instance_id.as_ref();
@@ -392,12 +451,18 @@ impl Group {
 
     /// KIP-394: a client that never receives its id must not become a member.
     fn require_member_id(&mut self, request: JoinRequest, now_ms: i64) -> GroupError {
+        let own_bytes = request.new_member_id.len() + PENDING_BYTES;
         if self.pending.len() >= self.config.group_max_size {
+            not_let_in(&limits::GROUP_SIZE, &request);
+            return GroupError::GroupMaxSizeReached;
+        }
+        if self.bytes() + own_bytes > self.config.group_metadata_bytes_max {
+            not_let_in(&limits::GROUP_METADATA_BYTES, &request);
             return GroupError::GroupMaxSizeReached;
         }
         let deadline_ms = now_ms.saturating_add(i64::from(request.session_timeout_ms));
         let id = request.new_member_id;
-        self.pending.insert(id.clone(), deadline_ms);
+        self.pending.insert(&id, deadline_ms);
         GroupError::MemberIdRequired(id)
     }
 
@@ -408,7 +473,7 @@ impl Group {
         now_ms: i64,
         out: &mut Vec<Action>,
     ) -> Result<(), GroupError> {
-        if request.instance_id.is_none() && self.pending.remove(&request.member_id).is_some() {
+        if request.instance_id.is_none() && self.pending.remove(&request.member_id) {
             let id = request.member_id.clone();
             self.add_member(id, request, token, now_ms, out);
             return Ok(());
@@ -429,7 +494,7 @@ impl Group {
     /// A leader that joins a stable group wants to assign again: it may have seen new partitions.
     fn needs_rebalance_for(&self, request: &JoinRequest) -> bool {
         let member = self.members.get(&request.member_id);
-        let changed = member.is_none_or(|member| member.protocols != request.protocols);
+        let changed = member.is_none_or(|member| member.protocols() != request.protocols);
         match self.state {
             GroupState::Stable => changed || self.is_leader(&request.member_id),
             GroupState::CompletingRebalance => changed,
@@ -464,10 +529,10 @@ impl Group {
     }
 
     fn rejoin(&mut self, request: JoinRequest, token: Token, now_ms: i64, out: &mut Vec<Action>) {
-        if let Some(member) = self.members.get_mut(&request.member_id) {
-            member.update(request);
-            park_join(member, token, out);
-        }
+        let id = request.member_id.clone();
+        self.members.update(&id, request);
+        self.members
+            .change(&id, |member| park_join(member, token, out));
         self.rebalance_or_complete(now_ms, out);
     }
 
@@ -482,32 +547,55 @@ impl Group {
     ) {
         let new_id = request.new_member_id.clone();
         let supports_skip_assignment = request.supports_skip_assignment;
-        let Some(member) = self.members.rename(old_id, &new_id) else {
+        let fence = |member: &mut Member| {
+            fail_parked(member, &GroupError::FencedInstanceId, out);
+            (member.snapshot(), member.votes_like(&request.protocols))
+        };
+        let Some((old, votes_like_before)) = self.members.change(old_id, fence) else {
             return;
         };
-        fail_parked(member, &GroupError::FencedInstanceId, out);
-        let mut old = member.snapshot();
-        old.member_id = old_id.to_owned();
-        member.update(request);
-        park_join(member, token, out);
+        self.members.rename(old_id, &new_id, request);
+        self.members
+            .change(&new_id, |member| park_join(member, token, out));
         let old_leader = self.leader.clone().unwrap_or_default();
         if old_leader == old_id {
             self.leader = Some(new_id.clone());
         }
         match self.state {
-            GroupState::Stable if self.selected_protocol() == self.protocol => {
-                let persist = self.persist(self.snapshot(), out);
+            GroupState::Stable
+                if votes_like_before || self.selected_protocol() == self.protocol =>
+            {
                 self.replacements.push(Replacement {
-                    persist,
+                    persist: None,
                     generation: self.generation,
                     new_id,
                     old,
                     old_leader,
                     supports_skip_assignment,
                 });
+                self.persist_replacements(out);
             }
             // While the group completes a rebalance, the leader may assign to the old id.
             _ => self.rebalance_or_complete(now_ms, out),
+        }
+    }
+
+    /// Writes the group with the static members that came back. One snapshot is written at a time: however
+    /// many come back meanwhile, they wait for the next one together.
+    fn persist_replacements(&mut self, out: &mut Vec<Action>) {
+        if self.replacements.iter().any(|own| own.persist.is_some()) {
+            return;
+        }
+        // A rebalance answers those of an earlier generation.
+        let (generation, is_stable) = (self.generation, self.state == GroupState::Stable);
+        self.replacements
+            .retain(|own| is_stable && own.generation == generation);
+        if self.replacements.is_empty() {
+            return;
+        }
+        let persist = self.persist(self.snapshot(), out);
+        for replacement in &mut self.replacements {
+            replacement.persist = Some(persist);
         }
     }
 
@@ -618,12 +706,11 @@ impl Group {
         if leader.as_ref().is_some_and(joined) {
             return true;
         }
-        let members = self.members.in_order();
-        let Some(elected) = members.into_iter().find(joined) else {
-            return false;
-        };
-        self.leader = Some(elected.id.clone());
-        true
+        let elected = self.members.iter().find(joined);
+        let elected = elected.map(|member| member.id.clone());
+        let found = elected.is_some();
+        self.leader = elected.or(self.leader.take());
+        found
     }
 
     fn become_empty(&mut self, now_ms: i64, out: &mut Vec<Action>) {
@@ -645,11 +732,11 @@ impl Group {
         self.sync_deadline_ms = Some(now_ms.saturating_add(timeout_ms));
         for id in self.members.ids_where(|_| true) {
             let reply = self.join_reply(&id, self.is_leader(&id));
-            if let Some(member) = self.members.get_mut(&id) {
+            self.members.change(&id, |member| {
                 member.synced = false;
                 member.assignment = Bytes::new();
                 answer_join(member, Ok(reply), now_ms, out);
-            }
+            });
         }
     }
 
@@ -691,26 +778,59 @@ impl Group {
             return Err(GroupError::InconsistentGroupProtocol);
         }
         match self.state {
-            GroupState::CompletingRebalance => self.park_sync(request, token, out),
+            GroupState::CompletingRebalance => self.park_sync(request, token, now_ms, out),
             GroupState::Stable => self.sync_stable(&request.member_id, token, now_ms, out),
             _ => return Err(GroupError::RebalanceInProgress),
         }
         Ok(())
     }
 
-    fn park_sync(&mut self, request: SyncRequest, token: Token, out: &mut Vec<Action>) {
-        if let Some(member) = self.members.get_mut(&request.member_id) {
-            park_sync(member, token, out);
-        }
+    fn park_sync(
+        &mut self,
+        request: SyncRequest,
+        token: Token,
+        now_ms: i64,
+        out: &mut Vec<Action>,
+    ) {
+        let id = &request.member_id;
+        self.members
+            .change(id, |member| park_sync(member, token, out));
         self.stop_sync_timer_if_all_synced();
-        if self.is_leader(&request.member_id) && self.assigning.is_none() {
-            self.persist_assignments(request.assignments, out);
+        if self.is_leader(id) && self.assigning.is_none() {
+            self.take_assignments(request.assignments, now_ms, out);
         }
     }
 
+    /// As in Kafka, a group whose record would be too large is told so, and rebalances.
+    fn take_assignments(
+        &mut self,
+        assigned: Vec<(String, Bytes)>,
+        now_ms: i64,
+        out: &mut Vec<Action>,
+    ) {
+        let assigned = assigned.into_iter();
+        let assignments: BTreeMap<String, Bytes> = assigned
+            .filter(|(id, _)| self.members.contains(id))
+            .collect();
+        let most = self.config.group_record_bytes_max;
+        let bytes: usize = assignments.values().map(Bytes::len).sum();
+        if self.record_bytes_beside_assignments() + bytes > most {
+            let leader = self.leader.as_deref().unwrap_or_default();
+            limits::GROUP_RECORD_BYTES.reached(format_args!("the assignment of {leader:?}"));
+            self.fail_syncs(&GroupError::RecordTooLarge, now_ms, out);
+            self.prepare_rebalance(now_ms, out);
+            return;
+        }
+        self.persist_assignments(assignments, out);
+    }
+
+    fn record_bytes_beside_assignments(&self) -> usize {
+        let types_bytes = self.members.len() * self.protocol_type.as_ref().map_or(0, String::len);
+        self.members.record_bytes() - self.members.assignment_bytes() + types_bytes
+    }
+
     /// The assignment takes effect when it is durable. Until then members keep the assignment they have.
-    fn persist_assignments(&mut self, assigned: Vec<(String, Bytes)>, out: &mut Vec<Action>) {
-        let assignments: BTreeMap<String, Bytes> = assigned.into_iter().collect();
+    fn persist_assignments(&mut self, assignments: BTreeMap<String, Bytes>, out: &mut Vec<Action>) {
         let mut snapshot = self.snapshot();
         for member in &mut snapshot.members {
             let assignment = assignments.get(&member.member_id);
@@ -724,19 +844,21 @@ impl Group {
     }
 
     fn sync_stable(&mut self, member_id: &str, token: Token, now_ms: i64, out: &mut Vec<Action>) {
-        let Some(member) = self.members.get_mut(member_id) else {
+        let synced = self.members.change(member_id, |member| {
+            member.synced = true;
+            member.touch(now_ms);
+            member.assignment.clone()
+        });
+        let Some(assignment) = synced else {
             return;
         };
-        member.synced = true;
-        member.touch(now_ms);
-        let assignment = member.assignment.clone();
         let reply = self.sync_reply(assignment);
         out.push(Action::Reply(token, Reply::Sync(Ok(reply))));
         self.stop_sync_timer_if_all_synced();
     }
 
     fn stop_sync_timer_if_all_synced(&mut self) {
-        if self.members.iter().all(|member| member.synced) {
+        if self.members.all_synced() {
             self.sync_deadline_ms = None;
         }
     }
@@ -750,10 +872,10 @@ impl Group {
     }
 
     fn fail_syncs(&mut self, error: &GroupError, now_ms: i64, out: &mut Vec<Action>) {
-        for member in self.members.iter_mut() {
+        self.members.change_each(|member| {
             member.assignment = Bytes::new();
             answer_sync(member, Err(error.clone()), now_ms, out);
-        }
+        });
     }
 
     // ---- the disk ----
@@ -775,11 +897,12 @@ impl Group {
             }
             return;
         }
-        let mut replacements = self.replacements.iter();
-        if let Some(index) = replacements.position(|replacement| replacement.persist == id) {
-            let replacement = self.replacements.swap_remove(index);
+        let written = |replacement: &mut Replacement| replacement.persist == Some(id);
+        let written: Vec<_> = self.replacements.extract_if(.., written).collect();
+        for replacement in written {
             self.settle_replacement(replacement, is_durable, now_ms, out);
         }
+        self.persist_replacements(out);
     }
 
     fn assign(
@@ -790,14 +913,14 @@ impl Group {
     ) {
         self.set_state(GroupState::Stable, now_ms);
         let template = self.sync_reply(Bytes::new());
-        for member in self.members.iter_mut() {
+        self.members.change_each(|member| {
             member.assignment = assignments.remove(&member.id).unwrap_or_default();
             let reply = SyncReply {
                 assignment: member.assignment.clone(),
                 ..template.clone()
             };
             answer_sync(member, Ok(reply), now_ms, out);
-        }
+        });
     }
 
     /// If a rebalance started meanwhile, the parked join belongs to the rebalance.
@@ -818,9 +941,8 @@ impl Group {
         } else {
             Err(GroupError::NotCoordinator)
         };
-        if let Some(member) = self.members.get_mut(new_id) {
-            answer_join(member, result, now_ms, out);
-        }
+        self.members
+            .change(new_id, |member| answer_join(member, result, now_ms, out));
         if !is_durable {
             self.undo_replacement(replacement);
         }
@@ -843,13 +965,7 @@ impl Group {
         if self.is_leader(&new_id) {
             self.leader = Some(old.member_id.clone());
         }
-        if let Some(member) = self.members.rename(&new_id, &old.member_id) {
-            member.client_id = old.client_id;
-            member.client_host = old.client_host;
-            member.session_timeout_ms = old.session_timeout_ms;
-            member.rebalance_timeout_ms = old.rebalance_timeout_ms;
-            member.protocols = old.protocols;
-        }
+        self.members.undo_rename(&new_id, old);
     }
 
     fn persist(&mut self, snapshot: GroupSnapshot, out: &mut Vec<Action>) -> PersistId {
@@ -921,9 +1037,8 @@ impl Group {
     }
 
     fn touch(&mut self, member_id: &str, now_ms: i64) {
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.touch(now_ms);
-        }
+        self.members
+            .change(member_id, |member| member.touch(now_ms));
     }
 
     // ---- leave ----
@@ -956,7 +1071,7 @@ impl Group {
         member: &LeavingMember,
         out: &mut Vec<Action>,
     ) -> Result<(), GroupError> {
-        if self.pending.remove(&member.member_id).is_some() {
+        if self.pending.remove(&member.member_id) {
             return Ok(());
         }
         let instance_id = member.instance_id.as_deref();
@@ -998,8 +1113,7 @@ impl Group {
     }
 
     fn first_member(&self) -> Option<String> {
-        let first = self.members.iter().min_by_key(|member| member.order);
-        first.map(|member| member.id.clone())
+        self.members.first().map(|member| member.id.clone())
     }
 
     fn is_leader(&self, id: &str) -> bool {
@@ -1017,16 +1131,13 @@ impl Group {
     }
 
     fn expire_pending(&mut self, now_ms: i64, out: &mut Vec<Action>) {
-        let before = self.pending.len();
-        self.pending.retain(|_, deadline_ms| *deadline_ms > now_ms);
-        if self.pending.len() < before {
+        if !self.pending.take_due(now_ms).is_empty() {
             self.complete_join_if_all_joined(now_ms, out);
         }
     }
 
     fn expire_sessions(&mut self, now_ms: i64, out: &mut Vec<Action>) {
-        let due = |member: &Member| member.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        let expired = self.members.ids_where(due);
+        let expired = self.members.due(now_ms);
         for id in &expired {
             self.remove_member(id, out);
         }
@@ -1074,17 +1185,16 @@ impl Group {
     /// The client of a parked request is gone. Its member has a session timeout to come back, unless it
     /// never received its id: then it is removed.
     pub fn remove_token(&mut self, token: Token, now_ms: i64, out: &mut Vec<Action>) {
-        let parked = |member: &&mut Member| {
-            member.awaiting_join == Some(token) || member.awaiting_sync == Some(token)
-        };
-        let Some(member) = self.members.iter_mut().find(parked) else {
+        let Some(id) = self.members.id_of_token(token).cloned() else {
             return;
         };
-        member.awaiting_join.take_if(|parked| *parked == token);
-        member.awaiting_sync.take_if(|parked| *parked == token);
-        member.touch(now_ms);
-        if !member.is_known_to_client {
-            let id = member.id.clone();
+        let is_known = self.members.change(&id, |member| {
+            member.awaiting_join.take_if(|parked| *parked == token);
+            member.awaiting_sync.take_if(|parked| *parked == token);
+            member.touch(now_ms);
+            member.is_known_to_client
+        });
+        if is_known == Some(false) {
             self.remove_member(&id, out);
             self.members_left(now_ms, out);
         }
@@ -1108,9 +1218,8 @@ impl Group {
 
     /// The group leaves the memory; its stored records stay.
     pub fn unload(&mut self, out: &mut Vec<Action>) {
-        for member in self.members.iter_mut() {
-            fail_parked(member, &GroupError::NotCoordinator, out);
-        }
+        self.members
+            .change_each(|member| fail_parked(member, &GroupError::NotCoordinator, out));
         *self = Group {
             state: GroupState::Dead,
             ..Group::new(Arc::clone(&self.config), self.state_since_ms)
@@ -1121,6 +1230,13 @@ impl Group {
         self.state = state;
         self.state_since_ms = now_ms;
     }
+}
+
+fn not_let_in(limit: &Limit, request: &JoinRequest) {
+    limit.reached(format_args!(
+        "{:?} was not let into a group",
+        request.client_id
+    ));
 }
 
 /// Whether offsets may be committed to a group that does not exist: only by clients that are not

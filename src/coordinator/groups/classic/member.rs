@@ -1,12 +1,17 @@
-//! The members of a group.
+//! One member of a group.
 
-use super::messages::{JoinRequest, JoinedMember, MemberDescription, MemberSnapshot, Protocol};
+use super::messages::{JoinRequest, MemberDescription, MemberSnapshot, Protocol};
 use crate::coordinator::parked::Token;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
+/// Bytes of memory that a member takes beside its strings, its protocols and its assignment.
+const MEMBER_BYTES: usize = 512;
 /// Bytes of memory that a protocol takes beside its name and its metadata.
 const PROTOCOL_BYTES: usize = 64;
+/// Bytes of a group's record that a member takes beside its strings, its metadata and its assignment:
+/// lengths and timeouts.
+const MEMBER_RECORD_BYTES: usize = 24;
 
 pub(super) struct Member {
     pub id: String,
@@ -15,8 +20,10 @@ pub(super) struct Member {
     pub client_host: String,
     pub session_timeout_ms: i64,
     pub rebalance_timeout_ms: i64,
-    /// In order of preference.
-    pub protocols: Vec<Protocol>,
+    /// In order of preference, each name once.
+    protocols: Vec<Protocol>,
+    /// What it says of itself, without its assignment.
+    size: Size,
     pub assignment: Bytes,
     /// Its join that is not answered yet. While there is one, the member counts as joined.
     pub awaiting_join: Option<Token>,
@@ -26,8 +33,6 @@ pub(super) struct Member {
     pub synced: bool,
     /// Whether its client knows its member id.
     pub is_known_to_client: bool,
-    /// Position among all members that ever joined. The lowest leads when the leader leaves.
-    pub order: u64,
     /// When its session ends (ms). `None` while one of its requests is parked.
     pub deadline_ms: Option<i64>,
 }
@@ -35,7 +40,7 @@ pub(super) struct Member {
 impl Member {
     pub fn new(id: String, request: JoinRequest) -> Member {
         let is_known_to_client = !request.member_id.is_empty() || request.instance_id.is_some();
-        Member {
+        let mut member = Member {
             id,
             instance_id: request.instance_id,
             client_id: request.client_id,
@@ -43,19 +48,21 @@ impl Member {
             session_timeout_ms: i64::from(request.session_timeout_ms),
             rebalance_timeout_ms: i64::from(request.rebalance_timeout_ms),
             protocols: request.protocols,
+            size: Size::default(),
             assignment: Bytes::new(),
             awaiting_join: None,
             awaiting_sync: None,
             synced: false,
             is_known_to_client,
-            order: 0,
             deadline_ms: None,
-        }
+        };
+        member.size = member.measure();
+        member
     }
 
     /// The member as it was stored, with a new session.
     pub fn restore(snapshot: MemberSnapshot, now_ms: i64) -> Member {
-        Member {
+        let mut member = Member {
             id: snapshot.member_id,
             instance_id: snapshot.instance_id,
             client_id: snapshot.client_id,
@@ -63,14 +70,16 @@ impl Member {
             session_timeout_ms: snapshot.session_timeout_ms,
             rebalance_timeout_ms: snapshot.rebalance_timeout_ms,
             protocols: snapshot.protocols,
+            size: Size::default(),
             assignment: snapshot.assignment,
             awaiting_join: None,
             awaiting_sync: None,
             synced: true,
             is_known_to_client: true,
-            order: 0,
             deadline_ms: Some(now_ms.saturating_add(snapshot.session_timeout_ms)),
-        }
+        };
+        member.size = member.measure();
+        member
     }
 
     pub fn snapshot(&self) -> MemberSnapshot {
@@ -90,13 +99,25 @@ impl Member {
         self.instance_id.is_some()
     }
 
-    /// Takes over what the member sent with a new join.
+    /// Takes over what the member sent with a new join. Only [`Members`](super::members::Members) calls it,
+    /// which counts who supports what.
     pub fn update(&mut self, request: JoinRequest) {
         self.client_id = request.client_id;
         self.client_host = request.client_host;
         self.session_timeout_ms = i64::from(request.session_timeout_ms);
         self.rebalance_timeout_ms = i64::from(request.rebalance_timeout_ms);
         self.protocols = request.protocols;
+        self.size = self.measure();
+    }
+
+    /// Takes back an update. Only [`Members`](super::members::Members) calls it.
+    pub fn revert(&mut self, old: MemberSnapshot) {
+        self.client_id = old.client_id;
+        self.client_host = old.client_host;
+        self.session_timeout_ms = old.session_timeout_ms;
+        self.rebalance_timeout_ms = old.rebalance_timeout_ms;
+        self.protocols = old.protocols;
+        self.size = self.measure();
     }
 
     /// The member was heard of: its session begins again, unless one of its requests is parked.
@@ -106,13 +127,14 @@ impl Member {
         }
     }
 
-    /// Bytes of its metadata for all protocols.
-    pub fn metadata_bytes(&self) -> usize {
-        metadata_bytes(&self.protocols)
+    pub fn protocols(&self) -> &[Protocol] {
+        &self.protocols
     }
 
-    pub fn supports(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|own| own.name == protocol)
+    /// Whether it would vote the same with these protocols.
+    pub fn votes_like(&self, protocols: &[Protocol]) -> bool {
+        let names = self.protocols.iter().map(|own| &own.name);
+        names.eq(protocols.iter().map(|own| &own.name))
     }
 
     /// Its metadata for a protocol; empty if it does not support the protocol.
@@ -134,145 +156,67 @@ impl Member {
             },
         }
     }
+
+    /// What it says of itself, without its assignment.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    fn measure(&self) -> Size {
+        let client = [&self.client_id, &self.client_host];
+        let client_bytes = client.iter().map(|text| text.len()).sum();
+        let instance_id = self.instance_id.as_deref();
+        Size::of(&self.id, instance_id, client_bytes, &self.protocols)
+    }
 }
 
-/// Bytes of memory that protocols take.
-pub(super) fn metadata_bytes(protocols: &[Protocol]) -> usize {
-    let bytes = protocols
-        .iter()
-        .map(|protocol| protocol.name.len() + protocol.metadata.len() + PROTOCOL_BYTES);
-    bytes.sum()
+/// Bytes of what a member says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// In memory.
+    pub memory: usize,
+    /// In the group's record, whichever protocol is chosen. The protocol's name counts too: each member's
+    /// answer has it.
+    pub record: usize,
 }
 
-/// The members of a group, by id.
-#[derive(Default)]
-pub(super) struct Members {
-    by_id: BTreeMap<String, Member>,
-    /// The member ids of static members, by instance id (KIP-345).
-    by_instance: BTreeMap<String, String>,
-    next_order: u64,
-}
-
-impl Members {
-    pub fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
-    pub fn contains(&self, id: &str) -> bool {
-        self.by_id.contains_key(id)
-    }
-
-    pub fn get(&self, id: &str) -> Option<&Member> {
-        self.by_id.get(id)
-    }
-
-    pub fn get_mut(&mut self, id: &str) -> Option<&mut Member> {
-        self.by_id.get_mut(id)
-    }
-
-    pub fn id_of_instance(&self, instance_id: &str) -> Option<&String> {
-        self.by_instance.get(instance_id)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.by_id.values()
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
-        self.by_id.values_mut()
-    }
-
-    /// All members, in the order in which they joined.
-    pub fn in_order(&self) -> Vec<&Member> {
-        let mut members: Vec<&Member> = self.by_id.values().collect();
-        members.sort_by_key(|member| member.order);
-        members
-    }
-
-    /// Adds a member as the last in order.
-    pub fn add(&mut self, mut member: Member) {
-        member.order = self.next_order;
-        self.next_order += 1;
-        self.put(member);
-    }
-
-    pub fn remove(&mut self, id: &str) -> Option<Member> {
-        let member = self.by_id.remove(id)?;
-        if let Some(instance_id) = &member.instance_id {
-            self.by_instance.remove(instance_id);
-        }
-        Some(member)
-    }
-
-    /// Gives a member another id; its order stays.
-    pub fn rename(&mut self, old_id: &str, new_id: &str) -> Option<&mut Member> {
-        let mut member = self.remove(old_id)?;
-        member.id = new_id.to_owned();
-        self.put(member);
-        self.by_id.get_mut(new_id)
-    }
-
-    fn put(&mut self, member: Member) {
-        if let Some(instance_id) = &member.instance_id {
-            self.by_instance
-                .insert(instance_id.clone(), member.id.clone());
-        }
-        self.by_id.insert(member.id.clone(), member);
-    }
-
-    /// The ids of the members for which `matches` holds.
-    pub fn ids_where(&self, matches: impl Fn(&Member) -> bool) -> Vec<String> {
-        let matching = self.by_id.values().filter(|member| matches(member));
-        matching.map(|member| member.id.clone()).collect()
-    }
-
-    pub fn awaiting_join_count(&self) -> usize {
-        let awaiting = |member: &&Member| member.awaiting_join.is_some();
-        self.by_id.values().filter(awaiting).count()
-    }
-
-    /// The longest rebalance timeout of all members (ms).
-    pub fn rebalance_timeout_ms(&self) -> i64 {
-        let timeouts = self
-            .by_id
-            .values()
-            .map(|member| member.rebalance_timeout_ms);
-        timeouts.max().unwrap_or(0)
-    }
-
-    pub fn all_support(&self, protocol: &str) -> bool {
-        self.by_id.values().all(|member| member.supports(protocol))
-    }
-
-    /// The protocol with the most votes among those that all members support. Each member votes for its
-    /// most preferred one; `leader`'s preference decides a tie.
-    pub fn select_protocol(&self, leader: &str) -> Option<String> {
-        let names = self.get(leader)?.protocols.iter().map(|own| &own.name);
-        let candidates: Vec<&String> = names.filter(|name| self.all_support(name)).collect();
-        let mut votes = vec![0; candidates.len()];
-        for member in self.by_id.values() {
-            let mut names = member.protocols.iter().map(|own| &own.name);
-            let vote = names.find_map(|name| candidates.iter().position(|other| *other == name));
-            if let Some(count) = vote.and_then(|vote| votes.get_mut(vote)) {
-                *count += 1;
-            }
-        }
-        let most = votes.iter().max()?;
-        let first = votes.iter().position(|count| count == most)?;
-        candidates.get(first).map(|name| (*name).clone())
-    }
-
-    /// The members as the leader sees them.
-    pub fn joined(&self, protocol: &str) -> Vec<JoinedMember> {
-        let joined = |member: &Member| JoinedMember {
-            member_id: member.id.clone(),
-            instance_id: member.instance_id.clone(),
-            metadata: member.metadata(protocol),
+impl Size {
+    /// The size of a member that joins.
+    pub fn of_join(request: &JoinRequest) -> Size {
+        let id = if request.member_id.is_empty() {
+            &request.new_member_id
+        } else {
+            &request.member_id
         };
-        self.in_order().into_iter().map(joined).collect()
+        let client_bytes = request.client_id.len() + request.client_host.len();
+        let instance_id = request.instance_id.as_deref();
+        Size::of(id, instance_id, client_bytes, &request.protocols)
     }
+
+    fn of(
+        id: &str,
+        instance_id: Option<&str>,
+        client_bytes: usize,
+        protocols: &[Protocol],
+    ) -> Size {
+        let instance_bytes = instance_id.map_or(0, str::len);
+        let bytes = |protocol: &Protocol| protocol.name.len() + protocol.metadata.len();
+        let all: usize = protocols
+            .iter()
+            .map(|own| bytes(own) + PROTOCOL_BYTES)
+            .sum();
+        let largest = protocols.iter().map(bytes).max().unwrap_or(0);
+        Size {
+            // Ids are kept in the member and in the maps that find it.
+            memory: MEMBER_BYTES + 2 * id.len() + 3 * instance_bytes + client_bytes + all,
+            record: MEMBER_RECORD_BYTES + id.len() + instance_bytes + client_bytes + largest,
+        }
+    }
+}
+
+/// Each protocol once: the first of each name.
+pub(super) fn distinct(mut protocols: Vec<Protocol>) -> Vec<Protocol> {
+    let mut names = HashSet::with_capacity(protocols.len());
+    protocols.retain(|protocol| names.insert(protocol.name.clone()));
+    protocols
 }

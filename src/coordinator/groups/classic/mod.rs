@@ -5,7 +5,7 @@
 //! snapshots and commits must make sense after a restart.
 //!
 //! - [`group`]: the state machine of one group's membership; the table below is its summary.
-//! - `member`: a group's members, and their vote for a protocol.
+//! - `member`, `members`: a group's members, what they take, and their vote for a protocol.
 //! - [`messages`]: the events, the answers, the actions and the snapshot.
 //! - [`subscription`]: which topics a member subscribed to.
 //!
@@ -32,7 +32,10 @@
 //! In Dead every event is answered with `CoordinatorNotAvailable`. A stale generation is
 //! `IllegalGeneration`, an id that its instance no longer has is `FencedInstanceId`.
 
+#[cfg(test)]
+mod cost;
 pub mod group;
 mod member;
+mod members;
 pub mod messages;
 pub mod subscription;

@@ -28,6 +28,12 @@ const INITIAL_EPOCH: i32 = 0;
 /// Do without one.
 const FINAL_EPOCH: i32 = -1;
 
+/// The longest that a fetch waits for records, in milliseconds, whatever its client asks for.
+const WAIT_MS_MAX: u64 = 300_000;
+
+/// A request of more partitions than this is answered once for each, however often it names it.
+const NAMED_AS_OFTEN_AS_LIKED: usize = 32;
+
 /// What a request asks for, with nothing borrowed from its frame.
 struct Asked {
     session_id: i32,
@@ -110,6 +116,7 @@ impl Asked {
     fn new(request: &Request<'_>, version: i16) -> Asked {
         let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
         let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        let wait_ms = wait_ms.min(WAIT_MS_MAX);
         let count = request.topics.iter().map(|topic| topic.partitions.len());
         let mut wanted = Vec::with_capacity(count.sum());
         for topic in &request.topics {
@@ -181,7 +188,11 @@ fn scope(engine: &Engine, asked: &mut Asked) -> Result<Scope, SessionError> {
         },
         None => Scope::Full {
             opens_session: None,
-            partitions: wanted,
+            partitions: if wanted.len() > NAMED_AS_OFTEN_AS_LIKED {
+                distinct(&wanted)
+            } else {
+                wanted
+            },
         },
     })
 }
