@@ -69,8 +69,9 @@ impl Shard {
     pub fn call(&self, frame: &Bytes, times: u64) -> usize {
         self.wait(async {
             let mut bytes = 0;
+            let mut charge = Charge::new(&self.engine.memory, &self.engine.memory);
             for _ in 0..times {
-                bytes = answer(&self.engine, &self.coordinators, frame).await;
+                bytes = answer(&self.engine, &self.coordinators, frame, &mut charge).await;
                 self.appended(frame.len());
             }
             bytes
@@ -146,9 +147,13 @@ fn engine(dir: &Path, local: &LocalSet) -> Rc<Engine> {
 }
 
 /// From a frame to the bytes of its reply.
-async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, frame: &Bytes) -> usize {
-    let mut charge = Charge::new(&engine.memory, &engine.memory);
-    let dispatched = dispatch(engine, coordinators, &Caller::new(PEER), frame, &mut charge)
+async fn answer(
+    engine: &Rc<Engine>,
+    coordinators: &Coordinators,
+    frame: &Bytes,
+    charge: &mut Charge,
+) -> usize {
+    let dispatched = dispatch(engine, coordinators, &Caller::new(PEER), frame, charge)
         .await
         .expect("a request");
     let answer = match dispatched.handled {

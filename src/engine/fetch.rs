@@ -17,7 +17,7 @@ use crate::log::load::{LoadJob, Loaded};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
@@ -66,16 +66,26 @@ pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output 
     let Some(deadline) = fetch.deadline.filter(|_| !at_once && may_park(engine)) else {
         return read(engine, fetch, None).await;
     };
-    let mut over = pin!(over);
-    let mut parked = None;
+    let wake = Arc::new(Wake::new(fetch.reads.len()));
+    let data = read(engine, fetch, Some(&wake)).await;
+    if is_enough(fetch, data.iter().map(length)) || engine.is_stopping() {
+        return data;
+    }
+    // In memory of its own: a fetch that need not wait does not carry what waiting takes.
+    let over = pin!(over);
+    Box::pin(wait(engine, fetch, (wake, data), deadline, over)).await
+}
+
+/// Waits until there is more than `data`, and enough, as [`fetch`] does.
+async fn wait(
+    engine: &Rc<Engine>,
+    fetch: &Fetch,
+    (mut wake, mut data): (Arc<Wake>, Fetched),
+    deadline: Instant,
+    mut over: Pin<&mut impl Future<Output = ()>>,
+) -> Fetched {
+    let _parked = Parked::new(engine);
     loop {
-        // A new one each time: partitions drop the watchers of the old one as dead.
-        let wake = Arc::new(Wake::new(fetch.reads.len()));
-        let data = read(engine, fetch, Some(&wake)).await;
-        if is_enough(fetch, data.iter().map(length)) || engine.is_stopping() {
-            return data;
-        }
-        parked.get_or_insert_with(|| Parked::new(engine));
         let mut found: Vec<Length> = Vec::new();
         loop {
             let is_news = tokio::select! {
@@ -100,6 +110,12 @@ pub async fn fetch(engine: &Rc<Engine>, fetch: &Fetch, over: impl Future<Output 
             if is_enough(fetch, found.iter().copied()) {
                 break;
             }
+        }
+        // A new one each time: partitions drop the watchers of the old one as dead.
+        wake = Arc::new(Wake::new(fetch.reads.len()));
+        data = read(engine, fetch, Some(&wake)).await;
+        if is_enough(fetch, data.iter().map(length)) || engine.is_stopping() {
+            return data;
         }
     }
 }

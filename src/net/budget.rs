@@ -16,7 +16,9 @@ const SMALL_PERMITS: u32 = 1024;
 
 /// Bytes that may be in use at once. Clones share one budget.
 #[derive(Clone)]
-pub struct Budget {
+pub struct Budget(Rc<Inner>);
+
+struct Inner {
     permits: Arc<Semaphore>,
     most: u32,
     /// How many of the permits shares may have for what goes beyond small ones.
@@ -26,23 +28,23 @@ pub struct Budget {
     /// Counts each wait.
     limit: &'static Limit,
     /// Wakes tasks that can give memory back.
-    pressed: Rc<Notify>,
+    pressed: Notify,
     /// Shares that wait.
-    waiting: Rc<Cell<usize>>,
+    waiting: Cell<usize>,
 }
 
 impl Budget {
     pub fn new(bytes: usize, limit: &'static Limit) -> Budget {
         let most = (bytes / PERMIT_BYTES).clamp(1, u32::MAX as usize / 2) as u32;
-        Budget {
+        Budget(Rc::new(Inner {
             permits: Arc::new(Semaphore::new(most as usize)),
             most,
             large: Arc::new(Semaphore::new((most - most / KEPT_FOR_SMALL) as usize)),
             overdraft: Arc::default(),
             limit,
-            pressed: Rc::default(),
-            waiting: Rc::default(),
-        }
+            pressed: Notify::new(),
+            waiting: Cell::new(0),
+        }))
     }
 
     /// Bytes in use.
@@ -52,16 +54,16 @@ impl Budget {
 
     /// Whether less than half is in use.
     pub fn is_ample(&self) -> bool {
-        self.permits.available_permits() > self.most as usize / 2
+        self.0.permits.available_permits() > self.0.most as usize / 2
     }
 
     /// Whether a share waits, or more than three quarters are in use.
     pub fn is_short(&self) -> bool {
-        self.waiting.get() > 0 || self.used_permits() > self.most as usize / 4 * 3
+        self.0.waiting.get() > 0 || self.used_permits() > self.0.most as usize / 4 * 3
     }
 
     fn used_permits(&self) -> usize {
-        (self.most as usize).saturating_sub(self.permits.available_permits())
+        (self.0.most as usize).saturating_sub(self.0.permits.available_permits())
     }
 
     /// While memory is short, the bytes in use beyond half of it; else 0.
@@ -69,13 +71,13 @@ impl Budget {
         if !self.is_short() {
             return 0;
         }
-        self.used_permits().saturating_sub(self.most as usize / 2) * PERMIT_BYTES
+        self.used_permits().saturating_sub(self.0.most as usize / 2) * PERMIT_BYTES
     }
 
     /// Returns when a share waits.
     pub async fn pressed(&self) {
-        if self.waiting.get() == 0 {
-            self.pressed.notified().await;
+        if self.0.waiting.get() == 0 {
+            self.0.pressed.notified().await;
         }
     }
 
@@ -83,11 +85,11 @@ impl Budget {
     /// of it, and so runs alone.
     pub async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let wanted = self.permits_for(bytes);
-        let permits = Arc::clone(&self.permits);
+        let permits = Arc::clone(&self.0.permits);
         if let Ok(taken) = Arc::clone(&permits).try_acquire_many_owned(wanted) {
             return Some(taken);
         }
-        self.limit.waited_for("a connection");
+        self.0.limit.waited_for("a connection");
         permits.acquire_many_owned(wanted).await.ok()
     }
 
@@ -103,13 +105,16 @@ impl Budget {
 
     /// How many of a share's permits count as large.
     fn large_for(&self, permits: u32) -> u32 {
-        let small = SMALL_PERMITS.min(self.most / KEPT_FOR_SMALL);
-        let large = self.most - self.most / KEPT_FOR_SMALL;
+        let small = SMALL_PERMITS.min(self.0.most / KEPT_FOR_SMALL);
+        let large = self.0.most - self.0.most / KEPT_FOR_SMALL;
         permits.saturating_sub(small).min(large)
     }
 
     fn permits_for(&self, bytes: usize) -> u32 {
-        bytes.div_ceil(PERMIT_BYTES).min(self.most as usize).max(1) as u32
+        bytes
+            .div_ceil(PERMIT_BYTES)
+            .min(self.0.most as usize)
+            .max(1) as u32
     }
 }
 
@@ -138,22 +143,22 @@ impl Share {
         let large = self.budget.large_for(wanted);
         let large_missing = large.saturating_sub(held(&self.large) as u32);
         let budget = self.budget.clone();
-        let is_there = budget.permits.available_permits() >= missing as usize
-            && budget.large.available_permits() >= large_missing as usize;
+        let is_there = budget.0.permits.available_permits() >= missing as usize
+            && budget.0.large.available_permits() >= large_missing as usize;
         let _waiting = (!is_there).then(|| {
-            budget.limit.waited_for("connections");
-            budget.pressed.notify_waiters();
-            Waiting::new(&budget.waiting)
+            budget.0.limit.waited_for("connections");
+            budget.0.pressed.notify_waiters();
+            Waiting::new(&budget)
         });
         let (permit, large_permit) = (&mut self.permit, &mut self.large);
         let more = async {
-            add(large_permit, &budget.large, large_missing).await;
-            add(permit, &budget.permits, missing).await;
+            add(large_permit, &budget.0.large, large_missing).await;
+            add(permit, &budget.0.permits, missing).await;
         };
         tokio::select! {
             biased;
             () = more => {}
-            overdraft = Arc::clone(&budget.overdraft).lock_owned() => {
+            overdraft = Arc::clone(&budget.0.overdraft).lock_owned() => {
                 self.overdraft = Some(overdraft);
             }
         }
@@ -187,18 +192,19 @@ async fn add(permit: &mut Option<OwnedSemaphorePermit>, semaphore: &Arc<Semaphor
 }
 
 /// Counts a share for as long as it waits.
-struct Waiting(Rc<Cell<usize>>);
+struct Waiting(Budget);
 
 impl Waiting {
-    fn new(waiting: &Rc<Cell<usize>>) -> Waiting {
-        waiting.set(waiting.get() + 1);
-        Waiting(Rc::clone(waiting))
+    fn new(budget: &Budget) -> Waiting {
+        budget.0.waiting.set(budget.0.waiting.get() + 1);
+        Waiting(budget.clone())
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let waiting = &self.0.0.waiting;
+        waiting.set(waiting.get() - 1);
     }
 }
 
