@@ -10,7 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kafka-c
 
 import suite  # noqa: E402
 from brokers import Millstream  # noqa: E402
-from suite import RUN_SECONDS, WORK, Expected, Wrong, case, file_with  # noqa: E402
+from suite import RUN_SECONDS, WORK, Expected, Wrong, again, case, file_with  # noqa: E402
 
 SOURCES = pathlib.Path(os.environ["OUT"]) / "librdkafka"
 TEST = "0081"
@@ -38,19 +38,26 @@ NAMES = [
 
 
 def register(name):
+    # Some functions give a broker a second's time: what fails is tried once more.
+    tries = 1 if name in EXPECTED else 2
+
     @case(f"0081_admin do_test_{name}", EXPECTED.get(name))
     def run():
-        chosen = {"TESTS": TEST, "SUBTESTS": f"do_test_{name}", "RDKAFKA_TEST_CONF": str(SETTINGS)}
-        libraries = {"LD_LIBRARY_PATH": f"{SOURCES}/src:{SOURCES}/src-cpp"}
-        # The broker's version, which cannot be asked for; it decides what is tested.
-        environment = {**os.environ, **chosen, **libraries, "TEST_KAFKA_VERSION": suite.kafka_version()}
-        log = WORK / f"{name}.log"
-        with open(log, "wb") as output:
-            words = [SOURCES / "tests" / "test-runner"]
-            done = subprocess.run(words, cwd=WORK, env=environment, stdout=output, stderr=output, timeout=RUN_SECONDS)
-        text = log.read_text(errors="replace")
-        if done.returncode != 0 or f"[ do_test_{name}:" not in text or ": PASS" not in text:
-            raise Wrong(failure(text))
+        again(tries, lambda: run_function(name))
+
+
+def run_function(name):
+    chosen = {"TESTS": TEST, "SUBTESTS": f"do_test_{name}", "RDKAFKA_TEST_CONF": str(SETTINGS)}
+    libraries = {"LD_LIBRARY_PATH": f"{SOURCES}/src:{SOURCES}/src-cpp"}
+    # The broker's version, which cannot be asked for; it decides what is tested.
+    environment = {**os.environ, **chosen, **libraries, "TEST_KAFKA_VERSION": suite.kafka_version()}
+    log = WORK / f"{name}.log"
+    with open(log, "wb") as output:
+        words = [SOURCES / "tests" / "test-runner"]
+        done = subprocess.run(words, cwd=WORK, env=environment, stdout=output, stderr=output, timeout=RUN_SECONDS)
+    text = log.read_text(errors="replace")
+    if done.returncode != 0 or f"[ do_test_{name}:" not in text or ": PASS" not in text:
+        raise Wrong(failure(text))
 
 
 def failure(text):
@@ -68,7 +75,9 @@ def main():
     title = ".".join(str(int(part, 16)) for part in version)
     try:
         BROKER.start()
-        suite.run(f"0081_admin of librdkafka {title}, function by function.", jobs=4)
+        about = f"0081_admin of librdkafka {title}, function by function."
+        changed = "Changed in it: it waits 8 s, not 6, for sessions of 6 s to end."
+        suite.run(f"{about} What fails without being expected to is tried once more. {changed}", jobs=4)
     finally:
         BROKER.end()
 

@@ -1,9 +1,12 @@
 """What the runner prints, and docs/clients.md."""
 
+import pathlib
 import textwrap
 
 from .checks import CAPABILITIES, Result
 
+# A part of docs/clients.md that no run can write.
+TOOLS = pathlib.Path(__file__).resolve().parent.parent / "tools.md"
 MARKS = {"ok": "✓", "failed": "✗", "cannot": "–", "": " "}
 
 
@@ -53,7 +56,7 @@ def mark(result, capability):
 def write(results, path):
     clients = [result for result in results if isinstance(result, Result)]
     suites = [result for result in results if not isinstance(result, Result)]
-    text = "\n".join([HEAD, *table(clients), "", *footnotes(clients), *sections(suites)])
+    text = "\n".join([HEAD, *table(clients), "", *footnotes(clients), TOOLS.read_text(), *sections(suites)])
     path.write_text(text.rstrip() + "\n")
 
 
@@ -121,7 +124,7 @@ def cases(suite):
 
 HEAD = """# Clients
 
-What was run against Millstream, and how it went. `tools/clients/run --write` makes this page anew;
+What was run against Millstream, and how it went. `tools/clients/run --write` rewrites this page;
 [tools/clients/README.md](../tools/clients/README.md) says what each column asks.
 
 - **create, describe, alter, delete**: topics, their partition counts and configs, through the client's

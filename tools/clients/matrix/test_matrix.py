@@ -3,6 +3,8 @@
     python3 -m unittest discover -t tools/clients -s tools/clients/matrix
 """
 
+import pathlib
+import tempfile
 import types
 import unittest
 from unittest import mock
@@ -226,6 +228,16 @@ class Suites(unittest.TestCase):
         self.assertFalse(Case("a", "fail", expected=True).is_wrong())
         self.assertTrue(Case("a", "pass", expected=True).is_wrong())
         self.assertFalse(Case("a", "skip").is_wrong())
+
+
+class ThePage(unittest.TestCase):
+    def test_it_keeps_the_table_of_outside_tools(self):
+        """No run can write that table."""
+        with tempfile.TemporaryDirectory() as folder:
+            page = pathlib.Path(folder) / "clients.md"
+            report.write([], page)
+            self.assertIn(report.TOOLS.read_text(), page.read_text())
+        self.assertIn("| Tool | Run |", report.TOOLS.read_text())
 
 
 class TheLastLine(unittest.TestCase):
