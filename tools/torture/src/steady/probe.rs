@@ -20,8 +20,8 @@ const METADATA: i16 = 12;
 /// What was measured.
 #[derive(Default)]
 pub struct Latency {
-    /// How long each answer took, the shortest first.
-    answers: Vec<Duration>,
+    /// How long each answer took, and to which request: the shortest first.
+    answers: Vec<(Duration, &'static str)>,
     /// Why it ended early: an error, or no answer within [`crate::wire::HANG`].
     pub error: Option<String>,
 }
@@ -55,24 +55,33 @@ impl Latency {
     pub fn quantile(&self, share: f64) -> Duration {
         let place = (share * self.answers.len() as f64).ceil() as usize;
         let found = self.answers.get(place.saturating_sub(1));
-        found.copied().unwrap_or_default()
+        found.map_or(Duration::ZERO, |(took, _)| *took)
+    }
+
+    /// The request that waited the longest.
+    pub fn slowest(&self) -> &'static str {
+        self.answers.last().map_or("", |(_, request)| request)
     }
 
     fn ask(&mut self, broker: SocketAddr, end: &AtomicBool) -> anyhow::Result<()> {
         let mut wire = Wire::connect(broker)?;
         let batch = batch();
         while !end.load(Ordering::SeqCst) {
-            self.time(|| produce(&mut wire, &batch))?;
-            self.time(|| metadata(&mut wire))?;
+            self.time("Produce", || produce(&mut wire, &batch))?;
+            self.time("Metadata", || metadata(&mut wire))?;
         }
         Ok(())
     }
 
     /// A request that ends in an error counts with the time that it took.
-    fn time(&mut self, call: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn time(
+        &mut self,
+        request: &'static str,
+        call: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let started = Instant::now();
         let result = call();
-        self.answers.push(started.elapsed());
+        self.answers.push((started.elapsed(), request));
         std::thread::sleep(PAUSE);
         result
     }
@@ -112,7 +121,9 @@ mod tests {
     #[test]
     fn a_quantile_is_an_answer_that_the_share_does_not_exceed() {
         let latency = Latency {
-            answers: (1..=200).map(Duration::from_millis).collect(),
+            answers: (1..=200)
+                .map(|ms| (Duration::from_millis(ms), "Produce"))
+                .collect(),
             error: None,
         };
         assert_eq!(latency.quantile(0.5), Duration::from_millis(100));

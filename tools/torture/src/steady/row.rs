@@ -27,6 +27,8 @@ pub struct Row {
     p50: Duration,
     p99: Duration,
     pub worst: Duration,
+    /// The request that waited for so long.
+    slowest: &'static str,
     errors: u64,
     /// The upper bound of the longest time that a task kept the shard's thread, in seconds.
     turn: Option<f64>,
@@ -64,6 +66,7 @@ impl Row {
             p50: latency.quantile(0.5),
             p99: latency.quantile(0.99),
             worst: latency.quantile(1.0),
+            slowest: latency.slowest(),
             errors: u64::from(latency.error.is_some()),
             turn,
             memory,
@@ -83,6 +86,7 @@ impl Row {
             "p50_us": self.p50.as_micros() as u64,
             "p99_us": self.p99.as_micros() as u64,
             "worst_us": self.worst.as_micros() as u64,
+            "slowest": self.slowest,
             "errors": self.errors,
             "aims_met": self.meets_aims(),
             "longest_turn_seconds_max": self.turn.filter(|turn| turn.is_finite()),
@@ -124,10 +128,11 @@ impl fmt::Display for Row {
         let (p50, p99, worst) = (ms(self.p50), ms(self.p99), ms(self.worst));
         write!(
             to,
-            "{:<18} {:>6} requests, p50 {p50} p99 {p99} worst {worst} ms, {} errors, turn {}, \
+            "{:<18} {:>6} requests, p50 {p50} p99 {p99} worst {worst} ms ({}), {} errors, turn {}, \
              {} MiB, then {} MiB; {}",
             self.load,
             self.requests,
+            self.slowest,
             self.errors,
             self.turn(),
             mib(self.memory.peak),
