@@ -16,7 +16,9 @@ use crate::net::counters;
 use crate::net::stream::{PARTS_MAX, Peer};
 use crate::wire::SIZE_PREFIX_BYTES;
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
 use std::net::Shutdown;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -207,13 +209,16 @@ impl Connection {
                 READ_BYTES_BUSY
             };
             let room = (whole - buffer.len()).min(buffer.len().max(trusted));
-            let started = Instant::now();
             if buffer.len() + room > READ_BYTES_BUSY {
-                charge.grow_shared(buffer.len() + room).await;
+                let mut grown = pin!(charge.grow_shared(buffer.len() + room));
+                if grown.as_mut().now_or_never().is_none() {
+                    // While the broker does not read, a client is not to blame for being slow.
+                    self.peer.await_nothing();
+                    grown.await;
+                    self.peer.touch();
+                }
                 self.peer.incoming_bytes.set(buffer.len() + room);
             }
-            // The time spent waiting does not count as the client's.
-            self.peer.forgive(started.elapsed());
             self.peer.await_rest();
             buffer = self.peer.read(buffer, room).await?;
         }

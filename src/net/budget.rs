@@ -9,11 +9,18 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphor
 /// Budgets count in these, for a semaphore counts in 32 bits.
 const PERMIT_BYTES: usize = 1024;
 
+/// The part of a budget that is kept for small shares is one in this many.
+const KEPT_FOR_SMALL: u32 = 8;
+/// A share of up to 1 MiB is small, where the budget is not small itself.
+const SMALL_PERMITS: u32 = 1024;
+
 /// Bytes that may be in use at once. Clones share one budget.
 #[derive(Clone)]
 pub struct Budget {
     permits: Arc<Semaphore>,
     most: u32,
+    /// How many of the permits shares may have for what goes beyond small ones.
+    large: Arc<Semaphore>,
     /// Held by the one share that may grow beyond the budget.
     overdraft: Arc<Mutex<()>>,
     /// Counts each wait.
@@ -30,6 +37,7 @@ impl Budget {
         Budget {
             permits: Arc::new(Semaphore::new(most as usize)),
             most,
+            large: Arc::new(Semaphore::new((most - most / KEPT_FOR_SMALL) as usize)),
             overdraft: Arc::default(),
             limit,
             pressed: Rc::default(),
@@ -88,8 +96,16 @@ impl Budget {
         Share {
             budget: self.clone(),
             permit: None,
+            large: None,
             overdraft: None,
         }
+    }
+
+    /// How many of a share's permits count as large.
+    fn large_for(&self, permits: u32) -> u32 {
+        let small = SMALL_PERMITS.min(self.most / KEPT_FOR_SMALL);
+        let large = self.most - self.most / KEPT_FOR_SMALL;
+        permits.saturating_sub(small).min(large)
     }
 
     fn permits_for(&self, bytes: usize) -> u32 {
@@ -99,9 +115,14 @@ impl Budget {
 
 /// A part of a budget that grows, for a request that arrives bit by bit: a client that announces
 /// a large request and sends nothing holds nothing. Given back when dropped.
+///
+/// An eighth of the budget is kept for shares that are small: large ones, which hold what they have
+/// while they wait for more, cannot take all of it.
 pub struct Share {
     budget: Budget,
     permit: Option<OwnedSemaphorePermit>,
+    /// Of what large shares may have, for what goes beyond a small one.
+    large: Option<OwnedSemaphorePermit>,
     overdraft: Option<OwnedMutexGuard<()>>,
 }
 
@@ -109,28 +130,30 @@ impl Share {
     /// Waits until `bytes` are available. One waiter at a time may exceed the budget, so that
     /// requests that each hold half of what they need cannot deadlock.
     pub async fn grow(&mut self, bytes: usize) {
-        let held = self
-            .permit
-            .as_ref()
-            .map_or(0, |permit| permit.num_permits());
-        let missing = self.budget.permits_for(bytes).saturating_sub(held as u32);
-        if missing == 0 || self.overdraft.is_some() {
+        let wanted = self.budget.permits_for(bytes);
+        if wanted as usize <= held(&self.permit) || self.overdraft.is_some() {
             return;
         }
-        let permits = Arc::clone(&self.budget.permits);
-        let waits = self.budget.permits.available_permits() < missing as usize;
-        let _waiting = waits.then(|| {
-            self.budget.limit.waited_for("connections");
-            self.budget.pressed.notify_waiters();
-            Waiting::new(&self.budget.waiting)
+        let missing = wanted - held(&self.permit) as u32;
+        let large = self.budget.large_for(wanted);
+        let large_missing = large.saturating_sub(held(&self.large) as u32);
+        let budget = self.budget.clone();
+        let is_there = budget.permits.available_permits() >= missing as usize
+            && budget.large.available_permits() >= large_missing as usize;
+        let _waiting = (!is_there).then(|| {
+            budget.limit.waited_for("connections");
+            budget.pressed.notify_waiters();
+            Waiting::new(&budget.waiting)
         });
+        let (permit, large_permit) = (&mut self.permit, &mut self.large);
+        let more = async {
+            add(large_permit, &budget.large, large_missing).await;
+            add(permit, &budget.permits, missing).await;
+        };
         tokio::select! {
             biased;
-            more = permits.acquire_many_owned(missing) => match (&mut self.permit, more) {
-                (Some(permit), Ok(more)) => permit.merge(more),
-                (permit, more) => *permit = more.ok(),
-            },
-            overdraft = Arc::clone(&self.budget.overdraft).lock_owned() => {
+            () = more => {}
+            overdraft = Arc::clone(&budget.overdraft).lock_owned() => {
                 self.overdraft = Some(overdraft);
             }
         }
@@ -139,6 +162,27 @@ impl Share {
     /// Gives back what is held beyond `bytes`. One that exceeds the budget does so until it is dropped.
     fn shrink_to(&mut self, bytes: usize) {
         shrink(&mut self.permit, &self.budget, bytes);
+        let kept = self.budget.large_for(held(&self.permit) as u32) as usize;
+        if let Some(large) = &mut self.large {
+            let more = large.num_permits().saturating_sub(kept);
+            drop(large.split(more));
+        }
+    }
+}
+
+fn held(permit: &Option<OwnedSemaphorePermit>) -> usize {
+    permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+}
+
+async fn add(permit: &mut Option<OwnedSemaphorePermit>, semaphore: &Arc<Semaphore>, count: u32) {
+    if count == 0 {
+        return;
+    }
+    // It is never closed.
+    let more = Arc::clone(semaphore).acquire_many_owned(count).await.ok();
+    match (permit, more) {
+        (Some(permit), Some(more)) => permit.merge(more),
+        (permit, more) => *permit = more,
     }
 }
 
@@ -275,6 +319,23 @@ mod tests {
         first.park(PERMIT_BYTES);
         assert!(grown(second).await, "beyond the budget");
         assert!(!grown(third).await);
+    }
+
+    #[tokio::test]
+    async fn large_shares_that_wait_leave_room_for_small_ones() {
+        let budget = Budget::new(80 << 20, &limits::INFLIGHT_BYTES);
+        let mut shares: Vec<Share> = (0..10).map(|_| budget.share()).collect();
+        for share in &mut shares[..7] {
+            share.grow(10 << 20).await;
+        }
+        let (large, small) = shares.split_at_mut(9);
+        // The first that does not fit may exceed the budget; those behind it wait.
+        large[7].grow(10 << 20).await;
+        large[7].grow(30 << 20).await;
+        let mut waits = Box::pin(large[8].grow(10 << 20));
+        assert!((&mut waits).now_or_never().is_none());
+        assert!(small[0].grow(1 << 20).now_or_never().is_some());
+        drop(waits);
     }
 
     #[tokio::test]

@@ -110,13 +110,6 @@ impl Peer {
         self.incoming_bytes.set(0);
     }
 
-    /// The last `time` does not count against the client: the broker did not read.
-    pub fn forgive(&self, time: Duration) {
-        self.touch();
-        let later = |(since, bytes)| (since + time, bytes);
-        self.incoming.set(self.incoming.get().map(later));
-    }
-
     /// Whether fewer than `bytes` of a request that has begun came in the last `time`. Every such period is
     /// counted on its own.
     pub(super) fn is_stalled(&self, time: Duration, bytes: usize) -> bool {

@@ -184,7 +184,7 @@ NODE_AND_RUST = ("confluent-kafka-javascript", "kafkajs", "platformatic-kafka", 
 TOOLS = ("kafka-tools", "kafka-files", "kafka-streams")
 CLIENTS_TESTS = ("kafka-python-tests", "rdkafka-tests", "rskafka-tests")
 CONNECT = ("kafka-connect", "mirror-maker", "debezium")
-SPRING_AND_SYSLOG = ("spring-kafka", "rsyslog")
+OTHER_TOOLS = ("spring-kafka", "rsyslog", "librdkafka-tests")
 FORMATS = ("request", "batch", "catalog", "producers")
 
 PARTS = [
@@ -193,7 +193,7 @@ PARTS = [
     Part("suites-1", "Kafka's tools, its files, and Kafka Streams", clients, TOOLS, has_seed=False),
     Part("suites-2", "the tests of kafka-python, rust-rdkafka and rskafka", clients, CLIENTS_TESTS, has_seed=False),
     Part("tools-1", "Kafka Connect, MirrorMaker 2, Debezium", clients, CONNECT, ("tools",), has_seed=False),
-    Part("tools-2", "Spring Kafka, rsyslog", clients, SPRING_AND_SYSLOG, ("tools",), has_seed=False),
+    Part("tools-2", "Spring Kafka, rsyslog, librdkafka's admin test", clients, OTHER_TOOLS, ("tools",), has_seed=False),
     Part("torture-kill", "SIGKILL", torture, ("kill",)),
     Part("torture-power-ext4", "power cuts on ext4 (root)", torture, ("power", "--filesystem", "ext4")),
     Part("torture-power-xfs", "power cuts on xfs (root)", torture, ("power", "--filesystem", "xfs")),

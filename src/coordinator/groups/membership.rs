@@ -1,6 +1,6 @@
 //! Members: joining, syncing, heartbeats, leaving.
 
-use super::classic::group::Group;
+use super::classic::group::{Group, NAME_BYTES_LOGGED_MAX};
 use super::classic::messages::{
     JoinReply, JoinRequest, LeaveResult, LeavingMember, Reply, SyncReply, SyncRequest,
 };
@@ -9,6 +9,7 @@ use super::{Groups, HostedGroup, check_group_id};
 use crate::coordinator::parked::Token;
 use crate::engine::PartitionKey;
 use crate::io::limits;
+use crate::wire::cut_to;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
@@ -49,7 +50,7 @@ impl Groups {
         if hosted.contains_key(group_id) || hosted.len() < most {
             return Ok(());
         }
-        limits::GROUPS.reached(format_args!("{group_id:?}"));
+        limits::GROUPS.reached(format_args!("{:?}", short(group_id)));
         Err(GroupError::GroupMaxSizeReached)
     }
 
@@ -65,7 +66,7 @@ impl Groups {
         if self.memory.has_room_for(new_bytes + growth_bytes(hosted)) {
             return Ok(());
         }
-        limits::GROUPS_BYTES.reached(format_args!("{group_id:?}"));
+        limits::GROUPS_BYTES.reached(format_args!("{:?}", short(group_id)));
         Err(GroupError::GroupMaxSizeReached)
     }
 
@@ -165,4 +166,9 @@ impl Groups {
         };
         self.at_home(&group_id, unknown, leave).await
     }
+}
+
+/// The beginning of a group's name, for a log line.
+fn short(group_id: &str) -> &str {
+    cut_to(group_id, NAME_BYTES_LOGGED_MAX)
 }

@@ -42,6 +42,9 @@ impl Memory {
 
     /// Notes that a group takes `after` bytes now, and took `before`.
     pub fn change(&self, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
         self.own_bytes.set(self.own_bytes.get() - before + after);
         self.all_bytes.fetch_add(after, Ordering::Relaxed);
         self.all_bytes.fetch_sub(before, Ordering::Relaxed);

@@ -30,6 +30,7 @@ use super::timers::{Due, Timers};
 use crate::engine::mailbox::{Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
+use crate::io::reactor::Slice;
 use classic::group::Group;
 use classic::messages::{Action, GroupSnapshot, PersistId, Reply};
 use config::GroupConfig;
@@ -288,20 +289,21 @@ impl Groups {
     /// all that they did send is read: after a stall of this process or of the machine their heartbeats lie
     /// in the sockets, while every deadline has passed.
     async fn time_out(self: &Rc<Self>, due: Due) {
-        let is_due = |group_id: &str| {
-            let hosted = self.hosted.borrow();
-            let deadline_ms = hosted.get(group_id)?.group.next_deadline()?;
-            Some(deadline_ms <= due.now_ms)
-        };
-        // The deadlines of most have moved on.
-        let mut ended = due.names;
-        ended.retain(|group_id| {
-            if is_due(group_id) != Some(true) {
-                self.with_known_group(group_id, |_, _, _| ());
-                return false;
+        let mut slice = Slice::new();
+        let mut ended = Vec::new();
+        for group_id in due.names {
+            let deadline_ms = self.with_known_group(&group_id, |hosted, _, _| {
+                // The deadlines of most have moved on.
+                hosted.group.next_deadline()
+            });
+            if deadline_ms
+                .flatten()
+                .is_some_and(|at_ms| at_ms <= due.now_ms)
+            {
+                ended.push(group_id);
             }
-            true
-        });
+            slice.rest().await;
+        }
         if ended.is_empty() {
             return;
         }
@@ -310,6 +312,7 @@ impl Groups {
             self.with_known_group(&group_id, |hosted, _, out| {
                 hosted.group.tick(due.now_ms, out);
             });
+            slice.rest().await;
         }
     }
 

@@ -6,6 +6,7 @@
 use super::config::GroupConfig;
 use super::error::GroupError;
 use crate::engine::PartitionKey;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use uuid::Uuid;
@@ -85,6 +86,8 @@ pub struct GroupOffsets {
     durable: BTreeMap<PartitionKey, CommittedOffset>,
     /// In the order in which they began.
     in_flight: VecDeque<(CommitId, Changes)>,
+    /// The partitions of those changes, and how many changes each is in.
+    keys_in_flight: BTreeMap<PartitionKey, usize>,
     next_commit: u64,
     /// Of the durable ones and those in flight.
     bytes: usize,
@@ -136,6 +139,9 @@ impl GroupOffsets {
         let id = CommitId(self.next_commit);
         self.next_commit += 1;
         self.bytes += bytes_of(&changes);
+        for (key, _) in &changes {
+            *self.keys_in_flight.entry(*key).or_default() += 1;
+        }
         self.in_flight.push_back((id, changes));
         id
     }
@@ -147,6 +153,14 @@ impl GroupOffsets {
         let removed = found.ok().and_then(|index| self.in_flight.remove(index));
         let (_, changes) = removed.unwrap_or((id, Changes::new()));
         self.bytes -= bytes_of(&changes);
+        for (key, _) in &changes {
+            if let Entry::Occupied(mut count) = self.keys_in_flight.entry(*key) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
         if !is_durable {
             return changes.iter().map(|(key, _)| key.topic_id).collect();
         }
@@ -194,37 +208,33 @@ impl GroupOffsets {
 
     /// Those of `keys` that have an offset, durable or being written.
     pub fn existing(&self, keys: impl IntoIterator<Item = PartitionKey>) -> Vec<PartitionKey> {
-        let in_flight = self.keys_in_flight();
-        let exists = |key: &PartitionKey| self.durable.contains_key(key) || in_flight.contains(key);
+        let exists = |key: &PartitionKey| {
+            self.durable.contains_key(key) || self.keys_in_flight.contains_key(key)
+        };
         keys.into_iter().filter(exists).collect()
     }
 
     /// All partitions with an offset, durable or being written.
     pub fn keys(&self) -> Vec<PartitionKey> {
-        let mut keys = self.keys_in_flight();
-        keys.extend(self.durable.keys());
+        let in_flight = self.keys_in_flight.keys();
+        let keys: BTreeSet<_> = in_flight.chain(self.durable.keys()).copied().collect();
         keys.into_iter().collect()
     }
 
     /// Whether a topic has an offset, durable or being written.
     pub fn has_topic(&self, topic_id: Uuid) -> bool {
-        let changes = self.in_flight.iter().flat_map(|(_, changes)| changes);
-        self.durable_of(topic_id).next().is_some()
-            || changes.into_iter().any(|(key, _)| key.topic_id == topic_id)
+        let in_flight = keys_of(&self.keys_in_flight, topic_id);
+        in_flight
+            .chain(keys_of(&self.durable, topic_id))
+            .next()
+            .is_some()
     }
 
     /// The partitions of a topic with an offset, durable or being written.
     pub fn of_topic(&self, topic_id: Uuid) -> Vec<PartitionKey> {
-        let mut keys = self.keys_in_flight();
-        keys.retain(|key| key.topic_id == topic_id);
-        keys.extend(self.durable_of(topic_id));
+        let in_flight = keys_of(&self.keys_in_flight, topic_id);
+        let keys: BTreeSet<_> = in_flight.chain(keys_of(&self.durable, topic_id)).collect();
         keys.into_iter().collect()
-    }
-
-    fn durable_of(&self, topic_id: Uuid) -> impl Iterator<Item = &PartitionKey> {
-        let at = |index| PartitionKey { topic_id, index };
-        let found = self.durable.range(at(0)..=at(u32::MAX));
-        found.map(|(key, _)| key)
     }
 
     /// The offsets that have expired. `topic_name` finds the name of a topic; a topic without a name has no
@@ -236,7 +246,6 @@ impl GroupOffsets {
         now_ms: i64,
         topic_name: impl Fn(Uuid) -> Option<&'a str>,
     ) -> Vec<PartitionKey> {
-        let in_flight = self.keys_in_flight();
         let since_ms = |key: &PartitionKey, offset: &CommittedOffset| match retention {
             Retention::Keep => None,
             Retention::SinceCommit => Some(offset.commit_ms),
@@ -253,17 +262,20 @@ impl GroupOffsets {
                 now_ms >= offset.expire_ms.unwrap_or(retained_ms)
             })
         };
-        let expired = self
-            .durable
-            .iter()
-            .filter(|(key, offset)| is_expired(key, offset) && !in_flight.contains(key));
+        let expired = self.durable.iter().filter(|(key, offset)| {
+            is_expired(key, offset) && !self.keys_in_flight.contains_key(key)
+        });
         expired.map(|(key, _)| *key).collect()
     }
+}
 
-    fn keys_in_flight(&self) -> BTreeSet<PartitionKey> {
-        let changes = self.in_flight.iter().flat_map(|(_, changes)| changes);
-        changes.map(|(key, _)| *key).collect()
-    }
+/// The keys of a topic.
+fn keys_of<T>(
+    map: &BTreeMap<PartitionKey, T>,
+    topic_id: Uuid,
+) -> impl Iterator<Item = PartitionKey> {
+    let at = |index| PartitionKey { topic_id, index };
+    map.range(at(0)..=at(u32::MAX)).map(|(key, _)| *key)
 }
 
 fn bytes_of(changes: &Changes) -> usize {
@@ -339,6 +351,39 @@ mod tests {
             offsets.iter().map(|(key, _)| key).collect::<Vec<_>>(),
             [key(2, 0)]
         );
+    }
+
+    #[test]
+    fn what_is_being_written_is_counted_and_forgotten_when_it_is_written_or_refused() {
+        let mut offsets = GroupOffsets::default();
+        let change = || vec![(key(1, 0), at(5, 0)), (key(1, 1), at(5, 0))];
+        let commits = [(); 2].map(|()| offsets.begin_commit(change()));
+        let in_flight_bytes = offsets.bytes();
+        assert_eq!(offsets.existing([key(1, 0), key(1, 2)]), [key(1, 0)]);
+        offsets.commit_done(commits[0], false);
+        assert_eq!(offsets.bytes(), in_flight_bytes / 2);
+        assert!(
+            offsets.has_topic(Uuid::from_u128(1)),
+            "the other is on its way"
+        );
+        offsets.commit_done(commits[1], false);
+        assert_eq!(offsets.bytes(), 0);
+        assert!(offsets.is_empty() && offsets.keys().is_empty());
+        assert!(!offsets.has_topic(Uuid::from_u128(1)));
+        let commit = offsets.begin_commit(change());
+        offsets.commit_done(commit, true);
+        assert_eq!(offsets.bytes(), in_flight_bytes / 2);
+        let growth = |note: &str| {
+            let longer = CommittedOffset {
+                metadata: note.into(),
+                ..at(6, 0)
+            };
+            offsets.growth_with([(&key(1, 0), &longer)])
+        };
+        assert_eq!([growth(""), growth("abc")], [0, 3]);
+        let delete = offsets.begin_delete(offsets.keys());
+        offsets.commit_done(delete, true);
+        assert_eq!(offsets.bytes(), 0);
     }
 
     #[test]

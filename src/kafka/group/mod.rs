@@ -24,7 +24,7 @@ use crate::kafka::{Context, ErrorCode};
 /// INVALID_REQUEST.
 fn check_named(context: &Context<'_>, members: usize) -> Result<(), ErrorCode> {
     if members > context.engine.config.group_max_size.saturating_mul(2) {
-        limits::GROUP_SIZE.reached(format_args!("{:?} named {members}", context.client_id));
+        limits::GROUP_SIZE.reached(format_args!("{members} members in a request"));
         return Err(ErrorCode::InvalidRequest);
     }
     Ok(())

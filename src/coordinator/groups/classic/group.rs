@@ -20,12 +20,15 @@ use crate::coordinator::groups::error::GroupError;
 use crate::coordinator::groups::offsets::Retention;
 use crate::coordinator::parked::Token;
 use crate::io::limits::{self, Limit};
+use crate::wire::cut_to;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Shortest join timer, whatever timeouts clients ask for, because it may fire many times.
 const JOIN_TIMER_MS_MIN: i64 = 100;
+/// Bytes of a client's name that a log line has.
+pub const NAME_BYTES_LOGGED_MAX: usize = 249;
 /// Bytes of memory that a pending member takes beside its id.
 const PENDING_BYTES: usize = 128;
 /// A restored group skips this many generations. It may have used them since its last snapshot, and a
@@ -1233,10 +1236,8 @@ impl Group {
 }
 
 fn not_let_in(limit: &Limit, request: &JoinRequest) {
-    limit.reached(format_args!(
-        "{:?} was not let into a group",
-        request.client_id
-    ));
+    let client_id = cut_to(&request.client_id, NAME_BYTES_LOGGED_MAX);
+    limit.reached(format_args!("{client_id:?} was not let into a group"));
 }
 
 /// Whether offsets may be committed to a group that does not exist: only by clients that are not
