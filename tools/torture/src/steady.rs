@@ -125,7 +125,7 @@ impl Run<'_> {
         let started = Instant::now();
         let (mut broker, scene) = self.start()?;
         let prepared = probe::prepare(scene.kafka).and_then(|()| round.prepare(&scene));
-        prepared.or_else(|error| broken(round, error))?;
+        prepared.map_err(refused)?;
         let time = share.saturating_sub(started.elapsed());
         let load_time = time.mul_f64(LOAD_SHARE).max(LOAD_MIN);
         let before = Turns::read(scene.http)?;
@@ -139,13 +139,9 @@ impl Run<'_> {
         let rest = time.mul_f64(1.0 - LOAD_SHARE).max(REST_MIN);
         std::thread::sleep(rest);
         memory.after = broker.own_memory_bytes();
-        let notes = notes.into_iter().collect::<anyhow::Result<Vec<String>>>();
-        let (notes, said) = match notes {
+        let (notes, said) = match notes.into_iter().collect::<anyhow::Result<Vec<String>>>() {
             Ok(notes) => (notes, None),
-            Err(error) => match error.downcast::<Violation>() {
-                Ok(violation) => (Vec::new(), Some(violation)),
-                Err(error) => (vec![format!("{error:#}")], None),
-            },
+            Err(error) => (Vec::new(), Some(refused(error))),
         };
         let turn = after.ok().and_then(|after| after.longest_since(&before));
         let row = Row::new(round, &latency, turn, memory, notes);
@@ -237,8 +233,8 @@ fn beside(
     })
 }
 
-/// A broker that refuses what a load needs is broken.
-fn broken(round: &Round, error: anyhow::Error) -> anyhow::Result<()> {
-    let text = format!("{} cannot be prepared: {error:#}", round.name);
-    Err(Violation::new(Kind::Broker, text).into())
+/// A broker that refuses what a load needs is broken: what a load expects to be refused is no error of its.
+fn refused(error: anyhow::Error) -> Violation {
+    let text = |error| Violation::new(Kind::Broker, format!("the load: {error:#}"));
+    error.downcast::<Violation>().unwrap_or_else(text)
 }

@@ -286,7 +286,7 @@ pub fn delete_offsets(scene: &Scene) -> anyhow::Result<String> {
         .with_group_id(GroupId(text("subscriber")))
         .with_topics(vec![topic]);
     let asked = scene.repeat(&frame(&request, 0, 1), ASK_PAUSE);
-    Ok(format!("{} replies", asked.replies))
+    Ok(asked.to_string())
 }
 
 /// A consumer's subscription, version 0, to topics that need not be there.
@@ -307,6 +307,5 @@ pub fn describe_many(scene: &Scene) -> anyhow::Result<String> {
     let names = (0..DESCRIBED).map(|number| GroupId(text(&format!("g{number:06}"))));
     let request = DescribeGroupsRequest::default().with_groups(names.collect());
     let asked = scene.repeat(&frame(&request, 0, 1), ASK_PAUSE);
-    let (replies, bytes) = (asked.replies, asked.last.len());
-    Ok(format!("{replies} replies of {bytes} bytes"))
+    Ok(asked.to_string())
 }

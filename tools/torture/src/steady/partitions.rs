@@ -155,12 +155,11 @@ pub fn describe_log_dirs(scene: &Scene) -> anyhow::Result<String> {
 
 fn ask<R: Request>(scene: &Scene, request: &R, version: i16) -> anyhow::Result<String> {
     let asked = scene.repeat(&frame(request, version, 1), ASK_PAUSE);
-    let (replies, closed, bytes) = (asked.replies, asked.closed, asked.last.len());
     ensure!(
-        closed == 0,
-        "the broker closed the connection {closed} times"
+        asked.closed == 0,
+        "the broker closed the connection: {asked}"
     );
-    Ok(format!("{replies} replies of {bytes} bytes"))
+    Ok(asked.to_string())
 }
 
 /// Sets a config of all topics again and again, each time to another value.

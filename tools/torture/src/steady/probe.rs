@@ -21,7 +21,7 @@ const METADATA: i16 = 12;
 #[derive(Default)]
 pub struct Latency {
     /// How long each answer took, and to which request: the shortest first.
-    answers: Vec<(Duration, &'static str)>,
+    pub(super) answers: Vec<(Duration, &'static str)>,
     /// Why it ended early: an error, or no answer within [`crate::wire::HANG`].
     pub error: Option<String>,
 }

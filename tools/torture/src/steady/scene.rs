@@ -2,6 +2,7 @@
 
 use crate::wire::Wire;
 use socket2::{Domain, Socket, Type};
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +35,17 @@ pub struct Repeated {
     pub closed: u64,
     /// The last reply, without its size.
     pub last: Vec<u8>,
+}
+
+impl fmt::Display for Repeated {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (replies, bytes) = (self.replies, self.last.len());
+        write!(to, "{replies} replies of {bytes} bytes")?;
+        if self.closed > 0 {
+            write!(to, ", closed {} times", self.closed)?;
+        }
+        Ok(())
+    }
 }
 
 impl Scene {
