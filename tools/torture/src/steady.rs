@@ -134,7 +134,6 @@ impl Run<'_> {
             memory.saw(broker.own_memory_bytes());
         });
         broker.check_running()?;
-        // It comes first: what a load says is of less weight than that nobody is answered.
         let after = Turns::read(scene.http);
         let rest = time.mul_f64(1.0 - LOAD_SHARE).max(REST_MIN);
         std::thread::sleep(rest);
@@ -145,6 +144,7 @@ impl Run<'_> {
         };
         let turn = after.ok().and_then(|after| after.longest_since(&before));
         let row = Row::new(round, &latency, turn, memory, notes);
+        // That the probe is not answered is worse than what a load says.
         let violation = self.judge(&row, latency.error).or(said);
         Ok((row, violation))
     }
