@@ -183,6 +183,50 @@ fn memory_that_hostile_requests_fill_is_bounded_and_who_waits_for_replies_is_ser
     });
 }
 
+/// Requests of which half has come hold memory and wait for more of it.
+#[test]
+fn requests_that_stop_half_way_leave_room_for_others_and_go_when_memory_is_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--inflight-bytes-max",
+        "16MiB",
+        "--frame-bytes-max",
+        "16MiB",
+    ];
+    let broker = Broker::with(dir.path(), &[&flags[..], &["--cores", "1"]].concat());
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let half = |_| {
+        let mut stream = TcpStream::connect(broker.kafka).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let announced = (12_i32 << 20).to_be_bytes();
+        let _ = stream.write(&[&announced[..], &[0; 4 << 20]].concat());
+        stream
+    };
+    let mut stopped: Vec<TcpStream> = (0..20).map(half).collect();
+    let more = |stopped: &mut Vec<TcpStream>| {
+        for stream in stopped {
+            let _ = stream.write(&[0; 1 << 20]);
+        }
+    };
+    eventually("there is no memory left for them", || {
+        more(&mut stopped);
+        reached(&broker, "inflight_bytes_max") > 0.0
+    });
+    let small = frame(&produce("t", 0, -1, Batch::of(["x"]).encode()), PRODUCE, 1);
+    let mut pieces = Wire::connect(broker.kafka);
+    for piece in [&small[..20], &small[20..]] {
+        pieces.stream().write_all(piece).unwrap();
+        // It is to be read before the rest comes.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(pieces.receive_frame().is_some());
+    wire.append("t", 0, &Batch::of([vec![b'x'; 200 << 10]]));
+    eventually("the slowest are closed", || {
+        broker.metric("millstream_connections_closed_total", "slow_frame") > 0.0
+    });
+}
+
 #[test]
 fn a_connection_is_held_back_by_its_own_limits() {
     let dir = tempfile::tempdir().unwrap();

@@ -55,9 +55,9 @@ impl Budget {
         self.permits.available_permits() > self.most as usize / 2
     }
 
-    /// Whether more than three quarters are in use.
+    /// Whether a share waits, or more than three quarters are in use.
     pub fn is_short(&self) -> bool {
-        self.used_permits() > self.most as usize / 4 * 3
+        self.waiting.get() > 0 || self.used_permits() > self.most as usize / 4 * 3
     }
 
     fn used_permits(&self) -> usize {

@@ -43,6 +43,9 @@ macro_rules! fixed_width {
     )*};
 }
 
+/// What may be left over of a buffer when it is handed out.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+
 /// Builds a frame or a record: fields are copied into a buffer of the writer's own, shared slices are
 /// kept aside with their position and are never copied.
 #[derive(Debug)]
@@ -120,7 +123,11 @@ impl Writer {
         Ok(self.into_parts().concat())
     }
 
-    fn into_parts(self) -> Vec<Bytes> {
+    fn into_parts(mut self) -> Vec<Bytes> {
+        // A long reply may wait for its client for long; what it had grown to was twice as much.
+        if self.own.capacity() - self.own.len() > SPARE_BYTES_MAX {
+            self.own.shrink_to_fit();
+        }
         let mut own = Bytes::from(self.own);
         let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
         let mut taken = 0;
