@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 const SECONDS: u64 = 240;
 /// How much of a round's time is load; in the rest memory is given back.
 const LOAD_SHARE: f64 = 0.7;
+/// Room for partitions that loads have besides those that are asked for.
+const PARTITIONS_BESIDE: i32 = 20_000;
 /// Less says nothing.
 const LOAD_MIN: Duration = Duration::from_secs(3);
 const REST_MIN: Duration = Duration::from_secs(2);
@@ -161,6 +163,10 @@ impl Run<'_> {
             "--durability=os".to_owned(),
             "--group-initial-rebalance-delay-ms=0".to_owned(),
             format!("--connections-max={}", slow::CONNECTIONS + 100),
+            format!(
+                "--partitions-max={}",
+                self.steady.partitions + PARTITIONS_BESIDE
+            ),
         ];
         let mut broker = Broker::spawn(&self.binary, &data, &flags, &self.log(), None, None)?;
         let kafka = broker.wait_until_ready()?;
