@@ -11,6 +11,7 @@ from .running import Failed, last_line
 # For building what a part needs, cold, and for the end of a command that bounds itself.
 RESERVE_SECONDS = 60
 TORTURE_SECONDS = 1500
+STEADY_SECONDS = 900
 LOG_MODEL_SEEDS = 500
 BROKER_MODEL_SEEDS = 100
 # The steps of tools/instructions that are a whole walk.
@@ -66,6 +67,14 @@ def tortured(status, output):
     shown = [(name, value) for name, value in counts.items() if isinstance(value, int) and value]
     shown = [f"{value:,} {name.replace('_', ' ')}" for name, value in shown if name not in ("seed", "seconds")]
     return ", ".join([*shown, "0 violations"])
+
+
+def steady(running, fault):
+    """It measures: so a release, which a debug build is slower than."""
+    running.run("cargo", "build", "--locked", "--release")
+    seconds = min(STEADY_SECONDS, running.left(RESERVE_SECONDS))
+    words = [fault, "--millstream", running.root / "target" / "release" / "millstream", "--seconds", seconds, "--json"]
+    return tortured(*running.call("tools/torture/run", *words))
 
 
 def corners(running, fault):
@@ -195,6 +204,7 @@ PARTS = [
     Part("torture-ioerror", "file operations that fail, as many cases as fit", torture, ("ioerror", "--jobs", "2")),
     Part("torture-full", "a full disk (root)", torture, ("full",)),
     Part("torture-clients", "clients that misbehave", torture, ("clients", "--connections", "2000")),
+    Part("torture-steady", "a client's latency beside loads of all kinds", steady, ("steady",), has_seed=False),
     Part("torture-clock", "a wall clock that jumps", torture, ("clock",)),
     Part("torture-soak", "a long load: does the broker grow?", torture, ("soak",)),
     Part("torture-self-test", "whether the harness finds planted mistakes (root)", self_test, has_seed=False),

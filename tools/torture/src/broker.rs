@@ -23,6 +23,8 @@ pub struct Broker {
     child: Child,
     ready: Receiver<String>,
     log: PathBuf,
+    /// Where its pages are, once it is ready.
+    http: Option<SocketAddr>,
     /// It was told to end by SIGKILL at one of its file operations.
     ends_by_itself: bool,
 }
@@ -86,6 +88,7 @@ impl Broker {
             child,
             ready,
             log,
+            http: None,
             ends_by_itself: false,
         })
     }
@@ -106,10 +109,16 @@ impl Broker {
                 )
             }
         };
-        match address(&line) {
+        self.http = address(&line, "http ");
+        match address(&line, "kafka ") {
             Some(address) => Ok(address),
             None => violated!(Broker, "it said `{line}` instead of where it listens"),
         }
+    }
+
+    /// Where its pages are, if it serves them and is ready.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// Fails if it has ended by itself.
@@ -209,8 +218,8 @@ impl Drop for Broker {
     }
 }
 
-/// "... kafka 127.0.0.1:1234, ..."
-fn address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("kafka ")?;
+/// "... kafka 127.0.0.1:1234, http 127.0.0.1:1235, ..."
+fn address(line: &str, listener: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(listener)?;
     rest.split(',').next()?.trim().parse().ok()
 }

@@ -24,6 +24,7 @@ mod requests;
 mod rng;
 mod soak;
 mod squeeze;
+mod steady;
 mod story;
 mod torn;
 mod violation;
@@ -41,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use steady::Steady;
 use torn::Torn;
 use violation::Violation;
 
@@ -89,6 +91,8 @@ enum Fault {
         #[command(flatten)]
         options: Options,
     },
+    /// The latency of a client that does nothing wrong, beside loads that could hold it up
+    Steady(Steady),
     /// Images of a killed broker's files: blocks behind the last durable points cut, zeroed, repeated
     /// and swapped, and bits flipped before them
     Torn {
@@ -256,6 +260,10 @@ impl Cli {
             Fault::Medium { at, file } => {
                 medium::run(&at, &file)?;
                 Ok(ExitCode::SUCCESS)
+            }
+            Fault::Steady(steady) => {
+                raise_open_files()?;
+                steady::run(&steady)
             }
             Fault::Torn {
                 per_kill,

@@ -15,6 +15,8 @@ pub struct Report {
     limit: Duration,
     bar: Option<ProgressBar>,
     last_line: Instant,
+    /// What only the summary for machines has beside the counts.
+    details: Map<String, Value>,
 }
 
 /// A violation, where it was found, and the arguments that find it again.
@@ -33,6 +35,7 @@ impl Report {
             limit,
             bar: std::io::stderr().is_terminal().then(|| bar(limit)),
             last_line: Instant::now(),
+            details: Map::new(),
         };
         if report.bar.is_none() {
             eprintln!("{fault}: seed {seed}");
@@ -65,6 +68,19 @@ impl Report {
         }
     }
 
+    /// A line that is shown at once.
+    pub fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{} s: {line}", self.started.elapsed().as_secs()),
+        }
+    }
+
+    /// Adds this to the summary for machines.
+    pub fn attach(&mut self, name: &str, details: Value) {
+        self.details.insert(name.to_owned(), details);
+    }
+
     /// The summary, and the violation if there is one.
     pub fn finish(&self, counts: Vec<(&'static str, u64)>, found: Option<&Found>, json: bool) {
         if let Some(bar) = &self.bar {
@@ -84,6 +100,7 @@ impl Report {
                 rows.iter()
                     .map(|(name, value)| (key(name), (*value).into())),
             );
+            summary.extend(self.details.clone());
             summary.insert(
                 "violation".to_owned(),
                 violation.map(Violation::to_string).into(),
