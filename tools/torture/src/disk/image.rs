@@ -213,6 +213,14 @@ impl Image {
     pub fn is_dead(&self) -> bool {
         super::is_read_only(&self.mounted).unwrap_or(true)
             || std::fs::read_dir(&self.mounted).is_err()
+            || self.refuses_files()
+    }
+
+    /// Some kernels let it look as if it could be written.
+    fn refuses_files(&self) -> bool {
+        let probe = self.mounted.join("probe");
+        let made = std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe));
+        made.is_err_and(|error| error.kind() != std::io::ErrorKind::StorageFull)
     }
 }
 
