@@ -211,6 +211,8 @@ async fn answer(engine: &Rc<Engine>, coordinators: &Coordinators, route: Route) 
             Err(_) => Content::text(unavailable, "a shard does not answer"),
         };
     }
+    // Many who ask at once are served one after the other, with others in between.
+    reactor::take_turn().await;
     let reports = reports(engine, coordinators);
     let Ok(reports) = tokio::time::timeout(SHARD_TIMEOUT, reports).await else {
         return Content::text(unavailable, "a shard does not answer");

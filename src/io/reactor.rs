@@ -10,9 +10,11 @@ use super::counters::Histogram;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet};
 
 /// Submission entries. More operations than this at once cost one more system call.
@@ -43,6 +45,8 @@ thread_local! {
     /// `None` on a thread without one: a test drives its tasks by hand.
     static CURRENT: Cell<Option<Reactor>> = const { Cell::new(None) };
     static TURNS: RefCell<Histogram> = RefCell::default();
+    /// The permit to go on, for tasks with much to do.
+    static LONG_TASKS: Rc<Semaphore> = Rc::new(Semaphore::new(1));
 }
 
 impl Reactor {
@@ -172,6 +176,15 @@ pub async fn yield_now() {
     }
 }
 
+/// As [`yield_now`], one task after the other: between two looks at what has arrived one of those that wait
+/// here goes on, however many there are.
+pub async fn take_turn() {
+    let turns = LONG_TASKS.with(Rc::clone);
+    // It is never closed.
+    let _turn = turns.acquire().await;
+    yield_now().await;
+}
+
 /// For a task with much to do: lets others pass whenever it has kept the thread for [`SLICE`].
 ///
 /// Each loop whose length a client or the number of partitions, groups or topics decides calls
@@ -191,7 +204,7 @@ impl Slice {
     /// Lets others pass, if the slice is over.
     pub async fn rest(&mut self) {
         if self.0.elapsed() >= SLICE {
-            yield_now().await;
+            take_turn().await;
             self.0 = Instant::now();
         }
     }
@@ -200,7 +213,6 @@ impl Slice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::rc::Rc;
 
     /// Two tasks that yield all the time must not keep a third from a file.
     #[test]
@@ -225,6 +237,35 @@ mod tests {
             for task in tasks {
                 task.await.unwrap();
             }
+        });
+    }
+
+    /// Of many tasks with much to do, one goes on between two looks at the ring.
+    #[test]
+    fn tasks_with_much_to_do_take_turns() {
+        start(async {
+            const TASKS: usize = 50;
+            let steps = Rc::new(Cell::new(0));
+            for _ in 0..TASKS {
+                let steps = Rc::clone(&steps);
+                spawn(async move {
+                    loop {
+                        steps.set(steps.get() + 1);
+                        take_turn().await;
+                    }
+                });
+            }
+            yield_now().await;
+            for _ in 0..100 {
+                let before = steps.get();
+                yield_now().await;
+                assert!(
+                    steps.get() - before <= 2,
+                    "{} went on at once",
+                    steps.get() - before
+                );
+            }
+            assert!(steps.get() > TASKS + 50);
         });
     }
 
