@@ -117,6 +117,8 @@ pub async fn serve(services: Services, peer: Rc<Peer>) {
     });
     let writer = reactor::spawn(write_replies(Rc::clone(&connection), queue));
     read_frames(&connection, replies).await;
+    // Ten thousand may end at once, and others have requests.
+    reactor::take_turn().await;
     connection.peer.finish();
     // The writer ends by itself, when all replies have left or cannot.
     let _ = writer.await;
