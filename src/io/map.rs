@@ -12,7 +12,7 @@
 
 use super::file::{self, Reserved};
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw, RemapOptions};
+use memmap2::{Advice, MmapOptions, MmapRaw, RemapOptions};
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const PAGE: usize = 4096;
+/// What [`MapReader::populate`] starts to read behind what it was asked for: sequential readers come for it next.
+const READ_AHEAD_BYTES: usize = 4 << 20;
 /// Pages that one mincore(2) asks about.
 const PAGES_AT_ONCE: usize = 1024;
 
@@ -190,6 +192,9 @@ pub fn map_for_reading(file: &File, length: usize) -> io::Result<MapReader> {
 
 impl Region {
     fn new(map: MmapRaw, published: usize, counted: Counted, live: Live) -> Arc<Region> {
+        // What a read of a mapped page reads ahead no one can pace; `populate` says what is read. It is
+        // advice, and a kernel without it reads ahead.
+        let _ = map.advise(Advice::Random);
         let start = map.as_mut_ptr();
         Arc::new(Region {
             map: UnsafeCell::new(map),
@@ -345,11 +350,27 @@ impl MapReader {
         result == 0 && pages.iter().all(|page| page & 1 == 1)
     }
 
-    /// Reads the pages of `range` into memory. Blocks: for a worker thread.
+    /// Reads the pages of `range` into memory, and starts to read some behind them. Blocks: for a worker
+    /// thread.
     ///
     /// # Panics
     /// When `range` is not inside the published bytes.
     pub fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        let ahead = (range.end + READ_AHEAD_BYTES).min(self.len());
+        self.will_need(range.start..ahead.max(range.end));
+        self.populate_pages(range)
+    }
+
+    /// As [`populate`](Self::populate), and nothing beyond `range`.
+    ///
+    /// # Panics
+    /// When `range` is not inside the published bytes.
+    pub fn populate_only(&self, range: Range<usize>) -> io::Result<()> {
+        self.will_need(range.clone());
+        self.populate_pages(range)
+    }
+
+    fn populate_pages(&self, range: Range<usize>) -> io::Result<()> {
         assert!(range.start <= range.end && range.end <= self.len());
         let (start, length) = page_span(&range);
         // SAFETY: the span lies inside the mapping; MADV_POPULATE_READ changes no content and
@@ -364,21 +385,16 @@ impl MapReader {
         }
     }
 
-    /// As [`populate`](Self::populate), and nothing beyond: the kernel does not read ahead, which may be
-    /// megabytes (`read_ahead_kb` of the device).
-    ///
-    /// # Panics
-    /// When `range` is not inside the published bytes.
-    pub fn populate_only(&self, range: Range<usize>) -> io::Result<()> {
+    /// Starts to read pages that are not in memory, all of them at once.
+    fn will_need(&self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.len());
         let (start, length) = page_span(&range);
         // SAFETY: the span lies inside the mapping; MADV_WILLNEED changes no content: it starts to read
-        // what is not there. It is advice: pages that it does not bring are read below.
+        // what is not there. It is advice: pages that it does not bring are read when they are populated.
         unsafe {
             let address = self.region.start.add(start);
             libc::madvise(address.cast(), length, libc::MADV_WILLNEED);
         }
-        self.populate(range)
     }
 
     /// Whether `bytes` points into this mapping: how a test shows that nothing was copied.
