@@ -13,17 +13,17 @@ use std::thread;
 use std::time::Duration;
 
 /// Bytes that are read at once.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 /// Flushes that are further apart are not waited for.
 const FLUSHES_WITHIN_US: u64 = 100_000;
 /// The longest rest: a reader gets 64 MB/s or so, whatever flushes cost, or it might never catch up.
-const REST_MAX_US: u64 = 4_000;
+const REST_MAX_US: u64 = 2_000;
 /// The first rest, and the one below which there is none.
 const REST_MIN_US: u64 = 100;
 /// A piece that took less was in memory already.
 const READ_MIN_US: u64 = 60;
 /// What a flush may take longer beside a piece: a share of what it takes alone, and this.
-const SLACK_US: u64 = 100;
+const SLACK_US: u64 = 50;
 /// The share of a new measurement in an average is one in this many.
 const SMOOTHING: u64 = 8;
 
@@ -99,7 +99,7 @@ impl Pace {
     fn rest(&self) -> u64 {
         let (alone, beside) = (self.alone_us.load(Relaxed), self.beside_us.load(Relaxed));
         let rest = self.rest_us.load(Relaxed);
-        let is_slow = alone != 0 && beside > alone + alone / 2 + SLACK_US;
+        let is_slow = alone != 0 && beside > alone + alone / 4 + SLACK_US;
         let next = if is_slow {
             (2 * rest).clamp(REST_MIN_US, REST_MAX_US)
         } else {
@@ -131,7 +131,7 @@ mod tests {
         pace.is_reading.store(true, Relaxed);
         flushes(&pace, 101, 100, 3000);
         let rests: Vec<u64> = (0..8).map(|_| pace.rest()).collect();
-        assert_eq!(rests, [100, 200, 400, 800, 1600, 3200, 4000, 4000]);
+        assert_eq!(rests, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
         flushes(&pace, 201, 100, 600);
         let rests: Vec<u64> = (0..40).map(|_| pace.rest()).collect();
         assert!(
