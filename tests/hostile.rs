@@ -471,3 +471,24 @@ fn one_connection_too_many_is_closed_and_those_that_are_there_stay() {
         wire.try_receive::<MetadataRequest>(METADATA).is_some()
     });
 }
+
+/// A client that sends no more gets the replies that come soon: all of them together, not each, have a second.
+#[test]
+fn fetches_that_wait_do_not_each_hold_a_half_closed_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    Wire::connect(broker.kafka).create_topic("t", 1);
+    let until_closed = |count: usize| {
+        let waits = fetch("t", &[(0, 0)]).with_max_wait_ms(600_000);
+        let mut stream = TcpStream::connect(broker.kafka).unwrap();
+        stream
+            .write_all(&frame(&waits, FETCH, 1).repeat(count))
+            .unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let sent = Instant::now();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+        sent.elapsed()
+    };
+    let (one, many) = (until_closed(1), until_closed(40));
+    assert!(many < one * 10, "one took {one:?}, and 40 took {many:?}");
+}

@@ -40,7 +40,7 @@ const REQUEST_BYTES_FREE: usize = 24 << 10;
 const DECODED_BYTES_PER_FRAME_BYTE: usize = 4;
 /// What a request holds beyond its reply's bytes is given back if it is this much.
 const EXCESS_BYTES_MAX: usize = 64 << 10;
-/// How long a reply may still wait after the client has stopped sending.
+/// How long replies may still wait after the client has stopped sending, all together.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What a shard serves connections with.
@@ -340,19 +340,20 @@ async fn write_replies(connection: Rc<Connection>, mut queue: mpsc::Receiver<Que
     }
 }
 
-/// Waits for a reply. After the client has stopped sending it waits for at most [`GRACE`]: a parked fetch
+/// Waits for a reply. After the client has stopped sending all replies wait for at most [`GRACE`]: a parked fetch
 /// of a client that is gone would use up its part of the limits for nothing.
 async fn wait_for(peer: &Peer, answer: Handled) -> Option<Answer> {
     let mut future = match answer {
         Handled::Now(answer) => return Some(answer),
         Handled::Later(future) | Handled::Parked(future) => future,
     };
-    tokio::select! {
+    let finished = tokio::select! {
         biased;
         answer = &mut future => return Some(answer),
-        () = peer.finished() => {}
-    }
-    tokio::time::timeout(GRACE, future).await.ok()
+        finished = peer.finished() => finished,
+    };
+    let until = (finished + GRACE).into();
+    tokio::time::timeout_at(until, future).await.ok()
 }
 
 impl Connection {

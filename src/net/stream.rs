@@ -27,8 +27,8 @@ pub struct Peer {
     pub unanswered: Cell<usize>,
     /// Since when a write waits for the client to read.
     writing_since: Cell<Option<Instant>>,
-    /// The client sends nothing more.
-    finished: Cell<bool>,
+    /// Since when the client sends nothing more.
+    finished: Cell<Option<Instant>>,
     finished_wake: Notify,
 }
 
@@ -43,7 +43,7 @@ impl Peer {
             incoming_bytes: Cell::new(0),
             unanswered: Cell::new(0),
             writing_since: Cell::new(None),
-            finished: Cell::new(false),
+            finished: Cell::new(None),
             finished_wake: Notify::new(),
         }
     }
@@ -140,13 +140,16 @@ impl Peer {
 
     /// Notes that the client sends nothing more.
     pub fn finish(&self) {
-        self.finished.set(true);
+        self.finished.set(Some(Instant::now()));
         self.finished_wake.notify_one();
     }
 
-    /// Returns once the client sends nothing more.
-    pub async fn finished(&self) {
-        if !self.finished.get() {
+    /// Returns once the client sends nothing more, with the moment when it ended.
+    pub async fn finished(&self) -> Instant {
+        loop {
+            if let Some(finished) = self.finished.get() {
+                return finished;
+            }
             self.finished_wake.notified().await;
         }
     }
