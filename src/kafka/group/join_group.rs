@@ -4,6 +4,8 @@
 //! with the id that it was given (KIP-394), 5 static members (KIP-345), 7 the protocol type (KIP-559),
 //! 8 the reason (KIP-800), 9 may spare the leader the assignment (KIP-814).
 
+use super::kept;
+use crate::config::Config;
 use crate::coordinator::groups::classic::messages::{self, JoinReply, JoinRequest};
 use crate::coordinator::groups::error::GroupError;
 use crate::kafka::answer::Handled;
@@ -91,7 +93,7 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
             request.rebalance_timeout_ms
         },
         protocol_type: request.protocol_type.to_owned(),
-        protocols: protocols_of(&request, context.engine.config.group_protocols_max),
+        protocols: protocols_of(&request, &context.engine.config),
         requires_known_member_id: version >= FIRST_VERSION_WITH_REQUIRED_MEMBER_ID,
         supports_skip_assignment: version >= FIRST_VERSION_WITH_SKIP_ASSIGNMENT,
     };
@@ -107,13 +109,19 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     context.parked(is_stored, response).await
 }
 
-/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in. One more
-/// than `most` is enough for the group to refuse them.
-fn protocols_of(request: &Request<'_>, most: usize) -> Vec<messages::Protocol> {
-    let protocols = request.protocols.iter().take(most + 1);
+/// One protocol more than a member may have is enough for the group to refuse them.
+fn protocols_of(request: &Request<'_>, config: &Config) -> Vec<messages::Protocol> {
+    let protocols = request
+        .protocols
+        .iter()
+        .take(config.group_protocols_max + 1);
+    let bytes: usize = protocols
+        .clone()
+        .map(|protocol| protocol.metadata.len())
+        .sum();
     let copy = protocols.map(|protocol| messages::Protocol {
         name: protocol.name.to_owned(),
-        metadata: Bytes::copy_from_slice(&protocol.metadata),
+        metadata: kept(&protocol.metadata, bytes, config),
     });
     copy.collect()
 }
@@ -173,7 +181,7 @@ mod tests {
         frame.extend(b"\0\0\0\x01\0\x01p\0\0\0\x01x");
         let frame = Bytes::from(frame);
         let request = Request::decode(&mut Reader::new(&frame, false), 0).unwrap();
-        let kept = protocols_of(&request, 1);
+        let kept = protocols_of(&request, &Config::default());
         drop(request);
         assert_eq!(kept[0].metadata, Bytes::from_static(b"x"));
         assert!(frame.is_unique());

@@ -14,8 +14,20 @@ pub mod offset_fetch;
 mod reply_budget;
 pub mod sync_group;
 
+use crate::config::Config;
 use crate::io::limits;
 use crate::kafka::{Context, ErrorCode};
+use bytes::Bytes;
+
+/// What a group is to keep of a request, which has `all_bytes` for it: copied, for a slice would keep the whole
+/// buffer that the request came in. What is larger than any group may be is refused, and not worth a copy.
+fn kept(slice: &Bytes, all_bytes: usize, config: &Config) -> Bytes {
+    if all_bytes > config.group_metadata_bytes_max {
+        slice.clone()
+    } else {
+        Bytes::copy_from_slice(slice)
+    }
+}
 
 /// Whether a request names no more members than a group can have, those included that have an id and have not
 /// joined.

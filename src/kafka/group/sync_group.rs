@@ -2,6 +2,8 @@
 //!
 //! Version 5 repeats protocol type and name, so that a mismatch is noticed (KIP-559).
 
+use super::kept;
+use crate::config::Config;
 use crate::coordinator::groups::classic::messages::SyncRequest;
 use crate::kafka::answer::Handled;
 use crate::kafka::{Context, ErrorCode, message};
@@ -60,7 +62,7 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
         generation: request.generation_id,
         protocol_type: request.protocol_type.map(str::to_owned),
         protocol: request.protocol_name.map(str::to_owned),
-        assignments: assignments_of(&request),
+        assignments: assignments_of(&request, &context.engine.config),
     };
     let groups = Rc::clone(context.groups);
     let throttle_time_ms = context.throttle_time_ms;
@@ -84,13 +86,15 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     context.parked(is_stored, response).await
 }
 
-/// Copies: the group keeps them, and a slice would keep the whole buffer that the request came in.
-fn assignments_of(request: &Request<'_>) -> Vec<(String, Bytes)> {
+fn assignments_of(request: &Request<'_>, config: &Config) -> Vec<(String, Bytes)> {
+    let assignments = request.assignments.iter();
+    let bytes = assignments.clone().map(|member| member.assignment.len());
+    let bytes = bytes.sum();
     let copy = |member: &Assignment<'_>| {
-        let assignment = Bytes::copy_from_slice(&member.assignment);
+        let assignment = kept(&member.assignment, bytes, config);
         (member.member_id.to_owned(), assignment)
     };
-    request.assignments.iter().map(copy).collect()
+    assignments.map(copy).collect()
 }
 
 #[cfg(test)]
@@ -104,7 +108,7 @@ mod tests {
         frame.extend(b"\0\0\0\x01\0\x01m\0\0\0\x01x");
         let frame = Bytes::from(frame);
         let request = Request::decode(&mut Reader::new(&frame, false), 0).unwrap();
-        let kept = assignments_of(&request);
+        let kept = assignments_of(&request, &Config::default());
         drop(request);
         assert_eq!(kept, [("m".to_owned(), Bytes::from_static(b"x"))]);
         assert!(frame.is_unique());
