@@ -10,6 +10,7 @@ use crate::engine::mailbox::{self, Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
 use crate::io::rate_limited::{self, RateLimited};
+use crate::io::reactor;
 use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -263,7 +264,7 @@ impl<T: Tenant> Runtime<T> {
         let batch = batch_of(records, clock::steady_ms());
         let appending = append::append_own(&self.engine, home, batch.into());
         let name = self.topic.name;
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let result = appending.outcome().await;
             if let Err(refusal) = &result {
                 log_failure(name, refusal, "cannot be written");
@@ -284,11 +285,7 @@ impl<T: Tenant> Runtime<T> {
         let Some(topic) = self.engine.topic(self.topic.name) else {
             return;
         };
-        for index in 0..topic.partitions {
-            let home = PartitionKey {
-                topic_id: topic.id,
-                index,
-            };
+        for home in topic.keys() {
             let Some(partition) = self.engine.partition(home) else {
                 continue;
             };
@@ -299,7 +296,7 @@ impl<T: Tenant> Runtime<T> {
             match read {
                 Ok(()) => own.adopt(home, stored),
                 Err(error) => {
-                    tracing::error!(topic = topic.name, partition = index, %error,
+                    tracing::error!(topic = topic.name, partition = home.index, %error,
                         "this partition cannot be read; the {} in it are not served until it is mended",
                         self.topic.holds);
                     self.unread.borrow_mut().insert(home);
@@ -311,7 +308,7 @@ impl<T: Tenant> Runtime<T> {
     /// Takes the calls of other shards from now on.
     pub fn serve(&self, own: &Rc<T>) {
         if let Some(mailbox) = self.mailbox.take() {
-            tokio::task::spawn_local(mailbox::receive(Rc::clone(own), mailbox));
+            reactor::spawn(mailbox::receive(Rc::clone(own), mailbox));
         }
     }
 }

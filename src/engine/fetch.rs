@@ -390,13 +390,10 @@ pub async fn load(
     let base = job.opens();
     let loaded = match job {
         // Pages are read beside other jobs of the log: that changes no file.
-        LoadJob::Populate { reader, range } => {
+        LoadJob::Populate { .. } => {
             let pace = Arc::clone(&engine.pace);
-            let paced = engine.workers.read(move || {
-                pace.read(&reader, range.clone())?;
-                LoadJob::Populate { reader, range }.run()
-            });
-            paced.await
+            let read = move || job.run_with(|reader, range| pace.read(reader, range));
+            engine.workers.read(read).await
         }
         _ => engine.workers.run(move || job.run()).await,
     };

@@ -87,12 +87,23 @@ impl LoadJob {
     /// Whatever the file system reports; EFAULT for pages that the medium cannot read, `InvalidData` for
     /// those that have other bytes than were written.
     pub fn run(self) -> io::Result<Loaded> {
+        self.run_with(|reader, range| reader.populate(range))
+    }
+
+    /// As [`run`](Self::run), with a way of its own to read pages.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn run_with(
+        self,
+        read: impl FnOnce(&MapReader, Range<usize>) -> io::Result<()>,
+    ) -> io::Result<Loaded> {
         match self {
             LoadJob::Wait => Ok(Loaded::Nothing),
             LoadJob::Survey(segment) => segment.survey().map(Loaded::Segment),
             LoadJob::Open(segment) => segment.open().map(Loaded::Segment),
             LoadJob::Populate { reader, range } => {
-                reader.populate(range.clone())?;
+                read(&reader, range.clone())?;
                 check_batches(&reader, range).map(|()| Loaded::Pages)
             }
         }

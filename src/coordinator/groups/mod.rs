@@ -30,7 +30,7 @@ use super::timers::{Due, Timers};
 use crate::engine::mailbox::{Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
-use crate::io::reactor::Slice;
+use crate::io::reactor::{self, Slice};
 use classic::group::Group;
 use classic::messages::{Action, GroupSnapshot, PersistId, Reply};
 use config::GroupConfig;
@@ -243,7 +243,7 @@ impl Groups {
         let written = self.runtime.write(home, record.map(|record| vec![record]));
         let groups = Rc::clone(self);
         let group_id = group_id.to_owned();
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let is_durable = written.await;
             groups.with_known_group(&group_id, |hosted, now_ms, out| {
                 hosted.group.persist_done(id, is_durable, now_ms, out);
@@ -265,7 +265,7 @@ impl Groups {
     /// Starts what groups do without being asked: timeouts, expiry of offsets, measuring lag.
     pub fn run_timers(self: &Rc<Self>) {
         let groups = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             loop {
                 let due = groups.timers.next_due().await;
                 groups.time_out(due).await;
@@ -275,13 +275,13 @@ impl Groups {
         let expire_every = Duration::from_millis(config.offsets_retention_check_interval_ms);
         let groups = Rc::clone(self);
         let expire = async move || groups.expire_offsets().await;
-        tokio::task::spawn_local(clock::every(expire_every, expire));
+        reactor::spawn(clock::every(expire_every, expire));
         // 0 turns it off.
         let measure_every = Duration::from_millis(config.lag_interval_ms);
         if !measure_every.is_zero() {
             let groups = Rc::clone(self);
             let measure = async move || groups.measure_lag().await;
-            tokio::task::spawn_local(clock::every(measure_every, measure));
+            reactor::spawn(clock::every(measure_every, measure));
         }
     }
 

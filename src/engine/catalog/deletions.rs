@@ -48,14 +48,10 @@ pub fn finish_deletions(
     janitor: &Worker,
 ) -> io::Result<()> {
     for topic in catalog.deleting() {
-        for index in 0..topic.partitions {
-            let key = PartitionKey {
-                topic_id: topic.id,
-                index,
-            };
+        for key in topic.keys() {
             // While the name is taken, a directory of that name can only be this topic's, whether its
             // checkpoint says so or is damaged. Left there it would become the next topic's.
-            let dir = config.data_dir.join(topic.dir_name(index));
+            let dir = config.data_dir.join(topic.dir_name(key.index));
             if dir.exists() {
                 let doomed = doomed_dir(config, key);
                 file::remove_dir(&doomed)?;
