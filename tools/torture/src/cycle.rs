@@ -394,7 +394,7 @@ impl Cycles {
         let Disk::Small(small) = &self.disk else {
             return Ok(());
         };
-        pairs::warm_up(&self.model, address)?;
+        let apart = pairs::warm_up(&self.model, address)?;
         for (left, squeeze) in (0..plan.squeezes.len()).rev().zip(&plan.squeezes) {
             std::thread::sleep(squeeze.after);
             self.model.allow_refusals(true);
@@ -403,7 +403,7 @@ impl Cycles {
             std::thread::sleep(squeeze.lasts);
             let model = &self.model;
             small.keep_full(|| {
-                pairs::send(model, address, rng)?;
+                pairs::send(model, address, apart, rng)?;
                 if left == 0 && plan.rests_when_full {
                     rest(model, running);
                 }

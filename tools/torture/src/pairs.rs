@@ -14,22 +14,20 @@ use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::records::Compression;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The topic that nothing else of the load sends to.
 pub const TOPIC: &str = "pairs";
 pub const PARTITIONS: i32 = 8;
 /// An append with acks=all takes milliseconds, on a full disk too.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// The second batch is sent this much after the first, while that one is flushed.
-const APART_MAX: Duration = Duration::from_micros(1500);
 const SHAPE: Shape = Shape {
     keys: None,
     value_bytes_max: 2_000,
 };
-/// So many records are more than the smallest `checkpoint_bytes`: a flush some time later makes a
-/// checkpoint.
-const WARM_UP_RECORDS: u32 = 10;
+/// So many records are more than the journal takes of a partition: its files are synced, beside everything
+/// else. They are also more than the smallest `checkpoint_bytes`: a flush some time later makes a checkpoint.
+const LARGE_BATCH_RECORDS: u32 = 200;
 
 /// The topic.
 pub fn topic() -> Topic {
@@ -40,28 +38,36 @@ pub fn topic() -> Topic {
 }
 
 /// Sends some records to each partition of the topic, so that there is room for more of them and a
-/// checkpoint is due with the next.
-pub fn warm_up(model: &Model, broker: SocketAddr) -> Result<(), Violation> {
+/// checkpoint is due with the next. Returns the shortest time until an answer, most of which is the flush.
+pub fn warm_up(model: &Model, broker: SocketAddr) -> Result<Duration, Violation> {
+    let mut shortest = ANSWER_MAX;
     let Some(topic) = lock(&model.topics).get(TOPIC).cloned() else {
-        return Ok(());
+        return Ok(shortest);
     };
-    let write = || -> io::Result<Result<(), Violation>> {
+    let mut write = || -> io::Result<Result<Duration, Violation>> {
         let mut wire = Wire::connect(broker)?;
         let mut taken = Ok(());
         for index in 0..topic.ledgers().len() as i32 {
-            let (ids, batch) = batch(model, &topic, index, WARM_UP_RECORDS);
+            let (ids, batch) = batch(model, &topic, index, LARGE_BATCH_RECORDS);
+            let sent = Instant::now();
             let response = wire.call(&requests::produce(TOPIC, index, -1, batch), PRODUCE)?;
+            shortest = shortest.min(sent.elapsed());
             let answer = requests::produced(&response);
             taken = taken.and_then(|()| take(model, &topic, index, &ids, answer));
         }
-        Ok(taken)
+        Ok(taken.map(|()| shortest))
     };
     write().unwrap_or_else(|error| violated!(Broker, "no answer to a record: {error}"))
 }
 
-/// Sends two batches to each partition of the topic, so that the second arrives while the first is
-/// flushed, and takes both answers.
-pub fn send(model: &Model, broker: SocketAddr, rng: &mut Rng) -> Result<(), Violation> {
+/// Sends two batches to each partition of the topic, the second at most `apart` after the first, so that it
+/// arrives while that one is flushed, and takes both answers.
+pub fn send(
+    model: &Model,
+    broker: SocketAddr,
+    apart: Duration,
+    rng: &mut Rng,
+) -> Result<(), Violation> {
     let Some(topic) = lock(&model.topics).get(TOPIC).cloned() else {
         return Ok(());
     };
@@ -73,7 +79,7 @@ pub fn send(model: &Model, broker: SocketAddr, rng: &mut Rng) -> Result<(), Viol
     };
     let mut wires = pair().or_else(|error| violated!(Broker, "no connection: {error}"))?;
     for index in 0..topic.ledgers().len() as i32 {
-        let sent = send_two(model, &mut wires, &topic, index, rng);
+        let sent = send_two(model, &mut wires, &topic, index, rng.time(apart));
         let answered = sent.unwrap_or_else(|error| match error.kind() {
             ErrorKind::TimedOut => violated!(
                 Broker,
@@ -92,14 +98,20 @@ fn send_two(
     wires: &mut [Wire; 2],
     topic: &Topic,
     index: i32,
-    rng: &mut Rng,
+    apart: Duration,
 ) -> io::Result<Result<(), Violation>> {
     let mut sent = Vec::new();
-    for wire in wires.iter_mut() {
-        let (ids, batch) = batch(model, topic, index, 1);
+    // Half of the partitions are flushed by the journal, the others by syncs of their own.
+    let first = if index % 2 == 0 {
+        LARGE_BATCH_RECORDS
+    } else {
+        1
+    };
+    for (wire, count) in wires.iter_mut().zip([first, 1]) {
+        let (ids, batch) = batch(model, topic, index, count);
         wire.send(&requests::produce(TOPIC, index, -1, batch), PRODUCE)?;
         sent.push(ids);
-        std::thread::sleep(rng.time(APART_MAX));
+        std::thread::sleep(apart);
     }
     let mut taken = Ok(());
     for (wire, ids) in wires.iter_mut().zip(sent) {
