@@ -157,7 +157,9 @@ def check_codec(codec):
         subject.broker.create(topic, PARTITIONS)
         subject.produce(topic, PARTITIONS, codec=codec)
         read_back(subject, topic)
-        stored = {batch["codec"] for batch in subject.broker.batches(topic)}
+        # librdkafka leaves a batch as it is that compression does not make shorter: one record, say.
+        batches = [batch for batch in subject.broker.batches(topic) if batch["records"] > 1]
+        stored = {batch["codec"] for batch in batches}
         expect("codecs of the stored batches", stored, {codec})
 
     return check

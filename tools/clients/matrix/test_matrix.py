@@ -37,7 +37,7 @@ class Client:
         return str(self.topics[arguments[-1]])
 
     def batches(self, topic):
-        return [{"codec": self.codec, "producer_id": self.producer_id}]
+        return [{"codec": self.codec, "records": 2, "producer_id": self.producer_id}]
 
     # ---- what the runner asks of the client ----
 
@@ -166,7 +166,7 @@ class Capabilities(unittest.TestCase):
 
     def test_another_codec_or_no_producer_id_is_caught(self):
         client = Client()
-        client.batches = lambda topic: [{"codec": "none", "producer_id": -1}]
+        client.batches = lambda topic: [{"codec": "none", "records": 2, "producer_id": -1}]
         self.assertEqual(self.outcome("gzip", client), "failed")
         self.assertEqual(self.outcome("idempotent", client), "failed")
         client.batches = lambda topic: []
