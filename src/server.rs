@@ -15,7 +15,7 @@ use crate::engine::upkeep::compaction::Cleaner;
 use crate::engine::upkeep::opening::OpenReport;
 use crate::io::reactor::Reactor;
 use crate::io::worker::Worker;
-use crate::io::{map, process, ring};
+use crate::io::{map, memory, process, ring};
 use crate::net::addresses::Addresses;
 use crate::net::listener;
 use crate::shard::{self, Event, Order, ShardParts};
@@ -105,6 +105,7 @@ pub fn serve(
     let at_http = http
         .as_ref()
         .map_or("off".to_owned(), |(_, at)| at.to_string());
+    memory::keep_until_asked();
     let mut broker = Broker::start(
         config,
         reactor,
@@ -386,6 +387,7 @@ impl Signals {
                         if shards.iter().any(|shard| shard.is_finished()) {
                             return Err(ServeError::ShardGone);
                         }
+                        memory::give_back();
                     }
                 }
             }

@@ -19,6 +19,10 @@ use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// As the broker's.
+#[global_allocator]
+static ALLOCATOR: millstream::io::memory::Allocator = millstream::io::memory::ALLOCATOR;
+
 /// Short runs: the whole bench is to end within two minutes.
 fn quick() -> Criterion {
     Criterion::default()

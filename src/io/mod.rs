@@ -8,6 +8,7 @@ pub mod file;
 pub mod limits;
 pub mod log_levels;
 pub mod map;
+pub mod memory;
 pub mod process;
 pub mod rate_limited;
 pub mod reactor;

@@ -42,7 +42,7 @@ impl Socket {
         match &self.0 {
             Stream::Uring(stream) => {
                 let from = buffer.len();
-                let (result, slice) = stream.read(buffer.slice(from..)).await;
+                let (result, slice) = stream.read(buffer.slice(from..from + room)).await;
                 (result, slice.into_inner())
             }
             Stream::Epoll(stream) => loop {

@@ -31,6 +31,9 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_BUSY: usize = 64 << 10;
 /// Buffer that is reserved for a frame as soon as it has announced its size, while the budget is ample.
 const READ_BYTES_TRUSTED: usize = 1 << 20;
+/// A buffer that must grow is reserved for this many times what it may hold now: what has arrived is copied
+/// seldom, and addresses that nothing was written to are not memory.
+const RESERVE_TIMES: usize = 16;
 /// Memory that a request takes however small it is: its entry in the queue, and its future.
 const REQUEST_BYTES: usize = 3 << 10;
 /// A connection's only request may take this much beside the budget of all connections.
@@ -220,6 +223,7 @@ impl Connection {
                     self.peer.touch();
                 }
                 self.peer.incoming_bytes.set(buffer.len() + room);
+                buffer.reserve((whole - buffer.len()).min(room * RESERVE_TIMES));
             }
             self.peer.await_rest();
             buffer = self.peer.read(buffer, room).await?;
