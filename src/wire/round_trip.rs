@@ -3,6 +3,7 @@
 use super::types::Records;
 use super::{Reader, Wire, Writer};
 use bytes::Bytes;
+use bytestring::ByteString;
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -103,6 +104,16 @@ impl Sample for &str {
 impl Sample for Cow<'_, str> {
     fn sample(&self, seed: &mut u8, _version: i16) -> Self {
         Cow::Owned(format!("text {}", next(seed)))
+    }
+}
+
+impl Sample for ByteString {
+    fn sample(&self, seed: &mut u8, _version: i16) -> Self {
+        // Every second one is shared.
+        let seed = next(seed);
+        format!("text {seed}")
+            .repeat(1 + 200 * usize::from(seed % 2))
+            .into()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Reader, WireError, Writer};
 use bytes::Bytes;
+use bytestring::ByteString;
 use std::borrow::Cow;
 use uuid::Uuid;
 
@@ -122,6 +123,31 @@ macro_rules! strings {
 }
 
 strings!(&'a str = std::convert::identity, Cow<'a, str> = Cow::Borrowed);
+
+/// Strings that the broker keeps: long ones are shared with a reply, whoever waits for it.
+impl<'a> Wire<'a> for ByteString {
+    #[inline]
+    fn decode(r: &mut Reader<'a>, _version: i16) -> Result<Self, WireError> {
+        r.string().map(ByteString::from)
+    }
+
+    #[inline]
+    fn encode(&self, w: &mut Writer, _version: i16) {
+        w.shared_string(Some(self));
+    }
+}
+
+impl<'a> Nullable<'a> for ByteString {
+    #[inline]
+    fn decode_nullable(r: &mut Reader<'a>, _: i16) -> Result<Option<Self>, WireError> {
+        Ok(r.nullable_string()?.map(ByteString::from))
+    }
+
+    #[inline]
+    fn encode_nullable(value: Option<&Self>, w: &mut Writer, _version: i16) {
+        w.shared_string(value);
+    }
+}
 
 impl<'a> Wire<'a> for Bytes {
     #[inline]

@@ -1,6 +1,7 @@
 //! Writing replies and records.
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use uuid::Uuid;
 
 use super::{SIZE_PREFIX_BYTES, STRING_BYTES_MAX, WireError};
@@ -43,6 +44,8 @@ macro_rules! fixed_width {
     )*};
 }
 
+/// From this size on a string that is kept is shared with a reply: a copy takes memory that is fresh, too.
+const SHARED_STRING_BYTES_MIN: usize = 1024;
 /// What may be left over of a buffer when it is handed out.
 const SPARE_BYTES_MAX: usize = 64 << 10;
 
@@ -192,14 +195,30 @@ impl Writer {
 
     pub fn nullable_string(&mut self, value: Option<&str>) {
         let value = value.map(|value| self.cut_if_too_long(value));
-        if self.flexible {
-            self.compact_length(value.map(str::len));
-        } else {
-            // At most STRING_BYTES_MAX, so the cast keeps the value.
-            self.i16(value.map_or(-1, |value| value.len() as i16));
-        }
+        self.string_length(value.map(str::len));
         self.own
             .extend_from_slice(value.unwrap_or_default().as_bytes());
+    }
+
+    /// A string that is not copied if it is long.
+    pub fn shared_string(&mut self, value: Option<&ByteString>) {
+        match value {
+            Some(long) if (SHARED_STRING_BYTES_MIN..=STRING_BYTES_MAX).contains(&long.len()) => {
+                self.string_length(Some(long.len()));
+                self.put_shared(long.as_bytes().clone());
+            }
+            _ => self.nullable_string(value.map(|value| &**value)),
+        }
+    }
+
+    /// The length of a string; `None` is null.
+    fn string_length(&mut self, length: Option<usize>) {
+        if self.flexible {
+            self.compact_length(length);
+        } else {
+            // At most STRING_BYTES_MAX, so the cast keeps the value.
+            self.i16(length.map_or(-1, |length| length as i16));
+        }
     }
 
     pub fn bytes(&mut self, value: &[u8]) {
@@ -408,6 +427,32 @@ mod tests {
             let mut reader = Reader::new(&frame, true);
             assert_eq!(reader.varint(), Ok(value));
             assert_eq!(reader.varlong(), Ok(i64::from(value) << 31));
+        }
+    }
+
+    #[test]
+    fn a_kept_string_is_written_as_any_other_and_shared_if_it_is_long() {
+        for bytes in [
+            0,
+            5,
+            SHARED_STRING_BYTES_MIN,
+            STRING_BYTES_MAX,
+            STRING_BYTES_MAX + 1,
+        ] {
+            for flexible in [false, true] {
+                let text = ByteString::from("x".repeat(bytes));
+                let mut kept = Writer::frame(flexible);
+                kept.shared_string(Some(&text));
+                kept.shared_string(None);
+                let kept = kept.finish().unwrap();
+                let is_shared = kept.parts.iter().any(|part| part.as_ptr() == text.as_ptr());
+                let is_long = (SHARED_STRING_BYTES_MIN..=STRING_BYTES_MAX).contains(&bytes);
+                assert_eq!(is_shared, is_long, "{bytes} bytes");
+                let mut other = Writer::frame(flexible);
+                other.nullable_string(Some(&text));
+                other.nullable_string(None);
+                assert_eq!(kept.to_vec(), other.finish().unwrap().to_vec());
+            }
         }
     }
 

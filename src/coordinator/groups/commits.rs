@@ -14,6 +14,7 @@ use crate::engine::events::Listener;
 use crate::engine::{EngineError, PartitionKey};
 use crate::io::clock;
 use crate::io::reactor::{self, Slice};
+use bytestring::ByteString;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -111,7 +112,7 @@ impl Groups {
         &self,
         offset: i64,
         leader_epoch: i32,
-        note: String,
+        note: ByteString,
         now_ms: i64,
     ) -> Result<CommittedOffset, GroupError> {
         CommittedOffset::new(&self.config, offset, leader_epoch, note, now_ms)

@@ -6,6 +6,7 @@
 use super::config::GroupConfig;
 use super::error::GroupError;
 use crate::engine::PartitionKey;
+use bytestring::ByteString;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -18,7 +19,7 @@ pub struct CommittedOffset {
     /// The epoch of the last record consumed; -1 when the client gives none.
     pub leader_epoch: i32,
     /// Returned to the client unchanged.
-    pub metadata: String,
+    pub metadata: ByteString,
     /// When it was committed (ms).
     pub commit_ms: i64,
     /// When it expires (ms), if the client said so (OffsetCommit v2 to v4).
@@ -34,7 +35,7 @@ impl CommittedOffset {
         config: &GroupConfig,
         offset: i64,
         leader_epoch: i32,
-        metadata: String,
+        metadata: ByteString,
         now_ms: i64,
     ) -> Result<CommittedOffset, GroupError> {
         // Kafka counts in UTF-16, as Java does.
@@ -300,7 +301,7 @@ mod tests {
     }
 
     fn at(offset: i64, now_ms: i64) -> CommittedOffset {
-        CommittedOffset::new(&GroupConfig::default(), offset, -1, String::new(), now_ms).unwrap()
+        CommittedOffset::new(&GroupConfig::default(), offset, -1, "".into(), now_ms).unwrap()
     }
 
     fn expired(offsets: &GroupOffsets, retention: &Retention, now_ms: i64) -> Vec<PartitionKey> {
@@ -327,10 +328,10 @@ mod tests {
     #[test]
     fn metadata_comes_back_as_it_was_and_has_a_limit() {
         let config = GroupConfig::default();
-        let text = "é".repeat(2048);
+        let text = ByteString::from("é".repeat(2048));
         let offset = CommittedOffset::new(&config, 1, 7, text.clone(), 0).unwrap();
         assert_eq!((offset.metadata, offset.leader_epoch), (text, 7));
-        let refused = CommittedOffset::new(&config, 1, 7, "x".repeat(4097), 0);
+        let refused = CommittedOffset::new(&config, 1, 7, "x".repeat(4097).into(), 0);
         assert_eq!(refused, Err(GroupError::OffsetMetadataTooLarge));
     }
 

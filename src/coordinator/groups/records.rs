@@ -126,7 +126,7 @@ impl StoredGroups {
                 let offset = CommittedOffset {
                     offset: value.offset,
                     leader_epoch: value.leader_epoch,
-                    metadata: value.metadata.to_owned(),
+                    metadata: value.metadata.into(),
                     commit_ms: value.commit_timestamp,
                     expire_ms: (value.expire_timestamp >= 0).then_some(value.expire_timestamp),
                 };
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn what_cannot_be_stored_is_not_taken_for_its_deletion() {
         let offset = CommittedOffset {
-            metadata: "x".repeat(32_768),
+            metadata: "x".repeat(32_768).into(),
             ..committed(5)
         };
         assert!(offset_record("g", "t", 0, Some(&offset)).is_err());

@@ -94,7 +94,7 @@ async fn commit(
     };
     let offset = |key: &PartitionKey| {
         let groups = broker.groups();
-        let offset = groups.new_committed_offset(5, -1, String::new(), clock::steady_ms());
+        let offset = groups.new_committed_offset(5, -1, "".into(), clock::steady_ms());
         (*key, offset.unwrap())
     };
     let commits = keys.iter().map(offset).collect();
@@ -238,7 +238,7 @@ fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
         let home = broker.home().await;
         let now_ms = clock::steady_ms();
         let groups = broker.groups();
-        let offset = groups.new_committed_offset(5, -1, String::new(), now_ms);
+        let offset = groups.new_committed_offset(5, -1, "".into(), now_ms);
         let left = records::offset_record(GROUP, "t", 0, Some(&offset.unwrap())).unwrap();
         let left: Result<_, GroupError> = Ok(vec![left]);
         assert!(groups.runtime.write(home, left).await);

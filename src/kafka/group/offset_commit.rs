@@ -144,7 +144,7 @@ fn commit_of(
     let mut offset = context.groups.new_committed_offset(
         partition.committed_offset,
         partition.committed_leader_epoch,
-        partition.committed_metadata.unwrap_or_default().to_owned(),
+        partition.committed_metadata.unwrap_or_default().into(),
         now_ms,
     )?;
     if request.retention_time_ms >= 0 {

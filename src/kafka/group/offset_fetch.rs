@@ -9,6 +9,7 @@ use crate::engine::{Engine, PartitionKey};
 use crate::io::reactor::Slice;
 use crate::kafka::topics::{TopicRequest, TopicResponse, for_each};
 use crate::kafka::{Context, ErrorCode, message};
+use bytestring::ByteString;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -40,26 +41,26 @@ message! {
 
     Response<'a> {
         throttle_time_ms: i32 [3..],
-        topics: Vec<TopicResponse<'a, PartitionResponse<'a>>> [1..=7],
+        topics: Vec<TopicResponse<'a, PartitionResponse>> [1..=7],
         error_code: ErrorCode [2..=7],
         groups: Vec<GroupResponse<'a>> [8..],
     }
 
     GroupResponse<'a> {
         group_id: Cow<'a, str>,
-        topics: Vec<TopicResponse<'a, PartitionResponse<'a>>>,
+        topics: Vec<TopicResponse<'a, PartitionResponse>>,
         error_code: ErrorCode,
     }
 
     /// By default what Kafka answers when nothing is stored.
-    PartitionResponse<'a> {
+    PartitionResponse {
         index: i32,
         /// The next offset to be read; -1 if none is stored.
         committed_offset: i64 = -1,
         /// Leader epoch of the record before; -1 if unknown.
         committed_leader_epoch: i32 [5..] = -1,
         /// The note that was committed with the offset; empty if none is stored.
-        metadata: Option<Cow<'a, str>> = Some(Cow::Borrowed("")),
+        metadata: Option<ByteString> = Some(ByteString::new()),
         error_code: ErrorCode,
     }
 }
@@ -69,7 +70,7 @@ const FIRST_VERSION_WITH_MANY_GROUPS: i16 = 8;
 
 /// A group that is asked for, and its topics; all of them if there is no list.
 type Asked<'r, 'a> = (&'a str, Option<&'r [TopicRequest<'a, i32>]>);
-type Topics<'a> = Vec<TopicResponse<'a, PartitionResponse<'a>>>;
+type Topics<'a> = Vec<TopicResponse<'a, PartitionResponse>>;
 
 impl<'a> Request<'a> {
     /// The groups that are asked for, in any version.
@@ -111,7 +112,7 @@ impl<'a> Response<'a> {
     }
 }
 
-/// What the reply takes at most, in bytes: what is copied of the offsets, and as it is written.
+/// What the reply takes at most, in bytes: it holds the notes, though it may not be the only one that does.
 pub fn reply_bytes(context: &Context<'_>, request: &Request<'_>) -> usize {
     // A character takes up to three bytes for each unit of UTF-16.
     let note_bytes_max = 3 * context.engine.config.offset_metadata_bytes_max;
@@ -123,7 +124,7 @@ pub fn reply_bytes(context: &Context<'_>, request: &Request<'_>) -> usize {
         asked_bytes = asked_bytes.saturating_add(partitions.saturating_mul(note_bytes_max));
     }
     let notes_bytes = asked_bytes.min(context.groups.all_bytes());
-    2 * notes_bytes.min(REPLY_BYTES_MAX)
+    notes_bytes.min(REPLY_BYTES_MAX)
 }
 
 /// Answers with the offsets that groups committed. A partition that is named twice is answered once.
@@ -216,7 +217,7 @@ async fn all_topics<'a>(
     found: Vec<(PartitionKey, CommittedOffset)>,
     budget: &mut ReplyBudget<'_>,
 ) -> Result<Topics<'a>, ErrorCode> {
-    let mut by_topic: BTreeMap<String, Vec<PartitionResponse<'a>>> = BTreeMap::new();
+    let mut by_topic: BTreeMap<String, Vec<PartitionResponse>> = BTreeMap::new();
     let mut slice = Slice::new();
     let mut found = found.into_iter().peekable();
     while let Some((PartitionKey { topic_id, .. }, _)) = found.peek() {
@@ -246,7 +247,7 @@ fn respond(
     index: i32,
     offset: Option<CommittedOffset>,
     budget: &mut ReplyBudget<'_>,
-) -> Result<PartitionResponse<'static>, ErrorCode> {
+) -> Result<PartitionResponse, ErrorCode> {
     let note_bytes = offset.as_ref().map_or(0, |offset| offset.metadata.len());
     budget.take(PARTITION_BYTES + note_bytes)?;
     let mut response = PartitionResponse {
@@ -256,7 +257,7 @@ fn respond(
     if let Some(offset) = offset {
         response.committed_offset = offset.offset;
         response.committed_leader_epoch = offset.leader_epoch;
-        response.metadata = Some(Cow::Owned(offset.metadata));
+        response.metadata = Some(offset.metadata);
     }
     Ok(response)
 }
