@@ -31,6 +31,8 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_BUSY: usize = 64 << 10;
 /// Buffer that is reserved for a frame as soon as it has announced its size, while the budget is ample.
 const READ_BYTES_TRUSTED: usize = 1 << 20;
+/// The most bytes that are read at a time: while they are copied, nothing else goes on.
+const READ_BYTES_MAX: usize = 1 << 20;
 /// A buffer that must grow is reserved for this many times what it may hold now: what has arrived is copied
 /// seldom, and addresses that nothing was written to are not memory.
 const RESERVE_TIMES: usize = 16;
@@ -205,31 +207,44 @@ impl Connection {
         whole: usize,
         charge: &mut Charge,
     ) -> Option<BytesMut> {
+        let mut taken = 0;
         while buffer.len() < whole {
-            // While the budget is ample, the announced size is trusted; else the buffer at most doubles
-            // what has arrived.
-            let trusted = if self.all.memory.is_ample() {
-                READ_BYTES_TRUSTED
-            } else {
-                READ_BYTES_BUSY
-            };
-            let room = (whole - buffer.len()).min(buffer.len().max(trusted));
-            if buffer.len() + room > READ_BYTES_BUSY {
-                let mut grown = pin!(charge.grow_shared(buffer.len() + room));
-                if grown.as_mut().now_or_never().is_none() {
-                    // While the broker does not read, a client is not to blame for being slow.
-                    self.peer.await_nothing();
-                    grown.await;
-                    self.peer.touch();
-                }
-                self.peer.incoming_bytes.set(buffer.len() + room);
-                buffer.reserve((whole - buffer.len()).min(room * RESERVE_TIMES));
+            if buffer.len() >= taken {
+                taken = self.take_room(&mut buffer, whole, charge).await;
             }
             self.peer.await_rest();
+            let room = (taken - buffer.len()).min(READ_BYTES_MAX);
             buffer = self.peer.read(buffer, room).await?;
         }
         self.peer.await_nothing();
         Some(buffer)
+    }
+
+    /// Takes memory for more of a frame. Returns to how many bytes the buffer may be filled.
+    async fn take_room(&self, buffer: &mut BytesMut, whole: usize, charge: &mut Charge) -> usize {
+        // While the budget is ample, the announced size is trusted; else the buffer at most doubles
+        // what has arrived.
+        let trusted = if self.all.memory.is_ample() {
+            READ_BYTES_TRUSTED
+        } else {
+            READ_BYTES_BUSY
+        };
+        let room = (whole - buffer.len()).min(buffer.len().max(trusted));
+        let taken = buffer.len() + room;
+        if taken > READ_BYTES_BUSY {
+            let mut grown = pin!(charge.grow_shared(taken));
+            if grown.as_mut().now_or_never().is_none() {
+                // While the broker does not read, a client is not to blame for being slow.
+                self.peer.await_nothing();
+                grown.await;
+                self.peer.touch();
+            }
+            self.peer.incoming_bytes.set(taken);
+            if buffer.capacity() - buffer.len() < room {
+                buffer.reserve((whole - buffer.len()).min(room * RESERVE_TIMES));
+            }
+        }
+        taken
     }
 
     /// Bytes that a request takes from the budget of all connections. `None` for a small one that is its
