@@ -1,4 +1,5 @@
-//! No frame makes a decoder panic, or allocate more than `Reader::array_budget_bytes` says.
+//! No frame makes a decoder panic, allocate more than `Reader::array_budget_bytes` says, or take more steps
+//! than its bytes justify. A step is a comparison of integers, of which every loop has some.
 //!
 //! Every input is tried twice: as a whole frame, and with its first two bytes choosing an API and a
 //! version whose body is the rest.
@@ -47,17 +48,59 @@ fn shared(data: &[u8]) -> Bytes {
     frame
 }
 
-/// Runs `decode` and holds what it allocated, all in all, against the documented bound. (An
-/// allocation far beyond any memory ends the run by itself.)
+/// Steps that any frame may take, and steps for each of its bytes: three times what any sound one takes.
+const STEPS_FREE: usize = 1_000;
+const STEPS_PER_BYTE: usize = 100;
+
+/// Runs `decode` and holds what it allocated, all in all, against the documented bound, and its steps
+/// against theirs. (An allocation far beyond any memory ends the run by itself.)
 fn bounded(frame_bytes: usize, decode: impl FnOnce()) {
     let before = ALLOCATED_BYTES.load(Ordering::Relaxed);
+    let steps_before = STEPS.load(Ordering::Relaxed);
     decode();
+    let steps = STEPS.load(Ordering::Relaxed) - steps_before;
+    let steps_bound = STEPS_FREE + STEPS_PER_BYTE * frame_bytes;
+    assert!(
+        steps <= steps_bound,
+        "decoding a frame of {frame_bytes} bytes took {steps} steps, more than {steps_bound}"
+    );
     let allocated = ALLOCATED_BYTES.load(Ordering::Relaxed) - before;
     let bound = Reader::array_budget_bytes(frame_bytes);
     assert!(
         allocated <= bound,
         "decoding a frame of {frame_bytes} bytes allocated {allocated}, more than {bound}"
     );
+}
+
+/// Comparisons so far.
+static STEPS: AtomicUsize = AtomicUsize::new(0);
+
+/// The compiler calls these with both sides of a comparison, for the fuzzer to learn from. The linker puts
+/// ours in between (build.rs).
+macro_rules! counted {
+    ($($wrapper:ident, $fuzzers:ident, $type:ty;)*) => {$(
+        // SAFETY: the linker gives no other function this name.
+        #[unsafe(no_mangle)]
+        extern "C" fn $wrapper(left: $type, right: $type) {
+            // SAFETY: that is its signature; it may be called with any values.
+            unsafe extern "C" {
+                safe fn $fuzzers(left: $type, right: $type);
+            }
+            STEPS.fetch_add(1, Ordering::Relaxed);
+            $fuzzers(left, right);
+        }
+    )*};
+}
+
+counted! {
+    __wrap___sanitizer_cov_trace_cmp1, __real___sanitizer_cov_trace_cmp1, u8;
+    __wrap___sanitizer_cov_trace_cmp2, __real___sanitizer_cov_trace_cmp2, u16;
+    __wrap___sanitizer_cov_trace_cmp4, __real___sanitizer_cov_trace_cmp4, u32;
+    __wrap___sanitizer_cov_trace_cmp8, __real___sanitizer_cov_trace_cmp8, u64;
+    __wrap___sanitizer_cov_trace_const_cmp1, __real___sanitizer_cov_trace_const_cmp1, u8;
+    __wrap___sanitizer_cov_trace_const_cmp2, __real___sanitizer_cov_trace_const_cmp2, u16;
+    __wrap___sanitizer_cov_trace_const_cmp4, __real___sanitizer_cov_trace_const_cmp4, u32;
+    __wrap___sanitizer_cov_trace_const_cmp8, __real___sanitizer_cov_trace_const_cmp8, u64;
 }
 
 /// Adds up every allocation, freed or not.
