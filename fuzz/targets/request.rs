@@ -48,7 +48,7 @@ fn shared(data: &[u8]) -> Bytes {
     frame
 }
 
-/// Steps that any frame may take, and steps for each of its bytes: three times what any sound one takes.
+/// Steps that any frame may take, and steps for each of its bytes.
 const STEPS_FREE: usize = 1_000;
 const STEPS_PER_BYTE: usize = 100;
 
