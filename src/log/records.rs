@@ -11,6 +11,9 @@ use thiserror::Error;
 /// The largest window that a zstd frame may ask its reader to keep, as a power of two: 128 MiB, which
 /// the highest level asks for and clients take. A frame can ask for terabytes.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// What has been unpacked is copied, while its buffer grows, up to this size: then all of the limit is reserved.
+/// To grow once more would take half as much again, and what nothing was written to is not memory.
+const COPIED_BYTES_MAX: usize = 1 << 20;
 
 /// Why a batch's records cannot be read.
 #[derive(Debug, Error)]
@@ -212,12 +215,16 @@ fn varint(rest: &mut &[u8]) -> Option<i64> {
     None
 }
 
-fn read_bounded(reader: impl Read, limit: usize) -> Result<Vec<u8>, RecordsError> {
+fn read_bounded(mut reader: impl Read, limit: usize) -> Result<Vec<u8>, RecordsError> {
     let mut bytes = Vec::new();
-    reader
-        .take(limit as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(RecordsError::Decompress)?;
+    for most in [COPIED_BYTES_MAX.min(limit), limit + 1] {
+        if bytes.len() >= COPIED_BYTES_MAX {
+            bytes.reserve_exact(most - bytes.len());
+        }
+        let more = (most - bytes.len()) as u64;
+        let read = reader.by_ref().take(more).read_to_end(&mut bytes);
+        read.map_err(RecordsError::Decompress)?;
+    }
     if bytes.len() > limit {
         return Err(RecordsError::TooLarge(limit));
     }
@@ -239,7 +246,11 @@ fn unpack_snappy(packed: &[u8], limit: usize) -> Result<Vec<u8>, RecordsError> {
         let length = take(&mut rest, 4).ok_or_else(cut)?;
         let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
         let block = take(&mut rest, length).ok_or_else(cut)?;
-        bytes.extend(unpack_snappy_block(block, limit - bytes.len())?);
+        let block = unpack_snappy_block(block, limit - bytes.len())?;
+        if bytes.len() >= COPIED_BYTES_MAX {
+            bytes.reserve_exact(limit - bytes.len());
+        }
+        bytes.extend(block);
     }
     Ok(bytes)
 }
