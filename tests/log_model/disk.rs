@@ -36,8 +36,9 @@ struct State {
     lost: BTreeMap<u64, BTreeSet<u64>>,
     /// How often writing a file back failed.
     errors: BTreeMap<u64, u64>,
-    /// How many of these each open file was told of, by its descriptor.
-    told: BTreeMap<i32, u64>,
+    /// How many of these each open file was told of, by its descriptor and its inode: a descriptor's
+    /// number is used again, for other files too.
+    told: BTreeMap<(i32, u64), u64>,
     /// A sync failed since the process that has files open began.
     has_failed: bool,
 }
@@ -178,12 +179,14 @@ impl State {
             Event::Written(file, range) => self.written(file, range),
             Event::SyncFailed(file) => {
                 let inode = inode_of(file);
-                if !self.owes_error(file) {
+                let dirty = self.dirty.remove(&inode).unwrap_or_default();
+                // Blocks that are lost now are news to the files that were told of an earlier error too.
+                if !dirty.is_empty() || !self.owes_error(file) {
                     *self.errors.entry(inode).or_default() += 1;
                 }
-                self.told.insert(file.as_raw_fd(), self.errors[&inode]);
+                let told = (file.as_raw_fd(), inode);
+                self.told.insert(told, self.errors[&inode]);
                 self.has_failed = true;
-                let dirty = self.dirty.remove(&inode).unwrap_or_default();
                 self.lost.entry(inode).or_default().extend(dirty);
             }
             Event::Reloaded(file, from) => self.reload(file, from),
@@ -265,8 +268,10 @@ impl State {
 
     /// The kernel tells an error once to each open file that was open when it happened.
     fn owes_error(&self, file: &File) -> bool {
-        let errors = self.errors.get(&inode_of(file)).copied().unwrap_or(0);
-        self.told.get(&file.as_raw_fd()).copied().unwrap_or(0) < errors
+        let inode = inode_of(file);
+        let errors = self.errors.get(&inode).copied().unwrap_or(0);
+        let told = self.told.get(&(file.as_raw_fd(), inode));
+        told.copied().unwrap_or(0) < errors
     }
 
     /// All of the file is certain now, but for the blocks that a failed sync left out.
