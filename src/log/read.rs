@@ -42,11 +42,12 @@ impl Log {
                 end,
             });
         }
-        if let Some(found) = self.damage.at(offset) {
-            return Err(found.refuse(offset));
-        }
+        // Before damage is asked for: what a failed sync lost was never there for a reader.
         if offset >= durable {
             return Ok(Read::Empty);
+        }
+        if let Some(found) = self.damage.at(offset) {
+            return Err(found.refuse(offset));
         }
         let mut limit = ReadLimit {
             start: 0,
