@@ -8,6 +8,7 @@ use super::sabotage::{self, Sabotage};
 use io_uring::{cqueue, opcode, types};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
@@ -29,6 +30,39 @@ pub async fn sync_data(file: Arc<File>) -> io::Result<()> {
         .flags(types::FsyncFlags::DATASYNC)
         .build();
     // The operation owns a handle of the file, so the descriptor stays open until it completes.
+    UnsubmittedOneshot::new(file, SyncDone, entry)
+        .submit()
+        .await
+}
+
+/// Has the kernel write a range of a file out, and waits until the device has taken it
+/// (sync_file_range(2)). Nothing is durable before a [`sync_data`], which then has less to do.
+///
+/// # Errors
+/// Whatever the medium reports. The kernel tells it once: the `sync_data` that follows may succeed, so
+/// this error counts as one of it.
+pub async fn write_out(file: Arc<File>, range: Range<u64>) -> io::Result<()> {
+    fault::check(Op::Sync)?;
+    let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let bytes = range.end - range.start;
+    if Reactor::current() == Reactor::Epoll {
+        let [start, bytes] = [range.start, bytes].map(libc::off64_t::try_from);
+        let (start, bytes) = start
+            .and_then(|start| Ok((start, bytes?)))
+            .map_err(io::Error::other)?;
+        // SAFETY: no pointers; the descriptor is open for as long as `file` lives.
+        let write_out =
+            move || match unsafe { libc::sync_file_range(file.as_raw_fd(), start, bytes, flags) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            };
+        return on_a_thread(write_out).await?;
+    }
+    let bytes = u32::try_from(bytes).map_err(io::Error::other)?;
+    let entry = opcode::SyncFileRange::new(types::Fd(file.as_raw_fd()), bytes)
+        .offset(range.start)
+        .flags(flags)
+        .build();
     UnsubmittedOneshot::new(file, SyncDone, entry)
         .submit()
         .await

@@ -128,12 +128,7 @@ impl Log {
         self.set_durable(flush.mark);
         let snapshot = flush.snapshot?;
         self.checkpointing = true;
-        let files = self.files_to_sync(|files| &files.checkpoint);
-        Some(WriteBack {
-            files,
-            mark: flush.mark,
-            snapshot: Some(snapshot),
-        })
+        Some(self.write_back(|files| &files.checkpoint, Some(snapshot)))
     }
 
     /// The offset below which the segments themselves are on stable storage.
@@ -147,11 +142,23 @@ impl Log {
         if self.poisoned || self.synced.offset >= self.durable.offset {
             return None;
         }
-        Some(WriteBack {
-            files: self.files_to_sync(|files| &files.write_back),
-            mark: self.durable,
-            snapshot: None,
-        })
+        Some(self.write_back(|files| &files.write_back, None))
+    }
+
+    fn write_back(
+        &self,
+        of: fn(&SyncHandles) -> &Arc<File>,
+        snapshot: Option<Vec<u8>>,
+    ) -> WriteBack {
+        let (synced, durable) = (self.synced, self.durable);
+        let is_same = synced.segment_base == durable.segment_base;
+        let from = if is_same { synced.position } else { 0 };
+        WriteBack {
+            files: self.files_to_sync(of),
+            last: from as u64..durable.position as u64,
+            mark: durable,
+            snapshot,
+        }
     }
 
     /// All that has bytes which may not be on stable storage, each through one of its handles.

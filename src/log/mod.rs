@@ -37,6 +37,7 @@ use segment::{ActiveSegment, SealedSegment, SyncHandles};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -184,6 +185,8 @@ pub struct Tail<'a> {
 /// call [`Log::write_back_end`].
 pub struct WriteBack {
     pub files: Vec<Arc<File>>,
+    /// The bytes of the last of `files` that are concerned.
+    pub last: Range<u64>,
     mark: Mark,
     /// For the checkpoint that follows.
     snapshot: Option<Vec<u8>>,

@@ -4,6 +4,7 @@
 //! to it meanwhile is its next flush's. Partitions with little to flush go to the journal in rounds, with
 //! one write for all of a round: while one round runs, appends gather for the next.
 
+use super::gather::Gather;
 use super::journal::{self, Journal};
 use crate::config::Durability;
 use crate::engine::{self, Engine, SharedPartition, stats};
@@ -28,14 +29,24 @@ pub async fn run(engine: Rc<Engine>) {
     let permits = Rc::new(Semaphore::new(SYNCS_AT_ONCE));
     let has_journal =
         engine.config.durability == Durability::Fsync && engine.config.journal_bytes > 0;
+    let mut gather = Gather::default();
     loop {
-        let dirty = engine.dirty.take().await;
+        let mut dirty = engine.dirty.take().await;
+        if has_journal && dirty.iter().any(is_small) {
+            while gather.is_due(engine.dirty.asked(), Instant::now()) {
+                reactor::yield_now().await;
+            }
+            dirty.extend(engine.dirty.take_now());
+        }
         let (mut small, large): (Vec<_>, Vec<_>) = dirty.into_iter().partition(is_small);
         for partition in large {
             start_flush(&engine, partition, &permits).await;
         }
         if has_journal && !small.is_empty() && journal.is_ready() {
+            let started = Instant::now();
+            gather.begun(engine.dirty.asked());
             small = journal.flush(small).await;
+            gather.ended(engine.dirty.asked(), Instant::now(), started.elapsed());
         }
         for chunk in small.chunks(SYNCS_AT_ONCE) {
             join_all(chunk.iter().map(|partition| flush(&engine, partition))).await;

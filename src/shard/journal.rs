@@ -18,10 +18,11 @@ use crate::engine::{self, Engine, SharedPartition, replay};
 use crate::io::{process, reactor, ring};
 use crate::log::journal::{GroupBuilder, Target};
 use crate::log::{Flush, WriteBack};
-use futures_util::future::join_all;
+use futures_util::future::{TryFutureExt, join_all};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,9 @@ pub const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Segments that are written back side by side: few, because flushes through the journal wait for the
 /// same disk.
 const WRITE_BACKS_AT_ONCE: usize = 4;
+/// A write-back of more than so many bytes gives the disk so many at a time, and then leaves it to others.
+const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_PAUSE: Duration = Duration::from_millis(1);
 /// Bytes of a half when it is made. One that is full again soon grows, up to half of `journal_bytes`.
 const HALF_BYTES_FIRST: u64 = 2 << 20;
 /// How soon that is.
@@ -390,10 +394,28 @@ async fn write_back_one(
 }
 
 async fn sync(engine: &Rc<Engine>, partition: &SharedPartition, write_back: WriteBack) {
-    let result = commit::sync_all(&write_back.files).await;
+    let result = write_out(&write_back)
+        .and_then(|()| commit::sync_all(&write_back.files))
+        .await;
     let stats = &engine.stats;
     stats::add(&stats.flush_errors, u64::from(result.is_err()));
     engine::flush::end_write_back(engine, partition, write_back, &result);
+}
+
+/// Has most bytes written before the sync, a piece at a time: the journal's writes, which clients wait for, go
+/// to the same disk.
+async fn write_out(write_back: &WriteBack) -> io::Result<()> {
+    let Some(file) = write_back.files.last() else {
+        return Ok(());
+    };
+    let Range { mut start, end } = write_back.last.clone();
+    while end - start > PIECE_BYTES {
+        let piece = start..start + PIECE_BYTES;
+        start = piece.end;
+        ring::write_out(Arc::clone(file), piece).await?;
+        tokio::time::sleep(PIECE_PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Removes the journal of a shard all of whose partitions are in order, at the end of a clean stop.

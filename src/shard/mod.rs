@@ -1,6 +1,7 @@
 //! One core: a thread with its own io_uring, its own connections and its own partitions.
 
 mod commit;
+mod gather;
 mod journal;
 mod timers;
 

@@ -1,16 +1,18 @@
 //! The commit loop with a journal that fails, over real files.
 
+use super::{PIECE_BYTES, sync};
 use crate::engine::append;
 use crate::engine::catalog::Topic;
 use crate::engine::partition::{AckWhen, Append};
 use crate::engine::tests::{Answered, create, key, start};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, SharedPartition};
 use crate::io::fault::{self, Op};
 use crate::io::reactor;
 use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
 use crate::shard::commit;
 use bytes::Bytes;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -23,9 +25,18 @@ async fn append_to_all(engine: &Rc<Engine>, topic: &Topic) -> Vec<Answered> {
 }
 
 async fn append_values(engine: &Rc<Engine>, topic: &Topic, value: &str) -> Vec<Answered> {
+    append_to(engine, topic, 0..PARTITIONS, value).await
+}
+
+async fn append_to(
+    engine: &Rc<Engine>,
+    topic: &Topic,
+    partitions: Range<u32>,
+    value: &str,
+) -> Vec<Answered> {
     let mut answers = Vec::new();
     let mut appends = Vec::new();
-    for index in 0..PARTITIONS {
+    for index in partitions {
         let batch = Bytes::from(BatchBuilder::default().build(&[value]));
         let (reply, answered) = oneshot::channel();
         let append = Append {
@@ -141,5 +152,43 @@ fn a_half_that_is_full_again_soon_grows() {
             }
         }
         panic!("a half still has {first} bytes");
+    });
+}
+
+/// Has more in the journal for one partition than a write-back writes at once, writes it back, and returns the
+/// partition.
+async fn write_back_in_pieces(fails: bool) -> SharedPartition {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, topic, _) = journaling(dir.path()).await;
+    let value = "v".repeat(100_000);
+    for _ in 0..15 {
+        let appended = append_to(&engine, &topic, 0..1, &value).await;
+        assert!(answers(appended).await.iter().all(Result::is_ok));
+    }
+    let partition = engine.partition(key(&topic, 0)).unwrap();
+    let write_back = partition.borrow().log.write_back_begin().unwrap();
+    let bytes = write_back.last.end - write_back.last.start;
+    assert!(bytes > PIECE_BYTES, "{bytes} are one piece");
+    if fails {
+        fault::inject(Op::Sync, 0, libc::EIO, false);
+    }
+    sync(&engine, &partition, write_back).await;
+    assert!(fault::clear(), "no fault waits to strike");
+    partition
+}
+
+#[test]
+fn a_write_back_of_many_bytes_goes_in_pieces_and_fails_with_any_of_them() {
+    reactor::start(async {
+        let partition = write_back_in_pieces(false).await;
+        let log = &partition.borrow().log;
+        assert_eq!(log.synced_offset(), log.offsets().durable);
+    });
+    reactor::start(async {
+        let partition = write_back_in_pieces(true).await;
+        let log = &partition.borrow().log;
+        // The sync after it would have succeeded.
+        assert!(log.is_poisoned());
+        assert!(log.synced_offset() < log.offsets().durable);
     });
 }
