@@ -98,7 +98,8 @@ pub fn serve(
     config.listen.port = kafka.port();
     let http = match config.http.address() {
         Some(address) => Some(
-            listener::bind_one(address).map_err(|error| listen_error("--http", address, error))?,
+            listener::bind(address, config.cores)
+                .map_err(|error| listen_error("--http", address, error))?,
         ),
         None => None,
     };
@@ -111,7 +112,7 @@ pub fn serve(
         reactor,
         &data,
         listeners,
-        http.map(|(http, _)| http),
+        http.map(|(http, _)| http).unwrap_or_default(),
     )?;
     let opened = broker.wait_until_open()?;
     // Before anyone is told that the broker is ready: from then on a signal means a clean stop.
@@ -199,7 +200,7 @@ impl Broker {
         reactor: Reactor,
         data: &DataDir,
         listeners: Vec<TcpListener>,
-        http: Option<TcpListener>,
+        http: Vec<TcpListener>,
     ) -> Result<Broker, ServeError> {
         let config = Arc::new(config);
         let mut catalog = Catalog::new(config.topic_defaults.clone());
@@ -226,7 +227,7 @@ impl Broker {
         let connections = Arc::new(Addresses::default());
         let (event_sender, events) = mpsc::channel();
         let mut admin = Some(Admin::new(catalog_log));
-        let mut http = http;
+        let mut http = http.into_iter();
         let mut broker = Broker {
             config: Arc::clone(&config),
             shards: Vec::new(),
@@ -255,7 +256,7 @@ impl Broker {
                 mailbox,
                 coordinators,
                 listener,
-                http: http.take_if(|_| shard == ADMIN_SHARD),
+                http: http.next(),
                 reactor,
                 // With more shards than cores pinning would only get in the way.
                 core: cores

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
 
+mod records;
+
 /// The families there are: dashboards and alerts are built on these names.
 const FAMILIES: &[(&str, &str)] = &[
     ("millstream_info", "gauge"),
@@ -89,8 +91,8 @@ fn health_readiness_and_the_page_answer_and_other_paths_do_not() {
 #[test]
 fn health_can_be_asked_for_beside_clients_that_do_not_read() {
     let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(dir.path());
-    let many = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
+    let broker = Broker::with(dir.path(), &["--http-connections-max", "64"]);
+    let many = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
     let silent: Vec<TcpStream> = (0..80)
         .map(|_| {
             let mut stream = TcpStream::connect(broker.http).unwrap();

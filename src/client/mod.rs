@@ -5,7 +5,7 @@
 //!   requests that it may carry.
 //! - `producer`: batches on their way to the leaders of their partitions, each exactly once.
 //! - `offsets`: ListOffsets, asked of every leader; `fetch`: requests for records.
-//! - `records`: records to batches, and batches out of a reply; `partitioner`: which partition a record goes to.
+//! - `records`: records to batches, and batches out of a reply.
 //! - `error`: what can go wrong, and error codes for people to read.
 
 pub mod call;
@@ -13,7 +13,6 @@ mod connection;
 mod error;
 pub mod fetch;
 pub mod offsets;
-pub mod partitioner;
 pub mod producer;
 pub mod records;
 

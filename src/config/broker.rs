@@ -36,6 +36,10 @@ table! {
         advertise: Option<HostPort> = None, Kind::Address, kafka "advertised.listeners", shown "same as listen";
         /// Address on which health, metrics and the web page are served, or `off`.
         http: HttpListen = HttpListen::At(HostPort::new("127.0.0.1", 8082)), Kind::AddressOrOff;
+        /// Names, with commas between them, by which browsers may ask for this broker over HTTP. IP addresses,
+        /// `localhost` and the name in `advertise` always may; a request under any other name is refused,
+        /// for a page of another site can make its own name lead here.
+        http_allowed_hosts: Vec<String> = Vec::new(), Kind::Hosts, shown "none";
         /// The id under which this broker presents itself to clients.
         node_id: i32 = 1, count(0, INT_MAX), kafka "node.id";
         /// Shards to run: one thread pinned to each of as many cores. It may change between runs.
@@ -173,6 +177,9 @@ table! {
         /// Bytes of requests in memory on all connections together before no more is
         /// read. It must hold at least one request of `frame_bytes_max`.
         inflight_bytes_max: usize = GIB as usize, bytes(MIB, LONG_MAX), kafka "queued.max.request.bytes";
+        /// HTTP connections, divided evenly among the shards. One more closes the one whose last request is the
+        /// longest ago.
+        http_connections_max: usize = 2_048, count(1, 1_000_000);
         /// How long a connection may be silent before it is closed.
         connection_idle_ms: u64 = 600_000, millis(1, LONG_MAX), kafka "connections.max.idle.ms";
         /// The most bytes of records in one fetch reply, whatever the client asks for. The first batch is

@@ -58,6 +58,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Words with commas between them, each at most once in what is stored; none is a list too.
     List(&'static [&'static str]),
+    /// Names of hosts with commas between them; none is a list too.
+    Hosts,
     /// `*`, or replicas with commas between them, each as `partition:broker`.
     Replicas,
 }
@@ -114,7 +116,7 @@ impl Kind {
             Kind::Integer { max, .. } if *max <= INT_MAX => 3,
             Kind::Integer { .. } => 5,
             Kind::Ratio => 6,
-            Kind::List(_) | Kind::Replicas => 7,
+            Kind::List(_) | Kind::Replicas | Kind::Hosts => 7,
             Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter | Kind::OneOf(_) => 2,
         }
     }
@@ -137,7 +139,7 @@ impl Kind {
             Kind::LogFilter => "log filter",
             Kind::Ratio => "ratio",
             Kind::OneOf(_) => "word",
-            Kind::List(_) | Kind::Replicas => "list",
+            Kind::List(_) | Kind::Replicas | Kind::Hosts => "list",
         }
     }
 
@@ -159,7 +161,7 @@ impl Kind {
             Kind::Ratio => "RATIO",
             Kind::LogFilter => "FILTER",
             Kind::OneOf(_) => "WORD",
-            Kind::List(_) | Kind::Replicas => "LIST",
+            Kind::List(_) | Kind::Replicas | Kind::Hosts => "LIST",
         }
     }
 
@@ -178,6 +180,7 @@ impl Kind {
             }
             Kind::OneOf(names) => names.join(" or "),
             Kind::List(names) => format!("a list of {}, or nothing", names.join(" and ")),
+            Kind::Hosts => "a list of host names, or nothing".to_owned(),
             Kind::Replicas => "`*`, or a list of partition:broker".to_owned(),
         }
     }
@@ -196,6 +199,11 @@ impl Kind {
             Kind::Replicas => {
                 let words = list_words(text)?;
                 let known = words == ["*"] || words.iter().all(|word| is_replica(word));
+                known.then(|| words.join(","))
+            }
+            Kind::Hosts => {
+                let words = list_words(text)?;
+                let known = words.iter().all(|word| is_host(word));
                 known.then(|| words.join(","))
             }
             Kind::OneOf(names) => names.contains(&text).then(|| text.to_owned()),
@@ -245,6 +253,11 @@ fn list_words(text: &str) -> Option<Vec<&str>> {
         [""] => Some(Vec::new()),
         _ => (!words.contains(&"")).then_some(words),
     }
+}
+
+fn is_host(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    !word.is_empty() && word.chars().all(plain)
 }
 
 fn is_replica(word: &str) -> bool {
@@ -347,6 +360,17 @@ impl Field for String {
     }
     fn show(&self) -> String {
         self.clone()
+    }
+}
+
+/// Names of hosts.
+impl Field for Vec<String> {
+    fn parse(text: &str, kind: &Kind) -> Option<Self> {
+        kind.normal(text)?;
+        Some(list_words(text)?.into_iter().map(str::to_owned).collect())
+    }
+    fn show(&self) -> String {
+        self.join(",")
     }
 }
 

@@ -38,13 +38,6 @@ pub fn bind(address: &HostPort, count: usize) -> io::Result<(Vec<TcpListener>, S
     Ok((listeners, bound))
 }
 
-/// Binds a single listening socket that is not shared.
-pub fn bind_one(address: &HostPort) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = listening(socket(resolve(address)?, false)?)?;
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
-}
-
 fn listening(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -149,7 +142,7 @@ mod tests {
     #[test]
     fn of_brokers_that_start_at_once_one_gets_the_port() {
         for _ in 0..100 {
-            let (free, at) = bind_one(&HostPort::new("127.0.0.1", 0)).unwrap();
+            let (free, at) = bind(&HostPort::new("127.0.0.1", 0), 1).unwrap();
             drop(free);
             let address = HostPort::new("127.0.0.1", at.port());
             let together = Barrier::new(4);

@@ -56,7 +56,7 @@ pub struct ShardParts {
     pub mailbox: Mailbox<Engine>,
     pub coordinators: CoordinatorParts,
     pub listener: TcpListener,
-    /// The first shard also serves HTTP.
+    /// `None` when HTTP is off.
     pub http: Option<TcpListener>,
     pub reactor: Reactor,
     /// The core to run on; `None` leaves it to the scheduler.
@@ -122,11 +122,11 @@ async fn serve(parts: ShardParts) {
     let accepting = Rc::clone(&connections);
     reactor::spawn(listener::accept_loop(accepting, listener, serve));
     if let Some(http) = http {
-        reactor::spawn(http::serve(
-            Rc::clone(&engine),
-            Rc::clone(&coordinators),
-            http,
-        ));
+        let services = http::Services {
+            engine: Rc::clone(&engine),
+            coordinators: Rc::clone(&coordinators),
+        };
+        reactor::spawn(http::serve(services, http));
     }
     while let Some(order) = orders.recv().await {
         match order {

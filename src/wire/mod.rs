@@ -8,6 +8,7 @@
 //!
 //! All integers are big-endian, except in varints.
 
+pub mod partitioner;
 mod reader;
 #[cfg(test)]
 pub mod round_trip;

@@ -286,15 +286,80 @@ impl Random {
 
 /// One HTTP request; the status and the body.
 pub fn http_request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let reply = http_exchange(address, method, path, &[], b"");
+    (reply.status, reply.text())
+}
+
+/// A reply over HTTP.
+#[derive(Debug)]
+pub struct HttpReply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl HttpReply {
+    /// All that came until the connection ended.
+    pub fn parse(reply: &[u8]) -> HttpReply {
+        let end = reply.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.expect("a whole HTTP reply");
+        let head = std::str::from_utf8(&reply[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_ascii_lowercase(), value.to_owned())
+        });
+        HttpReply {
+            status: status.parse().unwrap(),
+            headers: headers.collect(),
+            body: reply[end + 4..].to_vec(),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// A header by its name in small letters; empty when it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+/// One HTTP request with these headers besides `Host`, which they may have too, and this body.
+pub fn http_exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> HttpReply {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(HANG)).unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    let (head, body) = reply.split_once("\r\n\r\n").expect("a whole HTTP reply");
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        head += "Host: localhost\r\n";
+    }
+    if !body.is_empty() {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += "\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    // A refusal may come before all of it was taken.
+    let _ = stream.write_all(body);
+    let mut reply = Vec::new();
+    // A reset may follow a reply whose request was not read to its end.
+    let _ = stream.read_to_end(&mut reply);
+    HttpReply::parse(&reply)
 }
 
 pub fn run_with_input(command: &mut Command, stdin: &[u8]) -> Output {

@@ -126,6 +126,45 @@ pub async fn create_topic(
     create(engine, new, only_check, false).await
 }
 
+/// The topic of this name, created with the broker's defaults if there is none and
+/// `auto_create_topics` allows it.
+///
+/// # Errors
+/// `UnknownTopic` where it may not be created; else as for [`create_topic`].
+pub async fn find_or_create_topic(
+    engine: &Rc<Engine>,
+    name: &str,
+) -> Result<Arc<Topic>, AdminError> {
+    if let Some(topic) = engine.topic(name) {
+        return Ok(topic);
+    }
+    super::check_topic_name(name)?;
+    if !engine.config.auto_create_topics || super::INTERNAL_TOPICS.contains(&name) {
+        return Err(AdminError::UnknownTopic);
+    }
+    let new = NewTopic {
+        name: name.to_owned(),
+        partitions: engine.config.num_partitions,
+        configs: BTreeMap::new(),
+    };
+    let created = create_topic(engine, new, false).await;
+    match created {
+        // Another client was faster.
+        Err(AdminError::TopicExists(_)) => {
+            return engine.topic(name).ok_or(AdminError::UnknownTopic);
+        }
+        // No line: a client that asks for many topics could fill the log.
+        Ok(_) | Err(AdminError::LimitReached { .. }) => {}
+        Err(ref error) => {
+            static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
+            if let Some(kept_back) = LINE.admit() {
+                tracing::warn!(topic = name, %error, kept_back, "a topic could not be created on demand");
+            }
+        }
+    }
+    created
+}
+
 /// Creates a topic of the broker's own.
 ///
 /// # Errors

@@ -5,13 +5,12 @@
 //! alone (KIP-516).
 
 use crate::engine::catalog;
-use crate::engine::catalog::changes::{self, AdminError, NewTopic};
+use crate::engine::catalog::changes;
 use crate::engine::fetch::LEADER_EPOCH;
-use crate::io::rate_limited::{self, RateLimited};
 use crate::io::reactor::Slice;
 use crate::kafka::{Context, ErrorCode, message};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -210,33 +209,10 @@ async fn find_or_create(
     if found.is_ok() {
         return found;
     }
-    let code = unknown_topic(name);
-    let config = &context.engine.config;
-    let may_create = request.allow_auto_topic_creation && config.auto_create_topics;
-    if code == ErrorCode::InvalidTopicException
-        || !may_create
-        || catalog::INTERNAL_TOPICS.contains(&name)
-    {
-        return Err(code);
+    if !request.allow_auto_topic_creation {
+        return Err(unknown_topic(name));
     }
-    let new = NewTopic {
-        name: name.to_owned(),
-        partitions: config.num_partitions,
-        configs: BTreeMap::new(),
-    };
-    let created = changes::create_topic(context.engine, new, false).await;
-    match created {
-        // Another client was faster.
-        Err(AdminError::TopicExists(_)) => return context.topic(name),
-        // No line: a client that asks for many topics could fill the log.
-        Ok(_) | Err(AdminError::LimitReached { .. }) => {}
-        Err(ref error) => {
-            static LINE: RateLimited = RateLimited::new(rate_limited::WHILE_FULL);
-            if let Some(kept_back) = LINE.admit() {
-                tracing::warn!(topic = name, %error, kept_back, "a topic could not be created on demand");
-            }
-        }
-    }
+    let created = changes::find_or_create_topic(context.engine, name).await;
     created.map_err(|error| ErrorCode::from(&error))
 }
 

@@ -19,7 +19,7 @@ pub fn get(address: SocketAddr, page: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, HANG)?;
     stream.set_read_timeout(Some(HANG))?;
     stream.set_write_timeout(Some(HANG))?;
-    let request = format!("GET {page} HTTP/1.1\r\nHost: torture\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;

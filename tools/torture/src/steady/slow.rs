@@ -115,7 +115,7 @@ pub fn http_clients(scene: &Scene) -> anyhow::Result<String> {
 fn http_client(scene: &Scene, address: SocketAddr) -> std::io::Result<TcpStream> {
     let mut stream = scene.unread_stream(address)?;
     stream.set_nonblocking(true)?;
-    let asks = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(PIPELINED);
+    let asks = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(PIPELINED);
     match stream.write(asks.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
         _ => Ok(stream),

@@ -1,0 +1,139 @@
+//! The connections of one shard that speak HTTP.
+
+use super::Services;
+use super::router::Router;
+use crate::access::Caller;
+use crate::io::{clock, reactor};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// A connection without a new request for this long is closed: its client is silent, or does not read, or
+/// sends a body that never ends.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// The head of a request comes within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a head, and of what a connection reads ahead.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+/// After an accept that failed (no descriptors left, say) the next is tried this much later.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Accepts and serves until the shard ends, over tokio's own sockets.
+pub async fn serve(services: Services, listener: TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "HTTP cannot be served");
+            return;
+        }
+    };
+    let most = places(&services);
+    let (services, router) = (Rc::new(services), Rc::new(Router::default()));
+    let mut connections: Vec<Connection> = Vec::new();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = sweep.tick() => {
+                connections.retain(|open| !open.has_ended() && open.idle() < IDLE_TIMEOUT);
+                continue;
+            }
+        };
+        let Ok((stream, address)) = accepted else {
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            continue;
+        };
+        // hyper writes the date into replies, and panics for one before 1970.
+        if clock::is_before_1970() {
+            continue;
+        }
+        // Small replies must not wait for each other's acknowledgement; one that cannot is slower.
+        let _ = stream.set_nodelay(true);
+        make_room(&mut connections, most);
+        let last_request = Rc::new(Cell::new(Instant::now()));
+        let serving = Serving {
+            services: Rc::clone(&services),
+            router: Rc::clone(&router),
+            last_request: Rc::clone(&last_request),
+        };
+        let task = reactor::spawn(serving.run(stream, address));
+        connections.push(Connection { last_request, task });
+    }
+}
+
+/// This shard's part of `http_connections_max`.
+fn places(services: &Services) -> usize {
+    let engine = &services.engine;
+    (engine.config.http_connections_max / engine.mailboxes.shard_count()).max(1)
+}
+
+/// Whatever others do, health can be asked for: where all places are taken, the connection gives its up whose
+/// last request is the longest ago.
+fn make_room(connections: &mut Vec<Connection>, most: usize) {
+    if connections.len() < most {
+        return;
+    }
+    connections.retain(|open| !open.has_ended());
+    if connections.len() < most {
+        return;
+    }
+    let places = 0..connections.len();
+    if let Some(longest) = places.max_by_key(|place| connections[*place].idle()) {
+        connections.swap_remove(longest);
+    }
+}
+
+/// A connection that is open, or was; closed when this is dropped.
+struct Connection {
+    last_request: Rc<Cell<Instant>>,
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    fn idle(&self) -> Duration {
+        self.last_request.get().elapsed()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What serves one connection.
+struct Serving {
+    services: Rc<Services>,
+    router: Rc<Router>,
+    last_request: Rc<Cell<Instant>>,
+}
+
+impl Serving {
+    async fn run(self, stream: TcpStream, address: SocketAddr) {
+        let caller = Rc::new(Caller::new(address));
+        let service = service_fn(|request| {
+            self.last_request.set(Instant::now());
+            let answer = self.router.answer(&self.services, &caller, request);
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        // A client may break off at any time.
+        let _ = served.await;
+    }
+}

@@ -1,0 +1,145 @@
+//! The query string of a request, and the forms of its values.
+
+use super::problem::Problem;
+use jiff::Timestamp;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Names and values, percent-decoded. A handler takes what it knows; what is left was a mistake.
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// # Errors
+    /// 400 where a name comes twice: one of the two would be ignored.
+    pub fn parse(text: &str) -> Result<Query, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            if pairs.iter().any(|(known, _)| *known == name) {
+                let detail = format!("the parameter {name:?} is there twice");
+                return Err(Problem::bad_request(detail));
+            }
+            pairs.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Query(pairs))
+    }
+
+    /// Takes a parameter's text.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    /// Takes a parameter that `read` makes something of.
+    ///
+    /// # Errors
+    /// 400 when it does not; `form` says what it would take.
+    pub fn take<T>(
+        &mut self,
+        name: &str,
+        form: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let value = read(&text);
+        value.map(Some).ok_or_else(|| {
+            Problem::bad_request(format!("the parameter {name} is {form}, not {text:?}"))
+        })
+    }
+
+    /// Takes a number.
+    ///
+    /// # Errors
+    /// 400 for anything else.
+    pub fn number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Problem> {
+        self.take(name, "a number in its range", |text| text.parse().ok())
+    }
+
+    /// Everything was taken.
+    ///
+    /// # Errors
+    /// 400 for what is left.
+    pub fn end(&self) -> Result<(), Problem> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::bad_request(format!(
+                "there is no parameter {name:?} here"
+            ))),
+        }
+    }
+}
+
+/// A length of time such as `5s`, `500ms` or `2m`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (count, unit) = text.split_at(digits);
+    let count: u64 = count.parse().ok()?;
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(count.checked_mul(ms)?))
+}
+
+/// A moment in milliseconds since 1970: the number itself, or RFC 3339.
+pub fn moment(text: &str) -> Option<i64> {
+    if let Ok(ms) = text.parse() {
+        return Some(ms);
+    }
+    rfc_3339(text)
+}
+
+/// A moment as RFC 3339 writes it, in milliseconds since 1970.
+pub fn rfc_3339(text: &str) -> Option<i64> {
+    let moment: Timestamp = text.parse().ok()?;
+    Some(moment.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_their_forms() {
+        assert_eq!(duration("5s"), Some(Duration::from_secs(5)));
+        assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            "-5s",
+            "5d",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+        assert_eq!(moment("1700000000000"), Some(1_700_000_000_000));
+        assert_eq!(moment("2023-11-14T22:13:20Z"), Some(1_700_000_000_000));
+        assert_eq!(
+            moment("2023-11-14T23:13:20.5+01:00"),
+            Some(1_700_000_000_500)
+        );
+        assert_eq!(moment("yesterday"), None);
+    }
+
+    #[test]
+    fn what_is_unknown_or_there_twice_is_refused() {
+        let mut query = Query::parse("key=a%20b&max=7&wat").unwrap();
+        assert_eq!(query.text("key").as_deref(), Some("a b"));
+        assert_eq!(query.number("max").unwrap(), Some(7u32));
+        assert_eq!(query.number::<u32>("none").unwrap(), None);
+        assert!(query.end().is_err());
+        assert_eq!(query.text("wat").as_deref(), Some(""));
+        query.end().unwrap();
+        assert!(Query::parse("a=1&a=2").is_err());
+        assert!(Query::parse("max=x").unwrap().number::<u32>("max").is_err());
+    }
+}

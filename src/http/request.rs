@@ -1,0 +1,19 @@
+//! A request as its handler sees it.
+
+use super::Services;
+use super::query::Query;
+use crate::access::Caller;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use std::rc::Rc;
+
+/// What a handler is given.
+pub struct Asked {
+    pub services: Rc<Services>,
+    pub caller: Rc<Caller>,
+    /// The parts of the path that the route names, percent-decoded, in their order.
+    pub params: Vec<String>,
+    pub query: Query,
+    pub headers: HeaderMap,
+    pub body: Incoming,
+}

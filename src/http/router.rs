@@ -1,0 +1,211 @@
+//! The table of routes: method, path, what answers it. docs/http.md shows the same table.
+
+use super::answer::{self, Answer};
+use super::problem::Problem;
+use super::query::Query;
+use super::request::Asked;
+use super::{Services, guard, ops, produce, read};
+use crate::access::Caller;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderMap, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// One line of the table.
+pub struct Route {
+    pub method: Method,
+    /// In `matchit`'s words: `{name}` is a part of the path.
+    pub path: &'static str,
+    /// What it does, for docs/http.md.
+    pub about: &'static str,
+    /// Both, as metrics name it.
+    label: &'static str,
+    answer: fn(Asked) -> Answering,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, Problem>>>>;
+
+macro_rules! routes {
+    ($($method:ident $path:literal $handler:path, $about:literal;)*) => {
+        /// All routes. GET answers HEAD too.
+        pub static ROUTES: &[Route] = &[$(Route {
+            method: Method::$method,
+            path: $path,
+            about: $about,
+            label: concat!(stringify!($method), " ", $path),
+            answer: |asked| Box::pin($handler(asked)),
+        }),*];
+    };
+}
+
+routes! {
+    GET "/" ops::page, "The page: version, topics, groups that are behind. `{}` where JSON is asked for.";
+    GET "/healthz" ops::health, "200 while every shard answers.";
+    GET "/readyz" ops::ready, "200 while the broker takes requests.";
+    GET "/metrics" ops::metrics, "Metrics in Prometheus' text format.";
+    POST "/t/{topic}" produce::one, "Stores the body as one record.";
+    GET "/t/{topic}" read::many, "Reads records, the newest ten unless asked otherwise.";
+    GET "/t/{topic}/{partition}/{offset}" read::one, "The value of one record, as it is.";
+}
+
+/// The routes by path.
+pub struct Router(matchit::Router<BTreeMap<&'static str, &'static Route>>);
+
+impl Default for Router {
+    fn default() -> Router {
+        let mut by_path: BTreeMap<&str, BTreeMap<&'static str, &'static Route>> = BTreeMap::new();
+        for route in ROUTES {
+            let methods = by_path.entry(route.path).or_default();
+            methods.insert(method_name(&route.method), route);
+        }
+        let mut router = matchit::Router::new();
+        for (path, methods) in by_path {
+            let inserted = router.insert(path, methods);
+            inserted.expect("no two paths of the table contradict each other");
+        }
+        Router(router)
+    }
+}
+
+impl Router {
+    /// Answers a request, whatever it is.
+    pub async fn answer(
+        &self,
+        services: &Rc<Services>,
+        caller: &Rc<Caller>,
+        request: Request<Incoming>,
+    ) -> Answer {
+        let answered = self.routed(services, caller, request).await;
+        let mut answer = answered.unwrap_or_else(|problem| {
+            services.engine.stats.error(problem.kind);
+            problem.answer()
+        });
+        answer::protect(&mut answer);
+        answer
+    }
+
+    async fn routed(
+        &self,
+        services: &Rc<Services>,
+        caller: &Rc<Caller>,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Problem> {
+        let (head, body) = request.into_parts();
+        guard::check(
+            &services.engine.config,
+            &head.method,
+            &head.uri,
+            &head.headers,
+        )?;
+        let path = head.uri.path();
+        let Ok(found) = self.0.at(path) else {
+            let detail = format!("there is nothing at {path}; docs/http.md lists what there is");
+            return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail));
+        };
+        let method = if head.method == Method::HEAD {
+            Method::GET
+        } else {
+            head.method
+        };
+        let Some(route) = found.value.get(method.as_str()) else {
+            return not_allowed(&method, found.value);
+        };
+        let params = found.params.iter().map(|(_, value)| decoded(value));
+        let asked = Asked {
+            services: Rc::clone(services),
+            caller: Rc::clone(caller),
+            params: params.collect::<Result<_, _>>()?,
+            query: Query::parse(head.uri.query().unwrap_or_default())?,
+            headers: head.headers,
+            body,
+        };
+        let began = Instant::now();
+        let answered = (route.answer)(asked).await;
+        let stats = &services.engine.stats;
+        stats.request(route.label, began.elapsed());
+        answered
+    }
+}
+
+/// The methods that a path has: the answer to OPTIONS, and what is wrong with any other.
+fn not_allowed(
+    method: &Method,
+    known: &BTreeMap<&'static str, &'static Route>,
+) -> Result<Answer, Problem> {
+    let mut names: Vec<&str> = known.keys().copied().collect();
+    if known.contains_key("GET") {
+        names.push("HEAD");
+    }
+    let allowed = names.join(", ");
+    if *method != Method::OPTIONS {
+        return Err(Problem::method_not_allowed(&allowed));
+    }
+    let mut answer = answer::of(StatusCode::NO_CONTENT, answer::TEXT, "");
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        answer.headers_mut().insert(ALLOW, allowed);
+    }
+    Ok(answer)
+}
+
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => unreachable!("the table has no other methods"),
+    }
+}
+
+fn decoded(part: &str) -> Result<String, Problem> {
+    let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
+    let decoded = decoded.map_err(|_| Problem::bad_request("the path is not UTF-8"))?;
+    Ok(decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_found_by_its_method_and_path() {
+        let router = Router::default();
+        for route in ROUTES {
+            let path = route.path.replace(['{', '}'], "");
+            let found = router.0.at(&path).unwrap().value;
+            assert!(std::ptr::eq(found[method_name(&route.method)], route));
+        }
+    }
+
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http.md");
+    const BEGIN: &str = "<!-- routes: begin -->\n";
+    const END: &str = "<!-- routes: end -->\n";
+
+    #[test]
+    fn the_page_on_disk_has_this_table() {
+        let mut table = String::from("| Method | Path | |\n|---|---|---|\n");
+        for Route {
+            method,
+            path,
+            about,
+            ..
+        } in ROUTES
+        {
+            table += &format!("| {method} | `{path}` | {about} |\n");
+        }
+        let page = std::fs::read_to_string(DOCS).expect("docs/http.md");
+        let (before, rest) = page.split_once(BEGIN).expect("the table's beginning");
+        let (_, after) = rest.split_once(END).expect("the table's end");
+        let expected = format!("{before}{BEGIN}\n{table}\n{END}{after}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(DOCS, expected).expect("write docs/http.md");
+        } else {
+            let stale = "docs/http.md is stale: UPDATE_DOCS=1 cargo test --lib http";
+            assert!(page == expected, "{stale}");
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! Records over HTTP: every route, with success, each error that it can give, and garbage.
+
+use crate::support::batch::Batch;
+use crate::support::{Broker, HttpReply, broker_with, http_exchange};
+use millstream::log::batch::Codec;
+use millstream::log::batch::build::BatchBuilder;
+use serde_json::{Value, json};
+
+fn post(broker: &Broker, path: &str, body: &[u8]) -> HttpReply {
+    http_exchange(broker.http, "POST", path, &[], body)
+}
+
+fn get(broker: &Broker, path: &str) -> HttpReply {
+    http_exchange(broker.http, "GET", path, &[], b"")
+}
+
+fn get_as(broker: &Broker, kind: &str, path: &str) -> HttpReply {
+    http_exchange(broker.http, "GET", path, &[("Accept", kind)], b"")
+}
+
+/// Of a JSON answer.
+fn values(reply: &HttpReply) -> Vec<Value> {
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let records = reply.json();
+    let each = records.as_array().unwrap().iter();
+    each.map(|record| record["value"].clone()).collect()
+}
+
+/// A problem's type without what all have, its status, and whether it says that nothing happened.
+fn problem(reply: &HttpReply) -> (u16, String) {
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    let body = reply.json();
+    assert_eq!(body["status"], reply.status);
+    for name in ["title", "detail"] {
+        assert!(body[name].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    assert_eq!(body["no_side_effects"], true, "{body}");
+    assert_eq!(body["retriable"], !reply.header("retry-after").is_empty());
+    let kind = body["type"].as_str().unwrap();
+    let kind = kind.strip_prefix("urn:millstream:problem:").unwrap();
+    (reply.status, kind.to_owned())
+}
+
+#[test]
+fn what_is_sent_over_http_is_read_over_http_and_by_kafka_clients() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.create_topic("orders", 1);
+    let reply = http_exchange(
+        broker.http,
+        "POST",
+        "/t/orders?key=ann&timestamp=1700000000000",
+        &[
+            ("Kafka-Header-Source", "shop"),
+            ("Content-Type", "text/plain"),
+        ],
+        b"tea",
+    );
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, "application/json")
+    );
+    let expected = json!({
+        "topic": "orders", "partition": 0, "offset": 0, "timestamp": 1_700_000_000_000i64,
+        "duplicate": false,
+    });
+    assert_eq!(reply.json(), expected);
+    assert_eq!(post(&broker, "/t/orders", b"milk\xff").json()["offset"], 1);
+    assert_eq!(post(&broker, "/t/orders?key=", b"").json()["offset"], 2);
+
+    let reply = get_as(&broker, "application/json", "/t/orders?from=earliest");
+    let records = reply.json();
+    let first = json!({
+        "partition": 0, "offset": 0, "timestamp": 1_700_000_000_000i64, "key": "ann",
+        "value": "tea", "headers": {"source": "shop"},
+    });
+    assert_eq!(records[0], first);
+    assert_eq!(records[1]["value"], json!({"base64": "bWlsa/8="}));
+    assert_eq!(
+        (&records[1]["key"], &records[2]["key"]),
+        (&Value::Null, &json!(""))
+    );
+    assert_eq!(records[2]["value"], "");
+    assert_eq!(reply.header("millstream-next"), "0:3");
+    assert_eq!(get(&broker, "/t/orders").body, b"tea\nmilk\xff\n\n");
+    let lines = get_as(&broker, "application/x-ndjson", "/t/orders?from=2").text();
+    let line: Value = serde_json::from_str(lines.trim_end()).unwrap();
+    assert_eq!(line["offset"], 2);
+
+    // And the other way round: a client's compressed batch.
+    wire.append("orders", 0, &Batch::of(["coffee", "cake"]));
+    assert_eq!(get(&broker, "/t/orders?from=3").text(), "coffee\ncake\n");
+    let kafka = wire.fetch("orders", 0, 0);
+    assert_eq!(kafka.error_code, 0);
+    assert_eq!(kafka.high_watermark, 5);
+}
+
+#[test]
+fn one_record_comes_as_it_is_and_can_do_nothing_in_a_browser() {
+    let (_dir, broker, mut wire) = broker_with(&[]);
+    wire.create_topic("pages", 1);
+    let script = b"<script>alert(1)</script>";
+    let headers = [
+        ("Kafka-Header-content-type", "text/html"),
+        ("Kafka-Header-a", "b"),
+    ];
+    let sent = http_exchange(
+        broker.http,
+        "POST",
+        "/t/pages?timestamp=5",
+        &headers,
+        script,
+    );
+    assert_eq!(sent.status, 200);
+    let reply = get(&broker, "/t/pages/0/0");
+    assert_eq!((reply.status, &reply.body[..]), (200, &script[..]));
+    assert_eq!(reply.header("content-type"), "text/html");
+    assert_eq!(reply.header("kafka-header-a"), "b");
+    assert_eq!(reply.header("millstream-timestamp"), "5");
+    assert_eq!(reply.header("x-content-type-options"), "nosniff");
+    assert_eq!(
+        reply.header("content-security-policy"),
+        "default-src 'none'; sandbox"
+    );
+    assert_eq!(
+        get(&broker, "/t/pages").header("content-type"),
+        "text/plain; charset=utf-8"
+    );
+
+    for path in ["/t/pages/0/1", "/t/pages/0/-1", "/t/pages/0/99"] {
+        assert_eq!(
+            problem(&get(&broker, path)),
+            (404, "unknown-record".to_owned())
+        );
+    }
+    let tombstone = BatchBuilder::default().build_keyed(Codec::None, &[(Some("k"), None)]);
+    assert_eq!(wire.produce("pages", 0, tombstone).error_code, 0);
+    let reply = get(&broker, "/t/pages/0/1");
+    assert_eq!((reply.status, reply.body.len()), (204, 0));
+}
+
+#[test]
+fn a_read_begins_where_it_is_asked_to_and_goes_on_where_it_ended() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.create_topic("many", 3);
+    for number in 0..30 {
+        let path = format!(
+            "/t/many?partition={}&timestamp={}",
+            number % 3,
+            1_000 + number
+        );
+        let sent = post(&broker, &path, number.to_string().as_bytes());
+        assert_eq!(sent.status, 200, "{}", sent.text());
+    }
+    let read = |path: &str| get_as(&broker, "application/json", path);
+    let numbers = |range: std::ops::Range<i32>| {
+        let each = range.map(|number| json!(number.to_string()));
+        each.collect::<Vec<_>>()
+    };
+    assert_eq!(values(&read("/t/many")), numbers(20..30), "the newest ten");
+    assert_eq!(values(&read("/t/many?from=-4")), numbers(26..30));
+    assert_eq!(values(&read("/t/many?max=2")), numbers(28..30));
+    assert_eq!(values(&read("/t/many?from=earliest")), numbers(0..30));
+    assert_eq!(values(&read("/t/many?from=latest")), numbers(0..0));
+    assert_eq!(
+        values(&read("/t/many?from=1970-01-01T00:00:01.012Z")),
+        numbers(12..30)
+    );
+    assert_eq!(
+        values(&read("/t/many?partition=1&from=8")),
+        [json!("25"), json!("28")]
+    );
+    assert_eq!(
+        values(&read("/t/many?grep=7")),
+        [json!("7"), json!("17"), json!("27")]
+    );
+
+    // In steps, each record once and in order.
+    let (mut from, mut seen) = ("earliest".to_owned(), Vec::new());
+    loop {
+        let reply = read(&format!("/t/many?max=7&from={from}"));
+        let some = values(&reply);
+        if some.is_empty() {
+            break;
+        }
+        assert!(some.len() <= 7);
+        seen.extend(some);
+        from = reply.header("millstream-next").to_owned();
+    }
+    assert_eq!(seen, numbers(0..30));
+    assert_eq!(from, "0:10,1:10,2:10");
+}
+
+#[test]
+fn a_read_waits_for_the_record_that_comes() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.create_topic("later", 2);
+    std::thread::scope(|scope| {
+        let waits = [(); 3].map(|()| scope.spawn(|| get(&broker, "/t/later?wait=50s")));
+        crate::support::eventually("they wait", || {
+            broker.metric("millstream_parked_fetches", "") == 3.0
+        });
+        assert_eq!(post(&broker, "/t/later?key=k", b"now").status, 200);
+        for wait in waits {
+            let reply = wait.join().unwrap();
+            assert_eq!((reply.status, reply.text()), (200, "now\n".to_owned()));
+        }
+    });
+    let nothing = get(&broker, "/t/later?from=latest&wait=10ms");
+    assert_eq!((nothing.status, nothing.body.len()), (200, 0));
+}
+
+#[test]
+fn compressed_batches_and_keys_are_found() {
+    let (_dir, broker, mut wire) = broker_with(&[]);
+    wire.create_topic("packed", 1);
+    let lines: String = (0..2_000)
+        .map(|number| format!("k{}:{number}\n", number % 4))
+        .collect();
+    let args = [
+        "produce",
+        "packed",
+        "--codec",
+        "zstd",
+        "--key-separator",
+        ":",
+    ];
+    let sent = broker.run(&args, lines.as_bytes());
+    assert!(
+        sent.status.success(),
+        "{}",
+        String::from_utf8_lossy(&sent.stderr)
+    );
+    let found = get(&broker, "/t/packed?key=k3&max=3").text();
+    assert_eq!(found, "3\n7\n11\n");
+    let newest = get(&broker, "/t/packed?from=-2").text();
+    assert_eq!(newest, "1998\n1999\n");
+}
+
+#[test]
+fn topics_are_made_on_demand_if_that_is_allowed() {
+    let (_dir, broker, _wire) = broker_with(&[]);
+    assert_eq!(post(&broker, "/t/fresh", b"x").status, 200);
+    assert_eq!(get(&broker, "/t/fresh").text(), "x\n");
+    assert_eq!(
+        problem(&get(&broker, "/t/never")),
+        (404, "unknown-topic".to_owned())
+    );
+    let (_dir, broker, _wire) = broker_with(&["--auto-create-topics=false"]);
+    assert_eq!(
+        problem(&post(&broker, "/t/fresh", b"x")),
+        (404, "unknown-topic".to_owned())
+    );
+}
+
+/// Method, path, headers, and what comes: the status, and the problem's type.
+type Refused = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    u16,
+    &'static str,
+);
+
+/// What is asked of a broker whose topic `t` has two partitions and a record, and `small` takes 1,000 bytes.
+const REFUSED: &[Refused] = &[
+    ("GET", "/nothing", &[], 404, "unknown-path"),
+    ("GET", "/t", &[], 404, "unknown-path"),
+    ("GET", "/t/t/0", &[], 404, "unknown-path"),
+    ("DELETE", "/t/t", &[], 405, "method-not-allowed"),
+    ("PUT", "/t/t/0/0", &[], 405, "method-not-allowed"),
+    ("POST", "/metrics", &[], 405, "method-not-allowed"),
+    ("POST", "/t/t?wat=1", &[], 400, "bad-request"),
+    ("POST", "/t/t?key=a&key=b", &[], 400, "bad-request"),
+    ("POST", "/t/t?partition=x", &[], 400, "bad-request"),
+    ("POST", "/t/t?timestamp=soon", &[], 400, "bad-request"),
+    ("POST", "/t/t?acks=0", &[], 400, "bad-request"),
+    ("POST", "/t/%FF", &[], 400, "bad-request"),
+    ("POST", "/t/a%20b", &[], 400, "invalid-topic-name"),
+    (
+        "POST",
+        "/t/t?partition=2",
+        &[],
+        404,
+        "unknown-topic-or-partition",
+    ),
+    (
+        "POST",
+        "/t/t?partition=-1",
+        &[],
+        404,
+        "unknown-topic-or-partition",
+    ),
+    ("POST", "/t/__consumer_offsets", &[], 403, "internal-topic"),
+    (
+        "POST",
+        "/t/t?timestamp=99999999999999",
+        &[],
+        422,
+        "invalid-timestamp",
+    ),
+    ("POST", "/t/compacted", &[], 422, "without-key"),
+    (
+        "POST",
+        "/t/t",
+        &[("Content-Type", "application/x-ndjson")],
+        415,
+        "unsupported-media-type",
+    ),
+    (
+        "POST",
+        "/t/t",
+        &[("Content-Type", "application/vnd.kafka.json.v2+json")],
+        415,
+        "unsupported-media-type",
+    ),
+    (
+        "POST",
+        "/t/t",
+        &[("Content-Encoding", "gzip")],
+        415,
+        "unsupported-media-type",
+    ),
+    (
+        "POST",
+        "/t/small",
+        &[("Content-Length", "5000")],
+        413,
+        "too-large",
+    ),
+    (
+        "POST",
+        "/t/t",
+        &[("Host", "evil.example")],
+        421,
+        "unknown-host",
+    ),
+    (
+        "GET",
+        "/t/t",
+        &[("Host", "evil.example")],
+        421,
+        "unknown-host",
+    ),
+    ("GET", "/", &[("Host", "evil.example")], 421, "unknown-host"),
+    (
+        "POST",
+        "/t/t",
+        &[("Origin", "http://evil.example")],
+        403,
+        "other-origin",
+    ),
+    (
+        "POST",
+        "/t/t",
+        &[("Sec-Fetch-Site", "cross-site")],
+        403,
+        "other-origin",
+    ),
+    ("GET", "/t/t?from=soon", &[], 400, "bad-request"),
+    ("GET", "/t/t?from=0", &[], 400, "bad-request"),
+    ("GET", "/t/t?max=0", &[], 400, "bad-request"),
+    ("GET", "/t/t?max=10001", &[], 400, "bad-request"),
+    ("GET", "/t/t?wait=61s", &[], 400, "bad-request"),
+    ("GET", "/t/t?wait=5", &[], 400, "bad-request"),
+    ("GET", "/t/t?wat", &[], 400, "bad-request"),
+    (
+        "GET",
+        "/t/t?partition=2",
+        &[],
+        404,
+        "unknown-topic-or-partition",
+    ),
+    (
+        "GET",
+        "/t/t?from=0:0,2:0",
+        &[],
+        404,
+        "unknown-topic-or-partition",
+    ),
+    (
+        "GET",
+        "/t/t?partition=0&from=99",
+        &[],
+        416,
+        "offset-out-of-range",
+    ),
+    (
+        "GET",
+        "/t/t",
+        &[("Accept", "image/png")],
+        406,
+        "not-acceptable",
+    ),
+    ("GET", "/t/unknown", &[], 404, "unknown-topic"),
+    ("GET", "/t/unknown/0/0", &[], 404, "unknown-topic"),
+    ("GET", "/t/t/2/0", &[], 404, "unknown-topic-or-partition"),
+    ("GET", "/t/t/0/x", &[], 400, "bad-request"),
+    ("GET", "/t/t/x/0", &[], 400, "bad-request"),
+    ("GET", "/t/t/0/0?x", &[], 400, "bad-request"),
+];
+
+#[test]
+fn each_refusal_has_its_status_and_stores_nothing() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.create_topic("t", 2);
+    for (topic, config) in [
+        ("small", ("max.message.bytes", "1000")),
+        ("compacted", ("cleanup.policy", "compact")),
+        ("dated", ("message.timestamp.after.max.ms", "1000")),
+    ] {
+        wire.try_create_topic(topic, 1, &[config]);
+    }
+    wire.append("t", 0, &Batch::of(["here"]));
+    // So that the topic of committed offsets is there.
+    let reset = [
+        "group",
+        "reset-offsets",
+        "g",
+        "--topic",
+        "t",
+        "--to",
+        "end",
+        "--execute",
+    ];
+    assert!(broker.run(&reset, b"").status.success());
+    for (method, path, headers, status, kind) in REFUSED {
+        let path = path.replace("/t/t?timestamp=9", "/t/dated?timestamp=9");
+        let reply = http_exchange(broker.http, method, &path, headers, b"");
+        let what = format!("{method} {path} {headers:?}: {}", reply.text());
+        assert_eq!(reply.status, *status, "{what}");
+        assert_eq!(problem(&reply), (*status, (*kind).to_owned()), "{what}");
+    }
+    let body = vec![b'x'; 5_000];
+    let reply = post(&broker, "/t/small", &body);
+    assert_eq!(problem(&reply), (413, "too-large".to_owned()));
+    let chunked = [("Transfer-Encoding", "chunked")];
+    let mut chunk = format!("{:x}\r\n", body.len()).into_bytes();
+    chunk.extend_from_slice(&body);
+    chunk.extend_from_slice(b"\r\n0\r\n\r\n");
+    // The length is said by the chunks alone.
+    let reply = http_raw_chunked(&broker, "/t/small", &chunked, &chunk);
+    assert_eq!(problem(&reply), (413, "too-large".to_owned()));
+    assert_eq!(get(&broker, "/t/t?from=earliest").text(), "here\n");
+    for topic in ["small", "compacted", "dated"] {
+        assert_eq!(get(&broker, &format!("/t/{topic}")).text(), "");
+    }
+    let allowed = http_exchange(broker.http, "OPTIONS", "/t/t", &[], b"");
+    assert_eq!(
+        (allowed.status, allowed.header("allow")),
+        (204, "GET, POST, HEAD")
+    );
+    let refused = http_exchange(broker.http, "DELETE", "/t/t", &[], b"");
+    assert_eq!(refused.header("allow"), "GET, POST, HEAD");
+    // Every route was asked, and counts.
+    broker.get("/t/t/0/0");
+    broker.get("/healthz");
+    broker.get("/readyz");
+    broker.get("/");
+    broker.metric("millstream_topics", "");
+    for route in millstream::http::router::ROUTES {
+        let label = format!("api=\"{} {}\"", route.method, route.path);
+        let count = broker.metric("millstream_request_seconds_count", &label);
+        assert!(count > 0.0, "no test asks for {label}");
+    }
+    let errors = "error=\"unknown-host\"";
+    assert_eq!(
+        broker.metric("millstream_partition_errors_total", errors),
+        3.0
+    );
+}
+
+fn http_raw_chunked(
+    broker: &Broker,
+    path: &str,
+    headers: &[(&str, &str)],
+    chunks: &[u8],
+) -> HttpReply {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(broker.http).unwrap();
+    let mut head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    let _ = stream.write_all(chunks);
+    let mut reply = Vec::new();
+    let _ = stream.read_to_end(&mut reply);
+    HttpReply::parse(&reply)
+}
+
+#[test]
+fn garbage_is_refused_and_the_next_request_is_answered() {
+    use std::io::{Read, Write};
+    let (_dir, broker, _wire) = broker_with(&[]);
+    let garbage: &[&[u8]] = &[
+        b"\x00\x00\x00\x20\x00\x12\x00\x04",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /t/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /t/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /t/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: local host\r\n\r\n",
+    ];
+    for bytes in garbage {
+        let mut stream = std::net::TcpStream::connect(broker.http).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        let reply = String::from_utf8_lossy(&reply);
+        assert!(
+            reply.is_empty() || reply.starts_with("HTTP/1.1 4"),
+            "{reply}"
+        );
+    }
+    assert_eq!(broker.get("/healthz").0, 200);
+    let long = format!("/t/x?key={}", "k".repeat(100_000));
+    let reply = http_exchange(broker.http, "POST", &long, &[], b"x");
+    assert!([414, 431].contains(&reply.status), "{}", reply.status);
+}
