@@ -65,11 +65,6 @@ impl Problem {
         problem
     }
 
-    /// For now: 503, and when to try again.
-    pub fn unavailable(kind: &'static str, detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail).later()
-    }
-
     fn kafka(mut self, code: i16) -> Problem {
         self.kafka_error = Some(code);
         self

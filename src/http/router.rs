@@ -7,7 +7,7 @@ use super::request::Asked;
 use super::{Services, guard, ops, produce, read};
 use crate::access::Caller;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderMap, HeaderValue};
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use std::collections::BTreeMap;
 use std::pin::Pin;
