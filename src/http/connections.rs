@@ -122,7 +122,7 @@ struct Serving {
 
 impl Serving {
     async fn run(self, stream: TcpStream, address: SocketAddr) {
-        let caller = Rc::new(Caller::new(address));
+        let caller = Caller::new(address);
         let service = service_fn(|request| {
             self.last_request.set(Instant::now());
             let answer = self.router.answer(&self.services, &caller, request);

@@ -9,6 +9,7 @@ use crate::log::records::RecordsError;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::json;
+use std::fmt;
 
 /// Before a request that was refused for now is worth another try, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -96,6 +97,12 @@ impl Problem {
         }
         debug_assert!(answer.headers().contains_key(CONTENT_TYPE));
         answer
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::Services;
 use super::query::Query;
-use crate::access::Caller;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use std::rc::Rc;
@@ -10,7 +9,6 @@ use std::rc::Rc;
 /// What a handler is given.
 pub struct Asked {
     pub services: Rc<Services>,
-    pub caller: Rc<Caller>,
     /// The parts of the path that the route names, percent-decoded, in their order.
     pub params: Vec<String>,
     pub query: Query,

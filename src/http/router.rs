@@ -6,6 +6,7 @@ use super::query::Query;
 use super::request::Asked;
 use super::{Services, guard, ops, produce, read};
 use crate::access::Caller;
+use crate::io::rate_limited::{self, RateLimited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, StatusCode};
@@ -13,6 +14,9 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
+
+/// At most one line a second about requests that were refused.
+static REFUSED: RateLimited = RateLimited::new(rate_limited::REFUSALS);
 
 /// One line of the table.
 pub struct Route {
@@ -75,12 +79,17 @@ impl Router {
     pub async fn answer(
         &self,
         services: &Rc<Services>,
-        caller: &Rc<Caller>,
+        caller: &Caller,
         request: Request<Incoming>,
     ) -> Answer {
-        let answered = self.routed(services, caller, request).await;
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answered = self.routed(services, request).await;
         let mut answer = answered.unwrap_or_else(|problem| {
             services.engine.stats.error(problem.kind);
+            if let Some(kept_back) = REFUSED.admit() {
+                tracing::warn!(peer = %caller.address, %method, path = uri.path(), problem = problem.kind,
+                    kept_back, "refused a request over HTTP: {problem}");
+            }
             problem.answer()
         });
         answer::protect(&mut answer);
@@ -90,7 +99,6 @@ impl Router {
     async fn routed(
         &self,
         services: &Rc<Services>,
-        caller: &Rc<Caller>,
         request: Request<Incoming>,
     ) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
@@ -116,7 +124,6 @@ impl Router {
         let params = found.params.iter().map(|(_, value)| decoded(value));
         let asked = Asked {
             services: Rc::clone(services),
-            caller: Rc::clone(caller),
             params: params.collect::<Result<_, _>>()?,
             query: Query::parse(head.uri.query().unwrap_or_default())?,
             headers: head.headers,
