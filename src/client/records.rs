@@ -77,17 +77,18 @@ pub fn encode(
         base_timestamp: records.first().map_or(-1, |record| record.timestamp_ms),
         ..*producer
     };
-    let records = records.iter().map(|record| RecordRef {
-        timestamp_ms: record.timestamp_ms,
-        key: record.key.as_deref(),
-        value: Some(&record.value),
-    });
-    let records: Vec<RecordRef<'_>> = records.collect();
     let headers = headers
         .iter()
         .map(|(name, value)| (&name[..], value.as_deref()));
     let headers: Vec<_> = headers.collect();
-    builder.encode(codec, &records, &headers).map(Bytes::from)
+    let records = records.iter().map(|record| RecordRef {
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.as_deref(),
+        value: Some(&record.value),
+        headers: &headers,
+    });
+    let records: Vec<RecordRef<'_>> = records.collect();
+    builder.encode(codec, &records).map(Bytes::from)
 }
 
 /// One batch, as it came in a Fetch reply.

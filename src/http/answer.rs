@@ -1,22 +1,78 @@
 //! Replies: their bodies, and the headers that all of them have.
 
 use bytes::Bytes;
-use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
 pub const HTML: &str = "text/html; charset=utf-8";
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
 
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Content>;
+
+/// The body of an answer.
+pub enum Content {
+    /// All of it; taken when it is sent.
+    Whole(Option<Bytes>),
+    /// Made piece by piece, as fast as the client takes it.
+    Pieces(Box<dyn Iterator<Item = Bytes>>),
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = match self.get_mut() {
+            Content::Whole(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()),
+            Content::Pieces(pieces) => pieces.next(),
+        };
+        Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Content::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Pieces(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Content::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Content::Pieces(_) => SizeHint::default(),
+        }
+    }
+}
 
 /// An answer of one kind of content.
 pub fn of(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    with(status, kind, Content::Whole(Some(body.into())))
+}
+
+/// An answer whose body is made while it is sent. Each piece is at least some kilobytes.
+pub fn in_pieces(
+    status: StatusCode,
+    kind: &'static str,
+    pieces: impl Iterator<Item = Bytes> + 'static,
+) -> Answer {
+    with(status, kind, Content::Pieces(Box::new(pieces)))
+}
+
+fn with(status: StatusCode, kind: &'static str, body: Content) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static(kind);
     answer.headers_mut().insert(CONTENT_TYPE, kind);

@@ -1,7 +1,7 @@
 //! HTTP for services and people: records in and out, health, metrics, a page.
 //!
 //! A request goes from `connections` through `guard` and `router` to the file that answers it: `produce`,
-//! `read`, `ops`. `request` is what it is
+//! `read`, `ops`. `split` takes a body of many records apart. `request` is what it is
 //! given, `answer` and `problem` what can come back; `query` reads parameters.
 
 mod answer;
@@ -17,6 +17,7 @@ mod read;
 mod records;
 mod request;
 pub mod router;
+mod split;
 
 use crate::coordinator::Coordinators;
 use crate::coordinator::groups::lag::LagReport;

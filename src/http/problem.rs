@@ -8,7 +8,7 @@ use crate::log::batch::BatchError;
 use crate::log::records::RecordsError;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
 
 /// Before a request that was refused for now is worth another try, in seconds.
@@ -16,7 +16,7 @@ const RETRY_AFTER_SECONDS: &str = "1";
 
 /// A request that failed. Its body says what happened, whether the same request may succeed later, and
 /// whether this one can have changed anything.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     pub status: StatusCode,
     /// A word for programs, the end of the problem's `type`.
@@ -66,6 +66,20 @@ impl Problem {
         problem
     }
 
+    /// One of many records cannot be read: 400.
+    pub fn malformed(place: usize, why: &str) -> Problem {
+        let detail = format!("record {place} of the body: {why}");
+        Problem::new(StatusCode::BAD_REQUEST, "malformed-record", detail)
+    }
+
+    /// A body ended before its end: 400. Those of its records that came before may be stored.
+    pub fn broken_off(records: usize) -> Problem {
+        Problem {
+            has_no_effects: records == 0,
+            ..Problem::bad_request("the body broke off")
+        }
+    }
+
     fn kafka(mut self, code: i16) -> Problem {
         self.kafka_error = Some(code);
         self
@@ -77,8 +91,8 @@ impl Problem {
         self
     }
 
-    /// The reply to the request.
-    pub fn answer(&self) -> Answer {
+    /// What RFC 9457 calls the problem's object.
+    pub fn to_json(&self) -> Value {
         let title = self.status.canonical_reason().unwrap_or("Error");
         let mut body = json!({
             "type": format!("urn:millstream:problem:{}", self.kind),
@@ -91,7 +105,13 @@ impl Problem {
         if let Some(code) = self.kafka_error {
             body["kafka_error"] = code.into();
         }
-        let mut answer = answer::of(self.status, "application/problem+json", format!("{body}\n"));
+        body
+    }
+
+    /// The reply to the request.
+    pub fn answer(&self) -> Answer {
+        let body = format!("{}\n", self.to_json());
+        let mut answer = answer::of(self.status, "application/problem+json", body);
         if let Some((name, value)) = &self.header {
             answer.headers_mut().insert(name, value.clone());
         }

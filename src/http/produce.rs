@@ -4,12 +4,15 @@ use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::query;
 use super::request::Asked;
-use crate::engine::append::{Appender, Policy};
+use super::split::{Item, Malformed, Split, Splitter};
+use crate::engine::Engine;
+use crate::engine::append::{Appender, Appending, Policy};
 use crate::engine::catalog::{Topic, changes};
-use crate::engine::partition::AckWhen;
+use crate::engine::partition::{AckWhen, Appended};
 use crate::io::clock;
-use crate::log::batch::Codec;
+use crate::io::reactor::Slice;
 use crate::log::batch::build::{BatchBuilder, Header, RecordRef};
+use crate::log::batch::{Codec, HEADER_BYTES};
 use crate::net::budget::Share;
 use crate::wire::partitioner::{Sticky, partition_for_key};
 use bytes::{Bytes, BytesMut};
@@ -17,87 +20,92 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Request headers that begin like this become headers of the record.
 const RECORD_HEADER: &str = "kafka-header-";
 /// Bodies that mean more than one record, or more than their bytes: to store them as they are would be
 /// wrong.
-const OTHER_KINDS: &[&str] = &[
-    "application/x-ndjson",
-    "application/cloudevents",
-    "application/vnd.",
-    "multipart/",
-];
+const OTHER_KINDS: &[&str] = &["application/cloudevents", "application/vnd.", "multipart/"];
+/// Records of a body are stored when so many bytes of them, or so many of them, are there.
+const GROUP_BYTES: usize = 512 << 10;
+const GROUP_RECORDS: usize = 10_000;
+/// Groups on their way to the disk while the next one comes in.
+const GROUPS_AHEAD: usize = 4;
+/// JSON may write a byte with this many.
+const JSON_FACTOR: usize = 6;
+/// Outcomes that are written at a time.
+const OUTCOMES_A_PIECE: usize = 200;
+/// What the outcome of a record takes in memory.
+const OUTCOME_BYTES: usize = size_of::<Outcome>();
 
-/// `POST /t/{topic}`: the body is the value of one record.
+/// What a request says of all of its records.
+struct Intake {
+    engine: Rc<Engine>,
+    topic: Arc<Topic>,
+    policy: Policy,
+    key: Option<String>,
+    partition: Option<i32>,
+    timestamp_ms: Option<i64>,
+    headers: HeaderMap,
+    /// For records without a key.
+    sticky: Sticky,
+}
+
+/// `POST /t/{topic}`: the body is the value of one record, or with `split`, or as NDJSON, many.
 ///
-/// Parameters: `key`, `partition`, `timestamp` (ms, or RFC 3339), `acks` (`all`, the default, or `1`).
-pub async fn one(mut asked: Asked) -> Result<Answer, Problem> {
+/// Parameters: `key`, `partition`, `timestamp` (ms, or RFC 3339), `acks` (`all`, the default, or `1`), `split` (`lines`
+/// or `json`).
+pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
     let engine = Rc::clone(&asked.services.engine);
     let key = asked.query.text("key");
     let partition = asked.query.number("partition")?;
     let form = "milliseconds since 1970, or a time as in 2026-01-31T10:00:00Z";
-    let timestamp = asked.query.take("timestamp", form, query::moment)?;
+    let timestamp_ms = asked.query.take("timestamp", form, query::moment)?;
     let acks = asked.query.take("acks", "all or 1", |text| match text {
         "all" | "-1" => Some(AckWhen::Durable),
         "1" => Some(AckWhen::Appended),
         _ => None,
     })?;
+    let split = asked
+        .query
+        .take("split", "lines or json", |text| match text {
+            "lines" => Some(Split::Lines),
+            "json" => Some(Split::Json),
+            _ => None,
+        })?;
     asked.query.end()?;
-    check_kind(&asked.headers)?;
+    let split = kind_of(&asked.headers, split)?;
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
-    // Held until the record is on its way.
-    let mut memory = engine.memory.share();
-    let limit = topic.config.max_message_bytes as usize;
-    let value = whole(asked.body, limit, &mut memory).await?;
-
-    let timestamp_ms = timestamp.unwrap_or_else(clock::now_ms);
-    let record = RecordRef {
+    let intake = Intake {
+        policy: Policy {
+            ack: acks.unwrap_or(AckWhen::Durable),
+            zstd: true,
+            transactional: false,
+        },
+        sticky: Sticky::new(topic.partitions as i32),
+        engine,
+        topic,
+        key,
+        partition,
         timestamp_ms,
-        key: key.as_deref().map(str::as_bytes),
-        value: Some(&value),
+        headers: asked.headers,
     };
-    let builder = BatchBuilder {
-        base_timestamp: timestamp_ms,
-        ..BatchBuilder::default()
-    };
-    let headers = record_headers(&asked.headers);
-    // In memory, and without a codec, nothing fails.
-    let batch = builder.encode(Codec::None, &[record], &headers);
-    let batch = batch.map_err(|error| Problem::bad_request(error.to_string()))?;
-    let index = partition.unwrap_or_else(|| partition_of(&topic, key.as_deref()));
-    let policy = Policy {
-        ack: acks.unwrap_or(AckWhen::Durable),
-        zstd: true,
-        transactional: false,
-    };
-    let mut appender = Appender::new(&engine, policy);
-    let appending = appender.add(&topic, index, batch.into()).await;
-    appender.send().await;
-    let appended = appending.outcome().await?;
-    let timestamp_ms = match appended.append_time_ms {
-        -1 => timestamp_ms,
-        by_the_broker => by_the_broker,
-    };
-    let body = json!({
-        "topic": topic.name,
-        "partition": index,
-        "offset": appended.base_offset,
-        "timestamp": timestamp_ms,
-        "duplicate": false,
-    });
-    Ok(answer::of(
-        StatusCode::OK,
-        answer::JSON,
-        format!("{body}\n"),
-    ))
+    match split {
+        None => intake.one(asked.body).await,
+        Some(split) => intake.many(asked.body, split).await,
+    }
 }
 
+/// How a body is taken apart.
+///
 /// # Errors
-/// 415 for what one record is not.
-fn check_kind(headers: &HeaderMap) -> Result<(), Problem> {
+/// 415 for what is neither one record nor many.
+fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, Problem> {
     let refuse = |detail| {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         Err(Problem::new(status, "unsupported-media-type", detail))
@@ -108,9 +116,7 @@ fn check_kind(headers: &HeaderMap) -> Result<(), Problem> {
     };
     let kind = text(CONTENT_TYPE);
     if OTHER_KINDS.iter().any(|other| kind.starts_with(other)) {
-        return refuse(format!(
-            "{kind} is not supported: send one record, of any other type"
-        ));
+        return refuse(format!("{kind} is not supported"));
     }
     let coding = text(CONTENT_ENCODING);
     if !coding.is_empty() && coding != "identity" {
@@ -118,7 +124,306 @@ fn check_kind(headers: &HeaderMap) -> Result<(), Problem> {
             "a body with Content-Encoding {coding} is not supported"
         ));
     }
-    Ok(())
+    let is_ndjson = kind.split(';').next() == Some(answer::NDJSON);
+    match split {
+        None => Ok(is_ndjson.then_some(Split::NdJson)),
+        Some(_) if is_ndjson => refuse(format!("{kind} is split already: leave split away")),
+        Some(split) => Ok(Some(split)),
+    }
+}
+
+/// Where a record went.
+struct Stored {
+    partition: i32,
+    offset: i64,
+    timestamp_ms: i64,
+}
+
+impl Stored {
+    fn to_json(&self, topic: &Topic) -> Value {
+        json!({
+            "topic": topic.name,
+            "partition": self.partition,
+            "offset": self.offset,
+            "timestamp": self.timestamp_ms,
+            "duplicate": false,
+        })
+    }
+}
+
+type Outcome = Result<Stored, Box<Problem>>;
+
+/// The records of one batch on their way: which they are of the request, and their timestamps.
+struct OnItsWay {
+    partition: i32,
+    records: Vec<(usize, i64)>,
+    appending: Appending,
+}
+
+impl Intake {
+    async fn one(mut self, body: Incoming) -> Result<Answer, Problem> {
+        // Held until the record is on its way.
+        let mut memory = self.engine.memory.share();
+        let limit = self.topic.config.max_message_bytes as usize;
+        let item = Item {
+            value: Some(whole(body, limit, &mut memory).await?),
+            ..Item::default()
+        };
+        let on_its_way = self.send(vec![(0, item)]).await;
+        let mut outcomes = vec![None];
+        for batch in on_its_way {
+            settle(batch, &mut outcomes).await;
+        }
+        match outcomes.pop().flatten() {
+            Some(Ok(stored)) => {
+                let body = format!("{}\n", stored.to_json(&self.topic));
+                Ok(answer::of(StatusCode::OK, answer::JSON, body))
+            }
+            Some(Err(problem)) => Err(*problem),
+            None => Err(Problem::bad_request("there is no record")),
+        }
+    }
+
+    /// Stores the records of a body group by group, while it comes in.
+    async fn many(mut self, mut body: Incoming, split: Split) -> Result<Answer, Problem> {
+        let mut memory = self.engine.memory.share();
+        let limit = self.topic.config.max_message_bytes as usize;
+        let written = if split == Split::Lines {
+            1
+        } else {
+            JSON_FACTOR
+        };
+        let mut splitter = Splitter::new(split, limit.saturating_mul(written));
+        let mut outcomes: Vec<Option<Outcome>> = Vec::new();
+        let mut on_their_way: VecDeque<Vec<OnItsWay>> = VecDeque::new();
+        let (mut group, mut group_bytes) = (Vec::new(), 0);
+        let mut slice = Slice::new();
+        let mut is_all = false;
+        while !is_all {
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        splitter.push(&data);
+                    }
+                }
+                Some(Err(_)) => return Err(Problem::broken_off(outcomes.len())),
+                None => is_all = true,
+            }
+            while let Some(next) = splitter.next(is_all) {
+                let place = outcomes.len();
+                match next {
+                    Ok(item) => {
+                        outcomes.push(None);
+                        group_bytes += item.bytes();
+                        group.push((place, item));
+                    }
+                    Err(Malformed { why, is_end }) => {
+                        outcomes.push(Some(Err(Box::new(Problem::malformed(place, &why)))));
+                        is_all |= is_end;
+                    }
+                }
+                let is_full = group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS;
+                if is_full {
+                    group_bytes = 0;
+                    on_their_way.push_back(self.send(mem::take(&mut group)).await);
+                }
+                if on_their_way.len() > GROUPS_AHEAD {
+                    settle_first(&mut on_their_way, &mut outcomes).await;
+                }
+                slice.rest().await;
+            }
+            let held = splitter.bytes_kept() + group_bytes + outcomes.len() * OUTCOME_BYTES;
+            memory.grow(held + GROUPS_AHEAD * GROUP_BYTES).await;
+        }
+        on_their_way.push_back(self.send(group).await);
+        while !on_their_way.is_empty() {
+            settle_first(&mut on_their_way, &mut outcomes).await;
+        }
+        self.answer(outcomes)
+    }
+
+    /// 200 when all records are stored, 207 when some are, else what is wrong with the first.
+    fn answer(&self, outcomes: Vec<Option<Outcome>>) -> Result<Answer, Problem> {
+        let mut outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        if stored == 0 {
+            let first = (!outcomes.is_empty()).then(|| outcomes.swap_remove(0));
+            return match first {
+                Some(Err(problem)) => Err(*problem),
+                _ => Err(Problem::bad_request("there is no record in the body")),
+            };
+        }
+        let status = if stored == outcomes.len() {
+            StatusCode::OK
+        } else {
+            StatusCode::MULTI_STATUS
+        };
+        let topic = Arc::clone(&self.topic);
+        let mut outcomes = outcomes.into_iter().peekable();
+        let mut separator = "[";
+        // What a record's outcome takes as text is a multiple of what it takes here.
+        let pieces = std::iter::from_fn(move || {
+            outcomes.peek()?;
+            let mut piece = String::new();
+            for outcome in outcomes.by_ref().take(OUTCOMES_A_PIECE) {
+                piece += mem::replace(&mut separator, ",\n ");
+                let one = match outcome {
+                    Ok(stored) => stored.to_json(&topic),
+                    Err(problem) => problem.to_json(),
+                };
+                piece += &one.to_string();
+            }
+            if outcomes.peek().is_none() {
+                piece += "]\n";
+            }
+            Some(piece.into())
+        });
+        Ok(answer::in_pieces(status, answer::JSON, pieces))
+    }
+
+    /// Makes batches of records, one or more for each partition, and hands them to the engine.
+    async fn send(&mut self, group: Vec<(usize, Item)>) -> Vec<OnItsWay> {
+        let now_ms = clock::now_ms();
+        let mut by_partition: BTreeMap<i32, Vec<(usize, Item)>> = BTreeMap::new();
+        for (place, item) in group {
+            let partition = self.partition_of(&item);
+            by_partition
+                .entry(partition)
+                .or_default()
+                .push((place, item));
+        }
+        self.sticky.advance();
+        let limit = self.topic.config.max_message_bytes as usize;
+        let mut appender = Appender::new(&self.engine, self.policy);
+        let mut on_their_way = Vec::new();
+        for (partition, items) in by_partition {
+            for items in within(items, limit.saturating_sub(HEADER_BYTES)) {
+                let (batch, records) = self.batch(&items, now_ms);
+                let appending = appender.add(&self.topic, partition, batch).await;
+                on_their_way.push(OnItsWay {
+                    partition,
+                    records,
+                    appending,
+                });
+            }
+        }
+        appender.send().await;
+        on_their_way
+    }
+
+    /// As Kafka's clients choose: by the key, else any.
+    fn partition_of(&self, item: &Item) -> i32 {
+        if let Some(partition) = item.partition.or(self.partition) {
+            return partition;
+        }
+        let key = item
+            .key
+            .as_deref()
+            .or(self.key.as_deref().map(str::as_bytes));
+        match key {
+            Some(key) => partition_for_key(key, self.topic.partitions as i32),
+            None => self.sticky.current(),
+        }
+    }
+
+    /// A batch of these records, and the place and the timestamp of each.
+    fn batch(&self, items: &[(usize, Item)], now_ms: i64) -> (Bytes, Vec<(usize, i64)>) {
+        let of_all = self.headers.iter().filter_map(|(name, value)| {
+            // HTTP's names have no case: these are small.
+            let name = name.as_str().strip_prefix(RECORD_HEADER)?;
+            Some((name.as_bytes(), Some(value.as_bytes())))
+        });
+        let of_all: Vec<Header<'_>> = of_all.collect();
+        let of_each: Vec<Vec<Header<'_>>> = items
+            .iter()
+            .map(|(_, item)| {
+                let own = item.headers.iter();
+                let own = own.map(|(name, value)| (&name[..], value.as_deref()));
+                of_all.iter().copied().chain(own).collect()
+            })
+            .collect();
+        let timestamp = |item: &Item| item.timestamp_ms.or(self.timestamp_ms).unwrap_or(now_ms);
+        let records: Vec<RecordRef<'_>> = items
+            .iter()
+            .zip(&of_each)
+            .map(|((_, item), headers)| RecordRef {
+                timestamp_ms: timestamp(item),
+                key: item
+                    .key
+                    .as_deref()
+                    .or(self.key.as_deref().map(str::as_bytes)),
+                value: item.value.as_deref(),
+                headers,
+            })
+            .collect();
+        let builder = BatchBuilder {
+            base_timestamp: records.first().map_or(now_ms, |first| first.timestamp_ms),
+            ..BatchBuilder::default()
+        };
+        let batch = builder.encode(Codec::None, &records);
+        let places = items.iter().map(|(place, item)| (*place, timestamp(item)));
+        // In memory, and without a codec, nothing fails.
+        (batch.unwrap_or_default().into(), places.collect())
+    }
+}
+
+/// Records in groups of at most `bytes`, but for one that is larger alone.
+fn within(items: Vec<(usize, Item)>, bytes: usize) -> Vec<Vec<(usize, Item)>> {
+    let mut groups: Vec<Vec<(usize, Item)>> = Vec::new();
+    let mut left = 0;
+    for (place, item) in items {
+        let size = item.bytes();
+        match groups.last_mut() {
+            Some(group) if size <= left => group.push((place, item)),
+            _ => {
+                groups.push(vec![(place, item)]);
+                left = bytes;
+            }
+        }
+        left = left.saturating_sub(size);
+    }
+    groups
+}
+
+async fn settle_first(
+    on_their_way: &mut VecDeque<Vec<OnItsWay>>,
+    outcomes: &mut [Option<Outcome>],
+) {
+    for batch in on_their_way.pop_front().unwrap_or_default() {
+        settle(batch, outcomes).await;
+    }
+}
+
+/// Waits for a batch, and notes what became of its records.
+async fn settle(batch: OnItsWay, outcomes: &mut [Option<Outcome>]) {
+    let partition = batch.partition;
+    match batch.appending.outcome().await {
+        Ok(appended) => {
+            let Appended {
+                base_offset,
+                append_time_ms,
+                ..
+            } = appended;
+            for (offset, (place, timestamp_ms)) in (base_offset..).zip(batch.records) {
+                let is_brokers = append_time_ms != -1;
+                outcomes[place] = Some(Ok(Stored {
+                    partition,
+                    offset,
+                    timestamp_ms: if is_brokers {
+                        append_time_ms
+                    } else {
+                        timestamp_ms
+                    },
+                }));
+            }
+        }
+        Err(refusal) => {
+            let problem = Problem::from(refusal);
+            for (place, _) in batch.records {
+                outcomes[place] = Some(Err(Box::new(problem.clone())));
+            }
+        }
+    }
 }
 
 /// Reads a body, and takes memory for it as it comes.
@@ -135,7 +440,7 @@ async fn whole(mut body: Incoming, limit: usize, memory: &mut Share) -> Result<B
     }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::bad_request("the body broke off"))?;
+        let frame = frame.map_err(|_| Problem::broken_off(0))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -153,20 +458,28 @@ async fn whole(mut body: Incoming, limit: usize, memory: &mut Share) -> Result<B
     Ok(whole.freeze())
 }
 
-/// `Kafka-Header-<name>: value`, in the order in which they came. HTTP's names have no case: these are small.
-fn record_headers(headers: &HeaderMap) -> Vec<Header<'_>> {
-    let named = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix(RECORD_HEADER)?;
-        Some((name.as_bytes(), Some(value.as_bytes())))
-    });
-    named.collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// As Kafka's clients choose: by the key, else any.
-fn partition_of(topic: &Topic, key: Option<&str>) -> i32 {
-    let partitions = topic.partitions as i32;
-    match key {
-        Some(key) => partition_for_key(key.as_bytes(), partitions),
-        None => Sticky::new(partitions).current(),
+    #[test]
+    fn groups_have_at_most_the_bytes_that_a_batch_may() {
+        let item = |bytes: usize| Item {
+            value: Some(vec![b'x'; bytes].into()),
+            ..Item::default()
+        };
+        let of = |sizes: &[usize]| {
+            let items = sizes.iter().map(|size| item(*size)).enumerate();
+            let groups = within(items.collect(), 1_000);
+            let places = groups.into_iter().map(|group| {
+                let places = group.into_iter().map(|(place, _)| place);
+                places.collect::<Vec<_>>()
+            });
+            places.collect::<Vec<_>>()
+        };
+        assert!(of(&[]).is_empty());
+        assert_eq!(of(&[300, 300, 300]), [vec![0, 1], vec![2]]);
+        assert_eq!(of(&[5_000, 1, 1]), [vec![0], vec![1, 2]]);
+        assert_eq!(of(&[1, 5_000]), [vec![0], vec![1]]);
     }
 }

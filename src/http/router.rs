@@ -50,7 +50,7 @@ routes! {
     GET "/healthz" ops::health, "200 while every shard answers.";
     GET "/readyz" ops::ready, "200 while the broker takes requests.";
     GET "/metrics" ops::metrics, "Metrics in Prometheus' text format.";
-    POST "/t/{topic}" produce::one, "Stores the body as one record.";
+    POST "/t/{topic}" produce::post, "Stores the body as one record, or as many.";
     GET "/t/{topic}" read::many, "Reads records, the newest ten unless asked otherwise.";
     GET "/t/{topic}/{partition}/{offset}" read::one, "The value of one record, as it is.";
 }

@@ -236,6 +236,108 @@ fn compressed_batches_and_keys_are_found() {
     assert_eq!(newest, "1998\n1999\n");
 }
 
+/// Where the records of a body went: partition and offset, or the status of what was wrong.
+fn places(reply: &HttpReply) -> Vec<(i64, i64)> {
+    let body = reply.dechunked();
+    let outcomes: Value = serde_json::from_slice(&body).unwrap();
+    let each = outcomes.as_array().unwrap().iter();
+    let place = |one: &Value| match one["status"].as_i64() {
+        Some(status) => (status, -1),
+        None => (
+            one["partition"].as_i64().unwrap(),
+            one["offset"].as_i64().unwrap(),
+        ),
+    };
+    each.map(place).collect()
+}
+
+#[test]
+fn a_body_is_as_many_records_as_it_is_said_to_be() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.create_topic("split", 3);
+    let sent = post(&broker, "/t/split?split=lines&partition=1", b"a\n\nb");
+    assert_eq!(
+        (sent.status, places(&sent)),
+        (200, vec![(1, 0), (1, 1), (1, 2)])
+    );
+    assert_eq!(get(&broker, "/t/split").text(), "a\n\nb\n");
+    let sent = post(
+        &broker,
+        "/t/split?split=json&partition=1",
+        b"{\"a\":\n1} [2]",
+    );
+    assert_eq!(places(&sent), [(1, 3), (1, 4)]);
+    assert_eq!(
+        get(&broker, "/t/split?partition=1&from=3&max=1").text(),
+        "{\"a\":\n1}\n"
+    );
+
+    // What a read shows goes in again as it was, but for the place.
+    let all = get_as(&broker, "application/x-ndjson", "/t/split?from=earliest");
+    wire.create_topic("copy", 3);
+    let kind = [("Content-Type", "application/x-ndjson")];
+    let sent = http_exchange(broker.http, "POST", "/t/copy", &kind, &all.body);
+    assert_eq!(places(&sent).len(), 5);
+    let copy = get_as(&broker, "application/x-ndjson", "/t/copy?from=earliest");
+    assert_eq!(copy.text(), all.text());
+
+    // Of several some can be wrong: by themselves, or for the topic.
+    let lines = [
+        r#"{"key":"k","value":"one","headers":{"h":"x"},"partition":0}"#,
+        "nonsense",
+        r#"{"value":"two","partition":7}"#,
+        r#"{"key":"k","value":null,"partition":0}"#,
+    ]
+    .join("\n");
+    wire.create_topic("mixed", 1);
+    let sent = http_exchange(broker.http, "POST", "/t/mixed", &kind, lines.as_bytes());
+    assert_eq!(sent.status, 207);
+    assert_eq!(places(&sent), [(0, 0), (400, -1), (404, -1), (0, 1)]);
+    let read = get_as(&broker, "application/json", "/t/mixed").json();
+    assert_eq!(
+        (&read[0]["headers"]["h"], &read[1]["value"]),
+        (&json!("x"), &Value::Null)
+    );
+
+    for (path, body) in [
+        ("split=json", "1x"),
+        ("split=lines", ""),
+        ("split=wat", "a"),
+    ] {
+        let reply = post(&broker, &format!("/t/mixed?{path}"), body.as_bytes());
+        assert_eq!(problem(&reply).0, 400, "{path}");
+    }
+    assert_eq!(get(&broker, "/t/mixed").text(), "one\n\n");
+}
+
+/// Far more than a group, in a topic whose batches are small.
+#[test]
+fn a_million_bytes_of_lines_go_in_piece_by_piece_and_keep_their_order() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.try_create_topic("long", 1, &[("max.message.bytes", "20000")]);
+    let body: String = (0..60_000)
+        .map(|number| format!("line number {number}\n"))
+        .collect();
+    let sent = post(&broker, "/t/long?split=lines", body.as_bytes());
+    assert_eq!(sent.status, 200);
+    let expected: Vec<(i64, i64)> = (0..60_000).map(|offset| (0, offset)).collect();
+    assert_eq!(places(&sent), expected);
+    let mut stored = Vec::new();
+    for value in wire.values("long", 0) {
+        stored.extend(value);
+        stored.push(b'\n');
+    }
+    assert!(stored == body.as_bytes(), "not the lines that were sent");
+    let last = get(&broker, "/t/long?from=-1").text();
+    assert_eq!(last, "line number 59999\n");
+    // A line that is too long ends the body; what came before it is there.
+    let long = format!("short\n{}\nbehind\n", "x".repeat(30_000));
+    let sent = post(&broker, "/t/long?split=lines", long.as_bytes());
+    assert_eq!(sent.status, 207);
+    assert_eq!(places(&sent)[0], (0, 60_000));
+    assert_ne!(places(&sent)[1].0, 0);
+}
+
 #[test]
 fn topics_are_made_on_demand_if_that_is_allowed() {
     let (_dir, broker, _wire) = broker_with(&[]);
@@ -302,7 +404,7 @@ const REFUSED: &[Refused] = &[
     (
         "POST",
         "/t/t",
-        &[("Content-Type", "application/x-ndjson")],
+        &[("Content-Type", "application/cloudevents+json")],
         415,
         "unsupported-media-type",
     ),

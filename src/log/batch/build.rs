@@ -15,6 +15,7 @@ pub struct RecordRef<'a> {
     pub timestamp_ms: i64,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
+    pub headers: &'a [Header<'a>],
 }
 
 /// Builds batches with base offset 0 and without a leader epoch: both are for the log to say.
@@ -72,22 +73,18 @@ impl BatchBuilder {
             timestamp_ms,
             key,
             value,
+            headers: &[],
         });
         let records: Vec<RecordRef<'a>> = records.collect();
-        let batch = self.encode(codec, &records, &[]);
+        let batch = self.encode(codec, &records);
         batch.expect("compressing in memory does not fail")
     }
 
-    /// A batch of `records`, all of them with the same `headers`, compressed with `codec`.
+    /// A batch of `records`, compressed with `codec`.
     ///
     /// # Errors
     /// Only those of the codec.
-    pub fn encode(
-        &self,
-        codec: Codec,
-        records: &[RecordRef<'_>],
-        headers: &[Header<'_>],
-    ) -> io::Result<Vec<u8>> {
+    pub fn encode(&self, codec: Codec, records: &[RecordRef<'_>]) -> io::Result<Vec<u8>> {
         let count = records.len() as i32;
         let latest = records.iter().map(|record| record.timestamp_ms).max();
         let header = BatchHeader {
@@ -105,23 +102,24 @@ impl BatchBuilder {
             base_sequence: self.base_sequence,
             record_count: count,
         };
-        let plain = self.encode_records(records, headers);
+        let plain = self.encode_records(records);
         Ok(match codec {
             Codec::None => header.with_records(&plain),
             codec => header.with_records(&compress::compress(codec, &plain)?),
         })
     }
 
-    fn encode_records(&self, records: &[RecordRef<'_>], headers: &[Header<'_>]) -> Vec<u8> {
+    fn encode_records(&self, records: &[RecordRef<'_>]) -> Vec<u8> {
         let mut end = Vec::new();
-        put_varint(&mut end, headers.len() as i64);
-        for (name, value) in headers {
-            put_bytes(&mut end, Some(name));
-            put_bytes(&mut end, *value);
-        }
         let mut encoded = Vec::new();
         let mut beginning = Vec::new();
         for (offset_delta, record) in records.iter().enumerate() {
+            end.clear();
+            put_varint(&mut end, record.headers.len() as i64);
+            for (name, value) in record.headers {
+                put_bytes(&mut end, Some(name));
+                put_bytes(&mut end, *value);
+            }
             // The attributes of a record have no meaning yet.
             beginning.clear();
             beginning.push(0);
