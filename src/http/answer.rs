@@ -6,9 +6,10 @@ use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use thiserror::Error;
+use tokio::sync::mpsc::Receiver;
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
 pub const HTML: &str = "text/html; charset=utf-8";
@@ -23,19 +24,33 @@ pub enum Content {
     Whole(Option<Bytes>),
     /// Made piece by piece, as fast as the client takes it.
     Pieces(Box<dyn Iterator<Item = Bytes>>),
+    /// Sent as it comes.
+    Streamed(Receiver<Pieces>),
 }
+
+/// A piece of a stream; an error breaks it off.
+pub type Pieces = Result<Bytes, Broken>;
+
+/// An answer has to end before its end.
+#[derive(Debug, Error)]
+#[error("the answer broke off")]
+pub struct Broken;
 
 impl Body for Content {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let piece = match self.get_mut() {
             Content::Whole(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()),
             Content::Pieces(pieces) => pieces.next(),
+            Content::Streamed(pieces) => {
+                let polled = pieces.poll_recv(context);
+                return polled.map(|piece| piece.map(|piece| piece.map(Frame::data)));
+            }
         };
         Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -43,7 +58,7 @@ impl Body for Content {
     fn is_end_stream(&self) -> bool {
         match self {
             Content::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::Pieces(_) => false,
+            Content::Pieces(_) | Content::Streamed(_) => false,
         }
     }
 
@@ -52,7 +67,7 @@ impl Body for Content {
             Content::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Content::Pieces(_) => SizeHint::default(),
+            Content::Pieces(_) | Content::Streamed(_) => SizeHint::default(),
         }
     }
 }
@@ -69,6 +84,11 @@ pub fn in_pieces(
     pieces: impl Iterator<Item = Bytes> + 'static,
 ) -> Answer {
     with(status, kind, Content::Pieces(Box::new(pieces)))
+}
+
+/// An answer whose body comes over time.
+pub fn streamed(kind: &'static str, pieces: Receiver<Pieces>) -> Answer {
+    with(StatusCode::OK, kind, Content::Streamed(pieces))
 }
 
 fn with(status: StatusCode, kind: &'static str, body: Content) -> Answer {

@@ -1,23 +1,23 @@
 //! The connections of one shard that speak HTTP.
 
 use super::Services;
+use super::request::Activity;
 use super::router::Router;
 use crate::access::Caller;
 use crate::io::{clock, reactor};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// A connection without a new request for this long is closed: its client is silent, or does not read, or
-/// sends a body that never ends.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that does nothing for this long is closed: its client is silent, or does not read, or sends a
+/// body too slowly. Longer than a read may wait.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// The head of a request comes within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,14 +58,14 @@ pub async fn serve(services: Services, listener: TcpListener) {
         // Small replies must not wait for each other's acknowledgement; one that cannot is slower.
         let _ = stream.set_nodelay(true);
         make_room(&mut connections, most);
-        let last_request = Rc::new(Cell::new(Instant::now()));
+        let activity = Activity::now();
         let serving = Serving {
             services: Rc::clone(&services),
             router: Rc::clone(&router),
-            last_request: Rc::clone(&last_request),
+            activity: activity.clone(),
         };
         let task = reactor::spawn(serving.run(stream, address));
-        connections.push(Connection { last_request, task });
+        connections.push(Connection { activity, task });
     }
 }
 
@@ -75,8 +75,8 @@ fn places(services: &Services) -> usize {
     (engine.config.http_connections_max / engine.mailboxes.shard_count()).max(1)
 }
 
-/// Whatever others do, health can be asked for: where all places are taken, the connection gives its up whose
-/// last request is the longest ago.
+/// Whatever others do, health can be asked for: where all places are taken, the connection gives its up which
+/// has done nothing for longest.
 fn make_room(connections: &mut Vec<Connection>, most: usize) {
     if connections.len() < most {
         return;
@@ -93,7 +93,7 @@ fn make_room(connections: &mut Vec<Connection>, most: usize) {
 
 /// A connection that is open, or was; closed when this is dropped.
 struct Connection {
-    last_request: Rc<Cell<Instant>>,
+    activity: Activity,
     task: JoinHandle<()>,
 }
 
@@ -103,7 +103,7 @@ impl Connection {
     }
 
     fn idle(&self) -> Duration {
-        self.last_request.get().elapsed()
+        self.activity.idle()
     }
 }
 
@@ -117,15 +117,17 @@ impl Drop for Connection {
 struct Serving {
     services: Rc<Services>,
     router: Rc<Router>,
-    last_request: Rc<Cell<Instant>>,
+    activity: Activity,
 }
 
 impl Serving {
     async fn run(self, stream: TcpStream, address: SocketAddr) {
         let caller = Caller::new(address);
         let service = service_fn(|request| {
-            self.last_request.set(Instant::now());
-            let answer = self.router.answer(&self.services, &caller, request);
+            self.activity.touch();
+            let answer = self
+                .router
+                .answer(&self.services, &caller, &self.activity, request);
             async { Ok::<_, Infallible>(answer.await) }
         });
         let served = http1::Builder::new()

@@ -1,11 +1,13 @@
 //! HTTP for services and people: records in and out, health, metrics, a page.
 //!
 //! A request goes from `connections` through `guard` and `router` to the file that answers it: `produce`,
-//! `read`, `ops`. `split` takes a body of many records apart. `request` is what it is
+//! `read` with `follow`, `ops`. `split` takes a body of many records apart. `request` is what it is
 //! given, `answer` and `problem` what can come back; `query` reads parameters.
 
 mod answer;
 mod connections;
+mod follow;
+mod form;
 mod guard;
 mod metrics;
 mod ops;
@@ -14,6 +16,7 @@ mod problem;
 mod produce;
 mod query;
 mod read;
+mod reading;
 mod records;
 mod request;
 pub mod router;

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
 use std::fmt;
+use std::time::Duration;
 
 /// Before a request that was refused for now is worth another try, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -78,6 +79,12 @@ impl Problem {
             has_no_effects: records == 0,
             ..Problem::bad_request("the body broke off")
         }
+    }
+
+    /// A client that follows takes nothing of what is there for it.
+    pub fn slow_reader(after: Duration) -> Problem {
+        let detail = format!("nothing was read for {} s", after.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-reader", detail).later()
     }
 
     fn kafka(mut self, code: i16) -> Problem {

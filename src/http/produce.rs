@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::query;
-use super::request::Asked;
+use super::request::{Activity, Asked};
 use super::split::{Item, Malformed, Split, Splitter};
 use crate::engine::Engine;
 use crate::engine::append::{Appender, Appending, Policy};
@@ -52,6 +52,7 @@ struct Intake {
     partition: Option<i32>,
     timestamp_ms: Option<i64>,
     headers: HeaderMap,
+    activity: Activity,
     /// For records without a key.
     sticky: Sticky,
 }
@@ -94,6 +95,7 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         partition,
         timestamp_ms,
         headers: asked.headers,
+        activity: asked.activity,
     };
     match split {
         None => intake.one(asked.body).await,
@@ -199,11 +201,18 @@ impl Intake {
         let (mut group, mut group_bytes) = (Vec::new(), 0);
         let mut slice = Slice::new();
         let mut is_all = false;
+        let mut since_touched = 0;
         while !is_all {
             match body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         splitter.push(&data);
+                        // A body may take as long as it comes fast enough.
+                        since_touched += data.len();
+                        if since_touched >= self.engine.config.frame_bytes_min() {
+                            since_touched = 0;
+                            self.activity.touch();
+                        }
                     }
                 }
                 Some(Err(_)) => return Err(Problem::broken_off(outcomes.len())),

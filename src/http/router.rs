@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::query::Query;
-use super::request::Asked;
+use super::request::{Activity, Asked};
 use super::{Services, guard, ops, produce, read};
 use crate::access::Caller;
 use crate::io::rate_limited::{self, RateLimited};
@@ -80,10 +80,11 @@ impl Router {
         &self,
         services: &Rc<Services>,
         caller: &Caller,
+        activity: &Activity,
         request: Request<Incoming>,
     ) -> Answer {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let answered = self.routed(services, request).await;
+        let answered = self.routed(services, activity, request).await;
         let mut answer = answered.unwrap_or_else(|problem| {
             services.engine.stats.error(problem.kind);
             if let Some(kept_back) = REFUSED.admit() {
@@ -99,6 +100,7 @@ impl Router {
     async fn routed(
         &self,
         services: &Rc<Services>,
+        activity: &Activity,
         request: Request<Incoming>,
     ) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
@@ -124,6 +126,7 @@ impl Router {
         let params = found.params.iter().map(|(_, value)| decoded(value));
         let asked = Asked {
             services: Rc::clone(services),
+            activity: activity.clone(),
             params: params.collect::<Result<_, _>>()?,
             query: Query::parse(head.uri.query().unwrap_or_default())?,
             headers: head.headers,

@@ -620,3 +620,184 @@ fn garbage_is_refused_and_the_next_request_is_answered() {
     let reply = http_exchange(broker.http, "POST", &long, &[], b"x");
     assert!([414, 431].contains(&reply.status), "{}", reply.status);
 }
+
+/// A client that follows: the lines that came, without the sizes of chunks and blank ones.
+struct Following(std::io::BufReader<std::net::TcpStream>);
+
+impl Following {
+    fn start(broker: &Broker, path: &str, headers: &[(&str, &str)]) -> Following {
+        use std::io::Write;
+        let mut stream = std::net::TcpStream::connect(broker.http).unwrap();
+        let limit = std::time::Duration::from_secs(30);
+        stream.set_read_timeout(Some(limit)).unwrap();
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        let mut following = Following(std::io::BufReader::new(stream));
+        assert_eq!(following.line(), "HTTP/1.1 200 OK");
+        while !following.raw().is_empty() {}
+        following
+    }
+
+    /// Empty at a blank line and at the end.
+    fn raw(&mut self) -> String {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut self.0, &mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn line(&mut self) -> String {
+        loop {
+            let line = self.raw();
+            let is_size = line.len() < 5 && u64::from_str_radix(&line, 16).is_ok();
+            if !line.is_empty() && !is_size {
+                return line;
+            }
+        }
+    }
+
+    /// The next event but `retry`: its name, id and data.
+    fn event(&mut self) -> (String, String, Value) {
+        let mut line = self.line();
+        while line.starts_with("retry:") {
+            line = self.line();
+        }
+        let of = |line: &str, name: &str| {
+            let value = line.strip_prefix(name).unwrap_or_else(|| panic!("{line}"));
+            value.trim_start().to_owned()
+        };
+        let name = of(&line, "event:");
+        let id = if name == "error" {
+            String::new()
+        } else {
+            of(&self.line(), "id:")
+        };
+        let data = of(&self.line(), "data:");
+        (name, id, serde_json::from_str(&data).unwrap())
+    }
+}
+
+const EVENTS: [(&str, &str); 1] = [("Accept", "text/event-stream")];
+
+#[test]
+fn a_topic_is_followed_as_text_and_the_newest_come_first() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.create_topic("news", 2);
+    let send = |value: &str| {
+        let sent = post(&broker, "/t/news", value.as_bytes());
+        assert_eq!(sent.status, 200);
+    };
+    for number in 0..12 {
+        send(&format!("old {number}"));
+    }
+    let mut following = Following::start(&broker, "/t/news?follow", &[]);
+    let mut found = Following::start(&broker, "/t/news?follow&grep=even&from=latest", &[]);
+    let mut backlog: Vec<String> = (0..10).map(|_| following.line()).collect();
+    backlog.sort();
+    assert!(backlog.iter().all(|line| line.starts_with("old ")));
+    crate::support::eventually("both wait", || {
+        broker.metric("millstream_parked_fetches", "") == 2.0
+    });
+    for number in 0..20 {
+        let kind = if number % 2 == 0 { "even" } else { "odd" };
+        send(&format!("new {number} {kind}"));
+        assert_eq!(following.line(), format!("new {number} {kind}"));
+    }
+    for number in (0..20).step_by(2) {
+        assert_eq!(found.line(), format!("new {number} even"));
+    }
+    drop((following, found));
+    crate::support::eventually("nobody waits", || {
+        broker.metric("millstream_parked_fetches", "") == 0.0
+    });
+}
+
+#[test]
+fn events_go_on_exactly_where_the_last_one_was() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    wire.create_topic("feed", 3);
+    for number in 0..30 {
+        let path = format!("/t/feed?partition={}", number % 3);
+        assert_eq!(
+            post(&broker, &path, number.to_string().as_bytes()).status,
+            200
+        );
+    }
+    // A client that connects again after each few events, and once after `caught-up`.
+    let (mut last, mut seen, mut is_caught_up) = (None::<String>, Vec::new(), false);
+    while !is_caught_up {
+        let mut headers = EVENTS.to_vec();
+        headers.extend(last.as_deref().map(|id| ("Last-Event-ID", id)));
+        let mut following = Following::start(&broker, "/t/feed?from=earliest", &headers);
+        for _ in 0..4 {
+            let (name, id, data) = following.event();
+            last = Some(id);
+            match name.as_str() {
+                "record" => seen.push(data["value"].as_str().unwrap().parse::<i32>().unwrap()),
+                "caught-up" => {
+                    assert_eq!(data["next"], "0:10,1:10,2:10");
+                    is_caught_up = true;
+                    break;
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..30).collect::<Vec<_>>(), "each once");
+    let id = last.unwrap();
+    let headers = [EVENTS[0], ("Last-Event-ID", &id)];
+    let mut following = Following::start(&broker, "/t/feed?from=earliest", &headers);
+    assert_eq!(following.event().0, "caught-up");
+    assert_eq!(post(&broker, "/t/feed?key=k", b"next").status, 200);
+    let (name, _, data) = following.event();
+    assert_eq!(
+        (name.as_str(), &data["key"], &data["value"]),
+        ("record", &json!("k"), &json!("next"))
+    );
+
+    assert_eq!(wire.delete_topic("feed"), 0);
+    let (name, _, gone) = following.event();
+    assert_eq!((name.as_str(), &gone["status"]), ("error", &json!(404)));
+    for path in ["/t/feed?follow&max=1", "/t/feed?follow&wait=1s"] {
+        assert_eq!(problem_of(&broker, path), 400);
+    }
+    let bad = http_exchange(
+        broker.http,
+        "GET",
+        "/t/feed",
+        &[EVENTS[0], ("Last-Event-ID", "x")],
+        b"",
+    );
+    assert_eq!(problem(&bad), (400, "bad-request".to_owned()));
+}
+
+fn problem_of(broker: &Broker, path: &str) -> u16 {
+    problem(&get(broker, path)).0
+}
+
+/// Clients that follow and read nothing hold a few pieces each, whatever there is to send.
+#[test]
+fn followers_that_do_not_read_hold_little_and_hold_nobody_up() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "1"]);
+    wire.create_topic("big", 1);
+    let line = format!("{}\n", "x".repeat(10_000));
+    let body = line.repeat(2_000);
+    assert_eq!(
+        post(&broker, "/t/big?split=lines", body.as_bytes()).status,
+        200
+    );
+    let silent: Vec<Following> = (0..20)
+        .map(|_| Following::start(&broker, "/t/big?from=earliest&follow", &[]))
+        .collect();
+    for _ in 0..3 {
+        assert_eq!(broker.get("/healthz").0, 200);
+        assert_eq!(get(&broker, "/t/big?from=-1").body.len(), 10_001);
+    }
+    // A round of a megabyte, as it is and as it is sent, for each at most.
+    let held = broker.own_memory_bytes();
+    assert!(held < 150 << 20, "{held} bytes");
+    drop(silent);
+}

@@ -1,0 +1,103 @@
+//! How records are shown: the forms of an answer, and which one a client takes.
+
+use super::answer;
+use super::problem::Problem;
+use super::reading::Found;
+use hyper::StatusCode;
+use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
+
+pub const EVENTS: &str = "text/event-stream";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A value a line.
+    Text,
+    /// An array.
+    Json,
+    /// An object a line.
+    NdJson,
+    /// Server-sent events, as HTML's standard has them.
+    Events,
+}
+
+impl Form {
+    /// The first form that `Accept` has.
+    ///
+    /// # Errors
+    /// 406 where it has none.
+    pub fn of(headers: &HeaderMap) -> Result<Form, Problem> {
+        let accept = headers.get(ACCEPT).map(HeaderValue::as_bytes);
+        let accept = String::from_utf8_lossy(accept.unwrap_or(b"*/*")).to_ascii_lowercase();
+        for kind in accept.split(',') {
+            match kind.split(';').next().unwrap_or_default().trim() {
+                answer::JSON => return Ok(Form::Json),
+                answer::NDJSON => return Ok(Form::NdJson),
+                EVENTS => return Ok(Form::Events),
+                "*/*" | "text/*" | "text/plain" | "text/html" | "" => return Ok(Form::Text),
+                _ => {}
+            }
+        }
+        let detail = "records come as text/plain, application/json, application/x-ndjson or text/event-stream";
+        let status = StatusCode::NOT_ACCEPTABLE;
+        Err(Problem::new(status, "not-acceptable", detail))
+    }
+
+    /// The type of an answer in this form.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Form::Text => answer::TEXT,
+            Form::Json => answer::JSON,
+            Form::NdJson => answer::NDJSON,
+            Form::Events => EVENTS,
+        }
+    }
+
+    /// Adds a record to a body in which records stand one after the other: not for JSON's arrays.
+    pub fn put(self, body: &mut Vec<u8>, (partition, record): &Found) {
+        if self == Form::Text {
+            body.extend_from_slice(record.value.as_deref().unwrap_or_default());
+        } else {
+            body.extend_from_slice(record.to_json(*partition).to_string().as_bytes());
+        }
+        body.push(b'\n');
+    }
+
+    /// A whole body of records.
+    pub fn body(self, found: &[Found]) -> Vec<u8> {
+        let mut body = Vec::new();
+        if self != Form::Json {
+            found.iter().for_each(|one| self.put(&mut body, one));
+            return body;
+        }
+        let mut separator: &[u8] = b"[";
+        for (partition, record) in found {
+            body.extend_from_slice(separator);
+            separator = b",\n ";
+            body.extend_from_slice(record.to_json(*partition).to_string().as_bytes());
+        }
+        let end: &[u8] = if found.is_empty() { b"[]\n" } else { b"]\n" };
+        body.extend_from_slice(end);
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_the_first_that_is_taken_and_served() {
+        let form = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            Form::of(&headers).ok()
+        };
+        assert_eq!(Form::of(&HeaderMap::new()).ok(), Some(Form::Text));
+        assert_eq!(form("*/*"), Some(Form::Text));
+        assert_eq!(form("application/json"), Some(Form::Json));
+        assert_eq!(form("text/event-stream"), Some(Form::Events));
+        let several = form("image/png, application/x-ndjson;q=0.5");
+        assert_eq!(several, Some(Form::NdJson));
+        assert_eq!(form("image/png"), None);
+    }
+}

@@ -1,0 +1,343 @@
+//! What a request wants to read, and how far each partition was read for it.
+
+use super::problem::Problem;
+use super::query::{self, Query};
+use super::records::{self, Record};
+use crate::engine::catalog::Topic;
+use crate::engine::fetch::{Fetch, PartitionData, PartitionRead, fetch};
+use crate::engine::offsets::{self, OffsetSpec};
+use crate::engine::{Engine, EngineError, PartitionKey};
+use crate::io::reactor::Slice;
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use memchr::memmem;
+use std::collections::VecDeque;
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How many records come when nothing is asked.
+const NEWEST: usize = 10;
+/// How many come at most when it is not said.
+const MAX_DEFAULT: usize = 100;
+const MAX_MAX: usize = 10_000;
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Bytes of batches that are read at a time.
+const ROUND_BYTES: usize = 1 << 20;
+/// Of one partition at least, where they are many: the others have their turn when it is read.
+const READ_BYTES_MIN: usize = 64 << 10;
+
+/// Where a read begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    Earliest,
+    Latest,
+    /// So many of the newest.
+    Newest(usize),
+    /// The first as late as this (ms).
+    Time(i64),
+    /// Of one partition.
+    Offset(i64),
+    /// Offsets by partition.
+    Each(Vec<(i32, i64)>),
+}
+
+impl From {
+    pub fn parse(text: &str) -> Option<From> {
+        Some(match text {
+            "earliest" => From::Earliest,
+            "latest" => From::Latest,
+            _ if text.starts_with('-') => {
+                let count = text[1..].parse().ok()?;
+                From::Newest(Some(count).filter(|count| *count <= MAX_MAX)?)
+            }
+            _ if text.contains(':') && !text.contains('T') => From::Each(each(text)?),
+            _ => match text.parse() {
+                Ok(offset) => From::Offset(offset),
+                Err(_) => From::Time(query::rfc_3339(text)?),
+            },
+        })
+    }
+}
+
+fn each(text: &str) -> Option<Vec<(i32, i64)>> {
+    let pairs = text.split(',').map(|pair| {
+        let (partition, offset) = pair.split_once(':')?;
+        Some((partition.parse().ok()?, offset.parse().ok()?))
+    });
+    pairs.collect()
+}
+
+/// Which records are wanted.
+pub struct Filter {
+    pub key: Option<String>,
+    /// A text that the key or the value has.
+    pub grep: Option<memmem::Finder<'static>>,
+}
+
+impl Filter {
+    pub fn takes(&self, record: &Record) -> bool {
+        if let Some(key) = &self.key
+            && record.key.as_deref() != Some(key.as_bytes())
+        {
+            return false;
+        }
+        let Some(grep) = &self.grep else { return true };
+        let mut parts = [&record.value, &record.key].into_iter().flatten();
+        parts.any(|part| grep.find(part).is_some())
+    }
+}
+
+/// What a request wants to read.
+pub struct Reading {
+    pub from: From,
+    pub partition: Option<i32>,
+    pub max: usize,
+    pub wait: Option<Duration>,
+    pub filter: Filter,
+}
+
+impl Reading {
+    /// What the parameters say. To follow has no end, and so no `max` and no `wait`.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn parse(query: &mut Query, follow: bool) -> Result<Reading, Problem> {
+        let form = "earliest, latest, -N for the newest N, an offset of one partition, a time as in \
+                    2026-01-31T10:00:00Z, or what Millstream-Next said";
+        let from = query.take("from", form, From::parse)?;
+        let form = format!("a number from 1 to {MAX_MAX}");
+        let max = query.take("max", &form, |text| {
+            text.parse().ok().filter(|max| (1..=MAX_MAX).contains(max))
+        })?;
+        let wait = query.take("wait", "a time of up to 60s, as in 500ms or 5s", |text| {
+            query::duration(text).filter(|wait| *wait <= WAIT_MAX)
+        })?;
+        if follow && (max.is_some() || wait.is_some()) {
+            let detail = "what is followed has no end: leave max and wait away";
+            return Err(Problem::bad_request(detail));
+        }
+        let key = query.text("key");
+        let grep = query.text("grep");
+        let partition = query.number("partition")?;
+        query.end()?;
+        let grep = grep.map(|text| memmem::Finder::new(text.as_bytes()).into_owned());
+        // To search, and to wait, is to read on.
+        let from = from.unwrap_or(match (&key, &grep, wait) {
+            (None, None, None) => From::Newest(max.unwrap_or(NEWEST)),
+            (None, None, Some(_)) => From::Latest,
+            _ => From::Earliest,
+        });
+        Ok(Reading {
+            from,
+            partition,
+            max: max.unwrap_or(MAX_DEFAULT),
+            wait,
+            filter: Filter { key, grep },
+        })
+    }
+
+    /// Goes on behind the event with this id.
+    ///
+    /// # Errors
+    /// 400 for an id that is none of ours.
+    pub fn resume(&mut self, id: &HeaderValue) -> Result<(), Problem> {
+        let each = id.to_str().ok().and_then(each);
+        let each =
+            each.ok_or_else(|| Problem::bad_request("Last-Event-ID is no id of an event"))?;
+        self.from = From::Each(each);
+        Ok(())
+    }
+
+    /// The partitions that are read.
+    ///
+    /// # Errors
+    /// 404 for one that does not exist.
+    fn partitions(&self, topic: &Topic) -> Result<Vec<(i32, PartitionKey)>, Problem> {
+        let with_key = |index| {
+            let key = topic.key_of(index);
+            key.map(|key| (index, key))
+        };
+        let found: Option<Vec<_>> = match (&self.from, self.partition) {
+            (From::Each(each), _) => each.iter().map(|(index, _)| with_key(*index)).collect(),
+            (_, Some(index)) => Some(index).into_iter().map(with_key).collect(),
+            _ => (0..topic.partitions as i32).map(with_key).collect(),
+        };
+        Ok(found.ok_or(EngineError::UnknownTopicOrPartition)?)
+    }
+
+    pub async fn cursors(
+        &self,
+        engine: &Rc<Engine>,
+        topic: &Topic,
+    ) -> Result<Vec<Cursor>, Problem> {
+        let partitions = self.partitions(topic)?;
+        if matches!(self.from, From::Offset(_)) && partitions.len() > 1 {
+            let detail = format!(
+                "{} has {} partitions: an offset needs ?partition=",
+                topic.name,
+                partitions.len()
+            );
+            return Err(Problem::bad_request(detail));
+        }
+        let mut cursors = Vec::with_capacity(partitions.len());
+        let mut slice = Slice::new();
+        for (place, (index, key)) in partitions.into_iter().enumerate() {
+            slice.rest().await;
+            let end = at(engine, key, OffsetSpec::Latest).await?;
+            let next = match &self.from {
+                From::Earliest => at(engine, key, OffsetSpec::Earliest).await?,
+                From::Latest | From::Newest(_) => end,
+                From::Time(ms) => match at(engine, key, OffsetSpec::AtTime(*ms)).await? {
+                    -1 => end,
+                    offset => offset,
+                },
+                From::Offset(offset) => *offset,
+                From::Each(each) => each[place].1,
+            };
+            if next > end {
+                let start = at(engine, key, OffsetSpec::Earliest).await?;
+                let asked = next;
+                return Err(EngineError::OffsetOutOfRange { asked, start, end }.into());
+            }
+            cursors.push(Cursor {
+                index,
+                key,
+                next,
+                end,
+            });
+        }
+        Ok(cursors)
+    }
+}
+
+pub async fn at(
+    engine: &Rc<Engine>,
+    key: PartitionKey,
+    spec: OffsetSpec,
+) -> Result<i64, EngineError> {
+    Ok(offsets::find(engine, key, spec).await?.offset)
+}
+
+pub fn topic(engine: &Engine, name: &str) -> Result<Arc<Topic>, Problem> {
+    let found = engine.topic(name);
+    found.ok_or_else(|| Problem::unknown_topic(name))
+}
+
+/// How far one partition was read.
+pub struct Cursor {
+    pub index: i32,
+    pub key: PartitionKey,
+    pub next: i64,
+    /// Where its log ended when the request came.
+    pub end: i64,
+}
+
+/// Partitions and offsets as [`From::Each`] has them.
+pub fn vector(next: impl Iterator<Item = (i32, i64)>) -> String {
+    let each = next.map(|(index, offset)| format!("{index}:{offset}"));
+    each.collect::<Vec<_>>().join(",")
+}
+
+/// A record, and the partition that it is in.
+pub type Found = (i32, Record);
+
+pub fn bytes_of(record: &Record) -> usize {
+    let part = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+    part(&record.key) + part(&record.value)
+}
+
+/// The list whose first record is the earliest.
+pub fn earliest(lists: &[VecDeque<Record>]) -> Option<usize> {
+    let firsts = lists.iter().enumerate();
+    let firsts = firsts.filter_map(|(place, list)| Some((list.front()?.timestamp_ms, place)));
+    firsts.min().map(|(_, place)| place)
+}
+
+/// Reads once from each cursor, and moves it behind what was read. Returns what the filter takes, by cursor.
+pub async fn round(
+    engine: &Rc<Engine>,
+    cursors: &mut [Cursor],
+    filter: &Filter,
+    until: Option<Instant>,
+) -> Result<Vec<Vec<Record>>, Problem> {
+    // Who waits watches all; else those that are at their end are left alone.
+    let is_read = |cursor: &Cursor| until.is_some() || cursor.next < cursor.end;
+    let places: Vec<usize> = (0..cursors.len())
+        .filter(|place| is_read(&cursors[*place]))
+        .collect();
+    let max_bytes = (ROUND_BYTES / places.len().max(1)).max(READ_BYTES_MIN);
+    let reads = places.iter().map(|place| {
+        Ok(PartitionRead {
+            key: cursors[*place].key,
+            offset: cursors[*place].next,
+            max_bytes,
+        })
+    });
+    let wanted = Fetch {
+        reads: reads.collect(),
+        min_bytes: 1,
+        max_bytes: ROUND_BYTES,
+        deadline: until,
+    };
+    let mut lists = vec![Vec::new(); cursors.len()];
+    let mut slice = Slice::new();
+    for (place, data) in places
+        .into_iter()
+        .zip(fetch(engine, &wanted, pending()).await)
+    {
+        let (cursor, list) = (&mut cursors[place], &mut lists[place]);
+        let PartitionData {
+            mut records,
+            has_more,
+            high_watermark,
+            ..
+        } = data?;
+        if records.is_empty() && !has_more {
+            // What was there up to the end, compaction has taken.
+            cursor.next = cursor.next.max(high_watermark);
+        }
+        while let Some((header, batch)) = records::next_batch(&mut records) {
+            let all = records::of_batch(engine, header, batch).await?;
+            let new = all
+                .into_iter()
+                .filter(|record| record.offset >= cursor.next);
+            list.extend(new.filter(|record| filter.takes(record)));
+            cursor.next = cursor.next.max(header.next_offset());
+            slice.rest().await;
+        }
+    }
+    Ok(lists)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_begins_where_it_is_told() {
+        let at = |text| From::parse(text);
+        assert_eq!(at("earliest"), Some(From::Earliest));
+        assert_eq!(at("latest"), Some(From::Latest));
+        assert_eq!(at("-100"), Some(From::Newest(100)));
+        assert_eq!(at("17"), Some(From::Offset(17)));
+        assert_eq!(at("0:123,1:88"), Some(From::Each(vec![(0, 123), (1, 88)])));
+        let time = at("2023-11-14T22:13:20Z");
+        assert_eq!(time, Some(From::Time(1_700_000_000_000)));
+        for wrong in [
+            "",
+            "-",
+            "-x",
+            "-10001",
+            "0:",
+            ":1",
+            "0:1,",
+            "yesterday",
+            "1.5",
+        ] {
+            assert_eq!(at(wrong), None, "{wrong}");
+        }
+    }
+}
