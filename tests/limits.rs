@@ -142,6 +142,54 @@ fn connections_that_sent_large_requests_do_not_keep_their_memory() {
     );
 }
 
+/// docs/operating.md states both bounds, for the default limits.
+#[test]
+fn ten_thousand_connections_hold_what_the_operator_was_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::with(dir.path(), &["--connections-max", "10100"]);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("t", 1);
+    let before = broker.own_memory_bytes();
+    let batch = Batch::of([vec![b'x'; 20_000]]).encode();
+    // This process and the broker hold one descriptor for each.
+    let count = 10_000.min(open_files_max() as usize * 3 / 4);
+    let mut wires: Vec<Wire> = (0..count).map(|_| Wire::connect(broker.kafka)).collect();
+    for (number, wire) in wires.iter_mut().enumerate() {
+        if number % 10 == 0 {
+            assert_eq!(wire.produce("t", 0, batch.clone()).error_code, 0);
+        } else {
+            assert_eq!(wire.topics(), ["t"]);
+        }
+    }
+    let idle = || broker.own_memory_bytes().saturating_sub(before) as usize;
+    // About 20 KiB each in a release; what this build makes is larger.
+    eventually("idle connections hold what they may", || {
+        idle() < count * (32 << 10)
+    });
+
+    // Half a request of each: more than the budget of all together would let in.
+    let frame = frame(
+        &produce("t", 0, -1, Batch::of([vec![b'x'; 200_000]]).encode()),
+        PRODUCE,
+        1,
+    );
+    for wire in &mut wires {
+        wire.stream().set_nonblocking(true).unwrap();
+        let _ = wire.stream().write(&frame[..frame.len() / 2]);
+    }
+    for _ in 0..10 {
+        assert_eq!(wire.topics(), ["t"]);
+    }
+    let busy = broker.own_memory_bytes();
+    assert!(busy < 2_560 << 20, "{busy} bytes with {count} connections");
+    drop(wires);
+    eventually("what they held is given back", || idle() < 64 << 20);
+}
+
+fn open_files_max() -> u64 {
+    millstream::io::process::raise_open_files().unwrap()
+}
+
 /// Each of many connections asks for much and reads nothing, or waits for what does not come.
 #[test]
 fn memory_that_hostile_requests_fill_is_bounded_and_who_waits_for_replies_is_served() {
