@@ -1,10 +1,12 @@
 //! HTTP for services and people: records in and out, health, metrics, a page.
 //!
 //! A request goes from `connections` through `guard` and `router` to the file that answers it: `produce`,
-//! `read` with `follow`, `ops`. `split` takes a body of many records apart. `request` is what it is
+//! `read` with `follow`, `ops`. `split` takes a body of many records apart, `coding` unpacks
+//! it. `request` is what it is
 //! given, `answer` and `problem` what can come back; `query` reads parameters.
 
 mod answer;
+mod coding;
 mod connections;
 mod follow;
 mod form;

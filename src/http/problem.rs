@@ -75,16 +75,21 @@ impl Problem {
 
     /// A body ended before its end: 400. Those of its records that came before may be stored.
     pub fn broken_off(records: usize) -> Problem {
-        Problem {
-            has_no_effects: records == 0,
-            ..Problem::bad_request("the body broke off")
-        }
+        Problem::bad_request("the body broke off").after(records)
     }
 
     /// A client that follows takes nothing of what is there for it.
     pub fn slow_reader(after: Duration) -> Problem {
         let detail = format!("nothing was read for {} s", after.as_secs());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-reader", detail).later()
+    }
+
+    /// The same for a body of which so many records came before, and may be stored.
+    pub fn after(self, records: usize) -> Problem {
+        Problem {
+            has_no_effects: records == 0,
+            ..self
+        }
     }
 
     fn kafka(mut self, code: i16) -> Problem {

@@ -1,6 +1,7 @@
 //! Records in.
 
 use super::answer::{self, Answer};
+use super::coding::Unpacker;
 use super::problem::Problem;
 use super::query;
 use super::request::{Activity, Asked};
@@ -19,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -112,19 +113,10 @@ fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, P
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         Err(Problem::new(status, "unsupported-media-type", detail))
     };
-    let text = |name| {
-        let value = headers.get(name).map(|value| value.as_bytes());
-        String::from_utf8_lossy(value.unwrap_or_default()).to_ascii_lowercase()
-    };
-    let kind = text(CONTENT_TYPE);
+    let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let kind = String::from_utf8_lossy(kind.unwrap_or_default()).to_ascii_lowercase();
     if OTHER_KINDS.iter().any(|other| kind.starts_with(other)) {
         return refuse(format!("{kind} is not supported"));
-    }
-    let coding = text(CONTENT_ENCODING);
-    if !coding.is_empty() && coding != "identity" {
-        return refuse(format!(
-            "a body with Content-Encoding {coding} is not supported"
-        ));
     }
     let is_ndjson = kind.split(';').next() == Some(answer::NDJSON);
     match split {
@@ -168,7 +160,7 @@ impl Intake {
         let mut memory = self.engine.memory.share();
         let limit = self.topic.config.max_message_bytes as usize;
         let item = Item {
-            value: Some(whole(body, limit, &mut memory).await?),
+            value: Some(whole(&self.headers, body, limit, &mut memory).await?),
             ..Item::default()
         };
         let on_its_way = self.send(vec![(0, item)]).await;
@@ -202,47 +194,68 @@ impl Intake {
         let mut slice = Slice::new();
         let mut is_all = false;
         let mut since_touched = 0;
+        let mut unpacker = Unpacker::of(&self.headers)?;
+        let broken_off = |outcomes: &[Option<Outcome>]| Problem::broken_off(outcomes.len());
         while !is_all {
-            match body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        splitter.push(&data);
-                        // A body may take as long as it comes fast enough.
-                        since_touched += data.len();
-                        if since_touched >= self.engine.config.frame_bytes_min() {
-                            since_touched = 0;
-                            self.activity.touch();
+            let frame = body.frame().await.transpose();
+            let frame = frame.map_err(|_| broken_off(&outcomes))?;
+            let data = match frame.map(|frame| frame.into_data()) {
+                Some(Ok(data)) => data,
+                Some(Err(_)) => continue,
+                None => {
+                    is_all = true;
+                    let rest = unpacker
+                        .end()
+                        .map_err(|problem| problem.after(outcomes.len()))?;
+                    rest.into()
+                }
+            };
+            // A body may take as long as it comes fast enough.
+            since_touched += data.len();
+            if since_touched >= self.engine.config.frame_bytes_min() {
+                since_touched = 0;
+                self.activity.touch();
+            }
+            let mut packed = &data[..];
+            loop {
+                if is_all {
+                    splitter.push(mem::take(&mut packed));
+                } else {
+                    let step = unpacker.step(&mut packed);
+                    splitter.push(&step.map_err(|problem| problem.after(outcomes.len()))?);
+                }
+                let is_last = is_all && packed.is_empty();
+                while let Some(next) = splitter.next(is_last) {
+                    let place = outcomes.len();
+                    match next {
+                        Ok(item) => {
+                            outcomes.push(None);
+                            group_bytes += item.bytes();
+                            group.push((place, item));
+                        }
+                        Err(Malformed { why, is_end }) => {
+                            outcomes.push(Some(Err(Box::new(Problem::malformed(place, &why)))));
+                            is_all |= is_end;
                         }
                     }
-                }
-                Some(Err(_)) => return Err(Problem::broken_off(outcomes.len())),
-                None => is_all = true,
-            }
-            while let Some(next) = splitter.next(is_all) {
-                let place = outcomes.len();
-                match next {
-                    Ok(item) => {
-                        outcomes.push(None);
-                        group_bytes += item.bytes();
-                        group.push((place, item));
+                    if group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS {
+                        group_bytes = 0;
+                        on_their_way.push_back(self.send(mem::take(&mut group)).await);
                     }
-                    Err(Malformed { why, is_end }) => {
-                        outcomes.push(Some(Err(Box::new(Problem::malformed(place, &why)))));
-                        is_all |= is_end;
+                    if on_their_way.len() > GROUPS_AHEAD {
+                        settle_first(&mut on_their_way, &mut outcomes).await;
                     }
+                    slice.rest().await;
                 }
-                let is_full = group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS;
-                if is_full {
-                    group_bytes = 0;
-                    on_their_way.push_back(self.send(mem::take(&mut group)).await);
-                }
-                if on_their_way.len() > GROUPS_AHEAD {
-                    settle_first(&mut on_their_way, &mut outcomes).await;
-                }
+                let held = splitter.bytes_kept() + group_bytes + outcomes.len() * OUTCOME_BYTES;
+                memory
+                    .grow(unpacker.bytes() + held + GROUPS_AHEAD * GROUP_BYTES)
+                    .await;
                 slice.rest().await;
+                if packed.is_empty() || is_all {
+                    break;
+                }
             }
-            let held = splitter.bytes_kept() + group_bytes + outcomes.len() * OUTCOME_BYTES;
-            memory.grow(held + GROUPS_AHEAD * GROUP_BYTES).await;
         }
         on_their_way.push_back(self.send(group).await);
         while !on_their_way.is_empty() {
@@ -439,30 +452,49 @@ async fn settle(batch: OnItsWay, outcomes: &mut [Option<Outcome>]) {
 ///
 /// # Errors
 /// 413 for more than `limit` bytes; 400 when the client breaks off.
-async fn whole(mut body: Incoming, limit: usize, memory: &mut Share) -> Result<Bytes, Problem> {
+async fn whole(
+    headers: &HeaderMap,
+    mut body: Incoming,
+    limit: usize,
+    memory: &mut Share,
+) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body has more than the {limit} bytes of max.message.bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     };
+    let mut unpacker = Unpacker::of(headers)?;
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
     let mut whole = BytesMut::new();
+    let mut slice = Slice::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::broken_off(0))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let bytes = whole.len() + data.len();
-        if bytes > limit {
-            return Err(too_large());
-        }
         // Twice: once here, once in the batch.
-        memory.grow(2 * bytes).await;
-        if whole.is_empty() && body.is_end_stream() {
+        memory
+            .grow(unpacker.bytes() + 2 * (whole.len() + data.len()))
+            .await;
+        let is_plain = matches!(unpacker, Unpacker::Plain);
+        if is_plain && whole.is_empty() && body.is_end_stream() && data.len() <= limit {
             return Ok(data);
         }
-        whole.extend_from_slice(&data);
+        let mut packed = &data[..];
+        while !packed.is_empty() {
+            let step = unpacker.step(&mut packed)?;
+            if whole.len() + step.len() > limit {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(&step);
+            memory.grow(unpacker.bytes() + 2 * whole.len()).await;
+            slice.rest().await;
+        }
+    }
+    whole.extend_from_slice(&unpacker.end()?);
+    if whole.len() > limit {
+        return Err(too_large());
     }
     Ok(whole.freeze())
 }
