@@ -155,18 +155,28 @@ impl Appender<'_> {
         Ok(header)
     }
 
-    /// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937).
     fn check_times(&self, config: &TopicConfig, min: i64, max: i64) -> Result<(), Refusal> {
-        if config.message_timestamp_type == TimestampType::LogAppendTime {
-            return Ok(());
+        check_times(config, self.now_ms, min, max)
+    }
+
+    /// Whether a record could be in a batch for this topic: for who makes the batches, so that one record that
+    /// could not holds up no others.
+    ///
+    /// # Errors
+    /// What its batch would be refused for.
+    pub fn check_record(
+        &self,
+        topic: &Topic,
+        has_key: bool,
+        timestamp_ms: i64,
+    ) -> Result<(), Refusal> {
+        if topic.is_internal() {
+            return Err(Refusal::InternalTopic);
         }
-        let age = self.now_ms.saturating_sub(min);
-        let lead = max.saturating_sub(self.now_ms);
-        let is_too_old = min >= 0 && age > config.message_timestamp_before_max_ms;
-        if is_too_old || lead > config.message_timestamp_after_max_ms {
-            return Err(Refusal::TimestampTooFar);
+        if topic.config.cleanup_policy.compacts() && !has_key {
+            return Err(Refusal::WithoutKey(vec![0]));
         }
-        Ok(())
+        self.check_times(&topic.config, timestamp_ms, timestamp_ms)
     }
 
     /// Checks every record, has the header say the max timestamp that they have, as Kafka does, and the
@@ -195,6 +205,20 @@ impl Appender<'_> {
     pub async fn send(self) {
         deliver(self.engine, self.accepted).await;
     }
+}
+
+/// `message.timestamp.before.max.ms` and `.after.max.ms` (KIP-937).
+fn check_times(config: &TopicConfig, now_ms: i64, min: i64, max: i64) -> Result<(), Refusal> {
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let age = now_ms.saturating_sub(min);
+    let lead = max.saturating_sub(now_ms);
+    let is_too_old = min >= 0 && age > config.message_timestamp_before_max_ms;
+    if is_too_old || lead > config.message_timestamp_after_max_ms {
+        return Err(Refusal::TimestampTooFar);
+    }
+    Ok(())
 }
 
 /// Sends checked batches to their partitions, in order. Returns when all are sent, which may mean to wait

@@ -1,9 +1,12 @@
 //! Replies: their bodies, and the headers that all of them have.
 
+use super::activity::Activity;
+use crate::net::budget::Share;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use std::pin::Pin;
@@ -16,12 +19,35 @@ pub const HTML: &str = "text/html; charset=utf-8";
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
 
+/// What is sent of a body at a time, and about what is made of one at a time.
+pub const PIECE_BYTES: usize = 64 << 10;
+
 pub type Answer = Response<Content>;
 
 /// The body of an answer.
-pub enum Content {
-    /// All of it; taken when it is sent.
-    Whole(Option<Bytes>),
+pub struct Content {
+    made: Made,
+    /// What it takes, until it is sent.
+    memory: Option<Share>,
+    /// Touched with each piece that is sent.
+    activity: Option<Activity>,
+}
+
+impl Content {
+    /// Holds `memory` until all is sent.
+    pub fn hold(&mut self, memory: Share) {
+        self.memory = Some(memory);
+    }
+
+    /// Has each piece that is sent touch `activity`.
+    pub fn touch(&mut self, activity: &Activity) {
+        self.activity = Some(activity.clone());
+    }
+}
+
+enum Made {
+    /// What is left of it.
+    Whole(Bytes),
     /// Made piece by piece, as fast as the client takes it.
     Pieces(Box<dyn Iterator<Item = Bytes>>),
     /// Sent as it comes.
@@ -44,10 +70,15 @@ impl Body for Content {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let piece = match self.get_mut() {
-            Content::Whole(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()),
-            Content::Pieces(pieces) => pieces.next(),
-            Content::Streamed(pieces) => {
+        let content = self.get_mut();
+        if let Some(activity) = &content.activity {
+            activity.touch();
+        }
+        let piece = match &mut content.made {
+            Made::Whole(bytes) if bytes.is_empty() => None,
+            Made::Whole(bytes) => Some(bytes.split_to(bytes.len().min(PIECE_BYTES))),
+            Made::Pieces(pieces) => pieces.next(),
+            Made::Streamed(pieces) => {
                 let polled = pieces.poll_recv(context);
                 return polled.map(|piece| piece.map(|piece| piece.map(Frame::data)));
             }
@@ -56,25 +87,20 @@ impl Body for Content {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Content::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::Pieces(_) | Content::Streamed(_) => false,
-        }
+        matches!(&self.made, Made::Whole(bytes) if bytes.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Content::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Content::Pieces(_) | Content::Streamed(_) => SizeHint::default(),
+        match &self.made {
+            Made::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Made::Pieces(_) | Made::Streamed(_) => SizeHint::default(),
         }
     }
 }
 
 /// An answer of one kind of content.
 pub fn of(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    with(status, kind, Content::Whole(Some(body.into())))
+    with(status, kind, Made::Whole(body.into()))
 }
 
 /// An answer whose body is made while it is sent. Each piece is at least some kilobytes.
@@ -83,16 +109,20 @@ pub fn in_pieces(
     kind: &'static str,
     pieces: impl Iterator<Item = Bytes> + 'static,
 ) -> Answer {
-    with(status, kind, Content::Pieces(Box::new(pieces)))
+    with(status, kind, Made::Pieces(Box::new(pieces)))
 }
 
 /// An answer whose body comes over time.
 pub fn streamed(kind: &'static str, pieces: Receiver<Pieces>) -> Answer {
-    with(StatusCode::OK, kind, Content::Streamed(pieces))
+    with(StatusCode::OK, kind, Made::Streamed(pieces))
 }
 
-fn with(status: StatusCode, kind: &'static str, body: Content) -> Answer {
-    let mut answer = Response::new(body);
+fn with(status: StatusCode, kind: &'static str, made: Made) -> Answer {
+    let mut answer = Response::new(Content {
+        made,
+        memory: None,
+        activity: None,
+    });
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static(kind);
     answer.headers_mut().insert(CONTENT_TYPE, kind);
@@ -104,12 +134,16 @@ pub fn line(status: StatusCode, text: &str) -> Answer {
     of(status, TEXT, format!("{text}\n"))
 }
 
+/// A page of another site may not even show it, or run it as a script.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 /// Has a browser take the answer for nothing else than it is: records are anybody's bytes, and this origin can
 /// change data.
 pub fn protect(answer: &mut Answer) {
     let headers = answer.headers_mut();
     let set = |value| HeaderValue::from_static(value);
     headers.insert(X_CONTENT_TYPE_OPTIONS, set("nosniff"));
+    headers.insert(RESOURCE_POLICY, set("same-origin"));
     headers
         .entry(CONTENT_SECURITY_POLICY)
         .or_insert(set("default-src 'none'; sandbox"));

@@ -1,7 +1,7 @@
 //! The connections of one shard that speak HTTP.
 
 use super::Services;
-use super::request::Activity;
+use super::activity::Activity;
 use super::router::Router;
 use crate::access::Caller;
 use crate::io::{clock, reactor};
@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 /// body too slowly. Longer than a read may wait.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// The head of a request comes within this time.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The head of a request comes within this time after the last answer: a connection that clients keep for later
+/// lives as long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// The most bytes of a head, and of what a connection reads ahead.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.

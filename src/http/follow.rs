@@ -1,41 +1,37 @@
 //! Records as they come: an answer without an end.
 
-use super::answer::{self, Answer, Broken, Pieces};
+use super::activity::Activity;
+use super::answer::{self, Answer, Broken, PIECE_BYTES, Pieces};
 use super::form::Form;
 use super::problem::Problem;
-use super::reading::{self, Cursor, Filter, Found};
-use super::request::Activity;
-use crate::engine::{Engine, EngineError};
-use crate::io::reactor::{self, Slice};
+use super::reading::{self, Cursor, Reader};
+use super::records::Found;
+use crate::engine::EngineError;
+use crate::io::reactor;
+use crate::net::budget::Share;
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue};
-use std::collections::VecDeque;
 use std::io::Write;
 use std::mem;
-use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, Sender};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// A follower that is sent nothing else is sent this, so that both ends see whether the other is there.
 const PING_EVERY: Duration = Duration::from_secs(15);
-/// What is made at a time, and how many of these a client may be behind.
-const PIECE_BYTES: usize = 64 << 10;
+/// How many pieces a client may be behind.
 const PIECES_AHEAD: usize = 4;
 /// A client that takes nothing for this long is cut off.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 /// How long an `EventSource` waits before it connects again.
 const RETRY_MS: u32 = 1_000;
-/// A fetch that does not wait, for lack of room, is tried again after this time.
-const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Proxies hold nothing back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// One client that follows a topic.
 pub struct Follower {
-    pub engine: Rc<Engine>,
+    pub reader: Reader,
     pub form: Form,
-    pub filter: Filter,
     /// Where to read on, of each partition.
     pub cursors: Vec<Cursor>,
     pub activity: Activity,
@@ -52,14 +48,16 @@ enum End {
 
 impl Follower {
     /// Sends `backlog`, and then what comes until the client goes.
-    pub fn answer(mut self, backlog: Vec<Found>) -> Answer {
+    ///
+    /// `memory` is what the backlog takes.
+    pub fn answer(mut self, backlog: Vec<Found>, memory: Share) -> Answer {
         // An array has an end.
         if self.form == Form::Json {
             self.form = Form::NdJson;
         }
         let form = self.form;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD + 1);
-        reactor::spawn(self.run(backlog, sender));
+        reactor::spawn(self.run((backlog, memory), sender));
         let mut answer = answer::streamed(form.kind(), pieces);
         let headers = answer.headers_mut();
         headers.insert(
@@ -70,7 +68,7 @@ impl Follower {
         answer
     }
 
-    async fn run(mut self, backlog: Vec<Found>, sender: Sender<Pieces>) {
+    async fn run(mut self, backlog: (Vec<Found>, Share), sender: Sender<Pieces>) {
         // The last word has its place, however far behind the client is.
         let Ok(last_word) = sender.clone().reserve_owned().await else {
             return;
@@ -80,7 +78,7 @@ impl Follower {
             End::Slow => Problem::slow_reader(SLOW_AFTER),
             End::Problem(problem) => problem,
         };
-        self.engine.stats.error(problem.kind);
+        self.reader.engine.stats.error(problem.kind);
         let last = if self.form == Form::Events {
             let event = format!("event: error\ndata: {}\n\n", problem.to_json());
             Ok(Bytes::from(event))
@@ -91,65 +89,66 @@ impl Follower {
         last_word.send(last);
     }
 
-    async fn follow(&mut self, backlog: Vec<Found>, sender: &Sender<Pieces>) -> End {
+    async fn follow(&mut self, backlog: (Vec<Found>, Share), sender: &Sender<Pieces>) -> End {
+        let (backlog, memory) = backlog;
         let mut out = Out::new(self.form, &self.cursors, &backlog);
-        for found in &backlog {
-            out.record(found);
+        for found in backlog {
+            out.record(&found);
+            if let Err(end) = self.send_piece(&mut out, sender).await {
+                return end;
+            }
         }
+        drop(memory);
         let mut is_caught_up = false;
-        let mut slice = Slice::new();
+        let mut sent = Instant::now();
         loop {
             out.go_to(&self.cursors);
             let is_at_end = self.cursors.iter().all(|cursor| cursor.next >= cursor.end);
             if is_at_end && !mem::replace(&mut is_caught_up, true) {
                 out.event("caught-up");
+            } else if sent.elapsed() >= PING_EVERY {
+                out.event("ping");
+            }
+            if !out.text.is_empty() || sent.elapsed() >= PING_EVERY {
+                sent = Instant::now();
             }
             if let Err(end) = self.send(out.take(), sender).await {
                 return end;
             }
-            if self.engine.is_stopping() {
+            if self.reader.engine.is_stopping() {
                 return End::Problem(EngineError::Stopping.into());
             }
-            let began = Instant::now();
-            let until = is_at_end.then(|| began + PING_EVERY);
-            let round = reading::round(&self.engine, &mut self.cursors, &self.filter, until);
-            let lists = tokio::select! {
-                lists = round => lists,
+            let until = is_at_end.then(|| sent + PING_EVERY);
+            // Held until all that was found is on its way.
+            let mut memory = self.reader.engine.memory.share();
+            let round = self.reader.round(&mut self.cursors, until, &mut memory);
+            let found = tokio::select! {
+                found = round => found,
                 () = sender.closed() => return End::Closed,
             };
-            let lists = match lists {
-                Ok(lists) => lists,
+            let mut found = match found {
+                Ok(found) => found,
                 Err(problem) => return End::Problem(problem),
             };
             // A search may find nothing for long.
             self.activity.touch();
-            let mut lists: Vec<VecDeque<_>> = lists.into_iter().map(VecDeque::from).collect();
-            let mut any = false;
-            while let Some(place) = reading::earliest(&lists) {
-                let Some(record) = lists[place].pop_front() else {
-                    break;
-                };
-                any = true;
+            while let Some((place, record)) = found.pop() {
                 out.record(&(self.cursors[place].index, record));
-                if out.text.len() >= PIECE_BYTES
-                    && let Err(end) = self.send(out.take(), sender).await
-                {
+                sent = Instant::now();
+                if let Err(end) = self.send_piece(&mut out, sender).await {
                     return end;
-                }
-                slice.rest().await;
-            }
-            if any || !is_at_end {
-                continue;
-            }
-            if began.elapsed() >= PING_EVERY {
-                out.event("ping");
-            } else {
-                tokio::select! {
-                    () = sleep(NO_ROOM_PAUSE) => {}
-                    () = sender.closed() => return End::Closed,
                 }
             }
         }
+    }
+
+    /// Sends what there is, if it is much.
+    async fn send_piece(&mut self, out: &mut Out, sender: &Sender<Pieces>) -> Result<(), End> {
+        self.reader.rest().await;
+        if out.text.len() < PIECE_BYTES {
+            return Ok(());
+        }
+        self.send(out.take(), sender).await
     }
 
     async fn send(&self, text: Vec<u8>, sender: &Sender<Pieces>) -> Result<(), End> {

@@ -1,10 +1,12 @@
 //! How records are shown: the forms of an answer, and which one a client takes.
 
-use super::answer;
+use super::answer::{self, PIECE_BYTES};
 use super::problem::Problem;
-use super::reading::Found;
+use super::records::Found;
+use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, HeaderMap};
+use std::{iter, mem};
 
 pub const EVENTS: &str = "text/event-stream";
 
@@ -26,8 +28,9 @@ impl Form {
     /// # Errors
     /// 406 where it has none.
     pub fn of(headers: &HeaderMap) -> Result<Form, Problem> {
-        let accept = headers.get(ACCEPT).map(HeaderValue::as_bytes);
-        let accept = String::from_utf8_lossy(accept.unwrap_or(b"*/*")).to_ascii_lowercase();
+        let lines = headers.get_all(ACCEPT).iter();
+        let lines = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase());
+        let accept = lines.collect::<Vec<_>>().join(",");
         for kind in accept.split(',') {
             match kind.split(';').next().unwrap_or_default().trim() {
                 answer::JSON => return Ok(Form::Json),
@@ -62,28 +65,42 @@ impl Form {
         body.push(b'\n');
     }
 
-    /// A whole body of records.
-    pub fn body(self, found: &[Found]) -> Vec<u8> {
-        let mut body = Vec::new();
-        if self != Form::Json {
-            found.iter().for_each(|one| self.put(&mut body, one));
-            return body;
-        }
-        let mut separator: &[u8] = b"[";
-        for (partition, record) in found {
-            body.extend_from_slice(separator);
-            separator = b",\n ";
-            body.extend_from_slice(record.to_json(*partition).to_string().as_bytes());
-        }
-        let end: &[u8] = if found.is_empty() { b"[]\n" } else { b"]\n" };
-        body.extend_from_slice(end);
-        body
+    /// A body of records, in pieces of some size, made when they are asked for. There is one at least.
+    pub fn pieces(self, found: Vec<Found>) -> impl Iterator<Item = Bytes> {
+        let is_array = self == Form::Json;
+        let mut found = found.into_iter().peekable();
+        let mut opening: &[u8] = if is_array { b"[" } else { b"" };
+        let mut is_over = false;
+        iter::from_fn(move || {
+            if mem::replace(&mut is_over, found.peek().is_none()) {
+                return None;
+            }
+            let mut piece = Vec::new();
+            while piece.len() < PIECE_BYTES
+                && let Some(one) = found.next()
+            {
+                piece.extend_from_slice(opening);
+                if is_array {
+                    opening = b",\n ";
+                    piece.extend_from_slice(one.1.to_json(one.0).to_string().as_bytes());
+                } else {
+                    self.put(&mut piece, &one);
+                }
+            }
+            is_over = found.peek().is_none();
+            if is_over && is_array {
+                let end: &[u8] = if opening == b"[" { b"[]\n" } else { b"]\n" };
+                piece.extend_from_slice(end);
+            }
+            Some(piece.into())
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::HeaderValue;
 
     #[test]
     fn the_form_is_the_first_that_is_taken_and_served() {
@@ -99,5 +116,10 @@ mod tests {
         let several = form("image/png, application/x-ndjson;q=0.5");
         assert_eq!(several, Some(Form::NdJson));
         assert_eq!(form("image/png"), None);
+        let mut two = HeaderMap::new();
+        for accept in ["image/png", "application/json"] {
+            two.append(ACCEPT, HeaderValue::from_static(accept));
+        }
+        assert_eq!(Form::of(&two).ok(), Some(Form::Json));
     }
 }

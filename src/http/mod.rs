@@ -5,12 +5,14 @@
 //! it. `request` is what it is
 //! given, `answer` and `problem` what can come back; `query` reads parameters.
 
+mod activity;
 mod answer;
 mod coding;
 mod connections;
 mod follow;
 mod form;
 mod guard;
+mod merge;
 mod metrics;
 mod ops;
 mod page;

@@ -92,6 +92,14 @@ impl Problem {
         }
     }
 
+    /// The same, where another has happened in the same request.
+    pub fn beside(self, other: &Problem) -> Problem {
+        Problem {
+            has_no_effects: self.has_no_effects && other.has_no_effects,
+            ..self
+        }
+    }
+
     fn kafka(mut self, code: i16) -> Problem {
         self.kafka_error = Some(code);
         self

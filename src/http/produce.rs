@@ -1,10 +1,11 @@
 //! Records in.
 
+use super::activity::Activity;
 use super::answer::{self, Answer};
 use super::coding::Unpacker;
 use super::problem::Problem;
 use super::query;
-use super::request::{Activity, Asked};
+use super::request::Asked;
 use super::split::{Item, Malformed, Split, Splitter};
 use crate::engine::Engine;
 use crate::engine::append::{Appender, Appending, Policy};
@@ -26,9 +27,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Request headers that begin like this become headers of the record.
 const RECORD_HEADER: &str = "kafka-header-";
+/// What every CloudEvent in binary mode has.
+const CLOUD_EVENT: &str = "ce-specversion";
 /// Bodies that mean more than one record, or more than their bytes: to store them as they are would be
 /// wrong.
 const OTHER_KINDS: &[&str] = &["application/cloudevents", "application/vnd.", "multipart/"];
@@ -37,6 +42,14 @@ const GROUP_BYTES: usize = 512 << 10;
 const GROUP_RECORDS: usize = 10_000;
 /// Groups on their way to the disk while the next one comes in.
 const GROUPS_AHEAD: usize = 4;
+/// The most records of a body, and of them the most that cannot be read.
+const RECORDS_MAX: usize = 1 << 20;
+const MALFORMED_MAX: usize = 1_000;
+/// About what is noted of one of those.
+const MALFORMED_BYTES: usize = 512;
+/// Of a body that is not wanted any more.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(10);
 /// JSON may write a byte with this many.
 const JSON_FACTOR: usize = 6;
 /// Outcomes that are written at a time.
@@ -53,6 +66,8 @@ struct Intake {
     partition: Option<i32>,
     timestamp_ms: Option<i64>,
     headers: HeaderMap,
+    /// What each record has of these.
+    shared_bytes: usize,
     activity: Activity,
     /// For records without a key.
     sticky: Sticky,
@@ -83,7 +98,9 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
     asked.query.end()?;
     let split = kind_of(&asked.headers, split)?;
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
+    let shared_bytes = key.as_ref().map_or(0, String::len) + headers_bytes(&asked.headers);
     let intake = Intake {
+        shared_bytes,
         policy: Policy {
             ack: acks.unwrap_or(AckWhen::Durable),
             zstd: true,
@@ -104,6 +121,15 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
     }
 }
 
+/// What the headers of a request add to each of its records.
+fn headers_bytes(headers: &HeaderMap) -> usize {
+    let named = headers.iter();
+    let named = named.filter(|(name, _)| name.as_str().starts_with(RECORD_HEADER));
+    named
+        .map(|(name, value)| name.as_str().len() + value.len() + 10)
+        .sum()
+}
+
 /// How a body is taken apart.
 ///
 /// # Errors
@@ -118,7 +144,10 @@ fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, P
     if OTHER_KINDS.iter().any(|other| kind.starts_with(other)) {
         return refuse(format!("{kind} is not supported"));
     }
-    let is_ndjson = kind.split(';').next() == Some(answer::NDJSON);
+    if headers.contains_key(CLOUD_EVENT) {
+        return refuse("CloudEvents are not supported".to_owned());
+    }
+    let is_ndjson = kind.split(';').next().map(str::trim) == Some(answer::NDJSON);
     match split {
         None => Ok(is_ndjson.then_some(Split::NdJson)),
         Some(_) if is_ndjson => refuse(format!("{kind} is split already: leave split away")),
@@ -160,7 +189,7 @@ impl Intake {
         let mut memory = self.engine.memory.share();
         let limit = self.topic.config.max_message_bytes as usize;
         let item = Item {
-            value: Some(whole(&self.headers, body, limit, &mut memory).await?),
+            value: Some(self.whole(body, limit, &mut memory).await?),
             ..Item::default()
         };
         let on_its_way = self.send(vec![(0, item)]).await;
@@ -178,6 +207,59 @@ impl Intake {
         }
     }
 
+    /// Reads a body, and takes memory for it as it comes.
+    ///
+    /// # Errors
+    /// 413 for more than `limit` bytes; 400 when the client breaks off.
+    async fn whole(
+        &self,
+        mut body: Incoming,
+        limit: usize,
+        memory: &mut Share,
+    ) -> Result<Bytes, Problem> {
+        let mut unpacker = Unpacker::of(&self.headers)?;
+        let mut whole = BytesMut::new();
+        let mut slice = Slice::new();
+        let mut since_touched = 0;
+        let mut is_too_large = body.size_hint().lower() > limit as u64;
+        while !is_too_large && let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::broken_off(0))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            since_touched += data.len();
+            if since_touched >= self.engine.config.frame_bytes_min() {
+                since_touched = 0;
+                self.activity.touch();
+            }
+            // Twice: once here, once in the batch.
+            let held = unpacker.bytes() + 2 * (whole.len() + data.len());
+            memory.grow(held).await;
+            let is_plain = matches!(unpacker, Unpacker::Plain);
+            if is_plain && whole.is_empty() && body.is_end_stream() && data.len() <= limit {
+                return Ok(data);
+            }
+            let mut packed = &data[..];
+            while !packed.is_empty() && !is_too_large {
+                let step = unpacker.step(&mut packed)?;
+                is_too_large = whole.len() + step.len() > limit;
+                whole.extend_from_slice(&step);
+                memory.grow(unpacker.bytes() + 2 * whole.len()).await;
+                slice.rest().await;
+            }
+        }
+        if !is_too_large {
+            whole.extend_from_slice(&unpacker.end()?);
+        }
+        if is_too_large || whole.len() > limit {
+            discard(body).await;
+            let detail = format!("the body has more than the {limit} bytes of max.message.bytes");
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            return Err(Problem::new(status, "too-large", detail));
+        }
+        Ok(whole.freeze())
+    }
+
     /// Stores the records of a body group by group, while it comes in.
     async fn many(mut self, mut body: Incoming, split: Split) -> Result<Answer, Problem> {
         let mut memory = self.engine.memory.share();
@@ -189,7 +271,8 @@ impl Intake {
         };
         let mut splitter = Splitter::new(split, limit.saturating_mul(written));
         let mut outcomes: Vec<Option<Outcome>> = Vec::new();
-        let mut on_their_way: VecDeque<Vec<OnItsWay>> = VecDeque::new();
+        let mut on_their_way: VecDeque<(usize, Vec<OnItsWay>)> = VecDeque::new();
+        let (mut ahead_bytes, mut malformed, mut is_ended) = (0, 0, false);
         let (mut group, mut group_bytes) = (Vec::new(), 0);
         let mut slice = Slice::new();
         let mut is_all = false;
@@ -230,50 +313,70 @@ impl Intake {
                     match next {
                         Ok(item) => {
                             outcomes.push(None);
-                            group_bytes += item.bytes();
+                            group_bytes += item.bytes() + self.shared_bytes;
                             group.push((place, item));
                         }
                         Err(Malformed { why, is_end }) => {
                             outcomes.push(Some(Err(Box::new(Problem::malformed(place, &why)))));
-                            is_all |= is_end;
+                            malformed += 1;
+                            is_ended |= is_end;
                         }
                     }
+                    if outcomes.len() >= RECORDS_MAX || malformed >= MALFORMED_MAX {
+                        let why = format!(
+                            "a body has at most {RECORDS_MAX} records, and {MALFORMED_MAX} that cannot be read"
+                        );
+                        let last = Problem::malformed(outcomes.len(), &why);
+                        outcomes.push(Some(Err(Box::new(last))));
+                        is_ended = true;
+                    }
                     if group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS {
-                        group_bytes = 0;
-                        on_their_way.push_back(self.send(mem::take(&mut group)).await);
+                        let bytes = mem::take(&mut group_bytes);
+                        ahead_bytes += bytes;
+                        let sent = self.send(mem::take(&mut group)).await;
+                        on_their_way.push_back((bytes, sent));
                     }
                     if on_their_way.len() > GROUPS_AHEAD {
-                        settle_first(&mut on_their_way, &mut outcomes).await;
+                        ahead_bytes -= settle_first(&mut on_their_way, &mut outcomes).await;
                     }
                     slice.rest().await;
+                    if is_ended {
+                        break;
+                    }
                 }
-                let held = splitter.bytes_kept() + group_bytes + outcomes.len() * OUTCOME_BYTES;
-                memory
-                    .grow(unpacker.bytes() + held + GROUPS_AHEAD * GROUP_BYTES)
-                    .await;
+                is_all |= is_ended;
+                // Each group twice: as it came, and as batches.
+                let held = splitter.bytes_kept() + 2 * group_bytes + ahead_bytes;
+                let noted = outcomes.len() * OUTCOME_BYTES + malformed * MALFORMED_BYTES;
+                memory.grow(unpacker.bytes() + held + noted).await;
                 slice.rest().await;
                 if packed.is_empty() || is_all {
                     break;
                 }
             }
         }
-        on_their_way.push_back(self.send(group).await);
+        on_their_way.push_back((0, self.send(group).await));
         while !on_their_way.is_empty() {
             settle_first(&mut on_their_way, &mut outcomes).await;
         }
-        self.answer(outcomes)
+        if is_ended {
+            discard(body).await;
+        }
+        let mut answer = self.answer(outcomes)?;
+        answer.body_mut().hold(memory);
+        Ok(answer)
     }
 
-    /// 200 when all records are stored, 207 when some are, else what is wrong with the first.
+    /// 200 when all records are stored, 207 when some are, else what is wrong with the first; that nothing happened
+    /// it says only if that is true of all.
     fn answer(&self, outcomes: Vec<Option<Outcome>>) -> Result<Answer, Problem> {
-        let mut outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
         let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         if stored == 0 {
-            let first = (!outcomes.is_empty()).then(|| outcomes.swap_remove(0));
-            return match first {
-                Some(Err(problem)) => Err(*problem),
-                _ => Err(Problem::bad_request("there is no record in the body")),
-            };
+            let problems = outcomes.into_iter().filter_map(Result::err);
+            let first = problems.reduce(|first, other| Box::new(first.beside(&other)));
+            let none = || Problem::bad_request("there is no record in the body");
+            return Err(first.map_or_else(none, |first| *first));
         }
         let status = if stored == outcomes.len() {
             StatusCode::OK
@@ -307,19 +410,29 @@ impl Intake {
     async fn send(&mut self, group: Vec<(usize, Item)>) -> Vec<OnItsWay> {
         let now_ms = clock::now_ms();
         let mut by_partition: BTreeMap<i32, Vec<(usize, Item)>> = BTreeMap::new();
+        let mut appender = Appender::new(&self.engine, self.policy);
+        let mut on_their_way = Vec::new();
         for (place, item) in group {
             let partition = self.partition_of(&item);
+            let timestamp_ms = self.timestamp_of(&item, now_ms);
+            let has_key = item.key.is_some() || self.key.is_some();
+            // One that its batch would be refused for holds up no others.
+            if let Err(refusal) = appender.check_record(&self.topic, has_key, timestamp_ms) {
+                on_their_way.push(OnItsWay {
+                    partition,
+                    records: vec![(place, timestamp_ms)],
+                    appending: Appending::Refused(refusal),
+                });
+                continue;
+            }
             by_partition
                 .entry(partition)
                 .or_default()
                 .push((place, item));
         }
-        self.sticky.advance();
         let limit = self.topic.config.max_message_bytes as usize;
-        let mut appender = Appender::new(&self.engine, self.policy);
-        let mut on_their_way = Vec::new();
         for (partition, items) in by_partition {
-            for items in within(items, limit.saturating_sub(HEADER_BYTES)) {
+            for items in within(items, self.shared_bytes, limit.saturating_sub(HEADER_BYTES)) {
                 let (batch, records) = self.batch(&items, now_ms);
                 let appending = appender.add(&self.topic, partition, batch).await;
                 on_their_way.push(OnItsWay {
@@ -330,7 +443,12 @@ impl Intake {
             }
         }
         appender.send().await;
+        self.sticky.advance();
         on_their_way
+    }
+
+    fn timestamp_of(&self, item: &Item, now_ms: i64) -> i64 {
+        item.timestamp_ms.or(self.timestamp_ms).unwrap_or(now_ms)
     }
 
     /// As Kafka's clients choose: by the key, else any.
@@ -364,7 +482,7 @@ impl Intake {
                 of_all.iter().copied().chain(own).collect()
             })
             .collect();
-        let timestamp = |item: &Item| item.timestamp_ms.or(self.timestamp_ms).unwrap_or(now_ms);
+        let timestamp = |item: &Item| self.timestamp_of(item, now_ms);
         let records: Vec<RecordRef<'_>> = items
             .iter()
             .zip(&of_each)
@@ -389,12 +507,12 @@ impl Intake {
     }
 }
 
-/// Records in groups of at most `bytes`, but for one that is larger alone.
-fn within(items: Vec<(usize, Item)>, bytes: usize) -> Vec<Vec<(usize, Item)>> {
+/// Records in groups of at most `bytes`, but for one that is larger alone. Each has `shared` bytes more than its own.
+fn within(items: Vec<(usize, Item)>, shared: usize, bytes: usize) -> Vec<Vec<(usize, Item)>> {
     let mut groups: Vec<Vec<(usize, Item)>> = Vec::new();
     let mut left = 0;
     for (place, item) in items {
-        let size = item.bytes();
+        let size = item.bytes() + shared;
         match groups.last_mut() {
             Some(group) if size <= left => group.push((place, item)),
             _ => {
@@ -407,13 +525,32 @@ fn within(items: Vec<(usize, Item)>, bytes: usize) -> Vec<Vec<(usize, Item)>> {
     groups
 }
 
+/// Waits for the first group, and returns its bytes.
 async fn settle_first(
-    on_their_way: &mut VecDeque<Vec<OnItsWay>>,
+    on_their_way: &mut VecDeque<(usize, Vec<OnItsWay>)>,
     outcomes: &mut [Option<Outcome>],
-) {
-    for batch in on_their_way.pop_front().unwrap_or_default() {
+) -> usize {
+    let (bytes, batches) = on_their_way.pop_front().unwrap_or_default();
+    for batch in batches {
         settle(batch, outcomes).await;
     }
+    bytes
+}
+
+/// Reads what is left of a body that is not wanted, within bounds: many clients read no answer before they
+/// have sent everything.
+async fn discard(mut body: Incoming) {
+    let mut left = DISCARDED_BYTES_MAX;
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_TIME, rest).await;
 }
 
 /// Waits for a batch, and notes what became of its records.
@@ -448,57 +585,6 @@ async fn settle(batch: OnItsWay, outcomes: &mut [Option<Outcome>]) {
     }
 }
 
-/// Reads a body, and takes memory for it as it comes.
-///
-/// # Errors
-/// 413 for more than `limit` bytes; 400 when the client breaks off.
-async fn whole(
-    headers: &HeaderMap,
-    mut body: Incoming,
-    limit: usize,
-    memory: &mut Share,
-) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let detail = format!("the body has more than the {limit} bytes of max.message.bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
-    };
-    let mut unpacker = Unpacker::of(headers)?;
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
-    let mut whole = BytesMut::new();
-    let mut slice = Slice::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::broken_off(0))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        // Twice: once here, once in the batch.
-        memory
-            .grow(unpacker.bytes() + 2 * (whole.len() + data.len()))
-            .await;
-        let is_plain = matches!(unpacker, Unpacker::Plain);
-        if is_plain && whole.is_empty() && body.is_end_stream() && data.len() <= limit {
-            return Ok(data);
-        }
-        let mut packed = &data[..];
-        while !packed.is_empty() {
-            let step = unpacker.step(&mut packed)?;
-            if whole.len() + step.len() > limit {
-                return Err(too_large());
-            }
-            whole.extend_from_slice(&step);
-            memory.grow(unpacker.bytes() + 2 * whole.len()).await;
-            slice.rest().await;
-        }
-    }
-    whole.extend_from_slice(&unpacker.end()?);
-    if whole.len() > limit {
-        return Err(too_large());
-    }
-    Ok(whole.freeze())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,7 +597,7 @@ mod tests {
         };
         let of = |sizes: &[usize]| {
             let items = sizes.iter().map(|size| item(*size)).enumerate();
-            let groups = within(items.collect(), 1_000);
+            let groups = within(items.collect(), 0, 1_000);
             let places = groups.into_iter().map(|group| {
                 let places = group.into_iter().map(|(place, _)| place);
                 places.collect::<Vec<_>>()

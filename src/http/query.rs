@@ -5,21 +5,30 @@ use jiff::Timestamp;
 use std::str::FromStr;
 use std::time::Duration;
 
+const PARAMETERS_MAX: usize = 32;
+
 /// Names and values, percent-decoded. A handler takes what it knows; what is left was a mistake.
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// # Errors
-    /// 400 where a name comes twice: one of the two would be ignored.
+    /// 400 where a name comes twice, for one of the two would be ignored; for bytes that are no UTF-8; for more
+    /// than any route knows.
     pub fn parse(text: &str) -> Result<Query, Problem> {
         let mut pairs: Vec<(String, String)> = Vec::new();
-        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decoded(name)?, decoded(value)?);
             if pairs.iter().any(|(known, _)| *known == name) {
                 let detail = format!("the parameter {name:?} is there twice");
                 return Err(Problem::bad_request(detail));
             }
-            pairs.push((name.into_owned(), value.into_owned()));
+            if pairs.len() == PARAMETERS_MAX {
+                let detail = format!("there are more than {PARAMETERS_MAX} parameters");
+                return Err(Problem::bad_request(detail));
+            }
+            pairs.push((name, value));
         }
         Ok(Query(pairs))
     }
@@ -71,6 +80,14 @@ impl Query {
     }
 }
 
+/// As forms are written: `+` is a space.
+fn decoded(part: &str) -> Result<String, Problem> {
+    let spaced = part.replace('+', " ");
+    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
+    let decoded = decoded.map_err(|_| Problem::bad_request("the parameters are not UTF-8"))?;
+    Ok(decoded.into_owned())
+}
+
 /// A length of time such as `5s`, `500ms` or `2m`.
 pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
@@ -86,12 +103,10 @@ pub fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(count.checked_mul(ms)?))
 }
 
-/// A moment in milliseconds since 1970: the number itself, or RFC 3339.
+/// A moment in milliseconds since 1970, and not before: the number itself, or RFC 3339.
 pub fn moment(text: &str) -> Option<i64> {
-    if let Ok(ms) = text.parse() {
-        return Some(ms);
-    }
-    rfc_3339(text)
+    let moment = text.parse().ok().or_else(|| rfc_3339(text));
+    moment.filter(|ms| *ms >= 0)
 }
 
 /// A moment as RFC 3339 writes it, in milliseconds since 1970.
@@ -127,7 +142,14 @@ mod tests {
             moment("2023-11-14T23:13:20.5+01:00"),
             Some(1_700_000_000_500)
         );
-        assert_eq!(moment("yesterday"), None);
+        for wrong in [
+            "yesterday",
+            "-1",
+            "-9223372036854775808",
+            "1969-12-31T23:59:59Z",
+        ] {
+            assert_eq!(moment(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -140,6 +162,11 @@ mod tests {
         assert_eq!(query.text("wat").as_deref(), Some(""));
         query.end().unwrap();
         assert!(Query::parse("a=1&a=2").is_err());
+        assert!(Query::parse("key=%FE").is_err(), "not another key");
+        let mut query = Query::parse("key=%2B+%C3%A9&&x").unwrap();
+        assert_eq!(query.text("key").as_deref(), Some("+ \u{e9}"));
+        let many = |count| (0..count).map(|n| format!("p{n}=&")).collect::<String>();
+        assert!(Query::parse(&many(32)).is_ok() && Query::parse(&many(33)).is_err());
         assert!(Query::parse("max=x").unwrap().number::<u32>("max").is_err());
     }
 }

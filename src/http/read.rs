@@ -1,22 +1,23 @@
 //! Records out.
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, PIECE_BYTES};
 use super::follow::Follower;
 use super::form::Form;
+use super::merge::Merge;
 use super::problem::Problem;
-use super::reading::{self, Cursor, Found, From, Reading, bytes_of};
-use super::records::{self, Record};
+use super::reading::{self, Cursor, From, Reader, Reading};
+use super::records::{self, Found, Record};
 use super::request::Asked;
+use crate::engine::EngineError;
 use crate::engine::catalog::Topic;
 use crate::engine::fetch::{Fetch, PartitionRead, fetch};
 use crate::engine::offsets::OffsetSpec;
-use crate::engine::{Engine, EngineError};
-use crate::io::reactor::Slice;
 use crate::net::budget::Share;
+use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use std::collections::VecDeque;
 use std::future::pending;
+use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -27,6 +28,10 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 const SEARCH_TIME: Duration = Duration::from_secs(5);
 /// The most offsets of a partition that are looked at for its newest records, where compaction left few.
 const TAIL_OFFSETS_MAX: i64 = 100_000;
+
+/// Headers of a record that its raw form has: more, and clients could not read the answer. JSON has them all.
+const RAW_HEADERS_MAX: usize = 100;
+const RAW_HEADERS_BYTES_MAX: usize = 16 << 10;
 
 /// Where to read on, of each partition: `partition:offset` with commas between them.
 const NEXT: HeaderName = HeaderName::from_static("millstream-next");
@@ -47,27 +52,37 @@ pub async fn many(mut asked: Asked) -> Result<Answer, Problem> {
     }
     let topic = reading::topic(&engine, &asked.params[0])?;
     let mut memory = engine.memory.share();
+    let mut reader = Reader::new(&engine, mem::take(&mut read.filter));
     let (found, cursors) = match read.from {
-        From::Newest(count) => newest(&engine, &topic, &read, count, &mut memory).await?,
+        From::Newest(count) => newest(&mut reader, &topic, &read, count, &mut memory).await?,
         _ if follow => (Vec::new(), read.cursors(&engine, &topic).await?),
         _ => {
             let mut cursors = read.cursors(&engine, &topic).await?;
-            let found = read_on(&engine, &mut cursors, &read, &mut memory).await?;
+            let found = read_on(&mut reader, &mut cursors, &read, &mut memory).await?;
             (found, cursors)
         }
     };
     if follow {
         let follower = Follower {
-            engine,
+            reader,
             form,
-            filter: read.filter,
             cursors,
             activity: asked.activity,
         };
-        return Ok(follower.answer(found));
+        return Ok(follower.answer(found, memory));
     }
-    let mut answer = answer::of(StatusCode::OK, form.kind(), form.body(&found));
     let next = reading::vector(cursors.iter().map(|cursor| (cursor.index, cursor.next)));
+    let bytes: usize = found.iter().map(|(_, record)| record.bytes()).sum();
+    let mut answer = if bytes <= PIECE_BYTES {
+        answer::of(
+            StatusCode::OK,
+            form.kind(),
+            form.pieces(found).flatten().collect::<Vec<u8>>(),
+        )
+    } else {
+        answer::in_pieces(StatusCode::OK, form.kind(), form.pieces(found))
+    };
+    answer.body_mut().hold(memory);
     if let Ok(next) = HeaderValue::from_str(&next) {
         answer.headers_mut().insert(NEXT, next);
     }
@@ -127,92 +142,93 @@ fn raw(record: Record) -> Answer {
         headers.insert(CONTENT_TYPE, kind);
     }
     headers.insert(TIMESTAMP, record.timestamp_ms.into());
-    for (name, value) in &record.headers {
+    let mut bytes = 0;
+    for (name, value) in record.headers.iter().take(RAW_HEADERS_MAX) {
+        bytes += name.len() + value.as_ref().map_or(0, Bytes::len);
+        if bytes > RAW_HEADERS_BYTES_MAX {
+            break;
+        }
         let name = [b"kafka-header-", &name[..]].concat();
         let name = HeaderName::from_bytes(&name);
         let value = HeaderValue::from_bytes(value.as_deref().unwrap_or_default());
         // What HTTP cannot say is left out: JSON has it.
         if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
+            let _ = headers.try_append(name, value);
         }
     }
     answer
 }
 
-/// The newest `count` records of the partitions together, in the order of their timestamps.
+/// The newest `count` records of the partitions together, in the order of their timestamps, and where all
+/// of them ended.
 async fn newest(
-    engine: &Rc<Engine>,
+    reader: &mut Reader,
     topic: &Topic,
     read: &Reading,
     count: usize,
     memory: &mut Share,
 ) -> Result<(Vec<Found>, Vec<Cursor>), Problem> {
-    let ends = read.cursors(engine, topic).await?;
+    let engine = Rc::clone(&reader.engine);
+    let began = Instant::now();
+    let ends = read.cursors(&engine, topic).await?;
     let mut starts = Vec::with_capacity(ends.len());
-    let mut slice = Slice::new();
     for cursor in &ends {
-        slice.rest().await;
-        starts.push(reading::at(engine, cursor.key, OffsetSpec::Earliest).await?);
+        reader.rest().await;
+        starts.push(reading::at(&engine, cursor.key, OffsetSpec::Earliest).await?);
     }
     let mut span = count as i64;
     loop {
-        let mut found: VecDeque<Found> = VecDeque::new();
-        let mut bytes = 0;
-        for (cursor, start) in ends.iter().zip(&starts) {
-            slice.rest().await;
+        let mut found = Merge::default();
+        let mut is_full = false;
+        for (place, (cursor, start)) in ends.iter().zip(&starts).enumerate() {
             let mut one = [Cursor {
                 next: (*start).max(cursor.end - span),
                 ..*cursor
             }];
             while one[0].next < one[0].end {
-                for list in reading::round(engine, &mut one, &read.filter, None).await? {
-                    for record in list {
-                        bytes += bytes_of(&record);
-                        found.push_back((cursor.index, record));
+                let mut round = engine.memory.share();
+                let mut new = reader.round(&mut one, None, &mut round).await?;
+                while let Some((_, record)) = new.pop() {
+                    // What came meanwhile is for who reads on.
+                    if record.offset < cursor.end {
+                        found.push(place, record);
                     }
                 }
-                while found.len() > 1 && (found.len() > count * 2 || bytes > ANSWER_BYTES_MAX) {
-                    keep_newest(&mut found, count, &mut bytes);
-                }
-                memory.grow(2 * bytes).await;
+                is_full |= keep_newest(&mut found, count);
+                memory.grow(found.bytes()).await;
             }
         }
-        keep_newest(&mut found, count, &mut bytes);
-        let reached = ends.iter().zip(&starts);
-        let is_all = reached
-            .into_iter()
-            .all(|(cursor, start)| cursor.end - span <= *start);
-        if found.len() >= count || is_all || span >= TAIL_OFFSETS_MAX {
-            return Ok((found.into(), ends));
+        let mut reached = ends.iter().zip(&starts);
+        let is_all = reached.all(|(cursor, start)| cursor.end - span <= *start);
+        let is_late = began.elapsed() > SEARCH_TIME;
+        if is_full || found.count() >= count || is_all || is_late || span >= TAIL_OFFSETS_MAX {
+            return Ok((found.into_found(|place| ends[place].index), ends));
         }
         span *= 10;
     }
 }
 
-/// Drops the oldest until `count` are left, and few enough bytes.
-fn keep_newest(found: &mut VecDeque<Found>, count: usize, bytes: &mut usize) {
-    // Stable: records of one partition keep their order.
-    found
-        .make_contiguous()
-        .sort_by_key(|(_, record)| record.timestamp_ms);
-    while found.len() > count || (found.len() > 1 && *bytes > ANSWER_BYTES_MAX) {
-        if let Some((_, record)) = found.pop_front() {
-            *bytes -= bytes_of(&record);
-        }
+/// Drops the oldest until `count` are left, and few enough bytes. True when bytes made it drop any.
+fn keep_newest(found: &mut Merge, count: usize) -> bool {
+    let mut is_full = false;
+    while found.count() > count || (found.count() > 1 && found.bytes() > ANSWER_BYTES_MAX) {
+        is_full |= found.count() <= count;
+        found.pop();
     }
+    is_full
 }
 
 /// Reads on from the cursors until there is enough, the logs end, or time is up; the cursors are where the
 /// next request goes on. With a wait, for the first record that comes.
 async fn read_on(
-    engine: &Rc<Engine>,
+    reader: &mut Reader,
     cursors: &mut [Cursor],
     read: &Reading,
     memory: &mut Share,
 ) -> Result<Vec<Found>, Problem> {
     let began = Instant::now();
     let deadline = read.wait.map(|wait| began + wait);
-    let mut found = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     let mut bytes = 0;
     loop {
         let is_behind = cursors.iter().any(|cursor| cursor.next < cursor.end);
@@ -221,27 +237,26 @@ async fn read_on(
         if !is_behind && until.is_none_or(|until| Instant::now() >= until) {
             return Ok(found);
         }
-        let lists = reading::round(engine, cursors, &read.filter, until).await?;
-        let mut lists: Vec<VecDeque<Record>> = lists.into_iter().map(VecDeque::from).collect();
-        while found.len() < read.max && (found.is_empty() || bytes < ANSWER_BYTES_MAX) {
-            let Some(place) = reading::earliest(&lists) else {
+        let mut round = reader.engine.memory.share();
+        let mut new = reader.round(cursors, until, &mut round).await?;
+        while let Some(next) = new.peek() {
+            let is_too_much = bytes + next.bytes() > ANSWER_BYTES_MAX && !found.is_empty();
+            if found.len() >= read.max || is_too_much {
+                break;
+            }
+            let Some((place, record)) = new.pop() else {
                 break;
             };
-            let Some(record) = lists[place].pop_front() else {
-                break;
-            };
-            bytes += bytes_of(&record);
+            bytes += record.bytes();
             found.push((cursors[place].index, record));
         }
-        for (cursor, list) in cursors.iter_mut().zip(&lists) {
-            if let Some(first) = list.front() {
-                cursor.next = first.offset;
-            }
+        for (place, record) in new.firsts() {
+            cursors[place].next = record.offset;
         }
-        memory.grow(2 * bytes).await;
-        let is_full = lists.iter().any(|list| !list.is_empty()) || found.len() >= read.max;
+        memory.grow(bytes).await;
+        let is_full = new.count() > 0 || found.len() >= read.max;
         let is_late = began.elapsed() > SEARCH_TIME.max(read.wait.unwrap_or_default());
-        if is_full || is_late || engine.is_stopping() {
+        if is_full || is_late || reader.engine.is_stopping() {
             return Ok(found);
         }
     }

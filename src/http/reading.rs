@@ -1,5 +1,6 @@
 //! What a request wants to read, and how far each partition was read for it.
 
+use super::merge::Merge;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::records::{self, Record};
@@ -8,15 +9,15 @@ use crate::engine::fetch::{Fetch, PartitionData, PartitionRead, fetch};
 use crate::engine::offsets::{self, OffsetSpec};
 use crate::engine::{Engine, EngineError, PartitionKey};
 use crate::io::reactor::Slice;
-use bytes::Bytes;
+use crate::net::budget::Share;
 use hyper::header::HeaderValue;
 use memchr::memmem;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// How many records come when nothing is asked.
 const NEWEST: usize = 10;
@@ -28,6 +29,10 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const ROUND_BYTES: usize = 1 << 20;
 /// Of one partition at least, where they are many: the others have their turn when it is read.
 const READ_BYTES_MIN: usize = 64 << 10;
+/// A round takes no other batch when its records have so many bytes.
+const UNPACKED_BYTES_MAX: usize = 8 << 20;
+/// A fetch that did not wait, for lack of room, is tried again after this time.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a read begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +45,8 @@ pub enum From {
     Time(i64),
     /// Of one partition.
     Offset(i64),
-    /// Offsets by partition.
-    Each(Vec<(i32, i64)>),
+    /// Offsets by partition. One that is not there begins at its start: it is new.
+    Each(BTreeMap<i32, i64>),
 }
 
 impl From {
@@ -62,15 +67,19 @@ impl From {
     }
 }
 
-fn each(text: &str) -> Option<Vec<(i32, i64)>> {
-    let pairs = text.split(',').map(|pair| {
+/// `None` too where a partition comes twice.
+fn each(text: &str) -> Option<BTreeMap<i32, i64>> {
+    let mut each = BTreeMap::new();
+    for pair in text.split(',') {
         let (partition, offset) = pair.split_once(':')?;
-        Some((partition.parse().ok()?, offset.parse().ok()?))
-    });
-    pairs.collect()
+        let before = each.insert(partition.parse().ok()?, offset.parse().ok()?);
+        before.is_none().then_some(())?;
+    }
+    Some(each)
 }
 
 /// Which records are wanted.
+#[derive(Default)]
 pub struct Filter {
     pub key: Option<String>,
     /// A text that the key or the value has.
@@ -160,10 +169,13 @@ impl Reading {
             let key = topic.key_of(index);
             key.map(|key| (index, key))
         };
-        let found: Option<Vec<_>> = match (&self.from, self.partition) {
-            (From::Each(each), _) => each.iter().map(|(index, _)| with_key(*index)).collect(),
-            (_, Some(index)) => Some(index).into_iter().map(with_key).collect(),
-            _ => (0..topic.partitions as i32).map(with_key).collect(),
+        if let From::Each(each) = &self.from {
+            let unknown = each.keys().find(|index| topic.key_of(**index).is_none());
+            unknown.map_or(Ok(()), |_| Err(EngineError::UnknownTopicOrPartition))?;
+        }
+        let found: Option<Vec<_>> = match self.partition {
+            Some(index) => Some(index).into_iter().map(with_key).collect(),
+            None => (0..topic.partitions as i32).map(with_key).collect(),
         };
         Ok(found.ok_or(EngineError::UnknownTopicOrPartition)?)
     }
@@ -184,7 +196,7 @@ impl Reading {
         }
         let mut cursors = Vec::with_capacity(partitions.len());
         let mut slice = Slice::new();
-        for (place, (index, key)) in partitions.into_iter().enumerate() {
+        for (index, key) in partitions {
             slice.rest().await;
             let end = at(engine, key, OffsetSpec::Latest).await?;
             let next = match &self.from {
@@ -195,7 +207,10 @@ impl Reading {
                     offset => offset,
                 },
                 From::Offset(offset) => *offset,
-                From::Each(each) => each[place].1,
+                From::Each(each) => match each.get(&index) {
+                    Some(offset) => *offset,
+                    None => at(engine, key, OffsetSpec::Earliest).await?,
+                },
             };
             if next > end {
                 let start = at(engine, key, OffsetSpec::Earliest).await?;
@@ -241,75 +256,95 @@ pub fn vector(next: impl Iterator<Item = (i32, i64)>) -> String {
     each.collect::<Vec<_>>().join(",")
 }
 
-/// A record, and the partition that it is in.
-pub type Found = (i32, Record);
-
-pub fn bytes_of(record: &Record) -> usize {
-    let part = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
-    part(&record.key) + part(&record.value)
+/// What a read takes along from round to round.
+pub struct Reader {
+    pub engine: Rc<Engine>,
+    pub filter: Filter,
+    slice: Slice,
 }
 
-/// The list whose first record is the earliest.
-pub fn earliest(lists: &[VecDeque<Record>]) -> Option<usize> {
-    let firsts = lists.iter().enumerate();
-    let firsts = firsts.filter_map(|(place, list)| Some((list.front()?.timestamp_ms, place)));
-    firsts.min().map(|(_, place)| place)
-}
-
-/// Reads once from each cursor, and moves it behind what was read. Returns what the filter takes, by cursor.
-pub async fn round(
-    engine: &Rc<Engine>,
-    cursors: &mut [Cursor],
-    filter: &Filter,
-    until: Option<Instant>,
-) -> Result<Vec<Vec<Record>>, Problem> {
-    // Who waits watches all; else those that are at their end are left alone.
-    let is_read = |cursor: &Cursor| until.is_some() || cursor.next < cursor.end;
-    let places: Vec<usize> = (0..cursors.len())
-        .filter(|place| is_read(&cursors[*place]))
-        .collect();
-    let max_bytes = (ROUND_BYTES / places.len().max(1)).max(READ_BYTES_MIN);
-    let reads = places.iter().map(|place| {
-        Ok(PartitionRead {
-            key: cursors[*place].key,
-            offset: cursors[*place].next,
-            max_bytes,
-        })
-    });
-    let wanted = Fetch {
-        reads: reads.collect(),
-        min_bytes: 1,
-        max_bytes: ROUND_BYTES,
-        deadline: until,
-    };
-    let mut lists = vec![Vec::new(); cursors.len()];
-    let mut slice = Slice::new();
-    for (place, data) in places
-        .into_iter()
-        .zip(fetch(engine, &wanted, pending()).await)
-    {
-        let (cursor, list) = (&mut cursors[place], &mut lists[place]);
-        let PartitionData {
-            mut records,
-            has_more,
-            high_watermark,
-            ..
-        } = data?;
-        if records.is_empty() && !has_more {
-            // What was there up to the end, compaction has taken.
-            cursor.next = cursor.next.max(high_watermark);
-        }
-        while let Some((header, batch)) = records::next_batch(&mut records) {
-            let all = records::of_batch(engine, header, batch).await?;
-            let new = all
-                .into_iter()
-                .filter(|record| record.offset >= cursor.next);
-            list.extend(new.filter(|record| filter.takes(record)));
-            cursor.next = cursor.next.max(header.next_offset());
-            slice.rest().await;
+impl Reader {
+    pub fn new(engine: &Rc<Engine>, filter: Filter) -> Reader {
+        Reader {
+            engine: Rc::clone(engine),
+            filter,
+            slice: Slice::new(),
         }
     }
-    Ok(lists)
+
+    /// Lets others pass, if this has kept them waiting.
+    pub async fn rest(&mut self) {
+        self.slice.rest().await;
+    }
+
+    /// Reads once from each cursor that is not at its end, and moves it behind what was read. Returns what the filter
+    /// takes. With `until` it waits, at all ends, for something to come.
+    pub async fn round(
+        &mut self,
+        cursors: &mut [Cursor],
+        until: Option<Instant>,
+        memory: &mut Share,
+    ) -> Result<Merge, Problem> {
+        let is_read = |cursor: &Cursor| until.is_some() || cursor.next < cursor.end;
+        let places: Vec<usize> = (0..cursors.len())
+            .filter(|place| is_read(&cursors[*place]))
+            .collect();
+        let max_bytes = (ROUND_BYTES / places.len().max(1)).max(READ_BYTES_MIN);
+        let reads = places.iter().map(|place| {
+            Ok(PartitionRead {
+                key: cursors[*place].key,
+                offset: cursors[*place].next,
+                max_bytes,
+            })
+        });
+        let wanted = Fetch {
+            reads: reads.collect(),
+            min_bytes: 1,
+            max_bytes: ROUND_BYTES,
+            deadline: until,
+        };
+        let began = Instant::now();
+        let fetched = fetch(&self.engine, &wanted, pending()).await;
+        let mut found = Merge::default();
+        let (mut any, mut unpacked) = (false, 0);
+        for (place, data) in places.into_iter().zip(fetched) {
+            let cursor = &mut cursors[place];
+            let PartitionData {
+                mut records,
+                has_more,
+                high_watermark,
+                ..
+            } = data?;
+            any |= !records.is_empty();
+            if records.is_empty() && !has_more {
+                // What was there up to the end, compaction has taken.
+                cursor.next = cursor.next.max(high_watermark);
+            }
+            // The rest is read again: what a batch unpacks to is up to its producer.
+            while unpacked < UNPACKED_BYTES_MAX
+                && let Some((header, batch)) = records::next_batch(&mut records)
+            {
+                for record in records::of_batch(&self.engine, header, batch).await? {
+                    unpacked += record.bytes();
+                    if record.offset >= cursor.next && self.filter.takes(&record) {
+                        found.push(place, record);
+                    }
+                }
+                cursor.next = cursor.next.max(header.next_offset());
+                memory.grow(unpacked).await;
+                self.slice.rest().await;
+            }
+        }
+        // A fetch that may not park returns at once.
+        if !any && let Some(until) = until {
+            let now = Instant::now();
+            if now < until && now.duration_since(began) < NO_ROOM_PAUSE {
+                sleep(NO_ROOM_PAUSE).await;
+            }
+        }
+        self.slice.rest().await;
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -323,7 +358,10 @@ mod tests {
         assert_eq!(at("latest"), Some(From::Latest));
         assert_eq!(at("-100"), Some(From::Newest(100)));
         assert_eq!(at("17"), Some(From::Offset(17)));
-        assert_eq!(at("0:123,1:88"), Some(From::Each(vec![(0, 123), (1, 88)])));
+        assert_eq!(
+            at("0:123,1:88"),
+            Some(From::Each(BTreeMap::from([(0, 123), (1, 88)])))
+        );
         let time = at("2023-11-14T22:13:20Z");
         assert_eq!(time, Some(From::Time(1_700_000_000_000)));
         for wrong in [
@@ -334,6 +372,7 @@ mod tests {
             "0:",
             ":1",
             "0:1,",
+            "0:1,0:2",
             "yesterday",
             "1.5",
         ] {

@@ -22,7 +22,20 @@ pub struct Record {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
+/// A record, and the partition that it is in.
+pub type Found = (i32, Record);
+
 impl Record {
+    /// About what it takes in memory, and without its escapes in an answer.
+    pub fn bytes(&self) -> usize {
+        let part = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        let headers = self.headers.iter();
+        let headers: usize = headers
+            .map(|(name, value)| name.len() + part(value) + 64)
+            .sum();
+        part(&self.key) + part(&self.value) + headers + 128
+    }
+
     /// The value of the first header of this name.
     pub fn header(&self, name: &str) -> Option<&Bytes> {
         let found = self.headers.iter().find(|(known, _)| known == name);

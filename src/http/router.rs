@@ -1,9 +1,10 @@
 //! The table of routes: method, path, what answers it. docs/http.md shows the same table.
 
+use super::activity::Activity;
 use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::query::Query;
-use super::request::{Activity, Asked};
+use super::request::Asked;
 use super::{Services, guard, ops, produce, read};
 use crate::access::Caller;
 use crate::io::rate_limited::{self, RateLimited};
@@ -93,6 +94,7 @@ impl Router {
             }
             problem.answer()
         });
+        answer.body_mut().touch(activity);
         answer::protect(&mut answer);
         answer
     }

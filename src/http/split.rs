@@ -124,6 +124,9 @@ impl Splitter {
             return Some(Ok(self.rest.split().freeze()));
         };
         let end = self.looked_at + found;
+        if end > self.limit {
+            return Some(Err(self.too_large()));
+        }
         self.looked_at = 0;
         let line = self.rest.split_to(end + 1).freeze();
         Some(Ok(line.slice(..end)))
@@ -145,8 +148,12 @@ impl Splitter {
         let next = values.next()?;
         let end = values.byte_offset();
         match next {
+            Ok(_) if end > self.limit => Some(Err(self.too_large())),
             // A number may go on in what has not come yet.
-            Ok(_) if end == self.rest.len() && !is_all && !is_closed(&self.rest) => None,
+            Ok(_) if end == self.rest.len() && !is_all && !is_closed(&self.rest) => {
+                self.looked_at = end;
+                None
+            }
             Ok(_) => {
                 self.looked_at = 0;
                 Some(Ok(Item::of_value(self.rest.split_to(end).freeze())))
@@ -201,9 +208,6 @@ fn object(line: &[u8]) -> Next {
     let malformed = |why: String| Malformed { why, is_end: false };
     let object: Object<'_> = serde_json::from_slice(line)
         .map_err(|error| malformed(format!("this is no record: {error}")))?;
-    if object.key.is_none() && object.value.is_none() {
-        return Err(malformed("it has no key and no value".to_owned()));
-    }
     let moment = |raw: &RawValue| -> Option<i64> {
         let text: Result<String, _> = serde_json::from_str(raw.get());
         query::moment(text.as_deref().unwrap_or(raw.get()))
@@ -294,6 +298,12 @@ mod tests {
         assert_eq!(values(Split::Lines, "a\n"), ["a"]);
         assert_eq!(values(Split::Lines, "\n"), [""]);
         assert!(values(Split::Lines, "").is_empty());
+        let long = format!("a\n{}\nb", "x".repeat(51));
+        assert_eq!(
+            values(Split::Lines, &long),
+            ["a", "! true"],
+            "in one piece too"
+        );
         let long = "x".repeat(51);
         assert_eq!(all(Split::Lines, &long, 51).len(), 1);
         assert!(
@@ -312,6 +322,12 @@ mod tests {
         assert_eq!(values(Split::Json, "1 x 2"), ["1", "! true"]);
         assert_eq!(values(Split::Json, "{} {\"a\":"), ["{}", "! true"]);
         assert!(values(Split::Json, " \n").is_empty());
+        let number = "1".repeat(60);
+        assert_eq!(
+            values(Split::Json, &number),
+            ["! true"],
+            "a number without an end"
+        );
     }
 
     #[test]

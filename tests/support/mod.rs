@@ -310,10 +310,17 @@ impl HttpReply {
             let (name, value) = line.split_once(": ").unwrap();
             (name.to_ascii_lowercase(), value.to_owned())
         });
+        let headers: Vec<(String, String)> = headers.collect();
+        let is_chunked = headers.contains(&("transfer-encoding".into(), "chunked".into()));
+        let body = &reply[end + 4..];
         HttpReply {
             status: status.parse().unwrap(),
-            headers: headers.collect(),
-            body: reply[end + 4..].to_vec(),
+            headers,
+            body: if is_chunked {
+                dechunked(body)
+            } else {
+                body.to_vec()
+            },
         }
     }
 
@@ -325,29 +332,26 @@ impl HttpReply {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The body without the sizes of its chunks, where it came in chunks.
-    pub fn dechunked(&self) -> Vec<u8> {
-        if self.header("transfer-encoding") != "chunked" {
-            return self.body.clone();
-        }
-        let (mut rest, mut whole) = (&self.body[..], Vec::new());
-        loop {
-            let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
-            let size = std::str::from_utf8(&rest[..end]).unwrap();
-            let size = usize::from_str_radix(size, 16).unwrap();
-            rest = &rest[end + 2..];
-            if size == 0 {
-                return whole;
-            }
-            whole.extend_from_slice(&rest[..size]);
-            rest = &rest[size + 2..];
-        }
-    }
-
     /// A header by its name in small letters; empty when it is not there.
     pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)
+    }
+}
+
+/// A body without the sizes of its chunks.
+fn dechunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = std::str::from_utf8(&rest[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        rest = &rest[end + 2..];
+        if size == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&rest[..size]);
+        rest = &rest[size + 2..];
     }
 }
 
