@@ -1,7 +1,7 @@
 //! HTTP for services and people: records in and out, health, metrics, a page.
 //!
 //! A request goes from `connections` through `guard` and `router` to the file that answers it: `produce`,
-//! `read` with `follow`, `ops`. `split` takes a body of many records apart, `coding` unpacks
+//! `read` with `follow`, `topics`, `ops`. `split` takes a body of many records apart, `coding` unpacks
 //! it. `request` is what it is
 //! given, `answer` and `problem` what can come back; `query` reads parameters.
 
@@ -25,6 +25,7 @@ mod records;
 mod request;
 pub mod router;
 mod split;
+mod topics;
 
 use crate::coordinator::Coordinators;
 use crate::coordinator::groups::lag::LagReport;

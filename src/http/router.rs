@@ -5,7 +5,7 @@ use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::query::Query;
 use super::request::Asked;
-use super::{Services, guard, ops, produce, read};
+use super::{Services, guard, ops, produce, read, topics};
 use crate::access::Caller;
 use crate::io::rate_limited::{self, RateLimited};
 use hyper::body::Incoming;
@@ -54,6 +54,11 @@ routes! {
     POST "/t/{topic}" produce::post, "Stores the body as one record, or as many.";
     GET "/t/{topic}" read::many, "Reads records, the newest ten unless asked otherwise.";
     GET "/t/{topic}/{partition}/{offset}" read::one, "The value of one record, as it is.";
+    GET "/api/topics" topics::list, "All topics.";
+    GET "/api/topics/{topic}" topics::describe, "A topic: its partitions, and the configs that are its own.";
+    PUT "/api/topics/{topic}" topics::put, "Creates a topic, unless it is there as the body says.";
+    DELETE "/api/topics/{topic}" topics::delete, "Deletes a topic, with `?confirm=` and its name.";
+    GET "/api/groups" topics::groups, "How far each group is behind, in records and in seconds.";
 }
 
 /// The routes by path.

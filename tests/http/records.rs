@@ -540,6 +540,36 @@ const REFUSED: &[Refused] = &[
         406,
         "not-acceptable",
     ),
+    ("GET", "/api/topics?x", &[], 400, "bad-request"),
+    ("POST", "/api/topics", &[], 405, "method-not-allowed"),
+    ("GET", "/api/topics/unknown", &[], 404, "unknown-topic"),
+    ("GET", "/api/topics/t?x", &[], 400, "bad-request"),
+    ("PUT", "/api/topics/a%20b", &[], 400, "invalid-topic-name"),
+    ("PUT", "/api/topics/t?x", &[], 400, "bad-request"),
+    (
+        "PUT",
+        "/api/topics/t",
+        &[("Origin", "http://evil.example")],
+        403,
+        "other-origin",
+    ),
+    ("DELETE", "/api/topics/t", &[], 400, "bad-request"),
+    ("DELETE", "/api/topics/t?confirm=T", &[], 400, "bad-request"),
+    (
+        "DELETE",
+        "/api/topics/u?confirm=u",
+        &[],
+        404,
+        "unknown-topic",
+    ),
+    (
+        "DELETE",
+        "/api/topics/__consumer_offsets?confirm=__consumer_offsets",
+        &[],
+        403,
+        "internal-topic",
+    ),
+    ("GET", "/api/groups?x", &[], 400, "bad-request"),
     ("GET", "/t/unknown", &[], 404, "unknown-topic"),
     ("GET", "/t/unknown/0/0", &[], 404, "unknown-topic"),
     ("GET", "/t/t/2/0", &[], 404, "unknown-topic-or-partition"),
@@ -604,6 +634,7 @@ fn each_refusal_has_its_status_and_stores_nothing() {
     broker.get("/t/t/0/0");
     broker.get("/healthz");
     broker.get("/readyz");
+    broker.get("/api/groups");
     broker.get("/");
     broker.metric("millstream_topics", "");
     for route in millstream::http::router::ROUTES {
@@ -1010,4 +1041,108 @@ fn a_record_that_cannot_be_taken_holds_up_no_others() {
         problem(&post(&broker, "/t/t?key=k", &whole)),
         (413, "too-large".to_owned())
     );
+}
+
+#[test]
+fn topics_are_made_shown_and_deleted() {
+    let (_dir, broker, mut wire) = broker_with(&["--cores", "2"]);
+    let put = |name: &str, body: &str| {
+        http_exchange(
+            broker.http,
+            "PUT",
+            &format!("/api/topics/{name}"),
+            &[],
+            body.as_bytes(),
+        )
+    };
+    let wanted = r#"{"partitions":2,"configs":{"retention.ms":"60000"}}"#;
+    let made = put("made", wanted);
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(post(&broker, "/t/made?partition=1", b"x").status, 200);
+    let shown = get(&broker, "/api/topics/made").json();
+    assert_eq!(
+        (&shown["name"], &shown["internal"]),
+        (&json!("made"), &json!(false))
+    );
+    assert_eq!(shown["configs"], json!({"retention.ms": "60000"}));
+    let partitions =
+        json!([{"partition": 0, "start": 0, "end": 0}, {"partition": 1, "start": 0, "end": 1}]);
+    assert_eq!(shown["partitions"], partitions);
+    // Once more it is there already; another one it cannot be.
+    for (body, status) in [
+        (wanted, 200),
+        ("", 200),
+        ("{}", 200),
+        (r#"{"partitions":3}"#, 409),
+        (r#"{"configs":{"retention.ms":"1"}}"#, 409),
+    ] {
+        assert_eq!(put("made", body).status, status, "{body}");
+    }
+    assert_eq!(
+        put("default", "").json()["partitions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    for (body, status) in [
+        ("7", 400),
+        (r#"{"partition":1}"#, 400),
+        (r#"{"partitions":0}"#, 422),
+        (r#"{"configs":{"no.such":"1"}}"#, 422),
+    ] {
+        let refused = put("other", body);
+        assert_eq!(problem(&refused).0, status, "{body}");
+    }
+    let large = format!("{{\"configs\":{{\"x\":\"{}\"}}}}", "x".repeat(70_000));
+    assert_eq!(problem(&put("other", &large)).0, 400);
+    let names = |broker: &Broker| {
+        let list = get(broker, "/api/topics").json();
+        let list = list.as_array().unwrap().iter();
+        list.map(|topic| topic["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&broker), ["default", "made"]);
+    assert_eq!(wire.topics(), ["default", "made"]);
+    let deleted = http_exchange(
+        broker.http,
+        "DELETE",
+        "/api/topics/made?confirm=made",
+        &[],
+        b"",
+    );
+    assert_eq!(deleted.status, 204);
+    assert_eq!(names(&broker), ["default"]);
+}
+
+#[test]
+fn groups_say_how_far_they_are_behind() {
+    let (_dir, broker, mut wire) = broker_with(&["--lag-interval-ms", "50"]);
+    wire.create_topic("t", 1);
+    assert_eq!(get(&broker, "/api/groups").text(), "[]\n");
+    for value in [b"a", b"b", b"c"] {
+        assert_eq!(post(&broker, "/t/t", value).status, 200);
+    }
+    let reset = [
+        "group",
+        "reset-offsets",
+        "slow",
+        "--topic",
+        "t",
+        "--to",
+        "1",
+        "--execute",
+    ];
+    let done = broker.run(&reset, b"");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    crate::support::eventually("the lag is measured", || {
+        let groups = get(&broker, "/api/groups").json();
+        groups[0]["group"] == "slow"
+            && groups[0]["lag"] == 2
+            && groups[0]["partitions"][0]["lag"] == 2
+    });
 }

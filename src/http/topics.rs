@@ -1,0 +1,183 @@
+//! Topics and groups, for people and scripts that look after them.
+
+use super::answer::{self, Answer};
+use super::problem::Problem;
+use super::reading;
+use super::request::Asked;
+use crate::coordinator::groups::lag;
+use crate::engine::catalog::Topic;
+use crate::engine::catalog::changes::{self, NewTopic};
+use crate::engine::offsets::OffsetSpec;
+use crate::engine::stats::TopicReport;
+use crate::engine::{Engine, reports};
+use crate::io::reactor::Slice;
+use http_body_util::{BodyExt, Limited};
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The most bytes of a topic's description.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// `GET /api/topics`: all topics, by name.
+pub async fn list(asked: Asked) -> Result<Answer, Problem> {
+    asked.query.end()?;
+    let engine = &asked.services.engine;
+    let mut topics: BTreeMap<String, TopicReport> = BTreeMap::new();
+    let mut slice = Slice::new();
+    for shard in reports::of_all_shards(engine).await {
+        for (name, report) in &shard.topics {
+            topics.entry(name.clone()).or_default().add(report);
+            slice.rest().await;
+        }
+    }
+    let mut list = Vec::with_capacity(topics.len());
+    for (name, report) in topics {
+        let Some(topic) = engine.topic(&name) else {
+            continue;
+        };
+        list.push(json!({
+            "name": name,
+            "partitions": topic.partitions,
+            "internal": topic.is_internal(),
+            "bytes": report.log_bytes,
+        }));
+        slice.rest().await;
+    }
+    Ok(shown(StatusCode::OK, &Value::from(list)))
+}
+
+/// `GET /api/topics/{topic}`: a topic, where its partitions begin and end, and the configs that are its own.
+pub async fn describe(asked: Asked) -> Result<Answer, Problem> {
+    asked.query.end()?;
+    let engine = &asked.services.engine;
+    let topic = reading::topic(engine, &asked.params[0])?;
+    let described = described(engine, &topic).await?;
+    Ok(shown(StatusCode::OK, &described))
+}
+
+async fn described(engine: &Rc<Engine>, topic: &Topic) -> Result<Value, Problem> {
+    let mut partitions = Vec::new();
+    let mut slice = Slice::new();
+    for key in topic.keys() {
+        let start = reading::at(engine, key, OffsetSpec::Earliest).await?;
+        let end = reading::at(engine, key, OffsetSpec::Latest).await?;
+        partitions.push(json!({ "partition": key.index, "start": start, "end": end }));
+        slice.rest().await;
+    }
+    Ok(json!({
+        "name": topic.name,
+        "id": topic.id,
+        "internal": topic.is_internal(),
+        "configs": topic.configs,
+        "partitions": partitions,
+    }))
+}
+
+/// What a topic is to be. What is not said is the broker's default.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wanted {
+    partitions: Option<u32>,
+    configs: BTreeMap<String, String>,
+}
+
+/// `PUT /api/topics/{topic}`: the topic is there, as the body says. 201 when it was created.
+pub async fn put(asked: Asked) -> Result<Answer, Problem> {
+    asked.query.end()?;
+    let engine = &asked.services.engine;
+    let name = &asked.params[0];
+    let wanted = wanted(asked.body).await?;
+    let (status, topic) = match engine.topic(name) {
+        Some(topic) => {
+            let as_said = wanted
+                .partitions
+                .is_none_or(|count| count == topic.partitions)
+                && wanted
+                    .configs
+                    .iter()
+                    .all(|config| topic.configs.iter().any(|own| own == config));
+            if !as_said {
+                let detail = format!("there is a topic {name:?} already, and it is another");
+                return Err(Problem::new(StatusCode::CONFLICT, "topic-exists", detail));
+            }
+            (StatusCode::OK, topic)
+        }
+        None => {
+            let new = NewTopic {
+                name: name.clone(),
+                partitions: wanted.partitions.unwrap_or(engine.config.num_partitions),
+                configs: wanted.configs,
+            };
+            let created = changes::create_topic(engine, new, false).await?;
+            (StatusCode::CREATED, created)
+        }
+    };
+    Ok(shown(status, &described(engine, &topic).await?))
+}
+
+async fn wanted(body: Incoming) -> Result<Wanted, Problem> {
+    let too_large = |_| {
+        let detail = format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes");
+        Problem::bad_request(detail)
+    };
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    let body = body.map_err(too_large)?.to_bytes();
+    if body.trim_ascii().is_empty() {
+        return Ok(Wanted::default());
+    }
+    let wanted = serde_json::from_slice(&body);
+    wanted.map_err(|error| Problem::bad_request(format!("this describes no topic: {error}")))
+}
+
+/// `DELETE /api/topics/{topic}?confirm={topic}`: deletes a topic with its records.
+pub async fn delete(mut asked: Asked) -> Result<Answer, Problem> {
+    let confirmed = asked.query.text("confirm");
+    asked.query.end()?;
+    let name = &asked.params[0];
+    if confirmed.as_ref() != Some(name) {
+        let detail = format!("this deletes all records of {name:?}: say ?confirm={name}");
+        return Err(Problem::bad_request(detail));
+    }
+    let engine = &asked.services.engine;
+    let topic = reading::topic(engine, name)?;
+    changes::delete_topic(engine, topic.id).await?;
+    Ok(answer::of(StatusCode::NO_CONTENT, answer::JSON, ""))
+}
+
+/// `GET /api/groups`: how far groups are behind, as it was measured last.
+pub async fn groups(asked: Asked) -> Result<Answer, Problem> {
+    asked.query.end()?;
+    let most = asked.services.engine.config.lag_series_max;
+    let reports = asked.services.coordinators.groups.lag_reports().await;
+    let (lags, _) = lag::first_by_group(&reports, most);
+    let mut groups: Map<String, Value> = Map::new();
+    let mut slice = Slice::new();
+    for lag in lags {
+        let group = groups.entry(&*lag.group).or_insert_with(
+            || json!({ "group": &*lag.group, "lag": 0, "seconds": 0.0, "partitions": [] }),
+        );
+        let records = group["lag"].as_i64().unwrap_or_default();
+        group["lag"] = records.saturating_add(lag.lag.records).into();
+        let seconds = group["seconds"].as_f64().unwrap_or_default();
+        group["seconds"] = seconds.max(lag.lag.seconds.unwrap_or_default()).into();
+        if let Some(partitions) = group["partitions"].as_array_mut() {
+            partitions.push(json!({
+                "topic": lag.topic.name,
+                "partition": lag.partition,
+                "lag": lag.lag.records,
+                "seconds": lag.lag.seconds,
+            }));
+        }
+        slice.rest().await;
+    }
+    let groups: Vec<Value> = groups.into_iter().map(|(_, group)| group).collect();
+    Ok(shown(StatusCode::OK, &Value::from(groups)))
+}
+
+fn shown(status: StatusCode, value: &Value) -> Answer {
+    answer::of(status, answer::JSON, format!("{value}\n"))
+}
