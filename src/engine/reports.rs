@@ -7,7 +7,7 @@ use super::stats::{ShardReport, TopicReport};
 use super::{Engine, EngineError, PartitionKey};
 use crate::io::file::{self, Volume};
 use crate::io::reactor::{self, Slice};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -28,6 +28,17 @@ pub async fn of_all_shards(engine: &Rc<Engine>) -> Vec<ShardReport> {
         reports.extend(report.await);
     }
     reports
+}
+
+/// The counters of each topic, of all shards together.
+pub async fn by_topic(shards: &[ShardReport]) -> BTreeMap<&str, TopicReport> {
+    let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
+    let mut slice = Slice::new();
+    for (name, report) in shards.iter().flat_map(|shard| &shard.topics) {
+        topics.entry(name).or_default().add(report);
+        slice.rest().await;
+    }
+    topics
 }
 
 /// Returns when every shard has answered.

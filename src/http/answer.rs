@@ -9,6 +9,8 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
+use serde_json::Value;
+use std::iter;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use thiserror::Error;
@@ -110,6 +112,30 @@ pub fn in_pieces(
     pieces: impl Iterator<Item = Bytes> + 'static,
 ) -> Answer {
     with(status, kind, Made::Pieces(Box::new(pieces)))
+}
+
+/// The parts of a JSON array of these.
+pub fn array(items: impl Iterator<Item = Value>) -> impl Iterator<Item = Vec<u8>> {
+    let items = items.enumerate().map(|(place, item)| {
+        let separator = if place > 0 { ",\n " } else { "" };
+        format!("{separator}{item}").into_bytes()
+    });
+    iter::once(b"[".to_vec())
+        .chain(items)
+        .chain(iter::once(b"]\n".to_vec()))
+}
+
+/// Parts put together to pieces of some size.
+pub fn gathered(mut parts: impl Iterator<Item = Vec<u8>>) -> impl Iterator<Item = Bytes> {
+    iter::from_fn(move || {
+        let mut piece = parts.next()?;
+        while piece.len() < PIECE_BYTES
+            && let Some(part) = parts.next()
+        {
+            piece.extend_from_slice(&part);
+        }
+        Some(piece.into())
+    })
 }
 
 /// An answer whose body comes over time.

@@ -11,6 +11,7 @@ use crate::io::reactor;
 use crate::net::budget::Share;
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::mem;
 use std::time::Duration;
@@ -171,21 +172,21 @@ struct Out {
     form: Form,
     text: Vec<u8>,
     /// Partitions, and where each goes on behind what was written: the id of the next event.
-    next: Vec<(i32, i64)>,
+    next: BTreeMap<i32, i64>,
 }
 
 impl Out {
     fn new(form: Form, cursors: &[Cursor], backlog: &[Found]) -> Out {
-        let next = cursors.iter().map(|cursor| {
-            let mut own = backlog.iter().filter(|(index, _)| *index == cursor.index);
-            let first = own.next().map(|(_, record)| record.offset);
-            (cursor.index, first.unwrap_or(cursor.next))
-        });
         let mut out = Out {
             form,
             text: Vec::new(),
-            next: next.collect(),
+            next: BTreeMap::new(),
         };
+        out.go_to(cursors);
+        // The first of each partition is the last that counts.
+        let firsts = backlog.iter().rev();
+        out.next
+            .extend(firsts.map(|(index, record)| (*index, record.offset)));
         if form == Form::Events {
             out.put(format_args!("retry: {RETRY_MS}\n\n"));
         }
@@ -199,10 +200,7 @@ impl Out {
 
     fn record(&mut self, found: &Found) {
         let (partition, record) = found;
-        let mut next = self.next.iter_mut();
-        if let Some((_, offset)) = next.find(|(index, _)| index == partition) {
-            *offset = record.offset + 1;
-        }
+        self.next.insert(*partition, record.offset + 1);
         if self.form != Form::Events {
             return self.form.put(&mut self.text, found);
         }
@@ -222,14 +220,13 @@ impl Out {
     }
 
     fn id(&self) -> String {
-        reading::vector(self.next.iter().copied())
+        reading::vector(self.next.iter().map(|(index, offset)| (*index, *offset)))
     }
 
     /// All that the cursors have passed is written.
     fn go_to(&mut self, cursors: &[Cursor]) {
-        for ((_, next), cursor) in self.next.iter_mut().zip(cursors) {
-            *next = cursor.next;
-        }
+        let next = cursors.iter().map(|cursor| (cursor.index, cursor.next));
+        self.next.extend(next);
     }
 
     fn take(&mut self) -> Vec<u8> {

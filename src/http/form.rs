@@ -1,12 +1,11 @@
 //! How records are shown: the forms of an answer, and which one a client takes.
 
-use super::answer::{self, PIECE_BYTES};
+use super::answer;
 use super::problem::Problem;
 use super::records::Found;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
-use std::{iter, mem};
 
 pub const EVENTS: &str = "text/event-stream";
 
@@ -65,35 +64,19 @@ impl Form {
         body.push(b'\n');
     }
 
-    /// A body of records, in pieces of some size, made when they are asked for. There is one at least.
-    pub fn pieces(self, found: Vec<Found>) -> impl Iterator<Item = Bytes> {
-        let is_array = self == Form::Json;
-        let mut found = found.into_iter().peekable();
-        let mut opening: &[u8] = if is_array { b"[" } else { b"" };
-        let mut is_over = false;
-        iter::from_fn(move || {
-            if mem::replace(&mut is_over, found.peek().is_none()) {
-                return None;
-            }
-            let mut piece = Vec::new();
-            while piece.len() < PIECE_BYTES
-                && let Some(one) = found.next()
-            {
-                piece.extend_from_slice(opening);
-                if is_array {
-                    opening = b",\n ";
-                    piece.extend_from_slice(one.1.to_json(one.0).to_string().as_bytes());
-                } else {
-                    self.put(&mut piece, &one);
-                }
-            }
-            is_over = found.peek().is_none();
-            if is_over && is_array {
-                let end: &[u8] = if opening == b"[" { b"[]\n" } else { b"]\n" };
-                piece.extend_from_slice(end);
-            }
-            Some(piece.into())
-        })
+    /// A body of records, in pieces of some size, made when they are asked for.
+    pub fn pieces(self, found: Vec<Found>) -> Box<dyn Iterator<Item = Bytes>> {
+        let found = found.into_iter();
+        if self == Form::Json {
+            let objects = found.map(|(partition, record)| record.to_json(partition));
+            return Box::new(answer::gathered(answer::array(objects)));
+        }
+        let lines = found.map(move |one| {
+            let mut line = Vec::new();
+            self.put(&mut line, &one);
+            line
+        });
+        Box::new(answer::gathered(lines))
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::Reports;
 use crate::coordinator::groups::lag::{self, Lag, LagReport};
-use crate::engine::Engine;
 use crate::engine::stats::{
     BUCKETS_US, Histogram, SHARD_FAMILIES, ShardReport, TOPIC_FAMILIES, TopicReport,
 };
+use crate::engine::{Engine, reports};
 use crate::io::counters::{Family, Kind};
 use crate::io::limits::LIMITS;
 use crate::io::reactor::{Reactor, Slice};
@@ -131,13 +131,9 @@ fn request_metrics(page: &mut Page, reports: &[ShardReport]) {
     }
 }
 
-async fn topic_metrics(page: &mut Page, engine: &Engine, reports: &[ShardReport]) {
-    let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
+async fn topic_metrics(page: &mut Page, engine: &Engine, shards: &[ShardReport]) {
+    let topics = reports::by_topic(shards).await;
     let mut slice = Slice::new();
-    for (name, report) in reports.iter().flat_map(|report| &report.topics) {
-        topics.entry(name).or_default().add(report);
-        slice.rest().await;
-    }
     let shown = engine.config.metrics_topics_max;
     let mut other = TopicReport::default();
     for report in topics.values().skip(shown) {

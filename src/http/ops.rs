@@ -49,7 +49,7 @@ pub async fn page(asked: Asked) -> Result<Answer, Problem> {
     let Some(reports) = reports(&asked.services).await else {
         return Ok(silent_shard());
     };
-    let html = shown::render(&asked.services.engine, &reports);
+    let html = shown::render(&asked.services.engine, &reports).await;
     let mut answer = answer::of(StatusCode::OK, answer::HTML, html);
     let policy = HeaderValue::from_static(PAGE_POLICY);
     answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);

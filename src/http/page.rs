@@ -3,8 +3,7 @@
 use super::Reports;
 use crate::config::Durability;
 use crate::coordinator::groups::lag;
-use crate::engine::Engine;
-use crate::engine::stats::TopicReport;
+use crate::engine::{Engine, reports};
 use crate::io::reactor::Reactor;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,11 +13,8 @@ const TOPICS_SHOWN_MAX: usize = 200;
 /// The page lists at most this many groups, those with the greatest lag first.
 const GROUPS_SHOWN_MAX: usize = 20;
 
-pub fn render(engine: &Engine, reports: &Reports) -> String {
-    let mut topics: BTreeMap<&str, TopicReport> = BTreeMap::new();
-    for (name, report) in reports.shards.iter().flat_map(|shard| &shard.topics) {
-        topics.entry(name).or_default().add(report);
-    }
+pub async fn render(engine: &Engine, reports: &Reports) -> String {
+    let topics = reports::by_topic(&reports.shards).await;
     let config = &engine.config;
     let durability = match config.durability {
         Durability::Fsync => "fsync: what is acknowledged survives a power cut",

@@ -52,8 +52,6 @@ const DISCARDED_BYTES_MAX: usize = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 /// JSON may write a byte with this many.
 const JSON_FACTOR: usize = 6;
-/// Outcomes that are written at a time.
-const OUTCOMES_A_PIECE: usize = 200;
 /// What the outcome of a record takes in memory.
 const OUTCOME_BYTES: usize = size_of::<Outcome>();
 
@@ -384,25 +382,11 @@ impl Intake {
             StatusCode::MULTI_STATUS
         };
         let topic = Arc::clone(&self.topic);
-        let mut outcomes = outcomes.into_iter().peekable();
-        let mut separator = "[";
-        // What a record's outcome takes as text is a multiple of what it takes here.
-        let pieces = std::iter::from_fn(move || {
-            outcomes.peek()?;
-            let mut piece = String::new();
-            for outcome in outcomes.by_ref().take(OUTCOMES_A_PIECE) {
-                piece += mem::replace(&mut separator, ",\n ");
-                let one = match outcome {
-                    Ok(stored) => stored.to_json(&topic),
-                    Err(problem) => problem.to_json(),
-                };
-                piece += &one.to_string();
-            }
-            if outcomes.peek().is_none() {
-                piece += "]\n";
-            }
-            Some(piece.into())
+        let outcomes = outcomes.into_iter().map(move |outcome| match outcome {
+            Ok(stored) => stored.to_json(&topic),
+            Err(problem) => problem.to_json(),
         });
+        let pieces = answer::gathered(answer::array(outcomes));
         Ok(answer::in_pieces(status, answer::JSON, pieces))
     }
 

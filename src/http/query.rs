@@ -19,7 +19,9 @@ impl Query {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decoded(name)?, decoded(value)?);
+            // As forms are written: `+` is a space.
+            let [name, value] = [name, value].map(|part| decoded(&part.replace('+', " ")));
+            let (name, value) = (name?, value?);
             if pairs.iter().any(|(known, _)| *known == name) {
                 let detail = format!("the parameter {name:?} is there twice");
                 return Err(Problem::bad_request(detail));
@@ -80,11 +82,13 @@ impl Query {
     }
 }
 
-/// As forms are written: `+` is a space.
-fn decoded(part: &str) -> Result<String, Problem> {
-    let spaced = part.replace('+', " ");
-    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
-    let decoded = decoded.map_err(|_| Problem::bad_request("the parameters are not UTF-8"))?;
+/// A part of a path or of a query, without its percent encoding.
+///
+/// # Errors
+/// 400 for what is no UTF-8.
+pub fn decoded(part: &str) -> Result<String, Problem> {
+    let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
+    let decoded = decoded.map_err(|_| Problem::bad_request("the address is not UTF-8"))?;
     Ok(decoded.into_owned())
 }
 

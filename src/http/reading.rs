@@ -73,7 +73,9 @@ fn each(text: &str) -> Option<BTreeMap<i32, i64>> {
     for pair in text.split(',') {
         let (partition, offset) = pair.split_once(':')?;
         let before = each.insert(partition.parse().ok()?, offset.parse().ok()?);
-        before.is_none().then_some(())?;
+        if before.is_some() {
+            return None;
+        }
     }
     Some(each)
 }
@@ -170,8 +172,10 @@ impl Reading {
             key.map(|key| (index, key))
         };
         if let From::Each(each) = &self.from {
-            let unknown = each.keys().find(|index| topic.key_of(**index).is_none());
-            unknown.map_or(Ok(()), |_| Err(EngineError::UnknownTopicOrPartition))?;
+            let mut indexes = each.keys();
+            if indexes.any(|index| topic.key_of(*index).is_none()) {
+                return Err(EngineError::UnknownTopicOrPartition.into());
+            }
         }
         let found: Option<Vec<_>> = match self.partition {
             Some(index) => Some(index).into_iter().map(with_key).collect(),

@@ -3,7 +3,7 @@
 use super::activity::Activity;
 use super::answer::{self, Answer};
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{self, Query};
 use super::request::Asked;
 use super::{Services, guard, ops, produce, read, topics};
 use crate::access::Caller;
@@ -130,7 +130,7 @@ impl Router {
         let Some(route) = found.value.get(method.as_str()) else {
             return not_allowed(&method, found.value);
         };
-        let params = found.params.iter().map(|(_, value)| decoded(value));
+        let params = found.params.iter().map(|(_, value)| query::decoded(value));
         let asked = Asked {
             services: Rc::clone(services),
             activity: activity.clone(),
@@ -176,12 +176,6 @@ fn method_name(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         _ => unreachable!("the table has no other methods"),
     }
-}
-
-fn decoded(part: &str) -> Result<String, Problem> {
-    let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
-    let decoded = decoded.map_err(|_| Problem::bad_request("the path is not UTF-8"))?;
-    Ok(decoded.into_owned())
 }
 
 #[cfg(test)]

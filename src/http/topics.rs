@@ -8,14 +8,13 @@ use crate::coordinator::groups::lag;
 use crate::engine::catalog::Topic;
 use crate::engine::catalog::changes::{self, NewTopic};
 use crate::engine::offsets::OffsetSpec;
-use crate::engine::stats::TopicReport;
 use crate::engine::{Engine, reports};
 use crate::io::reactor::Slice;
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -26,17 +25,12 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 pub async fn list(asked: Asked) -> Result<Answer, Problem> {
     asked.query.end()?;
     let engine = &asked.services.engine;
-    let mut topics: BTreeMap<String, TopicReport> = BTreeMap::new();
+    let shards = reports::of_all_shards(engine).await;
+    let topics = reports::by_topic(&shards).await;
     let mut slice = Slice::new();
-    for shard in reports::of_all_shards(engine).await {
-        for (name, report) in &shard.topics {
-            topics.entry(name.clone()).or_default().add(report);
-            slice.rest().await;
-        }
-    }
     let mut list = Vec::with_capacity(topics.len());
     for (name, report) in topics {
-        let Some(topic) = engine.topic(&name) else {
+        let Some(topic) = engine.topic(name) else {
             continue;
         };
         list.push(json!({
@@ -154,27 +148,30 @@ pub async fn groups(asked: Asked) -> Result<Answer, Problem> {
     let most = asked.services.engine.config.lag_series_max;
     let reports = asked.services.coordinators.groups.lag_reports().await;
     let (lags, _) = lag::first_by_group(&reports, most);
-    let mut groups: Map<String, Value> = Map::new();
+    let mut groups: Vec<Value> = Vec::new();
     let mut slice = Slice::new();
-    for lag in lags {
-        let group = groups.entry(&*lag.group).or_insert_with(
-            || json!({ "group": &*lag.group, "lag": 0, "seconds": 0.0, "partitions": [] }),
-        );
-        let records = group["lag"].as_i64().unwrap_or_default();
-        group["lag"] = records.saturating_add(lag.lag.records).into();
-        let seconds = group["seconds"].as_f64().unwrap_or_default();
-        group["seconds"] = seconds.max(lag.lag.seconds.unwrap_or_default()).into();
-        if let Some(partitions) = group["partitions"].as_array_mut() {
+    // A group's partitions stand together.
+    for own in lags.chunk_by(|one, other| one.group == other.group) {
+        let mut partitions = Vec::with_capacity(own.len());
+        let (mut records, mut seconds) = (0i64, 0f64);
+        for lag in own {
+            records = records.saturating_add(lag.lag.records);
+            seconds = seconds.max(lag.lag.seconds.unwrap_or_default());
             partitions.push(json!({
                 "topic": lag.topic.name,
                 "partition": lag.partition,
                 "lag": lag.lag.records,
                 "seconds": lag.lag.seconds,
             }));
+            slice.rest().await;
         }
-        slice.rest().await;
+        groups.push(json!({
+            "group": &*own[0].group,
+            "lag": records,
+            "seconds": seconds,
+            "partitions": partitions,
+        }));
     }
-    let groups: Vec<Value> = groups.into_iter().map(|(_, group)| group).collect();
     Ok(shown(StatusCode::OK, &Value::from(groups)))
 }
 
