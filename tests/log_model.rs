@@ -35,6 +35,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 const STEPS: usize = 150;
@@ -93,7 +94,7 @@ fn is_recycled(result: &io::Result<Room>) -> bool {
     let Ok(Room::Opened(opened)) = result else {
         return false;
     };
-    let file = &opened.files.flush;
+    let file = &opened.file;
     let size = file.metadata().unwrap().len() as usize;
     spare::is_marked(file, size).unwrap()
 }
@@ -120,8 +121,23 @@ struct RunningFlush {
     end: i64,
     unsynced: Vec<Arc<std::fs::File>>,
     result: io::Result<()>,
+    turn: Turn,
     /// Its bytes are in the journal; nothing is synced.
     journaled: bool,
+}
+
+/// The turn to sync a log's files, while it is held.
+#[derive(Default)]
+struct Turn(Option<OwnedMutexGuard<()>>);
+
+impl Turn {
+    /// False when another one has it.
+    fn take(&mut self, log: &Log) -> bool {
+        if self.0.is_none() {
+            self.0 = log.sync_turn().try_lock_owned().ok();
+        }
+        self.0.is_some()
+    }
 }
 
 struct Driver {
@@ -446,6 +462,7 @@ impl Driver {
             unsynced: flush.files.clone(),
             flush,
             result: Ok(()),
+            turn: Turn::default(),
             journaled: false,
         });
     }
@@ -455,6 +472,9 @@ impl Driver {
         let Some(running) = &mut self.flush else {
             return;
         };
+        if !running.unsynced.is_empty() && !running.turn.take(&self.log) {
+            return;
+        }
         if let Some(file) = running.unsynced.pop() {
             if fails || self.disk.owes_error(&file) {
                 fault::inject(Op::Sync, 0, 5, false);
@@ -501,6 +521,7 @@ impl Driver {
 
     fn finish_flush(&mut self) {
         while self.flush.is_some() {
+            self.go_on_with_write_backs();
             self.flush_sync();
             self.flush_end();
         }

@@ -29,8 +29,8 @@ pub enum Sabotage {
     TrustCache,
     /// `forget-flush-files`: a write-back leaves out the files that a running flush took.
     ForgetFlushFiles,
-    /// `shared-handle`: flush and write-back share an open file, and a poisoned log's flush counts.
-    SharedHandle,
+    /// `overlap-syncs`: flush and write-back sync an open file side by side, and a poisoned log's flush counts.
+    OverlapSyncs,
     /// `compact-only`: a start fails where the catalog cannot be replaced.
     CompactOnly,
     /// `unbounded-ahead`: any number of bytes may be appended and not durable.
@@ -70,7 +70,7 @@ fn chosen() -> Option<Sabotage> {
             "checkpoint-first" => Some(Sabotage::CheckpointFirst),
             "trust-cache" => Some(Sabotage::TrustCache),
             "forget-flush-files" => Some(Sabotage::ForgetFlushFiles),
-            "shared-handle" => Some(Sabotage::SharedHandle),
+            "overlap-syncs" => Some(Sabotage::OverlapSyncs),
             "compact-only" => Some(Sabotage::CompactOnly),
             "unbounded-ahead" => Some(Sabotage::UnboundedAhead),
             _ => panic!("MILLSTREAM_SABOTAGE={name} is no sabotage"),

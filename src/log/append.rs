@@ -134,7 +134,7 @@ impl Log {
 
     fn grow(&self, active: &ActiveSegment, wanted: usize) -> RoomJob {
         RoomJob::Grow {
-            file: Arc::clone(&active.files.flush),
+            file: Arc::clone(&active.file),
             bytes: self.next_reserve(active.size(), active.writer.reserved(), wanted),
         }
     }
@@ -243,7 +243,7 @@ impl Log {
         self.active = Some(ActiveSegment {
             base: opened.base,
             recent: Recent::starting_at(opened.writer.len(), now_ms),
-            files: opened.files,
+            file: opened.file,
             writer: opened.writer,
             index: opened.index,
             index_flushed: opened.index_flushed,
@@ -270,7 +270,7 @@ impl Log {
         let job = SealJob {
             dir: self.dir.clone(),
             base: active.base,
-            file: Arc::clone(&active.files.flush),
+            file: Arc::clone(&active.file),
             size: size as u64,
             index: active
                 .index
@@ -279,7 +279,7 @@ impl Log {
             sync: true,
         };
         if self.synced.offset < self.offsets.end {
-            self.unsynced.push(active.files);
+            self.unsynced.push(active.file);
         }
         let reader = active.writer.seal();
         self.sealed.push_back(SealedSegment {

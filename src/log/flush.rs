@@ -2,12 +2,13 @@
 
 use super::checkpoint::Checkpoint;
 use super::jobs::CheckpointJob;
-use super::segment::{SealedSegment, SyncHandles};
+use super::segment::SealedSegment;
 use super::{CHECKPOINT_BYTES_TIMES, CHECKPOINT_INTERVAL_MS, Flush, Log, Mark, Tail, WriteBack};
 use crate::io::sabotage::{self, Sabotage};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 impl Log {
     /// Starts a flush of all that was appended, unless one runs or there is nothing to do.
@@ -21,12 +22,12 @@ impl Log {
             return None;
         }
         let taken = std::mem::take(&mut self.unsynced);
-        let mut files: Vec<_> = taken.iter().map(|one| Arc::clone(&one.flush)).collect();
+        let mut files = taken.clone();
         self.flushing = Some(taken);
         // With `durability=os` what is not dirty here may never have been synced.
         if dirty || checkpoint {
             let active = self.active.as_ref().filter(|active| active.size() > 0);
-            files.extend(active.map(|active| Arc::clone(&active.files.flush)));
+            files.extend(active.map(|active| Arc::clone(&active.file)));
         }
         Some(Flush {
             files,
@@ -77,7 +78,7 @@ impl Log {
     pub fn flush_end(&mut self, flush: Flush, result: &io::Result<()>) -> Option<CheckpointJob> {
         self.flushing = None;
         self.poisoned |= result.is_err();
-        if self.poisoned && !sabotage::is_done(Sabotage::SharedHandle) {
+        if self.poisoned && !sabotage::is_done(Sabotage::OverlapSyncs) {
             return None;
         }
         self.synced = flush.mark;
@@ -128,7 +129,7 @@ impl Log {
         self.set_durable(flush.mark);
         let snapshot = flush.snapshot?;
         self.checkpointing = true;
-        Some(self.write_back(|files| &files.checkpoint, Some(snapshot)))
+        Some(self.write_back(Some(snapshot)))
     }
 
     /// The offset below which the segments themselves are on stable storage.
@@ -142,39 +143,42 @@ impl Log {
         if self.poisoned || self.synced.offset >= self.durable.offset {
             return None;
         }
-        Some(self.write_back(|files| &files.write_back, None))
+        Some(self.write_back(None))
     }
 
-    fn write_back(
-        &self,
-        of: fn(&SyncHandles) -> &Arc<File>,
-        snapshot: Option<Vec<u8>>,
-    ) -> WriteBack {
+    fn write_back(&self, snapshot: Option<Vec<u8>>) -> WriteBack {
         let (synced, durable) = (self.synced, self.durable);
         let is_same = synced.segment_base == durable.segment_base;
         let from = if is_same { synced.position } else { 0 };
         WriteBack {
-            files: self.files_to_sync(of),
+            files: self.files_to_sync(),
             last: from as u64..durable.position as u64,
             mark: durable,
             snapshot,
         }
     }
 
-    /// All that has bytes which may not be on stable storage, each through one of its handles.
-    fn files_to_sync(&self, of: fn(&SyncHandles) -> &Arc<File>) -> Vec<Arc<File>> {
-        let mut files: Vec<_> = self.unsynced.iter().collect();
+    /// All that has bytes which may not be on stable storage.
+    fn files_to_sync(&self) -> Vec<Arc<File>> {
+        let mut files = self.unsynced.clone();
         // A flush that runs has taken its files out of `unsynced`, and has not synced them yet.
         if !sabotage::is_done(Sabotage::ForgetFlushFiles) {
-            files.extend(self.flushing.iter().flatten());
+            files.extend(self.flushing.iter().flatten().cloned());
         }
         let active = self.active.as_ref().filter(|active| active.size() > 0);
-        files.extend(active.map(|active| &active.files));
-        let handle = |files: &SyncHandles| {
-            let is_shared = sabotage::is_done(Sabotage::SharedHandle);
-            Arc::clone(if is_shared { &files.flush } else { of(files) })
-        };
-        files.into_iter().map(handle).collect()
+        files.extend(active.map(|active| Arc::clone(&active.file)));
+        files
+    }
+
+    /// Whose turn it is to sync this log's files. Whoever syncs holds it until the log knows the result.
+    ///
+    /// The kernel reports a failed write once for each open file (errseq_t, see fsync(2)), and a segment has
+    /// one. Of two syncs side by side one is told of the error. The other is told of none, and may end first.
+    pub fn sync_turn(&self) -> Arc<Mutex<()>> {
+        match sabotage::is_done(Sabotage::OverlapSyncs) {
+            true => Arc::default(),
+            false => Arc::clone(&self.sync_turn),
+        }
     }
 
     /// Ends a write-back. One that failed poisons the log: what the journal has is restored at the

@@ -3,7 +3,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::index_file;
-use super::segment::{self, IndexBuilder, IndexTail, SyncHandles};
+use super::segment::{self, IndexBuilder, IndexTail};
 use super::spare;
 use crate::io::file::{self, Reserved};
 use crate::io::map::{self, MapWriter};
@@ -53,7 +53,7 @@ pub enum Room {
 /// A segment ready for appends.
 pub struct OpenedSegment {
     pub base: i64,
-    pub files: SyncHandles,
+    pub file: Arc<File>,
     pub writer: MapWriter,
     pub index: IndexBuilder,
     pub index_flushed: usize,
@@ -126,20 +126,19 @@ impl SegmentToOpen {
         // not be taken for an error of what is appended from now on.
         file::reload(&file::open_for_reading(&path)?, size as u64)?;
         let file = Arc::new(file::open(&path, false)?);
-        let files = sync_handles(&path, Arc::clone(&file));
-        let opened = files.and_then(|files| self.map(files, size, end));
+        let opened = self.map(Arc::clone(&file), size, end);
         opened.inspect_err(|_| {
             // It stays sealed, so it must have its final form again.
             let _ = file::truncate(&file, size as u64).and_then(|()| file::sync_data(&file));
         })
     }
 
-    fn map(&self, files: SyncHandles, size: usize, end: i64) -> io::Result<OpenedSegment> {
+    fn map(&self, file: Arc<File>, size: usize, end: i64) -> io::Result<OpenedSegment> {
         // Whatever a crash left beyond the last sound batch must not come back behind a batch that is
         // appended now.
-        file::truncate(&files.flush, size as u64)?;
-        let reserved = file::reserve(&files.flush, self.bytes)?;
-        let writer = map::map_for_append(&files.flush, self.capacity, size, reserved)?;
+        file::truncate(&file, size as u64)?;
+        let reserved = file::reserve(&file, self.bytes)?;
+        let writer = map::map_for_append(&file, self.capacity, size, reserved)?;
         let index = index_file::open(&self.dir, self.index(), &writer.reader())?;
         if (index.end, index.next_offset) != (size, end) {
             let message = "the last segment's batches do not lead to its end";
@@ -147,7 +146,7 @@ impl SegmentToOpen {
         }
         Ok(OpenedSegment {
             base: self.base,
-            files,
+            file,
             writer,
             index: index.builder,
             index_flushed: index.good,
@@ -191,28 +190,18 @@ impl SegmentToOpen {
                 (file, reserved)
             }
         };
-        let files = sync_handles(&path, Arc::clone(&file))?;
         file::remove(&self.path("index"))?;
         let writer = map::map_for_append(&file, self.capacity, 0, reserved)?;
         file::sync_data(&file)?;
         file::sync_dir(&self.dir)?;
         Ok(OpenedSegment {
             base: self.base,
-            files,
+            file,
             writer,
             index: self.index(),
             index_flushed: 0,
         })
     }
-}
-
-/// The open files beside `flush`, of the same segment.
-fn sync_handles(path: &Path, flush: Arc<File>) -> io::Result<SyncHandles> {
-    Ok(SyncHandles {
-        flush,
-        write_back: Arc::new(file::open(path, false)?),
-        checkpoint: Arc::new(file::open(path, false)?),
-    })
 }
 
 fn create_log(dir: &Path, topic_id: Uuid, base: i64) -> io::Result<()> {

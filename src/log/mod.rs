@@ -33,7 +33,7 @@ use compact::{CompactionConfig, Progress};
 use jobs::{DeleteJob, RoomJob};
 use load::LoadJob;
 use recovery::{Recovered, Replay};
-use segment::{ActiveSegment, SealedSegment, SyncHandles};
+use segment::{ActiveSegment, SealedSegment};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -41,6 +41,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 /// The first reservation of a segment; it doubles from there.
@@ -158,7 +159,7 @@ struct Mark {
     appended_bytes: u64,
 }
 
-/// A flush under way: sync every file, then call [`Log::flush_end`]; or put the log's
+/// A flush under way: sync every file, in [turn](Log::sync_turn), then call [`Log::flush_end`]; or put the log's
 /// [`journal_tail`](Log::journal_tail) into the journal, and call [`Log::flush_journaled`].
 pub struct Flush {
     pub files: Vec<Arc<File>>,
@@ -181,8 +182,8 @@ pub struct Tail<'a> {
     pub bytes: &'a [u8],
 }
 
-/// A write-back under way: the journal has what these segments lack on stable storage. Sync every file, then
-/// call [`Log::write_back_end`].
+/// A write-back under way: the journal has what these segments lack on stable storage. Sync every file, in
+/// [turn](Log::sync_turn), then call [`Log::write_back_end`].
 pub struct WriteBack {
     pub files: Vec<Arc<File>>,
     /// The bytes of the last of `files` that are concerned.
@@ -239,9 +240,11 @@ pub struct Log {
     /// Bytes appended since the log was opened.
     appended_bytes: u64,
     /// Sealed segments with bytes that no flush has taken yet.
-    unsynced: Vec<SyncHandles>,
+    unsynced: Vec<Arc<File>>,
     /// While a flush runs: the sealed segments that it took out of `unsynced`.
-    flushing: Option<Vec<SyncHandles>>,
+    flushing: Option<Vec<Arc<File>>>,
+    /// See [`Log::sync_turn`].
+    sync_turn: Arc<Mutex<()>>,
     making_room: bool,
     /// A segment that starts at the log's end is being made: the end must stay where it is.
     rolling: bool,
@@ -308,6 +311,7 @@ impl Log {
             appended_bytes: 0,
             unsynced: Vec::new(),
             flushing: None,
+            sync_turn: Arc::default(),
             making_room: false,
             rolling: false,
             sealing: 0,

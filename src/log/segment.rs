@@ -258,21 +258,10 @@ impl IndexBuilder {
     }
 }
 
-/// The open files through which a segment is synced. The kernel reports a failed write once for each
-/// open file (errseq_t), so syncs that run side by side need one each. All are opened before anything
-/// is written that they sync.
-#[derive(Clone)]
-pub struct SyncHandles {
-    pub flush: Arc<File>,
-    pub write_back: Arc<File>,
-    /// Of the write-back that a checkpoint waits for.
-    pub checkpoint: Arc<File>,
-}
-
 /// The segment that is appended to.
 pub struct ActiveSegment {
     pub base: i64,
-    pub files: SyncHandles,
+    pub file: Arc<File>,
     pub writer: MapWriter,
     pub index: IndexBuilder,
     /// Index entries that the index file has already.

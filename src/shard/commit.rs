@@ -86,6 +86,8 @@ async fn flush(engine: &Rc<Engine>, partition: &SharedPartition) {
 /// Syncs the files of a flush that was begun, and ends it.
 pub async fn finish(engine: &Rc<Engine>, partition: SharedPartition, flush: Flush) {
     let started = Instant::now();
+    let turn = partition.borrow().log.sync_turn();
+    let _turn = turn.lock().await;
     let result = sync(engine, &flush).await;
     if !flush.files.is_empty() {
         let stats = &engine.stats;

@@ -18,7 +18,7 @@ use crate::engine::{self, Engine, SharedPartition, replay};
 use crate::io::{process, reactor, ring};
 use crate::log::journal::{GroupBuilder, Target};
 use crate::log::{Flush, WriteBack};
-use futures_util::future::{TryFutureExt, join_all};
+use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 /// The most bytes of a partition that go to the journal; more are worth a sync of their own.
 pub const PARTITION_BYTES_MAX: usize = 128 << 10;
@@ -394,28 +394,35 @@ async fn write_back_one(
 }
 
 async fn sync(engine: &Rc<Engine>, partition: &SharedPartition, write_back: WriteBack) {
-    let result = write_out(&write_back)
-        .and_then(|()| commit::sync_all(&write_back.files))
-        .await;
+    let turn = partition.borrow().log.sync_turn();
+    let (result, _turn) = write_out(&write_back, &turn).await;
     let stats = &engine.stats;
     stats::add(&stats.flush_errors, u64::from(result.is_err()));
     engine::flush::end_write_back(engine, partition, write_back, &result);
 }
 
-/// Has most bytes written before the sync, a piece at a time: the journal's writes, which clients wait for, go
-/// to the same disk.
-async fn write_out(write_back: &WriteBack) -> io::Result<()> {
-    let Some(file) = write_back.files.last() else {
-        return Ok(());
-    };
+/// Syncs the files, and holds the turn to do so with the result. Most bytes are written before, a piece at a
+/// time: the journal's writes, which clients wait for, go to the same disk, and a flush of this log may have
+/// its turn between two pieces.
+async fn write_out<'a>(
+    write_back: &WriteBack,
+    turn: &'a Mutex<()>,
+) -> (io::Result<()>, MutexGuard<'a, ()>) {
     let Range { mut start, end } = write_back.last.clone();
-    while end - start > PIECE_BYTES {
+    let mut held = turn.lock().await;
+    while let Some(file) = write_back.files.last()
+        && end - start > PIECE_BYTES
+    {
         let piece = start..start + PIECE_BYTES;
         start = piece.end;
-        ring::write_out(Arc::clone(file), piece).await?;
+        if let Err(error) = ring::write_out(Arc::clone(file), piece).await {
+            return (Err(error), held);
+        }
+        drop(held);
         tokio::time::sleep(PIECE_PAUSE).await;
+        held = turn.lock().await;
     }
-    Ok(())
+    (commit::sync_all(&write_back.files).await, held)
 }
 
 /// Removes the journal of a shard all of whose partitions are in order, at the end of a clean stop.

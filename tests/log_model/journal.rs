@@ -1,6 +1,6 @@
 //! Flushes whose bytes go to a journal instead of the segments, and what brings them there later.
 
-use super::{Driver, Job, RunningFlush, TOPIC, snapshot};
+use super::{Driver, Job, RunningFlush, TOPIC, Turn, snapshot};
 use millstream::io::fault::{self, Op};
 use millstream::io::file;
 use millstream::log::WriteBack;
@@ -24,6 +24,7 @@ pub struct RunningWriteBack {
     write_back: WriteBack,
     unsynced: Vec<Arc<File>>,
     result: io::Result<()>,
+    turn: Turn,
     /// A checkpoint waits for it.
     for_checkpoint: bool,
 }
@@ -34,6 +35,7 @@ impl RunningWriteBack {
             unsynced: write_back.files.clone(),
             write_back,
             result: Ok(()),
+            turn: Turn::default(),
             for_checkpoint,
         }
     }
@@ -58,6 +60,7 @@ impl Driver {
             end,
             unsynced: Vec::new(),
             result: Ok(()),
+            turn: Turn::default(),
             journaled: true,
         })
     }
@@ -86,11 +89,24 @@ impl Driver {
     pub fn finish_write_backs(&mut self) {
         while !self.write_backs.is_empty() {
             self.go_on_with_write_back(0);
+            // It may be a flush that has the turn.
+            self.finish_flush();
+        }
+    }
+
+    /// Goes on with the write-backs: one of them may have the turn.
+    pub fn go_on_with_write_backs(&mut self) {
+        for _ in 0..self.write_backs.len() {
+            self.go_on_with_write_back(0);
         }
     }
 
     fn go_on_with_write_back(&mut self, at: usize) {
         let mut running = self.write_backs.swap_remove(at);
+        if !running.unsynced.is_empty() && !running.turn.take(&self.log) {
+            self.write_backs.push(running);
+            return;
+        }
         if let Some(file) = running.unsynced.pop() {
             let fails = self.faulty && self.rng.one_in(40);
             if fails || self.disk.owes_error(&file) {
@@ -100,6 +116,10 @@ impl Driver {
                 running.result = Err(error);
             }
             fault::clear();
+            // As between two pieces: what succeeded needs no turn until the next.
+            if running.result.is_ok() && self.rng.one_in(2) {
+                running.turn = Turn::default();
+            }
             self.write_backs.push(running);
             return;
         }

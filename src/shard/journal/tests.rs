@@ -1,6 +1,6 @@
 //! The commit loop with a journal that fails, over real files.
 
-use super::{PIECE_BYTES, sync};
+use super::{PARTITION_BYTES_MAX, PIECE_BYTES, sync};
 use crate::engine::append;
 use crate::engine::catalog::Topic;
 use crate::engine::partition::{AckWhen, Append};
@@ -12,6 +12,7 @@ use crate::log::batch::BatchHeader;
 use crate::log::batch::build::BatchBuilder;
 use crate::shard::commit;
 use bytes::Bytes;
+use futures_util::poll;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -190,5 +191,56 @@ fn a_write_back_of_many_bytes_goes_in_pieces_and_fails_with_any_of_them() {
         // The sync after it would have succeeded.
         assert!(log.is_poisoned());
         assert!(log.synced_offset() < log.offsets().durable);
+    });
+}
+
+#[test]
+fn a_flush_and_a_write_back_of_one_log_wait_for_their_turn_at_its_files() {
+    reactor::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, topic, _) = journaling(dir.path()).await;
+        let large = "v".repeat(PARTITION_BYTES_MAX + 1);
+        let partition = engine.partition(key(&topic, 0)).unwrap();
+        let appended = append_to_all(&engine, &topic).await;
+        assert!(answers(appended).await.iter().all(Result::is_ok));
+        let turn = partition.borrow().log.sync_turn();
+        let held = turn.lock().await;
+        let write_back = partition.borrow().log.write_back_begin().unwrap();
+        let mut write_back = std::pin::pin!(sync(&engine, &partition, write_back));
+        assert!(poll!(&mut write_back).is_pending());
+        let mut flushed = append_to(&engine, &topic, 0..1, &large).await;
+        let durable = partition.borrow().log.offsets().durable;
+        for _ in 0..20 {
+            assert!(poll!(&mut write_back).is_pending());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let offsets = partition.borrow().log.offsets();
+        assert_eq!((offsets.durable, offsets.end), (durable, durable + 1));
+        drop(held);
+        write_back.await;
+        assert_eq!(
+            flushed.remove(0).await.unwrap().unwrap().base_offset,
+            durable
+        );
+        let log = &partition.borrow().log;
+        assert_eq!(log.synced_offset(), durable + 1);
+    });
+}
+
+#[test]
+fn a_partition_that_is_written_to_has_one_open_file() {
+    reactor::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, topic, _) = journaling(dir.path()).await;
+        let appended = append_to_all(&engine, &topic).await;
+        assert!(answers(appended).await.iter().all(Result::is_ok));
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let of_segments = |entry: std::io::Result<std::fs::DirEntry>| {
+            let path = std::fs::read_link(entry.ok()?.path()).ok()?;
+            let is_here = path.parent()?.parent() == Some(dir.path());
+            (is_here && path.extension()? == "log").then_some(path)
+        };
+        let open: Vec<_> = open.filter_map(of_segments).collect();
+        assert_eq!(open.len(), PARTITIONS as usize, "{open:?}");
     });
 }

@@ -24,8 +24,6 @@ const FETCHED_PARTITIONS: i32 = 10_000;
 const TIMES_NAMED: usize = 30;
 const FETCH_WAIT_MS: i32 = 30_000;
 const FETCH_BYTES_MIN: i32 = 50 << 20;
-/// The broker has three open files for each partition that is written to, and this machine may allow 20,000 in all.
-const WRITTEN_PARTITIONS_MAX: i32 = 4_000;
 const PRODUCE_PAUSE: Duration = Duration::from_millis(2);
 /// A client that asks for everything asks again after this time.
 const ASK_PAUSE: Duration = Duration::from_millis(5);
@@ -87,7 +85,7 @@ pub fn parked_fetches(scene: &Scene) -> anyhow::Result<String> {
         for asked in [&single, &repeated] {
             scope.spawn(|| scene.repeat(asked, Duration::ZERO));
         }
-        produce(scene, &name, count.min(WRITTEN_PARTITIONS_MAX))
+        produce(scene, &name, count)
     })
 }
 
