@@ -14,6 +14,7 @@ mod form;
 mod guard;
 mod merge;
 mod metrics;
+mod openapi;
 mod ops;
 mod page;
 mod problem;

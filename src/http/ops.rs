@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::request::Asked;
-use super::{Reports, Services, metrics as rendered, page as shown};
+use super::{Reports, Services, metrics as rendered, openapi, page as shown};
 use crate::engine::reports;
 use crate::io::reactor;
 use hyper::StatusCode;
@@ -38,6 +38,11 @@ pub async fn metrics(asked: Asked) -> Result<Answer, Problem> {
     };
     let text = rendered::render(&asked.services.engine, &reports).await;
     Ok(answer::of(StatusCode::OK, METRICS, text))
+}
+
+pub async fn openapi(_: Asked) -> Result<Answer, Problem> {
+    let document = openapi::document().to_string();
+    Ok(answer::of(StatusCode::OK, answer::JSON, document))
 }
 
 pub async fn page(asked: Asked) -> Result<Answer, Problem> {

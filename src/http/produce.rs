@@ -93,7 +93,6 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
             "json" => Some(Split::Json),
             _ => None,
         })?;
-    asked.query.end()?;
     let split = kind_of(&asked.headers, split)?;
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
     let shared_bytes = key.as_ref().map_or(0, String::len) + headers_bytes(&asked.headers);

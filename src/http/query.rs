@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const PARAMETERS_MAX: usize = 32;
 
-/// Names and values, percent-decoded. A handler takes what it knows; what is left was a mistake.
+/// Names and values, percent-decoded. A handler takes what its route knows.
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
@@ -68,17 +68,22 @@ impl Query {
         self.take(name, "a number in its range", |text| text.parse().ok())
     }
 
-    /// Everything was taken.
-    ///
     /// # Errors
-    /// 400 for what is left.
-    pub fn end(&self) -> Result<(), Problem> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((name, _)) => Err(Problem::bad_request(format!(
-                "there is no parameter {name:?} here"
-            ))),
-        }
+    /// 400 for a parameter that is none of these: it was a mistake, and to ignore it would be another answer than
+    /// the one that was asked for.
+    pub fn has_only(&self, known: &[&str]) -> Result<(), Problem> {
+        let mut names = self.0.iter().map(|(name, _)| name);
+        let Some(unknown) = names.find(|name| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let takes = if known.is_empty() {
+            "it takes none".to_owned()
+        } else {
+            format!("it takes {}", known.join(", "))
+        };
+        Err(Problem::bad_request(format!(
+            "there is no parameter {unknown:?} here: {takes}"
+        )))
     }
 }
 
@@ -162,9 +167,10 @@ mod tests {
         assert_eq!(query.text("key").as_deref(), Some("a b"));
         assert_eq!(query.number("max").unwrap(), Some(7u32));
         assert_eq!(query.number::<u32>("none").unwrap(), None);
-        assert!(query.end().is_err());
+        assert!(query.has_only(&["wat", "max"]).is_ok());
+        assert!(query.has_only(&["max"]).is_err());
         assert_eq!(query.text("wat").as_deref(), Some(""));
-        query.end().unwrap();
+        query.has_only(&[]).unwrap();
         assert!(Query::parse("a=1&a=2").is_err());
         assert!(Query::parse("key=%FE").is_err(), "not another key");
         let mut query = Query::parse("key=%2B+%C3%A9&&x").unwrap();

@@ -93,7 +93,6 @@ pub async fn many(mut asked: Asked) -> Result<Answer, Problem> {
 /// says. 204 for a record without a value.
 pub async fn one(asked: Asked) -> Result<Answer, Problem> {
     let engine = Rc::clone(&asked.services.engine);
-    asked.query.end()?;
     let [name, partition, offset] = &asked.params[..] else {
         return Err(Problem::bad_request("a topic, a partition and an offset"));
     };

@@ -133,7 +133,6 @@ impl Reading {
         let key = query.text("key");
         let grep = query.text("grep");
         let partition = query.number("partition")?;
-        query.end()?;
         let grep = grep.map(|text| memmem::Finder::new(text.as_bytes()).into_owned());
         // To search, and to wait, is to read on.
         let from = from.unwrap_or(match (&key, &grep, wait) {

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::request::Asked;
 use super::{Services, guard, ops, produce, read, topics};
-use crate::access::Caller;
+use crate::access::{Caller, Operation, Resource};
 use crate::io::rate_limited::{self, RateLimited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -24,9 +24,13 @@ pub struct Route {
     pub method: Method,
     /// In `matchit`'s words: `{name}` is a part of the path.
     pub path: &'static str,
-    /// What it does, for docs/http.md.
+    /// What it does, for docs/http.md and OpenAPI.
     pub about: &'static str,
-    /// Both, as metrics name it.
+    /// What it is done to, and what that is; `None` where everybody may.
+    pub access: Option<(Resource, Operation)>,
+    /// The parameters that it takes; [`PARAMETERS`] says what they are.
+    pub parameters: &'static [&'static str],
+    /// Method and path, as metrics name them.
     label: &'static str,
     answer: fn(Asked) -> Answering,
 }
@@ -34,32 +38,71 @@ pub struct Route {
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Problem>>>>;
 
 macro_rules! routes {
-    ($($method:ident $path:literal $handler:path, $about:literal;)*) => {
+    ($($method:ident $path:literal [$($parameter:ident)*] $($resource:ident $operation:ident)?, $handler:path, $about:literal;)*) => {
         /// All routes. GET answers HEAD too.
         pub static ROUTES: &[Route] = &[$(Route {
             method: Method::$method,
             path: $path,
             about: $about,
+            access: access!($($resource $operation)?),
+            parameters: &[$(stringify!($parameter)),*],
             label: concat!(stringify!($method), " ", $path),
             answer: |asked| Box::pin($handler(asked)),
         }),*];
     };
 }
 
-routes! {
-    GET "/" ops::page, "The page: version, topics, groups that are behind. `{}` where JSON is asked for.";
-    GET "/healthz" ops::health, "200 while every shard answers.";
-    GET "/readyz" ops::ready, "200 while the broker takes requests.";
-    GET "/metrics" ops::metrics, "Metrics in Prometheus' text format.";
-    POST "/t/{topic}" produce::post, "Stores the body as one record, or as many.";
-    GET "/t/{topic}" read::many, "Reads records, the newest ten unless asked otherwise.";
-    GET "/t/{topic}/{partition}/{offset}" read::one, "The value of one record, as it is.";
-    GET "/api/topics" topics::list, "All topics.";
-    GET "/api/topics/{topic}" topics::describe, "A topic: its partitions, and the configs that are its own.";
-    PUT "/api/topics/{topic}" topics::put, "Creates a topic, unless it is there as the body says.";
-    DELETE "/api/topics/{topic}" topics::delete, "Deletes a topic, with `?confirm=` and its name.";
-    GET "/api/groups" topics::groups, "How far each group is behind, in records and in seconds.";
+macro_rules! access {
+    () => {
+        None
+    };
+    ($resource:ident $operation:ident) => {
+        Some((Resource::$resource, Operation::$operation))
+    };
 }
+
+routes! {
+    GET "/" [], ops::page, "The page: version, topics, groups that are behind. `{}` where JSON is asked for.";
+    GET "/healthz" [], ops::health, "200 while every shard answers.";
+    GET "/readyz" [], ops::ready, "200 while the broker takes requests.";
+    GET "/openapi.json" [], ops::openapi, "This table, as OpenAPI 3.1 has it.";
+    GET "/metrics" [] Cluster Describe, ops::metrics, "Metrics in Prometheus' text format.";
+    POST "/t/{topic}" [key partition timestamp acks split] Topic Write, produce::post, "Stores the body as one record, or as many.";
+    GET "/t/{topic}" [from partition max wait key grep follow] Topic Read, read::many, "Reads records, the newest ten unless asked otherwise.";
+    GET "/t/{topic}/{partition}/{offset}" [] Topic Read, read::one, "The value of one record, as it is.";
+    GET "/api/topics" [] Topic Describe, topics::list, "All topics.";
+    GET "/api/topics/{topic}" [] Topic Describe, topics::describe, "A topic: its partitions, and the configs that are its own.";
+    PUT "/api/topics/{topic}" [] Topic Create, topics::put, "Creates a topic, unless it is there as the body says.";
+    DELETE "/api/topics/{topic}" [confirm] Topic Delete, topics::delete, "Deletes a topic, with `?confirm=` and its name.";
+    GET "/api/groups" [] Group Describe, topics::groups, "How far each group is behind, in records and in seconds.";
+}
+
+/// Every parameter of a route, and what it says. A name means the same everywhere.
+pub static PARAMETERS: &[(&str, &str)] = &[
+    (
+        "acks",
+        "`all` (unless said): answered when it is on stable storage; `1`: when it is appended",
+    ),
+    ("confirm", "the name of what is to be deleted, once more"),
+    ("follow", "go on with what comes"),
+    (
+        "from",
+        "`earliest`, `latest`, `-N`, an offset, a time, or what `Millstream-Next` said",
+    ),
+    ("grep", "only records whose key or value has this text"),
+    ("key", "the key of the record, or of those that are read"),
+    ("max", "the most records"),
+    ("partition", "one partition"),
+    ("split", "the body is many records: `lines` or `json`"),
+    (
+        "timestamp",
+        "milliseconds since 1970, or a time as in `2026-01-31T10:00:00Z`",
+    ),
+    (
+        "wait",
+        "how long to wait for a record where there is none yet: `500ms`, `5s`",
+    ),
+];
 
 /// The routes by path.
 pub struct Router(matchit::Router<BTreeMap<&'static str, &'static Route>>);
@@ -130,12 +173,14 @@ impl Router {
         let Some(route) = found.value.get(method.as_str()) else {
             return not_allowed(&method, found.value);
         };
+        let query = Query::parse(head.uri.query().unwrap_or_default())?;
+        query.has_only(route.parameters)?;
         let params = found.params.iter().map(|(_, value)| query::decoded(value));
         let asked = Asked {
             services: Rc::clone(services),
             activity: activity.clone(),
             params: params.collect::<Result<_, _>>()?,
-            query: Query::parse(head.uri.query().unwrap_or_default())?,
+            query,
             headers: head.headers,
             body,
         };
@@ -197,16 +242,33 @@ mod tests {
     const END: &str = "<!-- routes: end -->\n";
 
     #[test]
+    fn every_parameter_is_explained_and_taken_by_a_route() {
+        let mut taken: Vec<&str> = ROUTES
+            .iter()
+            .flat_map(|route| route.parameters)
+            .copied()
+            .collect();
+        taken.sort_unstable();
+        taken.dedup();
+        let explained: Vec<&str> = PARAMETERS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(taken, explained);
+    }
+
+    #[test]
     fn the_page_on_disk_has_this_table() {
-        let mut table = String::from("| Method | Path | |\n|---|---|---|\n");
-        for Route {
-            method,
-            path,
-            about,
-            ..
-        } in ROUTES
-        {
-            table += &format!("| {method} | `{path}` | {about} |\n");
+        let mut table = String::from("| Method | Path | | Needs |\n|---|---|---|---|\n");
+        for route in ROUTES {
+            let Route {
+                method,
+                path,
+                about,
+                ..
+            } = route;
+            let needs = route
+                .access
+                .map(|(resource, operation)| format!("{operation} on {resource}"));
+            let needs = needs.unwrap_or_default();
+            table += &format!("| {method} | `{path}` | {about} | {needs} |\n");
         }
         let page = std::fs::read_to_string(DOCS).expect("docs/http.md");
         let (before, rest) = page.split_once(BEGIN).expect("the table's beginning");

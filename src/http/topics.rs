@@ -23,7 +23,6 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// `GET /api/topics`: all topics, by name.
 pub async fn list(asked: Asked) -> Result<Answer, Problem> {
-    asked.query.end()?;
     let engine = &asked.services.engine;
     let shards = reports::of_all_shards(engine).await;
     let topics = reports::by_topic(&shards).await;
@@ -46,7 +45,6 @@ pub async fn list(asked: Asked) -> Result<Answer, Problem> {
 
 /// `GET /api/topics/{topic}`: a topic, where its partitions begin and end, and the configs that are its own.
 pub async fn describe(asked: Asked) -> Result<Answer, Problem> {
-    asked.query.end()?;
     let engine = &asked.services.engine;
     let topic = reading::topic(engine, &asked.params[0])?;
     let described = described(engine, &topic).await?;
@@ -81,7 +79,6 @@ struct Wanted {
 
 /// `PUT /api/topics/{topic}`: the topic is there, as the body says. 201 when it was created.
 pub async fn put(asked: Asked) -> Result<Answer, Problem> {
-    asked.query.end()?;
     let engine = &asked.services.engine;
     let name = &asked.params[0];
     let wanted = wanted(asked.body).await?;
@@ -130,7 +127,6 @@ async fn wanted(body: Incoming) -> Result<Wanted, Problem> {
 /// `DELETE /api/topics/{topic}?confirm={topic}`: deletes a topic with its records.
 pub async fn delete(mut asked: Asked) -> Result<Answer, Problem> {
     let confirmed = asked.query.text("confirm");
-    asked.query.end()?;
     let name = &asked.params[0];
     if confirmed.as_ref() != Some(name) {
         let detail = format!("this deletes all records of {name:?}: say ?confirm={name}");
@@ -144,7 +140,6 @@ pub async fn delete(mut asked: Asked) -> Result<Answer, Problem> {
 
 /// `GET /api/groups`: how far groups are behind, as it was measured last.
 pub async fn groups(asked: Asked) -> Result<Answer, Problem> {
-    asked.query.end()?;
     let most = asked.services.engine.config.lag_series_max;
     let reports = asked.services.coordinators.groups.lag_reports().await;
     let (lags, _) = lag::first_by_group(&reports, most);

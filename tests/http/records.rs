@@ -630,18 +630,6 @@ fn each_refusal_has_its_status_and_stores_nothing() {
     );
     let refused = http_exchange(broker.http, "DELETE", "/t/t", &[], b"");
     assert_eq!(refused.header("allow"), "GET, POST, HEAD");
-    // Every route was asked, and counts.
-    broker.get("/t/t/0/0");
-    broker.get("/healthz");
-    broker.get("/readyz");
-    broker.get("/api/groups");
-    broker.get("/");
-    broker.metric("millstream_topics", "");
-    for route in millstream::http::router::ROUTES {
-        let label = format!("api=\"{} {}\"", route.method, route.path);
-        let count = broker.metric("millstream_request_seconds_count", &label);
-        assert!(count > 0.0, "no test asks for {label}");
-    }
     let errors = "error=\"unknown-host\"";
     assert_eq!(
         broker.metric("millstream_partition_errors_total", errors),
