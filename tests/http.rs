@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
 
+mod once;
 mod records;
 mod table;
 
@@ -32,6 +33,10 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_fetch_session_evictions_total", "counter"),
     ("millstream_limit_reached_total", "counter"),
     ("millstream_inflight_requests", "gauge"),
+    ("millstream_dedup_bytes", "gauge"),
+    ("millstream_dedup_forgotten_total", "counter"),
+    ("millstream_key_index_bytes", "gauge"),
+    ("millstream_key_index_dropped_total", "counter"),
     ("millstream_mailbox_depth", "gauge"),
     ("millstream_maps", "gauge"),
     ("millstream_flushes_total", "counter"),
@@ -52,6 +57,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("millstream_topic_appended_records_total", "counter"),
     ("millstream_topic_appended_batches_total", "counter"),
     ("millstream_topic_appended_bytes_total", "counter"),
+    ("millstream_topic_duplicate_records_total", "counter"),
     ("millstream_topic_fetched_bytes_total", "counter"),
     ("millstream_topic_log_bytes", "gauge"),
     ("millstream_topic_segments", "gauge"),

@@ -186,6 +186,7 @@ fn append(
         header,
         ack,
         reply,
+        marks: None,
     };
     let partition = shard.partition();
     let due = partition.borrow_mut().append(append, NOW_MS);

@@ -65,6 +65,12 @@ table! {
         /// none. It is made with 4 MiB when it is first needed, and grows under load. After a crash all of it is
         /// written back to the partitions at the next start.
         journal_bytes: u64 = 128 * MIB as u64, bytes(0, 16 * GIB);
+        /// Memory for the message ids that topics with `dedup.window.ms` remember, all together. Where it does not
+        /// suffice the oldest ids are forgotten before their time (`millstream_dedup_forgotten_total`).
+        dedup_bytes_max: usize = 256 * MIB as usize, bytes(MIB, LONG_MAX);
+        /// Memory for the keys of topics with `key.index` or `conditional.append`, all together. A partition whose
+        /// keys it does not suffice for has no index, and says so to who asks.
+        key_index_bytes_max: usize = 256 * MIB as usize, bytes(MIB, LONG_MAX);
         /// Free space that records may not use: an append that would leave less on the file system is refused
         /// for now, as on a full disk. The catalog, committed offsets and checkpoints may use it, so
         /// that topics can still be deleted.

@@ -26,6 +26,7 @@ mod describe;
 mod docs;
 mod dynamic;
 mod error;
+mod header_name;
 mod knob;
 mod load;
 mod nearest;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dynamic::Dynamic;
 use super::error::{ConfigError, Origin};
+use super::header_name::HeaderName;
 use super::knob::{Knob, table};
 use super::nearest::nearest;
 use super::stored::STORED;
@@ -69,6 +70,21 @@ table! {
             kafka "compression.gzip.level", why "0 would not compress";
         /// Level of zstd where `compression.type` is `zstd`.
         compression_zstd_level: i32 = 3, count(-131_072, 22), kafka "compression.zstd.level";
+        /// How long a partition remembers the message ids of its records, from when it saw each first. A record
+        /// whose id it remembers is not stored again: its producer is told where the first one is. 0 is off.
+        dedup_window_ms: i64 = 0, millis(0, LONG_MAX), kafka "log.dedup.window.ms";
+        /// The most message ids that a partition remembers; the oldest are forgotten before their time.
+        dedup_max_ids: u32 = 1_000_000, count(1, 100_000_000), kafka "log.dedup.max.ids";
+        /// The header of a record that has its message id. Its case does not matter. With `ce_id` an id is its own
+        /// among those of its `ce_source`.
+        dedup_header: HeaderName = HeaderName::IDEMPOTENCY_KEY, Kind::Header, kafka "log.dedup.header";
+        /// Whether a record may say in its headers what it expects: `millstream-expected-offset`, the offset at which
+        /// its batch is to be appended, and `millstream-expected-key-offset`, the offset of the newest record of its
+        /// key (-1: there is none). Where that is not so the batch is refused.
+        conditional_append: bool = false, Kind::Bool, kafka "log.conditional.append";
+        /// Whether each partition knows where the newest record of each key is, for who asks over HTTP. It takes
+        /// some 40 bytes of memory for each key.
+        key_index: bool = false, Kind::Bool, kafka "log.key.index";
         /// Replicas that must have a batch before acks=all is answered, at most as many as there are.
         min_insync_replicas: u32 = 1, count(1, INT_MAX),
             kafka "min.insync.replicas", without_effect "every partition has one replica";
@@ -123,6 +139,12 @@ impl TopicConfig {
         if min > max {
             return Err(ConfigError::Conflict(format!(
                 "min.compaction.lag.ms ({min}) is more than max.compaction.lag.ms ({max})"
+            )));
+        }
+        let window = self.dedup_window_ms;
+        if window > max && self.cleanup_policy.compacts() {
+            return Err(ConfigError::Conflict(format!(
+                "dedup.window.ms ({window}) is more than max.compaction.lag.ms ({max}): message ids are in records"
             )));
         }
         Ok(())

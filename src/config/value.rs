@@ -10,6 +10,9 @@ pub(super) const GIB: i64 = 1 << 30;
 pub(super) const INT_MAX: i64 = i32::MAX as i64;
 pub(super) const LONG_MAX: i64 = i64::MAX;
 
+/// The longest name of a record's header that a config takes.
+pub(super) const HEADER_BYTES_MAX: usize = 63;
+
 /// The unit of a number. Plain integers are always in this unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -60,6 +63,8 @@ pub enum Kind {
     List(&'static [&'static str]),
     /// Names of hosts with commas between them; none is a list too.
     Hosts,
+    /// The name of a record's header.
+    Header,
     /// `*`, or replicas with commas between them, each as `partition:broker`.
     Replicas,
 }
@@ -117,7 +122,12 @@ impl Kind {
             Kind::Integer { .. } => 5,
             Kind::Ratio => 6,
             Kind::List(_) | Kind::Replicas | Kind::Hosts => 7,
-            Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter | Kind::OneOf(_) => 2,
+            Kind::Address
+            | Kind::AddressOrOff
+            | Kind::Path
+            | Kind::LogFilter
+            | Kind::OneOf(_)
+            | Kind::Header => 2,
         }
     }
 
@@ -139,6 +149,7 @@ impl Kind {
             Kind::LogFilter => "log filter",
             Kind::Ratio => "ratio",
             Kind::OneOf(_) => "word",
+            Kind::Header => "name",
             Kind::List(_) | Kind::Replicas | Kind::Hosts => "list",
         }
     }
@@ -161,6 +172,7 @@ impl Kind {
             Kind::Ratio => "RATIO",
             Kind::LogFilter => "FILTER",
             Kind::OneOf(_) => "WORD",
+            Kind::Header => "NAME",
             Kind::List(_) | Kind::Replicas | Kind::Hosts => "LIST",
         }
     }
@@ -179,6 +191,7 @@ impl Kind {
                     .to_owned()
             }
             Kind::OneOf(names) => names.join(" or "),
+            Kind::Header => format!("1 to {} printable characters", HEADER_BYTES_MAX),
             Kind::List(names) => format!("a list of {}, or nothing", names.join(" and ")),
             Kind::Hosts => "a list of host names, or nothing".to_owned(),
             Kind::Replicas => "`*`, or a list of partition:broker".to_owned(),
@@ -208,6 +221,7 @@ impl Kind {
             }
             Kind::OneOf(names) => names.contains(&text).then(|| text.to_owned()),
             Kind::Ratio => Ratio::parse(text, self).map(|value| value.show()),
+            Kind::Header => is_header(text).then(|| text.to_owned()),
             Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter => {
                 Some(text.to_owned())
             }
@@ -258,6 +272,11 @@ fn list_words(text: &str) -> Option<Vec<&str>> {
 fn is_host(word: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     !word.is_empty() && word.chars().all(plain)
+}
+
+fn is_header(name: &str) -> bool {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain && (1..=HEADER_BYTES_MAX).contains(&name.len())
 }
 
 fn is_replica(word: &str) -> bool {

@@ -7,6 +7,7 @@
 mod records;
 
 use super::catalog::Topic;
+use super::indexes::marks::{BadCondition, Expected, Marks};
 use super::partition::{AckWhen, Append, Appended};
 use super::{Engine, EngineError, PartitionKey};
 use crate::config::{TimestampType, TopicConfig};
@@ -58,6 +59,8 @@ pub enum Refusal {
     #[error("one or more records have no key; this topic is compacted")]
     WithoutKey(Vec<i32>),
     #[error(transparent)]
+    Condition(#[from] BadCondition),
+    #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
@@ -108,7 +111,18 @@ impl Appender<'_> {
     }
 
     /// Checks the batch for a topic's partition. It enters the partition with [`send`](Self::send).
-    pub async fn add(&mut self, topic: &Topic, index: i32, mut batch: Bytes) -> Appending {
+    pub async fn add(&mut self, topic: &Topic, index: i32, batch: Bytes) -> Appending {
+        self.add_if(topic, index, batch, None).await
+    }
+
+    /// The same, to be appended only if what is expected is so.
+    pub async fn add_if(
+        &mut self,
+        topic: &Topic,
+        index: i32,
+        mut batch: Bytes,
+        expected: Option<Expected>,
+    ) -> Appending {
         let Some(key) = topic.key_of(index) else {
             return EngineError::UnknownTopicOrPartition.into();
         };
@@ -116,10 +130,15 @@ impl Appender<'_> {
             Ok(header) => header,
             Err(refusal) => return Appending::Refused(refusal),
         };
-        if records::are_needed(&topic.config, &header)
-            && let Err(refusal) = self.check_records(topic, &mut batch, &mut header).await
-        {
-            return Appending::Refused(refusal);
+        let mut marks = None;
+        if records::are_needed(&topic.config, &header) {
+            match self.check_records(topic, &mut batch, &mut header).await {
+                Ok(found) => marks = found.map(Box::new),
+                Err(refusal) => return Appending::Refused(refusal),
+            }
+        }
+        if let Some(expected) = expected {
+            marks.get_or_insert_default().expect(expected);
         }
         let (reply, answered) = oneshot::channel();
         let append = Append {
@@ -127,6 +146,7 @@ impl Appender<'_> {
             header,
             ack: self.policy.ack,
             reply,
+            marks,
         };
         self.accepted.push((key, append));
         Appending::Waiting(answered)
@@ -179,14 +199,14 @@ impl Appender<'_> {
         self.check_times(&topic.config, timestamp_ms, timestamp_ms)
     }
 
-    /// Checks every record, has the header say the max timestamp that they have, as Kafka does, and the
+    /// Checks every record, notes what it says of itself where the topic looks at that, has the header say the max timestamp that they have, as Kafka does, and the
     /// topic's codec.
     async fn check_records(
         &self,
         topic: &Topic,
         batch: &mut Bytes,
         header: &mut BatchHeader,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Marks>, Refusal> {
         let checked = records::check(self.engine, topic, batch, header).await?;
         let times = checked.times;
         self.check_times(&topic.config, times.min, times.max)?;
@@ -198,7 +218,7 @@ impl Appender<'_> {
             *batch = batch::with_max_timestamp(batch, times.max);
             header.max_timestamp = times.max;
         }
-        Ok(())
+        Ok(checked.marks)
     }
 
     /// Hands the batches that were accepted to their partitions; see [`deliver`].
@@ -266,6 +286,7 @@ pub fn append_own(engine: &Rc<Engine>, key: PartitionKey, batch: Bytes) -> Appen
         header,
         ack: AckWhen::Durable,
         reply,
+        marks: None,
     };
     deliver_here(engine, key, append);
     Appending::Waiting(answered)

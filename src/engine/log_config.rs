@@ -29,7 +29,8 @@ pub fn log_config(config: &Config, topic: &TopicConfig) -> LogConfig {
         compaction: topic.cleanup_policy.compacts().then_some(CompactionConfig {
             delete_retention_ms: topic.delete_retention_ms,
             min_dirty_ratio: topic.min_cleanable_dirty_ratio.value(),
-            min_lag_ms: topic.min_compaction_lag_ms,
+            // What compaction takes away has no message id any more.
+            min_lag_ms: topic.min_compaction_lag_ms.max(topic.dedup_window_ms),
             max_lag_ms: topic.max_compaction_lag_ms,
         }),
         reserve_step_bytes_max: config.segment_grow_bytes_max,

@@ -13,6 +13,7 @@ pub mod events;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod flush;
+pub mod indexes;
 pub mod log_config;
 pub mod mailbox;
 pub mod offsets;
@@ -42,6 +43,8 @@ use catalog::{Catalog, Topic};
 use dirty::DirtyList;
 use events::Listeners;
 use fetch_sessions::FetchSessions;
+use indexes::IndexMemory;
+use indexes::rewrite::RewriteJob;
 use mailbox::Mailboxes;
 use pace::Pace;
 use partition::{Due, Partition};
@@ -84,8 +87,21 @@ pub enum EngineError {
     FencedLeaderEpoch(i32),
     #[error("leader epoch {0} has not begun")]
     UnknownLeaderEpoch(i32),
+    #[error("{0}")]
+    Changed(indexes::judge::Changed),
+    #[error("where the newest record of a key is, is not known (yet); see key_index_bytes_max")]
+    NoKeyIndex,
     #[error("the broker is stopping")]
     Stopping,
+}
+
+impl From<indexes::judge::Refused> for EngineError {
+    fn from(refused: indexes::judge::Refused) -> Self {
+        match refused {
+            indexes::judge::Refused::Changed(changed) => EngineError::Changed(changed),
+            indexes::judge::Refused::NoIndex => EngineError::NoKeyIndex,
+        }
+    }
 }
 
 impl From<producers::SequenceError> for EngineError {
@@ -155,6 +171,8 @@ pub struct Engine {
     pub listeners: Listeners,
     /// The fetch sessions that this shard's connections opened.
     pub fetch_sessions: RefCell<FetchSessions>,
+    /// What the partitions' indexes take.
+    pub index_memory: IndexMemory,
     /// For the requests of the shard's connections; parked fetches give theirs back when it is short.
     pub memory: Budget,
     pub stop: Rc<Stop>,
@@ -179,6 +197,11 @@ impl Engine {
     /// Makes a shard's engine without opening its partitions; see [`upkeep::opening`].
     pub fn new(parts: EngineParts) -> Rc<Engine> {
         let memory_bytes = parts.config.inflight_bytes_max / parts.mailboxes.shard_count();
+        let shards = parts.mailboxes.shard_count();
+        let index_memory = IndexMemory::new(
+            parts.config.dedup_bytes_max / shards,
+            parts.config.key_index_bytes_max / shards,
+        );
         let memory = Budget::new(memory_bytes, &limits::INFLIGHT_BYTES);
         Rc::new(Engine {
             listeners: Listeners::default(),
@@ -197,6 +220,7 @@ impl Engine {
             dirty: DirtyList::default(),
             admin: parts.admin,
             producer_ids: RefCell::default(),
+            index_memory,
             memory,
             stop: Rc::default(),
         })
@@ -268,6 +292,26 @@ impl Engine {
         if let Some(job) = due.room {
             self.make_room(partition, job);
         }
+        if let Some(job) = due.rewrite {
+            self.rewrite(partition, job);
+        }
+        if due.indexes {
+            indexes::attach(self, partition);
+        }
+    }
+
+    /// Takes records out of the batch that waits first, on the worker thread, and appends it.
+    fn rewrite(self: &Rc<Self>, partition: &SharedPartition, job: RewriteJob) {
+        let (engine, partition) = (Rc::clone(self), Rc::clone(partition));
+        let rewritten = self.workers.worker.run(move || job.run());
+        reactor::spawn(async move {
+            // Without a worker thread the process has ended.
+            let Some(rewritten) = rewritten.await else {
+                return;
+            };
+            let due = partition.borrow_mut().rewritten(rewritten, clock::now_ms());
+            engine.mark_due(&partition, due);
+        });
     }
 
     /// Runs a job that makes room for appends, and what follows from it.

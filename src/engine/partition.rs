@@ -4,8 +4,14 @@
 //! later ones wait behind it. Replies wait in `durable_waiters` until the high watermark passes
 //! them; parked fetches are woken when it passes the offset they wait for.
 
+mod admission;
+
 use super::catalog::Topic;
-use super::producers::{KeptBatch, Producer, ProducerState, Producers, Verdict};
+use super::indexes::Indexes;
+use super::indexes::judge::Known;
+use super::indexes::marks::Marks;
+use super::indexes::rewrite::RewriteJob;
+use super::producers::{KeptBatch, Producer, ProducerState, Producers};
 use super::stats::Counters;
 use super::wake::Wake;
 use super::{EngineError, PartitionKey};
@@ -17,10 +23,10 @@ use crate::log::batch::BatchHeader;
 use crate::log::jobs::{CheckpointJob, Room, RoomJob, SealJob};
 use crate::log::recovery::{Recovered, Replay};
 use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets, ReadError, WriteBack};
+use admission::Admission;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
@@ -33,12 +39,32 @@ pub enum AckWhen {
 }
 
 /// An append that succeeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
+    /// Of the batch in the log; -1 where it is not stored, because all of its records were there before.
     pub base_offset: i64,
     /// Milliseconds, where the topic's timestamps are the broker's; else -1.
     pub append_time_ms: i64,
     pub log_start_offset: i64,
+    /// Which of its records were there before (`dedup.window.ms`).
+    pub known: Option<Known>,
+}
+
+impl Appended {
+    /// The offset that a producer is told. It counts on from there, so where records of the batch were there
+    /// before it is told of those, if that is where they are, and else of none: -1.
+    pub fn reply_offset(&self) -> i64 {
+        match &self.known {
+            Some(known) => known.base_offset().unwrap_or(-1),
+            None => self.base_offset,
+        }
+    }
+
+    /// The offset of the record at this place of the batch.
+    pub fn offset_of(&self, place: usize) -> i64 {
+        let known = self.known.as_ref().and_then(|known| known.at(place));
+        known.unwrap_or(self.base_offset + place as i64)
+    }
 }
 
 pub type AppendReply = oneshot::Sender<Result<Appended, EngineError>>;
@@ -49,6 +75,15 @@ pub struct Append {
     pub header: BatchHeader,
     pub ack: AckWhen,
     pub reply: AppendReply,
+    /// What its records say of themselves, where the topic looks at that.
+    pub marks: Option<Box<Marks>>,
+}
+
+/// An append in the queue of its partition.
+struct Pending {
+    append: Append,
+    /// Those of its records that are not in `append.batch` any more, for they were known.
+    known: Option<Known>,
 }
 
 struct DurableWaiter {
@@ -70,7 +105,10 @@ struct FetchWatcher {
 #[derive(Default)]
 pub struct Due {
     pub room: Option<RoomJob>,
+    pub rewrite: Option<RewriteJob>,
     pub flush: bool,
+    /// Indexes are to be made; see [`indexes::attach`](super::indexes::attach).
+    pub indexes: bool,
 }
 
 /// The compactions of a partition that failed since the last success.
@@ -87,7 +125,12 @@ pub struct Partition {
     pub log: Log,
     pub counters: Counters,
     producers: Producers,
-    pending: VecDeque<Append>,
+    pending: VecDeque<Pending>,
+    /// The number of the job that has the first of them, while one runs.
+    rewriting: Option<u64>,
+    rewrites: u64,
+    /// What the topic's configuration asks for beside the log.
+    pub indexes: Option<Box<Indexes>>,
     durable_waiters: VecDeque<DurableWaiter>,
     fetch_watchers: Vec<FetchWatcher>,
     start_waiters: Vec<(i64, oneshot::Sender<Result<i64, EngineError>>)>,
@@ -150,6 +193,9 @@ impl Partition {
             producers,
             counters: Counters::default(),
             pending: VecDeque::new(),
+            rewriting: None,
+            rewrites: 0,
+            indexes: None,
             durable_waiters: VecDeque::new(),
             fetch_watchers: Vec::new(),
             start_waiters: Vec::new(),
@@ -219,29 +265,73 @@ impl Partition {
             let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
             return Due::default();
         }
-        self.pending.push_back(append);
+        self.pending.push_back(Pending {
+            append,
+            known: None,
+        });
         self.drain_pending(now_ms)
     }
 
     /// Appends the pending batches, in order, until one needs room or must wait for a flush.
     fn drain_pending(&mut self, now_ms: i64) -> Due {
-        while let Some(append) = self.pending.pop_front() {
-            match self.append_now(&append.batch, &append.header, now_ms) {
+        if !self.has_indexes() {
+            return Due {
+                flush: self.log.needs_flush(),
+                indexes: true,
+                ..Due::default()
+            };
+        }
+        self.drain_admitted(now_ms)
+    }
+
+    fn drain_admitted(&mut self, now_ms: i64) -> Due {
+        // What is on the worker thread comes first.
+        while self.rewriting.is_none()
+            && let Some(Pending { append, known }) = self.pending.pop_front()
+        {
+            match self.admit(&append, known.as_ref()) {
+                Admission::Store => {}
+                Admission::Answer(appended, end_offset) => {
+                    self.count_duplicates(appended.known.as_ref());
+                    self.acknowledge(append, appended, end_offset);
+                    continue;
+                }
+                Admission::Refuse(error) => {
+                    self.refuse(append, error);
+                    continue;
+                }
+                Admission::Wait => {
+                    self.pending.push_front(Pending { append, known });
+                    break;
+                }
+                Admission::Rewrite(job) => {
+                    self.rewrites = job.number;
+                    self.rewriting = Some(job.number);
+                    self.pending.push_front(Pending { append, known });
+                    return Due {
+                        rewrite: Some(job),
+                        flush: self.log.needs_flush(),
+                        ..Due::default()
+                    };
+                }
+            }
+            match self.append_now(&append, known.as_ref(), now_ms) {
                 Ok((appended, end_offset)) => self.acknowledge(append, appended, end_offset),
                 Err(AppendFailure::NeedsRoom) => {
                     let (bytes, header) = (append.batch.len(), append.header);
-                    self.pending.push_front(append);
+                    self.pending.push_front(Pending { append, known });
                     return Due {
                         room: self.log.room_job(bytes, &header, now_ms),
                         flush: self.log.needs_flush(),
+                        ..Due::default()
                     };
                 }
                 Err(AppendFailure::AheadOfDisk) => {
                     // The flush that runs, or is requested here, calls this again.
-                    self.pending.push_front(append);
+                    self.pending.push_front(Pending { append, known });
                     return Due {
-                        room: None,
                         flush: self.log.needs_flush(),
+                        ..Due::default()
                     };
                 }
                 Err(AppendFailure::Refused(error)) => {
@@ -262,23 +352,20 @@ impl Partition {
         Due {
             room: self.log.grow_job(),
             flush: self.log.needs_flush(),
+            ..Due::default()
         }
     }
 
-    /// Checks the sequence and appends. The second value is the offset after the batch.
+    /// Appends. The second value is the offset after the batch, or after those of its records that were there
+    /// before.
     fn append_now(
         &mut self,
-        batch: &[u8],
-        header: &BatchHeader,
+        append: &Append,
+        known: Option<&Known>,
         now_ms: i64,
     ) -> Result<(Appended, i64), AppendFailure> {
+        let (batch, header) = (&append.batch, &append.header);
         let mark = header.producer();
-        if let Some(mark) = &mark {
-            match self.producers.check(mark, header.record_count)? {
-                Verdict::Duplicate(kept) => return Ok(self.already_appended(&kept)),
-                Verdict::Append => {}
-            }
-        }
         let stamp = match self.topic.config.message_timestamp_type {
             TimestampType::LogAppendTime => Some(now_ms),
             TimestampType::CreateTime => None,
@@ -286,7 +373,7 @@ impl Partition {
         let base_offset = self.log.append(batch, header, stamp, now_ms)?;
         let append_time_ms = stamp.unwrap_or(-1);
         if let Some(mark) = &mark {
-            let count = header.record_count;
+            let count = header.last_offset_delta + 1;
             // A jump of the wall clock must not make them old.
             let stamp_ms = clock::stamp_ms();
             self.producers
@@ -295,10 +382,17 @@ impl Partition {
         self.counters.appended_batches += 1;
         self.counters.appended_records += header.record_count as u64;
         self.counters.appended_bytes += batch.len() as u64;
+        self.count_duplicates(known);
+        match &append.marks {
+            Some(marks) => self.note_marks(marks, known, base_offset),
+            // It was checked before the topic asked for indexes: they are made again, with it.
+            None => self.indexes = None,
+        }
         let appended = Appended {
             base_offset,
             append_time_ms,
             log_start_offset: self.log.offsets().start,
+            known: known.cloned(),
         };
         let end_offset = self.log.offsets().end;
         // What is acknowledged is what was written: reads assert the other half (`fetch.rs`).
@@ -314,6 +408,7 @@ impl Partition {
             base_offset: kept.base_offset,
             append_time_ms: kept.append_time_ms,
             log_start_offset: self.log.offsets().start,
+            known: None,
         };
         (appended, kept.last_offset + 1)
     }
@@ -342,7 +437,7 @@ impl Partition {
                 if !self.pending.is_empty() {
                     self.tell_of_no_room(&error);
                 }
-                for append in mem::take(&mut self.pending) {
+                for Pending { append, .. } in self.take_pending() {
                     let error = if full {
                         EngineError::StorageFull
                     } else {
@@ -411,8 +506,8 @@ impl Partition {
     pub fn resume(&mut self, now_ms: i64) -> Due {
         if self.pending.is_empty() {
             return Due {
-                room: None,
                 flush: self.log.needs_flush(),
+                ..Due::default()
             };
         }
         self.drain_pending(now_ms)
@@ -464,7 +559,7 @@ impl Partition {
         for waiter in self.durable_waiters.drain(..) {
             let _ = waiter.reply.send(Err(error.clone()));
         }
-        for append in mem::take(&mut self.pending) {
+        for Pending { append, .. } in self.take_pending() {
             self.refuse(append, error.clone());
         }
         for (_, reply) in self.start_waiters.drain(..) {

@@ -58,6 +58,11 @@ async fn of_shard(engine: &Engine) -> ShardReport {
     {
         let sessions = engine.fetch_sessions.borrow();
         report.fetch_sessions = sessions.count() as u64;
+        let indexes = &engine.index_memory;
+        report.dedup_bytes = indexes.dedup.used() as u64;
+        report.dedup_forgotten = indexes.dedup.dropped();
+        report.key_index_bytes = indexes.keys.used() as u64;
+        report.key_index_dropped = indexes.keys.dropped();
         report.fetch_session_partitions = sessions.partition_count() as u64;
         report.fetch_session_evictions = sessions.evictions();
     }

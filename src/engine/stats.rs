@@ -49,6 +49,10 @@ counters! {
         fetch_sessions: Gauge "millstream_fetch_sessions" "Fetch sessions that are open.";
         fetch_session_partitions: Gauge "millstream_fetch_session_partitions" "Partitions in fetch sessions.";
         fetch_session_evictions: Counter "millstream_fetch_session_evictions_total" "Fetch sessions that were closed for lack of room.";
+        dedup_bytes: Gauge "millstream_dedup_bytes" "Bytes that message ids take of dedup_bytes_max.";
+        dedup_forgotten: Counter "millstream_dedup_forgotten_total" "Message ids that were forgotten before their time, for lack of room.";
+        key_index_bytes: Gauge "millstream_key_index_bytes" "Bytes that keys take of key_index_bytes_max.";
+        key_index_dropped: Counter "millstream_key_index_dropped_total" "Keys of indexes that were given up for lack of room.";
         mailbox_depth: Gauge "millstream_mailbox_depth" "Calls from other shards that wait.";
         compaction_debt_bytes: Gauge "millstream_compaction_debt_bytes" "Bytes of closed segments of compacted topics that are not compacted yet.";
         compaction_failed_partitions: Gauge "millstream_compaction_failed_partitions" "Partitions whose last compaction failed.";
@@ -71,6 +75,7 @@ counters! {
         appended_records: Counter "millstream_topic_appended_records_total" "Records appended.";
         appended_batches: Counter "millstream_topic_appended_batches_total" "Record batches appended.";
         appended_bytes: Counter "millstream_topic_appended_bytes_total" "Bytes of batches appended.";
+        duplicate_records: Counter "millstream_topic_duplicate_records_total" "Records that were not stored again, for their message id was there.";
         fetched_bytes: Counter "millstream_topic_fetched_bytes_total" "Bytes of batches fetched.";
     } besides {}
 

@@ -109,6 +109,7 @@ async fn append_bytes(
         header,
         ack,
         reply,
+        marks: None,
     };
     super::append::deliver(engine, vec![(key, append)]).await;
     answered

@@ -28,7 +28,9 @@ pub struct Problem {
     is_retriable: bool,
     /// Nothing was stored, so that the same request once more doubles nothing.
     has_no_effects: bool,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// What a precondition would have to say now.
+    current: Option<i64>,
 }
 
 impl Problem {
@@ -42,6 +44,7 @@ impl Problem {
             is_retriable: false,
             has_no_effects: true,
             header: None,
+            current: None,
         }
     }
 
@@ -63,7 +66,7 @@ impl Problem {
         let mut problem = Problem::new(status, "method-not-allowed", detail);
         problem.header = HeaderValue::from_str(allowed)
             .ok()
-            .map(|value| (ALLOW, value));
+            .map(|value| Box::new((ALLOW, value)));
         problem
     }
 
@@ -107,7 +110,10 @@ impl Problem {
 
     fn later(mut self) -> Problem {
         self.is_retriable = true;
-        self.header = Some((RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)));
+        self.header = Some(Box::new((
+            RETRY_AFTER,
+            HeaderValue::from_static(RETRY_AFTER_SECONDS),
+        )));
         self
     }
 
@@ -125,6 +131,9 @@ impl Problem {
         if let Some(code) = self.kafka_error {
             body["kafka_error"] = code.into();
         }
+        if let Some(current) = self.current {
+            body["current"] = current.into();
+        }
         body
     }
 
@@ -132,7 +141,7 @@ impl Problem {
     pub fn answer(&self) -> Answer {
         let body = format!("{}\n", self.to_json());
         let mut answer = answer::of(self.status, "application/problem+json", body);
-        if let Some((name, value)) = &self.header {
+        if let Some((name, value)) = self.header.as_deref() {
             answer.headers_mut().insert(name, value.clone());
         }
         debug_assert!(answer.headers().contains_key(CONTENT_TYPE));
@@ -177,6 +186,13 @@ impl From<EngineError> for Problem {
             EngineError::Corrupt { .. } => new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", 2),
             EngineError::FencedLeaderEpoch(_) => new(StatusCode::CONFLICT, "fenced-epoch", 74),
             EngineError::UnknownLeaderEpoch(_) => new(StatusCode::CONFLICT, "unknown-epoch", 75),
+            EngineError::Changed(changed) => Problem {
+                current: Some(changed.current()),
+                ..new(StatusCode::PRECONDITION_FAILED, "changed", 87)
+            },
+            EngineError::NoKeyIndex => {
+                new(StatusCode::SERVICE_UNAVAILABLE, "no-key-index", 56).later()
+            }
             EngineError::Stopping => Problem {
                 // A record may be stored whose reply a stop has overtaken.
                 has_no_effects: false,
@@ -207,6 +223,7 @@ impl From<Refusal> for Problem {
             | Refusal::Zstd
             | Refusal::Transactional
             | Refusal::Records(_)
+            | Refusal::Condition(_)
             | Refusal::RecordOffset(_) => new(unprocessable, "invalid-record", 87),
         }
     }

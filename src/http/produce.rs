@@ -3,6 +3,8 @@
 use super::activity::Activity;
 use super::answer::{self, Answer};
 use super::coding::Unpacker;
+use super::outcome::{self, OnItsWay, Outcome, Sent, payload};
+use super::precondition::Precondition;
 use super::problem::Problem;
 use super::query;
 use super::request::Asked;
@@ -10,7 +12,9 @@ use super::split::{Item, Malformed, Split, Splitter};
 use crate::engine::Engine;
 use crate::engine::append::{Appender, Appending, Policy};
 use crate::engine::catalog::{Topic, changes};
-use crate::engine::partition::{AckWhen, Appended};
+use crate::engine::indexes::Wanted;
+use crate::engine::indexes::marks;
+use crate::engine::partition::AckWhen;
 use crate::io::clock;
 use crate::io::reactor::Slice;
 use crate::log::batch::build::{BatchBuilder, Header, RecordRef};
@@ -21,8 +25,8 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderMap};
-use serde_json::{Value, json};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::rc::Rc;
@@ -32,6 +36,9 @@ use tokio::time::timeout;
 
 /// Request headers that begin like this become headers of the record.
 const RECORD_HEADER: &str = "kafka-header-";
+/// The request header that has the message id of its records.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const MESSAGE_ID_BYTES_MAX: usize = 1 << 10;
 /// What every CloudEvent in binary mode has.
 const CLOUD_EVENT: &str = "ce-specversion";
 /// Bodies that mean more than one record, or more than their bytes: to store them as they are would be
@@ -64,7 +71,12 @@ struct Intake {
     partition: Option<i32>,
     timestamp_ms: Option<i64>,
     headers: HeaderMap,
-    /// What each record has of these.
+    /// Of the one record; of many, each has its place in the body behind it.
+    message_id: Option<String>,
+    precondition: Option<Precondition>,
+    /// The body is one record.
+    is_one: bool,
+    /// What each record has of all these.
     shared_bytes: usize,
     activity: Activity,
     /// For records without a key.
@@ -94,8 +106,31 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
             _ => None,
         })?;
     let split = kind_of(&asked.headers, split)?;
+    let message_id = message_id(&asked.headers)?;
+    let precondition = Precondition::of(&asked.headers, key.is_some())?;
+    if let Some(precondition) = precondition {
+        precondition.expected(key.as_deref().map(str::as_bytes))?;
+    }
+    if precondition.is_some() && split.is_some() {
+        let detail = "If-Match is about one record, and the body has many: their headers can say what they expect";
+        return Err(Problem::bad_request(detail));
+    }
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
-    let shared_bytes = key.as_ref().map_or(0, String::len) + headers_bytes(&asked.headers);
+    if precondition.is_some() && key.is_none() && partition.is_none() && topic.partitions > 1 {
+        let detail = "If-Match is about a partition: say ?partition= or ?key=";
+        return Err(Problem::bad_request(detail));
+    }
+    if matches!(precondition, Some(Precondition::Key(_))) && !indexes_keys(&topic) {
+        let detail = format!(
+            "{} does not know its keys: set key.index or conditional.append to true",
+            topic.name
+        );
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(Problem::new(status, "no-key-index", detail));
+    }
+    let shared_bytes = key.as_ref().map_or(0, String::len)
+        + message_id.as_ref().map_or(0, |id| id.len() + 30)
+        + headers_bytes(&asked.headers);
     let intake = Intake {
         shared_bytes,
         policy: Policy {
@@ -110,12 +145,34 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         partition,
         timestamp_ms,
         headers: asked.headers,
+        message_id,
+        precondition,
+        is_one: split.is_none(),
         activity: asked.activity,
     };
     match split {
         None => intake.one(asked.body).await,
         Some(split) => intake.many(asked.body, split).await,
     }
+}
+
+fn indexes_keys(topic: &Topic) -> bool {
+    Wanted::of(&topic.config).is_some_and(|wanted| wanted.keys)
+}
+
+/// # Errors
+/// 400 for an id that is no text, or too long.
+fn message_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(id) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let id = id.to_str().ok().map(str::trim);
+    let id = id.filter(|id| !id.is_empty() && id.len() <= MESSAGE_ID_BYTES_MAX);
+    let wrong = || {
+        let detail = format!("Idempotency-Key is a text of up to {MESSAGE_ID_BYTES_MAX} bytes");
+        Problem::bad_request(detail)
+    };
+    id.map(|id| Some(id.to_owned())).ok_or_else(wrong)
 }
 
 /// What the headers of a request add to each of its records.
@@ -152,34 +209,6 @@ fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, P
     }
 }
 
-/// Where a record went.
-struct Stored {
-    partition: i32,
-    offset: i64,
-    timestamp_ms: i64,
-}
-
-impl Stored {
-    fn to_json(&self, topic: &Topic) -> Value {
-        json!({
-            "topic": topic.name,
-            "partition": self.partition,
-            "offset": self.offset,
-            "timestamp": self.timestamp_ms,
-            "duplicate": false,
-        })
-    }
-}
-
-type Outcome = Result<Stored, Box<Problem>>;
-
-/// The records of one batch on their way: which they are of the request, and their timestamps.
-struct OnItsWay {
-    partition: i32,
-    records: Vec<(usize, i64)>,
-    appending: Appending,
-}
-
 impl Intake {
     async fn one(mut self, body: Incoming) -> Result<Answer, Problem> {
         // Held until the record is on its way.
@@ -189,10 +218,10 @@ impl Intake {
             value: Some(self.whole(body, limit, &mut memory).await?),
             ..Item::default()
         };
-        let on_its_way = self.send(vec![(0, item)]).await;
+        let on_its_way = self.send(vec![(0, item)]).await?;
         let mut outcomes = vec![None];
         for batch in on_its_way {
-            settle(batch, &mut outcomes).await;
+            outcome::settle(&self.engine, &self.topic, batch, &mut outcomes).await;
         }
         match outcomes.pop().flatten() {
             Some(Ok(stored)) => {
@@ -330,11 +359,11 @@ impl Intake {
                     if group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS {
                         let bytes = mem::take(&mut group_bytes);
                         ahead_bytes += bytes;
-                        let sent = self.send(mem::take(&mut group)).await;
+                        let sent = self.send(mem::take(&mut group)).await?;
                         on_their_way.push_back((bytes, sent));
                     }
                     if on_their_way.len() > GROUPS_AHEAD {
-                        ahead_bytes -= settle_first(&mut on_their_way, &mut outcomes).await;
+                        ahead_bytes -= self.settle_first(&mut on_their_way, &mut outcomes).await;
                     }
                     slice.rest().await;
                     if is_ended {
@@ -352,9 +381,9 @@ impl Intake {
                 }
             }
         }
-        on_their_way.push_back((0, self.send(group).await));
+        on_their_way.push_back((0, self.send(group).await?));
         while !on_their_way.is_empty() {
-            settle_first(&mut on_their_way, &mut outcomes).await;
+            self.settle_first(&mut on_their_way, &mut outcomes).await;
         }
         if is_ended {
             discard(body).await;
@@ -390,7 +419,7 @@ impl Intake {
     }
 
     /// Makes batches of records, one or more for each partition, and hands them to the engine.
-    async fn send(&mut self, group: Vec<(usize, Item)>) -> Vec<OnItsWay> {
+    async fn send(&mut self, group: Vec<(usize, Item)>) -> Result<Vec<OnItsWay>, Problem> {
         let now_ms = clock::now_ms();
         let mut by_partition: BTreeMap<i32, Vec<(usize, Item)>> = BTreeMap::new();
         let mut appender = Appender::new(&self.engine, self.policy);
@@ -403,7 +432,11 @@ impl Intake {
             if let Err(refusal) = appender.check_record(&self.topic, has_key, timestamp_ms) {
                 on_their_way.push(OnItsWay {
                     partition,
-                    records: vec![(place, timestamp_ms)],
+                    records: vec![Sent {
+                        place,
+                        timestamp_ms,
+                        payload: None,
+                    }],
                     appending: Appending::Refused(refusal),
                 });
                 continue;
@@ -417,7 +450,11 @@ impl Intake {
         for (partition, items) in by_partition {
             for items in within(items, self.shared_bytes, limit.saturating_sub(HEADER_BYTES)) {
                 let (batch, records) = self.batch(&items, now_ms);
-                let appending = appender.add(&self.topic, partition, batch).await;
+                let key = self.key_of(&items[0].1);
+                let expected = self.precondition.map(|condition| condition.expected(key));
+                let expected = expected.transpose()?;
+                let adding = appender.add_if(&self.topic, partition, batch, expected);
+                let appending = adding.await;
                 on_their_way.push(OnItsWay {
                     partition,
                     records,
@@ -427,7 +464,25 @@ impl Intake {
         }
         appender.send().await;
         self.sticky.advance();
-        on_their_way
+        Ok(on_their_way)
+    }
+
+    fn key_of<'i>(&'i self, item: &'i Item) -> Option<&'i [u8]> {
+        let own = item.key.as_deref();
+        own.or(self.key.as_deref().map(str::as_bytes))
+    }
+
+    /// Waits for the first group, and returns its bytes.
+    async fn settle_first(
+        &self,
+        on_their_way: &mut VecDeque<(usize, Vec<OnItsWay>)>,
+        outcomes: &mut [Option<Outcome>],
+    ) -> usize {
+        let (bytes, batches) = on_their_way.pop_front().unwrap_or_default();
+        for batch in batches {
+            outcome::settle(&self.engine, &self.topic, batch, outcomes).await;
+        }
+        bytes
     }
 
     fn timestamp_of(&self, item: &Item, now_ms: i64) -> i64 {
@@ -439,30 +494,47 @@ impl Intake {
         if let Some(partition) = item.partition.or(self.partition) {
             return partition;
         }
-        let key = item
-            .key
-            .as_deref()
-            .or(self.key.as_deref().map(str::as_bytes));
-        match key {
+        match self.key_of(item) {
             Some(key) => partition_for_key(key, self.topic.partitions as i32),
             None => self.sticky.current(),
         }
     }
 
-    /// A batch of these records, and the place and the timestamp of each.
-    fn batch(&self, items: &[(usize, Item)], now_ms: i64) -> (Bytes, Vec<(usize, i64)>) {
+    /// The message id of the record at this place of the body: what the request says, unless its own headers do.
+    fn id_of(&self, place: usize, item: &Item) -> Option<String> {
+        let id = self.message_id.as_ref()?;
+        let name = self.topic.config.dedup_header;
+        let is_id = |(own, _): &(Bytes, _)| own.eq_ignore_ascii_case(name.as_str().as_bytes());
+        if item.headers.iter().any(is_id) {
+            return None;
+        }
+        Some(if self.is_one {
+            id.clone()
+        } else {
+            format!("{id}-{place}")
+        })
+    }
+
+    /// A batch of these records, and what is kept of each.
+    fn batch(&self, items: &[(usize, Item)], now_ms: i64) -> (Bytes, Vec<Sent>) {
         let of_all = self.headers.iter().filter_map(|(name, value)| {
             // HTTP's names have no case: these are small.
             let name = name.as_str().strip_prefix(RECORD_HEADER)?;
             Some((name.as_bytes(), Some(value.as_bytes())))
         });
         let of_all: Vec<Header<'_>> = of_all.collect();
+        let id_name = self.topic.config.dedup_header;
+        let ids = items.iter().map(|(place, item)| self.id_of(*place, item));
+        let ids: Vec<Option<String>> = ids.collect();
         let of_each: Vec<Vec<Header<'_>>> = items
             .iter()
-            .map(|(_, item)| {
+            .zip(&ids)
+            .map(|((_, item), id)| {
                 let own = item.headers.iter();
                 let own = own.map(|(name, value)| (&name[..], value.as_deref()));
-                of_all.iter().copied().chain(own).collect()
+                let id = id.iter();
+                let id = id.map(|id| (id_name.as_str().as_bytes(), Some(id.as_bytes())));
+                of_all.iter().copied().chain(own).chain(id).collect()
             })
             .collect();
         let timestamp = |item: &Item| self.timestamp_of(item, now_ms);
@@ -471,10 +543,7 @@ impl Intake {
             .zip(&of_each)
             .map(|((_, item), headers)| RecordRef {
                 timestamp_ms: timestamp(item),
-                key: item
-                    .key
-                    .as_deref()
-                    .or(self.key.as_deref().map(str::as_bytes)),
+                key: self.key_of(item),
                 value: item.value.as_deref(),
                 headers,
             })
@@ -484,10 +553,25 @@ impl Intake {
             ..BatchBuilder::default()
         };
         let batch = builder.encode(Codec::None, &records);
-        let places = items.iter().map(|(place, item)| (*place, timestamp(item)));
+        let has_ids = self.topic.config.dedup_window_ms > 0;
+        let sent = items.iter().map(|(place, item)| Sent {
+            place: *place,
+            timestamp_ms: timestamp(item),
+            payload: match has_ids {
+                true => payload(self.key_of(item), item.value.as_deref()),
+                false => None,
+            },
+        });
         // In memory, and without a codec, nothing fails.
-        (batch.unwrap_or_default().into(), places.collect())
+        (batch.unwrap_or_default().into(), sent.collect())
     }
+}
+
+/// Whether a record says what it expects. Such a one is alone in its batch: if it is not so, the others are stored
+/// all the same.
+fn has_condition(item: &Item) -> bool {
+    let mut names = item.headers.iter().map(|(name, _)| name);
+    names.any(|name| marks::is_condition(name))
 }
 
 /// Records in groups of at most `bytes`, but for one that is larger alone. Each has `shared` bytes more than its own.
@@ -496,28 +580,21 @@ fn within(items: Vec<(usize, Item)>, shared: usize, bytes: usize) -> Vec<Vec<(us
     let mut left = 0;
     for (place, item) in items {
         let size = item.bytes() + shared;
-        match groups.last_mut() {
+        let is_alone = has_condition(&item);
+        match groups.last_mut().filter(|_| !is_alone) {
             Some(group) if size <= left => group.push((place, item)),
             _ => {
                 groups.push(vec![(place, item)]);
                 left = bytes;
             }
         }
-        left = left.saturating_sub(size);
+        left = if is_alone {
+            0
+        } else {
+            left.saturating_sub(size)
+        };
     }
     groups
-}
-
-/// Waits for the first group, and returns its bytes.
-async fn settle_first(
-    on_their_way: &mut VecDeque<(usize, Vec<OnItsWay>)>,
-    outcomes: &mut [Option<Outcome>],
-) -> usize {
-    let (bytes, batches) = on_their_way.pop_front().unwrap_or_default();
-    for batch in batches {
-        settle(batch, outcomes).await;
-    }
-    bytes
 }
 
 /// Reads what is left of a body that is not wanted, within bounds: many clients read no answer before they
@@ -534,38 +611,6 @@ async fn discard(mut body: Incoming) {
         }
     };
     let _ = timeout(DISCARD_TIME, rest).await;
-}
-
-/// Waits for a batch, and notes what became of its records.
-async fn settle(batch: OnItsWay, outcomes: &mut [Option<Outcome>]) {
-    let partition = batch.partition;
-    match batch.appending.outcome().await {
-        Ok(appended) => {
-            let Appended {
-                base_offset,
-                append_time_ms,
-                ..
-            } = appended;
-            for (offset, (place, timestamp_ms)) in (base_offset..).zip(batch.records) {
-                let is_brokers = append_time_ms != -1;
-                outcomes[place] = Some(Ok(Stored {
-                    partition,
-                    offset,
-                    timestamp_ms: if is_brokers {
-                        append_time_ms
-                    } else {
-                        timestamp_ms
-                    },
-                }));
-            }
-        }
-        Err(refusal) => {
-            let problem = Problem::from(refusal);
-            for (place, _) in batch.records {
-                outcomes[place] = Some(Err(Box::new(problem.clone())));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,18 +4,19 @@ use super::answer::{self, Answer, PIECE_BYTES};
 use super::follow::Follower;
 use super::form::Form;
 use super::merge::Merge;
+use super::precondition;
 use super::problem::Problem;
 use super::reading::{self, Cursor, From, Reader, Reading};
 use super::records::{self, Found, Record};
 use super::request::Asked;
-use crate::engine::EngineError;
 use crate::engine::catalog::Topic;
 use crate::engine::fetch::{Fetch, PartitionRead, fetch};
 use crate::engine::offsets::OffsetSpec;
+use crate::engine::{Engine, EngineError};
 use crate::net::budget::Share;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use std::future::pending;
 use std::mem;
 use std::rc::Rc;
@@ -86,6 +87,11 @@ pub async fn many(mut asked: Asked) -> Result<Answer, Problem> {
     if let Ok(next) = HeaderValue::from_str(&next) {
         answer.headers_mut().insert(NEXT, next);
     }
+    if let [cursor] = &cursors[..]
+        && let Ok(tag) = HeaderValue::from_str(&precondition::of_partition(cursor.next))
+    {
+        answer.headers_mut().insert(ETAG, tag);
+    }
     Ok(answer)
 }
 
@@ -100,34 +106,48 @@ pub async fn one(asked: Asked) -> Result<Answer, Problem> {
     let partition: i32 = partition.parse().map_err(|_| number("partition"))?;
     let offset: i64 = offset.parse().map_err(|_| number("offset"))?;
     let topic = reading::topic(&engine, name)?;
-    let key = topic.key_of(partition);
-    let key = key.ok_or(EngineError::UnknownTopicOrPartition)?;
+    let found = record(&engine, &topic, partition, offset, None).await?;
     let unknown = || {
         let detail = format!("partition {partition} of {name} has no record with offset {offset}");
         Problem::new(StatusCode::NOT_FOUND, "unknown-record", detail)
     };
+    Ok(raw(found.ok_or_else(unknown)?))
+}
+
+/// The record at an offset, if there is one; with `until` it waits until there is something behind it.
+pub async fn record(
+    engine: &Rc<Engine>,
+    topic: &Topic,
+    partition: i32,
+    offset: i64,
+    until: Option<Instant>,
+) -> Result<Option<Record>, EngineError> {
+    let key = topic.key_of(partition);
+    let key = key.ok_or(EngineError::UnknownTopicOrPartition)?;
     let wanted = Fetch {
         reads: vec![Ok(PartitionRead {
             key,
             offset,
             max_bytes: 1,
         })],
-        min_bytes: 0,
+        min_bytes: usize::from(until.is_some()),
         max_bytes: 1,
-        deadline: None,
+        deadline: until,
     };
-    let mut data = match fetch(&engine, &wanted, pending()).await.pop() {
+    let mut data = match fetch(engine, &wanted, pending()).await.pop() {
         Some(Ok(data)) => data,
-        Some(Err(EngineError::OffsetOutOfRange { .. })) | None => return Err(unknown()),
-        Some(Err(error)) => return Err(error.into()),
+        Some(Err(EngineError::OffsetOutOfRange { .. })) | None => return Ok(None),
+        Some(Err(error)) => return Err(error),
     };
-    let (header, batch) = records::next_batch(&mut data.records).ok_or_else(unknown)?;
-    let mut records = records::of_batch(&engine, header, batch).await?.into_iter();
-    let record = records.find(|record| record.offset == offset);
-    Ok(raw(record.ok_or_else(unknown)?))
+    let Some((header, batch)) = records::next_batch(&mut data.records) else {
+        return Ok(None);
+    };
+    let mut records = records::of_batch(engine, header, batch).await?.into_iter();
+    Ok(records.find(|record| record.offset == offset))
 }
 
-fn raw(record: Record) -> Answer {
+/// A record's value as it is, with what HTTP can say of the rest in headers.
+pub fn raw(record: Record) -> Answer {
     let kind = record.header("content-type");
     let kind = kind.and_then(|kind| HeaderValue::from_bytes(kind).ok());
     let status = match &record.value {

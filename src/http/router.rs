@@ -5,7 +5,7 @@ use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::request::Asked;
-use super::{Services, guard, ops, produce, read, topics};
+use super::{Services, guard, keys, ops, produce, read, topics};
 use crate::access::{Caller, Operation, Resource};
 use crate::io::rate_limited::{self, RateLimited};
 use hyper::body::Incoming;
@@ -70,6 +70,7 @@ routes! {
     POST "/t/{topic}" [key partition timestamp acks split] Topic Write, produce::post, "Stores the body as one record, or as many.";
     GET "/t/{topic}" [from partition max wait key grep follow] Topic Read, read::many, "Reads records, the newest ten unless asked otherwise.";
     GET "/t/{topic}/{partition}/{offset}" [] Topic Read, read::one, "The value of one record, as it is.";
+    GET "/t/{topic}/keys/{key}" [partition max_age] Topic Read, keys::one, "The newest value of a key, with its version as ETag.";
     GET "/api/topics" [] Topic Describe, topics::list, "All topics.";
     GET "/api/topics/{topic}" [] Topic Describe, topics::describe, "A topic: its partitions, and the configs that are its own.";
     PUT "/api/topics/{topic}" [] Topic Create, topics::put, "Creates a topic, unless it is there as the body says.";
@@ -92,6 +93,7 @@ pub static PARAMETERS: &[(&str, &str)] = &[
     ("grep", "only records whose key or value has this text"),
     ("key", "the key of the record, or of those that are read"),
     ("max", "the most records"),
+    ("max_age", "how old the answer may be, as in `5s`"),
     ("partition", "one partition"),
     ("split", "the body is many records: `lines` or `json`"),
     (

@@ -27,6 +27,10 @@ impl From<&EngineError> for ErrorCode {
             EngineError::Corrupt { .. } => ErrorCode::CorruptMessage,
             EngineError::FencedLeaderEpoch(_) => ErrorCode::FencedLeaderEpoch,
             EngineError::UnknownLeaderEpoch(_) => ErrorCode::UnknownLeaderEpoch,
+            // Final for every client: to send it again would not help.
+            EngineError::Changed(_) => ErrorCode::InvalidRecord,
+            // Retriable: it is being made.
+            EngineError::NoKeyIndex => ErrorCode::KafkaStorageError,
             EngineError::Stopping => ErrorCode::NotLeaderOrFollower,
         }
     }
@@ -117,6 +121,7 @@ impl From<&Refusal> for ErrorCode {
             Refusal::NoBatch
             | Refusal::Records(_)
             | Refusal::RecordOffset(_)
+            | Refusal::Condition(_)
             | Refusal::WithoutKey(_) => ErrorCode::InvalidRecord,
             Refusal::Engine(error) => error.into(),
         }

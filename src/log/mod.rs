@@ -16,6 +16,7 @@ pub mod index;
 pub mod index_file;
 pub mod jobs;
 pub mod journal;
+pub mod key_hash;
 pub mod load;
 mod read;
 pub mod records;

@@ -207,6 +207,7 @@ async fn append(
         header,
         ack,
         reply,
+        marks: None,
     };
     deliver(engine, vec![(key, append)]).await;
     let (told, tell) = oneshot::channel();

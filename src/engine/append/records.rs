@@ -10,6 +10,7 @@ use super::Refusal;
 use crate::config::{CompressionType, MessageValidation, TimestampType, TopicConfig};
 use crate::engine::Engine;
 use crate::engine::catalog::Topic;
+use crate::engine::indexes::marks::{Looked, Marks};
 use crate::log::batch::{BatchError, BatchHeader, Codec};
 use crate::log::records::{Records, RecordsError};
 use crate::log::{compact, compress};
@@ -33,6 +34,8 @@ pub(super) struct Times {
 /// A batch whose records were read.
 pub(super) struct Checked {
     pub times: Times,
+    /// What the records say of themselves, where the topic looks at that.
+    pub marks: Option<Marks>,
     /// The batch compressed again, with the max timestamp of its records, where the topic wants another codec.
     pub recompressed: Option<Vec<u8>>,
 }
@@ -51,6 +54,7 @@ pub(super) fn are_needed(config: &TopicConfig, header: &BatchHeader) -> bool {
         || (config.message_timestamp_type == TimestampType::CreateTime
             && header.claims_no_time_for_all())
         || new_packing(config, header).is_some()
+        || Looked::of(config).is_some()
 }
 
 /// How the topic wants the batch compressed, where that is not how its producer did.
@@ -84,16 +88,20 @@ pub(super) async fn check(
         .clamp(UNPACKED_BYTES_MIN, compact::UNPACKED_BYTES_MAX);
     let packing = new_packing(&topic.config, header);
     if header.codec() == Some(Codec::None) && packing.is_none() {
-        let times = check_records(header, &Records::unpack(*header, batch, limit)?, needs_keys)?;
+        let records = Records::unpack(*header, batch, limit)?;
+        let looked = Looked::of(&topic.config);
+        let (times, marks) = check_records(header, &records, needs_keys, looked)?;
         return Ok(Checked {
             times,
+            marks,
             recompressed: None,
         });
     }
-    let (batch, header) = (batch.clone(), *header);
+    let (batch, header, config) = (batch.clone(), *header, topic.config);
     let checked = engine.workers.worker.run(move || {
         let records = Records::unpack(header, &batch, limit)?;
-        let times = check_records(&header, &records, needs_keys)?;
+        let looked = Looked::of(&config);
+        let (times, marks) = check_records(&header, &records, needs_keys, looked)?;
         let recompressed = packing.map(|packing| {
             let header = BatchHeader {
                 max_timestamp: times.max,
@@ -103,6 +111,7 @@ pub(super) async fn check(
         });
         Ok(Checked {
             times,
+            marks,
             recompressed: recompressed.transpose()?,
         })
     });
@@ -133,8 +142,10 @@ fn check_records(
     header: &BatchHeader,
     records: &Records<'_>,
     needs_keys: bool,
-) -> Result<Times, Refusal> {
+    looked: Option<Looked<'_>>,
+) -> Result<(Times, Option<Marks>), Refusal> {
     let mut without_key = Vec::new();
+    let mut marks = looked.map(|_| Marks::default());
     let mut times = Times {
         min: i64::MAX,
         max: i64::MIN,
@@ -147,6 +158,9 @@ fn check_records(
         if record.offset != header.base_offset + index as i64 {
             return Err(Refusal::RecordOffset(index));
         }
+        if let (Some(looked), Some(marks)) = (looked, &mut marks) {
+            marks.note(looked, index as u32, &record)?;
+        }
         if needs_keys && record.key.is_none() && without_key.len() < NAMED_MAX {
             without_key.push(index as i32);
         }
@@ -155,7 +169,7 @@ fn check_records(
         return Err(RecordsError::Malformed(header.record_count as usize).into());
     }
     if without_key.is_empty() {
-        Ok(times)
+        Ok((times, marks))
     } else {
         Err(Refusal::WithoutKey(without_key))
     }
@@ -171,7 +185,9 @@ mod tests {
         let records: Vec<_> = keys.iter().map(|key| (*key, Some("value"))).collect();
         let batch = BatchBuilder::default().build_keyed(codec, &records);
         let header = BatchHeader::parse(&batch).unwrap();
-        check_records(&header, &Records::unpack(header, &batch, limit)?, true)
+        let records = Records::unpack(header, &batch, limit)?;
+        let (times, _) = check_records(&header, &records, true, None)?;
+        Ok(times)
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! (KIP-516). Others change what may be asked for: 7 allows zstd (KIP-110), 12 transactions v2
 //! (KIP-890).
 
+use crate::engine::EngineError;
 use crate::engine::append::{Appender, Appending, Policy, Refusal};
+use crate::engine::indexes::judge::Changed;
 use crate::engine::partition::AckWhen;
 use crate::kafka::answer::{Answer, CloseReason, Handled};
 use crate::kafka::{Context, ErrorCode, message};
@@ -218,7 +220,7 @@ async fn respond_partition(partition: Partition) -> PartitionResponse<'static> {
     match appending.outcome().await {
         Ok(appended) => PartitionResponse {
             index,
-            base_offset: appended.base_offset,
+            base_offset: appended.reply_offset(),
             log_append_time_ms: appended.append_time_ms,
             log_start_offset: appended.log_start_offset,
             ..PartitionResponse::default()
@@ -233,16 +235,25 @@ async fn respond_partition(partition: Partition) -> PartitionResponse<'static> {
 
 /// The records that are to blame (KIP-467).
 fn record_errors(refusal: &Refusal) -> Vec<RecordError<'static>> {
-    let Refusal::WithoutKey(indexes) = refusal else {
-        return Vec::new();
+    let error = |batch_index: i32, message: Cow<'static, str>| RecordError {
+        batch_index,
+        message: Some(message),
     };
-    let error = |index: &i32| RecordError {
-        batch_index: *index,
-        message: Some(Cow::Borrowed(
-            "Compacted topic cannot accept message without key.",
-        )),
-    };
-    indexes.iter().map(error).collect()
+    match refusal {
+        Refusal::WithoutKey(indexes) => {
+            let message = Cow::Borrowed("Compacted topic cannot accept message without key.");
+            let errors = indexes.iter().map(|index| error(*index, message.clone()));
+            errors.collect()
+        }
+        Refusal::Engine(EngineError::Changed(changed)) => {
+            let place = match changed {
+                Changed::Offset { .. } => 0,
+                Changed::Key { place, .. } => *place as i32,
+            };
+            vec![error(place, changed.to_string().into())]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn errors(response: &Response<'_>) -> impl Iterator<Item = ErrorCode> {

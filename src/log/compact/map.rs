@@ -1,27 +1,24 @@
 //! Which offset holds the newest record of each key, in a table of bounded size.
 
-use std::hash::{BuildHasher, RandomState};
+use crate::log::key_hash::KeyHash;
 
-/// A key's two hashes and its newest offset; -1 in a free entry of the table.
+/// A key's hash and its newest offset; -1 in a free entry of the table.
 #[derive(Clone, Copy)]
 struct KeyOffset {
-    hash: [u64; 2],
+    hash: KeyHash,
     offset: i64,
 }
 
 const FREE: KeyOffset = KeyOffset {
-    hash: [0; 2],
+    hash: KeyHash::ZERO,
     offset: -1,
 };
 
-/// Newest offsets by key. Keys themselves are not kept, only 128 bits of two keyed hashes (SipHash,
-/// with new keys for each run). Two of the five million keys of a full table of 128 MiB have the same hashes
-/// with a chance below 2^-80, less than that of a disk that returns wrong bytes. Nobody can choose such keys,
-/// because the hashes' keys are secret.
+/// Newest offsets by key. Keys themselves are not kept, only their hashes. Two of the five million keys of a full
+/// table of 128 MiB have the same with a chance below 2^-80.
 pub struct OffsetMap {
     table: Vec<KeyOffset>,
     used: usize,
-    hashers: [RandomState; 2],
 }
 
 /// Bytes of memory that a key takes, at the table's highest load.
@@ -35,7 +32,6 @@ impl OffsetMap {
         OffsetMap {
             table: vec![FREE; entries],
             used: 0,
-            hashers: [RandomState::new(), RandomState::new()],
         }
     }
 
@@ -49,12 +45,12 @@ impl OffsetMap {
     /// # Panics
     /// When there is no [`room`](Self::room): the caller has checked.
     pub fn put(&mut self, key: &[u8], offset: i64) {
-        let at = self.find(self.hash(key));
+        let at = self.find(KeyHash::of(key));
         if self.table[at].offset < 0 {
             assert!(self.room() > 0, "the offset map is full");
             self.used += 1;
         }
-        let hash = self.hash(key);
+        let hash = KeyHash::of(key);
         let newest = self.table[at].offset.max(offset);
         self.table[at] = KeyOffset {
             hash,
@@ -64,17 +60,13 @@ impl OffsetMap {
 
     /// The newest offset of a key, when it is known.
     pub fn newest(&self, key: &[u8]) -> Option<i64> {
-        let offset = self.table[self.find(self.hash(key))].offset;
+        let offset = self.table[self.find(KeyHash::of(key))].offset;
         (offset >= 0).then_some(offset)
     }
 
-    fn hash(&self, key: &[u8]) -> [u64; 2] {
-        [0, 1].map(|which: usize| self.hashers[which].hash_one(key))
-    }
-
     /// Where a hash is in the table, or where it is to be put: there is always a free entry.
-    fn find(&self, hash: [u64; 2]) -> usize {
-        let mut at = (hash[0] % self.table.len() as u64) as usize;
+    fn find(&self, hash: KeyHash) -> usize {
+        let mut at = (hash.low() % self.table.len() as u64) as usize;
         while self.table[at].offset >= 0 && self.table[at].hash != hash {
             at = (at + 1) % self.table.len();
         }

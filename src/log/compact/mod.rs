@@ -19,7 +19,7 @@ mod tests;
 mod throttle;
 
 pub use map::KEY_BYTES;
-pub use rewrite::UNPACKED_BYTES_MAX;
+pub use rewrite::{UNPACKED_BYTES_MAX, emptied, with_only};
 pub use select::{Compaction, Debt};
 pub use state::{CompactionState, FILE_NAME as STATE_FILE_NAME};
 pub(super) use swap::recover as recover_swap;

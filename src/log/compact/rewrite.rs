@@ -169,6 +169,26 @@ fn read_all<'a>(
     Some(records)
 }
 
+/// The batch with those of its records that `keep` says, by their places.
+///
+/// # Errors
+/// When its records cannot be read, or unpack to more than `limit` bytes.
+pub fn with_only(
+    header: &BatchHeader,
+    batch: &[u8],
+    limit: usize,
+    keep: impl Fn(usize) -> bool,
+) -> Result<Vec<u8>, RecordsError> {
+    let unpacked = Records::unpack(*header, batch, limit)?;
+    let records = read_all(header, &unpacked).ok_or(RecordsError::Malformed(0))?;
+    let kept = records
+        .into_iter()
+        .enumerate()
+        .filter(|(place, _)| keep(*place));
+    let kept: Vec<_> = kept.map(|(_, record)| record).collect();
+    rewrite(header, None, &kept).ok_or(RecordsError::Malformed(0))
+}
+
 /// The batch with these of its records only. `None` when its timestamps cannot be counted from the
 /// new horizon, or its codec fails.
 fn rewrite(

@@ -45,6 +45,7 @@ async fn append_to(
             batch,
             ack: AckWhen::Durable,
             reply,
+            marks: None,
         };
         appends.push((key(topic, index), append));
         answers.push(answered);

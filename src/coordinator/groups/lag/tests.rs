@@ -219,6 +219,7 @@ async fn append_bytes(engine: &Rc<Engine>, key: PartitionKey, batch: Vec<u8>) {
         batch: batch.into(),
         ack: AckWhen::Appended,
         reply,
+        marks: None,
     };
     crate::engine::append::deliver(engine, vec![(key, append)]).await;
     appended.await.unwrap().unwrap();

@@ -1,0 +1,84 @@
+//! Where the newest record of a key is, asked from any shard.
+
+use super::attach;
+use super::keys::{KeyIndex, KeyState};
+use crate::engine::{Engine, EngineError, PartitionKey};
+use crate::io::clock;
+use crate::log::key_hash::KeyHash;
+use std::rc::Rc;
+
+/// How old an answer may be, at most (ms); `None`: it is to be of now.
+pub type MaxAge = Option<i64>;
+
+/// The offset of the newest record of a key, appended or durable; `None` where there is none, or it has no value.
+///
+/// # Errors
+/// `NoKeyIndex` while that is not known; it is made for the next time.
+pub async fn newest(
+    engine: &Rc<Engine>,
+    partition: PartitionKey,
+    key: KeyHash,
+    max_age: MaxAge,
+) -> Result<Option<i64>, EngineError> {
+    let look = move |engine: Rc<Engine>| async move {
+        with_keys(&engine, partition, max_age, |keys, start| {
+            keys.newest(key, start)
+        })
+    };
+    engine.call(engine.owner_of(partition), look).await?
+}
+
+/// A record that has a key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRecord {
+    pub key: KeyHash,
+    pub offset: i64,
+    /// It has no value.
+    pub is_tombstone: bool,
+}
+
+/// Which of these records are the newest of their keys.
+///
+/// # Errors
+/// As [`newest`].
+pub async fn are_newest(
+    engine: &Rc<Engine>,
+    partition: PartitionKey,
+    records: Vec<KeyRecord>,
+) -> Result<Vec<bool>, EngineError> {
+    let look = move |engine: Rc<Engine>| async move {
+        with_keys(&engine, partition, None, |keys, _| {
+            let each = records.iter();
+            each.map(|one| keys.is_newest(one.key, one.offset, one.is_tombstone))
+                .collect()
+        })
+    };
+    engine.call(engine.owner_of(partition), look).await?
+}
+
+fn with_keys<T>(
+    engine: &Rc<Engine>,
+    key: PartitionKey,
+    max_age: MaxAge,
+    look: impl FnOnce(&KeyIndex, i64) -> T,
+) -> Result<T, EngineError> {
+    let partition = engine.partition(key);
+    let partition = partition.ok_or(EngineError::UnknownTopicOrPartition)?;
+    if !partition.borrow_mut().has_indexes() {
+        attach(engine, &partition);
+    }
+    let inner = partition.borrow();
+    let indexes = inner.indexes.as_ref();
+    let keys = indexes.and_then(|indexes| indexes.keys.as_ref());
+    let keys = keys.ok_or(EngineError::NoKeyIndex)?;
+    let is_known = match (keys.state(), max_age) {
+        (KeyState::Ready, _) => true,
+        (KeyState::Loading { known_ms }, Some(age)) => known_ms >= clock::now_ms() - age,
+        _ => false,
+    };
+    if is_known {
+        Ok(look(keys, inner.offsets().start))
+    } else {
+        Err(EngineError::NoKeyIndex)
+    }
+}

@@ -1,0 +1,156 @@
+//! What is asked before a batch is stored: does its sequence follow, which of its records are known, is what it expects
+//! so.
+
+use super::{Append, Appended, Due, Partition, Pending};
+use crate::engine::EngineError;
+use crate::engine::indexes::Wanted;
+use crate::engine::indexes::dedup::Limits;
+use crate::engine::indexes::judge::{self, Judgement, Known};
+use crate::engine::indexes::marks::Marks;
+use crate::engine::indexes::rewrite::{RewriteJob, Rewritten};
+use crate::engine::producers::Verdict;
+use crate::io::clock;
+use std::collections::VecDeque;
+use std::mem;
+
+/// What is to be done with the append that waits first.
+pub(super) enum Admission {
+    Store,
+    /// It is in the log; the second value is the offset behind it.
+    Answer(Appended, i64),
+    Rewrite(RewriteJob),
+    /// The indexes are not there yet.
+    Wait,
+    Refuse(EngineError),
+}
+
+impl Partition {
+    /// What the topic asks for beside the log.
+    pub fn indexes_wanted(&self) -> Option<Wanted> {
+        Wanted::of(&self.topic.config).filter(|_| !self.topic.is_internal())
+    }
+
+    /// Whether the indexes are what the topic asks for; what it does not ask for (any more) goes.
+    pub fn has_indexes(&mut self) -> bool {
+        let Some(wanted) = self.indexes_wanted() else {
+            self.indexes = None;
+            return true;
+        };
+        let indexes = self.indexes.as_ref();
+        indexes.is_some_and(|indexes| indexes.are(wanted))
+    }
+
+    /// Checks the sequence, then which records are known, then the conditions.
+    pub(super) fn admit(&self, append: &Append, known: Option<&Known>) -> Admission {
+        let header = &append.header;
+        if let Some(mark) = &header.producer() {
+            match self.producers.check(mark, header.last_offset_delta + 1) {
+                Ok(Verdict::Append) => {}
+                Ok(Verdict::Duplicate(kept)) => {
+                    let (appended, end_offset) = self.already_appended(&kept);
+                    return Admission::Answer(appended, end_offset);
+                }
+                Err(error) => return Admission::Refuse(error.into()),
+            }
+        }
+        let Some(marks) = append.marks.as_ref().filter(|_| known.is_none()) else {
+            return Admission::Store;
+        };
+        let place = judge::Place {
+            next: self.log.offsets().end,
+            count: header.record_count as usize,
+            limits: self.dedup_limits(clock::cautious_ms()),
+        };
+        match judge::judge(self.indexes.as_deref(), marks, place) {
+            Judgement::Append => Admission::Store,
+            Judgement::Wait => Admission::Wait,
+            Judgement::Refuse(refused) => Admission::Refuse(refused.into()),
+            Judgement::Without(known) if known.is_all() && header.producer().is_none() => {
+                let end_offset = known.end();
+                let appended = Appended {
+                    base_offset: -1,
+                    append_time_ms: -1,
+                    log_start_offset: self.log.offsets().start,
+                    known: Some(known),
+                };
+                Admission::Answer(appended, end_offset)
+            }
+            Judgement::Without(known) => Admission::Rewrite(RewriteJob {
+                batch: append.batch.clone(),
+                header: *header,
+                known,
+                number: self.rewrites + 1,
+            }),
+        }
+    }
+
+    fn dedup_limits(&self, now_ms: i64) -> Limits {
+        let config = &self.topic.config;
+        Limits {
+            since_ms: now_ms.saturating_sub(config.dedup_window_ms),
+            start: self.log.offsets().start,
+            ids_max: config.dedup_max_ids as usize,
+        }
+    }
+
+    /// Goes on with a batch whose known records were taken out.
+    pub fn rewritten(&mut self, rewritten: Rewritten, now_ms: i64) -> Due {
+        // Who waited may have been refused meanwhile, and others wait now.
+        if self.rewriting != Some(rewritten.number) {
+            return Due::default();
+        }
+        self.rewriting = None;
+        let Some(mut first) = self.pending.pop_front() else {
+            return Due::default();
+        };
+        match rewritten.batch {
+            Ok((batch, header)) => {
+                first.append.batch = batch;
+                first.append.header = header;
+                first.known = Some(rewritten.known);
+                self.pending.push_front(first);
+            }
+            Err(error) => {
+                tracing::error!(topic = self.topic.name, partition = self.index, %error,
+                    "records that are there already cannot be taken out of a batch; it is refused");
+                self.refuse(first.append, EngineError::StorageFailed);
+            }
+        }
+        self.drain_pending(now_ms)
+    }
+
+    pub(super) fn count_duplicates(&mut self, known: Option<&Known>) {
+        if let Some(known) = known {
+            let there = known.offsets().iter().filter(|offset| **offset >= 0);
+            self.counters.duplicate_records += there.count() as u64;
+        }
+    }
+
+    /// Notes what an append has brought.
+    pub(super) fn note_marks(&mut self, marks: &Marks, known: Option<&Known>, base_offset: i64) {
+        let limits = self.dedup_limits(clock::cautious_ms());
+        let Some(indexes) = &mut self.indexes else {
+            return;
+        };
+        let is_new = |place: u32| known.is_none_or(|known| known.at(place as usize).is_none());
+        if let Some(dedup) = &mut indexes.dedup {
+            let seen_ms = clock::stamp_ms();
+            for (place, id) in marks.ids.iter().filter(|(place, _)| is_new(*place)) {
+                dedup.note(*id, base_offset + i64::from(*place), seen_ms, limits);
+            }
+        }
+        if let Some(keys) = &mut indexes.keys {
+            for mark in marks.keys.iter().filter(|mark| is_new(mark.place)) {
+                let offset = base_offset + i64::from(mark.place);
+                keys.note(mark.key, offset, mark.is_tombstone);
+                keys.sweep(limits.start);
+            }
+        }
+    }
+
+    /// Takes all that wait, to refuse them.
+    pub(super) fn take_pending(&mut self) -> VecDeque<Pending> {
+        self.rewriting = None;
+        mem::take(&mut self.pending)
+    }
+}
