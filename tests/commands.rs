@@ -24,8 +24,17 @@ fn ok(output: Output) -> String {
 
 /// Standard error of a command that failed.
 fn failed(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    ended_with(1, output)
+}
+
+/// Standard error of a command that ended with this exit status.
+fn ended_with(exit: i32, output: Output) -> String {
+    assert_eq!(output.status.code(), Some(exit), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
+}
+
+fn json(output: Output) -> Value {
+    serde_json::from_str(&ok(output)).unwrap()
 }
 
 #[test]
@@ -115,8 +124,8 @@ fn topics_are_created_listed_described_altered_and_deleted() {
 
     let deleted = ok(run(&["topic", "delete", "orders"]));
     assert!(deleted.contains("deleted topic orders"), "{deleted}");
-    failed(run(&["topic", "delete", "orders"]));
-    failed(run(&["topic", "describe", "orders"]));
+    ended_with(3, run(&["topic", "delete", "orders"]));
+    ended_with(3, run(&["topic", "describe", "orders"]));
     assert_eq!(ok(run(&["topic", "list", "--json"])).trim(), "[]");
 }
 
@@ -275,7 +284,7 @@ fn produce_says_at_once_and_at_the_end_that_the_leaders_address_cannot_be_resolv
     let broker = Broker::with(dir.path(), &["--advertise", "no-host.invalid:9092"]);
     Wire::connect(broker.kafka).create_topic("t", 1);
     let output = broker.run(&["produce", "t", "--timeout-ms", "1000"], b"line\n");
-    let said = failed(output);
+    let said = ended_with(5, output);
     let why = "broker 1 is advertised at no-host.invalid:9092, which does not answer";
     let (early, late) = (
         format!("not delivered yet, trying again: {why}"),
@@ -289,7 +298,7 @@ fn produce_says_at_once_and_at_the_end_that_the_leaders_address_cannot_be_resolv
 #[test]
 fn commands_say_what_is_wrong_and_fail() {
     let (_dir, broker) = broker();
-    let missing = failed(broker.run(&["consume", "missing"], b""));
+    let missing = ended_with(3, broker.run(&["consume", "missing"], b""));
     assert!(missing.contains("missing"), "{missing}");
     let nobody = crate::support::own_address();
     let output = Command::new(MILLSTREAM)
@@ -305,4 +314,68 @@ fn commands_say_what_is_wrong_and_fail() {
     assert!(said.contains(&nobody.ip().to_string()), "{said}");
     let nonsense = Command::new(MILLSTREAM).args(["produce"]).output().unwrap();
     assert_eq!(nonsense.status.code(), Some(2));
+}
+
+#[test]
+fn exit_statuses_tell_what_is_missing_from_what_failed_and_help_lists_them() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str]| broker.run(args, b"");
+    ok(run(&["topic", "create", "t", "--partitions", "2"]));
+    for args in [
+        &["topic", "describe", "nowhere"][..],
+        &["topic", "alter", "nowhere", "--partitions", "3"],
+        &["topic", "delete", "nowhere"],
+        &["consume", "nowhere"],
+        &["consume", "t", "--partition", "7"],
+        &["produce", "t", "--partition", "7"],
+        &["group", "describe", "nobody"],
+        &["group", "delete", "nobody"],
+        &["group", "delete-offsets", "nobody", "--topic", "t"],
+        &[
+            "group",
+            "reset-offsets",
+            "g",
+            "--topic",
+            "t:7",
+            "--to",
+            "end",
+        ],
+    ] {
+        ended_with(3, run(args));
+    }
+    // Two that are missing are still missing; with another failure it is a failure.
+    ended_with(3, run(&["topic", "describe", "nowhere", "neither", "t"]));
+    failed(run(&["topic", "create", "t"]));
+    failed(run(&["topic", "alter", "t", "--partitions", "1"]));
+    let help = ok(run(&["--help"]));
+    for said in ["0 done", "1 failed", "3 a topic", "4 denied", "5 no answer"] {
+        assert!(help.contains(said), "{help}");
+    }
+}
+
+#[test]
+fn what_was_done_is_told_as_json_too() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str]| json(broker.run(&[args, &["--json"]].concat(), b"a\nb\n"));
+    let created = run(&["topic", "create", "t", "--partitions", "2"]);
+    assert_eq!(created["name"], "t");
+    assert_eq!(created["created"], true);
+    assert_eq!(created["partitions"], 2);
+    let again = run(&["topic", "create", "t", "--if-not-exists"]);
+    assert_eq!(again["created"], false);
+    let altered = run(&["topic", "alter", "t", "--config", "retention.ms=70000"]);
+    assert_eq!(altered["set"]["retention.ms"], "70000");
+    let produced = run(&["produce", "t", "--partition", "0"]);
+    assert_eq!(produced["records"], 2);
+    assert_eq!(produced["bytes"], 2);
+    let reset = ["group", "reset-offsets", "g", "--topic", "t", "--to", "end"];
+    let moves = run(&[&reset[..], &["--execute"]].concat());
+    assert_eq!(moves[0]["to"], 2);
+    let deleted = run(&["group", "delete-offsets", "g", "--topic", "t:0"]);
+    let one = serde_json::json!([{ "group": "g", "topic": "t", "partition": 0 }]);
+    assert_eq!(deleted, one);
+    let deleted = run(&["group", "delete", "g", "--yes"]);
+    assert_eq!(deleted, serde_json::json!([{ "group": "g" }]));
+    let deleted = run(&["topic", "delete", "t", "--yes"]);
+    assert_eq!(deleted, serde_json::json!([{ "name": "t" }]));
 }

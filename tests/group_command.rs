@@ -25,7 +25,16 @@ fn ok(output: Output) -> String {
 
 /// Standard error of a command that failed.
 fn failed(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    ended_with(1, output)
+}
+
+/// Standard error of a command that was given something that does not exist.
+fn missing(output: Output) -> String {
+    ended_with(3, output)
+}
+
+fn ended_with(exit: i32, output: Output) -> String {
+    assert_eq!(output.status.code(), Some(exit), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -135,8 +144,8 @@ fn a_group_shows_its_members_and_how_far_behind_they_are() {
     assert_eq!(caught_up[0]["partitions"][0]["lag"], 0);
     assert_eq!(caught_up[0]["partitions"][0]["lag_seconds"], 0.0);
 
-    let missing = failed(run(&["describe", "readers", "nobody"]));
-    assert!(missing.contains("group nobody does not exist"), "{missing}");
+    let said = missing(run(&["describe", "readers", "nobody"]));
+    assert!(said.contains("group nobody does not exist"), "{said}");
 }
 
 #[test]
@@ -189,8 +198,8 @@ fn offsets_are_reset_where_told_and_only_when_told_to_execute() {
 
     let step = failed(reset(&["--topic", "t:1", "--to", "+1"]));
     assert!(step.contains("no committed offset to step from"), "{step}");
-    let missing = failed(reset(&["--topic", "t:7", "--to", "end"]));
-    assert!(missing.contains("no partition 7"), "{missing}");
+    let said = missing(reset(&["--topic", "t:7", "--to", "end"]));
+    assert!(said.contains("no partition 7"), "{said}");
     assert_eq!(reset(&["--to", "end"]).status.code(), Some(2));
 
     let moves = json(reset(&["--topic", "t", "--to", "1", "--json", "--execute"]));
@@ -268,7 +277,7 @@ fn offsets_and_groups_are_deleted() {
     let deleted = ok(run(&["delete-offsets", "a", "--topic", "t:0"]));
     assert!(deleted.contains("of group a in t partition 0"), "{deleted}");
     assert_eq!(committed(&broker, "a"), None);
-    let again = failed(run(&["delete-offsets", "a", "--topic", "t:0"]));
+    let again = missing(run(&["delete-offsets", "a", "--topic", "t:0"]));
     assert!(
         again.contains("group a has committed no offset of t partition 0"),
         "{again}"
@@ -280,7 +289,7 @@ fn offsets_and_groups_are_deleted() {
         "deleted group a\ndeleted group b\n"
     );
     assert_eq!(ok(run(&["list"])), "");
-    let gone = failed(run(&["delete", "a"]));
+    let gone = missing(run(&["delete", "a"]));
     assert!(
         gone.contains("there is no such group (GROUP_ID_NOT_FOUND"),
         "{gone}"

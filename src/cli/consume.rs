@@ -1,6 +1,7 @@
 //! `millstream consume`: records become lines.
 
 use crate::cli::broker_args::BrokerArgs;
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::position::{Start, chosen_partitions};
 use crate::cli::render::{Format, render};
@@ -172,7 +173,8 @@ impl Reader {
             match trouble {
                 None => last_success = Instant::now(),
                 Some(why) if last_success.elapsed() > PATIENCE => {
-                    bail!("given up after {} s: {why}", PATIENCE.as_secs())
+                    let why = format!("given up after {} s: {why}", PATIENCE.as_secs());
+                    return Err(Failure::new(Exit::TimedOut, why).into());
                 }
                 Some(_) => self.wait_and_refresh()?,
             }
@@ -242,7 +244,7 @@ impl Reader {
                 if code.is_retriable() {
                     return Ok(Some(why));
                 }
-                Err(anyhow!(why))
+                Err(Failure::refused(code, why).into())
             }
         }
     }

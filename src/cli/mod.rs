@@ -7,7 +7,9 @@
 //! - `render`: records as text; `lines`: records from lines of text.
 //! - `position`: places in a partition, such as `beginning` and `@1767225600000`.
 //! - `words`: sizes and counts for people to read.
+//! - `confirm`: the question before something is destroyed.
 //! - `output`, `table`: standard output that may be closed early, and columns.
+//! - `exit`: exit statuses, and failures that have one.
 //!
 //! `dump` and `verify` read the files of a broker instead.
 //!
@@ -15,8 +17,10 @@
 
 mod broker_args;
 mod compress;
+mod confirm;
 mod consume;
 mod dump;
+mod exit;
 mod group;
 mod lines;
 mod output;
@@ -36,6 +40,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
 
+use self::exit::Exit;
 use self::output::{AlreadyTold, ReaderGone};
 
 /// The whole command line.
@@ -45,7 +50,8 @@ use self::output::{AlreadyTold, ReaderGone};
     version,
     about,
     max_term_width = 100,
-    propagate_version = true
+    propagate_version = true,
+    after_help = exit::HELP
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -76,7 +82,7 @@ enum Command {
 /// Parses the command line, runs one subcommand, and says on standard error what went wrong.
 ///
 /// The exit status is 0 after success (and when the reader of standard output has gone away, as
-/// `| head` does), 1 after a failure, and 2 for a command line that makes no sense.
+/// `| head` does), else one of [`Exit`].
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let command = match Cli::from_arg_matches(&matches) {
@@ -86,10 +92,10 @@ pub fn main() -> ExitCode {
     match run(command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
-        Err(error) if error.is::<AlreadyTold>() => ExitCode::FAILURE,
+        Err(error) if error.is::<AlreadyTold>() => Exit::Failed.into(),
         Err(error) => {
             output::say(&format!("millstream: {error:#}"));
-            ExitCode::FAILURE
+            Exit::of(&error).into()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Standard output: buffered, locked, and allowed to be closed by its reader.
 
+use crate::cli::exit::{Exit, Failure};
 use anstream::ColorChoice;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -68,13 +69,20 @@ impl Output {
         self.line(&serde_json::to_string_pretty(value)?)
     }
 
-    /// Writes the line of each success. Fails afterwards with everything that failed.
-    pub fn lines(
+    /// Writes what was done: a line for each success as `line` says, or with `json` an array of all.
+    /// Fails afterwards with everything that failed.
+    pub fn done<T: Serialize>(
         &mut self,
-        results: impl IntoIterator<Item = anyhow::Result<String>>,
+        results: impl IntoIterator<Item = anyhow::Result<T>>,
+        json: bool,
+        line: impl Fn(&T) -> String,
     ) -> anyhow::Result<()> {
-        let (lines, failures) = sort_out(results);
-        lines.iter().try_for_each(|line| self.line(line))?;
+        let (done, failures) = sort_out(results);
+        if json {
+            self.json(&done)?;
+        } else {
+            done.iter().try_for_each(|one| self.line(&line(one)))?;
+        }
         self.flush()?;
         all_or_nothing_failed(failures)
     }
@@ -127,13 +135,16 @@ pub fn progress_bar(length: u64, template: &str) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Success if nothing failed; otherwise everything that did, in one error.
+/// Success if nothing failed; otherwise everything that did, in one error. Its exit status is theirs, if
+/// they agree.
 pub fn all_or_nothing_failed(failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
-    if failures.is_empty() {
+    let Some(first) = failures.first().map(Exit::of) else {
         return Ok(());
-    }
+    };
+    let agree = failures.iter().all(|error| Exit::of(error) == first);
+    let exit = if agree { first } else { Exit::Failed };
     let lines: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
-    anyhow::bail!("{}", lines.join("\n  and: "))
+    Err(Failure::new(exit, lines.join("\n  and: ")).into())
 }
 
 fn stdout_error(error: io::Error) -> anyhow::Error {

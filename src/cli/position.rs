@@ -1,7 +1,7 @@
 //! Partitions, and places in them, as given on the command line.
 
+use crate::cli::exit::Failure;
 use crate::client::Topic;
-use anyhow::bail;
 use std::str::FromStr;
 
 /// A place in each of a topic's partitions.
@@ -25,12 +25,19 @@ pub fn chosen_partitions(topic: &Topic, asked: &[i32]) -> anyhow::Result<Vec<i32
     }
     if let Some(missing) = asked.iter().find(|partition| !all.contains(partition)) {
         let (name, last) = (&topic.name, all.len().saturating_sub(1));
-        bail!("topic {name} has no partition {missing}: its partitions are 0 to {last}");
+        return Err(no_partition(name, *missing, last).into());
     }
     let mut asked = asked.to_vec();
     asked.sort_unstable();
     asked.dedup();
     Ok(asked)
+}
+
+/// Says that a topic has no such partition.
+pub fn no_partition(topic: &str, partition: i32, last: impl std::fmt::Display) -> Failure {
+    Failure::not_found(format!(
+        "topic {topic} has no partition {partition}: its partitions are 0 to {last}"
+    ))
 }
 
 impl FromStr for Start {

@@ -2,7 +2,8 @@
 
 use crate::cli::broker_args::BrokerArgs;
 use crate::cli::lines::{self, Block};
-use crate::cli::output;
+use crate::cli::output::{self, Output};
+use crate::cli::position::no_partition;
 use crate::cli::words;
 use crate::client::Client;
 use crate::client::producer::{Acks, Origin, Producer, Settings, Totals};
@@ -10,9 +11,10 @@ use crate::client::records::{Header, NewRecord};
 use crate::io::clock;
 use crate::log::batch::Codec;
 use crate::wire::partitioner::{Sticky, partition_for_key};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use indicatif::ProgressBar;
+use serde_json::json;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -62,6 +64,9 @@ pub struct Args {
     /// How long a batch is tried for before giving up, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 120_000)]
     timeout_ms: u32,
+    /// Print how many records and bytes were written as a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -75,11 +80,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let producer = Producer::open(client, &args.topic, settings(&args))?;
     let partitions = producer.partitions();
     if let Some(partition) = args.partition.filter(|&partition| partition >= partitions) {
-        let last = partitions - 1;
-        bail!(
-            "topic {} has no partition {partition}: its partitions are 0 to {last}",
-            args.topic
-        );
+        return Err(no_partition(&args.topic, partition, partitions - 1).into());
     }
     let blocks = lines::read(args.files.clone()).context("cannot start a thread")?;
     let mut session = Session {
@@ -104,7 +105,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         words::size(totals.bytes),
     );
     output::say(&format!("produced {records}, {bytes}, to {}", args.topic));
-    Ok(())
+    if !args.json {
+        return Ok(());
+    }
+    let Totals { records, bytes } = totals;
+    let mut out = Output::new();
+    out.json(&json!({ "topic": args.topic, "records": records, "bytes": bytes }))?;
+    out.flush()
 }
 
 /// One run: lines in, batches out.

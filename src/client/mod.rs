@@ -115,7 +115,7 @@ impl Client {
         }
         let none = || Error::Unreachable {
             address: String::new(),
-            why: "no address given".into(),
+            why: std::io::Error::other("no address given"),
         };
         Err(last.unwrap_or_else(none))
     }
