@@ -259,6 +259,150 @@ fn consume_follows_what_is_written_and_starts_where_it_is_told() {
 }
 
 #[test]
+fn a_format_says_how_records_are_written_and_how_lines_are_read() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str], input: &str| broker.run(args, input.as_bytes());
+    ok(run(&["topic", "create", "a", "--partitions", "3"], ""));
+    ok(run(&["topic", "create", "b", "--partitions", "3"], ""));
+    let lines = "2 1700000000000 from=test,x=1|ann\ttea\tand scones\n0 1700000000001 |bob\t\n";
+    let format = "%p %T %h|%k\\t%v\\n";
+    ok(run(&["produce", "a", "-f", format], lines));
+    let read = |topic: &str, format: &str| {
+        let printed = ok(run(&["consume", topic, "-f", format], ""));
+        let mut printed: Vec<String> = printed.split_inclusive('\n').map(str::to_owned).collect();
+        printed.sort_unstable_by(|a, b| b.cmp(a));
+        printed.concat()
+    };
+    assert_eq!(read("a", format), lines);
+    ok(run(&["produce", "b", "-f", format], &read("a", format)));
+    assert_eq!(read("b", format), lines, "what was printed is read again");
+    assert_eq!(read("b", "%t/%p@%o 100%%\\n"), "b/2@0 100%\nb/0@0 100%\n");
+    let one = ok(run(&["consume", "b", "--partition", "0", "-f", "<%k>"], ""));
+    assert_eq!(one, "<bob>", "no newline is added");
+
+    let wrong = failed(run(&["produce", "a", "-f", "%k:%v"], "k:v\nno separator\n"));
+    assert!(
+        wrong.contains("line 2 of standard input has no \":\""),
+        "{wrong}"
+    );
+    let beyond = ended_with(3, run(&["produce", "a", "-f", "%p:%v"], "3:v\n"));
+    assert!(
+        beyond.contains("line 1") && beyond.contains("no partition 3"),
+        "{beyond}"
+    );
+    for args in [
+        &["consume", "a", "-f", "%x"][..],
+        &["consume", "a", "-f", "%v", "--json"],
+        &["produce", "a", "-f", "%o %v"],
+        &["produce", "a", "-f", "%k%v"],
+        &["produce", "a", "-f", "%k:%v", "--key", "k"],
+        &["produce", "a", "-f", "%p:%v", "--partition", "1"],
+        &["produce", "a", "--key-separator", ":", "--key", "k"],
+    ] {
+        ended_with(2, run(args, ""));
+    }
+}
+
+#[test]
+fn one_key_for_all_lines_leads_them_to_one_partition() {
+    let (_dir, broker) = broker();
+    ok(broker.run(&["topic", "create", "t", "--partitions", "8"], b""));
+    ok(broker.run(&["produce", "t", "--key", "ann"], b"one\ntwo\n"));
+    ok(broker.run(&["produce", "t", "--key", "bob"], b"three\n"));
+    let found = ok(broker.run(&["consume", "t", "--key", "ann"], b""));
+    assert_eq!(found, "one\ntwo\n");
+    let places = ok(broker.run(&["consume", "t", "--key", "ann", "-f", "%p %k\\n"], b""));
+    let places: Vec<&str> = places.lines().collect();
+    assert_eq!(places[0], places[1]);
+}
+
+#[test]
+fn consume_finds_records_by_key_text_and_time_and_the_newest_of_them() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str], input: &str| broker.run(args, input.as_bytes());
+    ok(run(&["topic", "create", "t", "--partitions", "2"], ""));
+    // Times go back and forth between the partitions. In partition 1 another thousand came before.
+    let early: String = (0..1000)
+        .map(|n| format!("1 {n} old:early {n}\n"))
+        .collect();
+    let late = "0 10001 ann:tea\n1 10002 bob:coffee\n0 10003 bob:tea\n1 10004 ann:tea\n\
+                0 10005 cid:scones for ann\n";
+    ok(run(&["produce", "t", "-f", "%p %T %k:%v"], &(early + late)));
+    let consume = |args: &[&str]| {
+        let args = [&["consume", "t", "-f", "%k:%v "][..], args].concat();
+        ok(run(&args, ""))
+    };
+    assert_eq!(
+        consume(&["--last", "3"]),
+        "bob:tea ann:tea cid:scones for ann "
+    );
+    assert_eq!(consume(&["--last", "1", "--key", "bob"]), "bob:tea ");
+    assert_eq!(
+        consume(&["--grep", "ann", "--last", "5"]),
+        "ann:tea ann:tea cid:scones for ann "
+    );
+    assert_eq!(consume(&["--key", "ann", "--grep", "coffee"]), "");
+    assert_eq!(
+        consume(&["--since", "@10004", "--partition", "1"]),
+        "ann:tea "
+    );
+    let since = ["--since", "1970-01-01T00:00:10.003Z", "--key", "ann"];
+    assert_eq!(consume(&since), "ann:tea ");
+    assert_eq!(
+        consume(&[&since[..], &["--last", "9"]].concat()),
+        "ann:tea "
+    );
+    for now in ["1h", "-1h"] {
+        assert_eq!(consume(&["--since", now]), "", "all of it is of 1970");
+    }
+    assert_eq!(consume(&["--from=-1h"]), "");
+    // Far behind the end, where only a longer look back finds it.
+    assert_eq!(
+        consume(&["--last", "2", "--grep", "early 7"]),
+        "old:early 798 old:early 799 "
+    );
+    assert_eq!(
+        consume(&["--last", "9000", "--key", "old"])
+            .matches("old:")
+            .count(),
+        1000
+    );
+    assert_eq!(
+        consume(&["--last", "5", "--max", "2"]),
+        "ann:tea bob:coffee "
+    );
+    for args in [
+        &["--last", "0"][..],
+        &["--last", "5", "--from", "3"],
+        &["--since", "1h", "--from", "end"],
+        &["--since", "yesterday"],
+    ] {
+        ended_with(2, run(&[&["consume", "t"], args].concat(), ""));
+    }
+}
+
+#[test]
+fn consume_shows_the_last_records_that_are_wanted_and_follows_with_such() {
+    let (_dir, broker) = broker();
+    ok(broker.run(&["topic", "create", "t"], b""));
+    ok(broker.run(&["produce", "t"], b"a1\nb1\na2\nb2\na3\n"));
+    let mut follow = Command::new(MILLSTREAM)
+        .args([
+            "consume", "t", "--last", "2", "--grep", "a", "-F", "--max", "3",
+        ])
+        .args(["--bootstrap", &broker.bootstrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!([next(), next()], ["a2", "a3"]);
+    ok(broker.run(&["produce", "t"], b"b3\na4\n"));
+    assert_eq!(next(), "a4");
+    assert!(follow.wait().unwrap().success());
+}
+
+#[test]
 fn produce_sends_a_line_that_is_typed_before_the_next_one_comes() {
     let (_dir, broker) = broker();
     let mut wire = Wire::connect(broker.kafka);

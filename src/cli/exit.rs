@@ -91,6 +91,11 @@ impl Failure {
         Failure::new(Exit::NotFound, message)
     }
 
+    /// Values on the command line that do not go together.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+
     /// What a broker refused with `code`.
     pub fn refused(code: ErrorCode, message: impl Into<String>) -> Failure {
         Failure::new(Exit::of_code(code), message)
@@ -113,7 +118,7 @@ mod tests {
         assert_eq!(Exit::of(&plain), Exit::NotFound);
         let wrapped = Err::<(), _>(no_topic()).context("stopped after 3 records");
         assert_eq!(Exit::of(&wrapped.unwrap_err()), Exit::NotFound);
-        let said = anyhow::Error::from(Failure::new(Exit::Usage, "no")).context("again");
+        let said = anyhow::Error::from(Failure::usage("no")).context("again");
         assert_eq!(Exit::of(&said), Exit::Usage);
         assert_eq!(Exit::of(&anyhow::anyhow!("whatever")), Exit::Failed);
     }

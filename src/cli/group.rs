@@ -165,7 +165,7 @@ fn list(args: ListArgs) -> anyhow::Result<()> {
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     let groups = args.groups.join(", ");
     args.consent
-        .ask(&format!("delete {groups} with all committed offsets"))?;
+        .ask(&format!("delete group {groups} with all committed offsets"))?;
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let delete = |group: &String| {
         coordinator::delete(&mut client, group)?;

@@ -4,7 +4,7 @@
 //! speaks Kafka's protocol) through [`crate::client`]. They share, from top to bottom:
 //!
 //! - `broker_args`: where the broker is; `compress`: the codecs by name.
-//! - `render`: records as text; `lines`: records from lines of text.
+//! - `render`: records as text; `lines`: lines of text; `format`: `-f`, for both.
 //! - `position`: places in a partition, such as `beginning` and `@1767225600000`.
 //! - `words`: sizes and counts for people to read.
 //! - `confirm`: the question before something is destroyed.
@@ -21,6 +21,7 @@ mod confirm;
 mod consume;
 mod dump;
 mod exit;
+mod format;
 mod group;
 mod lines;
 mod output;

@@ -563,7 +563,7 @@ fn add_partitions(client: &mut Client, name: &str, count: i32) -> anyhow::Result
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
     let names = args.names.join(", ");
     args.consent
-        .ask(&format!("delete {names} with all records"))?;
+        .ask(&format!("delete topic {names} with all records"))?;
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let results = ask_to_delete(&mut client, &args.names)?;
     Output::new().done(results, args.json, |one| {

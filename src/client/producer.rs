@@ -539,6 +539,7 @@ mod tests {
                 timestamp_ms: 0,
                 key: Some(Bytes::from("key")),
                 value: Bytes::from("value"),
+                headers: Vec::new(),
             }],
             origins,
             ..Batch::default()
