@@ -304,6 +304,47 @@ fn a_format_says_how_records_are_written_and_how_lines_are_read() {
 }
 
 #[test]
+fn topics_are_listed_with_their_sizes_the_largest_first() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str], input: &[u8]| broker.run(args, input);
+    for topic in ["a-empty", "b-small", "c-large"] {
+        ok(run(&["topic", "create", topic, "--partitions", "2"], b""));
+    }
+    ok(run(&["produce", "b-small"], b"x\n"));
+    for partition in ["0", "1"] {
+        let args = ["produce", "c-large", "--partition", partition];
+        ok(run(&args, &[b'x'; 5000]));
+    }
+    let listed = json(run(&["topic", "list", "--size", "--json"], b""));
+    let bytes = |at: usize| listed[at]["bytes"].as_u64().unwrap();
+    let names: Vec<&str> = (0..3)
+        .map(|at| listed[at]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["c-large", "b-small", "a-empty"]);
+    let log_bytes = |topic: &str| {
+        let label = format!("topic=\"{topic}\"");
+        broker.metric("millstream_topic_log_bytes", &label) as u64
+    };
+    assert_eq!(bytes(0), log_bytes("c-large"), "both partitions");
+    assert!(
+        bytes(0) > 10_000 && bytes(1) > 0 && bytes(2) == 0,
+        "{listed}"
+    );
+    let rows = ok(run(&["topic", "list", "--size"], b""));
+    let last = rows.lines().next().unwrap().rsplit('\t').next().unwrap();
+    assert_eq!(last, bytes(0).to_string());
+    // Without --size all is as it was.
+    let plain = ok(run(&["topic", "list"], b""));
+    let first = plain.lines().next().unwrap();
+    assert!(
+        first.starts_with("a-empty\t2\t") && first.split('\t').count() == 3,
+        "{first}"
+    );
+    let plain = json(run(&["topic", "list", "--json"], b""));
+    assert_eq!(plain[0].get("bytes"), None);
+}
+
+#[test]
 fn one_key_for_all_lines_leads_them_to_one_partition() {
     let (_dir, broker) = broker();
     ok(broker.run(&["topic", "create", "t", "--partitions", "8"], b""));

@@ -7,7 +7,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
-use std::process::Output;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 fn broker() -> (tempfile::TempDir, Broker) {
@@ -146,6 +147,44 @@ fn a_group_shows_its_members_and_how_far_behind_they_are() {
 
     let said = missing(run(&["describe", "readers", "nobody"]));
     assert!(said.contains("group nobody does not exist"), "{said}");
+}
+
+#[test]
+fn a_group_is_watched_until_nobody_reads_on() {
+    let (_dir, broker) = broker();
+    topic(&broker);
+    let group = consumer(&broker, "g");
+    commit(&group, "t", &[(0, 1)]);
+    let watch = |more: &[&str]| {
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_millstream"))
+            .args(["group", "describe", "g", "--watch", "--interval", "20ms"])
+            .args(more)
+            .env("MILLSTREAM_BOOTSTRAP", broker.bootstrap())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+        (watch, lines.map(Result::unwrap))
+    };
+    let (mut rows, mut lines) = watch(&[]);
+    assert!(lines.next().unwrap().starts_with("g\tt\t0\t1\t4\t3\t"));
+    assert_eq!(lines.next().unwrap(), "");
+    let (mut objects, mut looks) = watch(&["--json"]);
+    let look: Value = serde_json::from_str(&looks.next().unwrap()).unwrap();
+    assert_eq!(look[0]["partitions"][0]["lag"], 3);
+    commit(&group, "t", &[(0, 4)]);
+    assert!(lines.any(|line| line.starts_with("g\tt\t0\t4\t4\t0\t")));
+    let caught_up = |line: String| {
+        let look: Value = serde_json::from_str(&line).unwrap();
+        look[0]["partitions"][0]["lag"] == 0
+    };
+    assert!(looks.any(caught_up));
+    drop((lines, looks));
+    assert!(rows.wait().unwrap().success());
+    assert!(objects.wait().unwrap().success());
+    missing(broker.run(&["group", "describe", "nobody", "--watch"], b""));
+    let alone = ["group", "describe", "g", "--interval", "1"];
+    ended_with(2, broker.run(&alone, b""));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Exit statuses: what a script can rely on. docs/operating.md has the same table.
 
+use std::io;
 use std::process::ExitCode;
 
-use crate::client;
+use crate::client::{self, http};
 use crate::kafka::error::ErrorCode;
 
 /// What `--help` says of the exit statuses.
@@ -32,7 +33,10 @@ impl Exit {
             if let Some(failure) = cause.downcast_ref::<Failure>() {
                 return Some(failure.exit);
             }
-            cause.downcast_ref::<client::Error>().map(Exit::of_client)
+            if let Some(error) = cause.downcast_ref() {
+                return Some(Exit::of_http(error));
+            }
+            cause.downcast_ref().map(Exit::of_client)
         };
         error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
     }
@@ -57,12 +61,34 @@ impl Exit {
         }
     }
 
+    fn of_http(error: &http::Error) -> Exit {
+        match error {
+            http::Error::Unreachable { why, .. } if why.kind() == io::ErrorKind::TimedOut => {
+                Exit::TimedOut
+            }
+            http::Error::Refused { status, .. } if matches!(status.as_u16(), 401 | 403) => {
+                Exit::Denied
+            }
+            _ => Exit::Failed,
+        }
+    }
+
     fn of_client(error: &client::Error) -> Exit {
         if error.is_timeout() {
             return Exit::TimedOut;
         }
         error.code().map_or(Exit::Failed, Exit::of_code)
     }
+}
+
+/// Whether the connection failed, so that another one may do better.
+pub fn is_connection(error: &anyhow::Error) -> bool {
+    let of_client = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<client::Error>();
+        error.is_some_and(client::Error::is_connection)
+            || matches!(cause.downcast_ref(), Some(http::Error::Unreachable { .. }))
+    };
+    error.chain().any(of_client)
 }
 
 impl From<Exit> for ExitCode {
@@ -106,7 +132,6 @@ impl Failure {
 mod tests {
     use super::*;
     use anyhow::Context;
-    use std::io;
 
     #[test]
     fn the_status_is_that_of_the_cause_whatever_is_said_around_it() {

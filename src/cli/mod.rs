@@ -8,6 +8,7 @@
 //! - `position`: places in a partition, such as `beginning` and `@1767225600000`.
 //! - `words`: sizes and counts for people to read.
 //! - `confirm`: the question before something is destroyed.
+//! - `screen`: what is shown again and again.
 //! - `output`, `table`: standard output that may be closed early, and columns.
 //! - `exit`: exit statuses, and failures that have one.
 //!
@@ -29,6 +30,7 @@ mod perf;
 mod position;
 mod produce;
 mod render;
+mod screen;
 mod serve;
 mod table;
 mod topic;

@@ -8,7 +8,38 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+/// How headings look.
+pub const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A line of text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// What it says.
+    pub text: String,
+    /// Whether it is a heading.
+    pub is_heading: bool,
+}
+
+impl Line {
+    /// A heading.
+    pub fn heading(text: impl Into<String>) -> Line {
+        let text = text.into();
+        Line {
+            text,
+            is_heading: true,
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Line {
+    fn from(text: T) -> Line {
+        Line {
+            text: text.into(),
+            is_heading: false,
+        }
+    }
+}
 
 /// The reader of standard output has gone away (`millstream consume … | head`).
 ///
@@ -62,6 +93,18 @@ impl Output {
     pub fn line(&mut self, line: &str) -> anyhow::Result<()> {
         self.write(line.as_bytes())?;
         self.write(b"\n")
+    }
+
+    /// Writes lines; headings in bold, where that is welcome.
+    pub fn print(&mut self, lines: &[Line]) -> anyhow::Result<()> {
+        for line in lines {
+            if line.is_heading && self.styled {
+                self.line(&format!("{BOLD}{}{BOLD:#}", line.text))?;
+            } else {
+                self.line(&line.text)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes `value` as JSON over several lines.

@@ -6,8 +6,9 @@ use crate::cli::exit::Failure;
 use crate::cli::output::{Output, all_or_nothing_failed, sort_out};
 use crate::cli::table::{Table, or_dash, print_list};
 use crate::cli::words;
-use crate::client::offsets;
-use crate::client::{Client, REQUEST_TIMEOUT_MS, Topic, kafka_error_with};
+use crate::client::{
+    Client, REQUEST_TIMEOUT_MS, Topic, kafka_error, kafka_error_with, log_dirs, offsets,
+};
 use crate::config::WITHOUT_EFFECT;
 use crate::kafka::admin::alter_configs::ConfigRequest;
 use crate::kafka::admin::{
@@ -23,6 +24,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use uuid::Uuid;
 
 const TOPIC_RESOURCE: i8 = 2;
@@ -77,6 +79,9 @@ struct CreateArgs {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
+    /// Show what each topic takes on disk, the largest first; bytes in a pipe
+    #[arg(long)]
+    size: bool,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -257,28 +262,58 @@ struct ListedTopic {
     id: Option<String>,
     partitions: usize,
     internal: bool,
+    /// On all brokers together; None if it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
 fn list(args: ListArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
+    let sizes = args.size.then(|| sizes(&mut client)).transpose()?;
+    let bytes_of = |name: &str| {
+        let sizes = sizes.as_ref()?;
+        Some(sizes.get(name).copied().unwrap_or_default())
+    };
     let listed = |topic: Topic| ListedTopic {
         id: id_text(topic.id),
+        bytes: bytes_of(&topic.name),
         partitions: topic.partitions.len(),
         internal: topic.internal,
         name: topic.name,
     };
     let topics = client.metadata(None, false)?.into_iter();
     let mut topics: Vec<_> = topics.map(listed).collect();
-    topics.sort_by(|a, b| a.name.cmp(&b.name));
-    print_list(
-        &topics,
-        args.json,
-        &["TOPIC", ">PARTITIONS", "ID"],
-        |topic| {
-            let (partitions, id) = (topic.partitions.to_string(), or_dash(topic.id.as_ref()));
-            vec![topic.name.clone(), partitions, id]
-        },
-    )
+    topics.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    let is_terminal = io::stdout().is_terminal();
+    let size_text = |bytes: u64| match is_terminal {
+        true => words::size(bytes),
+        false => bytes.to_string(),
+    };
+    let mut columns = vec!["TOPIC", ">PARTITIONS", "ID"];
+    columns.extend(args.size.then_some(">SIZE"));
+    print_list(&topics, args.json, &columns, |topic| {
+        let (partitions, id) = (topic.partitions.to_string(), or_dash(topic.id.as_ref()));
+        let mut cells = vec![topic.name.clone(), partitions, id];
+        cells.extend(topic.bytes.map(size_text));
+        cells
+    })
+}
+
+/// What each topic takes on the disks of all brokers together.
+fn sizes(client: &mut Client) -> anyhow::Result<BTreeMap<String, u64>> {
+    let mut sizes = BTreeMap::new();
+    for directory in log_dirs::describe(client, true)? {
+        if directory.error.is_error() {
+            let (node, path) = (directory.node, directory.path);
+            let why = kafka_error(directory.error);
+            let why = format!("the sizes in {path} of broker {node} are not known: {why}");
+            return Err(Failure::refused(directory.error, why).into());
+        }
+        for (topic, bytes) in directory.topics {
+            *sizes.entry(topic).or_default() += bytes;
+        }
+    }
+    Ok(sizes)
 }
 
 #[derive(Debug, Serialize)]

@@ -1,0 +1,111 @@
+//! One GET over HTTP, for what a broker tells there: health, metrics.
+
+use super::error::io_words;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How long an answer may take in all.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer taken: metrics of tens of thousands of topics.
+const BODY_BYTES_MAX: usize = 256 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing answers there in HTTP, or not to the end.
+    #[error(
+        "no broker answers HTTP at {address}: {}. --http names another address",
+        io_words(why)
+    )]
+    Unreachable { address: String, why: io::Error },
+    /// The answer is a refusal.
+    #[error("{path} at {address} answered {status}: {text}")]
+    Refused {
+        address: String,
+        path: String,
+        status: StatusCode,
+        text: String,
+    },
+}
+
+/// A connection's worth of questions to one address.
+#[derive(Debug)]
+pub struct Http {
+    address: String,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Http {
+    /// Asks at `address` (`host:port`, or a URL of nothing more). Connects with each question.
+    pub fn at(address: &str) -> io::Result<Http> {
+        let address = address.strip_prefix("http://").unwrap_or(address);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(Http {
+            address: address.trim_end_matches('/').to_owned(),
+            runtime,
+        })
+    }
+
+    /// Where it asks.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The body of a GET that was answered 200.
+    pub fn get(&self, path: &str) -> Result<String, Error> {
+        let (status, text) = self.ask(path).map_err(|why| Error::Unreachable {
+            address: self.address.clone(),
+            why,
+        })?;
+        if status == StatusCode::OK {
+            return Ok(text);
+        }
+        Err(Error::Refused {
+            address: self.address.clone(),
+            path: path.to_owned(),
+            status,
+            text: text.trim().to_owned(),
+        })
+    }
+
+    fn ask(&self, path: &str) -> io::Result<(StatusCode, String)> {
+        let answer = async { tokio::time::timeout(TIMEOUT, exchange(&self.address, path)).await };
+        let late = |_| io::Error::from(ErrorKind::TimedOut);
+        self.runtime.block_on(answer).map_err(late)?
+    }
+}
+
+async fn exchange(address: &str, path: &str) -> io::Result<(StatusCode, String)> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let request = Request::get(path)
+        .header(HOST, address)
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let answer = async {
+        let answer = sender.send_request(request).await;
+        let (head, body) = answer.map_err(io::Error::other)?.into_parts();
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+        let body = body.map_err(io::Error::other)?.to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Ok((head.status, text))
+    };
+    tokio::pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        // It ends before the answer is all taken only when it broke, and then the answer says so.
+        _ = connection => answer.await,
+    }
+}
