@@ -3,7 +3,7 @@
 //! `topic`, `produce`, `consume`, `group` and `perf` talk to a running broker (Millstream or any other that
 //! speaks Kafka's protocol) through [`crate::client`]. They share, from top to bottom:
 //!
-//! - `broker_args`: where the broker is; `compress`: the codecs by name.
+//! - `broker_args`: where the broker is, in Kafka's protocol and over HTTP; `compress`: the codecs by name.
 //! - `render`: records as text; `lines`: lines of text; `format`: `-f`, for both.
 //! - `position`: places in a partition, such as `beginning` and `@1767225600000`.
 //! - `words`: sizes and counts for people to read.
@@ -12,6 +12,7 @@
 //! - `output`, `table`: standard output that may be closed early, and columns.
 //! - `exit`: exit statuses, and failures that have one.
 //!
+//! `doctor` asks for metrics too (`metrics`: what they say), over HTTP.
 //! `dump` and `verify` read the files of a broker instead.
 //!
 //! This room and `main.rs` are the only ones that use `anyhow`.
@@ -20,11 +21,13 @@ mod broker_args;
 mod compress;
 mod confirm;
 mod consume;
+mod doctor;
 mod dump;
 mod exit;
 mod format;
 mod group;
 mod lines;
+mod metrics;
 mod output;
 mod perf;
 mod position;
@@ -74,6 +77,8 @@ enum Command {
     Consume(consume::Args),
     /// List and describe consumer groups, reset and delete their offsets, delete them
     Group(group::Args),
+    /// Tell what is wrong with a running broker, and what to do about it
+    Doctor(doctor::Args),
     /// Benchmark a broker: throughput and latency under load
     Perf(perf::Args),
     /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
@@ -118,6 +123,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Group(args) => group::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Perf(args) => perf::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Verify(args) => verify::run(args),

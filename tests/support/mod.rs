@@ -161,7 +161,8 @@ impl Broker {
         run_with_input(
             Command::new(MILLSTREAM)
                 .args(args)
-                .env("MILLSTREAM_BOOTSTRAP", self.bootstrap()),
+                .env("MILLSTREAM_BOOTSTRAP", self.bootstrap())
+                .env("MILLSTREAM_HTTP", self.http.to_string()),
             stdin,
         )
     }
