@@ -7,7 +7,8 @@ use crate::support::{Broker, eventually, own_address, run_with_input};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 const MILLSTREAM: &str = env!("CARGO_BIN_EXE_millstream");
 
@@ -167,6 +168,113 @@ fn a_doctor_tells_a_broker_that_does_not_answer_from_http_that_does_not() {
     assert_eq!(findings(&other, "metrics"), []);
 }
 
+/// A running command whose lines are read one by one.
+fn spawned(args: &[&str], broker: &Broker) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = Command::new(MILLSTREAM)
+        .args(args)
+        .env("MILLSTREAM_BOOTSTRAP", broker.bootstrap())
+        .env("MILLSTREAM_HTTP", broker.http.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
+}
+
+#[test]
+fn top_shows_rates_cores_disk_and_lag_while_records_come_in() {
+    let (_dir, broker, mut wire) = broker(&["--lag-interval-ms", "20"]);
+    wire.create_topic("busy", 2);
+    wire.create_topic("idle", 1);
+    wire.append("idle", 0, &Batch::at_times(&[1000, 2000]));
+    wire.call(&commit("late", "idle", &[(0, 0)]), OFFSET_COMMIT);
+    let (mut top, lines) = spawned(&["top", "--json", "--interval", "50ms"], &broker);
+    let mut looks = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let busy = loop {
+        wire.append("busy", 0, &Batch::of(["x", "y"]));
+        let look = looks.next().unwrap();
+        if look["records_in_per_second"].as_f64() > Some(0.0) && look["groups"][0].is_object() {
+            break look;
+        }
+    };
+    assert_eq!(busy["topics"][0]["topic"], "busy");
+    assert!(busy["topics"][0]["records_in_per_second"].as_f64() > Some(0.0));
+    assert_eq!(busy["cores"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        busy["partitions"].as_f64(),
+        Some(broker.metric("millstream_partitions", ""))
+    );
+    assert!(busy["disk"]["total_bytes"].as_u64() > Some(0));
+    assert_eq!(busy["groups"][0]["group"], "late");
+    assert_eq!(busy["groups"][0]["lag"], 2);
+    assert!(busy["groups"][0]["lag_seconds"].as_f64() > Some(1e6));
+    drop(looks);
+    assert!(top.wait().unwrap().success(), "who read it has gone");
+    let once = broker.run(&["top", "--once", "--interval", "10ms"], b"");
+    assert_eq!(once.status.code(), Some(0));
+    let text = String::from_utf8(once.stdout).unwrap();
+    for said in [
+        "RECORDS/S",
+        "  busy\n",
+        "BEHIND  GROUP",
+        "  late\n",
+        " free, ",
+    ] {
+        assert!(text.contains(said), "{said:?} in {text}");
+    }
+    assert!(!text.contains('\x1b'), "a pipe gets no escapes");
+}
+
+#[test]
+fn top_and_watches_go_on_when_the_broker_comes_back() {
+    let (dir, broker, mut wire) = broker(&[]);
+    wire.create_topic("t", 1);
+    wire.append("t", 0, &Batch::of(["x"]));
+    wire.call(&commit("g", "t", &[(0, 0)]), OFFSET_COMMIT);
+    let (mut top, mut looks) = spawned(&["top", "--json", "--interval", "20ms"], &broker);
+    let watch = [
+        "group",
+        "describe",
+        "g",
+        "--json",
+        "--watch",
+        "--interval",
+        "20ms",
+    ];
+    let (mut watch, mut seen) = spawned(&watch, &broker);
+    let look: Value = serde_json::from_str(&looks.next().unwrap().unwrap()).unwrap();
+    assert_eq!(look["topics"].as_array().unwrap().len(), 2);
+    assert!(seen.next().unwrap().unwrap().contains("\"lag\":1"));
+    let (listen, http) = (broker.kafka, broker.http.to_string());
+    broker.kill_9();
+    let broker = Broker::at(listen, dir.path(), &["--http", &http]);
+    let mut wire = Wire::connect(broker.kafka);
+    wire.create_topic("new", 1);
+    wire.append("t", 0, &Batch::of(["y"]));
+    let has_new = |line: Result<String, std::io::Error>| line.unwrap().contains("\"new\"");
+    assert!(looks.any(has_new));
+    assert!(seen.any(|line| line.unwrap().contains("\"lag\":2")));
+    drop((looks, seen));
+    assert!(top.wait().unwrap().success());
+    assert!(watch.wait().unwrap().success());
+}
+
+#[test]
+fn top_fails_when_nothing_answers_at_first() {
+    let nowhere = format!("{}:1", own_address().ip());
+    let output = Command::new(MILLSTREAM)
+        .args(["top", "--http", &nowhere])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains(&format!("no broker answers HTTP at {nowhere}")),
+        "{said}"
+    );
+}
+
 /// A metric that is renamed must not make a finding silently impossible.
 #[test]
 fn all_metrics_that_the_commands_read_are_there() {
@@ -185,7 +293,10 @@ fn all_metrics_that_the_commands_read_are_there() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let families: BTreeSet<&str> = families.collect();
-    let sources = [include_str!("../src/cli/doctor/checks.rs")];
+    let sources = [
+        include_str!("../src/cli/doctor/checks.rs"),
+        include_str!("../src/cli/top/snapshot.rs"),
+    ];
     for source in sources {
         let parts =
             source.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));

@@ -12,7 +12,7 @@
 //! - `output`, `table`: standard output that may be closed early, and columns.
 //! - `exit`: exit statuses, and failures that have one.
 //!
-//! `doctor` asks for metrics too (`metrics`: what they say), over HTTP.
+//! `doctor` and `top` ask for metrics too (`metrics`: what they say), over HTTP.
 //! `dump` and `verify` read the files of a broker instead.
 //!
 //! This room and `main.rs` are the only ones that use `anyhow`.
@@ -36,6 +36,7 @@ mod render;
 mod screen;
 mod serve;
 mod table;
+mod top;
 mod topic;
 mod verify;
 mod words;
@@ -77,6 +78,8 @@ enum Command {
     Consume(consume::Args),
     /// List and describe consumer groups, reset and delete their offsets, delete them
     Group(group::Args),
+    /// Show what a broker is doing: rates, lag, disk, cores
+    Top(top::Args),
     /// Tell what is wrong with a running broker, and what to do about it
     Doctor(doctor::Args),
     /// Benchmark a broker: throughput and latency under load
@@ -123,6 +126,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Group(args) => group::run(args),
+        Command::Top(args) => top::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Perf(args) => perf::run(args),
         Command::Dump(args) => dump::run(args),
