@@ -1,6 +1,7 @@
 //! The command line against a broker.
 
 use crate::support::batch::Batch;
+use crate::support::terminal::AtTerminal;
 use crate::support::wire::*;
 use crate::support::{Broker, Random};
 use serde_json::Value;
@@ -301,6 +302,42 @@ fn a_format_says_how_records_are_written_and_how_lines_are_read() {
     ] {
         ended_with(2, run(args, ""));
     }
+}
+
+#[test]
+fn a_person_is_asked_before_something_is_deleted_and_a_script_is_not() {
+    let (_dir, broker) = broker();
+    let create = |topic: &str| ok(broker.run(&["topic", "create", topic], b""));
+    create("t");
+    let delete = |more: &[&str]| {
+        let mut command = Command::new(MILLSTREAM);
+        command.args(["topic", "delete", "t", "--bootstrap", &broker.bootstrap()]);
+        command.args(more);
+        AtTerminal::run(command, 80, 24)
+    };
+    for answer in ["n\n", "\n"] {
+        let mut asked = delete(&[]);
+        asked.until("delete topic t with all records? [y/N] ");
+        asked.type_in(answer);
+        let (status, said) = asked.end();
+        assert_eq!(status.code(), Some(1));
+        assert!(said.contains("nothing was done"), "{said}");
+    }
+    assert!(ok(broker.run(&["topic", "list"], b"")).starts_with("t\t"));
+    let mut asked = delete(&[]);
+    asked.until("[y/N] ");
+    asked.type_in("y\n");
+    let (status, said) = asked.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    create("t");
+    let (status, said) = delete(&["--yes"]).end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("deleted topic t") && !said.contains("[y/N]"),
+        "{said}"
+    );
+    create("t");
+    ok(broker.run(&["topic", "delete", "t"], b""));
 }
 
 #[test]

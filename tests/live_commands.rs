@@ -2,6 +2,7 @@
 
 use crate::support::batch::Batch;
 use crate::support::group::*;
+use crate::support::terminal::AtTerminal;
 use crate::support::wire::*;
 use crate::support::{Broker, eventually, own_address, run_with_input};
 use serde_json::Value;
@@ -224,6 +225,42 @@ fn top_shows_rates_cores_disk_and_lag_while_records_come_in() {
         assert!(text.contains(said), "{said:?} in {text}");
     }
     assert!(!text.contains('\x1b'), "a pipe gets no escapes");
+}
+
+#[test]
+fn top_redraws_in_place_and_fits_the_terminal() {
+    let (_dir, broker, mut wire) = broker(&[]);
+    let long = "x".repeat(100);
+    for number in 0..30 {
+        wire.create_topic(&format!("{long}-{number}"), 1);
+    }
+    let mut command = Command::new(MILLSTREAM);
+    command
+        .args(["top", "--interval", "20ms"])
+        .env("MILLSTREAM_BOOTSTRAP", broker.bootstrap())
+        .env("MILLSTREAM_HTTP", broker.http.to_string());
+    let (columns, rows) = (50, 20);
+    let mut top = AtTerminal::run(command, columns, rows);
+    let (home, clear_below) = ("\x1b[H", "\x1b[J");
+    let seen = top.until(&format!("{clear_below}{home}"));
+    let screen = seen.split(clear_below).next().unwrap();
+    let screen = screen.strip_prefix(home).unwrap();
+    let lines: Vec<&str> = screen.lines().collect();
+    assert!(lines.len() < usize::from(rows), "{screen}");
+    for line in lines {
+        let escapes = ["\x1b[K", "\x1b[1m", "\x1b[0m"];
+        let text = escapes
+            .iter()
+            .fold(line.to_owned(), |text, e| text.replace(e, ""));
+        assert!(
+            text.trim_end().chars().count() <= usize::from(columns),
+            "{text:?}"
+        );
+    }
+    assert!(
+        screen.contains("xxx") && !screen.contains(&long),
+        "{screen}"
+    );
 }
 
 #[test]

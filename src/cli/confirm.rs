@@ -15,9 +15,13 @@ impl Consent {
     /// Asks the person at the terminal whether to do `what`, and fails unless the answer is yes. A script
     /// has nobody who could answer: it is not asked, so that it never waits.
     pub fn ask(&self, what: &str) -> anyhow::Result<()> {
-        let is_attended = io::stdin().is_terminal() && io::stderr().is_terminal();
-        if self.yes || !is_attended {
+        if self.yes || !io::stdin().is_terminal() {
             return Ok(());
+        }
+        if !io::stderr().is_terminal() {
+            let why =
+                format!("cannot ask whether to {what}: nobody sees standard error. Say --yes");
+            return Err(Failure::usage(why).into());
         }
         let mut stderr = io::stderr().lock();
         write!(stderr, "{what}? [y/N] ")?;

@@ -93,7 +93,7 @@ enum Command {
 /// Parses the command line, runs one subcommand, and says on standard error what went wrong.
 ///
 /// The exit status is 0 after success (and when the reader of standard output has gone away, as
-/// `| head` does), else one of [`Exit`].
+/// `| head` does), else what `exit` says.
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let command = match Cli::from_arg_matches(&matches) {

@@ -109,3 +109,61 @@ async fn exchange(address: &str, path: &str) -> io::Result<(StatusCode, String)>
         _ = connection => answer.await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// What a GET makes of a server that answers with these bytes and closes.
+    fn got(answer: &'static str) -> (Result<String, Error>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("has an address").to_string();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accepts");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a whole head");
+                asked.push(byte[0]);
+            }
+            stream.write_all(answer.as_bytes()).expect("takes it");
+            String::from_utf8(asked).expect("text")
+        });
+        let http = Http::at(&format!("http://{address}/")).expect("a runtime");
+        assert_eq!(http.address(), address);
+        let got = http.get("/x?y=z");
+        (got, server.join().expect("served"))
+    }
+
+    #[test]
+    fn a_body_is_returned_whole() {
+        let (body, asked) = got("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        assert_eq!(body.expect("answered"), "hello");
+        assert!(asked.starts_with("GET /x?y=z HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("host: 127.0.0.1:"), "{asked}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_asked_and_why_not() {
+        let (body, _) = got("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\nbusy\n");
+        let error = body.expect_err("refused").to_string();
+        assert!(
+            error.ends_with("answered 503 Service Unavailable: busy"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn half_an_answer_is_none() {
+        for answer in [
+            "",
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+            "SSH-2.0\r\n",
+        ] {
+            let (body, _) = got(answer);
+            assert!(matches!(body, Err(Error::Unreachable { .. })), "{answer:?}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod configs;
 pub mod group;
+pub mod terminal;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
