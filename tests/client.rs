@@ -27,6 +27,7 @@ fn sample() -> (Vec<NewRecord>, Vec<Header>) {
         timestamp_ms,
         key: key.map(Bytes::from),
         value: value.into(),
+        headers: Vec::new(),
     };
     let records = vec![
         record(1_700_000_000_000, None, ""),
@@ -60,6 +61,7 @@ fn what_was_encoded_is_read_back_with_every_codec() {
         value: b"0123456789abcdef".repeat(20_000).into(),
         ..records[1].clone()
     });
+    records[2].headers = vec![("own".into(), Some("2".into()))];
     let producer = producer();
     for codec in CODECS {
         let mut data = encode(&records, &headers, &producer, codec).expect("encodes");
@@ -75,7 +77,10 @@ fn what_was_encoded_is_read_back_with_every_codec() {
             assert_eq!(read.key, wrote.key.as_deref());
             assert_eq!(read.value, Some(&wrote.value[..]));
             let repeated = [(&b"h"[..], Some(&b"1"[..])), (b"h", None)];
-            assert_eq!(read.headers, repeated, "repeated headers survive");
+            assert_eq!(read.headers[..2], repeated, "repeated headers survive");
+            let own = [(&b"own"[..], Some(&b"2"[..]))];
+            let own = &own[..usize::from(at == 2)];
+            assert_eq!(read.headers[2..], *own, "a record's own come behind");
         }
     }
 }

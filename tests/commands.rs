@@ -1,6 +1,7 @@
 //! The command line against a broker.
 
 use crate::support::batch::Batch;
+use crate::support::terminal::AtTerminal;
 use crate::support::wire::*;
 use crate::support::{Broker, Random};
 use serde_json::Value;
@@ -24,8 +25,17 @@ fn ok(output: Output) -> String {
 
 /// Standard error of a command that failed.
 fn failed(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    ended_with(1, output)
+}
+
+/// Standard error of a command that ended with this exit status.
+fn ended_with(exit: i32, output: Output) -> String {
+    assert_eq!(output.status.code(), Some(exit), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
+}
+
+fn json(output: Output) -> Value {
+    serde_json::from_str(&ok(output)).unwrap()
 }
 
 #[test]
@@ -115,8 +125,8 @@ fn topics_are_created_listed_described_altered_and_deleted() {
 
     let deleted = ok(run(&["topic", "delete", "orders"]));
     assert!(deleted.contains("deleted topic orders"), "{deleted}");
-    failed(run(&["topic", "delete", "orders"]));
-    failed(run(&["topic", "describe", "orders"]));
+    ended_with(3, run(&["topic", "delete", "orders"]));
+    ended_with(3, run(&["topic", "describe", "orders"]));
     assert_eq!(ok(run(&["topic", "list", "--json"])).trim(), "[]");
 }
 
@@ -250,6 +260,227 @@ fn consume_follows_what_is_written_and_starts_where_it_is_told() {
 }
 
 #[test]
+fn a_format_says_how_records_are_written_and_how_lines_are_read() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str], input: &str| broker.run(args, input.as_bytes());
+    ok(run(&["topic", "create", "a", "--partitions", "3"], ""));
+    ok(run(&["topic", "create", "b", "--partitions", "3"], ""));
+    let lines = "2 1700000000000 from=test,x=1|ann\ttea\tand scones\n0 1700000000001 |bob\t\n";
+    let format = "%p %T %h|%k\\t%v\\n";
+    ok(run(&["produce", "a", "-f", format], lines));
+    let read = |topic: &str, format: &str| {
+        let printed = ok(run(&["consume", topic, "-f", format], ""));
+        let mut printed: Vec<String> = printed.split_inclusive('\n').map(str::to_owned).collect();
+        printed.sort_unstable_by(|a, b| b.cmp(a));
+        printed.concat()
+    };
+    assert_eq!(read("a", format), lines);
+    ok(run(&["produce", "b", "-f", format], &read("a", format)));
+    assert_eq!(read("b", format), lines, "what was printed is read again");
+    assert_eq!(read("b", "%t/%p@%o 100%%\\n"), "b/2@0 100%\nb/0@0 100%\n");
+    let one = ok(run(&["consume", "b", "--partition", "0", "-f", "<%k>"], ""));
+    assert_eq!(one, "<bob>", "no newline is added");
+
+    let wrong = failed(run(&["produce", "a", "-f", "%k:%v"], "k:v\nno separator\n"));
+    assert!(
+        wrong.contains("line 2 of standard input has no \":\""),
+        "{wrong}"
+    );
+    let beyond = ended_with(3, run(&["produce", "a", "-f", "%p:%v"], "3:v\n"));
+    assert!(
+        beyond.contains("line 1") && beyond.contains("no partition 3"),
+        "{beyond}"
+    );
+    for args in [
+        &["consume", "a", "-f", "%x"][..],
+        &["consume", "a", "-f", "%v", "--json"],
+        &["produce", "a", "-f", "%o %v"],
+        &["produce", "a", "-f", "%k%v"],
+        &["produce", "a", "-f", "%k:%v", "--key", "k"],
+        &["produce", "a", "-f", "%p:%v", "--partition", "1"],
+        &["produce", "a", "--key-separator", ":", "--key", "k"],
+    ] {
+        ended_with(2, run(args, ""));
+    }
+}
+
+#[test]
+fn a_person_is_asked_before_something_is_deleted_and_a_script_is_not() {
+    let (_dir, broker) = broker();
+    let create = |topic: &str| ok(broker.run(&["topic", "create", topic], b""));
+    create("t");
+    let delete = |more: &[&str]| {
+        let mut command = Command::new(MILLSTREAM);
+        command.args(["topic", "delete", "t", "--bootstrap", &broker.bootstrap()]);
+        command.args(more);
+        AtTerminal::run(command, 80, 24)
+    };
+    for answer in ["n\n", "\n"] {
+        let mut asked = delete(&[]);
+        asked.until("delete topic t with all records? [y/N] ");
+        asked.type_in(answer);
+        let (status, said) = asked.end();
+        assert_eq!(status.code(), Some(1));
+        assert!(said.contains("nothing was done"), "{said}");
+    }
+    assert!(ok(broker.run(&["topic", "list"], b"")).starts_with("t\t"));
+    let mut asked = delete(&[]);
+    asked.until("[y/N] ");
+    asked.type_in("y\n");
+    let (status, said) = asked.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    create("t");
+    let (status, said) = delete(&["--yes"]).end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("deleted topic t") && !said.contains("[y/N]"),
+        "{said}"
+    );
+    create("t");
+    ok(broker.run(&["topic", "delete", "t"], b""));
+}
+
+#[test]
+fn topics_are_listed_with_their_sizes_the_largest_first() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str], input: &[u8]| broker.run(args, input);
+    for topic in ["a-empty", "b-small", "c-large"] {
+        ok(run(&["topic", "create", topic, "--partitions", "2"], b""));
+    }
+    ok(run(&["produce", "b-small"], b"x\n"));
+    for partition in ["0", "1"] {
+        let args = ["produce", "c-large", "--partition", partition];
+        ok(run(&args, &[b'x'; 5000]));
+    }
+    let listed = json(run(&["topic", "list", "--size", "--json"], b""));
+    let bytes = |at: usize| listed[at]["bytes"].as_u64().unwrap();
+    let names: Vec<&str> = (0..3)
+        .map(|at| listed[at]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["c-large", "b-small", "a-empty"]);
+    let log_bytes = |topic: &str| {
+        let label = format!("topic=\"{topic}\"");
+        broker.metric("millstream_topic_log_bytes", &label) as u64
+    };
+    assert_eq!(bytes(0), log_bytes("c-large"), "both partitions");
+    assert!(
+        bytes(0) > 10_000 && bytes(1) > 0 && bytes(2) == 0,
+        "{listed}"
+    );
+    let rows = ok(run(&["topic", "list", "--size"], b""));
+    let last = rows.lines().next().unwrap().rsplit('\t').next().unwrap();
+    assert_eq!(last, bytes(0).to_string());
+    // Without --size all is as it was.
+    let plain = ok(run(&["topic", "list"], b""));
+    let first = plain.lines().next().unwrap();
+    assert!(
+        first.starts_with("a-empty\t2\t") && first.split('\t').count() == 3,
+        "{first}"
+    );
+    let plain = json(run(&["topic", "list", "--json"], b""));
+    assert_eq!(plain[0].get("bytes"), None);
+}
+
+#[test]
+fn one_key_for_all_lines_leads_them_to_one_partition() {
+    let (_dir, broker) = broker();
+    ok(broker.run(&["topic", "create", "t", "--partitions", "8"], b""));
+    ok(broker.run(&["produce", "t", "--key", "ann"], b"one\ntwo\n"));
+    ok(broker.run(&["produce", "t", "--key", "bob"], b"three\n"));
+    let found = ok(broker.run(&["consume", "t", "--key", "ann"], b""));
+    assert_eq!(found, "one\ntwo\n");
+    let places = ok(broker.run(&["consume", "t", "--key", "ann", "-f", "%p %k\\n"], b""));
+    let places: Vec<&str> = places.lines().collect();
+    assert_eq!(places[0], places[1]);
+}
+
+#[test]
+fn consume_finds_records_by_key_text_and_time_and_the_newest_of_them() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str], input: &str| broker.run(args, input.as_bytes());
+    ok(run(&["topic", "create", "t", "--partitions", "2"], ""));
+    // Times go back and forth between the partitions. In partition 1 another thousand came before.
+    let early: String = (0..1000)
+        .map(|n| format!("1 {n} old:early {n}\n"))
+        .collect();
+    let late = "0 10001 ann:tea\n1 10002 bob:coffee\n0 10003 bob:tea\n1 10004 ann:tea\n\
+                0 10005 cid:scones for ann\n";
+    ok(run(&["produce", "t", "-f", "%p %T %k:%v"], &(early + late)));
+    let consume = |args: &[&str]| {
+        let args = [&["consume", "t", "-f", "%k:%v "][..], args].concat();
+        ok(run(&args, ""))
+    };
+    assert_eq!(
+        consume(&["--last", "3"]),
+        "bob:tea ann:tea cid:scones for ann "
+    );
+    assert_eq!(consume(&["--last", "1", "--key", "bob"]), "bob:tea ");
+    assert_eq!(
+        consume(&["--grep", "ann", "--last", "5"]),
+        "ann:tea ann:tea cid:scones for ann "
+    );
+    assert_eq!(consume(&["--key", "ann", "--grep", "coffee"]), "");
+    assert_eq!(
+        consume(&["--since", "@10004", "--partition", "1"]),
+        "ann:tea "
+    );
+    let since = ["--since", "1970-01-01T00:00:10.003Z", "--key", "ann"];
+    assert_eq!(consume(&since), "ann:tea ");
+    assert_eq!(
+        consume(&[&since[..], &["--last", "9"]].concat()),
+        "ann:tea "
+    );
+    for now in ["1h", "-1h"] {
+        assert_eq!(consume(&["--since", now]), "", "all of it is of 1970");
+    }
+    assert_eq!(consume(&["--from=-1h"]), "");
+    // Far behind the end, where only a longer look back finds it.
+    assert_eq!(
+        consume(&["--last", "2", "--grep", "early 7"]),
+        "old:early 798 old:early 799 "
+    );
+    assert_eq!(
+        consume(&["--last", "9000", "--key", "old"])
+            .matches("old:")
+            .count(),
+        1000
+    );
+    assert_eq!(
+        consume(&["--last", "5", "--max", "2"]),
+        "ann:tea bob:coffee "
+    );
+    for args in [
+        &["--last", "0"][..],
+        &["--last", "5", "--from", "3"],
+        &["--since", "1h", "--from", "end"],
+        &["--since", "yesterday"],
+    ] {
+        ended_with(2, run(&[&["consume", "t"], args].concat(), ""));
+    }
+}
+
+#[test]
+fn consume_shows_the_last_records_that_are_wanted_and_follows_with_such() {
+    let (_dir, broker) = broker();
+    ok(broker.run(&["topic", "create", "t"], b""));
+    ok(broker.run(&["produce", "t"], b"a1\nb1\na2\nb2\na3\n"));
+    let mut follow = Command::new(MILLSTREAM)
+        .args([
+            "consume", "t", "--last", "2", "--grep", "a", "-F", "--max", "3",
+        ])
+        .args(["--bootstrap", &broker.bootstrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!([next(), next()], ["a2", "a3"]);
+    ok(broker.run(&["produce", "t"], b"b3\na4\n"));
+    assert_eq!(next(), "a4");
+    assert!(follow.wait().unwrap().success());
+}
+
+#[test]
 fn produce_sends_a_line_that_is_typed_before_the_next_one_comes() {
     let (_dir, broker) = broker();
     let mut wire = Wire::connect(broker.kafka);
@@ -275,7 +506,7 @@ fn produce_says_at_once_and_at_the_end_that_the_leaders_address_cannot_be_resolv
     let broker = Broker::with(dir.path(), &["--advertise", "no-host.invalid:9092"]);
     Wire::connect(broker.kafka).create_topic("t", 1);
     let output = broker.run(&["produce", "t", "--timeout-ms", "1000"], b"line\n");
-    let said = failed(output);
+    let said = ended_with(5, output);
     let why = "broker 1 is advertised at no-host.invalid:9092, which does not answer";
     let (early, late) = (
         format!("not delivered yet, trying again: {why}"),
@@ -289,7 +520,7 @@ fn produce_says_at_once_and_at_the_end_that_the_leaders_address_cannot_be_resolv
 #[test]
 fn commands_say_what_is_wrong_and_fail() {
     let (_dir, broker) = broker();
-    let missing = failed(broker.run(&["consume", "missing"], b""));
+    let missing = ended_with(3, broker.run(&["consume", "missing"], b""));
     assert!(missing.contains("missing"), "{missing}");
     let nobody = crate::support::own_address();
     let output = Command::new(MILLSTREAM)
@@ -305,4 +536,68 @@ fn commands_say_what_is_wrong_and_fail() {
     assert!(said.contains(&nobody.ip().to_string()), "{said}");
     let nonsense = Command::new(MILLSTREAM).args(["produce"]).output().unwrap();
     assert_eq!(nonsense.status.code(), Some(2));
+}
+
+#[test]
+fn exit_statuses_tell_what_is_missing_from_what_failed_and_help_lists_them() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str]| broker.run(args, b"");
+    ok(run(&["topic", "create", "t", "--partitions", "2"]));
+    for args in [
+        &["topic", "describe", "nowhere"][..],
+        &["topic", "alter", "nowhere", "--partitions", "3"],
+        &["topic", "delete", "nowhere"],
+        &["consume", "nowhere"],
+        &["consume", "t", "--partition", "7"],
+        &["produce", "t", "--partition", "7"],
+        &["group", "describe", "nobody"],
+        &["group", "delete", "nobody"],
+        &["group", "delete-offsets", "nobody", "--topic", "t"],
+        &[
+            "group",
+            "reset-offsets",
+            "g",
+            "--topic",
+            "t:7",
+            "--to",
+            "end",
+        ],
+    ] {
+        ended_with(3, run(args));
+    }
+    // Two that are missing are still missing; with another failure it is a failure.
+    ended_with(3, run(&["topic", "describe", "nowhere", "neither", "t"]));
+    failed(run(&["topic", "create", "t"]));
+    failed(run(&["topic", "alter", "t", "--partitions", "1"]));
+    let help = ok(run(&["--help"]));
+    for said in ["0 done", "1 failed", "3 a topic", "4 denied", "5 no answer"] {
+        assert!(help.contains(said), "{help}");
+    }
+}
+
+#[test]
+fn what_was_done_is_told_as_json_too() {
+    let (_dir, broker) = broker();
+    let run = |args: &[&str]| json(broker.run(&[args, &["--json"]].concat(), b"a\nb\n"));
+    let created = run(&["topic", "create", "t", "--partitions", "2"]);
+    assert_eq!(created["name"], "t");
+    assert_eq!(created["created"], true);
+    assert_eq!(created["partitions"], 2);
+    let again = run(&["topic", "create", "t", "--if-not-exists"]);
+    assert_eq!(again["created"], false);
+    let altered = run(&["topic", "alter", "t", "--config", "retention.ms=70000"]);
+    assert_eq!(altered["set"]["retention.ms"], "70000");
+    let produced = run(&["produce", "t", "--partition", "0"]);
+    assert_eq!(produced["records"], 2);
+    assert_eq!(produced["bytes"], 2);
+    let reset = ["group", "reset-offsets", "g", "--topic", "t", "--to", "end"];
+    let moves = run(&[&reset[..], &["--execute"]].concat());
+    assert_eq!(moves[0]["to"], 2);
+    let deleted = run(&["group", "delete-offsets", "g", "--topic", "t:0"]);
+    let one = serde_json::json!([{ "group": "g", "topic": "t", "partition": 0 }]);
+    assert_eq!(deleted, one);
+    let deleted = run(&["group", "delete", "g", "--yes"]);
+    assert_eq!(deleted, serde_json::json!([{ "group": "g" }]));
+    let deleted = run(&["topic", "delete", "t", "--yes"]);
+    assert_eq!(deleted, serde_json::json!([{ "name": "t" }]));
 }

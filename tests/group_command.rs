@@ -7,7 +7,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
-use std::process::Output;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 fn broker() -> (tempfile::TempDir, Broker) {
@@ -25,7 +26,16 @@ fn ok(output: Output) -> String {
 
 /// Standard error of a command that failed.
 fn failed(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    ended_with(1, output)
+}
+
+/// Standard error of a command that was given something that does not exist.
+fn missing(output: Output) -> String {
+    ended_with(3, output)
+}
+
+fn ended_with(exit: i32, output: Output) -> String {
+    assert_eq!(output.status.code(), Some(exit), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -135,8 +145,46 @@ fn a_group_shows_its_members_and_how_far_behind_they_are() {
     assert_eq!(caught_up[0]["partitions"][0]["lag"], 0);
     assert_eq!(caught_up[0]["partitions"][0]["lag_seconds"], 0.0);
 
-    let missing = failed(run(&["describe", "readers", "nobody"]));
-    assert!(missing.contains("group nobody does not exist"), "{missing}");
+    let said = missing(run(&["describe", "readers", "nobody"]));
+    assert!(said.contains("group nobody does not exist"), "{said}");
+}
+
+#[test]
+fn a_group_is_watched_until_nobody_reads_on() {
+    let (_dir, broker) = broker();
+    topic(&broker);
+    let group = consumer(&broker, "g");
+    commit(&group, "t", &[(0, 1)]);
+    let watch = |more: &[&str]| {
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_millstream"))
+            .args(["group", "describe", "g", "--watch", "--interval", "20ms"])
+            .args(more)
+            .env("MILLSTREAM_BOOTSTRAP", broker.bootstrap())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+        (watch, lines.map(Result::unwrap))
+    };
+    let (mut rows, mut lines) = watch(&[]);
+    assert!(lines.next().unwrap().starts_with("g\tt\t0\t1\t4\t3\t"));
+    assert_eq!(lines.next().unwrap(), "");
+    let (mut objects, mut looks) = watch(&["--json"]);
+    let look: Value = serde_json::from_str(&looks.next().unwrap()).unwrap();
+    assert_eq!(look[0]["partitions"][0]["lag"], 3);
+    commit(&group, "t", &[(0, 4)]);
+    assert!(lines.any(|line| line.starts_with("g\tt\t0\t4\t4\t0\t")));
+    let caught_up = |line: String| {
+        let look: Value = serde_json::from_str(&line).unwrap();
+        look[0]["partitions"][0]["lag"] == 0
+    };
+    assert!(looks.any(caught_up));
+    drop((lines, looks));
+    assert!(rows.wait().unwrap().success());
+    assert!(objects.wait().unwrap().success());
+    missing(broker.run(&["group", "describe", "nobody", "--watch"], b""));
+    let alone = ["group", "describe", "g", "--interval", "1"];
+    ended_with(2, broker.run(&alone, b""));
 }
 
 #[test]
@@ -189,8 +237,8 @@ fn offsets_are_reset_where_told_and_only_when_told_to_execute() {
 
     let step = failed(reset(&["--topic", "t:1", "--to", "+1"]));
     assert!(step.contains("no committed offset to step from"), "{step}");
-    let missing = failed(reset(&["--topic", "t:7", "--to", "end"]));
-    assert!(missing.contains("no partition 7"), "{missing}");
+    let said = missing(reset(&["--topic", "t:7", "--to", "end"]));
+    assert!(said.contains("no partition 7"), "{said}");
     assert_eq!(reset(&["--to", "end"]).status.code(), Some(2));
 
     let moves = json(reset(&["--topic", "t", "--to", "1", "--json", "--execute"]));
@@ -268,7 +316,7 @@ fn offsets_and_groups_are_deleted() {
     let deleted = ok(run(&["delete-offsets", "a", "--topic", "t:0"]));
     assert!(deleted.contains("of group a in t partition 0"), "{deleted}");
     assert_eq!(committed(&broker, "a"), None);
-    let again = failed(run(&["delete-offsets", "a", "--topic", "t:0"]));
+    let again = missing(run(&["delete-offsets", "a", "--topic", "t:0"]));
     assert!(
         again.contains("group a has committed no offset of t partition 0"),
         "{again}"
@@ -280,7 +328,7 @@ fn offsets_and_groups_are_deleted() {
         "deleted group a\ndeleted group b\n"
     );
     assert_eq!(ok(run(&["list"])), "");
-    let gone = failed(run(&["delete", "a"]));
+    let gone = missing(run(&["delete", "a"]));
     assert!(
         gone.contains("there is no such group (GROUP_ID_NOT_FOUND"),
         "{gone}"

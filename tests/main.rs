@@ -24,6 +24,7 @@ mod http;
 mod journal;
 mod lifecycle;
 mod limits;
+mod live_commands;
 mod log_model;
 mod perf;
 mod protocol;

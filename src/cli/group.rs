@@ -11,11 +11,14 @@ mod lag;
 mod reset;
 
 use crate::cli::broker_args::BrokerArgs;
+use crate::cli::confirm::Consent;
+use crate::cli::exit::Failure;
 use crate::cli::output::Output;
 use crate::cli::table::{or_dash, print_list};
+use crate::cli::words;
 use crate::client::{Client, kafka_error};
-use anyhow::{anyhow, bail};
 use clap::Subcommand;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -70,6 +73,11 @@ struct DeleteArgs {
     #[arg(required = true, value_name = "GROUP")]
     groups: Vec<String>,
     #[command(flatten)]
+    consent: Consent,
+    /// Print a JSON array of what was deleted
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
     broker: BrokerArgs,
 }
 
@@ -80,6 +88,11 @@ struct DeleteOffsetsArgs {
     /// A topic, or some partitions of it, such as orders:0,2 (may be repeated)
     #[arg(long, value_name = "TOPIC[:N,..]", required = true)]
     topic: Vec<Selection>,
+    #[command(flatten)]
+    consent: Consent,
+    /// Print a JSON array of what was deleted
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -150,12 +163,40 @@ fn list(args: ListArgs) -> anyhow::Result<()> {
 }
 
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
+    let groups = args.groups.join(", ");
+    args.consent
+        .ask(&format!("delete group {groups} with all committed offsets"))?;
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let delete = |group: &String| {
         coordinator::delete(&mut client, group)?;
-        Ok(format!("deleted group {group}"))
+        Ok(DeletedGroup {
+            group: group.clone(),
+        })
     };
-    Output::new().lines(args.groups.iter().map(delete))
+    Output::new().done(args.groups.iter().map(delete), args.json, |one| {
+        format!("deleted group {}", one.group)
+    })
+}
+
+/// As `--json` shows it.
+#[derive(Debug, Serialize)]
+struct DeletedGroup {
+    group: String,
+}
+
+/// As `--json` shows it.
+#[derive(Debug, Serialize)]
+struct DeletedOffset {
+    group: String,
+    topic: String,
+    partition: i32,
+}
+
+impl DeletedOffset {
+    fn text(&self) -> String {
+        let (group, topic, partition) = (&self.group, &self.topic, self.partition);
+        format!("the offset of group {group} in {topic} partition {partition}")
+    }
 }
 
 fn delete_offsets(args: DeleteOffsetsArgs) -> anyhow::Result<()> {
@@ -168,15 +209,23 @@ fn delete_offsets(args: DeleteOffsetsArgs) -> anyhow::Result<()> {
     }
     doomed.sort_unstable();
     doomed.dedup();
+    let offsets = words::count(doomed.len() as u64, "committed offset");
+    args.consent
+        .ask(&format!("delete {offsets} of group {group}"))?;
     let codes = coordinator::delete_offsets(&mut client, group, &doomed)?;
     let results = codes.into_iter().map(|((topic, partition), code)| {
-        let what = format!("the offset of group {group} in {topic} partition {partition}");
+        let deleted = DeletedOffset {
+            group: group.clone(),
+            topic,
+            partition,
+        };
         if code.is_error() {
-            bail!("cannot delete {what}: {}", kafka_error(code));
+            let why = format!("cannot delete {}: {}", deleted.text(), kafka_error(code));
+            return Err(Failure::refused(code, why).into());
         }
-        Ok(format!("deleted {what}"))
+        Ok(deleted)
     });
-    Output::new().lines(results)
+    Output::new().done(results, args.json, |one| format!("deleted {}", one.text()))
 }
 
 /// What `group` has committed of the partitions in `selection`: all of those that it names.
@@ -189,10 +238,12 @@ fn committed_of(
     let of_topic = committed.keys().filter(|(name, _)| name == topic);
     let all: Vec<i32> = of_topic.map(|&(_, partition)| partition).collect();
     if all.is_empty() {
-        bail!("group {group} has committed no offsets of topic {topic}");
+        let why = format!("group {group} has committed no offsets of topic {topic}");
+        return Err(Failure::not_found(why).into());
     }
     if let Some(missing) = selection.partitions.iter().find(|p| !all.contains(p)) {
-        bail!("group {group} has committed no offset of {topic} partition {missing}");
+        let why = format!("group {group} has committed no offset of {topic} partition {missing}");
+        return Err(Failure::not_found(why).into());
     }
     let chosen = if selection.partitions.is_empty() {
         all
@@ -204,10 +255,11 @@ fn committed_of(
 
 /// Says that there is no such group, where, and how to find those that are.
 fn no_group(client: &Client, group: &str) -> anyhow::Error {
-    anyhow!(
-        "group {group} does not exist at {}. `millstream group list` shows those that do",
-        client.address()
-    )
+    let at = client.address();
+    let why = format!(
+        "group {group} does not exist at {at}. `millstream group list` shows those that do"
+    );
+    Failure::not_found(why).into()
 }
 
 fn parse_state(text: &str) -> Result<&'static str, String> {

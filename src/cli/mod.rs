@@ -3,29 +3,40 @@
 //! `topic`, `produce`, `consume`, `group` and `perf` talk to a running broker (Millstream or any other that
 //! speaks Kafka's protocol) through [`crate::client`]. They share, from top to bottom:
 //!
-//! - `broker_args`: where the broker is; `compress`: the codecs by name.
-//! - `render`: records as text; `lines`: records from lines of text.
+//! - `broker_args`: where the broker is, in Kafka's protocol and over HTTP; `compress`: the codecs by name.
+//! - `render`: records as text; `lines`: lines of text; `format`: `-f`, for both.
 //! - `position`: places in a partition, such as `beginning` and `@1767225600000`.
 //! - `words`: sizes and counts for people to read.
+//! - `confirm`: the question before something is destroyed.
+//! - `screen`: what is shown again and again.
 //! - `output`, `table`: standard output that may be closed early, and columns.
+//! - `exit`: exit statuses, and failures that have one.
 //!
+//! `doctor` and `top` ask for metrics too (`metrics`: what they say), over HTTP.
 //! `dump` and `verify` read the files of a broker instead.
 //!
 //! This room and `main.rs` are the only ones that use `anyhow`.
 
 mod broker_args;
 mod compress;
+mod confirm;
 mod consume;
+mod doctor;
 mod dump;
+mod exit;
+mod format;
 mod group;
 mod lines;
+mod metrics;
 mod output;
 mod perf;
 mod position;
 mod produce;
 mod render;
+mod screen;
 mod serve;
 mod table;
+mod top;
 mod topic;
 mod verify;
 mod words;
@@ -36,6 +47,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
 
+use self::exit::Exit;
 use self::output::{AlreadyTold, ReaderGone};
 
 /// The whole command line.
@@ -45,7 +57,8 @@ use self::output::{AlreadyTold, ReaderGone};
     version,
     about,
     max_term_width = 100,
-    propagate_version = true
+    propagate_version = true,
+    after_help = exit::HELP
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -65,6 +78,10 @@ enum Command {
     Consume(consume::Args),
     /// List and describe consumer groups, reset and delete their offsets, delete them
     Group(group::Args),
+    /// Show what a broker is doing: rates, lag, disk, cores
+    Top(top::Args),
+    /// Tell what is wrong with a running broker, and what to do about it
+    Doctor(doctor::Args),
     /// Benchmark a broker: throughput and latency under load
     Perf(perf::Args),
     /// Print what is in the broker's files: segments, indexes, checkpoints, the catalog
@@ -76,7 +93,7 @@ enum Command {
 /// Parses the command line, runs one subcommand, and says on standard error what went wrong.
 ///
 /// The exit status is 0 after success (and when the reader of standard output has gone away, as
-/// `| head` does), 1 after a failure, and 2 for a command line that makes no sense.
+/// `| head` does), else what `exit` says.
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let command = match Cli::from_arg_matches(&matches) {
@@ -86,10 +103,10 @@ pub fn main() -> ExitCode {
     match run(command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
-        Err(error) if error.is::<AlreadyTold>() => ExitCode::FAILURE,
+        Err(error) if error.is::<AlreadyTold>() => Exit::Failed.into(),
         Err(error) => {
             output::say(&format!("millstream: {error:#}"));
-            ExitCode::FAILURE
+            Exit::of(&error).into()
         }
     }
 }
@@ -109,6 +126,8 @@ fn run(command: Command, matches: &clap::ArgMatches) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Group(args) => group::run(args),
+        Command::Top(args) => top::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Perf(args) => perf::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Verify(args) => verify::run(args),

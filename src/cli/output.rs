@@ -1,5 +1,6 @@
 //! Standard output: buffered, locked, and allowed to be closed by its reader.
 
+use crate::cli::exit::{Exit, Failure};
 use anstream::ColorChoice;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -7,7 +8,38 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+/// How headings look.
+pub const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A line of text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// What it says.
+    pub text: String,
+    /// Whether it is a heading.
+    pub is_heading: bool,
+}
+
+impl Line {
+    /// A heading.
+    pub fn heading(text: impl Into<String>) -> Line {
+        let text = text.into();
+        Line {
+            text,
+            is_heading: true,
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Line {
+    fn from(text: T) -> Line {
+        Line {
+            text: text.into(),
+            is_heading: false,
+        }
+    }
+}
 
 /// The reader of standard output has gone away (`millstream consume … | head`).
 ///
@@ -63,18 +95,37 @@ impl Output {
         self.write(b"\n")
     }
 
+    /// Writes lines; headings in bold, where that is welcome.
+    pub fn print(&mut self, lines: &[Line]) -> anyhow::Result<()> {
+        for line in lines {
+            if line.is_heading && self.styled {
+                self.line(&format!("{BOLD}{}{BOLD:#}", line.text))?;
+            } else {
+                self.line(&line.text)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes `value` as JSON over several lines.
     pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         self.line(&serde_json::to_string_pretty(value)?)
     }
 
-    /// Writes the line of each success. Fails afterwards with everything that failed.
-    pub fn lines(
+    /// Writes what was done: a line for each success as `line` says, or with `json` an array of all.
+    /// Fails afterwards with everything that failed.
+    pub fn done<T: Serialize>(
         &mut self,
-        results: impl IntoIterator<Item = anyhow::Result<String>>,
+        results: impl IntoIterator<Item = anyhow::Result<T>>,
+        json: bool,
+        line: impl Fn(&T) -> String,
     ) -> anyhow::Result<()> {
-        let (lines, failures) = sort_out(results);
-        lines.iter().try_for_each(|line| self.line(line))?;
+        let (done, failures) = sort_out(results);
+        if json {
+            self.json(&done)?;
+        } else {
+            done.iter().try_for_each(|one| self.line(&line(one)))?;
+        }
         self.flush()?;
         all_or_nothing_failed(failures)
     }
@@ -127,13 +178,16 @@ pub fn progress_bar(length: u64, template: &str) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Success if nothing failed; otherwise everything that did, in one error.
+/// Success if nothing failed; otherwise everything that did, in one error. Its exit status is theirs, if
+/// they agree.
 pub fn all_or_nothing_failed(failures: Vec<anyhow::Error>) -> anyhow::Result<()> {
-    if failures.is_empty() {
+    let Some(first) = failures.first().map(Exit::of) else {
         return Ok(());
-    }
+    };
+    let agree = failures.iter().all(|error| Exit::of(error) == first);
+    let exit = if agree { first } else { Exit::Failed };
     let lines: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
-    anyhow::bail!("{}", lines.join("\n  and: "))
+    Err(Failure::new(exit, lines.join("\n  and: ")).into())
 }
 
 fn stdout_error(error: io::Error) -> anyhow::Error {

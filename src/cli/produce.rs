@@ -1,8 +1,11 @@
 //! `millstream produce`: lines of text become records.
 
 use crate::cli::broker_args::BrokerArgs;
+use crate::cli::exit::Failure;
+use crate::cli::format::{self, Line, LineFormat};
 use crate::cli::lines::{self, Block};
-use crate::cli::output;
+use crate::cli::output::{self, Output};
+use crate::cli::position::no_partition;
 use crate::cli::words;
 use crate::client::Client;
 use crate::client::producer::{Acks, Origin, Producer, Settings, Totals};
@@ -10,9 +13,10 @@ use crate::client::records::{Header, NewRecord};
 use crate::io::clock;
 use crate::log::batch::Codec;
 use crate::wire::partitioner::{Sticky, partition_for_key};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use indicatif::ProgressBar;
+use serde_json::json;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -24,9 +28,12 @@ const BATCH_BYTES_DEFAULT: &str = "524288";
 
 /// `millstream produce …`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Records with a key go to the partition that Kafka's Java client would pick; records without one fill \
-a batch for one partition, then for the next. An empty line is a record with an empty value.")]
+a batch for one partition, then for the next. An empty line is a record with an empty value.
+
+{} %t and %o cannot be chosen. A field ends where the text behind it begins first, the last one at \
+the end of the line. So `consume -f '%k\\t%v\\n'` can be read with -f '%k\\t%v'.", format::HELP))]
 pub struct Args {
     /// The topic to write to
     topic: String,
@@ -36,6 +43,18 @@ pub struct Args {
     /// What stands between key and value in each line; \t is a tab
     #[arg(long, value_name = "SEPARATOR", value_parser = words::separator)]
     key_separator: Option<String>,
+    /// How to read a line, such as '%k\t%v' (below)
+    #[arg(
+        long,
+        short,
+        value_name = "FORMAT",
+        allow_hyphen_values = true,
+        conflicts_with = "key_separator"
+    )]
+    format: Option<LineFormat>,
+    /// The key of every record
+    #[arg(long, value_name = "KEY", conflicts_with = "key_separator")]
+    key: Option<String>,
     /// A header of every record (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", value_parser = words::pair)]
     header: Vec<(String, String)>,
@@ -62,12 +81,16 @@ pub struct Args {
     /// How long a batch is tried for before giving up, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 120_000)]
     timeout_ms: u32,
+    /// Print how many records and bytes were written as a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
 
 /// Reads lines to their end and writes them to the topic; says on standard error how many.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    check(&args)?;
     let bootstrap = args.broker.bootstrap.clone();
     let tell = move || output::say(&format!("still looking for a broker at {bootstrap}"));
     let connect = || Client::connect(&args.broker.bootstrap);
@@ -75,19 +98,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let producer = Producer::open(client, &args.topic, settings(&args))?;
     let partitions = producer.partitions();
     if let Some(partition) = args.partition.filter(|&partition| partition >= partitions) {
-        let last = partitions - 1;
-        bail!(
-            "topic {} has no partition {partition}: its partitions are 0 to {last}",
-            args.topic
-        );
+        return Err(no_partition(&args.topic, partition, partitions - 1).into());
     }
     let blocks = lines::read(args.files.clone()).context("cannot start a thread")?;
     let mut session = Session {
+        topic: args.topic.clone(),
         chooser: Chooser {
             fixed: args.partition,
             sticky: Sticky::new(partitions),
         },
-        key_separator: args.key_separator.as_deref().map(str::as_bytes),
+        reading: Reading {
+            separator: args
+                .key_separator
+                .as_ref()
+                .map(|text| text.as_bytes().to_vec()),
+            format: args.format.clone(),
+            key: args.key.clone().map(Bytes::from),
+        },
         linger: Duration::from_millis(args.linger_ms.into()),
         progress: progress_bar(&args.files),
         producer,
@@ -104,19 +131,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         words::size(totals.bytes),
     );
     output::say(&format!("produced {records}, {bytes}, to {}", args.topic));
-    Ok(())
+    if !args.json {
+        return Ok(());
+    }
+    let Totals { records, bytes } = totals;
+    let mut out = Output::new();
+    out.json(&json!({ "topic": args.topic, "records": records, "bytes": bytes }))?;
+    out.flush()
 }
 
 /// One run: lines in, batches out.
-struct Session<'a> {
+struct Session {
+    topic: String,
     producer: Producer,
     chooser: Chooser,
-    key_separator: Option<&'a [u8]>,
+    reading: Reading,
     linger: Duration,
     progress: ProgressBar,
 }
 
-impl Session<'_> {
+impl Session {
     fn pump(&mut self, blocks: &Receiver<anyhow::Result<Block>>) -> anyhow::Result<()> {
         let mut oldest = Instant::now();
         loop {
@@ -144,22 +178,25 @@ impl Session<'_> {
                 source: block.source.clone(),
                 line: block.first_line + at as u64,
             };
-            let without = || {
-                let Origin { line, source } = &origin;
-                format!("line {line} of {source} has no key separator")
-            };
-            let (key, value) = split_key(line, self.key_separator).with_context(without)?;
+            let named = || format!("line {} of {}", origin.line, origin.source);
+            let read = self.reading.read(line);
+            let read = read.map_err(|why| anyhow!("{} {why}", named()))?;
+            let last = self.chooser.sticky.partitions() - 1;
+            if let Some(partition) = read.partition.filter(|&partition| partition > last) {
+                return Err(no_partition(&self.topic, partition, last)).with_context(named);
+            }
             let record = NewRecord {
-                timestamp_ms,
-                key,
-                value,
+                timestamp_ms: read.timestamp_ms.unwrap_or(timestamp_ms),
+                key: read.key,
+                value: read.value,
+                headers: read.headers,
             };
-            let chosen = self.chooser.partition_of(&record);
+            let chosen = self.chooser.partition_of(read.partition, &record);
             if !self.producer.has_room(chosen, &record) {
                 self.flush()?;
             }
             // After a flush another one may be chosen.
-            let chosen = self.chooser.partition_of(&record);
+            let chosen = self.chooser.partition_of(read.partition, &record);
             self.producer.add(chosen, record, origin);
         }
         Ok(())
@@ -184,8 +221,9 @@ struct Chooser {
 }
 
 impl Chooser {
-    fn partition_of(&self, record: &NewRecord) -> i32 {
-        match (self.fixed, &record.key) {
+    /// The partition of a record that its line gave to `own`, or to none.
+    fn partition_of(&self, own: Option<i32>, record: &NewRecord) -> i32 {
+        match (own.or(self.fixed), &record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_for_key(key, self.sticky.partitions()),
             (None, None) => self.sticky.current(),
@@ -217,15 +255,48 @@ fn next_block(
     }
 }
 
-/// The key and the value of a line; None if it should have a key and has no separator.
-fn split_key(line: &Bytes, separator: Option<&[u8]>) -> Option<(Option<Bytes>, Bytes)> {
-    let Some(separator) = separator else {
-        return Some((None, line.clone()));
-    };
-    let at = line
-        .windows(separator.len())
-        .position(|window| window == separator)?;
-    Some((Some(line.slice(..at)), line.slice(at + separator.len()..)))
+/// How a line becomes a record.
+#[derive(Debug, Default)]
+struct Reading {
+    separator: Option<Vec<u8>>,
+    format: Option<LineFormat>,
+    key: Option<Bytes>,
+}
+
+impl Reading {
+    /// What a line says; else what is wrong with it.
+    fn read(&self, line: &Bytes) -> Result<Line, String> {
+        let mut read = match (&self.format, &self.separator) {
+            (Some(format), _) => format.read(line)?,
+            (None, Some(separator)) => {
+                let at = memchr::memmem::find(line, separator).ok_or("has no key separator")?;
+                Line {
+                    key: Some(line.slice(..at)),
+                    value: line.slice(at + separator.len()..),
+                    ..Line::default()
+                }
+            }
+            (None, None) => Line {
+                value: line.clone(),
+                ..Line::default()
+            },
+        };
+        read.key = read.key.or_else(|| self.key.clone());
+        Ok(read)
+    }
+}
+
+/// Refuses what is said twice.
+fn check(args: &Args) -> Result<(), Failure> {
+    let format = args.format.as_ref();
+    if args.key.is_some() && format.is_some_and(LineFormat::has_key) {
+        return Err(Failure::usage("the key is given twice: by --key and by %k"));
+    }
+    if args.partition.is_some() && format.is_some_and(LineFormat::has_partition) {
+        let why = "the partition is given twice: by --partition and by %p";
+        return Err(Failure::usage(why));
+    }
+    Ok(())
 }
 
 /// A line on standard error that counts along, if someone watches it and is not typing the records.
@@ -241,18 +312,36 @@ fn progress_bar(files: &[PathBuf]) -> ProgressBar {
 mod tests {
     use bytes::Bytes;
 
-    use super::{Chooser, Sticky, split_key};
+    use super::{Chooser, Reading, Sticky};
     use crate::client::records::NewRecord;
 
     #[test]
     fn keys_end_at_the_first_separator() {
-        let split = |line: &'static str| split_key(&line.into(), Some(b"::"));
-        assert_eq!(split("k::v::w"), Some((Some("k".into()), "v::w".into())));
-        assert_eq!(split("::v"), Some((Some("".into()), "v".into())));
-        assert_eq!(split("k::"), Some((Some("k".into()), "".into())));
-        assert_eq!(split("k:v"), None);
-        assert_eq!(split(""), None);
-        assert_eq!(split_key(&"a::b".into(), None), Some((None, "a::b".into())));
+        let reading = |separator: Option<&str>| Reading {
+            separator: separator.map(|text| text.as_bytes().to_vec()),
+            ..Reading::default()
+        };
+        let split = |separator, line: &'static str| {
+            let read = reading(separator).read(&line.into()).ok()?;
+            Some((read.key, read.value))
+        };
+        let keyed = |key: &'static str, value: &'static str| Some((Some(key.into()), value.into()));
+        assert_eq!(split(Some("::"), "k::v::w"), keyed("k", "v::w"));
+        assert_eq!(split(Some("::"), "::v"), keyed("", "v"));
+        assert_eq!(split(Some("::"), "k::"), keyed("k", ""));
+        assert_eq!(split(Some("::"), "k:v"), None);
+        assert_eq!(split(Some("::"), ""), None);
+        assert_eq!(split(None, "a::b"), Some((None, "a::b".into())));
+    }
+
+    #[test]
+    fn one_key_is_for_all_lines() {
+        let reading = Reading {
+            key: Some("k".into()),
+            ..Reading::default()
+        };
+        let read = reading.read(&"a:b".into()).expect("reads");
+        assert_eq!((read.key, read.value), (Some("k".into()), "a:b".into()));
     }
 
     #[test]
@@ -261,16 +350,19 @@ mod tests {
             timestamp_ms: 0,
             key: key.map(Bytes::from),
             value: Bytes::new(),
+            headers: Vec::new(),
         };
         let mut chooser = Chooser {
             fixed: Some(4),
             sticky: Sticky::new(6),
         };
-        assert_eq!(chooser.partition_of(&record(Some("abc"))), 4);
+        assert_eq!(chooser.partition_of(None, &record(Some("abc"))), 4);
+        assert_eq!(chooser.partition_of(Some(2), &record(Some("abc"))), 2);
         chooser.fixed = None;
-        assert_eq!(chooser.partition_of(&record(Some("abc"))), 479470107 % 6);
+        let by_key = chooser.partition_of(None, &record(Some("abc")));
+        assert_eq!(by_key, 479470107 % 6);
         assert_eq!(
-            chooser.partition_of(&record(None)),
+            chooser.partition_of(None, &record(None)),
             chooser.sticky.current()
         );
     }

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::cli::format;
 use crate::log::records::Record;
 
 type Header<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -20,9 +21,11 @@ pub enum Format {
     },
     /// One JSON object a line.
     Json,
+    /// What `-f` says, and nothing else.
+    Custom(format::Format),
 }
 
-/// Appends `record` and a newline to `out`.
+/// Appends `record` to `out`, and a newline unless the user says how it is to look.
 pub fn render(
     out: &mut Vec<u8>,
     format: &Format,
@@ -31,6 +34,7 @@ pub fn render(
     record: &Record<'_>,
 ) {
     match format {
+        Format::Custom(format) => return format.render(out, topic, partition, record),
         Format::Json => {
             out.extend_from_slice(json_of(topic, partition, record).to_string().as_bytes());
         }
@@ -39,7 +43,8 @@ pub fn render(
             headers,
         } => {
             if *headers {
-                plain_headers(out, &record.headers);
+                format::put_headers(out, &record.headers);
+                out.push(b'\t');
             }
             if let Some(separator) = key_separator {
                 out.extend_from_slice(record.key.unwrap_or_default());
@@ -49,19 +54,6 @@ pub fn render(
         }
     }
     out.push(b'\n');
-}
-
-/// `k=v,k=v` and a tab.
-fn plain_headers(out: &mut Vec<u8>, headers: &[Header<'_>]) {
-    for (at, (key, value)) in headers.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(key);
-        out.push(b'=');
-        out.extend_from_slice(value.unwrap_or_default());
-    }
-    out.push(b'\t');
 }
 
 fn json_of(topic: &str, partition: i32, record: &Record<'_>) -> Value {

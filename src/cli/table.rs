@@ -1,9 +1,8 @@
 //! Rows of text in columns.
 
-use crate::cli::output::Output;
+use crate::cli::output::{Line, Output};
 use serde::Serialize;
 
-const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const GAP: &str = "  ";
 
 /// Before the heading of a column of numbers, which stand at its right edge.
@@ -32,31 +31,34 @@ impl Table {
         self.rows.push(cells.into_iter().map(clean).collect());
     }
 
-    /// Prints headings and aligned rows.
-    pub fn print(&self, out: &mut Output) -> anyhow::Result<()> {
+    /// Headings and aligned rows.
+    pub fn lines(&self) -> Vec<Line> {
         let headings = self.columns.iter().map(|column| name_of(column).to_owned());
         let headings: Vec<String> = headings.collect();
         let widths = self.widths();
-        let heading = self.align(&headings, &widths);
-        if out.is_styled() {
-            out.line(&format!("{BOLD}{heading}{BOLD:#}"))?;
-        } else {
-            out.line(&heading)?;
-        }
-        self.rows
-            .iter()
-            .try_for_each(|row| out.line(&self.align(row, &widths)))
+        let heading = Line::heading(self.align(&headings, &widths));
+        let rows = self.rows.iter();
+        let rows = rows.map(|row| Line::from(self.align(row, &widths)));
+        std::iter::once(heading).chain(rows).collect()
+    }
+
+    /// Prints headings and aligned rows.
+    pub fn print(&self, out: &mut Output) -> anyhow::Result<()> {
+        out.print(&self.lines())
+    }
+
+    /// Rows of tab-separated cells, for `cut`, `awk` and `xargs`.
+    pub fn tabbed(&self) -> impl Iterator<Item = Line> {
+        self.rows.iter().map(|row| Line::from(row.join("\t")))
     }
 
     /// Prints aligned rows with headings to a terminal; to anything else, rows of tab-separated
-    /// cells without headings, for `cut`, `awk` and `xargs`.
+    /// cells without headings.
     pub fn print_or_pipe(&self, out: &mut Output) -> anyhow::Result<()> {
         if out.is_terminal() {
             return self.print(out);
         }
-        self.rows
-            .iter()
-            .try_for_each(|row| out.line(&row.join("\t")))
+        self.tabbed().try_for_each(|line| out.line(&line.text))
     }
 
     fn widths(&self) -> Vec<usize> {

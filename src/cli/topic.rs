@@ -1,11 +1,14 @@
 //! `millstream topic`: create, list, describe, alter and delete topics.
 
 use crate::cli::broker_args::BrokerArgs;
+use crate::cli::confirm::Consent;
+use crate::cli::exit::Failure;
 use crate::cli::output::{Output, all_or_nothing_failed, sort_out};
 use crate::cli::table::{Table, or_dash, print_list};
 use crate::cli::words;
-use crate::client::offsets;
-use crate::client::{Client, REQUEST_TIMEOUT_MS, Topic, kafka_error_with};
+use crate::client::{
+    Client, REQUEST_TIMEOUT_MS, Topic, kafka_error, kafka_error_with, log_dirs, offsets,
+};
 use crate::config::WITHOUT_EFFECT;
 use crate::kafka::admin::alter_configs::ConfigRequest;
 use crate::kafka::admin::{
@@ -18,7 +21,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
 use serde::Serialize;
+use serde_json::json;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use uuid::Uuid;
 
 const TOPIC_RESOURCE: i8 = 2;
@@ -64,12 +70,18 @@ struct CreateArgs {
     /// Succeed without a change if the topic exists already
     #[arg(long)]
     if_not_exists: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
+    /// Show what each topic takes on disk, the largest first; bytes in a pipe
+    #[arg(long)]
+    size: bool,
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -103,6 +115,9 @@ struct AlterArgs {
     /// A setting to put back to its default (may be repeated)
     #[arg(long, value_name = "KEY")]
     delete_config: Vec<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -112,6 +127,11 @@ struct DeleteArgs {
     /// The topics' names
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    #[command(flatten)]
+    consent: Consent,
+    /// Print a JSON array of what was deleted
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -129,8 +149,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn create(args: CreateArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
+    let created = ask_to_create(&mut client, &args)?;
     let mut out = Output::new();
-    out.line(&ask_to_create(&mut client, &args)?)?;
+    if args.json {
+        out.json(&created)?;
+    } else {
+        out.line(&created.text())?;
+    }
     out.flush()
 }
 
@@ -141,12 +166,41 @@ pub fn create_topic(client: &mut Client, name: &str, partitions: i32) -> anyhow:
         partitions: Some(partitions),
         config: Vec::new(),
         if_not_exists: false,
+        json: false,
         broker: BrokerArgs::default(),
     };
     ask_to_create(client, &args).map(drop)
 }
 
-fn ask_to_create(client: &mut Client, args: &CreateArgs) -> anyhow::Result<String> {
+/// What came of it, as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct Created {
+    name: String,
+    /// Whether it was not there before.
+    created: bool,
+    /// None if the broker did not say.
+    partitions: Option<u64>,
+    id: Option<String>,
+}
+
+impl Created {
+    fn text(&self) -> String {
+        let name = &self.name;
+        if !self.created {
+            return format!("topic {name} exists already: nothing changed");
+        }
+        let mut line = format!("created topic {name}");
+        if let Some(partitions) = self.partitions {
+            line += &format!(" with {}", words::count(partitions, "partition"));
+        }
+        if let Some(id) = &self.id {
+            line += &format!(", id {id}");
+        }
+        line
+    }
+}
+
+fn ask_to_create(client: &mut Client, args: &CreateArgs) -> anyhow::Result<Created> {
     let name = &args.name;
     let connection = client.controller()?;
     let version = connection.version::<create_topics::Request>(i16::MAX)?;
@@ -175,33 +229,31 @@ fn ask_to_create(client: &mut Client, args: &CreateArgs) -> anyhow::Result<Strin
     let reply = connection.call_at(&request, version)?;
     let result = reply.topics.first().context(NOTHING)?;
     if args.if_not_exists && result.error_code == ErrorCode::TopicAlreadyExists {
-        return Ok(format!("topic {name} exists already: nothing changed"));
+        return Ok(Created {
+            name: name.clone(),
+            created: false,
+            partitions: None,
+            id: None,
+        });
     }
     let what = format!("create topic {name}");
     allowed(result.error_code, &result.error_message, &what)?;
-    Ok(created(name, result))
+    let partitions = u64::try_from(result.num_partitions).ok();
+    Ok(Created {
+        name: name.clone(),
+        created: true,
+        partitions: partitions.filter(|&partitions| partitions > 0),
+        id: id_text(result.topic_id),
+    })
 }
 
 /// Fails where the broker refused to do `what`.
 fn allowed(code: ErrorCode, message: &Option<Cow<'_, str>>, what: &str) -> anyhow::Result<()> {
     if code.is_error() {
-        bail!(
-            "cannot {what}: {}",
-            kafka_error_with(code, message.as_deref())
-        );
+        let why = kafka_error_with(code, message.as_deref());
+        return Err(Failure::refused(code, format!("cannot {what}: {why}")).into());
     }
     Ok(())
-}
-
-fn created(name: &str, result: &create_topics::TopicResponse<'_>) -> String {
-    let mut line = format!("created topic {name}");
-    if let Ok(partitions @ 1..) = u64::try_from(result.num_partitions) {
-        line += &format!(" with {}", words::count(partitions, "partition"));
-    }
-    if let Some(id) = id_text(result.topic_id) {
-        line += &format!(", id {id}");
-    }
-    line
 }
 
 #[derive(Debug, Serialize)]
@@ -210,28 +262,58 @@ struct ListedTopic {
     id: Option<String>,
     partitions: usize,
     internal: bool,
+    /// On all brokers together; None if it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
 fn list(args: ListArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&args.broker.bootstrap)?;
+    let sizes = args.size.then(|| sizes(&mut client)).transpose()?;
+    let bytes_of = |name: &str| {
+        let sizes = sizes.as_ref()?;
+        Some(sizes.get(name).copied().unwrap_or_default())
+    };
     let listed = |topic: Topic| ListedTopic {
         id: id_text(topic.id),
+        bytes: bytes_of(&topic.name),
         partitions: topic.partitions.len(),
         internal: topic.internal,
         name: topic.name,
     };
     let topics = client.metadata(None, false)?.into_iter();
     let mut topics: Vec<_> = topics.map(listed).collect();
-    topics.sort_by(|a, b| a.name.cmp(&b.name));
-    print_list(
-        &topics,
-        args.json,
-        &["TOPIC", ">PARTITIONS", "ID"],
-        |topic| {
-            let (partitions, id) = (topic.partitions.to_string(), or_dash(topic.id.as_ref()));
-            vec![topic.name.clone(), partitions, id]
-        },
-    )
+    topics.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    let is_terminal = io::stdout().is_terminal();
+    let size_text = |bytes: u64| match is_terminal {
+        true => words::size(bytes),
+        false => bytes.to_string(),
+    };
+    let mut columns = vec!["TOPIC", ">PARTITIONS", "ID"];
+    columns.extend(args.size.then_some(">SIZE"));
+    print_list(&topics, args.json, &columns, |topic| {
+        let (partitions, id) = (topic.partitions.to_string(), or_dash(topic.id.as_ref()));
+        let mut cells = vec![topic.name.clone(), partitions, id];
+        cells.extend(topic.bytes.map(size_text));
+        cells
+    })
+}
+
+/// What each topic takes on the disks of all brokers together.
+fn sizes(client: &mut Client) -> anyhow::Result<BTreeMap<String, u64>> {
+    let mut sizes = BTreeMap::new();
+    for directory in log_dirs::describe(client, true)? {
+        if directory.error.is_error() {
+            let (node, path) = (directory.node, directory.path);
+            let why = kafka_error(directory.error);
+            let why = format!("the sizes in {path} of broker {node} are not known: {why}");
+            return Err(Failure::refused(directory.error, why).into());
+        }
+        for (topic, bytes) in directory.topics {
+            *sizes.entry(topic).or_default() += bytes;
+        }
+    }
+    Ok(sizes)
 }
 
 #[derive(Debug, Serialize)]
@@ -417,13 +499,24 @@ fn alter(args: AlterArgs) -> anyhow::Result<()> {
     check_deletions(&mut client, &args)?;
     if !args.config.is_empty() || !args.delete_config.is_empty() {
         alter_settings(&mut client, &args)?;
-        out.line(&format!("changed the settings of topic {}", args.name))?;
-        out.flush()?;
+        if !args.json {
+            out.line(&format!("changed the settings of topic {}", args.name))?;
+            out.flush()?;
+        }
     }
     if let Some(partitions) = args.partitions {
         add_partitions(&mut client, &args.name, partitions)?;
-        let partitions = words::count(partitions.unsigned_abs().into(), "partition");
-        out.line(&format!("topic {} has {partitions} now", args.name))?;
+        if !args.json {
+            let partitions = words::count(partitions.unsigned_abs().into(), "partition");
+            out.line(&format!("topic {} has {partitions} now", args.name))?;
+        }
+    }
+    if args.json {
+        let set: BTreeMap<_, _> = args.config.iter().cloned().collect();
+        out.json(&json!({
+            "name": args.name, "partitions": args.partitions, "set": set,
+            "deleted": args.delete_config,
+        }))?;
     }
     out.flush()
 }
@@ -503,9 +596,14 @@ fn add_partitions(client: &mut Client, name: &str, count: i32) -> anyhow::Result
 }
 
 fn delete(args: DeleteArgs) -> anyhow::Result<()> {
+    let names = args.names.join(", ");
+    args.consent
+        .ask(&format!("delete topic {names} with all records"))?;
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let results = ask_to_delete(&mut client, &args.names)?;
-    Output::new().lines(results)
+    Output::new().done(results, args.json, |one| {
+        format!("deleted topic {}", one.name)
+    })
 }
 
 /// Deletes one topic.
@@ -514,11 +612,17 @@ pub fn delete_topic(client: &mut Client, name: &str) -> anyhow::Result<()> {
     results.into_iter().try_for_each(|result| result.map(drop))
 }
 
+/// As `--json` shows it.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    name: String,
+}
+
 /// What was deleted, and why the rest was not.
 fn ask_to_delete(
     client: &mut Client,
     names: &[String],
-) -> anyhow::Result<Vec<anyhow::Result<String>>> {
+) -> anyhow::Result<Vec<anyhow::Result<Deleted>>> {
     let connection = client.controller()?;
     let version = connection.version::<delete_topics::Request>(i16::MAX)?;
     let topics = names.iter().map(|name| delete_topics::TopicRequest {
@@ -536,7 +640,8 @@ fn ask_to_delete(
         let name = result.name.as_deref().unwrap_or_default();
         let what = format!("delete topic {name}");
         allowed(result.error_code, &result.error_message, &what)?;
-        Ok(format!("deleted topic {name}"))
+        let name = name.to_owned();
+        Ok(Deleted { name })
     });
     Ok(results.collect())
 }

@@ -22,10 +22,29 @@ pub fn size(bytes: u64) -> String {
 pub fn count(n: u64, noun: &str) -> String {
     let plural = match n {
         1 => "",
-        _ if noun.ends_with("ch") => "es",
+        _ if noun.ends_with("ch") || noun.ends_with("sh") => "es",
         _ => "s",
     };
     format!("{} {noun}{plural}", HumanCount(n))
+}
+
+/// A length of time, such as `3.2 s`, `5 min 10 s` or `2 d 3 h`.
+pub fn duration(seconds: f64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds as u64;
+    let first = UNITS.iter().position(|(_, unit)| whole >= *unit);
+    let first = first.unwrap_or(UNITS.len() - 1);
+    let (name, unit) = UNITS[first];
+    let rest = UNITS
+        .get(first + 1)
+        .map(|(name, next)| (name, whole % unit / next));
+    match rest.filter(|(_, count)| *count > 0) {
+        Some((next, count)) => format!("{} {name} {count} {next}", whole / unit),
+        None => format!("{} {name}", whole / unit),
+    }
 }
 
 /// A separator as given on the command line, where `\t` stands for a tab.
@@ -56,13 +75,28 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{count, pair, size};
+    use super::{count, duration, pair, size};
 
     #[test]
     fn pairs_are_split_at_the_first_equals_sign() {
         assert_eq!(pair("a.b=c=d"), Ok(("a.b".into(), "c=d".into())));
         assert_eq!(pair("a="), Ok(("a".into(), String::new())));
         assert!(pair("a").is_err() && pair("=b").is_err());
+    }
+
+    #[test]
+    fn lengths_of_time_have_two_units_at_most() {
+        let told = [
+            (0.25, "0.2 s"),
+            (59.9, "59.9 s"),
+            (60.0, "1 min"),
+            (310.0, "5 min 10 s"),
+            (7_200.0, "2 h"),
+            (183_700.0, "2 d 3 h"),
+        ];
+        for (seconds, text) in told {
+            assert_eq!(duration(seconds), text);
+        }
     }
 
     #[test]

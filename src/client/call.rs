@@ -2,7 +2,8 @@
 //! and written in the other direction.
 
 use crate::kafka::admin::{
-    create_partitions, create_topics, delete_topics, describe_configs, incremental_alter_configs,
+    create_partitions, create_topics, delete_topics, describe_configs, describe_log_dirs,
+    incremental_alter_configs,
 };
 use crate::kafka::api::{Api, ApiKey};
 use crate::kafka::api_versions;
@@ -49,6 +50,7 @@ calls! {
     DeleteTopics: delete_topics::Request<'_> => delete_topics::Response<'r>,
     DescribeConfigs: describe_configs::Request<'_> => describe_configs::Response<'r>,
     DescribeGroups: describe_groups::Request<'_> => describe_groups::Response<'r>,
+    DescribeLogDirs: describe_log_dirs::Request<'_> => describe_log_dirs::Response<'r>,
     Fetch: fetch::Request<'_> => fetch::Response<'r>,
     FindCoordinator: find_coordinator::Request<'_> => find_coordinator::Response<'r>,
     IncrementalAlterConfigs:

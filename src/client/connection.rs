@@ -5,7 +5,7 @@
 //! is bounded.
 
 use super::call::Call;
-use super::error::{Error, Result, check, io_words};
+use super::error::{Error, Result, check};
 use crate::kafka::api::ApiKey;
 use crate::kafka::api_versions::{self, ApiVersion};
 use crate::kafka::error::ErrorCode;
@@ -53,9 +53,9 @@ impl Connection {
     /// Requests have this client id; one that cannot be sent, or whose reply does not come, within
     /// `timeout` fails.
     pub fn connect(address: &str, client_id: &str, timeout: Duration) -> Result<Connection> {
-        let stream = connect(address, timeout).map_err(|error| Error::Unreachable {
+        let stream = connect(address, timeout).map_err(|why| Error::Unreachable {
             address: address.to_owned(),
-            why: io_words(&error),
+            why,
         })?;
         Ok(Connection {
             stream,

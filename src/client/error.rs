@@ -9,19 +9,21 @@ use std::io::{self, ErrorKind};
 pub enum Error {
     /// No connection could be made to the address that the user gave.
     #[error(
-        "no broker answers at {address}: {why}. Is it running? Start one with `millstream serve`, \
-         or name another with --bootstrap"
+        "no broker answers at {address}: {}. Is it running? Start one with `millstream serve`, \
+         or name another with --bootstrap",
+        io_words(why)
     )]
-    Unreachable { address: String, why: String },
+    Unreachable { address: String, why: io::Error },
     /// No connection could be made to the address that a broker gave.
     #[error(
-        "broker {node} is advertised at {address}, which does not answer: {why}. Is that address \
-         right for clients? It is what the broker is configured to advertise"
+        "broker {node} is advertised at {address}, which does not answer: {}. Is that address \
+         right for clients? It is what the broker is configured to advertise",
+        io_words(why)
     )]
     LeaderUnreachable {
         node: i32,
         address: String,
-        why: String,
+        why: io::Error,
     },
     /// A connection broke.
     #[error(
@@ -107,6 +109,7 @@ pub enum Error {
         records: String,
         topic: String,
         partition: i32,
+        code: ErrorCode,
         why: String,
     },
     /// A single record is larger than a batch of the topic may be.
@@ -131,6 +134,34 @@ impl Error {
             self,
             Error::Unreachable { .. } | Error::LeaderUnreachable { .. } | Error::Lost { .. }
         )
+    }
+
+    /// The error code that a broker answered with, or what stands for it.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Error::Kafka { code, .. }
+            | Error::Topic { code, .. }
+            | Error::NoOffsets { code, .. }
+            | Error::NoProducerId { code }
+            | Error::Refused { code, .. } => Some(*code),
+            Error::NoTopic { .. } => Some(ErrorCode::UnknownTopicOrPartition),
+            Error::Unconfirmed(error) => error.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether it was given up because an answer did not come in time.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Error::GivenUp { .. } => true,
+            Error::Unreachable { why, .. }
+            | Error::LeaderUnreachable { why, .. }
+            | Error::Lost { why, .. } => {
+                matches!(why.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+            }
+            Error::Unconfirmed(error) => error.is_timeout(),
+            _ => self.code() == Some(ErrorCode::RequestTimedOut),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //!   requests that it may carry.
 //! - `producer`: batches on their way to the leaders of their partitions, each exactly once.
 //! - `offsets`: ListOffsets, asked of every leader; `fetch`: requests for records.
+//! - `log_dirs`: what the disks hold; `http`: what a broker tells over HTTP, such as its metrics.
 //! - `records`: records to batches, and batches out of a reply.
 //! - `error`: what can go wrong, and error codes for people to read.
 
@@ -12,6 +13,8 @@ pub mod call;
 mod connection;
 mod error;
 pub mod fetch;
+pub mod http;
+pub mod log_dirs;
 pub mod offsets;
 pub mod producer;
 pub mod records;
@@ -115,7 +118,7 @@ impl Client {
         }
         let none = || Error::Unreachable {
             address: String::new(),
-            why: "no address given".into(),
+            why: std::io::Error::other("no address given"),
         };
         Err(last.unwrap_or_else(none))
     }

@@ -115,7 +115,7 @@ enum Delivery {
     TooLarge,
     /// Worth another attempt.
     Passing(String),
-    Fatal(String),
+    Fatal(ErrorCode, String),
 }
 
 impl Producer {
@@ -324,11 +324,12 @@ impl Producer {
         };
         match delivery {
             Delivery::Passing(why) => return Ok(Some(why)),
-            Delivery::Fatal(why) => {
+            Delivery::Fatal(code, why) => {
                 return Err(Error::Refused {
                     records: queue.front().map(Batch::lines).unwrap_or_default(),
                     topic: self.topic.name.clone(),
                     partition,
+                    code,
                     why,
                 });
             }
@@ -481,7 +482,7 @@ fn delivery_of(partition: i32, replies: &[PartitionResponse<'_>]) -> Delivery {
         code if code.is_retriable() => {
             Delivery::Passing(kafka_error_with(code, reply.error_message.as_deref()))
         }
-        code => Delivery::Fatal(kafka_error_with(code, explanation(reply))),
+        code => Delivery::Fatal(code, kafka_error_with(code, explanation(reply))),
     }
 }
 
@@ -526,7 +527,7 @@ mod tests {
             ErrorCode::OutOfOrderSequenceNumber,
         );
         assert!(matches!(delivery(retriable), Delivery::Passing(_)));
-        assert!(matches!(delivery(last), Delivery::Fatal(_)));
+        assert!(matches!(delivery(last), Delivery::Fatal(..)));
         assert!(matches!(delivery_of(4, &[]), Delivery::Passing(_)));
     }
 
@@ -538,6 +539,7 @@ mod tests {
                 timestamp_ms: 0,
                 key: Some(Bytes::from("key")),
                 value: Bytes::from("value"),
+                headers: Vec::new(),
             }],
             origins,
             ..Batch::default()

@@ -33,6 +33,8 @@ pub struct NewRecord {
     pub key: Option<Bytes>,
     /// Never null: what a line of text gives.
     pub value: Bytes,
+    /// Its own, behind those that all records get.
+    pub headers: Vec<Header>,
 }
 
 /// Why a batch cannot be read.
@@ -61,9 +63,10 @@ pub fn record_bytes_max(record: &NewRecord, headers: &[Header]) -> usize {
         + record.key.as_ref().map_or(0, Bytes::len)
         + record.value.len()
         + headers.iter().map(headers_bytes).sum::<usize>()
+        + record.headers.iter().map(headers_bytes).sum::<usize>()
 }
 
-/// Encodes `records`, which must not be empty, as one batch of `producer`; all get the same `headers`.
+/// Encodes `records`, which must not be empty, as one batch of `producer`; all get `headers` before their own.
 ///
 /// # Errors
 /// Only those of the codec.
@@ -77,18 +80,32 @@ pub fn encode(
         base_timestamp: records.first().map_or(-1, |record| record.timestamp_ms),
         ..*producer
     };
-    let headers = headers
-        .iter()
-        .map(|(name, value)| (&name[..], value.as_deref()));
-    let headers: Vec<_> = headers.collect();
-    let records = records.iter().map(|record| RecordRef {
+    let headers: Vec<HeaderRef<'_>> = headers.iter().map(header_ref).collect();
+    let all_headers = |record| own_and(&headers, record);
+    let own: Vec<Vec<HeaderRef<'_>>> = records.iter().map(all_headers).collect();
+    let records = records.iter().zip(&own).map(|(record, own)| RecordRef {
         timestamp_ms: record.timestamp_ms,
         key: record.key.as_deref(),
         value: Some(&record.value),
-        headers: &headers,
+        headers: if own.is_empty() { &headers } else { own },
     });
     let records: Vec<RecordRef<'_>> = records.collect();
     builder.encode(codec, &records).map(Bytes::from)
+}
+
+type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// What a record with headers of its own has in all; nothing for one without.
+fn own_and<'a>(headers: &[HeaderRef<'a>], record: &'a NewRecord) -> Vec<HeaderRef<'a>> {
+    if record.headers.is_empty() {
+        return Vec::new();
+    }
+    let own = record.headers.iter().map(header_ref);
+    headers.iter().copied().chain(own).collect()
+}
+
+fn header_ref((name, value): &Header) -> HeaderRef<'_> {
+    (name, value.as_deref())
 }
 
 /// One batch, as it came in a Fetch reply.

@@ -45,7 +45,7 @@ pub use stored::REMOVED;
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{
     CleanupPolicy, CompressionType, Durability, GzipLevel, HostPort, HttpListen, Kind, LogFormat,
-    MessageValidation, Ratio, ReactorChoice, TimestampType, Unit,
+    MessageValidation, Ratio, ReactorChoice, TimestampType, Unit, duration_ms,
 };
 
 /// Every knob an operator can set: the broker's, then the defaults for topics.

@@ -39,6 +39,14 @@ impl Unit {
     }
 }
 
+/// A length of time such as `90s` or `7d`, with the suffixes of knobs, in milliseconds.
+pub fn duration_ms(text: &str) -> Option<i64> {
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+    let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
+    let expanded = millis(0, LONG_MAX).expand(text);
+    expanded.parse().ok().filter(|_| is_number && has_unit)
+}
+
 /// What a knob's value is, and the range it must lie in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

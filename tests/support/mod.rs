@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod configs;
 pub mod group;
+pub mod terminal;
 pub mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -161,7 +162,8 @@ impl Broker {
         run_with_input(
             Command::new(MILLSTREAM)
                 .args(args)
-                .env("MILLSTREAM_BOOTSTRAP", self.bootstrap()),
+                .env("MILLSTREAM_BOOTSTRAP", self.bootstrap())
+                .env("MILLSTREAM_HTTP", self.http.to_string()),
             stdin,
         )
     }

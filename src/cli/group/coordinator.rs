@@ -4,6 +4,7 @@
 //! two seconds.
 
 use super::TopicPartition;
+use crate::cli::exit::Failure;
 use crate::client::{self, Client, Connection, kafka_error};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::group::{
@@ -223,7 +224,10 @@ fn patiently<T>(
         match question()? {
             Ok(answer) => return Ok(answer),
             Err(code) if PASSING.contains(&code) && attempt < ATTEMPTS_MAX => sleep(BACKOFF),
-            Err(code) => bail!("cannot {what}: {}", kafka_error(code)),
+            Err(code) => {
+                let why = format!("cannot {what}: {}", kafka_error(code));
+                return Err(Failure::refused(code, why).into());
+            }
         }
         attempt += 1;
     }

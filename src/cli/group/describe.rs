@@ -2,7 +2,9 @@
 
 use super::{TopicPartition, coordinator, lag, no_group};
 use crate::cli::broker_args::BrokerArgs;
-use crate::cli::output::{Output, all_or_nothing_failed, sort_out};
+use crate::cli::exit::is_connection;
+use crate::cli::output::{self, Line, Output, all_or_nothing_failed, sort_out};
+use crate::cli::screen::{self, Every};
 use crate::cli::table::{Table, or_dash};
 use crate::cli::words;
 use crate::client::offsets::Bounds;
@@ -19,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[command(after_help = "\
 LAG counts the records between the committed offset and the end of the partition. LAG S is the age \
 in seconds of the oldest of them, by its timestamp: how far the group is behind. - stands for what \
-is not known. In a pipe, rows are separated by tabs and begin with the group's name.")]
+is not known. In a pipe, rows are separated by tabs and begin with the group's name; --watch has an empty \
+line between one look and the next.")]
 pub struct Args {
     /// The groups' names
     #[arg(required = true, value_name = "GROUP")]
@@ -27,9 +30,15 @@ pub struct Args {
     /// Show the members and their partitions instead of the offsets
     #[arg(long, conflicts_with = "json")]
     members: bool,
-    /// Print a JSON array, members included
+    /// Print a JSON array, members included; with --watch one a line
     #[arg(long)]
     json: bool,
+    /// Show it again and again, until it is interrupted
+    #[arg(long)]
+    watch: bool,
+    /// How often, in seconds, or such as 500ms
+    #[arg(long, value_name = "TIME", default_value = "2", requires = "watch")]
+    interval: Every,
     #[command(flatten)]
     broker: BrokerArgs,
 }
@@ -71,6 +80,9 @@ struct Row {
 
 /// Describes groups.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.watch {
+        return watch(&args);
+    }
     let mut client = Client::connect(&args.broker.bootstrap)?;
     let groups = args.groups.iter();
     let (descriptions, failures) = sort_out(groups.map(|g| description_of(&mut client, g)));
@@ -78,15 +90,61 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         out.json(&descriptions)?;
     } else {
+        let is_terminal = out.is_terminal();
         for (at, description) in descriptions.iter().enumerate() {
-            if at > 0 && out.is_terminal() {
+            if at > 0 && is_terminal {
                 out.line("")?;
             }
-            print(description, args.members, &mut out)?;
+            let lines = lines(description, args.members, is_terminal);
+            out.print(&lines)?;
         }
     }
     out.flush()?;
     all_or_nothing_failed(failures)
+}
+
+/// Shows the groups until it is interrupted. A connection that is lost on the way is made again.
+fn watch(args: &Args) -> anyhow::Result<()> {
+    let mut client = Some(Client::connect(&args.broker.bootstrap)?);
+    let mut out = Output::new();
+    loop {
+        match look(&mut client, args) {
+            Ok(descriptions) => show(&descriptions, args, &mut out)?,
+            Err(error) if is_connection(&error) => {
+                client = None;
+                output::say(&format!("{error:#}"));
+            }
+            Err(error) => return Err(error),
+        }
+        args.interval.wait();
+    }
+}
+
+fn look(client: &mut Option<Client>, args: &Args) -> anyhow::Result<Vec<Description>> {
+    let client = match client {
+        Some(client) => client,
+        none => none.insert(Client::connect(&args.broker.bootstrap)?),
+    };
+    let groups = args.groups.iter();
+    groups.map(|group| description_of(client, group)).collect()
+}
+
+fn show(descriptions: &[Description], args: &Args, out: &mut Output) -> anyhow::Result<()> {
+    if args.json {
+        out.line(&serde_json::to_string(descriptions)?)?;
+        return out.flush();
+    }
+    let mut all = Vec::new();
+    for description in descriptions {
+        all.extend(lines(description, args.members, out.is_terminal()));
+        if out.is_terminal() {
+            all.push(Line::default());
+        }
+    }
+    if !out.is_terminal() {
+        all.push(Line::default());
+    }
+    screen::show(out, &all)
 }
 
 fn description_of(client: &mut Client, group: &str) -> anyhow::Result<Description> {
@@ -203,7 +261,7 @@ fn seconds_behind(
     }
 }
 
-fn print(description: &Description, members: bool, out: &mut Output) -> anyhow::Result<()> {
+fn lines(description: &Description, members: bool, is_terminal: bool) -> Vec<Line> {
     let (columns, rows, none) = if members {
         (&MEMBER_COLUMNS[..], member_cells(description), "no members")
     } else {
@@ -211,19 +269,22 @@ fn print(description: &Description, members: bool, out: &mut Output) -> anyhow::
         (&PARTITION_COLUMNS[..], partition_cells(description), none)
     };
     // A heading names the group to a person; a pipe has it in each row.
-    let skip = usize::from(out.is_terminal());
-    if out.is_terminal() {
-        out.line(&heading(description))?;
-        out.line("")?;
-        if rows.is_empty() {
-            return out.line(none);
-        }
-    }
+    let skip = usize::from(is_terminal);
+    let is_empty = rows.is_empty();
     let mut table = Table::new(&columns[skip..]);
     for cells in rows {
         table.row(cells.into_iter().skip(skip).collect());
     }
-    table.print_or_pipe(out)
+    if !is_terminal {
+        return table.tabbed().collect();
+    }
+    let mut lines = vec![Line::from(heading(description)), Line::default()];
+    if is_empty {
+        lines.push(Line::from(none));
+    } else {
+        lines.extend(table.lines());
+    }
+    lines
 }
 
 fn heading(description: &Description) -> String {

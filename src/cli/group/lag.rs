@@ -1,6 +1,7 @@
 //! How far a group is behind the end of a partition: in records, and in time.
 
 use super::TopicPartition;
+use crate::cli::exit::Failure;
 use crate::client::fetch::{self, Limits};
 use crate::client::offsets::{self, Bounds};
 use crate::client::records::Batch;
@@ -93,7 +94,8 @@ fn batch_at(
     let mut partitions = reply.topics.into_iter().flat_map(|topic| topic.partitions);
     let data = partitions.next().context("the reply has no partition")?;
     if data.error_code.is_error() {
-        bail!(kafka_error(data.error_code));
+        let code = data.error_code;
+        return Err(Failure::refused(code, kafka_error(code)).into());
     }
     let mut bytes = data.records.0;
     Batch::take(&mut bytes)?.context("the reply has no batch")

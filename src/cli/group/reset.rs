@@ -30,7 +30,7 @@ pub struct Args {
     /// All partitions that the group has committed
     #[arg(long)]
     all_topics: bool,
-    /// The new offset: beginning, end, an offset, a time such as 2026-01-31T12:00:00Z or
+    /// The new offset: beginning, end, an offset, a time such as -1h, 2026-01-31T12:00:00Z or
     /// @1767225600000 (milliseconds since 1970), or a step from the committed one such as +10 or -10
     #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
     to: Target,
@@ -59,9 +59,10 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
-        if text.starts_with(['+', '-']) {
-            let step = text.parse().map(Target::By);
-            return step.map_err(|_| "a step is + or - and a number, such as -10".to_owned());
+        if text.starts_with(['+', '-'])
+            && let Ok(step) = text.parse()
+        {
+            return Ok(Target::By(step));
         }
         let forms = |why| format!("{why}, nor is it a step such as +10 or -10");
         text.parse().map(Target::At).map_err(forms)
@@ -255,7 +256,8 @@ mod tests {
         assert_eq!("5".parse(), Ok(Target::At(Start::Offset(5))));
         assert_eq!("end".parse(), Ok(Target::At(Start::End)));
         assert_eq!("@7".parse(), Ok(Target::At(Start::Time(7))));
-        for text in ["", "+", "-", "+-1", "-1x", "latest"] {
+        assert!(matches!("-1h".parse(), Ok(Target::At(Start::Time(_)))));
+        for text in ["", "+", "-", "+-1", "-1x", "+1h", "latest"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

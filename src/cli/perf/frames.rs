@@ -43,6 +43,7 @@ impl Load {
             timestamp_ms: crate::io::clock::now_ms(),
             key: None,
             value: text(record_bytes, number),
+            headers: Vec::new(),
         };
         let each = records::record_bytes_max(&record(0), &[]);
         let count = (batch_bytes.saturating_sub(HEADER_BYTES) / each).max(1) as u64;
