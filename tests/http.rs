@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 mod records;
+mod rest_v2;
 mod table;
 
 /// The families there are: dashboards and alerts are built on these names.

@@ -2,33 +2,28 @@
 
 use super::activity::Activity;
 use super::answer::{self, Answer};
+use super::body::{self, Whole};
 use super::coding::Unpacker;
 use super::problem::Problem;
 use super::query;
 use super::request::Asked;
+use super::sending::{
+    GROUP_BYTES, GROUP_RECORDS, GROUPS_AHEAD, OfAll, OnItsWay, Outcome, Sending, Stored, settle,
+};
 use super::split::{Item, Malformed, Split, Splitter};
-use crate::engine::Engine;
-use crate::engine::append::{Appender, Appending, Policy};
 use crate::engine::catalog::{Topic, changes};
-use crate::engine::partition::{AckWhen, Appended};
-use crate::io::clock;
+use crate::engine::partition::AckWhen;
 use crate::io::reactor::Slice;
-use crate::log::batch::build::{BatchBuilder, Header, RecordRef};
-use crate::log::batch::{Codec, HEADER_BYTES};
-use crate::net::budget::Share;
-use crate::wire::partitioner::{Sticky, partition_for_key};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// Request headers that begin like this become headers of the record.
 const RECORD_HEADER: &str = "kafka-header-";
@@ -37,38 +32,21 @@ const CLOUD_EVENT: &str = "ce-specversion";
 /// Bodies that mean more than one record, or more than their bytes: to store them as they are would be
 /// wrong.
 const OTHER_KINDS: &[&str] = &["application/cloudevents", "application/vnd.", "multipart/"];
-/// Records of a body are stored when so many bytes of them, or so many of them, are there.
-const GROUP_BYTES: usize = 512 << 10;
-const GROUP_RECORDS: usize = 10_000;
-/// Groups on their way to the disk while the next one comes in.
-const GROUPS_AHEAD: usize = 4;
 /// The most records of a body, and of them the most that cannot be read.
 const RECORDS_MAX: usize = 1 << 20;
 const MALFORMED_MAX: usize = 1_000;
 /// About what is noted of one of those.
 const MALFORMED_BYTES: usize = 512;
-/// Of a body that is not wanted any more.
-const DISCARDED_BYTES_MAX: usize = 64 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(10);
 /// JSON may write a byte with this many.
 const JSON_FACTOR: usize = 6;
 /// What the outcome of a record takes in memory.
 const OUTCOME_BYTES: usize = size_of::<Outcome>();
 
-/// What a request says of all of its records.
+/// A request whose body is taken in.
 struct Intake {
-    engine: Rc<Engine>,
-    topic: Arc<Topic>,
-    policy: Policy,
-    key: Option<String>,
-    partition: Option<i32>,
-    timestamp_ms: Option<i64>,
+    sending: Sending,
     headers: HeaderMap,
-    /// What each record has of these.
-    shared_bytes: usize,
     activity: Activity,
-    /// For records without a key.
-    sticky: Sticky,
 }
 
 /// `POST /t/{topic}`: the body is the value of one record, or with `split`, or as NDJSON, many.
@@ -95,20 +73,15 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         })?;
     let split = kind_of(&asked.headers, split)?;
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
-    let shared_bytes = key.as_ref().map_or(0, String::len) + headers_bytes(&asked.headers);
-    let intake = Intake {
-        shared_bytes,
-        policy: Policy {
-            ack: acks.unwrap_or(AckWhen::Durable),
-            zstd: true,
-            transactional: false,
-        },
-        sticky: Sticky::new(topic.partitions as i32),
-        engine,
-        topic,
+    let of_all = OfAll {
         key,
         partition,
         timestamp_ms,
+        headers: record_headers(&asked.headers),
+    };
+    let ack = acks.unwrap_or(AckWhen::Durable);
+    let intake = Intake {
+        sending: Sending::new(&engine, topic, ack, of_all),
         headers: asked.headers,
         activity: asked.activity,
     };
@@ -118,13 +91,14 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
     }
 }
 
-/// What the headers of a request add to each of its records.
-fn headers_bytes(headers: &HeaderMap) -> usize {
-    let named = headers.iter();
-    let named = named.filter(|(name, _)| name.as_str().starts_with(RECORD_HEADER));
-    named
-        .map(|(name, value)| name.as_str().len() + value.len() + 10)
-        .sum()
+/// The headers of a request that each of its records gets. HTTP's names have no case: these are small.
+fn record_headers(headers: &HeaderMap) -> Vec<(Bytes, Bytes)> {
+    let named = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix(RECORD_HEADER)?;
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        Some((Bytes::copy_from_slice(name.as_bytes()), value))
+    });
+    named.collect()
 }
 
 /// How a body is taken apart.
@@ -152,51 +126,38 @@ fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, P
     }
 }
 
-/// Where a record went.
-struct Stored {
-    partition: i32,
-    offset: i64,
-    timestamp_ms: i64,
-}
-
-impl Stored {
-    fn to_json(&self, topic: &Topic) -> Value {
-        json!({
-            "topic": topic.name,
-            "partition": self.partition,
-            "offset": self.offset,
-            "timestamp": self.timestamp_ms,
-            "duplicate": false,
-        })
-    }
-}
-
-type Outcome = Result<Stored, Box<Problem>>;
-
-/// The records of one batch on their way: which they are of the request, and their timestamps.
-struct OnItsWay {
-    partition: i32,
-    records: Vec<(usize, i64)>,
-    appending: Appending,
+fn to_json(stored: &Stored, topic: &Topic) -> Value {
+    json!({
+        "topic": topic.name,
+        "partition": stored.partition,
+        "offset": stored.offset,
+        "timestamp": stored.timestamp_ms,
+        "duplicate": false,
+    })
 }
 
 impl Intake {
     async fn one(mut self, body: Incoming) -> Result<Answer, Problem> {
         // Held until the record is on its way.
-        let mut memory = self.engine.memory.share();
-        let limit = self.topic.config.max_message_bytes as usize;
+        let mut memory = self.sending.engine.memory.share();
+        let whole = Whole {
+            limit: self.sending.limit(),
+            limit_name: "max.message.bytes",
+            frame_bytes_min: self.sending.engine.config.frame_bytes_min(),
+            activity: &self.activity,
+        };
         let item = Item {
-            value: Some(self.whole(body, limit, &mut memory).await?),
+            value: Some(whole.read(&self.headers, body, &mut memory).await?),
             ..Item::default()
         };
-        let on_its_way = self.send(vec![(0, item)]).await;
+        let on_its_way = self.sending.send(vec![(0, item)]).await;
         let mut outcomes = vec![None];
         for batch in on_its_way {
             settle(batch, &mut outcomes).await;
         }
         match outcomes.pop().flatten() {
             Some(Ok(stored)) => {
-                let body = format!("{}\n", stored.to_json(&self.topic));
+                let body = format!("{}\n", to_json(&stored, &self.sending.topic));
                 Ok(answer::of(StatusCode::OK, answer::JSON, body))
             }
             Some(Err(problem)) => Err(*problem),
@@ -204,63 +165,10 @@ impl Intake {
         }
     }
 
-    /// Reads a body, and takes memory for it as it comes.
-    ///
-    /// # Errors
-    /// 413 for more than `limit` bytes; 400 when the client breaks off.
-    async fn whole(
-        &self,
-        mut body: Incoming,
-        limit: usize,
-        memory: &mut Share,
-    ) -> Result<Bytes, Problem> {
-        let mut unpacker = Unpacker::of(&self.headers)?;
-        let mut whole = BytesMut::new();
-        let mut slice = Slice::new();
-        let mut since_touched = 0;
-        let mut is_too_large = body.size_hint().lower() > limit as u64;
-        while !is_too_large && let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::broken_off(0))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            since_touched += data.len();
-            if since_touched >= self.engine.config.frame_bytes_min() {
-                since_touched = 0;
-                self.activity.touch();
-            }
-            // Twice: once here, once in the batch.
-            let held = unpacker.bytes() + 2 * (whole.len() + data.len());
-            memory.grow(held).await;
-            let is_plain = matches!(unpacker, Unpacker::Plain);
-            if is_plain && whole.is_empty() && body.is_end_stream() && data.len() <= limit {
-                return Ok(data);
-            }
-            let mut packed = &data[..];
-            while !packed.is_empty() && !is_too_large {
-                let step = unpacker.step(&mut packed)?;
-                is_too_large = whole.len() + step.len() > limit;
-                whole.extend_from_slice(&step);
-                memory.grow(unpacker.bytes() + 2 * whole.len()).await;
-                slice.rest().await;
-            }
-        }
-        if !is_too_large {
-            whole.extend_from_slice(&unpacker.end()?);
-        }
-        if is_too_large || whole.len() > limit {
-            discard(body).await;
-            let detail = format!("the body has more than the {limit} bytes of max.message.bytes");
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return Err(Problem::new(status, "too-large", detail));
-        }
-        Ok(whole.freeze())
-    }
-
     /// Stores the records of a body group by group, while it comes in.
     async fn many(mut self, mut body: Incoming, split: Split) -> Result<Answer, Problem> {
-        let mut memory = self.engine.memory.share();
-        let limit = self.topic.config.max_message_bytes as usize;
+        let mut memory = self.sending.engine.memory.share();
+        let limit = self.sending.limit();
         let written = if split == Split::Lines {
             1
         } else {
@@ -292,7 +200,7 @@ impl Intake {
             };
             // A body may take as long as it comes fast enough.
             since_touched += data.len();
-            if since_touched >= self.engine.config.frame_bytes_min() {
+            if since_touched >= self.sending.engine.config.frame_bytes_min() {
                 since_touched = 0;
                 self.activity.touch();
             }
@@ -310,7 +218,7 @@ impl Intake {
                     match next {
                         Ok(item) => {
                             outcomes.push(None);
-                            group_bytes += item.bytes() + self.shared_bytes;
+                            group_bytes += self.sending.bytes_of(&item);
                             group.push((place, item));
                         }
                         Err(Malformed { why, is_end }) => {
@@ -330,7 +238,7 @@ impl Intake {
                     if group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS {
                         let bytes = mem::take(&mut group_bytes);
                         ahead_bytes += bytes;
-                        let sent = self.send(mem::take(&mut group)).await;
+                        let sent = self.sending.send(mem::take(&mut group)).await;
                         on_their_way.push_back((bytes, sent));
                     }
                     if on_their_way.len() > GROUPS_AHEAD {
@@ -352,12 +260,12 @@ impl Intake {
                 }
             }
         }
-        on_their_way.push_back((0, self.send(group).await));
+        on_their_way.push_back((0, self.sending.send(group).await));
         while !on_their_way.is_empty() {
             settle_first(&mut on_their_way, &mut outcomes).await;
         }
         if is_ended {
-            discard(body).await;
+            body::discard(body).await;
         }
         let mut answer = self.answer(outcomes)?;
         answer.body_mut().hold(memory);
@@ -380,132 +288,14 @@ impl Intake {
         } else {
             StatusCode::MULTI_STATUS
         };
-        let topic = Arc::clone(&self.topic);
+        let topic = Arc::clone(&self.sending.topic);
         let outcomes = outcomes.into_iter().map(move |outcome| match outcome {
-            Ok(stored) => stored.to_json(&topic),
+            Ok(stored) => to_json(&stored, &topic),
             Err(problem) => problem.to_json(),
         });
         let pieces = answer::gathered(answer::array(outcomes));
         Ok(answer::in_pieces(status, answer::JSON, pieces))
     }
-
-    /// Makes batches of records, one or more for each partition, and hands them to the engine.
-    async fn send(&mut self, group: Vec<(usize, Item)>) -> Vec<OnItsWay> {
-        let now_ms = clock::now_ms();
-        let mut by_partition: BTreeMap<i32, Vec<(usize, Item)>> = BTreeMap::new();
-        let mut appender = Appender::new(&self.engine, self.policy);
-        let mut on_their_way = Vec::new();
-        for (place, item) in group {
-            let partition = self.partition_of(&item);
-            let timestamp_ms = self.timestamp_of(&item, now_ms);
-            let has_key = item.key.is_some() || self.key.is_some();
-            // One that its batch would be refused for holds up no others.
-            if let Err(refusal) = appender.check_record(&self.topic, has_key, timestamp_ms) {
-                on_their_way.push(OnItsWay {
-                    partition,
-                    records: vec![(place, timestamp_ms)],
-                    appending: Appending::Refused(refusal),
-                });
-                continue;
-            }
-            by_partition
-                .entry(partition)
-                .or_default()
-                .push((place, item));
-        }
-        let limit = self.topic.config.max_message_bytes as usize;
-        for (partition, items) in by_partition {
-            for items in within(items, self.shared_bytes, limit.saturating_sub(HEADER_BYTES)) {
-                let (batch, records) = self.batch(&items, now_ms);
-                let appending = appender.add(&self.topic, partition, batch).await;
-                on_their_way.push(OnItsWay {
-                    partition,
-                    records,
-                    appending,
-                });
-            }
-        }
-        appender.send().await;
-        self.sticky.advance();
-        on_their_way
-    }
-
-    fn timestamp_of(&self, item: &Item, now_ms: i64) -> i64 {
-        item.timestamp_ms.or(self.timestamp_ms).unwrap_or(now_ms)
-    }
-
-    /// As Kafka's clients choose: by the key, else any.
-    fn partition_of(&self, item: &Item) -> i32 {
-        if let Some(partition) = item.partition.or(self.partition) {
-            return partition;
-        }
-        let key = item
-            .key
-            .as_deref()
-            .or(self.key.as_deref().map(str::as_bytes));
-        match key {
-            Some(key) => partition_for_key(key, self.topic.partitions as i32),
-            None => self.sticky.current(),
-        }
-    }
-
-    /// A batch of these records, and the place and the timestamp of each.
-    fn batch(&self, items: &[(usize, Item)], now_ms: i64) -> (Bytes, Vec<(usize, i64)>) {
-        let of_all = self.headers.iter().filter_map(|(name, value)| {
-            // HTTP's names have no case: these are small.
-            let name = name.as_str().strip_prefix(RECORD_HEADER)?;
-            Some((name.as_bytes(), Some(value.as_bytes())))
-        });
-        let of_all: Vec<Header<'_>> = of_all.collect();
-        let of_each: Vec<Vec<Header<'_>>> = items
-            .iter()
-            .map(|(_, item)| {
-                let own = item.headers.iter();
-                let own = own.map(|(name, value)| (&name[..], value.as_deref()));
-                of_all.iter().copied().chain(own).collect()
-            })
-            .collect();
-        let timestamp = |item: &Item| self.timestamp_of(item, now_ms);
-        let records: Vec<RecordRef<'_>> = items
-            .iter()
-            .zip(&of_each)
-            .map(|((_, item), headers)| RecordRef {
-                timestamp_ms: timestamp(item),
-                key: item
-                    .key
-                    .as_deref()
-                    .or(self.key.as_deref().map(str::as_bytes)),
-                value: item.value.as_deref(),
-                headers,
-            })
-            .collect();
-        let builder = BatchBuilder {
-            base_timestamp: records.first().map_or(now_ms, |first| first.timestamp_ms),
-            ..BatchBuilder::default()
-        };
-        let batch = builder.encode(Codec::None, &records);
-        let places = items.iter().map(|(place, item)| (*place, timestamp(item)));
-        // In memory, and without a codec, nothing fails.
-        (batch.unwrap_or_default().into(), places.collect())
-    }
-}
-
-/// Records in groups of at most `bytes`, but for one that is larger alone. Each has `shared` bytes more than its own.
-fn within(items: Vec<(usize, Item)>, shared: usize, bytes: usize) -> Vec<Vec<(usize, Item)>> {
-    let mut groups: Vec<Vec<(usize, Item)>> = Vec::new();
-    let mut left = 0;
-    for (place, item) in items {
-        let size = item.bytes() + shared;
-        match groups.last_mut() {
-            Some(group) if size <= left => group.push((place, item)),
-            _ => {
-                groups.push(vec![(place, item)]);
-                left = bytes;
-            }
-        }
-        left = left.saturating_sub(size);
-    }
-    groups
 }
 
 /// Waits for the first group, and returns its bytes.
@@ -518,78 +308,4 @@ async fn settle_first(
         settle(batch, outcomes).await;
     }
     bytes
-}
-
-/// Reads what is left of a body that is not wanted, within bounds: many clients read no answer before they
-/// have sent everything.
-async fn discard(mut body: Incoming) {
-    let mut left = DISCARDED_BYTES_MAX;
-    let rest = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            left = left.saturating_sub(bytes);
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = timeout(DISCARD_TIME, rest).await;
-}
-
-/// Waits for a batch, and notes what became of its records.
-async fn settle(batch: OnItsWay, outcomes: &mut [Option<Outcome>]) {
-    let partition = batch.partition;
-    match batch.appending.outcome().await {
-        Ok(appended) => {
-            let Appended {
-                base_offset,
-                append_time_ms,
-                ..
-            } = appended;
-            for (offset, (place, timestamp_ms)) in (base_offset..).zip(batch.records) {
-                let is_brokers = append_time_ms != -1;
-                outcomes[place] = Some(Ok(Stored {
-                    partition,
-                    offset,
-                    timestamp_ms: if is_brokers {
-                        append_time_ms
-                    } else {
-                        timestamp_ms
-                    },
-                }));
-            }
-        }
-        Err(refusal) => {
-            let problem = Problem::from(refusal);
-            for (place, _) in batch.records {
-                outcomes[place] = Some(Err(Box::new(problem.clone())));
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_have_at_most_the_bytes_that_a_batch_may() {
-        let item = |bytes: usize| Item {
-            value: Some(vec![b'x'; bytes].into()),
-            ..Item::default()
-        };
-        let of = |sizes: &[usize]| {
-            let items = sizes.iter().map(|size| item(*size)).enumerate();
-            let groups = within(items.collect(), 0, 1_000);
-            let places = groups.into_iter().map(|group| {
-                let places = group.into_iter().map(|(place, _)| place);
-                places.collect::<Vec<_>>()
-            });
-            places.collect::<Vec<_>>()
-        };
-        assert!(of(&[]).is_empty());
-        assert_eq!(of(&[300, 300, 300]), [vec![0, 1], vec![2]]);
-        assert_eq!(of(&[5_000, 1, 1]), [vec![0], vec![1, 2]]);
-        assert_eq!(of(&[1, 5_000]), [vec![0], vec![1]]);
-    }
 }
