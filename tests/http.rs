@@ -9,6 +9,7 @@ use std::net::TcpStream;
 
 mod records;
 mod rest_v2;
+mod rest_v3;
 mod table;
 
 /// The families there are: dashboards and alerts are built on these names.

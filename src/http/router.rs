@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::request::Asked;
 use super::rest::error::Version;
-use super::rest::{self, v2};
+use super::rest::{self, v2, v3};
 use super::{Services, guard, ops, produce, read, topics};
 use crate::access::{Caller, Operation, Resource};
 use crate::io::rate_limited::{self, RateLimited};
@@ -109,6 +109,32 @@ routes! {
     GET "/topics/{topic}/partitions/{partition}/records" V2 [include max_bytes offset timeout] Topic Read, v2::read::partition, "HTTP Proxy of Redpanda: records of a partition.";
     GET "/brokers" V2 [] Cluster Describe, v2::topics::brokers, "REST Proxy v2: the ids of all brokers: of this one.";
     POST "/admin/topics" V2 [] Topic Create, v2::topics::create, "HTTP Bridge of Strimzi: creates a topic.";
+    GET "/v3/clusters" V3 [] Cluster Describe, v3::clusters::list, "REST Proxy v3: the cluster.";
+    GET "/v3/clusters/{cluster}" V3 [] Cluster Describe, v3::clusters::one, "REST Proxy v3: the cluster.";
+    GET "/v3/clusters/{cluster}/brokers" V3 [] Cluster Describe, v3::clusters::brokers, "REST Proxy v3: the broker.";
+    GET "/v3/clusters/{cluster}/brokers/{broker}" V3 [] Cluster Describe, v3::clusters::broker, "REST Proxy v3: the broker.";
+    GET "/v3/clusters/{cluster}/topics" V3 [] Topic Describe, v3::topics::list, "REST Proxy v3: all topics.";
+    POST "/v3/clusters/{cluster}/topics" V3 [] Topic Create, v3::topics::create, "REST Proxy v3: creates a topic.";
+    GET "/v3/clusters/{cluster}/topics/{topic}" V3 [] Topic Describe, v3::topics::one, "REST Proxy v3: a topic.";
+    PATCH "/v3/clusters/{cluster}/topics/{topic}" V3 [] Topic Alter, v3::topics::alter, "REST Proxy v3: gives a topic more partitions.";
+    DELETE "/v3/clusters/{cluster}/topics/{topic}" V3 [] Topic Delete, v3::topics::delete, "REST Proxy v3: deletes a topic.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/configs" V3 [] Topic DescribeConfigs, v3::configs::list, "REST Proxy v3: all configs of a topic.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/configs/{name}" V3 [] Topic DescribeConfigs, v3::configs::one, "REST Proxy v3: a config of a topic.";
+    PUT "/v3/clusters/{cluster}/topics/{topic}/configs/{name}" V3 [] Topic AlterConfigs, v3::configs::set, "REST Proxy v3: sets a config of a topic.";
+    DELETE "/v3/clusters/{cluster}/topics/{topic}/configs/{name}" V3 [] Topic AlterConfigs, v3::configs::reset, "REST Proxy v3: a config back to its default.";
+    POST "/v3/clusters/{cluster}/topics/{topic}/configs:alter" V3 [] Topic AlterConfigs, v3::configs::alter, "REST Proxy v3: changes configs of a topic, all or none.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/partitions" V3 [] Topic Describe, v3::topics::partitions, "REST Proxy v3: a topic's partitions.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}" V3 [] Topic Describe, v3::topics::partition, "REST Proxy v3: a partition.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/offset" V3 [] Topic Describe, v3::topics::offset, "REST Proxy v3: where a partition begins and ends.";
+    POST "/v3/clusters/{cluster}/topics/{topic}/records" V3 [] Topic Write, v3::produce::stream, "REST Proxy v3: stores records as they come.";
+    POST "/v3/clusters/{cluster}/topics/{topic}/records:batch" V3 [] Topic Write, v3::produce::batch, "REST Proxy v3: stores up to 50 records.";
+    GET "/v3/clusters/{cluster}/consumer-groups" V3 [] Group Describe, v3::groups::list, "REST Proxy v3: all consumer groups.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}" V3 [] Group Describe, v3::groups::one, "REST Proxy v3: a consumer group.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/consumers" V3 [] Group Describe, v3::groups::consumers, "REST Proxy v3: the members of a group.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/consumers/{consumer}" V3 [] Group Describe, v3::groups::consumer, "REST Proxy v3: a member of a group.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/lag-summary" V3 [] Group Describe, v3::groups::lag_summary, "REST Proxy v3: how far a group is behind, in all.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags" V3 [] Group Describe, v3::groups::all_lags, "REST Proxy v3: how far a group is behind in each partition.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags/{topic}/partitions/{partition}" V3 [] Group Describe, v3::groups::lag, "REST Proxy v3: how far a group is behind in a partition.";
     GET "/api/groups" [] Group Describe, topics::groups, "How far each group is behind, in records and in seconds.";
 }
 
@@ -251,6 +277,7 @@ impl Router {
             activity: activity.clone(),
             params: params.collect::<Result<_, _>>()?,
             query,
+            uri: head.uri.clone(),
             headers: head.headers,
             body,
         };

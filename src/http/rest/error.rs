@@ -58,6 +58,8 @@ const KNOWN: &[Known] = &[
     known("limit", 400, 40002, None),
     known("offset-out-of-range", 400, 40002, None),
     known("serialization", 422, 42207, None),
+    known("empty-payload", 422, 42206, None),
+    known("bad-batch", 422, 42208, None),
     known(
         "no-registry",
         422,

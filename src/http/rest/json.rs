@@ -8,6 +8,7 @@ use crate::http::request::Asked;
 use crate::io::reactor::Slice;
 use crate::net::budget::Share;
 use bytes::Bytes;
+use hyper::Uri;
 use hyper::header::HeaderMap;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ const ELEMENTS_MAX: usize = 100_000;
 /// A request whose body is read.
 pub struct Read {
     pub services: Rc<Services>,
+    pub params: Vec<String>,
+    pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// What the body takes, twice.
@@ -46,6 +49,8 @@ pub async fn read(asked: Asked, limit: usize) -> Result<Read, Problem> {
     let body = whole.read(&asked.headers, asked.body, &mut memory).await?;
     Ok(Read {
         services: asked.services,
+        params: asked.params,
+        uri: asked.uri,
         headers: asked.headers,
         body,
         memory,

@@ -7,3 +7,4 @@ mod embedded;
 pub mod error;
 mod json;
 pub mod v2;
+pub mod v3;
