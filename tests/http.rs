@@ -9,6 +9,8 @@ use std::net::TcpStream;
 
 mod once;
 mod records;
+mod rest_v2;
+mod rest_v3;
 mod table;
 
 /// The families there are: dashboards and alerts are built on these names.

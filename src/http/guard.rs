@@ -46,7 +46,10 @@ pub fn check(
 }
 
 /// The name under which a request came. HTTP/1.0, which no browser speaks, may have none.
-fn host(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, Problem> {
+///
+/// # Errors
+/// 400 for what is no name, and for two.
+pub fn host(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, Problem> {
     let bad = || Problem::bad_request("the Host header is not a host and a port");
     let mut named = headers.get_all(HOST).iter();
     let (first, second) = (named.next(), named.next());

@@ -1,23 +1,24 @@
 //! HTTP for services and people: records in and out, health, metrics, a page.
 //!
 //! A request goes from `connections` through `guard` and `router` to the file that answers it: `produce`,
-//! `read` with `follow`, `topics`, `ops`. `split` takes a body of many records apart, `coding` unpacks
-//! it. `request` is what it is
+//! `read` with `follow`, `topics`, `ops`, and [`rest`] what the clients of REST proxies ask. `split` takes a body of many records apart, `coding` unpacks
+//! it, `body` reads one that is small, `sending` hands records to the engine. `request` is what it is
 //! given, `answer` and `problem` what can come back; `query` reads parameters.
 
 mod activity;
 mod answer;
+mod body;
 mod coding;
 mod connections;
 mod follow;
 mod form;
+mod gather;
 mod guard;
 mod keys;
 mod merge;
 mod metrics;
 mod openapi;
 mod ops;
-mod outcome;
 mod page;
 mod precondition;
 mod problem;
@@ -27,7 +28,9 @@ mod read;
 mod reading;
 mod records;
 mod request;
+mod rest;
 pub mod router;
+mod sending;
 mod split;
 mod topics;
 

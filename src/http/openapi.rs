@@ -1,6 +1,6 @@
 //! The table of routes as OpenAPI 3.1 has it.
 
-use super::router::{PARAMETERS, ROUTES, Route};
+use super::router::{Dialect, PARAMETERS, ROUTES, Route};
 use serde_json::{Map, Value, json};
 
 /// The whole document.
@@ -25,11 +25,24 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "parameters": Value::Object(parameters.collect()),
-            "responses": { "Problem": {
-                "description": "A problem, as RFC 9457 has it",
-                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
-            } },
-            "schemas": { "Problem": {
+            "responses": {
+                "Problem": {
+                    "description": "A problem, as RFC 9457 has it",
+                    "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+                },
+                "Refusal": {
+                    "description": "A refusal, as REST proxies have it",
+                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Refusal" } } },
+                },
+            },
+            "schemas": { "Refusal": {
+                "type": "object",
+                "required": ["error_code", "message"],
+                "properties": {
+                    "error_code": { "type": "integer" },
+                    "message": { "type": "string" },
+                },
+            }, "Problem": {
                 "type": "object",
                 "required": ["type", "title", "status", "detail", "retriable", "no_side_effects"],
                 "properties": {
@@ -57,12 +70,16 @@ fn operation(route: &Route) -> Value {
     let in_query = route.parameters.iter();
     let in_query =
         in_query.map(|name| json!({ "$ref": format!("#/components/parameters/{name}") }));
+    let refusal = match route.dialect {
+        Dialect::Native => "#/components/responses/Problem",
+        Dialect::V2 | Dialect::V3 => "#/components/responses/Refusal",
+    };
     let mut operation = json!({
         "summary": route.about,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": {
             "2XX": { "description": "It is done" },
-            "default": { "$ref": "#/components/responses/Problem" },
+            "default": { "$ref": refusal },
         },
     });
     if let Some((resource, on)) = route.access {

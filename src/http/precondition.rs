@@ -18,7 +18,8 @@ impl Precondition {
     /// What a request to append says; `None` where it says nothing.
     ///
     /// # Errors
-    /// 400 for anything that is not understood: to append in spite of it would be what it is to prevent.
+    /// 400 for anything that is not understood, or is about the key of a record that has none: to append in spite of
+    /// it would be what it is to prevent.
     pub fn of(headers: &HeaderMap, has_key: bool) -> Result<Option<Precondition>, Problem> {
         let wrong = || {
             let detail = "If-Match is \"p:N\" (the next offset) or \"k:N\" (the offset of the key's newest record), \
@@ -27,24 +28,26 @@ impl Precondition {
         };
         match (one(headers, IF_MATCH)?, one(headers, IF_NONE_MATCH)?) {
             (None, None) => Ok(None),
-            (Some(text), None) => tag(text).map(Some).ok_or_else(wrong),
+            (Some(text), None) => match tag(text) {
+                Some(Precondition::Key(_)) if !has_key => {
+                    let detail = "If-Match \"k:N\" is about the key, and there is none: say ?key=";
+                    Err(Problem::bad_request(detail))
+                }
+                found => found.map(Some).ok_or_else(wrong),
+            },
             (None, Some("*")) if has_key => Ok(Some(Precondition::Key(-1))),
             (None, Some("*")) => Ok(Some(Precondition::Offset(0))),
             _ => Err(wrong()),
         }
     }
 
-    /// What the engine is to expect of a record with this key.
-    ///
-    /// # Errors
-    /// 400 for a condition about the key of a record that has none.
-    pub fn expected(self, key: Option<&[u8]>) -> Result<Expected, Problem> {
-        match (self, key) {
-            (Precondition::Offset(offset), _) => Ok(Expected::Offset(offset)),
-            (Precondition::Key(offset), Some(key)) => Ok(Expected::Key(KeyHash::of(key), offset)),
-            (Precondition::Key(_), None) => Err(Problem::bad_request(
-                "If-Match \"k:N\" is about the key, and there is none: say ?key=",
-            )),
+    /// What the engine is to expect of a record with this key, which one about a key has.
+    pub fn expected(self, key: Option<&[u8]>) -> Expected {
+        match self {
+            Precondition::Offset(offset) => Expected::Offset(offset),
+            Precondition::Key(offset) => {
+                Expected::Key(KeyHash::of(key.unwrap_or_default()), offset)
+            }
         }
     }
 }

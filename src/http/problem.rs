@@ -1,13 +1,14 @@
 //! Errors as RFC 9457 has them, and the status of each error of the rooms below.
 
 use super::answer::{self, Answer};
+use crate::coordinator::groups::error::GroupError;
 use crate::engine::EngineError;
 use crate::engine::append::Refusal;
 use crate::engine::catalog::changes::AdminError;
 use crate::log::batch::BatchError;
 use crate::log::records::RecordsError;
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub struct Problem {
     detail: String,
     /// The number that Kafka's protocol has for it.
     kafka_error: Option<i16>,
-    is_retriable: bool,
+    pub is_retriable: bool,
     /// Nothing was stored, so that the same request once more doubles nothing.
     has_no_effects: bool,
     header: Option<Box<(HeaderName, HeaderValue)>>,
@@ -137,13 +138,18 @@ impl Problem {
         body
     }
 
+    /// Says in the head of a reply what belongs there: `Allow`, `Retry-After`.
+    pub fn set_header(&self, headers: &mut HeaderMap) {
+        if let Some((name, value)) = self.header.as_deref() {
+            headers.insert(name, value.clone());
+        }
+    }
+
     /// The reply to the request.
     pub fn answer(&self) -> Answer {
         let body = format!("{}\n", self.to_json());
         let mut answer = answer::of(self.status, "application/problem+json", body);
-        if let Some((name, value)) = self.header.as_deref() {
-            answer.headers_mut().insert(name, value.clone());
-        }
+        self.set_header(answer.headers_mut());
         debug_assert!(answer.headers().contains_key(CONTENT_TYPE));
         answer
     }
@@ -252,6 +258,40 @@ impl From<AdminError> for Problem {
             AdminError::StillDeleting(_) | AdminError::NotWritten(_) => {
                 new(StatusCode::SERVICE_UNAVAILABLE, "catalog", 56).later()
             }
+        }
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Problem {
+        let detail = error.to_string();
+        let new = |status, kind, code| Problem::new(status, kind, detail.clone()).kafka(code);
+        let conflict = StatusCode::CONFLICT;
+        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match error {
+            GroupError::InvalidGroupId => new(StatusCode::BAD_REQUEST, "invalid-group", 24),
+            GroupError::UnknownMemberId | GroupError::MemberIdRequired(_) => {
+                new(conflict, "unknown-member", 25)
+            }
+            GroupError::IllegalGeneration => new(conflict, "illegal-generation", 22),
+            GroupError::RebalanceInProgress => new(conflict, "rebalance", 27).later(),
+            GroupError::FencedInstanceId => new(conflict, "fenced-instance", 82),
+            GroupError::InconsistentGroupProtocol => new(conflict, "inconsistent-group", 23),
+            GroupError::TooManyProtocols
+            | GroupError::InvalidSessionTimeout
+            | GroupError::RecordTooLarge
+            | GroupError::TooManyOffsets => new(unprocessable, "group-limit", 42),
+            GroupError::OffsetMetadataTooLarge => new(unprocessable, "metadata-too-large", 12),
+            GroupError::GroupMaxSizeReached => new(StatusCode::TOO_MANY_REQUESTS, "limit", 81),
+            GroupError::NotCoordinator => new(unavailable, "not-coordinator", 16).later(),
+            GroupError::CoordinatorNotAvailable => {
+                new(unavailable, "coordinator-not-available", 15).later()
+            }
+            GroupError::NonEmptyGroup => new(conflict, "non-empty-group", 68),
+            GroupError::GroupIdNotFound => new(StatusCode::NOT_FOUND, "unknown-group", 69),
+            GroupError::GroupSubscribedToTopic => new(conflict, "group-subscribed", 86),
+            GroupError::UnknownTopic => new(StatusCode::NOT_FOUND, "unknown-topic", 3),
         }
     }
 }

@@ -2,37 +2,30 @@
 
 use super::activity::Activity;
 use super::answer::{self, Answer};
+use super::body::{self, Whole};
 use super::coding::Unpacker;
-use super::outcome::{self, OnItsWay, Outcome, Sent, payload};
 use super::precondition::Precondition;
 use super::problem::Problem;
 use super::query;
 use super::request::Asked;
+use super::sending::{
+    GROUP_BYTES, GROUP_RECORDS, GROUPS_AHEAD, MessageId, OfAll, OnItsWay, Outcome, Sending, Stored,
+};
 use super::split::{Item, Malformed, Split, Splitter};
-use crate::engine::Engine;
-use crate::engine::append::{Appender, Appending, Policy};
 use crate::engine::catalog::{Topic, changes};
 use crate::engine::indexes::Wanted;
-use crate::engine::indexes::marks;
 use crate::engine::partition::AckWhen;
-use crate::io::clock;
 use crate::io::reactor::Slice;
-use crate::log::batch::build::{BatchBuilder, Header, RecordRef};
-use crate::log::batch::{Codec, HEADER_BYTES};
-use crate::net::budget::Share;
-use crate::wire::partitioner::{Sticky, partition_for_key};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
-
-use std::collections::{BTreeMap, VecDeque};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
 
 /// Request headers that begin like this become headers of the record.
 const RECORD_HEADER: &str = "kafka-header-";
@@ -44,43 +37,21 @@ const CLOUD_EVENT: &str = "ce-specversion";
 /// Bodies that mean more than one record, or more than their bytes: to store them as they are would be
 /// wrong.
 const OTHER_KINDS: &[&str] = &["application/cloudevents", "application/vnd.", "multipart/"];
-/// Records of a body are stored when so many bytes of them, or so many of them, are there.
-const GROUP_BYTES: usize = 512 << 10;
-const GROUP_RECORDS: usize = 10_000;
-/// Groups on their way to the disk while the next one comes in.
-const GROUPS_AHEAD: usize = 4;
 /// The most records of a body, and of them the most that cannot be read.
 const RECORDS_MAX: usize = 1 << 20;
 const MALFORMED_MAX: usize = 1_000;
 /// About what is noted of one of those.
 const MALFORMED_BYTES: usize = 512;
-/// Of a body that is not wanted any more.
-const DISCARDED_BYTES_MAX: usize = 64 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(10);
 /// JSON may write a byte with this many.
 const JSON_FACTOR: usize = 6;
 /// What the outcome of a record takes in memory.
 const OUTCOME_BYTES: usize = size_of::<Outcome>();
 
-/// What a request says of all of its records.
+/// A request whose body is taken in.
 struct Intake {
-    engine: Rc<Engine>,
-    topic: Arc<Topic>,
-    policy: Policy,
-    key: Option<String>,
-    partition: Option<i32>,
-    timestamp_ms: Option<i64>,
+    sending: Sending,
     headers: HeaderMap,
-    /// Of the one record; of many, each has its place in the body behind it.
-    message_id: Option<String>,
-    precondition: Option<Precondition>,
-    /// The body is one record.
-    is_one: bool,
-    /// What each record has of all these.
-    shared_bytes: usize,
     activity: Activity,
-    /// For records without a key.
-    sticky: Sticky,
 }
 
 /// `POST /t/{topic}`: the body is the value of one record, or with `split`, or as NDJSON, many.
@@ -106,48 +77,28 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
             _ => None,
         })?;
     let split = kind_of(&asked.headers, split)?;
-    let message_id = message_id(&asked.headers)?;
+    let message_id = message_id(&asked.headers, split)?;
     let precondition = Precondition::of(&asked.headers, key.is_some())?;
-    if let Some(precondition) = precondition {
-        precondition.expected(key.as_deref().map(str::as_bytes))?;
-    }
     if precondition.is_some() && split.is_some() {
         let detail = "If-Match is about one record, and the body has many: their headers can say what they expect";
         return Err(Problem::bad_request(detail));
     }
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
-    if precondition.is_some() && key.is_none() && partition.is_none() && topic.partitions > 1 {
-        let detail = "If-Match is about a partition: say ?partition= or ?key=";
-        return Err(Problem::bad_request(detail));
+    if let Some(precondition) = precondition {
+        check(precondition, &topic, key.is_some() || partition.is_some())?;
     }
-    if matches!(precondition, Some(Precondition::Key(_))) && !indexes_keys(&topic) {
-        let detail = format!(
-            "{} does not know its keys: set key.index or conditional.append to true",
-            topic.name
-        );
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return Err(Problem::new(status, "no-key-index", detail));
-    }
-    let shared_bytes = key.as_ref().map_or(0, String::len)
-        + message_id.as_ref().map_or(0, |id| id.len() + 30)
-        + headers_bytes(&asked.headers);
-    let intake = Intake {
-        shared_bytes,
-        policy: Policy {
-            ack: acks.unwrap_or(AckWhen::Durable),
-            zstd: true,
-            transactional: false,
-        },
-        sticky: Sticky::new(topic.partitions as i32),
-        engine,
-        topic,
+    let of_all = OfAll {
         key,
         partition,
         timestamp_ms,
-        headers: asked.headers,
+        headers: record_headers(&asked.headers),
         message_id,
         precondition,
-        is_one: split.is_none(),
+    };
+    let ack = acks.unwrap_or(AckWhen::Durable);
+    let intake = Intake {
+        sending: Sending::new(&engine, topic, ack, of_all),
+        headers: asked.headers,
         activity: asked.activity,
     };
     match split {
@@ -156,13 +107,30 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
     }
 }
 
-fn indexes_keys(topic: &Topic) -> bool {
-    Wanted::of(&topic.config).is_some_and(|wanted| wanted.keys)
+/// Whether a topic can tell what is asked of it.
+///
+/// # Errors
+/// 400 where it is not said of which partition, 422 where the topic does not know its keys.
+fn check(precondition: Precondition, topic: &Topic, is_placed: bool) -> Result<(), Problem> {
+    if !is_placed && topic.partitions > 1 {
+        let detail = "If-Match is about a partition: say ?partition= or ?key=";
+        return Err(Problem::bad_request(detail));
+    }
+    let knows_keys = Wanted::of(&topic.config).is_some_and(|wanted| wanted.keys);
+    if matches!(precondition, Precondition::Key(_)) && !knows_keys {
+        let detail = format!(
+            "{} does not know its keys: set key.index or conditional.append to true",
+            topic.name
+        );
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(Problem::new(status, "no-key-index", detail));
+    }
+    Ok(())
 }
 
 /// # Errors
 /// 400 for an id that is no text, or too long.
-fn message_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn message_id(headers: &HeaderMap, split: Option<Split>) -> Result<Option<MessageId>, Problem> {
     let Some(id) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
@@ -172,16 +140,21 @@ fn message_id(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         let detail = format!("Idempotency-Key is a text of up to {MESSAGE_ID_BYTES_MAX} bytes");
         Problem::bad_request(detail)
     };
-    id.map(|id| Some(id.to_owned())).ok_or_else(wrong)
+    let id = id.map(str::to_owned).ok_or_else(wrong)?;
+    Ok(Some(match split {
+        None => MessageId::Whole(id),
+        Some(_) => MessageId::Each(id),
+    }))
 }
 
-/// What the headers of a request add to each of its records.
-fn headers_bytes(headers: &HeaderMap) -> usize {
-    let named = headers.iter();
-    let named = named.filter(|(name, _)| name.as_str().starts_with(RECORD_HEADER));
-    named
-        .map(|(name, value)| name.as_str().len() + value.len() + 10)
-        .sum()
+/// The headers of a request that each of its records gets. HTTP's names have no case: these are small.
+fn record_headers(headers: &HeaderMap) -> Vec<(Bytes, Bytes)> {
+    let named = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix(RECORD_HEADER)?;
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        Some((Bytes::copy_from_slice(name.as_bytes()), value))
+    });
+    named.collect()
 }
 
 /// How a body is taken apart.
@@ -209,23 +182,38 @@ fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, P
     }
 }
 
+fn to_json(stored: &Stored, topic: &Topic) -> Value {
+    json!({
+        "topic": topic.name,
+        "partition": stored.partition,
+        "offset": stored.offset,
+        "timestamp": stored.timestamp_ms,
+        "duplicate": stored.is_duplicate,
+    })
+}
+
 impl Intake {
     async fn one(mut self, body: Incoming) -> Result<Answer, Problem> {
         // Held until the record is on its way.
-        let mut memory = self.engine.memory.share();
-        let limit = self.topic.config.max_message_bytes as usize;
+        let mut memory = self.sending.engine.memory.share();
+        let whole = Whole {
+            limit: self.sending.limit(),
+            limit_name: "max.message.bytes",
+            frame_bytes_min: self.sending.engine.config.frame_bytes_min(),
+            activity: &self.activity,
+        };
         let item = Item {
-            value: Some(self.whole(body, limit, &mut memory).await?),
+            value: Some(whole.read(&self.headers, body, &mut memory).await?),
             ..Item::default()
         };
-        let on_its_way = self.send(vec![(0, item)]).await?;
+        let on_its_way = self.sending.send(vec![(0, item)]).await;
         let mut outcomes = vec![None];
         for batch in on_its_way {
-            outcome::settle(&self.engine, &self.topic, batch, &mut outcomes).await;
+            self.sending.settle(batch, &mut outcomes).await;
         }
         match outcomes.pop().flatten() {
             Some(Ok(stored)) => {
-                let body = format!("{}\n", stored.to_json(&self.topic));
+                let body = format!("{}\n", to_json(&stored, &self.sending.topic));
                 Ok(answer::of(StatusCode::OK, answer::JSON, body))
             }
             Some(Err(problem)) => Err(*problem),
@@ -233,63 +221,10 @@ impl Intake {
         }
     }
 
-    /// Reads a body, and takes memory for it as it comes.
-    ///
-    /// # Errors
-    /// 413 for more than `limit` bytes; 400 when the client breaks off.
-    async fn whole(
-        &self,
-        mut body: Incoming,
-        limit: usize,
-        memory: &mut Share,
-    ) -> Result<Bytes, Problem> {
-        let mut unpacker = Unpacker::of(&self.headers)?;
-        let mut whole = BytesMut::new();
-        let mut slice = Slice::new();
-        let mut since_touched = 0;
-        let mut is_too_large = body.size_hint().lower() > limit as u64;
-        while !is_too_large && let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::broken_off(0))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            since_touched += data.len();
-            if since_touched >= self.engine.config.frame_bytes_min() {
-                since_touched = 0;
-                self.activity.touch();
-            }
-            // Twice: once here, once in the batch.
-            let held = unpacker.bytes() + 2 * (whole.len() + data.len());
-            memory.grow(held).await;
-            let is_plain = matches!(unpacker, Unpacker::Plain);
-            if is_plain && whole.is_empty() && body.is_end_stream() && data.len() <= limit {
-                return Ok(data);
-            }
-            let mut packed = &data[..];
-            while !packed.is_empty() && !is_too_large {
-                let step = unpacker.step(&mut packed)?;
-                is_too_large = whole.len() + step.len() > limit;
-                whole.extend_from_slice(&step);
-                memory.grow(unpacker.bytes() + 2 * whole.len()).await;
-                slice.rest().await;
-            }
-        }
-        if !is_too_large {
-            whole.extend_from_slice(&unpacker.end()?);
-        }
-        if is_too_large || whole.len() > limit {
-            discard(body).await;
-            let detail = format!("the body has more than the {limit} bytes of max.message.bytes");
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            return Err(Problem::new(status, "too-large", detail));
-        }
-        Ok(whole.freeze())
-    }
-
     /// Stores the records of a body group by group, while it comes in.
     async fn many(mut self, mut body: Incoming, split: Split) -> Result<Answer, Problem> {
-        let mut memory = self.engine.memory.share();
-        let limit = self.topic.config.max_message_bytes as usize;
+        let mut memory = self.sending.engine.memory.share();
+        let limit = self.sending.limit();
         let written = if split == Split::Lines {
             1
         } else {
@@ -321,7 +256,7 @@ impl Intake {
             };
             // A body may take as long as it comes fast enough.
             since_touched += data.len();
-            if since_touched >= self.engine.config.frame_bytes_min() {
+            if since_touched >= self.sending.engine.config.frame_bytes_min() {
                 since_touched = 0;
                 self.activity.touch();
             }
@@ -339,7 +274,7 @@ impl Intake {
                     match next {
                         Ok(item) => {
                             outcomes.push(None);
-                            group_bytes += item.bytes() + self.shared_bytes;
+                            group_bytes += self.sending.bytes_of(&item);
                             group.push((place, item));
                         }
                         Err(Malformed { why, is_end }) => {
@@ -359,11 +294,13 @@ impl Intake {
                     if group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS {
                         let bytes = mem::take(&mut group_bytes);
                         ahead_bytes += bytes;
-                        let sent = self.send(mem::take(&mut group)).await?;
+                        let sent = self.sending.send(mem::take(&mut group)).await;
                         on_their_way.push_back((bytes, sent));
                     }
                     if on_their_way.len() > GROUPS_AHEAD {
-                        ahead_bytes -= self.settle_first(&mut on_their_way, &mut outcomes).await;
+                        let (bytes, first) = on_their_way.pop_front().unwrap_or_default();
+                        ahead_bytes -= bytes;
+                        self.sending.settle_all(first, &mut outcomes).await;
                     }
                     slice.rest().await;
                     if is_ended {
@@ -381,12 +318,12 @@ impl Intake {
                 }
             }
         }
-        on_their_way.push_back((0, self.send(group).await?));
-        while !on_their_way.is_empty() {
-            self.settle_first(&mut on_their_way, &mut outcomes).await;
+        on_their_way.push_back((0, self.sending.send(group).await));
+        for (_, sent) in on_their_way {
+            self.sending.settle_all(sent, &mut outcomes).await;
         }
         if is_ended {
-            discard(body).await;
+            body::discard(body).await;
         }
         let mut answer = self.answer(outcomes)?;
         answer.body_mut().hold(memory);
@@ -409,232 +346,12 @@ impl Intake {
         } else {
             StatusCode::MULTI_STATUS
         };
-        let topic = Arc::clone(&self.topic);
+        let topic = Arc::clone(&self.sending.topic);
         let outcomes = outcomes.into_iter().map(move |outcome| match outcome {
-            Ok(stored) => stored.to_json(&topic),
+            Ok(stored) => to_json(&stored, &topic),
             Err(problem) => problem.to_json(),
         });
         let pieces = answer::gathered(answer::array(outcomes));
         Ok(answer::in_pieces(status, answer::JSON, pieces))
-    }
-
-    /// Makes batches of records, one or more for each partition, and hands them to the engine.
-    async fn send(&mut self, group: Vec<(usize, Item)>) -> Result<Vec<OnItsWay>, Problem> {
-        let now_ms = clock::now_ms();
-        let mut by_partition: BTreeMap<i32, Vec<(usize, Item)>> = BTreeMap::new();
-        let mut appender = Appender::new(&self.engine, self.policy);
-        let mut on_their_way = Vec::new();
-        for (place, item) in group {
-            let partition = self.partition_of(&item);
-            let timestamp_ms = self.timestamp_of(&item, now_ms);
-            let has_key = item.key.is_some() || self.key.is_some();
-            // One that its batch would be refused for holds up no others.
-            if let Err(refusal) = appender.check_record(&self.topic, has_key, timestamp_ms) {
-                on_their_way.push(OnItsWay {
-                    partition,
-                    records: vec![Sent {
-                        place,
-                        timestamp_ms,
-                        payload: None,
-                    }],
-                    appending: Appending::Refused(refusal),
-                });
-                continue;
-            }
-            by_partition
-                .entry(partition)
-                .or_default()
-                .push((place, item));
-        }
-        let limit = self.topic.config.max_message_bytes as usize;
-        for (partition, items) in by_partition {
-            for items in within(items, self.shared_bytes, limit.saturating_sub(HEADER_BYTES)) {
-                let (batch, records) = self.batch(&items, now_ms);
-                let key = self.key_of(&items[0].1);
-                let expected = self.precondition.map(|condition| condition.expected(key));
-                let expected = expected.transpose()?;
-                let adding = appender.add_if(&self.topic, partition, batch, expected);
-                let appending = adding.await;
-                on_their_way.push(OnItsWay {
-                    partition,
-                    records,
-                    appending,
-                });
-            }
-        }
-        appender.send().await;
-        self.sticky.advance();
-        Ok(on_their_way)
-    }
-
-    fn key_of<'i>(&'i self, item: &'i Item) -> Option<&'i [u8]> {
-        let own = item.key.as_deref();
-        own.or(self.key.as_deref().map(str::as_bytes))
-    }
-
-    /// Waits for the first group, and returns its bytes.
-    async fn settle_first(
-        &self,
-        on_their_way: &mut VecDeque<(usize, Vec<OnItsWay>)>,
-        outcomes: &mut [Option<Outcome>],
-    ) -> usize {
-        let (bytes, batches) = on_their_way.pop_front().unwrap_or_default();
-        for batch in batches {
-            outcome::settle(&self.engine, &self.topic, batch, outcomes).await;
-        }
-        bytes
-    }
-
-    fn timestamp_of(&self, item: &Item, now_ms: i64) -> i64 {
-        item.timestamp_ms.or(self.timestamp_ms).unwrap_or(now_ms)
-    }
-
-    /// As Kafka's clients choose: by the key, else any.
-    fn partition_of(&self, item: &Item) -> i32 {
-        if let Some(partition) = item.partition.or(self.partition) {
-            return partition;
-        }
-        match self.key_of(item) {
-            Some(key) => partition_for_key(key, self.topic.partitions as i32),
-            None => self.sticky.current(),
-        }
-    }
-
-    /// The message id of the record at this place of the body: what the request says, unless its own headers do.
-    fn id_of(&self, place: usize, item: &Item) -> Option<String> {
-        let id = self.message_id.as_ref()?;
-        let name = self.topic.config.dedup_header;
-        let is_id = |(own, _): &(Bytes, _)| own.eq_ignore_ascii_case(name.as_str().as_bytes());
-        if item.headers.iter().any(is_id) {
-            return None;
-        }
-        Some(if self.is_one {
-            id.clone()
-        } else {
-            format!("{id}-{place}")
-        })
-    }
-
-    /// A batch of these records, and what is kept of each.
-    fn batch(&self, items: &[(usize, Item)], now_ms: i64) -> (Bytes, Vec<Sent>) {
-        let of_all = self.headers.iter().filter_map(|(name, value)| {
-            // HTTP's names have no case: these are small.
-            let name = name.as_str().strip_prefix(RECORD_HEADER)?;
-            Some((name.as_bytes(), Some(value.as_bytes())))
-        });
-        let of_all: Vec<Header<'_>> = of_all.collect();
-        let id_name = self.topic.config.dedup_header;
-        let ids = items.iter().map(|(place, item)| self.id_of(*place, item));
-        let ids: Vec<Option<String>> = ids.collect();
-        let of_each: Vec<Vec<Header<'_>>> = items
-            .iter()
-            .zip(&ids)
-            .map(|((_, item), id)| {
-                let own = item.headers.iter();
-                let own = own.map(|(name, value)| (&name[..], value.as_deref()));
-                let id = id.iter();
-                let id = id.map(|id| (id_name.as_str().as_bytes(), Some(id.as_bytes())));
-                of_all.iter().copied().chain(own).chain(id).collect()
-            })
-            .collect();
-        let timestamp = |item: &Item| self.timestamp_of(item, now_ms);
-        let records: Vec<RecordRef<'_>> = items
-            .iter()
-            .zip(&of_each)
-            .map(|((_, item), headers)| RecordRef {
-                timestamp_ms: timestamp(item),
-                key: self.key_of(item),
-                value: item.value.as_deref(),
-                headers,
-            })
-            .collect();
-        let builder = BatchBuilder {
-            base_timestamp: records.first().map_or(now_ms, |first| first.timestamp_ms),
-            ..BatchBuilder::default()
-        };
-        let batch = builder.encode(Codec::None, &records);
-        let has_ids = self.topic.config.dedup_window_ms > 0;
-        let sent = items.iter().map(|(place, item)| Sent {
-            place: *place,
-            timestamp_ms: timestamp(item),
-            payload: match has_ids {
-                true => payload(self.key_of(item), item.value.as_deref()),
-                false => None,
-            },
-        });
-        // In memory, and without a codec, nothing fails.
-        (batch.unwrap_or_default().into(), sent.collect())
-    }
-}
-
-/// Whether a record says what it expects. Such a one is alone in its batch: if it is not so, the others are stored
-/// all the same.
-fn has_condition(item: &Item) -> bool {
-    let mut names = item.headers.iter().map(|(name, _)| name);
-    names.any(|name| marks::is_condition(name))
-}
-
-/// Records in groups of at most `bytes`, but for one that is larger alone. Each has `shared` bytes more than its own.
-fn within(items: Vec<(usize, Item)>, shared: usize, bytes: usize) -> Vec<Vec<(usize, Item)>> {
-    let mut groups: Vec<Vec<(usize, Item)>> = Vec::new();
-    let mut left = 0;
-    for (place, item) in items {
-        let size = item.bytes() + shared;
-        let is_alone = has_condition(&item);
-        match groups.last_mut().filter(|_| !is_alone) {
-            Some(group) if size <= left => group.push((place, item)),
-            _ => {
-                groups.push(vec![(place, item)]);
-                left = bytes;
-            }
-        }
-        left = if is_alone {
-            0
-        } else {
-            left.saturating_sub(size)
-        };
-    }
-    groups
-}
-
-/// Reads what is left of a body that is not wanted, within bounds: many clients read no answer before they
-/// have sent everything.
-async fn discard(mut body: Incoming) {
-    let mut left = DISCARDED_BYTES_MAX;
-    let rest = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            left = left.saturating_sub(bytes);
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = timeout(DISCARD_TIME, rest).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_have_at_most_the_bytes_that_a_batch_may() {
-        let item = |bytes: usize| Item {
-            value: Some(vec![b'x'; bytes].into()),
-            ..Item::default()
-        };
-        let of = |sizes: &[usize]| {
-            let items = sizes.iter().map(|size| item(*size)).enumerate();
-            let groups = within(items.collect(), 0, 1_000);
-            let places = groups.into_iter().map(|group| {
-                let places = group.into_iter().map(|(place, _)| place);
-                places.collect::<Vec<_>>()
-            });
-            places.collect::<Vec<_>>()
-        };
-        assert!(of(&[]).is_empty());
-        assert_eq!(of(&[300, 300, 300]), [vec![0, 1], vec![2]]);
-        assert_eq!(of(&[5_000, 1, 1]), [vec![0], vec![1, 2]]);
-        assert_eq!(of(&[1, 5_000]), [vec![0], vec![1]]);
     }
 }

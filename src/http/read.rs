@@ -3,6 +3,7 @@
 use super::answer::{self, Answer, PIECE_BYTES};
 use super::follow::Follower;
 use super::form::Form;
+use super::gather::{Amount, SEARCH_TIME, read_on};
 use super::merge::Merge;
 use super::precondition;
 use super::problem::Problem;
@@ -20,13 +21,10 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use std::future::pending;
 use std::mem;
 use std::rc::Rc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// The most bytes of keys and values in one answer; the first record goes beyond it if it has to.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
-/// A search answers with what it has found after this time.
-const SEARCH_TIME: Duration = Duration::from_secs(5);
 /// The most offsets of a partition that are looked at for its newest records, where compaction left few.
 const TAIL_OFFSETS_MAX: i64 = 100_000;
 
@@ -59,8 +57,15 @@ pub async fn many(mut asked: Asked) -> Result<Answer, Problem> {
         _ if follow => (Vec::new(), read.cursors(&engine, &topic).await?),
         _ => {
             let mut cursors = read.cursors(&engine, &topic).await?;
-            let found = read_on(&mut reader, &mut cursors, &read, &mut memory).await?;
-            (found, cursors)
+            let amount = Amount {
+                records: read.max,
+                bytes: ANSWER_BYTES_MAX,
+                wait: read.wait,
+            };
+            let found = read_on(&mut reader, &mut cursors, &amount, &mut memory).await?;
+            let found = found.into_iter();
+            let found = found.map(|(place, record)| (cursors[place].index, record));
+            (found.collect(), cursors)
         }
     };
     if follow {
@@ -235,48 +240,4 @@ fn keep_newest(found: &mut Merge, count: usize) -> bool {
         found.pop();
     }
     is_full
-}
-
-/// Reads on from the cursors until there is enough, the logs end, or time is up; the cursors are where the
-/// next request goes on. With a wait, for the first record that comes.
-async fn read_on(
-    reader: &mut Reader,
-    cursors: &mut [Cursor],
-    read: &Reading,
-    memory: &mut Share,
-) -> Result<Vec<Found>, Problem> {
-    let began = Instant::now();
-    let deadline = read.wait.map(|wait| began + wait);
-    let mut found: Vec<Found> = Vec::new();
-    let mut bytes = 0;
-    loop {
-        let is_behind = cursors.iter().any(|cursor| cursor.next < cursor.end);
-        // Only who has nothing waits.
-        let until = deadline.filter(|_| !is_behind && found.is_empty());
-        if !is_behind && until.is_none_or(|until| Instant::now() >= until) {
-            return Ok(found);
-        }
-        let mut round = reader.engine.memory.share();
-        let mut new = reader.round(cursors, until, &mut round).await?;
-        while let Some(next) = new.peek() {
-            let is_too_much = bytes + next.bytes() > ANSWER_BYTES_MAX && !found.is_empty();
-            if found.len() >= read.max || is_too_much {
-                break;
-            }
-            let Some((place, record)) = new.pop() else {
-                break;
-            };
-            bytes += record.bytes();
-            found.push((cursors[place].index, record));
-        }
-        for (place, record) in new.firsts() {
-            cursors[place].next = record.offset;
-        }
-        memory.grow(bytes).await;
-        let is_full = new.count() > 0 || found.len() >= read.max;
-        let is_late = began.elapsed() > SEARCH_TIME.max(read.wait.unwrap_or_default());
-        if is_full || is_late || reader.engine.is_stopping() {
-            return Ok(found);
-        }
-    }
 }

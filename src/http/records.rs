@@ -42,21 +42,33 @@ impl Record {
         found.and_then(|(_, value)| value.as_ref())
     }
 
+    /// Headers by name. Of those with the same name the last one counts, as for Kafka's clients.
+    fn headers_by_name(&self) -> Map<String, Value> {
+        let headers = self.headers.iter().map(|(name, value)| {
+            let name = String::from_utf8_lossy(name).into_owned();
+            (name, text_or_base64(value.as_ref()))
+        });
+        headers.collect()
+    }
+
+    /// Headers one by one, in their order.
+    pub fn headers_json(&self) -> Vec<Value> {
+        let headers = self.headers.iter().map(|(name, value)| {
+            let name = String::from_utf8_lossy(name);
+            json!({ "key": name, "value": text_or_base64(value.as_ref()) })
+        });
+        headers.collect()
+    }
+
     /// Everything that a record has.
     pub fn to_json(&self, partition: i32) -> Value {
-        let mut headers = Map::new();
-        for (name, value) in &self.headers {
-            let name = String::from_utf8_lossy(name).into_owned();
-            // Of headers with the same name the last one counts, as for Kafka's clients.
-            headers.insert(name, text_or_base64(value.as_ref()));
-        }
         json!({
             "partition": partition,
             "offset": self.offset,
             "timestamp": self.timestamp_ms,
             "key": text_or_base64(self.key.as_ref()),
             "value": text_or_base64(self.value.as_ref()),
-            "headers": headers,
+            "headers": self.headers_by_name(),
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::Services;
 use super::activity::Activity;
 use super::query::Query;
+use hyper::Uri;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use std::rc::Rc;
@@ -14,6 +15,7 @@ pub struct Asked {
     /// The parts of the path that the route names, percent-decoded, in their order.
     pub params: Vec<String>,
     pub query: Query,
+    pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Incoming,
 }

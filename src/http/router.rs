@@ -5,6 +5,8 @@ use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::request::Asked;
+use super::rest::error::Version;
+use super::rest::{self, v2, v3};
 use super::{Services, guard, keys, ops, produce, read, topics};
 use crate::access::{Caller, Operation, Resource};
 use crate::io::rate_limited::{self, RateLimited};
@@ -30,15 +32,28 @@ pub struct Route {
     pub access: Option<(Resource, Operation)>,
     /// The parameters that it takes; [`PARAMETERS`] says what they are.
     pub parameters: &'static [&'static str],
+    pub dialect: Dialect,
     /// Method and path, as metrics name them.
     label: &'static str,
     answer: fn(Asked) -> Answering,
 }
 
+/// Whose clients a route is for: what its refusals look like, and whether it minds parameters that it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Our own: problems as RFC 9457 has them, and an unknown parameter is a mistake.
+    Native,
+    /// Those of the REST proxy's version 2: a code and a message, in the type that is accepted. Unknown parameters
+    /// are ignored, as there.
+    V2,
+    /// Version 3: the same in JSON.
+    V3,
+}
+
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Problem>>>>;
 
 macro_rules! routes {
-    ($($method:ident $path:literal [$($parameter:ident)*] $($resource:ident $operation:ident)?, $handler:path, $about:literal;)*) => {
+    ($($method:ident $path:literal $($dialect:ident)? [$($parameter:ident)*] $($resource:ident $operation:ident)?, $handler:path, $about:literal;)*) => {
         /// All routes. GET answers HEAD too.
         pub static ROUTES: &[Route] = &[$(Route {
             method: Method::$method,
@@ -46,9 +61,19 @@ macro_rules! routes {
             about: $about,
             access: access!($($resource $operation)?),
             parameters: &[$(stringify!($parameter)),*],
+            dialect: dialect!($($dialect)?),
             label: concat!(stringify!($method), " ", $path),
             answer: |asked| Box::pin($handler(asked)),
         }),*];
+    };
+}
+
+macro_rules! dialect {
+    () => {
+        Dialect::Native
+    };
+    ($dialect:ident) => {
+        Dialect::$dialect
     };
 }
 
@@ -75,6 +100,42 @@ routes! {
     GET "/api/topics/{topic}" [] Topic Describe, topics::describe, "A topic: its partitions, and the configs that are its own.";
     PUT "/api/topics/{topic}" [] Topic Create, topics::put, "Creates a topic, unless it is there as the body says.";
     DELETE "/api/topics/{topic}" [confirm] Topic Delete, topics::delete, "Deletes a topic, with `?confirm=` and its name.";
+    GET "/topics" V2 [] Topic Describe, v2::topics::list, "REST Proxy v2: the names of all topics.";
+    GET "/topics/{topic}" V2 [] Topic Describe, v2::topics::one, "REST Proxy v2: a topic, its configs and partitions.";
+    POST "/topics/{topic}" V2 [] Topic Write, v2::produce::to_topic, "REST Proxy v2: stores records.";
+    GET "/topics/{topic}/partitions" V2 [] Topic Describe, v2::topics::partitions, "REST Proxy v2: a topic's partitions.";
+    GET "/topics/{topic}/partitions/{partition}" V2 [] Topic Describe, v2::topics::partition, "REST Proxy v2: one partition.";
+    POST "/topics/{topic}/partitions/{partition}" V2 [] Topic Write, v2::produce::to_partition, "REST Proxy v2: stores records in one partition.";
+    GET "/topics/{topic}/partitions/{partition}/offsets" V2 [] Topic Describe, v2::topics::offsets, "REST Proxy v2: where a partition begins and ends.";
+    GET "/topics/{topic}/partitions/{partition}/records" V2 [include max_bytes offset timeout] Topic Read, v2::read::partition, "HTTP Proxy of Redpanda: records of a partition.";
+    GET "/brokers" V2 [] Cluster Describe, v2::topics::brokers, "REST Proxy v2: the ids of all brokers: of this one.";
+    POST "/admin/topics" V2 [] Topic Create, v2::topics::create, "HTTP Bridge of Strimzi: creates a topic.";
+    GET "/v3/clusters" V3 [] Cluster Describe, v3::clusters::list, "REST Proxy v3: the cluster.";
+    GET "/v3/clusters/{cluster}" V3 [] Cluster Describe, v3::clusters::one, "REST Proxy v3: the cluster.";
+    GET "/v3/clusters/{cluster}/brokers" V3 [] Cluster Describe, v3::clusters::brokers, "REST Proxy v3: the broker.";
+    GET "/v3/clusters/{cluster}/brokers/{broker}" V3 [] Cluster Describe, v3::clusters::broker, "REST Proxy v3: the broker.";
+    GET "/v3/clusters/{cluster}/topics" V3 [] Topic Describe, v3::topics::list, "REST Proxy v3: all topics.";
+    POST "/v3/clusters/{cluster}/topics" V3 [] Topic Create, v3::topics::create, "REST Proxy v3: creates a topic.";
+    GET "/v3/clusters/{cluster}/topics/{topic}" V3 [] Topic Describe, v3::topics::one, "REST Proxy v3: a topic.";
+    PATCH "/v3/clusters/{cluster}/topics/{topic}" V3 [] Topic Alter, v3::topics::alter, "REST Proxy v3: gives a topic more partitions.";
+    DELETE "/v3/clusters/{cluster}/topics/{topic}" V3 [] Topic Delete, v3::topics::delete, "REST Proxy v3: deletes a topic.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/configs" V3 [] Topic DescribeConfigs, v3::configs::list, "REST Proxy v3: all configs of a topic.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/configs/{name}" V3 [] Topic DescribeConfigs, v3::configs::one, "REST Proxy v3: a config of a topic.";
+    PUT "/v3/clusters/{cluster}/topics/{topic}/configs/{name}" V3 [] Topic AlterConfigs, v3::configs::set, "REST Proxy v3: sets a config of a topic.";
+    DELETE "/v3/clusters/{cluster}/topics/{topic}/configs/{name}" V3 [] Topic AlterConfigs, v3::configs::reset, "REST Proxy v3: a config back to its default.";
+    POST "/v3/clusters/{cluster}/topics/{topic}/configs:alter" V3 [] Topic AlterConfigs, v3::configs::alter, "REST Proxy v3: changes configs of a topic, all or none.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/partitions" V3 [] Topic Describe, v3::topics::partitions, "REST Proxy v3: a topic's partitions.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}" V3 [] Topic Describe, v3::topics::partition, "REST Proxy v3: a partition.";
+    GET "/v3/clusters/{cluster}/topics/{topic}/partitions/{partition}/offset" V3 [] Topic Describe, v3::topics::offset, "REST Proxy v3: where a partition begins and ends.";
+    POST "/v3/clusters/{cluster}/topics/{topic}/records" V3 [] Topic Write, v3::produce::stream, "REST Proxy v3: stores records as they come.";
+    POST "/v3/clusters/{cluster}/topics/{topic}/records:batch" V3 [] Topic Write, v3::produce::batch, "REST Proxy v3: stores up to 50 records.";
+    GET "/v3/clusters/{cluster}/consumer-groups" V3 [] Group Describe, v3::groups::list, "REST Proxy v3: all consumer groups.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}" V3 [] Group Describe, v3::groups::one, "REST Proxy v3: a consumer group.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/consumers" V3 [] Group Describe, v3::groups::consumers, "REST Proxy v3: the members of a group.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/consumers/{consumer}" V3 [] Group Describe, v3::groups::consumer, "REST Proxy v3: a member of a group.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/lag-summary" V3 [] Group Describe, v3::groups::lag_summary, "REST Proxy v3: how far a group is behind, in all.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags" V3 [] Group Describe, v3::groups::all_lags, "REST Proxy v3: how far a group is behind in each partition.";
+    GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags/{topic}/partitions/{partition}" V3 [] Group Describe, v3::groups::lag, "REST Proxy v3: how far a group is behind in a partition.";
     GET "/api/groups" [] Group Describe, topics::groups, "How far each group is behind, in records and in seconds.";
 }
 
@@ -91,11 +152,21 @@ pub static PARAMETERS: &[(&str, &str)] = &[
         "`earliest`, `latest`, `-N`, an offset, a time, or what `Millstream-Next` said",
     ),
     ("grep", "only records whose key or value has this text"),
+    (
+        "include",
+        "`headers`, `timestamp`: what a read tells more of each record",
+    ),
     ("key", "the key of the record, or of those that are read"),
     ("max", "the most records"),
     ("max_age", "how old the answer may be, as in `5s`"),
+    ("max_bytes", "the most bytes of records"),
+    ("offset", "where to begin"),
     ("partition", "one partition"),
     ("split", "the body is many records: `lines` or `json`"),
+    (
+        "timeout",
+        "milliseconds to wait for a record where there is none yet, at most 60,000",
+    ),
     (
         "timestamp",
         "milliseconds since 1970, or a time as in `2026-01-31T10:00:00Z`",
@@ -135,6 +206,8 @@ impl Router {
         request: Request<Incoming>,
     ) -> Answer {
         let (method, uri) = (request.method().clone(), request.uri().clone());
+        let dialect = self.dialect(&method, uri.path());
+        let v2_kind = rest::error::kind_accepted(request.headers());
         let answered = self.routed(services, activity, request).await;
         let mut answer = answered.unwrap_or_else(|problem| {
             services.engine.stats.error(problem.kind);
@@ -142,11 +215,32 @@ impl Router {
                 tracing::warn!(peer = %caller.address, %method, path = uri.path(), problem = problem.kind,
                     kept_back, "refused a request over HTTP: {problem}");
             }
-            problem.answer()
+            match dialect {
+                Dialect::Native => problem.answer(),
+                Dialect::V2 => rest::error::answer(&problem, Version::V2, v2_kind),
+                Dialect::V3 => rest::error::answer(&problem, Version::V3, answer::JSON),
+            }
         });
         answer.body_mut().touch(activity);
         answer::protect(&mut answer);
         answer
+    }
+
+    /// Whose refusals a request gets; where there is no such path, those of the paths that begin like it.
+    fn dialect(&self, method: &Method, path: &str) -> Dialect {
+        let path = without_prefix(path);
+        let first = |path: &'_ str| path.split('/').nth(1).map(str::to_owned);
+        let route = match self.0.at(path) {
+            Ok(found) => {
+                let known = found.value;
+                known
+                    .get(method.as_str())
+                    .or(known.values().next())
+                    .copied()
+            }
+            Err(_) => ROUTES.iter().find(|route| first(route.path) == first(path)),
+        };
+        route.map_or(Dialect::Native, |route| route.dialect)
     }
 
     async fn routed(
@@ -163,7 +257,7 @@ impl Router {
             &head.headers,
         )?;
         let path = head.uri.path();
-        let Ok(found) = self.0.at(path) else {
+        let Ok(found) = self.0.at(without_prefix(path)) else {
             let detail = format!("there is nothing at {path}; docs/http.md lists what there is");
             return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail));
         };
@@ -176,13 +270,16 @@ impl Router {
             return not_allowed(&method, found.value);
         };
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
-        query.has_only(route.parameters)?;
+        if route.dialect == Dialect::Native {
+            query.has_only(route.parameters)?;
+        }
         let params = found.params.iter().map(|(_, value)| query::decoded(value));
         let asked = Asked {
             services: Rc::clone(services),
             activity: activity.clone(),
             params: params.collect::<Result<_, _>>()?,
             query,
+            uri: head.uri.clone(),
             headers: head.headers,
             body,
         };
@@ -192,6 +289,12 @@ impl Router {
         stats.request(route.label, began.elapsed());
         answered
     }
+}
+
+/// The paths of version 3 are also under `/kafka`, as where the proxy is a part of a broker.
+fn without_prefix(path: &str) -> &str {
+    let rest = path.strip_prefix("/kafka");
+    rest.filter(|rest| rest.starts_with("/v3/")).unwrap_or(path)
 }
 
 /// The methods that a path has: the answer to OPTIONS, and what is wrong with any other.

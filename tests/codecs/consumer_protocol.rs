@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
     consumer_protocol_subscription as cs,
 };
 use kafka_protocol::protocol::Encodable;
-use millstream::kafka::group::consumer_protocol::{
+use millstream::coordinator::groups::consumer_protocol::{
     Assignment, Subscription, TopicPartitions, decode_assignment, decode_subscription,
 };
 use millstream::wire::WireError;

@@ -13,6 +13,7 @@ mod admin;
 pub mod classic;
 mod commits;
 pub mod config;
+pub mod consumer_protocol;
 pub mod error;
 pub mod lag;
 mod membership;

@@ -41,7 +41,7 @@ message! {
     Protocol<'a> {
         name: &'a str,
         /// Opaque to the broker, and a slice of the frame. For consumers see
-        /// [`consumer_protocol`](super::consumer_protocol).
+        /// [`consumer_protocol`](crate::coordinator::groups::consumer_protocol).
         metadata: Bytes,
     }
 

@@ -1,6 +1,5 @@
 //! Consumer groups: membership, committed offsets, and what they send each other.
 
-pub mod consumer_protocol;
 pub mod delete_groups;
 pub mod describe_groups;
 pub mod find_coordinator;

@@ -32,7 +32,7 @@ message! {
     Assignment<'a> {
         member_id: &'a str,
         /// Opaque to the broker, and a slice of the frame. For consumers see
-        /// [`consumer_protocol`](super::consumer_protocol).
+        /// [`consumer_protocol`](crate::coordinator::groups::consumer_protocol).
         assignment: Bytes,
     }
 

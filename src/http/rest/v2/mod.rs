@@ -1,0 +1,5 @@
+//! Version 2: topics, partitions and records.
+
+pub mod produce;
+pub mod read;
+pub mod topics;
