@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 mod records;
+mod rest_consumers;
 mod rest_v2;
 mod rest_v3;
 mod table;
