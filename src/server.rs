@@ -13,6 +13,7 @@ use crate::engine::pace::Pace;
 use crate::engine::replay;
 use crate::engine::upkeep::compaction::Cleaner;
 use crate::engine::upkeep::opening::OpenReport;
+use crate::http;
 use crate::io::reactor::Reactor;
 use crate::io::worker::Worker;
 use crate::io::{map, memory, process, ring};
@@ -223,6 +224,7 @@ impl Broker {
         replay_journals(&config, &catalog)?;
         let mailboxes = mailbox::mailboxes(config.cores, config.mailbox_depth);
         let coordinators = coordinator::parts(config.cores, config.mailbox_depth);
+        let http_parts = http::parts(config.cores, config.mailbox_depth);
         let cores = process::allowed_cores();
         let connections = Arc::new(Addresses::default());
         let (event_sender, events) = mpsc::channel();
@@ -234,8 +236,14 @@ impl Broker {
             orders: Vec::new(),
             events,
         };
-        let shards = listeners.into_iter().zip(mailboxes).zip(coordinators);
-        for (shard, ((listener, (mailboxes, mailbox)), coordinators)) in shards.enumerate() {
+        let shards = listeners
+            .into_iter()
+            .zip(mailboxes)
+            .zip(coordinators)
+            .zip(http_parts);
+        for (shard, (((listener, (mailboxes, mailbox)), coordinators), http_parts)) in
+            shards.enumerate()
+        {
             let (order_sender, orders) = async_mpsc::unbounded_channel();
             let worker = format!("worker-{shard}");
             let reader = format!("reader-{shard}");
@@ -257,6 +265,7 @@ impl Broker {
                 coordinators,
                 listener,
                 http: http.next(),
+                http_parts,
                 reactor,
                 // With more shards than cores pinning would only get in the way.
                 core: cores

@@ -9,6 +9,7 @@ use std::net::TcpStream;
 
 mod once;
 mod records;
+mod rest_consumers;
 mod rest_v2;
 mod rest_v3;
 mod table;

@@ -38,7 +38,19 @@ pub fn check(
         let status = StatusCode::MISDIRECTED_REQUEST;
         return Err(Problem::new(status, "unknown-host", detail));
     }
-    if method.is_safe() || is_same_origin(headers, host.as_ref()) {
+    if method.is_safe() {
+        return Ok(());
+    }
+    check_origin(uri, headers)
+}
+
+/// For requests that change something: whether this one comes from this broker's own page, or from no page at all. A
+/// GET that does checks it itself.
+///
+/// # Errors
+/// 403 for a page of another origin.
+pub fn check_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    if is_same_origin(headers, host(uri, headers)?.as_ref()) {
         return Ok(());
     }
     let detail = "a page of another origin may not change anything here";
@@ -63,6 +75,13 @@ pub fn host(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, Problem
     let Some(value) = first else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|host| host.parse().ok());
     parsed.map(Some).ok_or_else(bad)
+}
+
+/// The beginning of this broker's addresses, as the client knows it: under the name that it asked for.
+pub fn base(uri: &Uri, headers: &HeaderMap) -> String {
+    let host = host(uri, headers).ok().flatten();
+    let host = host.map_or_else(|| "localhost".to_owned(), |host| host.to_string());
+    format!("http://{host}")
 }
 
 fn is_ours(config: &Config, host: &str) -> bool {

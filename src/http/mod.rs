@@ -37,7 +37,9 @@ mod topics;
 use crate::coordinator::Coordinators;
 use crate::coordinator::groups::lag::LagReport;
 use crate::engine::Engine;
+use crate::engine::mailbox;
 use crate::engine::stats::ShardReport;
+use rest::instances::Instances;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -47,6 +49,26 @@ pub use connections::serve;
 pub struct Services {
     pub engine: Rc<Engine>,
     pub coordinators: Rc<Coordinators>,
+    instances: Rc<Instances>,
+}
+
+/// What one shard needs to reach the consumer instances of the others, and to be reached.
+pub struct Parts(rest::instances::Parts);
+
+/// Makes the parts of `shards` shards, each with a mailbox for `depth` calls.
+pub fn parts(shards: usize, depth: usize) -> Vec<Parts> {
+    let parts = mailbox::mailboxes(shards, depth).into_iter();
+    parts.map(Parts).collect()
+}
+
+impl Services {
+    pub fn new(engine: &Rc<Engine>, coordinators: &Rc<Coordinators>, parts: Parts) -> Services {
+        Services {
+            engine: Rc::clone(engine),
+            coordinators: Rc::clone(coordinators),
+            instances: Instances::serve(engine, &coordinators.groups, parts.0),
+        }
+    }
 }
 
 /// What the shards report.

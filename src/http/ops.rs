@@ -73,6 +73,7 @@ async fn reports(services: &Services) -> Option<Reports> {
         let mut shards = reports::of_all_shards(&services.engine).await;
         for report in &mut shards {
             report.mailbox_depth += services.coordinators.mailbox_depth(report.shard) as u64;
+            report.mailbox_depth += services.instances.mailbox_depth(report.shard) as u64;
         }
         Reports {
             shards,

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -95,6 +96,16 @@ pub fn decoded(part: &str) -> Result<String, Problem> {
     let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
     let decoded = decoded.map_err(|_| Problem::bad_request("the address is not UTF-8"))?;
     Ok(decoded.into_owned())
+}
+
+/// A part of a path as it stands in an address.
+pub fn encoded(part: &str) -> String {
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    utf8_percent_encode(part, PLAIN).to_string()
 }
 
 /// A length of time such as `5s`, `500ms` or `2m`.

@@ -58,6 +58,7 @@ pub struct ShardParts {
     pub listener: TcpListener,
     /// `None` when HTTP is off.
     pub http: Option<TcpListener>,
+    pub http_parts: http::Parts,
     pub reactor: Reactor,
     /// The core to run on; `None` leaves it to the scheduler.
     pub core: Option<usize>,
@@ -87,6 +88,7 @@ async fn serve(parts: ShardParts) {
         coordinators,
         listener,
         http,
+        http_parts,
         connections: addresses,
         mut orders,
         events,
@@ -122,10 +124,7 @@ async fn serve(parts: ShardParts) {
     let accepting = Rc::clone(&connections);
     reactor::spawn(listener::accept_loop(accepting, listener, serve));
     if let Some(http) = http {
-        let services = http::Services {
-            engine: Rc::clone(&engine),
-            coordinators: Rc::clone(&coordinators),
-        };
+        let services = http::Services::new(&engine, &coordinators, http_parts);
         reactor::spawn(http::serve(services, http));
     }
     while let Some(order) = orders.recv().await {

@@ -7,7 +7,7 @@
 
 use crate::wire::Wire;
 use crate::wire::schema::structures;
-use crate::wire::{Reader, WireError};
+use crate::wire::{Reader, WireError, Writer};
 use bytes::Bytes;
 
 /// The protocol type of groups whose members speak this.
@@ -53,6 +53,29 @@ pub fn decode_subscription(metadata: &Bytes) -> Result<Subscription<'_>, WireErr
 pub fn decode_assignment(assignment: &Bytes) -> Result<Assignment<'_>, WireError> {
     let (mut r, version) = open(assignment)?;
     Assignment::decode(&mut r, version)
+}
+
+/// Writes a member's metadata, in the format's first version.
+///
+/// # Errors
+/// `StringTooLong` for a topic's name that no topic can have.
+pub fn encode_subscription(subscription: &Subscription<'_>) -> Result<Bytes, WireError> {
+    encode(subscription)
+}
+
+/// Writes a member's assignment, in the format's first version.
+///
+/// # Errors
+/// As [`encode_subscription`].
+pub fn encode_assignment(assignment: &Assignment<'_>) -> Result<Bytes, WireError> {
+    encode(assignment)
+}
+
+fn encode<'a>(content: &impl Wire<'a>) -> Result<Bytes, WireError> {
+    let mut w = Writer::new(false);
+    w.i16(0);
+    content.encode(&mut w, 0);
+    Ok(w.into_vec()?.into())
 }
 
 /// A reader behind the version, and the version.

@@ -38,6 +38,11 @@ const fn known(kind: &'static str, status: u16, code: u32, message: Option<&'sta
 
 const NO_PARTITION: &str = "This server does not host this topic-partition.";
 
+const FORMAT_MISMATCH: &str =
+    "The requested embedded data format does not match the deserializer for this consumer instance";
+const INSTANCE_EXISTS: &str =
+    "Consumer with specified consumer ID already exists in the specified consumer group.";
+
 /// All others have their status as code, or say that Kafka has failed.
 const KNOWN: &[Known] = &[
     known("unknown-topic", 404, 40401, Some("Topic not found.")),
@@ -58,6 +63,17 @@ const KNOWN: &[Known] = &[
     known("limit", 400, 40002, None),
     known("offset-out-of-range", 400, 40002, None),
     known("serialization", 422, 42207, None),
+    known(
+        "unknown-instance",
+        404,
+        40403,
+        Some("Consumer instance not found."),
+    ),
+    known("format-mismatch", 406, 40601, Some(FORMAT_MISMATCH)),
+    known("instance-exists", 409, 40902, Some(INSTANCE_EXISTS)),
+    known("illegal-state", 409, 40903, None),
+    known("bad-consumer-config", 422, 42204, None),
+    known("too-many-instances", 429, 42901, None),
     known("empty-payload", 422, 42206, None),
     known("bad-batch", 422, 42208, None),
     known(

@@ -10,7 +10,7 @@ use crate::net::budget::Share;
 use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::HeaderMap;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use std::fmt;
@@ -67,6 +67,17 @@ pub fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
         Category::Data => error::constraint(format!("the body is not as it should be: {error}")),
         _ => Problem::bad_request(format!("the body is no JSON: {error}")),
     })
+}
+
+/// Likewise; an empty body says nothing.
+///
+/// # Errors
+/// As [`parsed`].
+pub fn parsed_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    parsed(body)
 }
 
 /// Reads a list of at most [`ELEMENTS_MAX`]: an element of few bytes takes many here.

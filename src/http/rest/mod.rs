@@ -1,10 +1,11 @@
 //! What the clients of REST proxies ask: versions 2 and 3 of Confluent's REST Proxy, and what Redpanda's HTTP Proxy,
 //! Karapace and Strimzi's bridge have beside them.
 //!
-//! `error` has the form of refusals, `embedded` the forms that records have in JSON, `json` reads bodies.
+//! [`instances`] are consumers for those who speak HTTP. `error` has the form of refusals, `embedded` the forms that records have in JSON, `json` reads bodies.
 
 mod embedded;
 pub mod error;
+pub mod instances;
 mod json;
 pub mod v2;
 pub mod v3;

@@ -296,6 +296,8 @@ pub async fn lag_summary(asked: Asked) -> Result<Answer, Problem> {
     let member = most.member.and_then(|place| group.members.get(place));
     let member_id = member.map_or("", |member| &member.member_id);
     let (topic, partition) = (most.topic.name.as_str(), most.partition.to_string());
+    // Without a member in that partition, the group's.
+    let path_parts = if member.is_some() { 4 } else { 3 };
     let more = json!({
         "consumer_group_id": name,
         "max_lag_client_id": member.map_or("", |member| &member.client_id),
@@ -305,7 +307,7 @@ pub async fn lag_summary(asked: Asked) -> Result<Answer, Problem> {
         "max_lag_partition_id": most.partition,
         "max_lag": most.records,
         "total_lag": total,
-        "max_lag_consumer": links.related(&["consumer-groups", name, "consumers", member_id]),
+        "max_lag_consumer": links.related(&["consumer-groups", name, "consumers", member_id][..path_parts]),
         "max_lag_partition": links.related(&["topics", topic, "partitions", &partition]),
     });
     let path = ["consumer-groups", name, "lag-summary"];

@@ -4,19 +4,12 @@ use crate::engine::Engine;
 use crate::http::answer::{self, Answer};
 use crate::http::guard;
 use crate::http::problem::Problem;
+use crate::http::query::encoded;
 use crate::http::request::Asked;
 use crate::http::rest::json::Read;
 use hyper::header::HeaderMap;
 use hyper::{StatusCode, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
-
-/// What of a name stands in a link as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
 
 /// The names of things in this cluster, as a client can ask for them.
 pub struct Links {
@@ -37,7 +30,7 @@ impl Links {
             ""
         };
         Links {
-            clusters: format!("{}{prefix}/v3/clusters", base(uri, headers)),
+            clusters: format!("{}{prefix}/v3/clusters", guard::base(uri, headers)),
             cluster_id: engine.cluster_id.to_string(),
         }
     }
@@ -86,7 +79,7 @@ impl Links {
         let mut url = format!("{}/{}", self.clusters, self.cluster_id);
         for part in path {
             url.push('/');
-            url.extend(utf8_percent_encode(part, PLAIN));
+            url.push_str(&encoded(part));
         }
         url
     }
@@ -96,11 +89,16 @@ impl Links {
         json!({ "related": self.to(path) })
     }
 
-    /// A thing's own names; `path` as for [`to`](Self::to), with the kind of each name in `kinds`.
+    /// A thing's own names; `path` as for [`to`](Self::to). A thing of which there is one has an empty name.
     pub fn metadata(&self, path: &[&str], names: Path<'_>) -> Value {
         let mut name = format!("crn:///kafka={}", self.cluster_id);
         for (kind, part) in names {
-            name.push_str(&format!("/{kind}={part}"));
+            name.push('/');
+            name.push_str(kind);
+            if !part.is_empty() {
+                name.push('=');
+                name.push_str(part);
+            }
         }
         json!({ "self": self.to(path), "resource_name": name })
     }
@@ -140,11 +138,4 @@ pub fn shown(value: &Value) -> Answer {
 /// 204.
 pub fn done() -> Answer {
     answer::of(StatusCode::NO_CONTENT, answer::JSON, "")
-}
-
-/// The beginning of all addresses, as the client knows this broker: by what it asked for.
-pub fn base(uri: &Uri, headers: &HeaderMap) -> String {
-    let host = guard::host(uri, headers).ok().flatten();
-    let host = host.map_or_else(|| "localhost".to_owned(), |host| host.to_string());
-    format!("http://{host}")
 }
