@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
 
+mod groups;
 mod once;
 mod records;
 mod rest_consumers;

@@ -48,6 +48,8 @@ pub struct Appended {
     pub log_start_offset: i64,
     /// Which of its records were there before (`dedup.window.ms`).
     pub known: Option<Known>,
+    /// Its producer sent it again: it was there before.
+    pub is_retry: bool,
 }
 
 impl Appended {
@@ -393,6 +395,7 @@ impl Partition {
             append_time_ms,
             log_start_offset: self.log.offsets().start,
             known: known.cloned(),
+            is_retry: false,
         };
         let end_offset = self.log.offsets().end;
         // What is acknowledged is what was written: reads assert the other half (`fetch.rs`).
@@ -409,6 +412,7 @@ impl Partition {
             append_time_ms: kept.append_time_ms,
             log_start_offset: self.log.offsets().start,
             known: None,
+            is_retry: true,
         };
         (appended, kept.last_offset + 1)
     }

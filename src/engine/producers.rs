@@ -41,6 +41,16 @@ pub enum SequenceError {
     },
 }
 
+impl SequenceError {
+    /// The sequence that would follow; `None` where another epoch would be needed.
+    pub fn expected(&self) -> Option<i32> {
+        match self {
+            SequenceError::OutOfOrder { last, .. } => Some(sequence_after(*last, 1)),
+            SequenceError::StaleEpoch { .. } => None,
+        }
+    }
+}
+
 /// What is to be done with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

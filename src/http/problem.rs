@@ -30,8 +30,8 @@ pub struct Problem {
     /// Nothing was stored, so that the same request once more doubles nothing.
     has_no_effects: bool,
     header: Option<Box<(HeaderName, HeaderValue)>>,
-    /// What a precondition would have to say now.
-    current: Option<i64>,
+    /// What the request would have to say now, and the member of the problem that tells it.
+    current: Option<(&'static str, i64)>,
 }
 
 impl Problem {
@@ -132,8 +132,8 @@ impl Problem {
         if let Some(code) = self.kafka_error {
             body["kafka_error"] = code.into();
         }
-        if let Some(current) = self.current {
-            body["current"] = current.into();
+        if let Some((name, value)) = self.current {
+            body[name] = value.into();
         }
         body
     }
@@ -180,9 +180,12 @@ impl From<EngineError> for Problem {
                 ..new(StatusCode::SERVICE_UNAVAILABLE, "storage-failed", 56)
             },
             EngineError::BatchTooLarge => new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", 18),
-            EngineError::OutOfOrderSequence(_) => {
-                new(StatusCode::CONFLICT, "out-of-order-sequence", 45)
-            }
+            EngineError::OutOfOrderSequence(wrong) => Problem {
+                current: wrong
+                    .expected()
+                    .map(|next| ("expected_sequence", i64::from(next))),
+                ..new(StatusCode::CONFLICT, "out-of-order-sequence", 45)
+            },
             EngineError::StaleProducerEpoch(_) => {
                 new(StatusCode::CONFLICT, "stale-producer-epoch", 47)
             }
@@ -193,7 +196,7 @@ impl From<EngineError> for Problem {
             EngineError::FencedLeaderEpoch(_) => new(StatusCode::CONFLICT, "fenced-epoch", 74),
             EngineError::UnknownLeaderEpoch(_) => new(StatusCode::CONFLICT, "unknown-epoch", 75),
             EngineError::Changed(changed) => Problem {
-                current: Some(changed.current()),
+                current: Some(("current", changed.current())),
                 ..new(StatusCode::PRECONDITION_FAILED, "changed", 87)
             },
             EngineError::NoKeyIndex => {

@@ -6,6 +6,7 @@ use super::body::{self, Whole};
 use super::coding::Unpacker;
 use super::precondition::Precondition;
 use super::problem::Problem;
+use super::producers;
 use super::query;
 use super::request::Asked;
 use super::sending::{
@@ -83,7 +84,17 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         let detail = "If-Match is about one record, and the body has many: their headers can say what they expect";
         return Err(Problem::bad_request(detail));
     }
+    let producer = producers::of(&asked.headers)?;
+    if producer.is_some() && split.is_some() {
+        return Err(Problem::bad_request(
+            "Sequence is of one record, and the body has many",
+        ));
+    }
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
+    if producer.is_some() && key.is_none() && partition.is_none() && topic.partitions > 1 {
+        let detail = "a sequence is of one partition: say ?partition= or ?key=";
+        return Err(Problem::bad_request(detail));
+    }
     if let Some(precondition) = precondition {
         check(precondition, &topic, key.is_some() || partition.is_some())?;
     }
@@ -94,6 +105,7 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         headers: record_headers(&asked.headers),
         message_id,
         precondition,
+        producer,
     };
     let ack = acks.unwrap_or(AckWhen::Durable);
     let intake = Intake {

@@ -7,7 +7,7 @@ use super::query::{self, Query};
 use super::request::Asked;
 use super::rest::error::Version;
 use super::rest::{self, v2, v3};
-use super::{Services, guard, keys, ops, produce, read, topics};
+use super::{Services, groups, guard, keys, next, ops, produce, producers, read, topics};
 use crate::access::{Caller, Operation, Resource};
 use crate::io::rate_limited::{self, RateLimited};
 use hyper::body::Incoming;
@@ -149,7 +149,13 @@ routes! {
     GET "/v3/clusters/{cluster}/consumer-groups/{group}/lag-summary" V3 [] Group Describe, v3::groups::lag_summary, "REST Proxy v3: how far a group is behind, in all.";
     GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags" V3 [] Group Describe, v3::groups::all_lags, "REST Proxy v3: how far a group is behind in each partition.";
     GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags/{topic}/partitions/{partition}" V3 [] Group Describe, v3::groups::lag, "REST Proxy v3: how far a group is behind in a partition.";
-    GET "/api/groups" [] Group Describe, topics::groups, "How far each group is behind, in records and in seconds.";
+    GET "/api/groups" [] Group Describe, groups::list, "How far each group is behind, in records and in seconds.";
+    GET "/api/groups/{group}" [] Group Describe, groups::describe, "A group: its state, its members, and how far it is behind.";
+    GET "/api/groups/{group}/offsets" [] Group Describe, groups::offsets, "What a group has committed.";
+    PUT "/api/groups/{group}/offsets" [] Group Read, groups::commit, "Commits offsets for a group without members.";
+    POST "/api/groups/{group}/offsets" [] Group Read, groups::reset, "Has a group without members go on elsewhere; shows it with `dry_run`.";
+    POST "/api/groups/{group}/next" [topic commit max wait lease from] Group Read, next::post, "Commits what `commit` names, and returns the records that follow.";
+    POST "/api/producers" [] Cluster Write, producers::post, "Gives a producer id and an epoch.";
 }
 
 /// Every parameter of a route, and what it says. A name means the same everywhere.
@@ -157,6 +163,10 @@ pub static PARAMETERS: &[(&str, &str)] = &[
     (
         "acks",
         "`all` (unless said): answered when it is on stable storage; `1`: when it is appended",
+    ),
+    (
+        "commit",
+        "what an answer had as `commit`: up to there all is done",
     ),
     ("confirm", "the name of what is to be deleted, once more"),
     ("follow", "go on with what comes"),
@@ -170,6 +180,10 @@ pub static PARAMETERS: &[(&str, &str)] = &[
         "`headers`, `timestamp`: what a read tells more of each record",
     ),
     ("key", "the key of the record, or of those that are read"),
+    (
+        "lease",
+        "how long partitions are kept for a client that does not come back: `30s` unless said",
+    ),
     ("max", "the most records"),
     ("max_age", "how old the answer may be, as in `5s`"),
     ("max_bytes", "the most bytes of records"),
@@ -184,6 +198,7 @@ pub static PARAMETERS: &[(&str, &str)] = &[
         "timestamp",
         "milliseconds since 1970, or a time as in `2026-01-31T10:00:00Z`",
     ),
+    ("topic", "the topic"),
     (
         "wait",
         "how long to wait for a record where there is none yet: `500ms`, `5s`",

@@ -12,7 +12,7 @@ use crate::engine::partition::AckWhen;
 use crate::io::clock;
 use crate::io::reactor::Slice;
 use crate::log::batch::build::{BatchBuilder, Header, RecordRef};
-use crate::log::batch::{Codec, HEADER_BYTES};
+use crate::log::batch::{Codec, HEADER_BYTES, ProducerMark};
 use crate::log::key_hash::KeyHash;
 use crate::wire::partitioner::{Sticky, partition_for_key};
 use bytes::Bytes;
@@ -40,6 +40,8 @@ pub struct OfAll {
     pub message_id: Option<MessageId>,
     /// Of one record.
     pub precondition: Option<Precondition>,
+    /// Of one record.
+    pub producer: Option<ProducerMark>,
 }
 
 /// The message id that a request gives its records.
@@ -253,13 +255,13 @@ impl Sending {
             let outcome = match known {
                 Some(_) => self.duplicate(partition, offset, &sent).await,
                 None => Ok(Stored {
+                    is_duplicate: appended.is_retry,
                     partition,
                     offset,
                     timestamp_ms: match appended.append_time_ms {
                         -1 => sent.timestamp_ms,
                         append_time_ms => append_time_ms,
                     },
-                    is_duplicate: false,
                 }),
             };
             outcomes[sent.place] = Some(outcome);
@@ -319,6 +321,18 @@ impl Sending {
         (!has_own).then(|| id.of(place))
     }
 
+    fn builder(&self) -> BatchBuilder {
+        match &self.of_all.producer {
+            None => BatchBuilder::default(),
+            Some(mark) => BatchBuilder {
+                producer_id: mark.producer_id,
+                producer_epoch: mark.epoch,
+                base_sequence: mark.base_sequence,
+                ..BatchBuilder::default()
+            },
+        }
+    }
+
     /// A batch of these records, and what is kept of each.
     fn batch(&self, items: &[(usize, Item)], now_ms: i64) -> (Bytes, Vec<Sent>) {
         let of_all = self.of_all.headers.iter();
@@ -351,7 +365,7 @@ impl Sending {
             .collect();
         let builder = BatchBuilder {
             base_timestamp: records.first().map_or(now_ms, |first| first.timestamp_ms),
-            ..BatchBuilder::default()
+            ..self.builder()
         };
         let batch = builder.encode(Codec::None, &records);
         let has_ids = self.topic.config.dedup_window_ms > 0;

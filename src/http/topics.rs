@@ -4,7 +4,6 @@ use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::reading;
 use super::request::Asked;
-use crate::coordinator::groups::lag;
 use crate::engine::catalog::Topic;
 use crate::engine::catalog::changes::{self, NewTopic};
 use crate::engine::offsets::OffsetSpec;
@@ -136,38 +135,6 @@ pub async fn delete(mut asked: Asked) -> Result<Answer, Problem> {
     let topic = reading::topic(engine, name)?;
     changes::delete_topic(engine, topic.id).await?;
     Ok(answer::of(StatusCode::NO_CONTENT, answer::JSON, ""))
-}
-
-/// `GET /api/groups`: how far groups are behind, as it was measured last.
-pub async fn groups(asked: Asked) -> Result<Answer, Problem> {
-    let most = asked.services.engine.config.lag_series_max;
-    let reports = asked.services.coordinators.groups.lag_reports().await;
-    let (lags, _) = lag::first_by_group(&reports, most);
-    let mut groups: Vec<Value> = Vec::new();
-    let mut slice = Slice::new();
-    // A group's partitions stand together.
-    for own in lags.chunk_by(|one, other| one.group == other.group) {
-        let mut partitions = Vec::with_capacity(own.len());
-        let (mut records, mut seconds) = (0i64, 0f64);
-        for lag in own {
-            records = records.saturating_add(lag.lag.records);
-            seconds = seconds.max(lag.lag.seconds.unwrap_or_default());
-            partitions.push(json!({
-                "topic": lag.topic.name,
-                "partition": lag.partition,
-                "lag": lag.lag.records,
-                "seconds": lag.lag.seconds,
-            }));
-            slice.rest().await;
-        }
-        groups.push(json!({
-            "group": &*own[0].group,
-            "lag": records,
-            "seconds": seconds,
-            "partitions": partitions,
-        }));
-    }
-    Ok(shown(StatusCode::OK, &Value::from(groups)))
 }
 
 fn shown(status: StatusCode, value: &Value) -> Answer {

@@ -31,6 +31,32 @@ const SUCCESS: &[(&str, &str, &str, u16)] = &[
     ("GET /api/topics", "/api/topics", "", 200),
     ("GET /api/topics/{topic}", "/api/topics/t", "", 200),
     ("GET /api/groups", "/api/groups", "", 200),
+    (
+        "PUT /api/groups/{group}/offsets",
+        "/api/groups/own/offsets",
+        "{\"offsets\":[{\"topic\":\"t\",\"partition\":0,\"offset\":0}]}",
+        204,
+    ),
+    (
+        "GET /api/groups/{group}/offsets",
+        "/api/groups/own/offsets",
+        "",
+        200,
+    ),
+    (
+        "POST /api/groups/{group}/offsets",
+        "/api/groups/own/offsets",
+        "{\"topic\":\"t\",\"to\":\"earliest\"}",
+        200,
+    ),
+    ("GET /api/groups/{group}", "/api/groups/own", "", 200),
+    (
+        "POST /api/groups/{group}/next",
+        "/api/groups/own/next?topic=t",
+        "",
+        200,
+    ),
+    ("POST /api/producers", "/api/producers", "", 201),
     ("GET /topics", "/topics", "", 200),
     ("GET /topics/{topic}", "/topics/t", "", 200),
     (
@@ -350,7 +376,13 @@ fn every_route_succeeds_and_is_counted() {
         }
         let method = route.split(' ').next().unwrap();
         let path = path.replace("{cluster}", &cluster);
-        let reply = http_exchange(broker.http, method, &path, &[], body.as_bytes());
+        let reply = http_exchange(
+            broker.http,
+            method,
+            &path,
+            &[("Client-Id", "table")],
+            body.as_bytes(),
+        );
         assert_eq!(reply.status, *status, "{route}: {}", reply.text());
     }
     let asked: BTreeSet<&str> = SUCCESS.iter().map(|(route, ..)| *route).collect();

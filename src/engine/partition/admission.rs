@@ -72,6 +72,7 @@ impl Partition {
                     append_time_ms: -1,
                     log_start_offset: self.log.offsets().start,
                     known: Some(known),
+                    is_retry: false,
                 };
                 Admission::Answer(appended, end_offset)
             }

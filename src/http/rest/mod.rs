@@ -6,6 +6,6 @@
 mod embedded;
 pub mod error;
 pub mod instances;
-mod json;
+pub mod json;
 pub mod v2;
 pub mod v3;

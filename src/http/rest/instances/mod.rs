@@ -15,8 +15,10 @@ use crate::coordinator::groups::Groups;
 use crate::coordinator::groups::consumer_protocol::PROTOCOL_TYPE;
 use crate::engine::mailbox::{self, Mailbox, Mailboxes};
 use crate::engine::{Engine, EngineError, PartitionKey};
+use crate::http::leases::{Client, Leased, Leases, TooMany};
 use crate::http::problem::Problem;
 use crate::http::rest::error::refusal;
+use crate::io::process;
 use crate::io::reactor::{self, Slice};
 use instance::Instance;
 use settings::{Revived, Settings};
@@ -27,6 +29,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Instances of all shards together.
@@ -49,6 +52,8 @@ pub struct Instances {
     mailboxes: Mailboxes<Instances>,
     /// By group and name.
     known: RefCell<BTreeMap<(String, String), Hosted>>,
+    /// Of the groups that this shard is the home of.
+    leases: RefCell<Leases>,
 }
 
 /// An instance that lives on this shard.
@@ -79,6 +84,7 @@ impl Instances {
             groups: Rc::clone(groups),
             mailboxes,
             known: RefCell::default(),
+            leases: RefCell::new(Leases::new(process::random_u64())),
         });
         reactor::spawn(mailbox::receive(Rc::clone(&instances), mailbox));
         let sweeping = Rc::clone(&instances);
@@ -234,6 +240,44 @@ impl Instances {
         };
         let answer = self.mailboxes.call_while_wanted(self, home, ask).await;
         answer.unwrap_or_else(|error| Err(error.into()))
+    }
+
+    /// Leases a client its part of a topic's partitions; see [`Leases::acquire`].
+    ///
+    /// # Errors
+    /// 429 where there are too many.
+    pub async fn acquire_leases(
+        self: &Rc<Self>,
+        group: String,
+        topic: (Uuid, i32),
+        client: Client,
+        gives_back: bool,
+    ) -> Result<Vec<Leased>, Problem> {
+        let home = self.home_of(&group);
+        let acquire = move |instances: Rc<Instances>| async move {
+            let mut leases = instances.leases.borrow_mut();
+            let acquired = leases.acquire(&group, topic, &client, gives_back, Instant::now());
+            acquired.map_err(|TooMany| {
+                refusal("limit", "there are too many groups and clients that read")
+            })
+        };
+        self.call(home, acquire).await
+    }
+
+    /// Which of these leases a client does not have any more; see [`Leases::lost`].
+    pub async fn lost_leases(
+        self: &Rc<Self>,
+        group: String,
+        topic: Uuid,
+        client: String,
+        held: Vec<Leased>,
+    ) -> Result<BTreeSet<i32>, Problem> {
+        let home = self.home_of(&group);
+        let lost = move |instances: Rc<Instances>| async move {
+            let leases = instances.leases.borrow();
+            Ok(leases.lost(&group, topic, &client, &held, Instant::now()))
+        };
+        self.call(home, lost).await
     }
 
     async fn call<R, F>(
