@@ -376,6 +376,23 @@ fn an_instance_is_there_again_after_the_broker_was_killed() {
 }
 
 #[test]
+fn there_are_so_many_instances_and_no_more() {
+    let (_dir, broker, _) = broker_with(&["--cores", "2"]);
+    // Those of a group live on one of two shards, which has half of the places.
+    for number in 0..500 {
+        let reply = post(
+            &broker,
+            "/consumers/g",
+            &json!({ "name": number.to_string() }).to_string(),
+        );
+        assert_eq!(reply.status, 200, "{number}: {}", reply.text());
+    }
+    assert_eq!(code(&post(&broker, "/consumers/g", "{}")), (429, 42901));
+    Consumer::of(&broker, "g", "7").done("DELETE", "", "");
+    assert_eq!(post(&broker, "/consumers/g", "{}").status, 200);
+}
+
+#[test]
 fn what_an_instance_cannot_be_or_do_is_refused() {
     let (_dir, broker, mut wire) = broker_with(&[QUICK]);
     wire.create_topic("t", 1);

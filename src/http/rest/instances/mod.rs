@@ -393,7 +393,9 @@ impl Instances {
             else {
                 continue;
             };
-            if self.known(group, &name).is_some() {
+            // A client of Kafka may write into its metadata what it likes.
+            let is_own = name == described.client_id && name.len() <= NAME_BYTES_MAX;
+            if !is_own || self.known(group, &name).is_some() {
                 continue;
             }
             self.check_limit()?;
