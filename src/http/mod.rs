@@ -1,9 +1,10 @@
 //! HTTP for services and people: records in and out, health, metrics, a page.
 //!
 //! A request goes from `connections` through `guard` and `router` to the file that answers it: `produce`,
-//! `read` with `follow`, `topics`, `ops`, and [`rest`] what the clients of REST proxies ask. `split` takes a body of many records apart, `coding` unpacks
-//! it, `body` reads one that is small, `sending` hands records to the engine. `request` is what it is
-//! given, `answer` and `problem` what can come back; `query` reads parameters.
+//! `read` with `follow`, `topics`, `ops`, and for what the clients of REST proxies ask a file in `rest`. `split` takes a
+//! body of many records apart, `coding` unpacks it, `body` reads one that is small, `sending` hands records to the
+//! engine, `gather` reads on. `request` is what a file is given, `answer` and `problem` what can come back; `query`
+//! reads parameters.
 
 mod activity;
 mod answer;

@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::Encodable;
 use millstream::coordinator::groups::consumer_protocol::{
     Assignment, Subscription, TopicPartitions, decode_assignment, decode_subscription,
+    encode_assignment, encode_subscription,
 };
 use millstream::wire::WireError;
 use proptest::prelude::*;
@@ -85,6 +86,14 @@ fn assignments() {
         };
         assert_eq!(decode_assignment(&content), Ok(expected), "v{version}");
     }
+}
+
+#[test]
+fn what_is_written_is_what_consumers_write() {
+    let wanted = decode_subscription(&subscription(0)).map(|wanted| encode_subscription(&wanted));
+    assert_eq!(wanted, Ok(Ok(subscription(0))));
+    let given = decode_assignment(&assignment(0)).map(|given| encode_assignment(&given));
+    assert_eq!(given, Ok(Ok(assignment(0))));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use super::rest_v2::code;
 use crate::support::batch::Batch;
-use crate::support::group::committed;
+use crate::support::group::{Member, NONE, committed};
 use crate::support::wire::Wire;
 use crate::support::{Broker, HttpReply, broker_with, eventually, http_exchange};
+use millstream::coordinator::groups::consumer_protocol::decode_assignment;
 use serde_json::{Value, json};
 
 const V2: &str = "application/vnd.kafka.v2+json";
@@ -281,6 +282,53 @@ fn the_instances_of_a_group_share_partitions_with_each_other() {
 }
 
 #[test]
+fn an_instance_shares_a_group_with_clients_of_kafka() {
+    let (_dir, broker, mut wire) = broker_with(&[QUICK]);
+    wire.create_topic("t", 2);
+    let consumer = Consumer::create(&broker, "g", "c", json!({}));
+    consumer.subscribe("t");
+    let assigned = || {
+        let told = consumer.ask("GET", "/assignments", "").json();
+        told["partitions"].as_array().unwrap().len()
+    };
+    eventually("it has both", || assigned() == 2);
+    let mut member = Member::new(broker.kafka, "g");
+    member.get_id();
+    member.send_join();
+    assert_eq!(member.receive_join().error_code, NONE);
+    assert_ne!(member.leader, member.id, "the instance assigns");
+    let synced = member.sync(&[]);
+    assert_eq!(synced.error_code, NONE);
+    let given = decode_assignment(&synced.assignment).unwrap();
+    let topics = given.assigned_partitions;
+    assert_eq!((topics.len(), topics[0].topic), (1, "t"));
+    assert_eq!(topics[0].partitions.len(), 1);
+    eventually("it has the other", || assigned() == 1);
+    assert_eq!(member.leave(), NONE);
+    eventually("it has both again", || assigned() == 2);
+}
+
+#[test]
+fn a_pattern_subscribes_to_topics_as_they_come() {
+    let (_dir, broker, mut wire) = broker_with(&[QUICK]);
+    for topic in ["orders-1", "orders", "bills"] {
+        wire.create_topic(topic, 1);
+        wire.append(topic, 0, &numbers(1, 2));
+    }
+    let consumer = Consumer::create(&broker, "g", "c", json!({}));
+    consumer.done("POST", "/subscription", r#"{"topic_pattern":"orders-.*"}"#);
+    let read = consumer.records_as(JSON, "").json();
+    assert_eq!(read.as_array().unwrap().len(), 1);
+    assert_eq!(read[0]["topic"], "orders-1");
+    let subscribed = || consumer.ask("GET", "/subscription", "").text();
+    assert_eq!(subscribed(), r#"{"topics":["orders-1"]}"#);
+    wire.create_topic("orders-2", 1);
+    wire.append("orders-2", 0, &numbers(2, 3));
+    assert_eq!(consumer.values("?timeout=50000"), [2]);
+    assert_eq!(subscribed(), r#"{"topics":["orders-1","orders-2"]}"#);
+}
+
+#[test]
 fn an_instance_is_there_again_after_the_broker_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let flags = [QUICK, "--cores", "2"];
@@ -325,6 +373,23 @@ fn an_instance_is_there_again_after_the_broker_was_killed() {
             r#"{"topics":["t"]}"#
         );
     }
+}
+
+#[test]
+fn there_are_so_many_instances_and_no_more() {
+    let (_dir, broker, _) = broker_with(&["--cores", "2"]);
+    // Those of a group live on one of two shards, which has half of the places.
+    for number in 0..500 {
+        let reply = post(
+            &broker,
+            "/consumers/g",
+            &json!({ "name": number.to_string() }).to_string(),
+        );
+        assert_eq!(reply.status, 200, "{number}: {}", reply.text());
+    }
+    assert_eq!(code(&post(&broker, "/consumers/g", "{}")), (429, 42901));
+    Consumer::of(&broker, "g", "7").done("DELETE", "", "");
+    assert_eq!(post(&broker, "/consumers/g", "{}").status, 200);
 }
 
 #[test]
@@ -376,7 +441,7 @@ fn what_an_instance_cannot_be_or_do_is_refused() {
     }
     assert_eq!(code(&consumer.ask("POST", "/offsets", "{")), (400, 400));
     assert_eq!(code(&consumer.ask("GET", "/offsets", "{")), (400, 400));
-    for wrong in ["{}", r#"{"topics":[]}"#, r#"{"topic_pattern":"t.*"}"#] {
+    for wrong in ["{}", r#"{"topics":[]}"#, r#"{"topic_pattern":"("}"#] {
         assert_eq!(
             code(&consumer.ask("POST", "/subscription", wrong)),
             (422, 422),

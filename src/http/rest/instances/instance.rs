@@ -102,8 +102,10 @@ impl Instance {
 
     /// The topics that it subscribes to.
     pub fn topics(&self) -> Vec<String> {
-        match &self.state.borrow().wanted {
+        let state = self.state.borrow();
+        match &state.wanted {
             Wanted::Topics(topics) => topics.clone(),
+            Wanted::Pattern(_) => state.topics.clone(),
             Wanted::Nothing | Wanted::Partitions => Vec::new(),
         }
     }

@@ -2,8 +2,8 @@
 
 use super::assignor;
 use super::instance::Instance;
-use super::settings;
 use super::state::Wanted;
+use super::{pattern, settings};
 use crate::coordinator::groups::classic::messages::{
     JoinReply, JoinRequest, LeavingMember, Protocol, SyncRequest,
 };
@@ -28,13 +28,15 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 const SESSION_MS: u64 = 300_000;
 /// How long the others wait for this member in a rebalance; it takes part at once.
 const REBALANCE_MS: i32 = 60_000;
+/// Heartbeats after which a pattern is tried on the topics again.
+const BEATS_A_PATTERN: u32 = 5;
 /// What failed is tried again after this time.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Is a member of the instance's group for as long as this future is polled.
-pub async fn run(instance: Rc<Instance>, metadata: Bytes) {
+pub async fn run(instance: Rc<Instance>) {
     loop {
-        match take_part(&instance, &metadata).await {
+        match take_part(&instance).await {
             Ok(()) | Err(GroupError::RebalanceInProgress) => {}
             Err(error) => {
                 if matches!(
@@ -62,8 +64,12 @@ pub async fn run(instance: Rc<Instance>, metadata: Bytes) {
 }
 
 /// One generation: from the join until the group rebalances.
-async fn take_part(instance: &Rc<Instance>, metadata: &Bytes) -> Result<(), GroupError> {
-    let joined = join(instance, metadata).await?;
+async fn take_part(instance: &Rc<Instance>) -> Result<(), GroupError> {
+    let topics = topics_of(instance).await;
+    instance.state.borrow_mut().topics.clone_from(&topics);
+    let wanted = instance.state.borrow().wanted.clone();
+    let metadata = settings::metadata(&instance.name, &instance.settings, &wanted, &topics);
+    let joined = join(instance, &metadata).await?;
     let generation = joined.generation;
     let leads = joined.leader == joined.member_id;
     let seen = partitions_wanted(instance, &joined).await;
@@ -100,10 +106,14 @@ async fn take_part(instance: &Rc<Instance>, metadata: &Bytes) -> Result<(), Grou
     };
     *instance.failure.borrow_mut() = None;
     instance.set(Some(positions));
+    let mut beats = 0;
     loop {
         sleep(HEARTBEAT_EVERY).await;
+        beats += 1;
         let beaten = beat(instance, generation).await;
-        let has_new = leads && partitions_wanted(instance, &joined).await != seen;
+        let is_pattern = matches!(wanted, Wanted::Pattern(_)) && beats % BEATS_A_PATTERN == 0;
+        let has_new = (leads && partitions_wanted(instance, &joined).await != seen)
+            || (is_pattern && topics_of(instance).await != topics);
         if beaten.is_err() || has_new {
             if instance.settings.auto_commit {
                 // Before others have the partitions.
@@ -162,6 +172,20 @@ async fn join(instance: &Instance, metadata: &Bytes) -> Result<JoinReply, GroupE
     Ok(joined)
 }
 
+/// The topics that the instance subscribes to now.
+async fn topics_of(instance: &Instance) -> Vec<String> {
+    let wanted = instance.state.borrow().wanted.clone();
+    match wanted {
+        Wanted::Topics(topics) => topics,
+        // It was checked when it came.
+        Wanted::Pattern(pattern) => {
+            let found = pattern::topics(&instance.engine, &pattern).await;
+            found.unwrap_or_default()
+        }
+        Wanted::Nothing | Wanted::Partitions => Vec::new(),
+    }
+}
+
 /// How many partitions each topic has that the members want: with others, the leader has the group assign anew.
 async fn partitions_wanted(instance: &Instance, joined: &JoinReply) -> BTreeMap<String, u32> {
     let mut wanted = BTreeMap::new();
@@ -211,16 +235,4 @@ pub async fn leave(instance: &Instance) {
     let group = instance.group.clone();
     // The group may know nothing of it.
     let _ = instance.groups.leave_group(group, vec![member]).await;
-}
-
-/// What a member says of itself, with the topics that it wants.
-///
-/// # Errors
-/// 422 for a name that no topic can have.
-pub fn metadata_of(instance: &Instance, wanted: &Wanted) -> Result<Bytes, Problem> {
-    let topics = match wanted {
-        Wanted::Topics(topics) => &topics[..],
-        _ => &[],
-    };
-    settings::metadata(&instance.name, &instance.settings, topics)
 }

@@ -8,8 +8,9 @@ mod assignor;
 pub mod instance;
 mod member;
 pub mod offsets;
+mod pattern;
 pub mod settings;
-mod state;
+pub mod state;
 
 use crate::coordinator::groups::Groups;
 use crate::coordinator::groups::consumer_protocol::PROTOCOL_TYPE;
@@ -157,23 +158,25 @@ impl Instances {
     /// Has an instance be a member of its group, for these topics.
     ///
     /// # Errors
-    /// 409 where it named partitions itself.
+    /// 409 where it named partitions itself; 422 for a pattern that is none.
     pub async fn subscribe(
         self: &Rc<Self>,
         group: String,
         name: String,
-        topics: Vec<String>,
+        wanted: Wanted,
     ) -> Result<(), Problem> {
+        if let Wanted::Pattern(pattern) = &wanted {
+            pattern::check(pattern)?;
+        }
         let home = self.home_of(&group);
         let subscribe = move |instances: Rc<Instances>| async move {
             let instance = instances.find(&group, &name).await?;
-            let wanted = Wanted::Topics(topics);
             let before = instance.state.borrow().wanted.clone();
             if before == Wanted::Partitions {
                 return Err(exclusive());
             }
             if before != wanted {
-                instances.take_part(&instance, wanted)?;
+                instances.take_part(&instance, wanted);
             }
             Ok(())
         };
@@ -206,7 +209,7 @@ impl Instances {
         let home = self.home_of(&group);
         let assign = move |instances: Rc<Instances>| async move {
             let instance = instances.find(&group, &name).await?;
-            if matches!(instance.state.borrow().wanted, Wanted::Topics(_)) {
+            if instance.state.borrow().wanted.is_shared() {
                 return Err(exclusive());
             }
             let is_none = keys.is_empty();
@@ -353,17 +356,15 @@ impl Instances {
     }
 
     /// Has an instance be a member for other topics than before. The member stays the same: the group assigns anew.
-    fn take_part(&self, instance: &Rc<Instance>, wanted: Wanted) -> Result<(), Problem> {
-        let metadata = member::metadata_of(instance, &wanted)?;
+    fn take_part(&self, instance: &Rc<Instance>, wanted: Wanted) {
         let key = (instance.group.clone(), instance.name.clone());
         if let Some(hosted) = self.known.borrow_mut().get_mut(&key) {
             hosted.member = None;
             instance.state.borrow_mut().wanted = wanted;
             instance.set(None);
-            let run = member::run(Rc::clone(instance), metadata);
+            let run = member::run(Rc::clone(instance));
             hosted.member = Some(Task(reactor::spawn(run)));
         }
-        Ok(())
     }
 
     async fn end_membership(&self, instance: &Rc<Instance>) {
@@ -431,18 +432,20 @@ impl Instances {
             let Some(Revived {
                 name,
                 settings,
-                topics,
+                wanted,
             }) = settings::revived(&described.metadata)
             else {
                 continue;
             };
-            if self.known(group, &name).is_some() {
+            // A client of Kafka may write into its metadata what it likes.
+            let is_own = name == described.client_id && name.len() <= NAME_BYTES_MAX;
+            if !is_own || self.known(group, &name).is_some() {
                 continue;
             }
             self.check_limit()?;
             let instance = self.add((group.to_owned(), name), settings);
             instance.state.borrow_mut().member_id = described.member_id;
-            self.take_part(&instance, Wanted::Topics(topics))?;
+            self.take_part(&instance, wanted);
         }
         Ok(())
     }

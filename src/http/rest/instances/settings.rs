@@ -1,9 +1,9 @@
 //! What a consumer instance is created with, and how that outlives a restart.
 
+use super::state::Wanted;
 use crate::coordinator::groups::consumer_protocol::{
     Subscription, decode_subscription, encode_subscription,
 };
-use crate::http::problem::Problem;
 use crate::http::rest::embedded::Format;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct Settings {
 struct Kept {
     rest_instance: String,
     settings: Settings,
+    /// What its topics match, if it named none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pattern: Option<String>,
 }
 
 /// An instance as its group has kept it.
@@ -42,17 +45,19 @@ struct Kept {
 pub struct Revived {
     pub name: String,
     pub settings: Settings,
-    pub topics: Vec<String>,
+    pub wanted: Wanted,
 }
 
 /// A member's metadata: what it subscribes to, and what it is.
 ///
-/// # Errors
-/// 422 for a name of a topic that is too long for the protocol.
-pub fn metadata(name: &str, settings: &Settings, topics: &[String]) -> Result<Bytes, Problem> {
+pub fn metadata(name: &str, settings: &Settings, wanted: &Wanted, topics: &[String]) -> Bytes {
     let kept = Kept {
         rest_instance: name.to_owned(),
         settings: settings.clone(),
+        pattern: match wanted {
+            Wanted::Pattern(pattern) => Some(pattern.clone()),
+            _ => None,
+        },
     };
     // Of text and numbers, nothing fails.
     let kept = serde_json::to_vec(&kept).unwrap_or_default();
@@ -61,18 +66,22 @@ pub fn metadata(name: &str, settings: &Settings, topics: &[String]) -> Result<By
         user_data: Some(kept.into()),
         ..Subscription::default()
     };
-    let metadata = encode_subscription(&subscription);
-    metadata.map_err(|error| crate::http::rest::error::constraint(error.to_string()))
+    // No name of a topic is too long for the protocol.
+    encode_subscription(&subscription).unwrap_or_default()
 }
 
 /// The instance that a member is; `None` for other consumers.
 pub fn revived(metadata: &Bytes) -> Option<Revived> {
     let subscription = decode_subscription(metadata).ok()?;
     let kept: Kept = serde_json::from_slice(subscription.user_data.as_ref()?).ok()?;
+    let topics = subscription.topics.into_iter().map(str::to_owned);
     Some(Revived {
         name: kept.rest_instance,
         settings: kept.settings,
-        topics: subscription.topics.into_iter().map(str::to_owned).collect(),
+        wanted: match kept.pattern {
+            Some(pattern) => Wanted::Pattern(pattern),
+            None => Wanted::Topics(topics.collect()),
+        },
     })
 }
 
@@ -89,13 +98,18 @@ mod tests {
             timeout_ms: 7,
         };
         let topics = vec!["a".to_owned(), "b".to_owned()];
-        let metadata = metadata("c1", &settings, &topics).unwrap();
-        let expected = Revived {
-            name: "c1".to_owned(),
-            settings,
-            topics,
-        };
-        assert_eq!(revived(&metadata), Some(expected));
+        for wanted in [
+            Wanted::Topics(topics.clone()),
+            Wanted::Pattern("a|b".to_owned()),
+        ] {
+            let metadata = metadata("c1", &settings, &wanted, &topics);
+            let expected = Revived {
+                name: "c1".to_owned(),
+                settings: settings.clone(),
+                wanted,
+            };
+            assert_eq!(revived(&metadata), Some(expected));
+        }
         let others = Subscription {
             topics: vec!["a"],
             user_data: Some(Bytes::from_static(b"sticky")),

@@ -15,8 +15,17 @@ pub enum Wanted {
     Nothing,
     /// Topics: its group gives it some of their partitions.
     Topics(Vec<String>),
+    /// The same for all topics that match a pattern, as they come and go.
+    Pattern(String),
     /// Partitions that it named itself.
     Partitions,
+}
+
+impl Wanted {
+    /// Whether the group decides what is read.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Wanted::Topics(_) | Wanted::Pattern(_))
+    }
 }
 
 /// A partition that an instance reads.
@@ -33,6 +42,8 @@ pub struct Position {
 #[derive(Debug, Default)]
 pub struct State {
     pub wanted: Wanted,
+    /// The topics that it subscribes to, as of its last join.
+    pub topics: Vec<String>,
     /// Grows whenever partitions or positions change otherwise than by a read.
     pub epoch: u64,
     /// The partitions are known; while the group rebalances they are not.
@@ -55,7 +66,7 @@ impl State {
 
     /// Whom a commit comes from: the member in its generation, or nobody in particular.
     pub fn committer(&self) -> CommitRequest {
-        let is_member = matches!(self.wanted, Wanted::Topics(_)) && !self.member_id.is_empty();
+        let is_member = self.wanted.is_shared() && !self.member_id.is_empty();
         CommitRequest {
             member_id: if is_member {
                 self.member_id.clone()

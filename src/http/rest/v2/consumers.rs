@@ -11,6 +11,7 @@ use crate::http::rest::embedded::{Format, Shown};
 use crate::http::rest::error::{constraint, kind_accepted, refusal};
 use crate::http::rest::instances::instance::Instance;
 use crate::http::rest::instances::settings::{Reset, Settings};
+use crate::http::rest::instances::state::Wanted;
 use crate::http::rest::json;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
@@ -135,19 +136,27 @@ struct Subscription {
 pub async fn subscribe(asked: Asked) -> Result<Answer, Problem> {
     let read = json::read(asked, json::CONTROL_BYTES_MAX).await?;
     let subscription: Subscription = json::parsed(&read.body)?;
-    let mut topics = match (subscription.topics, subscription.topic_pattern) {
-        (Some(topics), None) if !topics.is_empty() => topics,
+    let wanted = match (subscription.topics, subscription.topic_pattern) {
+        (Some(topics), None) if !topics.is_empty() => Wanted::Topics(checked(topics)?),
+        (None, Some(pattern)) => Wanted::Pattern(pattern),
         (Some(_), Some(_)) => {
             let detail = "Illegal state: Subscription to topics, partitions and pattern are mutually exclusive";
             return Err(refusal("illegal-state", detail));
         }
-        (None, Some(_)) => {
+        _ => {
             return Err(constraint(
-                "topic_pattern is not supported: name the topics in topics",
+                "topics may not be empty, unless there is a topic_pattern",
             ));
         }
-        _ => return Err(constraint("topics may not be empty")),
     };
+    let (group, name) = named(&read.params);
+    let instances = &read.services.instances;
+    instances.subscribe(group, name, wanted).await?;
+    Ok(done(&read.headers))
+}
+
+/// Topics that can be subscribed to, each once.
+fn checked(mut topics: Vec<String>) -> Result<Vec<String>, Problem> {
     topics.sort_unstable();
     topics.dedup();
     if topics.len() > TOPICS_MAX {
@@ -158,10 +167,7 @@ pub async fn subscribe(asked: Asked) -> Result<Answer, Problem> {
         crate::engine::catalog::check_topic_name(topic)
             .map_err(|error| refusal("invalid-topic-name", &error.to_string()))?;
     }
-    let (group, name) = named(&read.params);
-    let instances = &read.services.instances;
-    instances.subscribe(group, name, topics).await?;
-    Ok(done(&read.headers))
+    Ok(topics)
 }
 
 /// `GET …/subscription`.
