@@ -36,7 +36,7 @@ impl Log {
             return Retention::Nothing;
         }
         let mut excess = match self.config.retention_bytes {
-            limit if limit >= 0 => self.size_bytes().saturating_sub(limit as u64),
+            limit if limit >= 0 => self.durable_bytes().saturating_sub(limit as u64),
             _ => 0,
         };
         let mut bases = Vec::new();
@@ -145,7 +145,14 @@ impl Log {
     /// Whether retention by size may have something to remove.
     pub fn is_over_size(&self) -> bool {
         let limit = self.config.retention_bytes;
-        limit >= 0 && self.size_bytes() > limit as u64
+        limit >= 0 && self.durable_bytes() > limit as u64
+    }
+
+    /// Bytes of records that are durable. What a power cut or a failed sync may take back makes nothing go: else
+    /// less than `retention.bytes` would be left after that.
+    fn durable_bytes(&self) -> u64 {
+        let not_durable = self.appended_bytes - self.durable.appended_bytes;
+        self.size_bytes().saturating_sub(not_durable)
     }
 
     /// After the clock was set back, ages count from now on.

@@ -323,6 +323,23 @@ fn retention_by_size_keeps_at_least_that_much() {
 }
 
 #[test]
+fn retention_by_size_counts_only_what_no_power_cut_takes_back() {
+    let mut at = fixture_with(|config| config.retention_bytes = 15_000);
+    at.append(16);
+    at.flush();
+    at.checkpoint();
+    let durable = at.log.size_bytes();
+    assert!((15_000..25_000).contains(&durable), "{durable}");
+    at.append(40);
+    assert!(matches!(at.log.retention(at.now_ms), Retention::Nothing));
+    assert_eq!(at.log.offsets().start, 0);
+    at.flush();
+    at.checkpoint();
+    at.retain();
+    assert!(at.log.offsets().start > 0);
+}
+
+#[test]
 fn records_without_timestamps_age_by_when_they_were_written() {
     let mut at = fixture_with(|config| config.retention_ms = 5000);
     at.try_append(&batch(1, 100, -1)).unwrap();

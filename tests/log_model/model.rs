@@ -223,7 +223,13 @@ impl Model {
         log_bytes: u64,
         now_ms: i64,
     ) {
-        let mut left = log_bytes;
+        // What is not durable may be taken back, so nothing goes for it.
+        let not_durable = self
+            .batches
+            .iter()
+            .filter(|(header, _)| header.base_offset >= self.durable);
+        let not_durable: usize = not_durable.map(|(_, bytes)| bytes.len()).sum();
+        let mut left = log_bytes - not_durable as u64;
         for base in bases {
             let end = segment_bases.iter().find(|next| *next > base);
             let end = end.copied().unwrap_or(i64::MAX);

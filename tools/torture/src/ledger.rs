@@ -101,6 +101,9 @@ pub struct Ledger {
     unplaced: HashMap<Id, Entry>,
     /// Keys of which the last check found nothing, or one before, though a tombstone may have been there.
     deleted_keys: HashSet<u32>,
+    /// Records that may lie below the log start offset that a check found, and that offset.
+    below: HashSet<Id>,
+    below_end: i64,
     /// The high watermark of the last check.
     settled_end: i64,
     /// The log start offsets that DeleteRecords was asked for.
@@ -116,6 +119,8 @@ impl Ledger {
             doubt: HashSet::new(),
             unplaced: HashMap::new(),
             deleted_keys: HashSet::new(),
+            below: HashSet::new(),
+            below_end: 0,
             settled_end: 0,
             starts: History::new(0),
         }
@@ -228,7 +233,9 @@ impl Ledger {
     /// checksum covers that.
     pub fn knows(&self, batch: &Batch) -> Result<(), Violation> {
         for &(offset, id) in &batch.records {
-            let sent = self.places.contains_key(&id) || self.doubt.contains(&id);
+            let sent = self.places.contains_key(&id)
+                || self.doubt.contains(&id)
+                || self.below.contains(&id);
             if !sent && !self.unplaced.contains_key(&id) {
                 violated!(Stranger, "{id} at offset {offset} was not sent here");
             }
@@ -276,7 +283,8 @@ impl Ledger {
         if let Some(place) = self.places.get(&id) {
             violated!(Doubled, "{id} is at offset {place} and at offset {offset}");
         }
-        if !self.doubt.contains(&id) && !self.unplaced.contains_key(&id) {
+        let may_come_again = offset < self.below_end && self.below.contains(&id);
+        if !may_come_again && !self.doubt.contains(&id) && !self.unplaced.contains_key(&id) {
             violated!(
                 Stranger,
                 "{id} at offset {offset} was not sent here, or given up"

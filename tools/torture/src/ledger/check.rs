@@ -90,8 +90,8 @@ impl Ledger {
         match self.upkeep {
             Upkeep::Retain { bytes } => {
                 let kept: usize = found.batches.iter().map(|batch| batch.bytes).sum();
-                // What a cut took back had counted when retention let old segments go.
-                if cut.is_none() && start > 0 && (kept as u64) < bytes {
+                // It counts what is durable, so no cut leaves less.
+                if start > 0 && (kept as u64) < bytes {
                     violated!(
                         Start,
                         "retention of {bytes} bytes left {kept}, from {start} to {end}"
@@ -273,6 +273,7 @@ impl Ledger {
         let deleted = self.keys_deleted(found);
         self.deleted_keys.extend(deleted);
         self.settled_end = found.end;
+        self.note_below(found);
         self.doubt.clear();
         self.unplaced.clear();
         self.starts.settle(found.start);
@@ -297,6 +298,21 @@ impl Ledger {
             .iter()
             .map(|(offset, entry)| (entry.id, *offset));
         self.places.extend(places);
+    }
+
+    /// Retention moves the start at once, and a cut of the power may take that back: what is below it, or may be, can
+    /// come again, there.
+    fn note_below(&mut self, found: &Found) {
+        if matches!(self.upkeep, Upkeep::Compact { .. }) || found.start == 0 {
+            return;
+        }
+        let below = self.entries.range(..found.start);
+        self.below.extend(below.map(|(_, entry)| entry.id));
+        self.below.extend(self.doubt.iter().copied());
+        for (_, id) in records(found) {
+            self.below.remove(&id);
+        }
+        self.below_end = self.below_end.max(found.start);
     }
 
     /// Keys of which there is nothing, and may have been a tombstone.

@@ -358,3 +358,23 @@ fn a_retry_may_be_acknowledged_after_its_key_was_deleted() {
     assert_eq!(acknowledged_late(&[tombstone]), Ok(()));
     assert_eq!(acknowledged_late(&[]).unwrap_err().kind, Kind::Lost);
 }
+
+#[test]
+fn what_retention_took_may_come_again_when_the_power_is_cut_and_nowhere_else() {
+    let sent: Vec<Id> = (0..6).map(id).collect();
+    let mut ledger = Ledger::new(Upkeep::Retain { bytes: 0 });
+    ledger.sent(&sent);
+    let taken = Found {
+        start: 3,
+        ..log(vec![batch(3, &[3, 4, 5])])
+    };
+    ledger.check(&taken, None).unwrap();
+    let back = log(vec![batch(0, &[0, 1, 2]), batch(3, &[3, 4, 5])]);
+    assert_eq!(ledger.clone().check(&back, Some(1)), Ok(()));
+    let elsewhere = log(vec![batch(3, &[3, 4, 5]), batch(6, &[0])]);
+    let elsewhere = Found {
+        start: 3,
+        ..elsewhere
+    };
+    assert!(ledger.check(&elsewhere, Some(1)).is_err());
+}
