@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
 
+mod cloud_events;
 mod groups;
+mod keys;
 mod once;
 mod records;
 mod rest_consumers;

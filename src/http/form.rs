@@ -13,6 +13,8 @@ pub const EVENTS: &str = "text/event-stream";
 pub enum Form {
     /// A value a line.
     Text,
+    /// A key a line.
+    Keys,
     /// An array.
     Json,
     /// An object a line.
@@ -47,7 +49,7 @@ impl Form {
     /// The type of an answer in this form.
     pub fn kind(self) -> &'static str {
         match self {
-            Form::Text => answer::TEXT,
+            Form::Text | Form::Keys => answer::TEXT,
             Form::Json => answer::JSON,
             Form::NdJson => answer::NDJSON,
             Form::Events => EVENTS,
@@ -56,10 +58,10 @@ impl Form {
 
     /// Adds a record to a body in which records stand one after the other: not for JSON's arrays.
     pub fn put(self, body: &mut Vec<u8>, (partition, record): &Found) {
-        if self == Form::Text {
-            body.extend_from_slice(record.value.as_deref().unwrap_or_default());
-        } else {
-            body.extend_from_slice(record.to_json(*partition).to_string().as_bytes());
+        match self {
+            Form::Text => body.extend_from_slice(record.value.as_deref().unwrap_or_default()),
+            Form::Keys => body.extend_from_slice(record.key.as_deref().unwrap_or_default()),
+            _ => body.extend_from_slice(record.to_json(*partition).to_string().as_bytes()),
         }
         body.push(b'\n');
     }

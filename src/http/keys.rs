@@ -1,11 +1,12 @@
 //! The newest value of each key, for caches and for who looks one up.
 
 use super::answer::{self, Answer};
+use super::form::Form;
 use super::precondition;
 use super::problem::Problem;
 use super::query;
 use super::read;
-use super::reading;
+use super::reading::{self, From, Newest, Reading};
 use super::request::Asked;
 use crate::engine::EngineError;
 use crate::engine::indexes::newest;
@@ -15,6 +16,33 @@ use hyper::StatusCode;
 use hyper::header::{ETAG, HeaderValue};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// `GET /t/{topic}/keys`: the newest record of each key; with `follow` what changes after them too.
+pub async fn all(mut asked: Asked) -> Result<Answer, Problem> {
+    let form = match Form::of(&asked.headers)? {
+        Form::Text => Form::Keys,
+        other => other,
+    };
+    let follow = asked.query.text("follow").is_some() || form == Form::Events;
+    let prefix = asked.query.text("prefix");
+    let mut read = Reading::parse(&mut asked.query, follow)?;
+    if matches!(read.from, From::Newest(_)) {
+        read.from = From::Earliest;
+    }
+    read.filter.prefix = prefix;
+    read.filter.newest = Some(if follow {
+        Newest::Changes
+    } else {
+        Newest::Values
+    });
+    let engine = &asked.services.engine;
+    let topic = reading::topic(engine, &asked.params[0])?;
+    for key in topic.keys() {
+        // Said at once, and not when the first record is read.
+        newest::newest(engine, key, KeyHash::ZERO, None).await?;
+    }
+    read::answer(asked, read, form, follow).await
+}
 
 /// How long a record that was just appended may take to be durable.
 const DURABLE_WAIT: Duration = Duration::from_secs(10);

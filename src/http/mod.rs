@@ -9,6 +9,7 @@
 mod activity;
 mod answer;
 mod body;
+mod cloud_events;
 mod coding;
 mod connections;
 mod follow;

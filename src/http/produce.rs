@@ -3,6 +3,7 @@
 use super::activity::Activity;
 use super::answer::{self, Answer};
 use super::body::{self, Whole};
+use super::cloud_events::{self, Mode};
 use super::coding::Unpacker;
 use super::precondition::Precondition;
 use super::problem::Problem;
@@ -13,6 +14,7 @@ use super::sending::{
     GROUP_BYTES, GROUP_RECORDS, GROUPS_AHEAD, MessageId, OfAll, OnItsWay, Outcome, Sending, Stored,
 };
 use super::split::{Item, Malformed, Split, Splitter};
+use crate::engine::EngineError;
 use crate::engine::catalog::{Topic, changes};
 use crate::engine::indexes::Wanted;
 use crate::engine::partition::AckWhen;
@@ -33,11 +35,9 @@ const RECORD_HEADER: &str = "kafka-header-";
 /// The request header that has the message id of its records.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const MESSAGE_ID_BYTES_MAX: usize = 1 << 10;
-/// What every CloudEvent in binary mode has.
-const CLOUD_EVENT: &str = "ce-specversion";
 /// Bodies that mean more than one record, or more than their bytes: to store them as they are would be
 /// wrong.
-const OTHER_KINDS: &[&str] = &["application/cloudevents", "application/vnd.", "multipart/"];
+const OTHER_KINDS: &[&str] = &["application/vnd.", "multipart/"];
 /// The most records of a body, and of them the most that cannot be read.
 const RECORDS_MAX: usize = 1 << 20;
 const MALFORMED_MAX: usize = 1_000;
@@ -78,14 +78,39 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
             _ => None,
         })?;
     let split = kind_of(&asked.headers, split)?;
-    let message_id = message_id(&asked.headers, split)?;
+    let events = cloud_events::mode(&asked.headers)?;
+    if events.is_some() && split.is_some() {
+        return Err(Problem::bad_request(
+            "CloudEvents are not split: send an array of them",
+        ));
+    }
+    let mut headers = record_headers(&asked.headers);
+    let mut key = key;
+    let shape = match (events, split) {
+        (None, None) => Shape::One,
+        (None, Some(split)) => Shape::Many(split),
+        (Some(Mode::Structured), _) => Shape::Event,
+        (Some(Mode::Batch), _) => Shape::Events,
+        (
+            Some(Mode::Binary {
+                headers: own,
+                key: of_event,
+            }),
+            _,
+        ) => {
+            headers.extend(own);
+            key = key.or(of_event);
+            Shape::One
+        }
+    };
+    let message_id = message_id(&asked.headers, shape)?;
     let precondition = Precondition::of(&asked.headers, key.is_some())?;
-    if precondition.is_some() && split.is_some() {
+    if precondition.is_some() && shape.is_many() {
         let detail = "If-Match is about one record, and the body has many: their headers can say what they expect";
         return Err(Problem::bad_request(detail));
     }
     let producer = producers::of(&asked.headers)?;
-    if producer.is_some() && split.is_some() {
+    if producer.is_some() && shape.is_many() {
         return Err(Problem::bad_request(
             "Sequence is of one record, and the body has many",
         ));
@@ -102,7 +127,7 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         key,
         partition,
         timestamp_ms,
-        headers: record_headers(&asked.headers),
+        headers,
         message_id,
         precondition,
         producer,
@@ -113,9 +138,28 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         headers: asked.headers,
         activity: asked.activity,
     };
-    match split {
-        None => intake.one(asked.body).await,
-        Some(split) => intake.many(asked.body, split).await,
+    match shape {
+        Shape::One | Shape::Event => intake.one(asked.body, shape).await,
+        Shape::Many(split) => intake.many(asked.body, split).await,
+        Shape::Events => intake.events(asked.body).await,
+    }
+}
+
+/// What a body is.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// The value of a record.
+    One,
+    Many(Split),
+    /// A CloudEvent, with its attributes.
+    Event,
+    /// An array of those.
+    Events,
+}
+
+impl Shape {
+    fn is_many(self) -> bool {
+        matches!(self, Shape::Many(_) | Shape::Events)
     }
 }
 
@@ -142,7 +186,7 @@ fn check(precondition: Precondition, topic: &Topic, is_placed: bool) -> Result<(
 
 /// # Errors
 /// 400 for an id that is no text, or too long.
-fn message_id(headers: &HeaderMap, split: Option<Split>) -> Result<Option<MessageId>, Problem> {
+fn message_id(headers: &HeaderMap, shape: Shape) -> Result<Option<MessageId>, Problem> {
     let Some(id) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
@@ -153,9 +197,10 @@ fn message_id(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Messag
         Problem::bad_request(detail)
     };
     let id = id.map(str::to_owned).ok_or_else(wrong)?;
-    Ok(Some(match split {
-        None => MessageId::Whole(id),
-        Some(_) => MessageId::Each(id),
+    Ok(Some(if shape.is_many() {
+        MessageId::Each(id)
+    } else {
+        MessageId::Whole(id)
     }))
 }
 
@@ -183,9 +228,6 @@ fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, P
     if OTHER_KINDS.iter().any(|other| kind.starts_with(other)) {
         return refuse(format!("{kind} is not supported"));
     }
-    if headers.contains_key(CLOUD_EVENT) {
-        return refuse("CloudEvents are not supported".to_owned());
-    }
     let is_ndjson = kind.split(';').next().map(str::trim) == Some(answer::NDJSON);
     match split {
         None => Ok(is_ndjson.then_some(Split::NdJson)),
@@ -205,7 +247,7 @@ fn to_json(stored: &Stored, topic: &Topic) -> Value {
 }
 
 impl Intake {
-    async fn one(mut self, body: Incoming) -> Result<Answer, Problem> {
+    async fn one(mut self, body: Incoming, shape: Shape) -> Result<Answer, Problem> {
         // Held until the record is on its way.
         let mut memory = self.sending.engine.memory.share();
         let whole = Whole {
@@ -214,9 +256,13 @@ impl Intake {
             frame_bytes_min: self.sending.engine.config.frame_bytes_min(),
             activity: &self.activity,
         };
-        let item = Item {
-            value: Some(whole.read(&self.headers, body, &mut memory).await?),
-            ..Item::default()
+        let body = whole.read(&self.headers, body, &mut memory).await?;
+        let item = match shape {
+            Shape::Event => self.read_apart(move || cloud_events::record(&body)).await?,
+            _ => Item {
+                value: Some(body),
+                ..Item::default()
+            },
         };
         let on_its_way = self.sending.send(vec![(0, item)]).await;
         let mut outcomes = vec![None];
@@ -231,6 +277,49 @@ impl Intake {
             Some(Err(problem)) => Err(*problem),
             None => Err(Problem::bad_request("there is no record")),
         }
+    }
+
+    /// Stores an array of CloudEvents.
+    async fn events(mut self, body: Incoming) -> Result<Answer, Problem> {
+        let mut memory = self.sending.engine.memory.share();
+        let config = &self.sending.engine.config;
+        let whole = Whole {
+            limit: config.frame_bytes_max,
+            limit_name: "frame_bytes_max",
+            frame_bytes_min: config.frame_bytes_min(),
+            activity: &self.activity,
+        };
+        let body = whole.read(&self.headers, body, &mut memory).await?;
+        let events = self
+            .read_apart(move || cloud_events::records(&body))
+            .await?;
+        let (mut items, mut refused) = (Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Ok(item) => {
+                    items.push(item);
+                    refused.push(None);
+                }
+                Err(problem) => refused.push(Some(Err(Box::new(problem)))),
+            }
+        }
+        let mut sent = self.sending.send_all(items).await.into_iter();
+        let outcomes = refused
+            .into_iter()
+            .map(|refused| refused.or_else(|| sent.next()));
+        let outcomes = outcomes.collect();
+        let mut answer = self.answer(outcomes)?;
+        answer.body_mut().hold(memory);
+        Ok(answer)
+    }
+
+    /// Reads a body apart on the worker thread: it may be large.
+    async fn read_apart<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let read = self.sending.engine.workers.worker.run(read).await;
+        read.unwrap_or_else(|| Err(EngineError::Stopping.into()))
     }
 
     /// Stores the records of a body group by group, while it comes in.

@@ -42,10 +42,23 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("millstream-timestamp");
 /// Parameters: `from`, `partition`, `max`, `wait`, `key`, `grep`, `follow`. A `Last-Event-ID` goes on where that event
 /// was.
 pub async fn many(mut asked: Asked) -> Result<Answer, Problem> {
-    let engine = Rc::clone(&asked.services.engine);
     let form = Form::of(&asked.headers)?;
     let follow = asked.query.text("follow").is_some() || form == Form::Events;
-    let mut read = Reading::parse(&mut asked.query, follow)?;
+    let read = Reading::parse(&mut asked.query, follow)?;
+    answer(asked, read, form, follow).await
+}
+
+/// Answers with what was asked to be read.
+///
+/// # Errors
+/// 404 for what is not there; why it cannot be read.
+pub async fn answer(
+    asked: Asked,
+    mut read: Reading,
+    form: Form,
+    follow: bool,
+) -> Result<Answer, Problem> {
+    let engine = Rc::clone(&asked.services.engine);
     if let Some(id) = asked.headers.get(LAST_EVENT_ID).filter(|_| follow) {
         read.resume(id)?;
     }

@@ -6,9 +6,11 @@ use super::query::{self, Query};
 use super::records::{self, Record};
 use crate::engine::catalog::Topic;
 use crate::engine::fetch::{Fetch, PartitionData, PartitionRead, fetch};
+use crate::engine::indexes::newest::{self, KeyRecord};
 use crate::engine::offsets::{self, OffsetSpec};
 use crate::engine::{Engine, EngineError, PartitionKey};
 use crate::io::reactor::Slice;
+use crate::log::key_hash::KeyHash;
 use crate::net::budget::Share;
 use hyper::header::HeaderValue;
 use memchr::memmem;
@@ -67,8 +69,8 @@ impl From {
     }
 }
 
-/// `None` too where a partition comes twice.
-fn each(text: &str) -> Option<BTreeMap<i32, i64>> {
+/// Offsets by partition, as in `0:17,1:9`. `None` too where a partition comes twice.
+pub fn each(text: &str) -> Option<BTreeMap<i32, i64>> {
     let mut each = BTreeMap::new();
     for pair in text.split(',') {
         let (partition, offset) = pair.split_once(':')?;
@@ -86,6 +88,19 @@ pub struct Filter {
     pub key: Option<String>,
     /// A text that the key or the value has.
     pub grep: Option<memmem::Finder<'static>>,
+    /// What the key begins with.
+    pub prefix: Option<String>,
+    /// Only the newest record of each key.
+    pub newest: Option<Newest>,
+}
+
+/// Which of the newest records of keys are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newest {
+    /// Those that have a value.
+    Values,
+    /// Those that say that a key was deleted, too.
+    Changes,
 }
 
 impl Filter {
@@ -93,6 +108,17 @@ impl Filter {
         if let Some(key) = &self.key
             && record.key.as_deref() != Some(key.as_bytes())
         {
+            return false;
+        }
+        if let Some(prefix) = &self.prefix
+            && !record
+                .key
+                .as_ref()
+                .is_some_and(|key| key.starts_with(prefix.as_bytes()))
+        {
+            return false;
+        }
+        if self.newest == Some(Newest::Values) && record.value.is_none() {
             return false;
         }
         let Some(grep) = &self.grep else { return true };
@@ -145,7 +171,11 @@ impl Reading {
             partition,
             max: max.unwrap_or(MAX_DEFAULT),
             wait,
-            filter: Filter { key, grep },
+            filter: Filter {
+                key,
+                grep,
+                ..Filter::default()
+            },
         })
     }
 
@@ -327,11 +357,18 @@ impl Reader {
             while unpacked < UNPACKED_BYTES_MAX
                 && let Some((header, batch)) = records::next_batch(&mut records)
             {
+                let mut taken = Vec::new();
                 for record in records::of_batch(&self.engine, header, batch).await? {
                     unpacked += record.bytes();
                     if record.offset >= cursor.next && self.filter.takes(&record) {
-                        found.push(place, record);
+                        taken.push(record);
                     }
+                }
+                if self.filter.newest.is_some() {
+                    taken = newest_of(&self.engine, cursor.key, taken).await?;
+                }
+                for record in taken {
+                    found.push(place, record);
                 }
                 cursor.next = cursor.next.max(header.next_offset());
                 memory.grow(unpacked).await;
@@ -348,6 +385,28 @@ impl Reader {
         self.slice.rest().await;
         Ok(found)
     }
+}
+
+/// Those of these records that are the newest of their keys.
+async fn newest_of(
+    engine: &Rc<Engine>,
+    partition: PartitionKey,
+    mut records: Vec<Record>,
+) -> Result<Vec<Record>, EngineError> {
+    records.retain(|record| record.key.is_some());
+    if records.is_empty() {
+        return Ok(records);
+    }
+    let asked = records.iter().map(|record| KeyRecord {
+        key: KeyHash::of(record.key.as_deref().unwrap_or_default()),
+        offset: record.offset,
+        is_tombstone: record.value.is_none(),
+    });
+    let mut are = newest::are_newest(engine, partition, asked.collect())
+        .await?
+        .into_iter();
+    records.retain(|_| are.next() == Some(true));
+    Ok(records)
 }
 
 #[cfg(test)]

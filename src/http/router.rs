@@ -95,10 +95,14 @@ routes! {
     POST "/t/{topic}" [key partition timestamp acks split] Topic Write, produce::post, "Stores the body as one record, or as many.";
     GET "/t/{topic}" [from partition max wait key grep follow] Topic Read, read::many, "Reads records, the newest ten unless asked otherwise.";
     GET "/t/{topic}/{partition}/{offset}" [] Topic Read, read::one, "The value of one record, as it is.";
+    GET "/t/{topic}/keys" [prefix from partition max follow] Topic Read, keys::all, "The newest record of each key, and with `follow` what changes.";
     GET "/t/{topic}/keys/{key}" [partition max_age] Topic Read, keys::one, "The newest value of a key, with its version as ETag.";
+    DELETE "/t/{topic}" [before] Topic Delete, topics::delete_records, "Deletes the records before offsets.";
     GET "/api/topics" [] Topic Describe, topics::list, "All topics.";
     GET "/api/topics/{topic}" [] Topic Describe, topics::describe, "A topic: its partitions, and the configs that are its own.";
     PUT "/api/topics/{topic}" [] Topic Create, topics::put, "Creates a topic, unless it is there as the body says.";
+    PATCH "/api/topics/{topic}" [] Topic AlterConfigs, topics::patch, "More partitions, other configs.";
+    GET "/api/topics/{topic}/configs" [] Topic DescribeConfigs, topics::configs, "Every config that holds for a topic.";
     DELETE "/api/topics/{topic}" [confirm] Topic Delete, topics::delete, "Deletes a topic, with `?confirm=` and its name.";
     GET "/topics" V2 [] Topic Describe, v2::topics::list, "REST Proxy v2: the names of all topics.";
     GET "/topics/{topic}" V2 [] Topic Describe, v2::topics::one, "REST Proxy v2: a topic, its configs and partitions.";
@@ -164,6 +168,7 @@ pub static PARAMETERS: &[(&str, &str)] = &[
         "acks",
         "`all` (unless said): answered when it is on stable storage; `1`: when it is appended",
     ),
+    ("before", "partitions and offsets, as in `0:17,1:9`"),
     (
         "commit",
         "what an answer had as `commit`: up to there all is done",
@@ -189,6 +194,7 @@ pub static PARAMETERS: &[(&str, &str)] = &[
     ("max_bytes", "the most bytes of records"),
     ("offset", "where to begin"),
     ("partition", "one partition"),
+    ("prefix", "what keys begin with"),
     ("split", "the body is many records: `lines` or `json`"),
     (
         "timeout",

@@ -439,7 +439,7 @@ const REFUSED: &[Refused] = &[
     (
         "POST",
         "/t/t",
-        &[("Content-Type", "application/cloudevents+json")],
+        &[("Content-Type", "application/cloudevents+xml")],
         415,
         "unsupported-media-type",
     ),
