@@ -40,6 +40,7 @@ pub use describe::{Entry, Source, Synonym};
 pub use docs::docs_markdown;
 pub use dynamic::{BrokerScope, Dynamic};
 pub use error::{ConfigError, Origin};
+pub use header_name::HeaderName;
 pub use knob::{Knob, Scope, WITHOUT_EFFECT};
 pub use stored::REMOVED;
 pub use topic::{TopicConfig, TopicDefaults};

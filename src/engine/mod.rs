@@ -91,6 +91,8 @@ pub enum EngineError {
     Changed(indexes::judge::Changed),
     #[error("where the newest record of a key is, is not known (yet); see key_index_bytes_max")]
     NoKeyIndex,
+    #[error("the topic's configuration was changed while this was on its way; send it again")]
+    Reconfigured,
     #[error("the broker is stopping")]
     Stopping,
 }

@@ -257,6 +257,7 @@ impl Partition {
     /// Forgets producers that appended nothing for `idle_ms`.
     pub fn expire_producers(&mut self, idle_ms: i64) {
         self.producers.expire(clock::cautious_ms(), idle_ms);
+        self.expire_ids();
     }
 
     // ---- append ----
@@ -369,7 +370,9 @@ impl Partition {
         let (batch, header) = (&append.batch, &append.header);
         let mark = header.producer();
         let stamp = match self.topic.config.message_timestamp_type {
-            TimestampType::LogAppendTime => Some(now_ms),
+            // A batch without records has no time.
+            TimestampType::LogAppendTime if header.record_count > 0 => Some(now_ms),
+            TimestampType::LogAppendTime => None,
             TimestampType::CreateTime => None,
         };
         let base_offset = self.log.append(batch, header, stamp, now_ms)?;
@@ -385,10 +388,8 @@ impl Partition {
         self.counters.appended_records += header.record_count as u64;
         self.counters.appended_bytes += batch.len() as u64;
         self.count_duplicates(known);
-        match &append.marks {
-            Some(marks) => self.note_marks(marks, known, base_offset),
-            // It was checked before the topic asked for indexes: they are made again, with it.
-            None => self.indexes = None,
+        if let Some(marks) = &append.marks {
+            self.note_marks(marks, known, base_offset);
         }
         let appended = Appended {
             base_offset,

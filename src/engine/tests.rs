@@ -628,3 +628,21 @@ fn two_names_that_metrics_cannot_tell_apart_are_refused() {
         }
     });
 }
+
+/// Between its check and its append the topic's configuration may change what is looked at of its records.
+#[test]
+fn an_append_that_was_checked_under_another_configuration_is_sent_again() {
+    reactor::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = start(dir.path(), 1).remove(0);
+        let topic = create(&engine, "t", 1).await;
+        let key = key(&topic, 0);
+        let config = [("key.index".to_owned(), "true".to_owned())];
+        let set = changes::set_topic_configs(&engine, topic.id, config.into(), false);
+        set.await.unwrap();
+        let plain = BatchBuilder::default();
+        let answered = append(&engine, key, AckWhen::Appended, &plain, &["a"]).await;
+        assert_eq!(answered.await.unwrap(), Err(EngineError::Reconfigured));
+        assert_eq!(engine.partition(key).unwrap().borrow().offsets().end, 0);
+    });
+}

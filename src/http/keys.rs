@@ -66,14 +66,20 @@ pub async fn one(mut asked: Asked) -> Result<Answer, Problem> {
         .key_of(partition)
         .ok_or(EngineError::UnknownTopicOrPartition)?;
     let hash = KeyHash::of(key.as_bytes());
+    let unknown = || {
+        let detail = format!("{name} has no record with the key {key:?}");
+        Problem::new(StatusCode::NOT_FOUND, "unknown-key", detail)
+    };
     for _ in 0..ATTEMPTS {
-        let Some(offset) = newest::newest(engine, id, hash, max_age).await? else {
-            break;
-        };
+        let found = newest::newest(engine, id, hash, max_age).await?;
+        let (offset, is_deleted) = found.ok_or_else(unknown)?;
         let tag = precondition::of_key(offset);
         // What is durable is shown: a version that a power cut takes back was never there.
         let until = Instant::now() + DURABLE_WAIT;
         let record = read::record(engine, &topic, partition, offset, Some(until)).await?;
+        if is_deleted && record.is_some() {
+            return Err(unknown());
+        }
         let Some(record) = record.filter(|record| record.key.as_deref() == Some(key.as_bytes()))
         else {
             continue;
@@ -88,6 +94,6 @@ pub async fn one(mut asked: Asked) -> Result<Answer, Problem> {
         }
         return Ok(answer);
     }
-    let detail = format!("{name} has no record with the key {key:?}");
-    Err(Problem::new(StatusCode::NOT_FOUND, "unknown-key", detail))
+    // It changes faster than it can be read, or is not durable in time.
+    Err(EngineError::NoKeyIndex.into())
 }

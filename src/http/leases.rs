@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Groups and topics that are read at the same time, of one shard.
-const READ_MAX: usize = 10_000;
+const READ_MAX: usize = 1_000;
+/// Bytes of a group's name.
+const GROUP_BYTES_MAX: usize = 249;
 /// Clients of one group and topic that are remembered.
-const CLIENTS_MAX: usize = 10_000;
+const CLIENTS_MAX: usize = 1_000;
 
 /// A partition that a client may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,9 @@ impl Leases {
         gives_back: bool,
         now: Instant,
     ) -> Result<Vec<Leased>, TooMany> {
+        if group.len() > GROUP_BYTES_MAX {
+            return Err(TooMany);
+        }
         let key = (group.to_owned(), topic);
         if self.by_reading.len() >= READ_MAX && !self.by_reading.contains_key(&key) {
             self.by_reading.retain(|_, reading| reading.is_in_use(now));

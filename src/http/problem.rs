@@ -202,6 +202,9 @@ impl From<EngineError> for Problem {
             EngineError::NoKeyIndex => {
                 new(StatusCode::SERVICE_UNAVAILABLE, "no-key-index", 56).later()
             }
+            EngineError::Reconfigured => {
+                new(StatusCode::SERVICE_UNAVAILABLE, "reconfigured", 6).later()
+            }
             EngineError::Stopping => Problem {
                 // A record may be stored whose reply a stop has overtaken.
                 has_no_effects: false,

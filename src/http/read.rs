@@ -132,7 +132,7 @@ pub async fn one(asked: Asked) -> Result<Answer, Problem> {
     Ok(raw(found.ok_or_else(unknown)?))
 }
 
-/// The record at an offset, if there is one; with `until` it waits until there is something behind it.
+/// The record at an offset, if there is one; with `until` it waits until it is durable.
 pub async fn record(
     engine: &Rc<Engine>,
     topic: &Topic,
@@ -140,6 +140,19 @@ pub async fn record(
     offset: i64,
     until: Option<Instant>,
 ) -> Result<Option<Record>, EngineError> {
+    let records = batch(engine, topic, partition, offset, until).await?;
+    let mut records = records.into_iter();
+    Ok(records.find(|record| record.offset == offset))
+}
+
+/// The records of the batch that has this offset, or of the next one; none at the end.
+pub async fn batch(
+    engine: &Rc<Engine>,
+    topic: &Topic,
+    partition: i32,
+    offset: i64,
+    until: Option<Instant>,
+) -> Result<Vec<Record>, EngineError> {
     let key = topic.key_of(partition);
     let key = key.ok_or(EngineError::UnknownTopicOrPartition)?;
     let wanted = Fetch {
@@ -154,14 +167,13 @@ pub async fn record(
     };
     let mut data = match fetch(engine, &wanted, pending()).await.pop() {
         Some(Ok(data)) => data,
-        Some(Err(EngineError::OffsetOutOfRange { .. })) | None => return Ok(None),
+        Some(Err(EngineError::OffsetOutOfRange { .. })) | None => return Ok(Vec::new()),
         Some(Err(error)) => return Err(error),
     };
     let Some((header, batch)) = records::next_batch(&mut data.records) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    let mut records = records::of_batch(engine, header, batch).await?.into_iter();
-    Ok(records.find(|record| record.offset == offset))
+    records::of_batch(engine, header, batch).await
 }
 
 /// A record's value as it is, with what HTTP can say of the rest in headers.

@@ -50,6 +50,15 @@ pub enum Dialect {
     V3,
 }
 
+/// Whose GET takes records away: an older protocol has it so. HEAD, which changes nothing, is refused there.
+const TAKES: &str = "/consumers/{group}/instances/{instance}/records";
+
+impl Route {
+    fn takes(&self) -> bool {
+        self.path == TAKES
+    }
+}
+
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Problem>>>>;
 
 macro_rules! routes {
@@ -295,12 +304,13 @@ impl Router {
             let detail = format!("there is nothing at {path}; docs/http.md lists what there is");
             return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail));
         };
-        let method = if head.method == Method::HEAD {
-            Method::GET
-        } else {
-            head.method
-        };
-        let Some(route) = found.value.get(method.as_str()) else {
+        let is_head = head.method == Method::HEAD;
+        let method = if is_head { Method::GET } else { head.method };
+        let Some(route) = found
+            .value
+            .get(method.as_str())
+            .filter(|route| !(is_head && route.takes()))
+        else {
             return not_allowed(&method, found.value);
         };
         let query = Query::parse(head.uri.query().unwrap_or_default())?;

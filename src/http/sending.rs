@@ -3,6 +3,7 @@
 use super::precondition::Precondition;
 use super::problem::Problem;
 use super::read;
+use super::records::Record;
 use super::split::Item;
 use crate::engine::Engine;
 use crate::engine::append::{Appender, Appending, Policy};
@@ -157,7 +158,7 @@ impl Sending {
         let mut appender = Appender::new(&self.engine, self.policy);
         let mut on_their_way = Vec::new();
         for (place, item) in group {
-            let partition = self.partition_of(&item);
+            let partition = self.partition_of(place, &item);
             let timestamp_ms = self.timestamp_of(&item, now_ms);
             let has_key = item.key.is_some() || self.of_all.key.is_some();
             // One that its batch would be refused for holds up no others.
@@ -249,11 +250,16 @@ impl Sending {
                 return;
             }
         };
+        let mut firsts = Firsts::default();
+        let mut slice = Slice::new();
         for (at, sent) in batch.records.into_iter().enumerate() {
             let offset = appended.offset_of(at);
             let known = appended.known.as_ref().and_then(|known| known.at(at));
             let outcome = match known {
-                Some(_) => self.duplicate(partition, offset, &sent).await,
+                Some(_) => {
+                    let first = firsts.find(self, partition, offset).await;
+                    duplicate(partition, offset, &sent, first)
+                }
                 None => Ok(Stored {
                     is_duplicate: appended.is_retry,
                     partition,
@@ -265,30 +271,8 @@ impl Sending {
                 }),
             };
             outcomes[sent.place] = Some(outcome);
+            slice.rest().await;
         }
-    }
-
-    /// The outcome of a record whose message id was there before.
-    async fn duplicate(&self, partition: i32, offset: i64, sent: &Sent) -> Outcome {
-        let first = read::record(&self.engine, &self.topic, partition, offset, None).await;
-        // Where it cannot be read (any more) it cannot be another.
-        let first = first.ok().flatten();
-        let of_first = first
-            .as_ref()
-            .map(|first| payload(first.key.as_deref(), first.value.as_deref()));
-        if of_first.is_some_and(|of_first| of_first != sent.payload) {
-            let detail = format!(
-                "the record with this message id at offset {offset} of partition {partition} has another key or value"
-            );
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            return Err(Box::new(Problem::new(status, "other-payload", detail)));
-        }
-        Ok(Stored {
-            partition,
-            offset,
-            timestamp_ms: first.map_or(sent.timestamp_ms, |first| first.timestamp_ms),
-            is_duplicate: true,
-        })
     }
 
     fn timestamp_of(&self, item: &Item, now_ms: i64) -> i64 {
@@ -301,14 +285,17 @@ impl Sending {
         item.key.as_deref().or(of_all)
     }
 
-    /// As Kafka's clients choose: by the key, else any.
-    fn partition_of(&self, item: &Item) -> i32 {
+    /// As Kafka's clients choose: by the key, else any; a record that has a message id of the request's by that.
+    fn partition_of(&self, place: usize, item: &Item) -> i32 {
         if let Some(partition) = item.partition.or(self.of_all.partition) {
             return partition;
         }
-        match self.key_of(item) {
-            Some(key) => partition_for_key(key, self.topic.partitions as i32),
-            None => self.sticky.current(),
+        let partitions = self.topic.partitions as i32;
+        match (self.key_of(item), &self.of_all.message_id) {
+            (Some(key), _) => partition_for_key(key, partitions),
+            // It is sent again to the same one, which knows it.
+            (None, Some(id)) => partition_for_key(id.of(place).as_bytes(), partitions),
+            (None, None) => self.sticky.current(),
         }
     }
 
@@ -380,6 +367,48 @@ impl Sending {
         // In memory, and without a codec, nothing fails.
         (batch.unwrap_or_default().into(), sent.collect())
     }
+}
+
+/// The batch that was read last for records that were there before: the next one is most often in it too.
+#[derive(Default)]
+struct Firsts {
+    records: VecDeque<Record>,
+}
+
+impl Firsts {
+    /// The record at an offset. `None` where it cannot be read (any more): it cannot be another then.
+    async fn find(&mut self, of: &Sending, partition: i32, offset: i64) -> Option<&Record> {
+        let is_here = |records: &VecDeque<Record>| {
+            let ends = records.front().zip(records.back());
+            ends.is_some_and(|(first, last)| (first.offset..=last.offset).contains(&offset))
+        };
+        if !is_here(&self.records) {
+            let read = read::batch(&of.engine, &of.topic, partition, offset, None).await;
+            self.records = read.unwrap_or_default().into();
+        }
+        let at = self
+            .records
+            .binary_search_by_key(&offset, |record| record.offset);
+        self.records.get(at.ok()?)
+    }
+}
+
+/// The outcome of a record whose message id was there before, in `first`.
+fn duplicate(partition: i32, offset: i64, sent: &Sent, first: Option<&Record>) -> Outcome {
+    let of_first = first.map(|first| payload(first.key.as_deref(), first.value.as_deref()));
+    if of_first.is_some_and(|of_first| of_first != sent.payload) {
+        let detail = format!(
+            "the record with this message id at offset {offset} of partition {partition} has another key or value"
+        );
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(Box::new(Problem::new(status, "other-payload", detail)));
+    }
+    Ok(Stored {
+        partition,
+        offset,
+        timestamp_ms: first.map_or(sent.timestamp_ms, |first| first.timestamp_ms),
+        is_duplicate: true,
+    })
 }
 
 /// Whether a record says what it expects. Such a one is alone in its batch: if it is not so, the others are stored

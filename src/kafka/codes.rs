@@ -31,7 +31,7 @@ impl From<&EngineError> for ErrorCode {
             EngineError::Changed(_) => ErrorCode::InvalidRecord,
             // Retriable: it is being made.
             EngineError::NoKeyIndex => ErrorCode::KafkaStorageError,
-            EngineError::Stopping => ErrorCode::NotLeaderOrFollower,
+            EngineError::Reconfigured | EngineError::Stopping => ErrorCode::NotLeaderOrFollower,
         }
     }
 }

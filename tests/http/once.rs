@@ -455,3 +455,71 @@ fn the_newest_value_of_a_key_is_there_with_its_version() {
         reply.status == 200 && reply.text() == "three"
     });
 }
+
+#[test]
+fn what_no_client_can_read_hides_no_ids_and_no_keys_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    put(&broker, "t", json!({}));
+    // Sound by its checksum, and no gzip.
+    let mut nonsense = batch(None, Codec::None, &["x"]);
+    nonsense[22] |= 1;
+    crate::support::batch::seal(&mut nonsense);
+    assert_eq!(
+        Wire::connect(broker.kafka)
+            .produce("t", 0, nonsense)
+            .error_code,
+        0
+    );
+    let alter = [
+        "topic",
+        "alter",
+        "t",
+        "--config",
+        "dedup.window.ms=600000",
+        "--config",
+        "key.index=true",
+    ];
+    assert!(broker.run(&alter, b"").status.success());
+    let id = [("Idempotency-Key", "a")];
+    assert_eq!(stored(&post(&broker, "/t/t?key=k", &id, "v")), (1, false));
+    broker.kill_9();
+    let broker = Broker::start(dir.path());
+    assert_eq!(stored(&post(&broker, "/t/t?key=k", &id, "v")), (1, true));
+    eventually("the keys are known", || {
+        http_exchange(broker.http, "GET", "/t/t/keys/k", &[], b"").status == 200
+    });
+}
+
+#[test]
+fn a_retry_goes_where_the_first_one_went_and_many_are_told_of_at_once() {
+    let (_dir, broker, _) = broker_with(&["--cores", "2"]);
+    let body = json!({ "partitions": 8, "configs": { "dedup.window.ms": "600000" } });
+    http_exchange(
+        broker.http,
+        "PUT",
+        "/api/topics/t",
+        &[],
+        body.to_string().as_bytes(),
+    );
+    for id in ["a", "b", "c", "d"] {
+        let id = [("Idempotency-Key", id)];
+        let (offset, _) = stored(&post(&broker, "/t/t", &id, "v"));
+        assert_eq!(stored(&post(&broker, "/t/t", &id, "v")), (offset, true));
+    }
+    // Each batch is read once for all of its records: one by one this would take minutes.
+    let lines = "a line\n".repeat(20_000);
+    let id = [("Idempotency-Key", "lines")];
+    let first = post(&broker, "/t/t?split=lines", &id, &lines).json();
+    let again = post(&broker, "/t/t?split=lines", &id, &lines).json();
+    let (first, again) = (first.as_array().unwrap(), again.as_array().unwrap());
+    assert_eq!((first.len(), again.len()), (20_000, 20_000));
+    for (first, again) in first.iter().zip(again) {
+        assert_eq!(first["duplicate"], false);
+        assert_eq!(again["duplicate"], true);
+        assert_eq!(
+            (&first["partition"], &first["offset"]),
+            (&again["partition"], &again["offset"])
+        );
+    }
+}

@@ -170,6 +170,16 @@ fn what_was_returned_is_committed_by_the_next_read_or_when_asked_for() {
 }
 
 #[test]
+fn head_takes_no_records_away() {
+    let (_dir, broker, mut wire) = broker_with(&[QUICK]);
+    wire.create_topic("t", 1);
+    let consumer = Consumer::create(&broker, "g", "c", json!({}));
+    let path = format!("{}/records", consumer.path);
+    let reply = http_exchange(broker.http, "HEAD", &path, &[("Accept", JSON)], b"");
+    assert_eq!(reply.status, 405);
+}
+
+#[test]
 fn positions_are_moved_and_partitions_named() {
     let (_dir, broker, mut wire) = broker_with(&[QUICK]);
     wire.create_topic("t", 2);

@@ -10,7 +10,8 @@ use super::Refusal;
 use crate::config::{CompressionType, MessageValidation, TimestampType, TopicConfig};
 use crate::engine::Engine;
 use crate::engine::catalog::Topic;
-use crate::engine::indexes::marks::{Looked, Marks};
+use crate::engine::indexes::Looks;
+use crate::engine::indexes::marks::Marks;
 use crate::log::batch::{BatchError, BatchHeader, Codec};
 use crate::log::records::{Records, RecordsError};
 use crate::log::{compact, compress};
@@ -54,7 +55,7 @@ pub(super) fn are_needed(config: &TopicConfig, header: &BatchHeader) -> bool {
         || (config.message_timestamp_type == TimestampType::CreateTime
             && header.claims_no_time_for_all())
         || new_packing(config, header).is_some()
-        || Looked::of(config).is_some()
+        || Looks::of(config).is_some()
 }
 
 /// How the topic wants the batch compressed, where that is not how its producer did.
@@ -89,8 +90,8 @@ pub(super) async fn check(
     let packing = new_packing(&topic.config, header);
     if header.codec() == Some(Codec::None) && packing.is_none() {
         let records = Records::unpack(*header, batch, limit)?;
-        let looked = Looked::of(&topic.config);
-        let (times, marks) = check_records(header, &records, needs_keys, looked)?;
+        let looks = Looks::of(&topic.config);
+        let (times, marks) = check_records(header, &records, needs_keys, looks)?;
         return Ok(Checked {
             times,
             marks,
@@ -100,8 +101,8 @@ pub(super) async fn check(
     let (batch, header, config) = (batch.clone(), *header, topic.config);
     let checked = engine.workers.worker.run(move || {
         let records = Records::unpack(header, &batch, limit)?;
-        let looked = Looked::of(&config);
-        let (times, marks) = check_records(&header, &records, needs_keys, looked)?;
+        let looks = Looks::of(&config);
+        let (times, marks) = check_records(&header, &records, needs_keys, looks)?;
         let recompressed = packing.map(|packing| {
             let header = BatchHeader {
                 max_timestamp: times.max,
@@ -142,10 +143,10 @@ fn check_records(
     header: &BatchHeader,
     records: &Records<'_>,
     needs_keys: bool,
-    looked: Option<Looked<'_>>,
+    looks: Option<Looks>,
 ) -> Result<(Times, Option<Marks>), Refusal> {
     let mut without_key = Vec::new();
-    let mut marks = looked.map(|_| Marks::default());
+    let mut marks = looks.map(Marks::new);
     let mut times = Times {
         min: i64::MAX,
         max: i64::MIN,
@@ -158,8 +159,8 @@ fn check_records(
         if record.offset != header.base_offset + index as i64 {
             return Err(Refusal::RecordOffset(index));
         }
-        if let (Some(looked), Some(marks)) = (looked, &mut marks) {
-            marks.note(looked, index as u32, &record)?;
+        if let (Some(looks), Some(marks)) = (&looks, &mut marks) {
+            marks.note(looks, index as u32, &record)?;
         }
         if needs_keys && record.key.is_none() && without_key.len() < NAMED_MAX {
             without_key.push(index as i32);

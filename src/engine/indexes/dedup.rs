@@ -13,6 +13,8 @@ const CHUNK: usize = 1024;
 const CHUNK_BYTES: usize = CHUNK * (size_of::<Seen>() + entry_bytes::<u32>());
 /// Old ids that go with each new one: more than one, so that they do go, and few, so that none waits for them.
 const FORGOTTEN_AT_ONCE: usize = 4;
+/// That go when a partition is looked after.
+const EXPIRED_AT_ONCE: usize = 10_000;
 
 /// What the window is held to.
 #[derive(Clone, Copy, Debug)]
@@ -83,35 +85,28 @@ impl DedupWindow {
 
     /// Notes an id that was not seen within the window. Old ones go, and the oldest where there is no room.
     pub fn note(&mut self, id: KeyHash, offset: i64, seen_ms: i64, limits: Limits) {
-        for _ in 0..FORGOTTEN_AT_ONCE {
-            match self.oldest() {
-                Some(oldest)
-                    if oldest.seen_ms < limits.since_ms || oldest.offset < limits.start =>
-                {
-                    self.forget_oldest();
-                }
-                _ => break,
-            }
-        }
+        self.forget_old(limits, FORGOTTEN_AT_ONCE);
         let mut early = 0;
-        while self.count >= limits.ids_max.max(1) {
+        // Few at a time too, where there may be fewer all of a sudden.
+        while self.count >= limits.ids_max.max(1) && early < FORGOTTEN_AT_ONCE as u64 {
             self.forget_oldest();
             early += 1;
         }
         if self.ring.back().is_none_or(|last| last.len() == CHUNK) && !self.memory.take(CHUNK_BYTES)
         {
-            // In place of the oldest: the first piece is used again when all of it is gone.
+            // In place of the oldest: the first piece is used again when all of it is gone. One that has none takes one
+            // all the same, or its partition would know of nothing.
             let pieces = self.ring.len();
             if pieces == 0 {
-                self.memory.bound().note_dropped(1);
-                return;
+                self.memory.take_anyway(CHUNK_BYTES);
             }
-            while self.ring.len() == pieces {
+            while pieces > 0 && self.ring.len() == pieces {
                 self.forget_oldest();
                 early += 1;
             }
-            let is_there = self.memory.take(CHUNK_BYTES);
-            debug_assert!(is_there, "what was given back can be taken");
+            if pieces > 0 {
+                self.memory.take_anyway(CHUNK_BYTES);
+            }
         }
         self.memory.bound().note_dropped(early);
         if self.ring.back().is_none_or(|last| last.len() == CHUNK) {
@@ -132,6 +127,24 @@ impl DedupWindow {
         match self.table.find_mut(id, |number| seen(*number).id == id) {
             Some(there) => *there = number,
             None => self.table.insert(id, number, |number| seen(*number).id),
+        }
+    }
+
+    /// Forgets ids whose time is over, some of them.
+    pub fn expire(&mut self, limits: Limits) {
+        self.forget_old(limits, EXPIRED_AT_ONCE);
+    }
+
+    fn forget_old(&mut self, limits: Limits, most: usize) {
+        for _ in 0..most {
+            match self.oldest() {
+                Some(oldest)
+                    if oldest.seen_ms < limits.since_ms || oldest.offset < limits.start =>
+                {
+                    self.forget_oldest();
+                }
+                _ => return,
+            }
         }
     }
 
@@ -213,17 +226,19 @@ mod tests {
             one.note(id(number), i64::from(number), 0, limits(0, usize::MAX));
         }
         other.note(id(0), 0, 0, limits(0, usize::MAX));
-        assert_eq!(other.len(), 0, "there is no room for another window");
+        assert_eq!(other.len(), 1, "a window has one piece in any case");
         assert!(
             one.len() >= 2 * CHUNK && one.len() <= 3 * CHUNK,
             "{}",
             one.len()
         );
-        assert_eq!(bound.used(), 3 * CHUNK_BYTES);
-        assert_eq!(bound.dropped(), 10_000 - one.len() as u64 + 1);
+        assert_eq!(bound.used(), 4 * CHUNK_BYTES);
+        assert_eq!(bound.dropped(), 10_000 - one.len() as u64);
         assert_eq!(one.find(id(9_999), limits(0, 1)), Some(9_999));
         assert_eq!(one.find(id(0), limits(0, 1)), None);
-        drop(one);
+        one.expire(limits(1, 0));
+        assert_eq!(one.len(), 0, "its time is over");
+        drop((one, other));
         assert_eq!(bound.used(), 0);
     }
 

@@ -104,6 +104,12 @@ impl KeyIndex {
         self.table.insert(key, entry, |entry| entry.key);
     }
 
+    /// The newest record of a key; `None` where it has none from `start` on.
+    pub fn newest_record(&self, key: KeyHash, start: i64) -> Option<(i64, bool)> {
+        let entry = self.table.find(key, |entry| entry.key == key)?;
+        (entry.offset >= start).then_some((entry.offset, entry.is_tombstone))
+    }
+
     /// The offset of the newest record of a key; `None` where it has none from `start` on, or has none that has
     /// a value.
     pub fn newest(&self, key: KeyHash, start: i64) -> Option<i64> {
@@ -121,20 +127,21 @@ impl KeyIndex {
 
     /// Now and then forgets, in one part of the table, keys that are not there any more: below the log's `start`, or
     /// deleted. While the log is read they must stay: older records of theirs are still to come.
-    pub fn sweep(&mut self, start: i64) {
+    pub fn sweep(&mut self, start: i64, durable: i64) {
         self.since_swept += 1;
         if self.since_swept < NOTED_BETWEEN_SWEEPS || self.state != KeyState::Ready {
             return;
         }
         self.since_swept = 0;
         self.next_swept = self.next_swept.wrapping_add(1);
-        self.sweep_part(self.next_swept, start);
+        self.sweep_part(self.next_swept, start, durable);
     }
 
-    fn sweep_part(&mut self, part: usize, start: i64) {
-        let gone = self
-            .table
-            .retain_in(part, |entry| entry.offset >= start && !entry.is_tombstone);
+    fn sweep_part(&mut self, part: usize, start: i64, durable: i64) {
+        let gone = self.table.retain_in(part, |entry| {
+            let is_deleted = entry.is_tombstone && entry.offset < durable;
+            entry.offset >= start && !is_deleted
+        });
         self.room += gone;
         let whole = self.room / TAKEN_AT_ONCE;
         if whole > 1 {
@@ -208,7 +215,7 @@ mod tests {
                 prop_assert!(!index.is_newest(key(*number), *offset + 1, true));
             }
             if sweeps {
-                (0..Parts::<Entry>::COUNT).for_each(|part| index.sweep_part(part, start));
+                (0..Parts::<Entry>::COUNT).for_each(|part| index.sweep_part(part, start, i64::MAX));
             }
             for number in 0..50 {
                 let newest = model.get(&number);

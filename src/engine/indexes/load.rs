@@ -1,8 +1,8 @@
 //! Finds in the log what the indexes of a partition knew before a start, or would know.
 
 use super::keys::{KeyIndex, KeyState};
-use super::marks::{Looked, Marks};
-use super::{Indexes, Wanted};
+use super::marks::Marks;
+use super::{Indexes, Looks, Wanted};
 use crate::config::TopicConfig;
 use crate::engine::fetch::{Fetch, PartitionRead, fetch};
 use crate::engine::partition::Partition;
@@ -57,7 +57,7 @@ struct Load {
 impl Load {
     fn begin(engine: &Rc<Engine>, partition: &SharedPartition) -> Option<Load> {
         let mut inner = partition.borrow_mut();
-        let wanted = inner.indexes_wanted()?;
+        let wanted = inner.looks()?;
         if inner.is_closed() || inner.has_indexes() {
             return None;
         }
@@ -73,7 +73,7 @@ impl Load {
             partition: Rc::downgrade(partition),
             key: inner.key(),
             config: inner.topic.config,
-            wanted,
+            wanted: wanted.wanted,
             start: offsets.start,
             end: offsets.end,
             number,
@@ -84,6 +84,10 @@ impl Load {
         if self.wanted.dedup {
             let from = self.first_in_window().await;
             let loaded = self.scan(from, Part::Dedup).await;
+            if loaded == Err(EngineError::Stopping) {
+                // Who waits is told so when the shard ends: what was not read may be what they send again.
+                return;
+            }
             self.tell(&loaded);
             // What cannot be read cannot be known; the others wait no longer.
             self.with(|indexes| {
@@ -96,6 +100,9 @@ impl Load {
         }
         if self.wanted.keys {
             let loaded = self.scan(self.start, Part::Keys).await;
+            if loaded == Err(EngineError::Stopping) {
+                return;
+            }
             self.tell(&loaded);
             let state = match loaded {
                 Ok(()) => KeyState::Ready,
@@ -135,6 +142,12 @@ impl Load {
                 change(keys);
             }
         });
+    }
+
+    /// Nothing becomes durable any more.
+    fn is_poisoned(&self) -> bool {
+        let partition = self.partition.upgrade();
+        partition.is_none_or(|partition| partition.borrow().log.is_poisoned())
     }
 
     fn is_over(&self) -> bool {
@@ -195,6 +208,9 @@ impl Load {
                 if data.high_watermark >= self.end && !data.has_more {
                     return Ok(());
                 }
+                if self.is_poisoned() {
+                    return Err(EngineError::StorageFailed);
+                }
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 continue;
             }
@@ -205,7 +221,7 @@ impl Load {
                 .workers
                 .read(move || Ok(read_marks(&config, &records)));
             let read = read.await.map_err(|_| EngineError::StorageFailed)?;
-            for batch in read? {
+            for batch in read {
                 next = next.max(batch.end);
                 self.note(batch, part);
                 slice.rest().await;
@@ -245,7 +261,8 @@ impl Load {
                     keys.note(mark.key, offset, mark.is_tombstone);
                 }
                 if let KeyState::Loading { .. } = keys.state() {
-                    let known_ms = batch.max_timestamp;
+                    // A producer's timestamps may be anything.
+                    let known_ms = batch.appended_ms.unwrap_or(i64::MIN);
                     keys.set_state(KeyState::Loading { known_ms });
                 }
             }
@@ -266,11 +283,11 @@ struct Read {
     offsets: Vec<i64>,
     /// The offset behind it.
     end: i64,
-    max_timestamp: i64,
+    /// By the broker's clock, where the topic's timestamps are.
     appended_ms: Option<i64>,
 }
 
-fn read_marks(config: &TopicConfig, mut batches: &[u8]) -> Result<Vec<Read>, EngineError> {
+fn read_marks(config: &TopicConfig, mut batches: &[u8]) -> Vec<Read> {
     // Conditions were for when it was appended.
     let config = TopicConfig {
         conditional_append: false,
@@ -284,16 +301,13 @@ fn read_marks(config: &TopicConfig, mut batches: &[u8]) -> Result<Vec<Read>, Eng
         };
         batches = rest;
         let (mut marks, mut offsets) = (Marks::default(), Vec::new());
-        let corrupt = || EngineError::Corrupt {
-            asked: header.base_offset,
-        };
-        if let Some(looked) = Looked::of(&config).filter(|_| !header.is_control()) {
+        if let Some(looks) = Looks::of(&config).filter(|_| !header.is_control()) {
             let records = Records::unpack(header, batch, compact::UNPACKED_BYTES_MAX);
-            let records = records.map_err(|_| corrupt())?;
-            for record in records.iter() {
-                let record = record.map_err(|_| corrupt())?;
+            // What no client can read has no ids and no keys, as for compaction.
+            for record in records.iter().flat_map(Records::iter).map_while(Result::ok) {
                 let place = offsets.len() as u32;
-                marks.note(looked, place, &record).map_err(|_| corrupt())?;
+                // Only conditions can be wrong, and they are not looked at.
+                let _ = marks.note(&looks, place, &record);
                 offsets.push(record.offset);
             }
         }
@@ -301,11 +315,10 @@ fn read_marks(config: &TopicConfig, mut batches: &[u8]) -> Result<Vec<Read>, Eng
             marks,
             offsets,
             end: header.next_offset(),
-            max_timestamp: header.max_timestamp,
             appended_ms: header.is_log_append_time().then_some(header.max_timestamp),
         });
     }
-    Ok(all)
+    all
 }
 
 /// The base offset of the first segment that was written to at `since_ms` or later.

@@ -1,7 +1,6 @@
 //! What the records of a batch say of themselves on the way in: message ids, keys, conditions.
 
-use super::Wanted;
-use crate::config::TopicConfig;
+use super::Looks;
 use crate::log::key_hash::KeyHash;
 use crate::log::records::Record;
 use thiserror::Error;
@@ -23,29 +22,11 @@ pub enum BadCondition {
     NoKey(u32),
 }
 
-/// What is to be looked at of each record.
-#[derive(Clone, Copy, Debug)]
-pub struct Looked<'c> {
-    wanted: Wanted,
-    /// The name of the header that has the message id.
-    id_header: &'c [u8],
-    conditions: bool,
-}
-
-impl Looked<'_> {
-    /// `None` when a topic looks at nothing.
-    pub fn of(config: &TopicConfig) -> Option<Looked<'_>> {
-        Some(Looked {
-            wanted: Wanted::of(config)?,
-            id_header: config.dedup_header.as_str().as_bytes(),
-            conditions: config.conditional_append,
-        })
-    }
-}
-
 /// Of the records of one batch, by their places in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
+    /// What was looked at. The topic's configuration may be another by the time of the append.
+    pub looks: Option<Looks>,
     pub ids: Vec<(u32, KeyHash)>,
     pub keys: Vec<KeyMark>,
     pub key_conditions: Vec<KeyCondition>,
@@ -79,6 +60,14 @@ pub enum Expected {
 }
 
 impl Marks {
+    /// None yet, of a batch of which this is looked at.
+    pub fn new(looks: Looks) -> Marks {
+        Marks {
+            looks: Some(looks),
+            ..Marks::default()
+        }
+    }
+
     /// Adds what the caller expects.
     pub fn expect(&mut self, expected: Expected) {
         match expected {
@@ -97,13 +86,13 @@ impl Marks {
     /// When a condition cannot be understood: to append in spite of it would be what it is to prevent.
     pub fn note(
         &mut self,
-        looked: Looked<'_>,
+        looks: &Looks,
         place: u32,
         record: &Record<'_>,
     ) -> Result<(), BadCondition> {
         let key = record.key.map(KeyHash::of);
         if let Some(key) = key
-            && looked.wanted.keys
+            && looks.wanted.keys
         {
             self.keys.push(KeyMark {
                 place,
@@ -111,12 +100,12 @@ impl Marks {
                 is_tombstone: record.value.is_none(),
             });
         }
-        if looked.wanted.dedup
-            && let Some(id) = id_of(looked.id_header, record)
+        if looks.wanted.dedup
+            && let Some(id) = id_of(looks.id_header.as_str().as_bytes(), record)
         {
             self.ids.push((place, id));
         }
-        if !looked.conditions {
+        if !looks.conditions {
             return Ok(());
         }
         if place == 0
@@ -133,10 +122,6 @@ impl Marks {
             });
         }
         Ok(())
-    }
-
-    pub fn is_empty(&self) -> bool {
-        *self == Marks::default()
     }
 }
 

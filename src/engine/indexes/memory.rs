@@ -60,6 +60,12 @@ impl Part {
         true
     }
 
+    /// Takes `bytes` more, beyond the bound if it has to be.
+    pub fn take_anyway(&mut self, bytes: usize) {
+        self.bound.0.used.set(self.bound.used() + bytes);
+        self.bytes += bytes;
+    }
+
     /// Gives `bytes` back.
     pub fn give(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);

@@ -18,7 +18,7 @@ pub mod rewrite;
 pub use load::attach;
 pub use memory::IndexMemory;
 
-use crate::config::TopicConfig;
+use crate::config::{HeaderName, TopicConfig};
 use dedup::DedupWindow;
 use keys::KeyIndex;
 
@@ -38,17 +38,39 @@ impl Wanted {
     }
 }
 
+/// What is looked at of records, and kept of them, as a topic's configuration has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looks {
+    pub wanted: Wanted,
+    pub id_header: HeaderName,
+    pub conditions: bool,
+}
+
+impl Looks {
+    /// `None` when nothing is looked at.
+    pub fn of(config: &TopicConfig) -> Option<Looks> {
+        Some(Looks {
+            wanted: Wanted::of(config)?,
+            id_header: config.dedup_header,
+            conditions: config.conditional_append,
+        })
+    }
+}
+
 /// The indexes of one partition.
 pub struct Indexes {
     /// Tells them from others that the partition had, or will have.
     pub number: u64,
+    looks: Looks,
     pub dedup: Option<DedupWindow>,
     pub keys: Option<KeyIndex>,
 }
 
 impl Indexes {
-    pub fn new(wanted: Wanted, memory: &IndexMemory) -> Indexes {
+    pub fn new(looks: Looks, memory: &IndexMemory) -> Indexes {
+        let wanted = looks.wanted;
         Indexes {
+            looks,
             number: memory.next_number(),
             dedup: wanted.dedup.then(|| DedupWindow::new(memory.dedup.clone())),
             keys: wanted.keys.then(|| KeyIndex::new(memory.keys.clone())),
@@ -66,7 +88,7 @@ impl Indexes {
     }
 
     /// Whether they are what is asked for.
-    pub fn are(&self, wanted: Wanted) -> bool {
-        self.dedup.is_some() == wanted.dedup && self.keys.is_some() == wanted.keys
+    pub fn are(&self, looks: Looks) -> bool {
+        self.looks == looks
     }
 }

@@ -10,7 +10,8 @@ use std::rc::Rc;
 /// How old an answer may be, at most (ms); `None`: it is to be of now.
 pub type MaxAge = Option<i64>;
 
-/// The offset of the newest record of a key, appended or durable; `None` where there is none, or it has no value.
+/// The newest record of a key, appended or durable: its offset, and whether it has no value. `None` where there is
+/// none.
 ///
 /// # Errors
 /// `NoKeyIndex` while that is not known; it is made for the next time.
@@ -19,10 +20,10 @@ pub async fn newest(
     partition: PartitionKey,
     key: KeyHash,
     max_age: MaxAge,
-) -> Result<Option<i64>, EngineError> {
+) -> Result<Option<(i64, bool)>, EngineError> {
     let look = move |engine: Rc<Engine>| async move {
         with_keys(&engine, partition, max_age, |keys, start| {
-            keys.newest(key, start)
+            keys.newest_record(key, start)
         })
     };
     engine.call(engine.owner_of(partition), look).await?

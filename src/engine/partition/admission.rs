@@ -3,7 +3,7 @@
 
 use super::{Append, Appended, Due, Partition, Pending};
 use crate::engine::EngineError;
-use crate::engine::indexes::Wanted;
+use crate::engine::indexes::Looks;
 use crate::engine::indexes::dedup::Limits;
 use crate::engine::indexes::judge::{self, Judgement, Known};
 use crate::engine::indexes::marks::Marks;
@@ -26,18 +26,18 @@ pub(super) enum Admission {
 
 impl Partition {
     /// What the topic asks for beside the log.
-    pub fn indexes_wanted(&self) -> Option<Wanted> {
-        Wanted::of(&self.topic.config).filter(|_| !self.topic.is_internal())
+    pub fn looks(&self) -> Option<Looks> {
+        Looks::of(&self.topic.config).filter(|_| !self.topic.is_internal())
     }
 
     /// Whether the indexes are what the topic asks for; what it does not ask for (any more) goes.
     pub fn has_indexes(&mut self) -> bool {
-        let Some(wanted) = self.indexes_wanted() else {
+        let Some(looks) = self.looks() else {
             self.indexes = None;
             return true;
         };
         let indexes = self.indexes.as_ref();
-        indexes.is_some_and(|indexes| indexes.are(wanted))
+        indexes.is_some_and(|indexes| indexes.are(looks))
     }
 
     /// Checks the sequence, then which records are known, then the conditions.
@@ -53,9 +53,19 @@ impl Partition {
                 Err(error) => return Admission::Refuse(error.into()),
             }
         }
-        let Some(marks) = append.marks.as_ref().filter(|_| known.is_none()) else {
+        if known.is_some() {
+            return Admission::Store;
+        }
+        let marks = append.marks.as_ref();
+        if marks.and_then(|marks| marks.looks) != self.looks() {
+            return Admission::Refuse(EngineError::Reconfigured);
+        }
+        let Some(marks) = marks else {
             return Admission::Store;
         };
+        if self.log.is_poisoned() {
+            return Admission::Refuse(EngineError::StorageFailed);
+        }
         let place = judge::Place {
             next: self.log.offsets().end,
             count: header.record_count as usize,
@@ -127,9 +137,22 @@ impl Partition {
         }
     }
 
+    /// Forgets message ids whose time is over, some at a time.
+    pub(super) fn expire_ids(&mut self) {
+        let limits = self.dedup_limits(clock::cautious_ms());
+        let dedup = self
+            .indexes
+            .as_mut()
+            .and_then(|indexes| indexes.dedup.as_mut());
+        if let Some(dedup) = dedup {
+            dedup.expire(limits);
+        }
+    }
+
     /// Notes what an append has brought.
     pub(super) fn note_marks(&mut self, marks: &Marks, known: Option<&Known>, base_offset: i64) {
         let limits = self.dedup_limits(clock::cautious_ms());
+        let durable = self.log.offsets().durable;
         let Some(indexes) = &mut self.indexes else {
             return;
         };
@@ -144,7 +167,7 @@ impl Partition {
             for mark in marks.keys.iter().filter(|mark| is_new(mark.place)) {
                 let offset = base_offset + i64::from(mark.place);
                 keys.note(mark.key, offset, mark.is_tombstone);
-                keys.sweep(limits.start);
+                keys.sweep(limits.start, durable);
             }
         }
     }

@@ -96,7 +96,7 @@ impl BatchBuilder {
             attributes: codec as i16,
             last_offset_delta: count - 1,
             base_timestamp: self.base_timestamp,
-            max_timestamp: latest.unwrap_or(self.base_timestamp - 1),
+            max_timestamp: latest.unwrap_or(-1),
             producer_id: self.producer_id,
             producer_epoch: self.producer_epoch,
             base_sequence: self.base_sequence,
@@ -123,7 +123,8 @@ impl BatchBuilder {
             // The attributes of a record have no meaning yet.
             beginning.clear();
             beginning.push(0);
-            put_varint(&mut beginning, record.timestamp_ms - self.base_timestamp);
+            let delta = record.timestamp_ms.wrapping_sub(self.base_timestamp);
+            put_varint(&mut beginning, delta);
             put_varint(&mut beginning, offset_delta as i64);
             put_bytes(&mut beginning, record.key);
             put_varint(&mut beginning, length_of(record.value));

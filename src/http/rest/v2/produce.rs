@@ -41,7 +41,7 @@ struct Record<'a> {
     /// Milliseconds since 1970 (Strimzi's).
     timestamp: Option<i64>,
     /// Strimzi's.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::list")]
     headers: Vec<Header>,
 }
 

@@ -256,6 +256,9 @@ async fn store_all(
     all
 }
 
+/// A batch is read apart at once, on the shard's thread: many records are for `records`, one behind the other.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
 #[derive(Deserialize)]
 struct Batch<'a> {
     #[serde(borrow, deserialize_with = "json::list")]
@@ -265,7 +268,7 @@ struct Batch<'a> {
 /// `POST /v3/clusters/{cluster}/topics/{topic}/records:batch`: stores some records, and tells which of them are stored.
 pub async fn batch(asked: Asked) -> Result<Answer, Problem> {
     let limit = asked.services.engine.config.frame_bytes_max;
-    let read = json::read(asked, limit).await?;
+    let read = json::read(asked, limit.min(BATCH_BYTES_MAX)).await?;
     let links = Links::check_read(&read)?;
     let engine = &read.services.engine;
     let batch: Batch<'_> = json::parsed(&read.body)?;

@@ -19,7 +19,7 @@ pub struct Record<'a> {
     /// Which of a batch it is.
     pub id: Option<String>,
     partition_id: Option<i32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::http::rest::json::list")]
     headers: Vec<Header>,
     #[serde(borrow)]
     key: Option<Data<'a>>,

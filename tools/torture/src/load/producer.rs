@@ -37,6 +37,8 @@ pub struct Producer {
     id: Option<i64>,
     next_number: u32,
     parts: Vec<Part>,
+    /// Topics that this connection has sent to without asking for an answer.
+    reached: Vec<Arc<Topic>>,
 }
 
 /// A partition that it produces to.
@@ -67,6 +69,7 @@ impl Producer {
             id: None,
             next_number: 0,
             parts: Vec::new(),
+            reached: Vec::new(),
         }
     }
 
@@ -117,6 +120,7 @@ impl Producer {
     /// comes first in the next run.
     pub fn run(&mut self, context: &Context, rng: &mut Rng) -> Result<(), End> {
         let mut wire = Wire::connect(context.broker)?;
+        self.reached.clear();
         let mut in_flight = VecDeque::new();
         let ended = self.produce(context, &mut wire, &mut in_flight, rng);
         match &ended {
@@ -148,7 +152,8 @@ impl Producer {
 
     /// Without an answer, the only way to say that a batch is refused is to close the connection.
     fn may_be_cut_off(&self, model: &Model) -> bool {
-        let mut topics = self.parts.iter().map(|part| &part.topic);
+        // Of one that it has let go since, too: the broker may answer later.
+        let mut topics = self.reached.iter();
         let refuses = model.may_refuse() || topics.any(|topic| topic.doomed.load(Ordering::SeqCst));
         self.mode.acks() == 0 && refuses
     }
@@ -246,6 +251,9 @@ impl Producer {
         match acks {
             0 => {
                 part.answered = part.next;
+                if !self.reached.iter().any(|topic| Arc::ptr_eq(topic, &part.topic)) {
+                    self.reached.push(Arc::clone(&part.topic));
+                }
                 wire.send_unanswered(&request, PRODUCE)?;
             }
             _ => wire.send(&request, PRODUCE)?,
