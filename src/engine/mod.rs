@@ -303,7 +303,7 @@ impl Engine {
     }
 
     /// Takes records out of the batch that waits first, on the worker thread, and appends it.
-    fn rewrite(self: &Rc<Self>, partition: &SharedPartition, job: RewriteJob) {
+    fn rewrite(self: &Rc<Self>, partition: &SharedPartition, job: Box<RewriteJob>) {
         let (engine, partition) = (Rc::clone(self), Rc::clone(partition));
         let rewritten = self.workers.worker.run(move || job.run());
         reactor::spawn(async move {

@@ -107,7 +107,8 @@ struct FetchWatcher {
 #[derive(Default)]
 pub struct Due {
     pub room: Option<RoomJob>,
-    pub rewrite: Option<RewriteJob>,
+    /// Apart, for it is large and seldom there.
+    pub rewrite: Option<Box<RewriteJob>>,
     pub flush: bool,
     /// Indexes are to be made; see [`indexes::attach`](super::indexes::attach).
     pub indexes: bool,

@@ -18,7 +18,7 @@ pub(super) enum Admission {
     Store,
     /// It is in the log; the second value is the offset behind it.
     Answer(Appended, i64),
-    Rewrite(RewriteJob),
+    Rewrite(Box<RewriteJob>),
     /// The indexes are not there yet.
     Wait,
     Refuse(EngineError),
@@ -86,12 +86,12 @@ impl Partition {
                 };
                 Admission::Answer(appended, end_offset)
             }
-            Judgement::Without(known) => Admission::Rewrite(RewriteJob {
+            Judgement::Without(known) => Admission::Rewrite(Box::new(RewriteJob {
                 batch: append.batch.clone(),
                 header: *header,
                 known,
                 number: self.rewrites + 1,
-            }),
+            })),
         }
     }
 

@@ -251,7 +251,11 @@ impl Producer {
         match acks {
             0 => {
                 part.answered = part.next;
-                if !self.reached.iter().any(|topic| Arc::ptr_eq(topic, &part.topic)) {
+                if !self
+                    .reached
+                    .iter()
+                    .any(|topic| Arc::ptr_eq(topic, &part.topic))
+                {
                     self.reached.push(Arc::clone(&part.topic));
                 }
                 wire.send_unanswered(&request, PRODUCE)?;
