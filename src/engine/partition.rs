@@ -8,7 +8,7 @@ mod admission;
 
 use super::catalog::Topic;
 use super::indexes::Indexes;
-use super::indexes::judge::Known;
+use super::indexes::known::Known;
 use super::indexes::marks::Marks;
 use super::indexes::rewrite::RewriteJob;
 use super::producers::{KeptBatch, Producer, ProducerState, Producers};
@@ -81,13 +81,6 @@ pub struct Append {
     pub marks: Option<Box<Marks>>,
 }
 
-/// An append in the queue of its partition.
-struct Pending {
-    append: Append,
-    /// Those of its records that are not in `append.batch` any more, for they were known.
-    known: Option<Known>,
-}
-
 struct DurableWaiter {
     /// Durable when the high watermark is at least here.
     end_offset: i64,
@@ -128,7 +121,7 @@ pub struct Partition {
     pub log: Log,
     pub counters: Counters,
     producers: Producers,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<Append>,
     /// The number of the job that has the first of them, while one runs.
     rewriting: Option<u64>,
     rewrites: u64,
@@ -269,10 +262,7 @@ impl Partition {
             let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
             return Due::default();
         }
-        self.pending.push_back(Pending {
-            append,
-            known: None,
-        });
+        self.pending.push_back(append);
         self.drain_pending(now_ms)
     }
 
@@ -291,9 +281,9 @@ impl Partition {
     fn drain_admitted(&mut self, now_ms: i64) -> Due {
         // What is on the worker thread comes first.
         while self.rewriting.is_none()
-            && let Some(Pending { append, known }) = self.pending.pop_front()
+            && let Some(append) = self.pending.pop_front()
         {
-            match self.admit(&append, known.as_ref()) {
+            match self.admit(&append) {
                 Admission::Store => {}
                 Admission::Answer(appended, end_offset) => {
                     self.count_duplicates(appended.known.as_ref());
@@ -305,13 +295,13 @@ impl Partition {
                     continue;
                 }
                 Admission::Wait => {
-                    self.pending.push_front(Pending { append, known });
+                    self.pending.push_front(append);
                     break;
                 }
                 Admission::Rewrite(job) => {
                     self.rewrites = job.number;
                     self.rewriting = Some(job.number);
-                    self.pending.push_front(Pending { append, known });
+                    self.pending.push_front(append);
                     return Due {
                         rewrite: Some(job),
                         flush: self.log.needs_flush(),
@@ -319,11 +309,11 @@ impl Partition {
                     };
                 }
             }
-            match self.append_now(&append, known.as_ref(), now_ms) {
+            match self.append_now(&append, now_ms) {
                 Ok((appended, end_offset)) => self.acknowledge(append, appended, end_offset),
                 Err(AppendFailure::NeedsRoom) => {
                     let (bytes, header) = (append.batch.len(), append.header);
-                    self.pending.push_front(Pending { append, known });
+                    self.pending.push_front(append);
                     return Due {
                         room: self.log.room_job(bytes, &header, now_ms),
                         flush: self.log.needs_flush(),
@@ -332,7 +322,7 @@ impl Partition {
                 }
                 Err(AppendFailure::AheadOfDisk) => {
                     // The flush that runs, or is requested here, calls this again.
-                    self.pending.push_front(Pending { append, known });
+                    self.pending.push_front(append);
                     return Due {
                         flush: self.log.needs_flush(),
                         ..Due::default()
@@ -365,7 +355,6 @@ impl Partition {
     fn append_now(
         &mut self,
         append: &Append,
-        known: Option<&Known>,
         now_ms: i64,
     ) -> Result<(Appended, i64), AppendFailure> {
         let (batch, header) = (&append.batch, &append.header);
@@ -388,15 +377,17 @@ impl Partition {
         self.counters.appended_batches += 1;
         self.counters.appended_records += header.record_count as u64;
         self.counters.appended_bytes += batch.len() as u64;
-        self.count_duplicates(known);
+        let mut known = None;
         if let Some(marks) = &append.marks {
-            self.note_marks(marks, known, base_offset);
+            known = marks.known.clone();
+            self.count_duplicates(known.as_ref());
+            self.note_marks(marks, base_offset);
         }
         let appended = Appended {
             base_offset,
             append_time_ms,
             log_start_offset: self.log.offsets().start,
-            known: known.cloned(),
+            known,
             is_retry: false,
         };
         let end_offset = self.log.offsets().end;
@@ -443,7 +434,7 @@ impl Partition {
                 if !self.pending.is_empty() {
                     self.tell_of_no_room(&error);
                 }
-                for Pending { append, .. } in self.take_pending() {
+                for append in self.take_pending() {
                     let error = if full {
                         EngineError::StorageFull
                     } else {
@@ -565,7 +556,7 @@ impl Partition {
         for waiter in self.durable_waiters.drain(..) {
             let _ = waiter.reply.send(Err(error.clone()));
         }
-        for Pending { append, .. } in self.take_pending() {
+        for append in self.take_pending() {
             self.refuse(append, error.clone());
         }
         for (_, reply) in self.start_waiters.drain(..) {

@@ -4,10 +4,10 @@
 use super::Indexes;
 use super::dedup::Limits;
 use super::keys::KeyState;
+use super::known::Known;
 use super::marks::Marks;
 use crate::log::key_hash::KeyHash;
 use std::collections::HashMap;
-use std::sync::Arc;
 use thiserror::Error;
 
 /// A batch is not appended, for something has changed.
@@ -42,40 +42,6 @@ pub enum Refused {
     Changed(Changed),
     /// It is not known where the newest record of a key is.
     NoIndex,
-}
-
-/// Offsets of the records of a batch that were there before; -1 for those that were not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known(Arc<[i64]>);
-
-impl Known {
-    pub fn offsets(&self) -> &[i64] {
-        &self.0
-    }
-
-    /// The offset of the record at this place, if it was there before.
-    pub fn at(&self, place: usize) -> Option<i64> {
-        let offset = self.0.get(place).copied();
-        offset.filter(|offset| *offset >= 0)
-    }
-
-    /// Whether all of them were.
-    pub fn is_all(&self) -> bool {
-        self.0.iter().all(|offset| *offset >= 0)
-    }
-
-    /// The offset of the first, where all were there before, one behind the other in the batch's order.
-    pub fn base_offset(&self) -> Option<i64> {
-        let base = *self.0.first()?;
-        let mut expected = base..;
-        let in_order = self.0.iter().all(|offset| Some(*offset) == expected.next());
-        (base >= 0 && in_order).then_some(base)
-    }
-
-    /// The offset behind the last of them.
-    pub fn end(&self) -> i64 {
-        self.0.iter().max().map_or(0, |last| last + 1)
-    }
 }
 
 /// What is to be done with a batch.
@@ -143,7 +109,7 @@ fn known(dedup: &super::dedup::DedupWindow, marks: &Marks, place: Place) -> Opti
             }
         }
     }
-    (!offsets.is_empty()).then(|| Known(offsets.into()))
+    (!offsets.is_empty()).then(|| Known::of(offsets))
 }
 
 fn changed(

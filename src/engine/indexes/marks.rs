@@ -1,6 +1,7 @@
 //! What the records of a batch say of themselves on the way in: message ids, keys, conditions.
 
 use super::Looks;
+use super::known::Known;
 use crate::log::key_hash::KeyHash;
 use crate::log::records::Record;
 use thiserror::Error;
@@ -32,6 +33,8 @@ pub struct Marks {
     pub key_conditions: Vec<KeyCondition>,
     /// The offset that the batch is to have.
     pub expected_offset: Option<i64>,
+    /// Those of its records that were taken out of the batch, for they were known.
+    pub known: Option<Known>,
 }
 
 /// A record with a key.

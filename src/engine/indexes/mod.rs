@@ -8,6 +8,7 @@
 pub mod dedup;
 pub mod judge;
 pub mod keys;
+pub mod known;
 mod load;
 pub mod marks;
 mod memory;

@@ -1,6 +1,6 @@
 //! Takes known records out of a batch, where blocking is allowed: what is compressed has to be unpacked.
 
-use super::judge::Known;
+use super::known::Known;
 use crate::log::batch::{BatchError, BatchHeader};
 use crate::log::compact;
 use crate::log::records::RecordsError;

@@ -1,11 +1,12 @@
 //! What is asked before a batch is stored: does its sequence follow, which of its records are known, is what it expects
 //! so.
 
-use super::{Append, Appended, Due, Partition, Pending};
+use super::{Append, Appended, Due, Partition};
 use crate::engine::EngineError;
 use crate::engine::indexes::Looks;
 use crate::engine::indexes::dedup::Limits;
-use crate::engine::indexes::judge::{self, Judgement, Known};
+use crate::engine::indexes::judge::{self, Judgement};
+use crate::engine::indexes::known::Known;
 use crate::engine::indexes::marks::Marks;
 use crate::engine::indexes::rewrite::{RewriteJob, Rewritten};
 use crate::engine::producers::Verdict;
@@ -33,7 +34,9 @@ impl Partition {
     /// Whether the indexes are what the topic asks for; what it does not ask for (any more) goes.
     pub fn has_indexes(&mut self) -> bool {
         let Some(looks) = self.looks() else {
-            self.indexes = None;
+            if self.indexes.is_some() {
+                self.indexes = None;
+            }
             return true;
         };
         let indexes = self.indexes.as_ref();
@@ -41,7 +44,7 @@ impl Partition {
     }
 
     /// Checks the sequence, then which records are known, then the conditions.
-    pub(super) fn admit(&self, append: &Append, known: Option<&Known>) -> Admission {
+    pub(super) fn admit(&self, append: &Append) -> Admission {
         let header = &append.header;
         if let Some(mark) = &header.producer() {
             match self.producers.check(mark, header.last_offset_delta + 1) {
@@ -53,16 +56,18 @@ impl Partition {
                 Err(error) => return Admission::Refuse(error.into()),
             }
         }
-        if known.is_some() {
+        let Some(marks) = &append.marks else {
+            return match self.looks() {
+                None => Admission::Store,
+                Some(_) => Admission::Refuse(EngineError::Reconfigured),
+            };
+        };
+        if marks.known.is_some() {
             return Admission::Store;
         }
-        let marks = append.marks.as_ref();
-        if marks.and_then(|marks| marks.looks) != self.looks() {
+        if marks.looks != self.looks() {
             return Admission::Refuse(EngineError::Reconfigured);
         }
-        let Some(marks) = marks else {
-            return Admission::Store;
-        };
         if self.log.is_poisoned() {
             return Admission::Refuse(EngineError::StorageFailed);
         }
@@ -116,15 +121,15 @@ impl Partition {
         };
         match rewritten.batch {
             Ok((batch, header)) => {
-                first.append.batch = batch;
-                first.append.header = header;
-                first.known = Some(rewritten.known);
+                first.batch = batch;
+                first.header = header;
+                first.marks.get_or_insert_default().known = Some(rewritten.known);
                 self.pending.push_front(first);
             }
             Err(error) => {
                 tracing::error!(topic = self.topic.name, partition = self.index, %error,
                     "records that are there already cannot be taken out of a batch; it is refused");
-                self.refuse(first.append, EngineError::StorageFailed);
+                self.refuse(first, EngineError::StorageFailed);
             }
         }
         self.drain_pending(now_ms)
@@ -150,7 +155,8 @@ impl Partition {
     }
 
     /// Notes what an append has brought.
-    pub(super) fn note_marks(&mut self, marks: &Marks, known: Option<&Known>, base_offset: i64) {
+    pub(super) fn note_marks(&mut self, marks: &Marks, base_offset: i64) {
+        let known = marks.known.as_ref();
         let limits = self.dedup_limits(clock::cautious_ms());
         let durable = self.log.offsets().durable;
         let Some(indexes) = &mut self.indexes else {
@@ -173,7 +179,7 @@ impl Partition {
     }
 
     /// Takes all that wait, to refuse them.
-    pub(super) fn take_pending(&mut self) -> VecDeque<Pending> {
+    pub(super) fn take_pending(&mut self) -> VecDeque<Append> {
         self.rewriting = None;
         mem::take(&mut self.pending)
     }
