@@ -17,6 +17,11 @@ use hyper::header::{ETAG, HeaderValue};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long a record that was just appended may take to be durable.
+const DURABLE_WAIT: Duration = Duration::from_secs(10);
+/// A key may have a newer record when the one that was found is read, and compaction may have taken that one.
+const ATTEMPTS: usize = 3;
+
 /// `GET /t/{topic}/keys`: the newest record of each key; with `follow` what changes after them too.
 pub async fn all(mut asked: Asked) -> Result<Answer, Problem> {
     let form = match Form::of(&asked.headers)? {
@@ -43,11 +48,6 @@ pub async fn all(mut asked: Asked) -> Result<Answer, Problem> {
     }
     read::answer(asked, read, form, follow).await
 }
-
-/// How long a record that was just appended may take to be durable.
-const DURABLE_WAIT: Duration = Duration::from_secs(10);
-/// A key may have a newer record when the one that was found is read, and compaction may have taken that one.
-const ATTEMPTS: usize = 3;
 
 /// `GET /t/{topic}/keys/{key}`: the newest value of a key, with its version as `ETag`.
 pub async fn one(mut asked: Asked) -> Result<Answer, Problem> {

@@ -6,8 +6,9 @@ use super::groups;
 use super::leases::{Client, Leased};
 use super::problem::Problem;
 use super::query;
-use super::reading::{self, Cursor, Filter, Reader};
+use super::reading::{self, Cursor, Filter, MAX_DEFAULT, Reader};
 use super::request::Asked;
+use crate::engine::catalog::Topic;
 use crate::engine::offsets::OffsetSpec;
 use crate::engine::{EngineError, PartitionKey};
 use crate::io::reactor::Slice;
@@ -23,9 +24,6 @@ const CLIENT_ID: HeaderName = HeaderName::from_static("client-id");
 const CLIENT_ID_BYTES_MAX: usize = 249;
 const LEASE: Duration = Duration::from_secs(30);
 const LEASE_MAX: Duration = Duration::from_secs(3_600);
-const MAX_DEFAULT: usize = 100;
-const MAX_MAX: usize = 10_000;
-const WAIT_MAX: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// A client for which there is no partition yet looks again after this time.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -41,15 +39,8 @@ struct Done {
 /// `POST /api/groups/{group}/next`: commits what `commit` names, and returns the records that follow. Without `commit`
 /// it returns the same again.
 pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
-    let form = format!("a number from 1 to {MAX_MAX}");
-    let max = asked.query.take("max", &form, |text| {
-        text.parse().ok().filter(|max| (1..=MAX_MAX).contains(max))
-    })?;
-    let wait = asked
-        .query
-        .take("wait", "a time of up to 60s, as in 500ms or 5s", |text| {
-            query::duration(text).filter(|wait| *wait <= WAIT_MAX)
-        })?;
+    let max = reading::max(&mut asked.query)?;
+    let wait = reading::wait(&mut asked.query)?;
     let lease = asked.query.take("lease", "a time from 1s to 1h", |text| {
         let lease = query::duration(text)?;
         (Duration::from_secs(1)..=LEASE_MAX)
@@ -152,7 +143,7 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
 async fn cursors(
     asked: &Asked,
     group: &str,
-    topic: &crate::engine::catalog::Topic,
+    topic: &Topic,
     leased: &[Leased],
     from: Option<OffsetSpec>,
 ) -> Result<Vec<Cursor>, Problem> {

@@ -61,7 +61,7 @@ struct Intake {
 /// or `json`).
 pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
     let engine = Rc::clone(&asked.services.engine);
-    let key = asked.query.text("key");
+    let mut key = asked.query.text("key");
     let partition = asked.query.number("partition")?;
     let form = "milliseconds since 1970, or a time as in 2026-01-31T10:00:00Z";
     let timestamp_ms = asked.query.take("timestamp", form, query::moment)?;
@@ -85,7 +85,6 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         ));
     }
     let mut headers = record_headers(&asked.headers);
-    let mut key = key;
     let shape = match (events, split) {
         (None, None) => Shape::One,
         (None, Some(split)) => Shape::Many(split),

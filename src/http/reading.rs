@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 /// How many records come when nothing is asked.
 const NEWEST: usize = 10;
 /// How many come at most when it is not said.
-const MAX_DEFAULT: usize = 100;
+pub const MAX_DEFAULT: usize = 100;
 const MAX_MAX: usize = 10_000;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Bytes of batches that are read at a time.
@@ -145,13 +145,8 @@ impl Reading {
         let form = "earliest, latest, -N for the newest N, an offset of one partition, a time as in \
                     2026-01-31T10:00:00Z, or what Millstream-Next said";
         let from = query.take("from", form, From::parse)?;
-        let form = format!("a number from 1 to {MAX_MAX}");
-        let max = query.take("max", &form, |text| {
-            text.parse().ok().filter(|max| (1..=MAX_MAX).contains(max))
-        })?;
-        let wait = query.take("wait", "a time of up to 60s, as in 500ms or 5s", |text| {
-            query::duration(text).filter(|wait| *wait <= WAIT_MAX)
-        })?;
+        let max = max(query)?;
+        let wait = wait(query)?;
         if follow && (max.is_some() || wait.is_some()) {
             let detail = "what is followed has no end: leave max and wait away";
             return Err(Problem::bad_request(detail));
@@ -259,6 +254,27 @@ impl Reading {
         }
         Ok(cursors)
     }
+}
+
+/// The most records that are asked for.
+///
+/// # Errors
+/// 400 for more than there may be.
+pub fn max(query: &mut Query) -> Result<Option<usize>, Problem> {
+    let form = format!("a number from 1 to {MAX_MAX}");
+    query.take("max", &form, |text| {
+        text.parse().ok().filter(|max| (1..=MAX_MAX).contains(max))
+    })
+}
+
+/// How long to wait for a record.
+///
+/// # Errors
+/// 400 for what is no time, or too long.
+pub fn wait(query: &mut Query) -> Result<Option<Duration>, Problem> {
+    query.take("wait", "a time of up to 60s, as in 500ms or 5s", |text| {
+        query::duration(text).filter(|wait| *wait <= WAIT_MAX)
+    })
 }
 
 pub async fn at(

@@ -2,7 +2,7 @@
 //! nothing has changed.
 
 use super::Indexes;
-use super::dedup::Limits;
+use super::dedup::{DedupWindow, Limits};
 use super::keys::KeyState;
 use super::known::Known;
 use super::marks::Marks;
@@ -88,7 +88,7 @@ pub fn judge(indexes: Option<&Indexes>, marks: &Marks, place: Place) -> Judgemen
 }
 
 /// The records that were seen before, in the log or in the batch itself.
-fn known(dedup: &super::dedup::DedupWindow, marks: &Marks, place: Place) -> Option<Known> {
+fn known(dedup: &DedupWindow, marks: &Marks, place: Place) -> Option<Known> {
     let mut offsets = Vec::new();
     let mut note = |at: u32, offset: i64| {
         if offsets.is_empty() {
@@ -132,7 +132,7 @@ fn changed(
         return Some(Refused::NoIndex);
     };
     // What is not stored changes nothing.
-    let is_stored = |at: u32| known.is_none_or(|known| known.at(at as usize).is_none());
+    let is_stored = |at: u32| Known::is_new(known, at);
     let mut before = marks
         .keys
         .iter()

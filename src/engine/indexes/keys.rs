@@ -113,9 +113,8 @@ impl KeyIndex {
     /// The offset of the newest record of a key; `None` where it has none from `start` on, or has none that has
     /// a value.
     pub fn newest(&self, key: KeyHash, start: i64) -> Option<i64> {
-        let entry = self.table.find(key, |entry| entry.key == key)?;
-        let is_there = entry.offset >= start && !entry.is_tombstone;
-        is_there.then_some(entry.offset)
+        let (offset, is_tombstone) = self.newest_record(key, start)?;
+        (!is_tombstone).then_some(offset)
     }
 
     /// Whether the record at `offset` is the newest of its key. A key that nothing is known of was deleted, by this

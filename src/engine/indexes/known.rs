@@ -22,6 +22,11 @@ impl Known {
         offset.filter(|offset| *offset >= 0)
     }
 
+    /// Whether the record at this place was not there before: none was, where nothing is `known`.
+    pub fn is_new(known: Option<&Known>, place: u32) -> bool {
+        known.is_none_or(|known| known.at(place as usize).is_none())
+    }
+
     /// Whether all of them were.
     pub fn is_all(&self) -> bool {
         self.0.iter().all(|offset| *offset >= 0)

@@ -88,8 +88,8 @@ impl Indexes {
         }
     }
 
-    /// Whether they are what is asked for.
-    pub fn are(&self, looks: Looks) -> bool {
-        self.looks == looks
+    /// What they were made for.
+    pub fn looks(&self) -> Looks {
+        self.looks
     }
 }

@@ -3,12 +3,12 @@
 
 use super::{Append, Appended, Due, Partition};
 use crate::engine::EngineError;
-use crate::engine::indexes::Looks;
 use crate::engine::indexes::dedup::Limits;
 use crate::engine::indexes::judge::{self, Judgement};
 use crate::engine::indexes::known::Known;
 use crate::engine::indexes::marks::Marks;
 use crate::engine::indexes::rewrite::{RewriteJob, Rewritten};
+use crate::engine::indexes::{Indexes, Looks};
 use crate::engine::producers::Verdict;
 use crate::io::clock;
 use std::collections::VecDeque;
@@ -40,7 +40,7 @@ impl Partition {
             return true;
         };
         let indexes = self.indexes.as_ref();
-        indexes.is_some_and(|indexes| indexes.are(looks))
+        indexes.is_some_and(|indexes| indexes.looks() == looks)
     }
 
     /// Checks the sequence, then which records are known, then the conditions.
@@ -56,8 +56,10 @@ impl Partition {
                 Err(error) => return Admission::Refuse(error.into()),
             }
         }
+        // They are what the topic asks for: nothing is admitted before.
+        let indexes = self.indexes.as_deref();
         let Some(marks) = &append.marks else {
-            return match self.looks() {
+            return match indexes {
                 None => Admission::Store,
                 Some(_) => Admission::Refuse(EngineError::Reconfigured),
             };
@@ -65,7 +67,7 @@ impl Partition {
         if marks.known.is_some() {
             return Admission::Store;
         }
-        if marks.looks != self.looks() {
+        if marks.looks != indexes.map(Indexes::looks) {
             return Admission::Refuse(EngineError::Reconfigured);
         }
         if self.log.is_poisoned() {
@@ -76,7 +78,7 @@ impl Partition {
             count: header.record_count as usize,
             limits: self.dedup_limits(clock::cautious_ms()),
         };
-        match judge::judge(self.indexes.as_deref(), marks, place) {
+        match judge::judge(indexes, marks, place) {
             Judgement::Append => Admission::Store,
             Judgement::Wait => Admission::Wait,
             Judgement::Refuse(refused) => Admission::Refuse(refused.into()),
@@ -162,7 +164,7 @@ impl Partition {
         let Some(indexes) = &mut self.indexes else {
             return;
         };
-        let is_new = |place: u32| known.is_none_or(|known| known.at(place as usize).is_none());
+        let is_new = |place: u32| Known::is_new(known, place);
         if let Some(dedup) = &mut indexes.dedup {
             let seen_ms = clock::stamp_ms();
             for (place, id) in marks.ids.iter().filter(|(place, _)| is_new(*place)) {
