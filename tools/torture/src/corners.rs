@@ -19,11 +19,12 @@ use crate::model::{Model, Topic, TopicState, lock};
 use crate::moment::KillAt;
 use crate::record::{self, Id, Producer};
 use crate::requests::{self, Configs, NONE, PRODUCE};
-use crate::violation::{Violation, violated};
+use crate::violation::{Kind, Violation, violated};
 use crate::wire::Wire;
 use anyhow::Context as _;
 use bytes::Bytes;
 use kafka_protocol::records::Compression;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -131,10 +132,27 @@ pub fn run(options: &Options, names: &[String]) -> anyhow::Result<ExitCode> {
             continue;
         };
         println!("{:<26} FAILED after {seconds:.1} s", corner.name);
-        corner.tell(&error.downcast()?, &place, &options.keep)?;
+        let violation = error.downcast().or_else(broken_off)?;
+        corner.tell(&violation, &place, &options.keep)?;
         code = ExitCode::FAILURE;
     }
     Ok(code)
+}
+
+/// In a corner nothing strikes a broker that is asked: one that breaks off has ended by itself, or has closed the connection.
+fn broken_off(error: anyhow::Error) -> anyhow::Result<Violation> {
+    let ends = [
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+    ];
+    match error.downcast_ref::<io::Error>() {
+        Some(found) if ends.contains(&found.kind()) => {
+            let text = format!("the connection ended: {found}");
+            Ok(Violation::new(Kind::Broker, text))
+        }
+        _ => Err(error),
+    }
 }
 
 fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Corner>> {

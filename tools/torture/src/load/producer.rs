@@ -202,18 +202,24 @@ impl Producer {
         while let Some(part) = in_flight.pop_front() {
             self.receive(wire, part, model)?;
         }
-        let mode = self.mode;
         // On a full disk nothing else would be taken either.
-        if mode.acks() == 0 && !model.may_refuse() {
+        if self.mode.acks() == 0 && !model.may_refuse() {
             // What has no answer came before what has.
-            self.mode = Mode::Plain { acks: -1 };
-            for part in 0..self.parts.len() {
-                if !self.parts[part].gone {
-                    self.send(wire, part, model, rng)?;
-                    self.receive(wire, part, model)?;
-                }
-            }
+            let mode = std::mem::replace(&mut self.mode, Mode::Plain { acks: -1 });
+            let answered = self.ask_each(wire, model, rng);
             self.mode = mode;
+            return answered;
+        }
+        Ok(())
+    }
+
+    /// Sends a batch to each partition, and waits for its answer.
+    fn ask_each(&mut self, wire: &mut Wire, model: &Model, rng: &mut Rng) -> Result<(), End> {
+        for part in 0..self.parts.len() {
+            if !self.parts[part].gone {
+                self.send(wire, part, model, rng)?;
+                self.receive(wire, part, model)?;
+            }
         }
         Ok(())
     }
