@@ -67,6 +67,8 @@ pub enum Asked {
     Commit {
         group: usize,
         offset: i64,
+        /// No commit had been taken.
+        is_early: bool,
     },
     Committed {
         group: usize,
@@ -103,6 +105,8 @@ pub struct Driver<'i> {
     starts: u64,
     /// File operations may have failed since the last start.
     pub is_faulty: bool,
+    /// A commit was taken: the groups' topic is on all shards.
+    pub has_groups: bool,
     /// A change of the second topic failed: what became of it is not known before the next start.
     is_torn: bool,
     trace: bool,
@@ -128,6 +132,11 @@ impl Input<'_> {
 /// Does what the input says, and holds the broker against the model.
 pub fn run(input: &[u8]) {
     fault::clear();
+    if std::env::var_os("MILLSTREAM_TRACE").is_some() {
+        let _ = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .try_init();
+    }
     let mut driver = Driver::new(input);
     for _ in 0..STEPS_MAX {
         if driver.input.0.is_empty() {
@@ -157,6 +166,7 @@ impl<'i> Driver<'i> {
             starts: 1,
             trace: std::env::var_os("MILLSTREAM_TRACE").is_some(),
             is_faulty: false,
+            has_groups: false,
             is_torn: false,
         };
         TOPICS.iter().for_each(|topic| driver.create(topic));
@@ -509,7 +519,11 @@ impl<'i> Driver<'i> {
         self.clients[group].send(
             &request,
             OFFSET_COMMIT,
-            Some(Asked::Commit { group, offset }),
+            Some(Asked::Commit {
+                group,
+                offset,
+                is_early: !self.has_groups,
+            }),
         );
     }
 
