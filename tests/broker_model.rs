@@ -2,8 +2,8 @@
 //! connections, shards that run in any order, failing files, and kills in between.
 //!
 //! A failure prints its seed: `MILLSTREAM_SEED=<seed> cargo test --test millstream broker_model` runs
-//! that one again. `MILLSTREAM_RUNS` sets how many seeds are tried. The fuzz target `broker` drives the
-//! same model.
+//! that one again. `MILLSTREAM_RUNS` sets how many seeds are tried, and with `MILLSTREAM_TRACE` the steps and the
+//! broker's log are shown. The fuzz target `broker` drives the same model.
 
 #[path = "broker_model/answers.rs"]
 mod answers;
@@ -28,6 +28,10 @@ const INPUT_BYTES: usize = 3000;
 
 #[test]
 fn clients_find_what_they_were_told_in_whatever_order_shards_and_workers_run() {
+    if std::env::var_os("MILLSTREAM_TRACE").is_some() {
+        let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+        let _ = log.try_init();
+    }
     let number = |name| Some(std::env::var(name).ok()?.parse::<u64>().expect(name));
     let first = number("MILLSTREAM_SEED");
     let runs = number("MILLSTREAM_RUNS").unwrap_or(if first.is_some() { 1 } else { 150 });

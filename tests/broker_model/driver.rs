@@ -132,11 +132,6 @@ impl Input<'_> {
 /// Does what the input says, and holds the broker against the model.
 pub fn run(input: &[u8]) {
     fault::clear();
-    if std::env::var_os("MILLSTREAM_TRACE").is_some() {
-        let _ = tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .try_init();
-    }
     let mut driver = Driver::new(input);
     for _ in 0..STEPS_MAX {
         if driver.input.0.is_empty() {
