@@ -97,16 +97,11 @@ impl DedupWindow {
             // In place of the oldest: the first piece is used again when all of it is gone. One that has none takes one
             // all the same, or its partition would know of nothing.
             let pieces = self.ring.len();
-            if pieces == 0 {
-                self.memory.take_anyway(CHUNK_BYTES);
-            }
             while pieces > 0 && self.ring.len() == pieces {
                 self.forget_oldest();
                 early += 1;
             }
-            if pieces > 0 {
-                self.memory.take_anyway(CHUNK_BYTES);
-            }
+            self.memory.take_anyway(CHUNK_BYTES);
         }
         self.memory.bound().note_dropped(early);
         if self.ring.back().is_none_or(|last| last.len() == CHUNK) {
