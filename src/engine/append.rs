@@ -293,6 +293,10 @@ pub fn append_own(engine: &Rc<Engine>, key: PartitionKey, batch: Bytes) -> Appen
 }
 
 fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
+    if engine.appends_ended.get() {
+        let _ = append.reply.send(Err(EngineError::Stopping));
+        return;
+    }
     let Some(partition) = engine.partition(key) else {
         let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
         return;

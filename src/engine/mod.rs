@@ -50,7 +50,7 @@ use pace::Pace;
 use partition::{Due, Partition};
 use partitions::Partitions;
 use stats::Stats;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -178,6 +178,8 @@ pub struct Engine {
     /// For the requests of the shard's connections; parked fetches give theirs back when it is short.
     pub memory: Budget,
     pub stop: Rc<Stop>,
+    /// The logs are being closed: every append is refused.
+    pub appends_ended: Cell<bool>,
 }
 
 /// What an engine is made of.
@@ -225,6 +227,7 @@ impl Engine {
             index_memory,
             memory,
             stop: Rc::default(),
+            appends_ended: Cell::default(),
         })
     }
 

@@ -13,6 +13,7 @@ use super::wake::Wake;
 use super::*;
 use crate::engine::catalog::changes;
 use crate::engine::offsets;
+use crate::engine::upkeep::closing;
 use crate::engine::upkeep::opening;
 use crate::engine::upkeep::retention;
 use crate::io::fault::{self, Op};

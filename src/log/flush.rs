@@ -263,6 +263,11 @@ impl Log {
         !self.poisoned && (self.durable.offset < self.offsets.end || self.checkpoint_due())
     }
 
+    /// Whether a [`RoomJob`](super::jobs::RoomJob) runs.
+    pub fn is_making_room(&self) -> bool {
+        self.making_room
+    }
+
     /// Whether a job or a flush of this log is under way.
     pub fn is_busy(&self) -> bool {
         let swapping = self.compaction.swapping.is_some();

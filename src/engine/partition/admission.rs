@@ -180,6 +180,13 @@ impl Partition {
         }
     }
 
+    /// Refuses the appends that wait, for the broker stops.
+    pub fn refuse_pending(&mut self) {
+        for append in self.take_pending() {
+            self.refuse(append, EngineError::Stopping);
+        }
+    }
+
     /// Takes all that wait, to refuse them.
     pub(super) fn take_pending(&mut self) -> VecDeque<Append> {
         self.rewriting = None;

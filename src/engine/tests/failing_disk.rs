@@ -139,3 +139,45 @@ fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
         assert_eq!(waiting.await.unwrap(), Err(EngineError::StorageFailed));
     });
 }
+
+#[test]
+fn nothing_is_appended_to_a_log_that_is_being_closed() {
+    on_one_partition(async |engine, key| {
+        let plain = BatchBuilder::default();
+        append_one(engine, key, "a").await;
+        flush(engine);
+        let partition = engine.partition(key).unwrap();
+        let path = partition
+            .borrow()
+            .log
+            .dir()
+            .join("00000000000000000000.log");
+        closing::close_logs(engine).await;
+        let closed = path.metadata().unwrap().len();
+        let refused = append(engine, key, AckWhen::Appended, &plain, &["b"]).await;
+        assert_eq!(refused.await.unwrap(), Err(EngineError::Stopping));
+        assert!(!partition.borrow().log.is_making_room());
+        assert_eq!(path.metadata().unwrap().len(), closed);
+    });
+}
+
+#[test]
+fn an_append_that_waits_for_room_when_the_logs_are_closed_is_refused() {
+    on_one_partition(async |engine, key| {
+        let plain = BatchBuilder::default();
+        append_one(engine, key, "a").await;
+        flush(engine);
+        let partition = engine.partition(key).unwrap();
+        let seal = partition.borrow_mut().log.close_active(0).unwrap().unwrap();
+        partition.borrow_mut().seal_done(&seal.run());
+        let waiting = append(engine, key, AckWhen::Appended, &plain, &["b"]).await;
+        assert!(partition.borrow().log.is_making_room());
+        closing::close_logs(engine).await;
+        assert_eq!(waiting.await.unwrap(), Err(EngineError::Stopping));
+        // What the job brings comes too late to be cut to its size: the next start reads it.
+        while partition.borrow().log.is_making_room() {
+            reactor::yield_now().await;
+        }
+        assert_eq!(partition.borrow().offsets().end, 1);
+    });
+}
