@@ -33,8 +33,9 @@ const READ_BYTES_BUSY: usize = 64 << 10;
 const READ_BYTES_TRUSTED: usize = 1 << 20;
 /// The most bytes that are read at a time: while they are copied, nothing else goes on.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// A buffer that must grow is reserved for this many times what it may hold now: what has arrived is copied
-/// seldom, and addresses that nothing was written to are not memory.
+/// A buffer that must grow is reserved for this many times what it may hold now, and for all of its frame as soon as
+/// [`READ_BYTES_TRUSTED`] have arrived: addresses that nothing was written to are not memory, and what has arrived
+/// is copied while it is little, for nothing else goes on meanwhile.
 const RESERVE_TIMES: usize = 16;
 /// Memory that a request takes however small it is: its entry in the queue, and its future.
 const REQUEST_BYTES: usize = 3 << 10;
@@ -240,9 +241,7 @@ impl Connection {
                 self.peer.touch();
             }
             self.peer.incoming_bytes.set(taken);
-            if buffer.capacity() - buffer.len() < room {
-                buffer.reserve((whole - buffer.len()).min(room * RESERVE_TIMES));
-            }
+            reserve(buffer, whole, room);
         }
         taken
     }
@@ -263,6 +262,22 @@ impl Connection {
 
     fn complain(&self, label: &'static str, why: &str) {
         self.all.complain(self.peer.address, label, why);
+    }
+}
+
+/// Makes a buffer large enough for `room` bytes more of a frame of `whole` bytes; see [`RESERVE_TIMES`].
+fn reserve(buffer: &mut BytesMut, whole: usize, room: usize) {
+    let arrived = buffer.len();
+    let (needed, reserved) = if arrived < READ_BYTES_TRUSTED {
+        (arrived + room, whole.min(arrived + room * RESERVE_TIMES))
+    } else {
+        (whole, whole)
+    };
+    if buffer.capacity() < needed {
+        // `BytesMut::reserve` would have the allocator copy what was reserved, not only what has arrived.
+        let mut larger = BytesMut::with_capacity(reserved);
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
     }
 }
 
@@ -389,5 +404,35 @@ impl Connection {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_frame_is_copied_while_little_of_it_has_arrived() {
+        let whole = 100 << 20;
+        let mut buffer = BytesMut::from(&[7; READ_BYTES_MIN][..]);
+        let mut moves = Vec::new();
+        while buffer.len() < whole {
+            let (from, arrived) = (buffer.as_ptr(), buffer.len());
+            let room = (whole - arrived).min(arrived.max(READ_BYTES_BUSY));
+            reserve(&mut buffer, whole, room);
+            if buffer.as_ptr() != from {
+                moves.push(arrived);
+            }
+            assert!(buffer.capacity() >= arrived + room);
+            buffer.resize(arrived + room, 7);
+        }
+        assert!(moves.len() > 1, "{moves:?}");
+        assert!(
+            moves
+                .iter()
+                .all(|arrived| *arrived <= 2 * READ_BYTES_TRUSTED),
+            "{moves:?}"
+        );
+        assert!(buffer.iter().all(|byte| *byte == 7));
     }
 }
