@@ -5,7 +5,7 @@
 //! them and, while there is too little, leaves a waker with every partition that it has read to its
 //! high watermark.
 
-use super::wake::{FEW, Wake};
+use super::wake::Wake;
 use super::{Engine, EngineError, PartitionKey, SharedPartition};
 use super::{damage, stats};
 use crate::io::reactor::Slice;
@@ -237,8 +237,7 @@ struct Round<'a> {
     wake: Option<&'a Arc<Wake>>,
     bytes_left: usize,
     found_any: bool,
-    /// Of reads that are many.
-    slice: Option<Slice>,
+    slice: Slice,
 }
 
 impl Round<'_> {
@@ -253,7 +252,7 @@ impl Round<'_> {
             wake,
             bytes_left: max_bytes,
             found_any: false,
-            slice: (reads > FEW).then(Slice::new),
+            slice: Slice::of(reads),
         }
     }
 
@@ -263,9 +262,7 @@ impl Round<'_> {
         read: &PartitionRead,
         place: usize,
     ) -> Result<PartitionData, EngineError> {
-        if let Some(slice) = &mut self.slice {
-            slice.rest().await;
-        }
+        self.slice.rest().await;
         let partition = self.engine.partition(read.key);
         let partition = partition.ok_or(EngineError::UnknownTopicOrPartition)?;
         let limit = self.bytes_left.min(read.max_bytes);

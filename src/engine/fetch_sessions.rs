@@ -5,6 +5,7 @@
 //! These are the rules of one shard's sessions: no I/O, and the time comes from the caller.
 
 use super::catalog::TOPIC_NAME_BYTES_MAX;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use thiserror::Error;
@@ -265,7 +266,7 @@ impl FetchSessions {
         (id, epoch): (i32, i32),
         by_id: bool,
         wanted: &[Wanted],
-        forgotten: &[(TopicRef, i32)],
+        forgotten: &HashSet<(TopicRef, i32)>,
         now_ms: i64,
     ) -> Result<Option<SessionStep>, SessionError> {
         let session = self.sessions.get(&id).ok_or(SessionError::Unknown)?;
@@ -372,11 +373,35 @@ impl FetchSessions {
     }
 }
 
-/// Each partition once, as it was named last.
-pub fn distinct(wanted: &[Wanted]) -> Vec<Wanted> {
-    let mut partitions = Vec::new();
-    add(&mut partitions, wanted);
-    partitions
+/// Each partition once, where it was named first and as it was named last.
+pub struct Distinct {
+    partitions: Vec<Wanted>,
+    places: HashMap<(TopicRef, i32), usize>,
+}
+
+impl Distinct {
+    /// Of a request that names so many.
+    pub fn new(named: usize) -> Distinct {
+        Distinct {
+            partitions: Vec::new(),
+            // To grow moves all of them at once.
+            places: HashMap::with_capacity(named),
+        }
+    }
+
+    pub fn add(&mut self, wanted: Wanted) {
+        match self.places.entry((wanted.topic.clone(), wanted.index)) {
+            Entry::Occupied(place) => self.partitions[*place.get()].update(&wanted),
+            Entry::Vacant(place) => {
+                place.insert(self.partitions.len());
+                self.partitions.push(wanted);
+            }
+        }
+    }
+
+    pub fn into_partitions(self) -> Vec<Wanted> {
+        self.partitions
+    }
 }
 
 /// Updates the partitions that are there already and adds the others, in their order.
@@ -400,9 +425,8 @@ fn add(partitions: &mut Vec<Wanted>, wanted: &[Wanted]) {
     partitions.extend(new.map(|(_, wanted)| wanted.clone()));
 }
 
-fn forget(partitions: &mut Vec<Wanted>, forgotten: &[(TopicRef, i32)]) {
-    let gone: HashSet<Key<'_>> = forgotten.iter().map(|(topic, at)| (topic, *at)).collect();
-    partitions.retain(|partition| !gone.contains(&partition.key()));
+fn forget(partitions: &mut Vec<Wanted>, forgotten: &HashSet<(TopicRef, i32)>) {
+    partitions.retain(|one| !forgotten.contains(&(one.topic.clone(), one.index)));
     // A limit on partitions is one on memory.
     partitions.shrink_to(2 * partitions.len());
 }

@@ -1,17 +1,15 @@
 //! How partitions wake a fetch that waits for records.
 
+use crate::io::reactor::STEPS_FEW;
 use std::mem;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
-
-/// A fetch of this many partitions or fewer reads all of them again when one of them wakes it.
-pub const FEW: usize = 32;
 
 /// Wakes a parked fetch. One of many partitions is told which of them have something new, so that it
 /// looks at these only.
 pub struct Wake {
     notify: Notify,
-    /// Places in the fetch's list of reads; `None` where there are few.
+    /// Places in the fetch's list of reads; `None` where there are few, which are all read again.
     places: Option<Mutex<Vec<usize>>>,
 }
 
@@ -20,7 +18,7 @@ impl Wake {
     pub fn new(reads: usize) -> Wake {
         Wake {
             notify: Notify::new(),
-            places: (reads > FEW).then(Mutex::default),
+            places: (reads > STEPS_FEW).then(Mutex::default),
         }
     }
 

@@ -29,6 +29,8 @@ const DISK_THREADS_MAX: usize = 32;
 
 /// How long a task may keep the thread: others wait as long.
 pub const SLICE: Duration = Duration::from_millis(1);
+/// Steps that take less than a slice together.
+pub const STEPS_FEW: usize = 32;
 
 /// No turn of a debug build takes so long, though it is slow.
 #[cfg(debug_assertions)]
@@ -189,7 +191,7 @@ pub async fn take_turn() {
 ///
 /// Each loop whose length a client or the number of partitions, groups or topics decides calls
 /// [`rest`](Self::rest) in each step, in which it may do no more than some microseconds of work.
-pub struct Slice(Instant);
+pub struct Slice(Option<Instant>);
 
 impl Slice {
     /// One that begins now.
@@ -198,14 +200,19 @@ impl Slice {
         reason = "a default that reads the clock would surprise"
     )]
     pub fn new() -> Slice {
-        Slice(Instant::now())
+        Slice(Some(Instant::now()))
+    }
+
+    /// For so many steps. While they are few nothing is measured and nobody passes.
+    pub fn of(steps: usize) -> Slice {
+        Slice((steps > STEPS_FEW).then(Instant::now))
     }
 
     /// Lets others pass, if the slice is over.
     pub async fn rest(&mut self) {
-        if self.0.elapsed() >= SLICE {
+        if self.0.is_some_and(|begun| begun.elapsed() >= SLICE) {
             take_turn().await;
-            self.0 = Instant::now();
+            self.0 = Some(Instant::now());
         }
     }
 }
@@ -282,10 +289,10 @@ mod tests {
             });
             let mut slice = Slice::new();
             let before = passed.get();
-            slice.0 = Instant::now() + Duration::from_secs(60);
+            slice.0 = Some(Instant::now() + Duration::from_secs(60));
             slice.rest().await;
             assert_eq!(passed.get(), before);
-            slice.0 = Instant::now() - SLICE;
+            slice.0 = Some(Instant::now() - SLICE);
             slice.rest().await;
             assert!(passed.get() > before);
         });

@@ -8,18 +8,18 @@ use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::net::budget::Charge;
-use crate::wire::{Reader, Wire, WireError};
+use crate::wire::{Reader, SHORT_BYTES, Slices, Wire, WireError};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
 
-/// The file of each API, given to a macro: `$begin` where the reply may come later, `$large` where it may be far
-/// larger than its request, else `$answer`.
+/// The file of each API, given to a macro: `$begin` where the reply may come later, `$walk` likewise where a batch is
+/// on its way, `$large` where the reply may be far larger than its request, else `$answer`.
 macro_rules! with_file_of {
-    ($key:expr, $answer:ident, $large:ident, $begin:ident) => {
+    ($key:expr, $answer:ident, $large:ident, $begin:ident, $walk:ident) => {
         match $key {
-            ApiKey::Produce => $begin!(data::produce),
-            ApiKey::Fetch => $begin!(data::fetch),
+            ApiKey::Produce => $walk!(data::produce),
+            ApiKey::Fetch => $walk!(data::fetch),
             ApiKey::JoinGroup => $begin!(group::join_group),
             ApiKey::SyncGroup => $begin!(group::sync_group),
             ApiKey::Heartbeat => $answer!(group::heartbeat),
@@ -133,13 +133,32 @@ pub async fn dispatch(
         api,
         correlation_id: header.correlation_id,
     };
+    let is_long = frame.len() > SHORT_BYTES;
+    // In memory of its own: a connection's future does not carry what only long messages take.
+    macro_rules! decoded {
+        ($module:ident) => {{
+            let decoded = if is_long {
+                let mut slices = Slices::new();
+                let decoded = $module::Request::decode_in_slices(&mut reader, version, &mut slices);
+                Box::pin(decoded).await
+            } else {
+                $module::Request::decode(&mut reader, version)
+            };
+            decoded.map_err(malformed)?
+        }};
+    }
     // Handle, encode.
     macro_rules! handled {
-        ($module:ident, $request:ident, $($throttle:ident)?) => {{
+        ($module:ident, $request:ident, $is_long:expr, $($throttle:ident)?) => {{
             let response = $module::handle(&context, &$request).await;
             $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
             let mut writer = context.reply();
-            response.encode(&mut writer, version);
+            if $is_long {
+                let mut slices = Slices::new();
+                Box::pin(response.encode_in_slices(&mut writer, version, &mut slices)).await;
+            } else {
+                response.encode(&mut writer, version);
+            }
             Handled::Now(Answer::of(writer))
         }};
     }
@@ -151,30 +170,36 @@ pub async fn dispatch(
         // With the response's field that tells the client how long to wait, if it has one.
         ($($module:ident)::+, $($throttle:ident)?) => {{
             use $($module)::+ as module;
-            let request = module::Request::decode(&mut reader, version).map_err(malformed)?;
-            handled!(module, request, $($throttle)?)
+            let request = decoded!(module);
+            handled!(module, request, is_long, $($throttle)?)
         }};
     }
     macro_rules! large {
         ($($module:ident)::+) => {{
             use $($module)::+ as module;
-            let request = module::Request::decode(&mut reader, version).map_err(malformed)?;
+            let request = decoded!(module);
             let bytes = module::reply_bytes(&context, &request);
             if bytes > REPLY_BYTES_FREE {
                 charge.add(bytes).await;
             }
-            handled!(module, request, throttle_time_ms)
+            handled!(module, request, bytes > SHORT_BYTES, throttle_time_ms)
         }};
     }
     // Those whose reply may come later.
     macro_rules! begin {
         ($($module:ident)::+) => {{
             use $($module)::+ as module;
-            let request = module::Request::decode(&mut reader, version).map_err(malformed)?;
+            let request = decoded!(module);
             module::handle(&context, request).await
         }};
     }
-    let handled = with_file_of!(api.key, answer, large, begin);
+    // Likewise, and they decode by themselves, so that what long ones take is no burden to the others.
+    macro_rules! walk {
+        ($($module:ident)::+) => {
+            $($module)::+::handle(&context, &mut reader).await.map_err(malformed)?
+        };
+    }
+    let handled = with_file_of!(api.key, answer, large, begin, walk);
     Ok(Dispatched {
         api: api.name,
         handled,
@@ -188,7 +213,7 @@ pub fn decode_body(key: ApiKey, version: i16, reader: &mut Reader<'_>) -> Result
             $($module)::+::Request::decode(reader, version).map(drop)
         };
     }
-    with_file_of!(key, decode, decode, decode)
+    with_file_of!(key, decode, decode, decode, decode)
 }
 
 /// The header of one request (versions 1 and 2): what stands before the body.

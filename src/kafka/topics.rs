@@ -46,18 +46,11 @@ impl PartitionError<'_> {
 }
 
 /// Answers for every partition that a request names, in the order of the request.
-pub fn for_each<'a, P, R>(
+pub async fn for_each<'a, P, R>(
     topics: &[TopicRequest<'a, P>],
     mut answer: impl FnMut(&'a str, &P) -> R,
 ) -> Vec<TopicResponse<'a, R>> {
-    let answers = topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter();
-        TopicResponse {
-            name: Cow::Borrowed(topic.name),
-            partitions: partitions.map(|one| answer(topic.name, one)).collect(),
-        }
-    });
-    answers.collect()
+    await_each(topics, async |topic, partition| answer(topic, partition)).await
 }
 
 /// As [`for_each`], one partition after the other, where an answer has to be waited for.

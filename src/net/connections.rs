@@ -7,6 +7,7 @@ use super::stream::Peer;
 use crate::config::Config;
 use crate::io::limits::{self, Limit};
 use crate::io::rate_limited::RateLimited;
+use crate::io::reactor::Slice;
 use crate::io::stop::Stop;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -124,7 +125,7 @@ impl Connections {
     }
 
     /// Ends connections that are idle, or stalled in a request or a reply, for too long.
-    pub fn sweep(&self) {
+    pub async fn sweep(&self) {
         let idle = Duration::from_millis(self.config.connection_idle_ms);
         let frame_time = Duration::from_millis(self.config.frame_timeout_ms);
         let frame_bytes = self.config.frame_bytes_min();
@@ -136,7 +137,9 @@ impl Connections {
         };
         let peers: Vec<_> = self.peers.borrow().values().cloned().collect();
         self.make_room(&peers);
+        let mut slice = Slice::new();
         for peer in peers {
+            slice.rest().await;
             let silent = peer.last_active.get().elapsed();
             if peer.is_stalled(frame_time, frame_bytes) {
                 let why = "a request stopped half way, or came too slowly";

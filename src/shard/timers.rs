@@ -17,7 +17,9 @@ const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(20);
 /// Starts the shard's timers; they run until the shard ends.
 pub fn start(engine: &Rc<Engine>, coordinators: &Coordinators, connections: &Rc<Connections>) {
     let sweeper = Rc::clone(connections);
-    reactor::spawn(clock::every(SWEEP_EVERY, async move || sweeper.sweep()));
+    reactor::spawn(clock::every(SWEEP_EVERY, async move || {
+        sweeper.sweep().await
+    }));
     let closer = Rc::clone(engine);
     reactor::spawn(clock::every(CLOSE_IDLE_EVERY, async move || {
         retention::close_idle(&closer).await;

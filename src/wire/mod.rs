@@ -13,10 +13,12 @@ mod reader;
 #[cfg(test)]
 pub mod round_trip;
 pub mod schema;
+mod slices;
 pub mod types;
 mod writer;
 
 pub use reader::Reader;
+pub use slices::{SHORT_BYTES, Slices};
 pub use types::{Nullable, Wire};
 pub use writer::{Reply, TaggedFields, Writer, cut_to};
 

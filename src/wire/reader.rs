@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Room for `count` elements, if the frame can hold as many and the budget allows it.
-    fn reserve<T>(&mut self, count: usize) -> Result<Vec<T>, WireError> {
+    pub(super) fn reserve<T>(&mut self, count: usize) -> Result<Vec<T>, WireError> {
         // No element of any message is empty, so a count beyond the bytes left is wrong.
         if count > self.remaining() {
             return Err(WireError::Truncated);
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The length of an array or of bytes; `None` is null.
-    fn length(&mut self) -> Result<Option<usize>, WireError> {
+    pub(super) fn length(&mut self) -> Result<Option<usize>, WireError> {
         if self.flexible {
             self.compact_length()
         } else {

@@ -82,7 +82,29 @@ macro_rules! structures {
                     version: i16,
                 ) -> Result<Self, $crate::wire::WireError> {
                     $(
-                        $crate::wire::schema::structures!(@decode r version $field
+                        $crate::wire::schema::structures!(@decode
+                            ($crate::wire::Wire::decode(r, version)?)
+                            (Some($crate::wire::Wire::decode(r, version)?))
+                            version $field
+                            [$($versions $(, nullable $nullable)? $(, tag $tag)?)?] $($default)?);
+                    )*
+                    $crate::wire::schema::structures!(@decode_tags r version [$($($($tag)?)?)*]
+                        $($field [$($versions $(, tag $tag)?)?])*);
+                    Ok(Self { $($field),* })
+                }
+
+                async fn decode_in_slices(
+                    r: &mut $crate::wire::Reader<'a>,
+                    version: i16,
+                    slices: &mut $crate::wire::Slices,
+                ) -> Result<Self, $crate::wire::WireError> {
+                    $(
+                        $crate::wire::schema::structures!(@decode
+                            (<$type as $crate::wire::Wire<'a>>::decode_in_slices(r, version, slices)
+                                .await?)
+                            ($crate::wire::types::decode_present_in_slices(r, version, slices)
+                                .await?)
+                            version $field
                             [$($versions $(, nullable $nullable)? $(, tag $tag)?)?] $($default)?);
                     )*
                     $crate::wire::schema::structures!(@decode_tags r version [$($($($tag)?)?)*]
@@ -93,7 +115,25 @@ macro_rules! structures {
                 #[inline]
                 fn encode(&self, w: &mut $crate::wire::Writer, version: i16) {
                     $(
-                        $crate::wire::schema::structures!(@encode w version (self.$field)
+                        $crate::wire::schema::structures!(@encode
+                            ($crate::wire::Wire::encode(&self.$field, w, version))
+                            w version (self.$field)
+                            [$($versions $(, nullable $nullable)? $(, tag $tag)?)?]);
+                    )*
+                    $crate::wire::schema::structures!(@encode_tags w version [$($($($tag)?)?)*]
+                        $((self.$field) ($($default)?) [$($versions $(, tag $tag)?)?])*);
+                }
+
+                async fn encode_in_slices(
+                    self,
+                    w: &mut $crate::wire::Writer,
+                    version: i16,
+                    slices: &mut $crate::wire::Slices,
+                ) {
+                    $(
+                        $crate::wire::schema::structures!(@encode
+                            ($crate::wire::Wire::encode_in_slices(self.$field, w, version, slices).await)
+                            w version (self.$field)
                             [$($versions $(, nullable $nullable)? $(, tag $tag)?)?]);
                     )*
                     $crate::wire::schema::structures!(@encode_tags w version [$($($($tag)?)?)*]
@@ -153,28 +193,29 @@ macro_rules! structures {
         if matches!($version, $versions) { $yes } else { $no }
     };
 
-    // A variable for a field: what is read, or the default where there is nothing to read (yet).
-    (@decode $r:ident $version:ident $field:ident [] $($default:expr)?) => {
-        let $field = $crate::wire::Wire::decode($r, $version)?;
+    // A variable for a field: what `$read` reads (`$read_present` where null cannot be said), or the default
+    // where there is nothing to read (yet).
+    (@decode ($read:expr) ($read_present:expr) $version:ident $field:ident [] $($default:expr)?) => {
+        let $field = $read;
     };
-    (@decode $r:ident $version:ident $field:ident [$versions:pat] $($default:expr)?) => {
+    (@decode ($read:expr) ($read_present:expr) $version:ident $field:ident [$versions:pat] $($default:expr)?) => {
         let $field = if matches!($version, $versions) {
-            $crate::wire::Wire::decode($r, $version)?
+            $read
         } else {
             $crate::wire::schema::structures!(@default $($default)?)
         };
     };
-    (@decode $r:ident $version:ident $field:ident [$versions:pat, nullable $nullable:pat]
+    (@decode ($read:expr) ($read_present:expr) $version:ident $field:ident [$versions:pat, nullable $nullable:pat]
         $($default:expr)?) => {
         let $field = if !matches!($version, $versions) {
             $crate::wire::schema::structures!(@default $($default)?)
         } else if matches!($version, $nullable) {
-            $crate::wire::Wire::decode($r, $version)?
+            $read
         } else {
-            Some($crate::wire::Wire::decode($r, $version)?)
+            $read_present
         };
     };
-    (@decode $r:ident $version:ident $field:ident
+    (@decode ($read:expr) ($read_present:expr) $version:ident $field:ident
         [$versions:pat $(, nullable $nullable:pat)?, tag $tag:literal] $($default:expr)?) => {
         let mut $field = $crate::wire::schema::structures!(@default $($default)?);
     };
@@ -196,24 +237,25 @@ macro_rules! structures {
     };
     (@decode_tag $tag:ident $r:ident $version:ident $field:ident [$($versions:pat)?]) => {};
 
-    (@encode $w:ident $version:ident ($value:expr) []) => {
-        $crate::wire::Wire::encode(&$value, $w, $version);
+    (@encode ($write:expr) $w:ident $version:ident ($value:expr) []) => {
+        $write;
     };
-    (@encode $w:ident $version:ident ($value:expr) [$versions:pat]) => {
+    (@encode ($write:expr) $w:ident $version:ident ($value:expr) [$versions:pat]) => {
         if matches!($version, $versions) {
-            $crate::wire::Wire::encode(&$value, $w, $version);
+            $write;
         }
     };
-    (@encode $w:ident $version:ident ($value:expr) [$versions:pat, nullable $nullable:pat]) => {
+    (@encode ($write:expr) $w:ident $version:ident ($value:expr)
+        [$versions:pat, nullable $nullable:pat]) => {
         if matches!($version, $versions) {
             if matches!($version, $nullable) {
-                $crate::wire::Wire::encode(&$value, $w, $version);
+                $write;
             } else {
                 $crate::wire::types::encode_never_null(&$value, $w, $version);
             }
         }
     };
-    (@encode $w:ident $version:ident ($value:expr)
+    (@encode ($write:expr) $w:ident $version:ident ($value:expr)
         [$versions:pat $(, nullable $nullable:pat)?, tag $tag:literal]) => {};
 
     (@encode_tags $w:ident $version:ident [] $(($value:expr) $default:tt $in:tt)*) => {

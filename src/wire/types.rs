@@ -1,6 +1,6 @@
 //! The types that have a form on the wire: fields of messages, and messages themselves.
 
-use super::{Reader, WireError, Writer};
+use super::{Reader, Slices, WireError, Writer};
 use bytes::Bytes;
 use bytestring::ByteString;
 use std::borrow::Cow;
@@ -16,6 +16,25 @@ const SHARED_BYTES_MIN: usize = 4096;
 pub trait Wire<'a>: Sized {
     fn decode(r: &mut Reader<'a>, version: i16) -> Result<Self, WireError>;
     fn encode(&self, w: &mut Writer, version: i16);
+
+    /// As [`decode`](Self::decode), of what may be long.
+    fn decode_in_slices(
+        r: &mut Reader<'a>,
+        version: i16,
+        _slices: &mut Slices,
+    ) -> impl Future<Output = Result<Self, WireError>> {
+        async move { Self::decode(r, version) }
+    }
+
+    /// As [`encode`](Self::encode), of what may be long, which is dropped as it is written.
+    fn encode_in_slices(
+        self,
+        w: &mut Writer,
+        version: i16,
+        _slices: &mut Slices,
+    ) -> impl Future<Output = ()> {
+        async move { self.encode(w, version) }
+    }
 }
 
 /// A type that can be null on the wire: then `Option` of it is a field.
@@ -37,6 +56,15 @@ pub trait Nullable<'a>: Wire<'a> {
             value.encode(w, version);
         }
     }
+
+    /// As [`decode_nullable`](Self::decode_nullable), of what may be long.
+    fn decode_nullable_in_slices(
+        r: &mut Reader<'a>,
+        version: i16,
+        _slices: &mut Slices,
+    ) -> impl Future<Output = Result<Option<Self>, WireError>> {
+        async move { Self::decode_nullable(r, version) }
+    }
 }
 
 impl<'a, T: Nullable<'a>> Wire<'a> for Option<T> {
@@ -49,6 +77,23 @@ impl<'a, T: Nullable<'a>> Wire<'a> for Option<T> {
     fn encode(&self, w: &mut Writer, version: i16) {
         T::encode_nullable(self.as_ref(), w, version);
     }
+
+    async fn decode_in_slices(
+        r: &mut Reader<'a>,
+        version: i16,
+        slices: &mut Slices,
+    ) -> Result<Self, WireError> {
+        T::decode_nullable_in_slices(r, version, slices).await
+    }
+}
+
+/// Reads a field in a version that cannot say null, of what may be long.
+pub(crate) async fn decode_present_in_slices<'a, T: Nullable<'a>>(
+    r: &mut Reader<'a>,
+    version: i16,
+    slices: &mut Slices,
+) -> Result<Option<T>, WireError> {
+    T::decode_in_slices(r, version, slices).await.map(Some)
 }
 
 /// Writes a field in a version that cannot say null: as the empty one.
@@ -220,12 +265,45 @@ impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
     fn encode(&self, w: &mut Writer, version: i16) {
         w.array(self, |w, element| element.encode(w, version));
     }
+
+    async fn decode_in_slices(
+        r: &mut Reader<'a>,
+        version: i16,
+        slices: &mut Slices,
+    ) -> Result<Self, WireError> {
+        let elements = Self::decode_nullable_in_slices(r, version, slices).await?;
+        elements.ok_or(WireError::UnexpectedNull)
+    }
+
+    async fn encode_in_slices(self, w: &mut Writer, version: i16, slices: &mut Slices) {
+        w.array_length(self.len());
+        for element in self {
+            element.encode_in_slices(w, version, slices).await;
+            slices.written(w).await;
+        }
+    }
 }
 
 impl<'a, T: Wire<'a>> Nullable<'a> for Vec<T> {
     #[inline]
     fn decode_nullable(r: &mut Reader<'a>, version: i16) -> Result<Option<Self>, WireError> {
         r.nullable_array(|r| T::decode(r, version))
+    }
+
+    async fn decode_nullable_in_slices(
+        r: &mut Reader<'a>,
+        version: i16,
+        slices: &mut Slices,
+    ) -> Result<Option<Self>, WireError> {
+        let Some(count) = r.length()? else {
+            return Ok(None);
+        };
+        let mut elements = r.reserve(count)?;
+        for _ in 0..count {
+            elements.push(T::decode_in_slices(r, version, slices).await?);
+            slices.read(r).await;
+        }
+        Ok(Some(elements))
     }
 
     #[inline]

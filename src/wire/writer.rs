@@ -57,6 +57,8 @@ pub struct Writer {
     /// Each shared slice with the length that `own` had when it was put.
     shared: Vec<(usize, Bytes)>,
     flexible: bool,
+    /// `own` begins with a size, which is known last.
+    is_frame: bool,
     /// Length of the longest string that had to be cut; 0 if none had.
     cut_bytes: usize,
 }
@@ -68,6 +70,7 @@ impl Writer {
             own: Vec::new(),
             shared: Vec::new(),
             flexible,
+            is_frame: false,
             cut_bytes: 0,
         }
     }
@@ -78,6 +81,7 @@ impl Writer {
         own.extend_from_slice(&[0; SIZE_PREFIX_BYTES]);
         Self {
             own,
+            is_frame: true,
             ..Self::new(flexible)
         }
     }
@@ -131,20 +135,28 @@ impl Writer {
         if self.own.capacity() - self.own.len() > SPARE_BYTES_MAX {
             self.own.shrink_to_fit();
         }
-        let mut own = Bytes::from(self.own);
         let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
-        let mut taken = 0;
-        for (position, slice) in self.shared {
-            if position > taken {
-                parts.push(own.split_to(position - taken));
-                taken = position;
-            }
-            parts.push(slice);
-        }
-        if !own.is_empty() {
-            parts.push(own);
-        }
+        in_order(Bytes::from(self.own), 0, self.shared, |part| {
+            parts.push(part);
+        });
         parts
+    }
+
+    /// Bytes of the writer's own that were not sealed.
+    pub(super) fn unsealed_bytes(&self) -> usize {
+        self.own.len()
+    }
+
+    /// Takes what was written out of the buffer, which so never becomes large: to grow copies all of it.
+    pub(super) fn seal(&mut self) {
+        let kept = if self.is_frame { SIZE_PREFIX_BYTES } else { 0 };
+        let own = Bytes::from(self.own.split_off(kept));
+        // What was sealed before stands right behind the bytes that are kept.
+        let sealed = self
+            .shared
+            .partition_point(|(position, _)| *position <= kept);
+        let unsealed = self.shared.split_off(sealed);
+        in_order(own, kept, unsealed, |part| self.shared.push((kept, part)));
     }
 
     /// Bytes written so far, the size prefix and shared slices included.
@@ -261,6 +273,11 @@ impl Writer {
         }
     }
 
+    /// The length of an array whose elements are written next.
+    pub(super) fn array_length(&mut self, elements: usize) {
+        self.length(Some(elements));
+    }
+
     /// Ends a structure that has no tagged fields to say. Nothing in a classic message.
     pub fn no_tagged_fields(&mut self) {
         if self.flexible {
@@ -319,6 +336,27 @@ impl Writer {
             value >>= 7;
         }
         self.own.push(value as u8);
+    }
+}
+
+/// Gives out a writer's `own` bytes from position `taken` on and the `shared` slices between them, none of
+/// them empty.
+#[inline(always)]
+fn in_order(
+    mut own: Bytes,
+    mut taken: usize,
+    shared: Vec<(usize, Bytes)>,
+    mut take: impl FnMut(Bytes),
+) {
+    for (position, slice) in shared {
+        if position > taken {
+            take(own.split_to(position - taken));
+            taken = position;
+        }
+        take(slice);
+    }
+    if !own.is_empty() {
+        take(own);
     }
 }
 

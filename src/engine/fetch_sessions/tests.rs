@@ -51,7 +51,7 @@ fn with_session() -> (FetchSessions, i32) {
 
 /// Continues a session without a change.
 fn go_on(sessions: &mut FetchSessions, id: i32, epoch: i32, now_ms: i64) -> SessionStep {
-    let step = sessions.advance((id, epoch), false, &[], &[], now_ms);
+    let step = sessions.advance((id, epoch), false, &[], &HashSet::new(), now_ms);
     step.unwrap().unwrap()
 }
 
@@ -80,7 +80,7 @@ fn epochs_follow_one_another_and_begin_again_with_1() {
     let (mut sessions, id) = with_session();
     let refused = |sessions: &mut FetchSessions, epoch| {
         sessions
-            .advance((id, epoch), false, &[], &[], 0)
+            .advance((id, epoch), false, &[], &HashSet::new(), 0)
             .unwrap_err()
     };
     for epoch in [-2, 2, i32::MAX] {
@@ -100,7 +100,9 @@ fn a_session_that_was_closed_or_never_was_is_unknown() {
     sessions.close(id + 1);
     go_on(&mut sessions, id, 1, 0);
     sessions.close(id);
-    let unknown = sessions.advance((id, 2), false, &[], &[], 0).unwrap_err();
+    let unknown = sessions
+        .advance((id, 2), false, &[], &HashSet::new(), 0)
+        .unwrap_err();
     assert_eq!(unknown, SessionError::Unknown);
     assert_eq!((sessions.count(), sessions.partition_count()), (0, 0));
 }
@@ -111,7 +113,11 @@ fn names_and_ids_do_not_mix_in_a_session() {
     let by_id = sessions
         .open(vec![wanted_by_id(1)], 0, counter_from(50))
         .unwrap();
-    let mut advance = |id, naming| sessions.advance((id, 1), naming, &[], &[], 0).map(drop);
+    let mut advance = |id, naming| {
+        sessions
+            .advance((id, 1), naming, &[], &HashSet::new(), 0)
+            .map(drop)
+    };
     assert_eq!(advance(by_name, true), Err(SessionError::OtherNaming));
     assert_eq!(advance(by_id, false), Err(SessionError::OtherNaming));
     assert_eq!(advance(by_name, false), Ok(()), "the epoch was not used up");
@@ -127,7 +133,7 @@ fn counter_from(first: u64) -> impl FnMut() -> u64 {
 fn partitions_are_updated_added_and_forgotten() {
     let (mut sessions, id) = with_session();
     let changes = [wanted(9, 90), wanted(1, 10), wanted(9, 91)];
-    let forgotten = [(topic("t"), 0), (topic("t"), 5), (topic("u"), 2)];
+    let forgotten = HashSet::from([(topic("t"), 0), (topic("t"), 5), (topic("u"), 2)]);
     let step = sessions.advance((id, 1), false, &changes, &forgotten, 0);
     let step = step.unwrap().unwrap();
     assert_eq!(held(&mut sessions, &step), [(1, 10), (2, 0), (9, 91)]);
@@ -137,7 +143,7 @@ fn partitions_are_updated_added_and_forgotten() {
 #[test]
 fn forgetting_all_partitions_closes_the_session() {
     let (mut sessions, id) = with_session();
-    let all: Vec<_> = (0..3).map(|index| (topic("t"), index)).collect();
+    let all: HashSet<_> = (0..3).map(|index| (topic("t"), index)).collect();
     let step = sessions.advance((id, 1), false, &[], &all, 0).unwrap();
     assert!(step.is_none());
     assert_eq!((sessions.count(), sessions.partition_count()), (0, 0));
@@ -224,7 +230,7 @@ fn only_a_session_that_was_long_unused_gives_way_to_a_new_one() {
     assert_eq!((sessions.count(), sessions.evictions()), (3, 0));
     assert_eq!(open(&mut sessions, 120_002), Some(4));
     assert_eq!((sessions.count(), sessions.evictions()), (3, 1));
-    let gone = sessions.advance((2, 1), false, &[], &[], 120_002);
+    let gone = sessions.advance((2, 1), false, &[], &HashSet::new(), 120_002);
     assert_eq!(gone.unwrap_err(), SessionError::Unknown);
     go_on(&mut sessions, 1, 2, 120_002);
 }
@@ -238,7 +244,7 @@ fn the_partitions_of_all_sessions_together_are_bounded() {
     assert_eq!(sessions.open(many(9), 0, &mut random), None);
     assert_eq!(sessions.open(many(8), 1, &mut random), Some(2));
     // A session that grows beyond the bound ends; its client opens a new one.
-    let grown = sessions.advance((2, 1), false, &many(9), &[], 1);
+    let grown = sessions.advance((2, 1), false, &many(9), &HashSet::new(), 1);
     assert_eq!(grown.unwrap_err(), SessionError::NoRoom);
     assert_eq!((sessions.count(), sessions.partition_count()), (1, 12));
     assert_eq!(sessions.open(many(9), 200_000, &mut random), Some(3));
@@ -253,7 +259,7 @@ fn names_that_no_topic_can_have_are_not_remembered() {
     let long = Wanted::new(topic(&"x".repeat(250)), 0, -1, 0, 1000);
     assert_eq!(sessions().open(vec![long.clone()], 0, counter()), None);
     let (mut sessions, id) = with_session();
-    let error = sessions.advance((id, 1), false, &[long], &[], 0);
+    let error = sessions.advance((id, 1), false, &[long], &HashSet::new(), 0);
     assert_eq!(error.unwrap_err(), SessionError::NoRoom);
     assert_eq!(sessions.count(), 0);
 }
@@ -266,7 +272,7 @@ fn a_session_that_shrinks_gives_its_memory_back() {
     });
     let many = (0..10_000).map(|index| wanted(index, 0)).collect();
     let id = sessions.open(many, 0, counter()).unwrap();
-    let most: Vec<_> = (1..10_000).map(|index| (topic("t"), index)).collect();
+    let most: HashSet<_> = (1..10_000).map(|index| (topic("t"), index)).collect();
     let step = sessions.advance((id, 1), false, &[], &most, 0);
     assert!(step.unwrap().is_some());
     assert_eq!(sessions.partition_count(), 1);
@@ -286,8 +292,10 @@ fn names_of_topics_last_as_long_as_partitions_of_theirs() {
     // One of a topic that is not in the session.
     let other = Uuid::from_u128(3);
     sessions.remember_names(id, names(&[ids[0], ids[1], other]));
-    let forgotten = [(TopicRef::Id(ids[0]), 0)];
-    let step = sessions.advance((id, 1), true, &[], &[], 0).unwrap();
+    let forgotten = HashSet::from([(TopicRef::Id(ids[0]), 0)]);
+    let step = sessions
+        .advance((id, 1), true, &[], &HashSet::new(), 0)
+        .unwrap();
     let (_, held) = sessions.named_partitions(&step.unwrap()).unwrap();
     assert_eq!(*held, names(&ids));
     let step = sessions.advance((id, 2), true, &[], &forgotten, 0).unwrap();

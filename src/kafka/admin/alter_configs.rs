@@ -1,12 +1,13 @@
 //! AlterConfigs (key 33): replace the whole configuration of resources. Clients are told to use
 //! [`incremental_alter_configs`](super::incremental_alter_configs) instead.
 
-use super::resources::{self, Resource};
+use super::resources::{self, Resource, times_named};
 use crate::engine::catalog::changes;
 use crate::io::rate_limited::{self, RateLimited};
+use crate::io::reactor::Slice;
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 message! {
     AlterConfigs 0..=2, flexible 2..;
@@ -82,12 +83,11 @@ pub(super) async fn alter_each<'a, C>(
     alter: impl AsyncFn(&ResourceRequest<'a, C>) -> Result<(), ApiError>,
 ) -> Response<'a> {
     let id = |resource: &ResourceRequest<'a, C>| (resource.resource_type, resource.resource_name);
-    let mut times: HashMap<(i8, &str), usize> = HashMap::new();
-    for resource in resources {
-        *times.entry(id(resource)).or_default() += 1;
-    }
+    let times = times_named(resources.iter().map(id)).await;
     let mut responses = Vec::with_capacity(resources.len());
+    let mut slice = Slice::new();
     for resource in resources {
+        slice.rest().await;
         let altered = if times[&id(resource)] == 1 {
             alter(resource).await
         } else {

@@ -36,7 +36,8 @@ message! {
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let topics = for_each(&request.topics, |topic, partition| {
         PartitionError::of(partition.index, check(context, topic, partition))
-    });
+    })
+    .await;
     Response {
         allow_replication_factor_change: request.allow_replication_factor_change,
         topics,

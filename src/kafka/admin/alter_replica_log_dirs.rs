@@ -30,14 +30,17 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
     let mut topics = Vec::new();
     for dir in &request.dirs {
         let is_here = here.as_deref() == Some(Path::new(dir.path));
-        topics.extend(for_each(&dir.topics, |topic, index| PartitionCode {
-            index: *index,
-            error_code: if is_here {
-                context.key_of(topic, *index).err().unwrap_or_default()
-            } else {
-                ErrorCode::LogDirNotFound
-            },
-        }));
+        topics.extend(
+            for_each(&dir.topics, |topic, index| PartitionCode {
+                index: *index,
+                error_code: if is_here {
+                    context.key_of(topic, *index).err().unwrap_or_default()
+                } else {
+                    ErrorCode::LogDirNotFound
+                },
+            })
+            .await,
+        );
     }
     Response {
         topics,

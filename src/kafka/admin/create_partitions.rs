@@ -1,6 +1,7 @@
 //! CreatePartitions (key 37): grow topics (KIP-195).
 
 use crate::engine::catalog::changes;
+use crate::io::reactor::Slice;
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 
@@ -41,7 +42,9 @@ message! {
 /// Gives topics more partitions.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::with_capacity(request.topics.len());
+    let mut slice = Slice::new();
     for topic in &request.topics {
+        slice.rest().await;
         let grown = grow(context, topic, request.validate_only).await;
         let (error_code, error_message) = ApiError::fields(grown);
         topics.push(TopicResponse {

@@ -4,13 +4,15 @@
 //! (KIP-525).
 
 use super::alter_configs::ConfigRequest;
+use super::resources::times_named;
 use crate::config::TopicConfig;
 use crate::engine::catalog;
 use crate::engine::catalog::changes::{self, NewTopic};
 use crate::io::rate_limited::{self, RateLimited};
+use crate::io::reactor::Slice;
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -80,12 +82,11 @@ pub fn reply_bytes(_: &Context<'_>, request: &Request<'_>) -> usize {
 
 /// Creates topics, one after the other; each is durable before it is answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let mut times: HashMap<&str, usize> = HashMap::new();
-    for topic in &request.topics {
-        *times.entry(topic.name).or_default() += 1;
-    }
+    let mut times = times_named(request.topics.iter().map(|topic| topic.name)).await;
     let mut topics = Vec::with_capacity(request.topics.len());
+    let mut slice = Slice::new();
     for topic in &request.topics {
+        slice.rest().await;
         let created = match times.remove(topic.name) {
             Some(1) => create(context, topic, request.validate_only).await,
             // Named twice: answered once, as an error, as Kafka does.

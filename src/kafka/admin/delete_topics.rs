@@ -3,6 +3,7 @@
 //! Versions: 5 adds the error message (KIP-599), 6 names topics by id or by name (KIP-516).
 
 use crate::engine::catalog::changes;
+use crate::io::reactor::Slice;
 use crate::kafka::{ApiError, Context, ErrorCode, message};
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -53,7 +54,9 @@ impl<'a> Request<'a> {
 /// Deletes topics, one after the other; each is gone durably before it is answered.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut topics = Vec::new();
+    let mut slice = Slice::new();
     for topic in request.topics() {
+        slice.rest().await;
         topics.push(delete(context, topic).await);
     }
     Response {

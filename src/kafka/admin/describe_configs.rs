@@ -85,7 +85,7 @@ pub fn reply_bytes(_: &Context<'_>, request: &Request<'_>) -> usize {
 /// loggers. Of all brokers together it tells what was set while they ran, as Kafka does.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     // A resource that is named again is not described again: an answer is a hundred times its question.
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_capacity(request.resources.len());
     let mut results = Vec::new();
     let mut slice = Slice::new();
     for resource in &request.resources {

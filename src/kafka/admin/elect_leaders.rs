@@ -39,7 +39,8 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         let known = context.key_of(topic, *index);
         let error = known.err().unwrap_or(ErrorCode::ElectionNotNeeded);
         PartitionError::of(*index, Err(error.into()))
-    });
+    })
+    .await;
     Response {
         topics,
         ..Response::default()

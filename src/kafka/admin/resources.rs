@@ -2,7 +2,10 @@
 
 use crate::config::BrokerScope;
 use crate::engine::catalog::Topic;
+use crate::io::reactor::Slice;
 use crate::kafka::{ApiError, Context, ErrorCode};
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// The types of resources in the protocol.
@@ -18,6 +21,20 @@ pub enum Resource {
     Loggers,
     /// No config can be set for one group.
     Group,
+}
+
+/// How often each is named.
+pub async fn times_named<N: Eq + Hash>(
+    names: impl ExactSizeIterator<Item = N>,
+) -> HashMap<N, usize> {
+    // To grow moves all of them at once.
+    let mut times = HashMap::with_capacity(names.len());
+    let mut slice = Slice::of(names.len());
+    for name in names {
+        *times.entry(name).or_default() += 1;
+        slice.rest().await;
+    }
+    times
 }
 
 /// The resource of this type and name.

@@ -62,7 +62,8 @@ const FIRST_VERSION_WITH_LATEST_TIERED: i16 = 9;
 
 /// Finds offsets by time, or the ends of the log.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
-    let mut asked = HashSet::new();
+    let named = request.topics.iter().map(|topic| topic.partitions.len());
+    let mut asked = HashSet::with_capacity(named.sum());
     let topics = await_each(&request.topics, async |topic, partition| {
         let found = if asked.insert((topic, partition.index)) {
             find(context, topic, partition).await

@@ -130,7 +130,7 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
         Some(asked) => {
             // Kafka too answers once for a topic that is named twice. It is also what keeps the reply
             // in proportion to the catalog and the request.
-            let mut seen = HashSet::new();
+            let mut seen = HashSet::with_capacity(asked.len());
             let first = |topic: &&TopicRequest<'a>| seen.insert((topic.name, topic.topic_id));
             for topic in asked.iter().filter(first) {
                 topics.push(answer(context, topic, request).await);

@@ -8,9 +8,10 @@ use crate::engine::EngineError;
 use crate::engine::append::{Appender, Appending, Policy, Refusal};
 use crate::engine::indexes::judge::Changed;
 use crate::engine::partition::AckWhen;
+use crate::io::reactor::{STEPS_FEW, Slice};
 use crate::kafka::answer::{Answer, CloseReason, Handled};
 use crate::kafka::{Context, ErrorCode, message};
-use crate::wire::Wire;
+use crate::wire::{Reader, Slices, Wire, WireError};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -92,6 +93,8 @@ message! {
     }
 }
 
+/// A request of up to this many bytes, most of them records, is read in one go.
+const PLAIN_BYTES: usize = 1 << 20;
 const FIRST_VERSION_WITH_ZSTD: i16 = 7;
 const FIRST_VERSION_WITH_TOPIC_ID: i16 = 13;
 
@@ -110,7 +113,21 @@ struct Partition {
 
 /// Hands the batches to the engine, in order. The answer comes when they are appended (acks=1) or
 /// durable (acks=all).
-pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
+///
+/// # Errors
+/// When the body is malformed.
+pub async fn handle(context: &Context<'_>, body: &mut Reader<'_>) -> Result<Handled, WireError> {
+    let request = if body.remaining() > PLAIN_BYTES {
+        let mut slices = Slices::new();
+        Box::pin(Request::decode_in_slices(
+            body,
+            context.version,
+            &mut slices,
+        ))
+        .await?
+    } else {
+        Request::decode(body, context.version)?
+    };
     let Context {
         engine,
         version,
@@ -119,16 +136,19 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
     } = *context;
     let acks = request.acks;
     let mut appender = Appender::new(engine, policy(&request, version));
+    let named = request.topics.iter().map(|topic| topic.partitions.len());
+    let named = named.sum();
+    let mut slice = Slice::of(named);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        topics.push(add(context, &mut appender, acks, topic).await);
+        topics.push(add(context, &mut appender, acks, topic, &mut slice).await);
     }
     appender.send().await;
     let engine = Rc::clone(engine);
     let mut writer = context.reply();
-    Handled::Later(Box::pin(async move {
+    Ok(Handled::Later(Box::pin(async move {
         let response = Response {
-            topics: respond(topics).await,
+            topics: respond(topics, named).await,
             throttle_time_ms,
             ..Response::default()
         };
@@ -141,9 +161,15 @@ pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
             });
         }
         errors.for_each(|error| engine.stats.error(error.name()));
-        response.encode(&mut writer, version);
+        if named > STEPS_FEW {
+            let mut slices = Slices::new();
+            let encoded = response.encode_in_slices(&mut writer, version, &mut slices);
+            Box::pin(encoded).await;
+        } else {
+            response.encode(&mut writer, version);
+        }
         Answer::of(writer)
-    }))
+    })))
 }
 
 fn policy(request: &Request<'_>, version: i16) -> Policy {
@@ -163,6 +189,7 @@ async fn add(
     appender: &mut Appender<'_>,
     acks: i16,
     request: TopicRequest<'_>,
+    slice: &mut Slice,
 ) -> Topic {
     let by_id = context.version >= FIRST_VERSION_WITH_TOPIC_ID;
     let found = if by_id {
@@ -182,6 +209,7 @@ async fn add(
                 .await),
         };
         partitions.push(Partition { index, appending });
+        slice.rest().await;
     }
     Topic {
         name: request.name.to_owned(),
@@ -190,12 +218,14 @@ async fn add(
     }
 }
 
-async fn respond(topics: Vec<Topic>) -> Vec<TopicResponse<'static>> {
+async fn respond(topics: Vec<Topic>, named: usize) -> Vec<TopicResponse<'static>> {
+    let mut slice = Slice::of(named);
     let mut responses = Vec::with_capacity(topics.len());
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             partitions.push(respond_partition(partition).await);
+            slice.rest().await;
         }
         responses.push(TopicResponse {
             name: Cow::Owned(topic.name),

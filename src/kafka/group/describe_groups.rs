@@ -72,7 +72,7 @@ pub fn reply_bytes(context: &Context<'_>, request: &Request<'_>) -> usize {
 /// Describes groups: state and members.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut groups = Vec::with_capacity(request.groups.len());
-    let mut budget = ReplyBudget::new();
+    let mut budget = ReplyBudget::new(request.groups.len());
     let mut slice = Slice::new();
     for group_id in &request.groups {
         let mut group = Group {

@@ -56,7 +56,8 @@ pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Respons
             index: *index,
             error_code: result.map_or(ErrorCode::UnknownTopicOrPartition, ErrorCode::of),
         }
-    });
+    })
+    .await;
     Response {
         topics,
         ..Response::default()

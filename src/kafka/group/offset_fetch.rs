@@ -131,12 +131,12 @@ pub fn reply_bytes(context: &Context<'_>, request: &Request<'_>) -> usize {
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let asked = request.groups(context.version);
     let mut groups = Vec::with_capacity(asked.len());
-    let mut budget = ReplyBudget::new();
+    let mut budget = ReplyBudget::new(asked.len());
     let mut slice = Slice::new();
     for group in asked {
         let (topics, error_code) = match fetch(context, group, &mut budget).await {
             Ok(topics) => (topics, ErrorCode::None),
-            Err(error_code) => (refused_topics(group, context.version), error_code),
+            Err(error_code) => (refused_topics(group, context.version).await, error_code),
         };
         groups.push(GroupResponse {
             group_id: Cow::Borrowed(group.0),
@@ -167,7 +167,8 @@ async fn fetch<'a>(
         return all_topics(engine, found, budget).await;
     };
     let mut found: HashMap<_, _> = found.into_iter().collect();
-    let mut named = HashSet::new();
+    let partitions = topics.iter().map(|topic| topic.partitions.len());
+    let mut named = HashSet::with_capacity(partitions.sum());
     let mut answers = Vec::with_capacity(topics.len());
     let mut slice = Slice::new();
     for topic in topics {
@@ -201,7 +202,7 @@ async fn keys_of(engine: &Engine, topics: &[TopicRequest<'_, i32>]) -> BTreeSet<
 }
 
 /// Version 1 has a field for the error in its partitions only.
-fn refused_topics<'a>((_, topics): Asked<'_, 'a>, version: i16) -> Topics<'a> {
+async fn refused_topics<'a>((_, topics): Asked<'_, 'a>, version: i16) -> Topics<'a> {
     if version >= FIRST_VERSION_WITH_GROUP_ERROR {
         return Vec::new();
     }
@@ -209,6 +210,7 @@ fn refused_topics<'a>((_, topics): Asked<'_, 'a>, version: i16) -> Topics<'a> {
         index: *index,
         ..PartitionResponse::default()
     })
+    .await
 }
 
 /// `found` has the partitions of a topic one behind the other, in order.

@@ -13,10 +13,12 @@ pub struct ReplyBudget<'a> {
 }
 
 impl<'a> ReplyBudget<'a> {
-    pub fn new() -> Self {
+    /// Of a request that names so many groups.
+    pub fn new(groups: usize) -> Self {
         ReplyBudget {
             left_bytes: REPLY_BYTES_MAX,
-            named: HashSet::new(),
+            // To grow moves all names at once.
+            named: HashSet::with_capacity(groups),
         }
     }
 
@@ -55,7 +57,7 @@ mod tests {
     #[test]
     fn a_group_is_answered_once_and_nothing_follows_what_did_not_fit() {
         let refused = Err(ErrorCode::InvalidRequest);
-        let mut budget = ReplyBudget::new();
+        let mut budget = ReplyBudget::new(3);
         assert_eq!(budget.begin("a"), Ok(()));
         assert_eq!(budget.begin("a"), refused);
         assert_eq!(budget.begin("b"), Ok(()));

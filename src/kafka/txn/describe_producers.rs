@@ -46,7 +46,8 @@ const PRODUCERS_PER_REPLY_MAX: usize = 500_000;
 /// Answers with the producers that each partition remembers. There are no transactions.
 pub async fn handle<'a>(context: &Context<'_>, request: &Request<'a>) -> Response<'a> {
     let mut left = PRODUCERS_PER_REPLY_MAX;
-    let mut asked = HashSet::new();
+    let named = request.topics.iter().map(|topic| topic.partitions.len());
+    let mut asked = HashSet::with_capacity(named.sum());
     let topics = await_each(&request.topics, async |topic, index| {
         let found = if asked.insert((topic, *index)) {
             find(context, topic, *index, &mut left).await

@@ -1,19 +1,23 @@
 //! Fetch: from a request, and the session that it continues, to one call of the engine, and from what
 //! was read to the reply.
 
-use super::{FIRST_VERSION_WITH_TOPIC_ID, PartitionResponse, Request, Response, TopicResponse};
+use super::{
+    FIRST_VERSION_WITH_TOPIC_ID, PartitionResponse, Request, Response, TopicRequest, TopicResponse,
+};
 use crate::engine::catalog::Topic;
-use crate::engine::fetch::{self, Fetch, Fetched, PartitionData, PartitionRead};
+use crate::engine::fetch::{self, Fetch, PartitionData, PartitionRead};
 use crate::engine::fetch_sessions::{
-    News, SessionError, SessionStep, TopicNames, TopicRef, Wanted, distinct,
+    Distinct, News, SessionError, SessionStep, TopicNames, TopicRef, Wanted,
 };
 use crate::engine::{Engine, EngineError};
+use crate::io::reactor::{self, STEPS_FEW, Slice};
 use crate::io::{clock, process};
 use crate::kafka::Context;
 use crate::kafka::answer::{Answer, Handled};
-use crate::wire::Wire;
 use crate::wire::types::Records;
+use crate::wire::{Reader, SHORT_BYTES, Slices, Wire, WireError};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::future::pending;
 use std::mem;
 use std::rc::Rc;
@@ -23,6 +27,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 const READ_COMMITTED: i8 = 1;
+/// A request of more partitions than this is answered once for each, however often it names it.
+const NAMED_AS_OFTEN_AS_LIKED: usize = 32;
+/// Partitions that are looked up, or answered, before others may pass.
+const AT_ONCE: usize = 4096;
 /// Open a session.
 const INITIAL_EPOCH: i32 = 0;
 /// Do without one.
@@ -31,16 +39,15 @@ const FINAL_EPOCH: i32 = -1;
 /// The longest that a fetch waits for records, in milliseconds, whatever its client asks for.
 const WAIT_MS_MAX: u64 = 300_000;
 
-/// A request of more partitions than this is answered once for each, however often it names it.
-const NAMED_AS_OFTEN_AS_LIKED: usize = 32;
-
 /// What a request asks for, with nothing borrowed from its frame.
 struct Asked {
     session_id: i32,
     session_epoch: i32,
     by_id: bool,
     wanted: Vec<Wanted>,
-    forgotten: Vec<(TopicRef, i32)>,
+    /// Each of them is there once.
+    is_distinct: bool,
+    forgotten: HashSet<(TopicRef, i32)>,
     read_committed: bool,
     min_bytes: i32,
     max_bytes: i32,
@@ -61,35 +68,45 @@ enum Scope {
 
 /// Copies what is asked for. All else happens when the reply's turn has come, so that the requests
 /// of a connection find their session in the order in which they were sent.
-pub async fn handle(context: &Context<'_>, request: Request<'_>) -> Handled {
+///
+/// # Errors
+/// When the body is malformed.
+pub async fn handle(context: &Context<'_>, body: &mut Reader<'_>) -> Result<Handled, WireError> {
     let version = context.version;
     let throttle_time_ms = context.throttle_time_ms;
-    let asked = Asked::new(&request, version);
     let engine = Rc::clone(context.engine);
+    let asked = if body.remaining() > SHORT_BYTES {
+        Box::pin(Asked::read_long(&engine, body, version)).await?
+    } else {
+        Asked::read(body, version)?
+    };
     let mut writer = context.reply();
     // Not `Context::later`: a future within another is copied once more.
-    Handled::Later(Box::pin(async move {
+    Ok(Handled::Later(Box::pin(async move {
+        let is_long = asked.wanted.len() > STEPS_FEW;
         let response = answer(&engine, asked).await;
         let mut response = response.unwrap_or_else(|error| Response {
             error_code: error.into(),
             ..Response::default()
         });
         response.throttle_time_ms = throttle_time_ms;
-        response.encode(&mut writer, version);
+        if is_long {
+            let mut slices = Slices::new();
+            let encoded = response.encode_in_slices(&mut writer, version, &mut slices);
+            Box::pin(encoded).await;
+        } else {
+            response.encode(&mut writer, version);
+        }
         Answer::of(writer)
-    }))
+    })))
 }
 
 async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'static>, SessionError> {
     let mut scope = scope(engine, &mut asked)?;
-    let reads = match &scope {
-        Scope::Full { partitions, .. } => find_all(engine, partitions, &TopicNames::new()),
-        Scope::Session(step) => {
-            let mut sessions = engine.fetch_sessions.borrow_mut();
-            let (partitions, names) = sessions.named_partitions(step)?;
-            find_all(engine, partitions, names)
-        }
-    };
+    let mut reads = Vec::new();
+    while !find_more(engine, &scope, &mut reads)? {
+        reactor::take_turn().await;
+    }
     let max_bytes = usize::try_from(asked.max_bytes).unwrap_or(0);
     let max_bytes = max_bytes.min(engine.config.fetch_bytes_max);
     let min_bytes = usize::try_from(asked.min_bytes).unwrap_or(0);
@@ -100,7 +117,12 @@ async fn answer(engine: &Rc<Engine>, mut asked: Asked) -> Result<Response<'stati
         deadline: asked.deadline,
     };
     let fetched = fetch::fetch(engine, &fetch, step_is_over(&mut scope)).await;
-    respond(engine, scope, fetched, asked.read_committed)
+    let mut fetched = fetched.into_iter();
+    let mut reply = Reply::new(engine, asked.read_committed);
+    while !reply.add_more(&mut scope, &mut fetched)? {
+        reactor::take_turn().await;
+    }
+    Ok(finish(reply, scope))
 }
 
 /// Returns when the session, if there is one, has moved on without this fetch.
@@ -113,41 +135,97 @@ async fn step_is_over(scope: &mut Scope) {
 }
 
 impl Asked {
-    fn new(request: &Request<'_>, version: i16) -> Asked {
+    /// Reads a short request.
+    fn read(body: &mut Reader<'_>, version: i16) -> Result<Asked, WireError> {
+        let request = Request::decode(body, version)?;
         let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
-        let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
-        let wait_ms = wait_ms.min(WAIT_MS_MAX);
-        let count = request.topics.iter().map(|topic| topic.partitions.len());
-        let mut wanted = Vec::with_capacity(count.sum());
+        let named = request.topics.iter().map(|topic| topic.partitions.len());
+        let mut wanted = Vec::with_capacity(named.sum());
         for topic in &request.topics {
-            let name = topic_ref(by_id, topic.name, topic.topic_id);
-            wanted.extend(topic.partitions.iter().map(|partition| {
-                Wanted::new(
-                    name.clone(),
-                    partition.index,
-                    partition.current_leader_epoch,
-                    partition.fetch_offset,
-                    partition.partition_max_bytes,
-                )
-            }));
+            wanted.extend(wanted_of(by_id, topic));
         }
         let forgotten = request.forgotten_topics.iter().flat_map(|topic| {
             let name = topic_ref(by_id, topic.name, topic.topic_id);
             let indexes = topic.partitions.iter();
             indexes.map(move |index| (name.clone(), *index))
         });
+        let forgotten = forgotten.collect();
+        Ok(Asked::new(&request, by_id, wanted, forgotten))
+    }
+
+    async fn read_long(
+        engine: &Engine,
+        body: &mut Reader<'_>,
+        version: i16,
+    ) -> Result<Asked, WireError> {
+        let request = Request::decode_in_slices(body, version, &mut Slices::new()).await?;
+        let by_id = version >= FIRST_VERSION_WITH_TOPIC_ID;
+        let mut slice = Slice::new();
+        let named = request.topics.iter().map(|topic| topic.partitions.len());
+        let mut wanted = Distinct::new(named.sum());
+        for topic in &request.topics {
+            for one in wanted_of(by_id, topic) {
+                wanted.add(one);
+                slice.rest().await;
+            }
+        }
+        let named = request
+            .forgotten_topics
+            .iter()
+            .map(|topic| topic.partitions.len());
+        // No session has more.
+        let forgotten_max = engine.config.fetch_session_partitions_max;
+        let mut forgotten = HashSet::with_capacity(named.sum::<usize>().min(forgotten_max));
+        for topic in &request.forgotten_topics {
+            let name = topic_ref(by_id, topic.name, topic.topic_id);
+            for index in &topic.partitions {
+                if forgotten.len() < forgotten_max {
+                    forgotten.insert((name.clone(), *index));
+                }
+                slice.rest().await;
+            }
+        }
+        Ok(Asked {
+            is_distinct: true,
+            ..Asked::new(&request, by_id, wanted.into_partitions(), forgotten)
+        })
+    }
+
+    fn new(
+        request: &Request<'_>,
+        by_id: bool,
+        wanted: Vec<Wanted>,
+        forgotten: HashSet<(TopicRef, i32)>,
+    ) -> Asked {
+        let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+        let wait_ms = wait_ms.min(WAIT_MS_MAX);
         Asked {
             session_id: request.session_id,
             session_epoch: request.session_epoch,
             by_id,
             wanted,
-            forgotten: forgotten.collect(),
+            is_distinct: false,
+            forgotten,
             read_committed: request.isolation_level == READ_COMMITTED,
             min_bytes: request.min_bytes,
             max_bytes: request.max_bytes,
             deadline: (wait_ms > 0).then(|| Instant::now() + Duration::from_millis(wait_ms)),
         }
     }
+}
+
+/// The partitions of one topic that a request names.
+fn wanted_of(by_id: bool, topic: &TopicRequest<'_>) -> impl Iterator<Item = Wanted> {
+    let name = topic_ref(by_id, topic.name, topic.topic_id);
+    topic.partitions.iter().map(move |partition| {
+        Wanted::new(
+            name.clone(),
+            partition.index,
+            partition.current_leader_epoch,
+            partition.fetch_offset,
+            partition.partition_max_bytes,
+        )
+    })
 }
 
 fn topic_ref(by_id: bool, name: &str, id: Uuid) -> TopicRef {
@@ -184,17 +262,27 @@ fn scope(engine: &Engine, asked: &mut Asked) -> Result<Scope, SessionError> {
         }
         None if epoch == INITIAL_EPOCH => Scope::Full {
             opens_session: Some(names_of(engine, &wanted)),
-            partitions: distinct(&wanted),
+            partitions: if asked.is_distinct {
+                wanted
+            } else {
+                distinct(wanted)
+            },
         },
         None => Scope::Full {
             opens_session: None,
-            partitions: if wanted.len() > NAMED_AS_OFTEN_AS_LIKED {
-                distinct(&wanted)
+            partitions: if wanted.len() > NAMED_AS_OFTEN_AS_LIKED && !asked.is_distinct {
+                distinct(wanted)
             } else {
                 wanted
             },
         },
     })
+}
+
+fn distinct(wanted: Vec<Wanted>) -> Vec<Wanted> {
+    let mut distinct = Distinct::new(wanted.len());
+    wanted.into_iter().for_each(|one| distinct.add(one));
+    distinct.into_partitions()
 }
 
 /// The names of the topics that are named by their ids and exist.
@@ -218,18 +306,31 @@ struct Finder<'a> {
     last: Option<(TopicRef, Option<Arc<Topic>>)>,
 }
 
-fn find_all(
+/// Looks up the partitions that come next; of a session those that it has now. True when all are found.
+///
+/// # Errors
+/// When another fetch has continued or closed the session since.
+fn find_more(
     engine: &Engine,
-    partitions: &[Wanted],
-    names: &TopicNames,
-) -> Vec<Result<PartitionRead, EngineError>> {
+    scope: &Scope,
+    found: &mut Vec<Result<PartitionRead, EngineError>>,
+) -> Result<bool, SessionError> {
+    let mut sessions = engine.fetch_sessions.borrow_mut();
+    let none = TopicNames::new();
+    let (partitions, names) = match scope {
+        Scope::Full { partitions, .. } => (&partitions[..], &none),
+        Scope::Session(step) => sessions.named_partitions(step)?,
+    };
     let mut finder = Finder {
         engine,
         names,
         last: None,
     };
-    let partitions = partitions.iter();
-    partitions.map(|wanted| finder.find(wanted)).collect()
+    let left = partitions.get(found.len()..).unwrap_or_default();
+    found.reserve_exact(left.len());
+    let next = left.iter().take(AT_ONCE);
+    found.extend(next.map(|wanted| finder.find(wanted)));
+    Ok(left.len() <= AT_ONCE)
 }
 
 impl Finder<'_> {
@@ -267,65 +368,83 @@ impl Finder<'_> {
     }
 }
 
-/// The reply. What the client is told is noted in its session.
-///
-/// # Errors
-/// When the session has moved on since it was read: the data is not for its client.
-fn respond(
-    engine: &Engine,
-    scope: Scope,
-    fetched: Fetched,
-    read_committed: bool,
-) -> Result<Response<'static>, SessionError> {
-    let mut sessions = engine.fetch_sessions.borrow_mut();
-    let mut reply = Reply {
-        engine,
-        read_committed,
-        topics: Vec::new(),
-        has_records: false,
-    };
+/// The reply, whose partitions a new session remembers.
+fn finish(reply: Reply<'_>, scope: Scope) -> Response<'static> {
+    let mut sessions = reply.engine.fetch_sessions.borrow_mut();
     let session_id = match scope {
         Scope::Full {
-            mut partitions,
+            partitions,
             opens_session,
-        } => {
-            for (wanted, found) in partitions.iter_mut().zip(fetched) {
-                reply.add(wanted, found, true);
-            }
-            opens_session.map_or(0, |names| {
-                let now_ms = clock::steady_ms();
-                let opened = sessions.open(partitions, now_ms, process::random_u64);
-                let id = opened.unwrap_or(0);
-                sessions.remember_names(id, names);
-                id
-            })
-        }
+        } => opens_session.map_or(0, |names| {
+            let now_ms = clock::steady_ms();
+            let opened = sessions.open(partitions, now_ms, process::random_u64);
+            let id = opened.unwrap_or(0);
+            sessions.remember_names(id, names);
+            id
+        }),
         Scope::Session(step) => {
-            for (wanted, found) in sessions.partitions(&step)?.iter_mut().zip(fetched) {
-                reply.add(wanted, found, false);
-            }
             if reply.has_records {
                 sessions.rotate(&step);
             }
             step.id
         }
     };
-    Ok(Response {
+    Response {
         session_id,
         topics: reply.topics,
         ..Response::default()
-    })
+    }
 }
 
 /// A reply in the making.
 struct Reply<'a> {
     engine: &'a Engine,
     read_committed: bool,
+    /// Partitions that were looked at.
+    seen: usize,
     topics: Vec<TopicResponse<'static>>,
     has_records: bool,
 }
 
-impl Reply<'_> {
+impl<'a> Reply<'a> {
+    fn new(engine: &'a Engine, read_committed: bool) -> Reply<'a> {
+        Reply {
+            engine,
+            read_committed,
+            seen: 0,
+            topics: Vec::new(),
+            has_records: false,
+        }
+    }
+
+    /// Adds the partitions that come next. What the client is told is noted in its session. True when nothing is
+    /// left.
+    ///
+    /// # Errors
+    /// When the session has moved on since it was read: the data is not for its client.
+    fn add_more(
+        &mut self,
+        scope: &mut Scope,
+        fetched: &mut impl ExactSizeIterator<Item = Result<PartitionData, EngineError>>,
+    ) -> Result<bool, SessionError> {
+        let mut sessions;
+        let (partitions, is_session) = match scope {
+            Scope::Full { partitions, .. } => (&mut partitions[..], false),
+            Scope::Session(step) => {
+                sessions = self.engine.fetch_sessions.borrow_mut();
+                (sessions.partitions(step)?, true)
+            }
+        };
+        // A session must not move on between what is noted in it and the reply, and has little that is new.
+        let most = if is_session { usize::MAX } else { AT_ONCE };
+        let next = partitions.iter_mut().skip(self.seen).take(most);
+        for (wanted, found) in next.zip(fetched.by_ref()) {
+            self.add(wanted, found, !is_session);
+            self.seen += 1;
+        }
+        Ok(fetched.len() == 0)
+    }
+
     /// Adds a partition if there is something new about it, or if `always`: to the last topic's entry, if
     /// it is of that topic.
     fn add(
