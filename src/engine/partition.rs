@@ -556,9 +556,7 @@ impl Partition {
         for waiter in self.durable_waiters.drain(..) {
             let _ = waiter.reply.send(Err(error.clone()));
         }
-        for append in self.take_pending() {
-            self.refuse(append, error.clone());
-        }
+        self.refuse_pending(error);
         for (_, reply) in self.start_waiters.drain(..) {
             let _ = reply.send(Err(error.clone()));
         }

@@ -180,10 +180,10 @@ impl Partition {
         }
     }
 
-    /// Refuses the appends that wait, for the broker stops.
-    pub fn refuse_pending(&mut self) {
+    /// Refuses the appends that wait.
+    pub fn refuse_pending(&mut self, why: &EngineError) {
         for append in self.take_pending() {
-            self.refuse(append, EngineError::Stopping);
+            self.refuse(append, why.clone());
         }
     }
 

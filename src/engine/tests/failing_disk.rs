@@ -140,13 +140,17 @@ fn nobody_waits_for_the_flush_of_a_segment_that_could_not_be_completed() {
     });
 }
 
+async fn with_one_record(engine: &Rc<Engine>, key: PartitionKey) -> SharedPartition {
+    append_one(engine, key, "a").await;
+    flush(engine);
+    engine.partition(key).unwrap()
+}
+
 #[test]
 fn nothing_is_appended_to_a_log_that_is_being_closed() {
     on_one_partition(async |engine, key| {
         let plain = BatchBuilder::default();
-        append_one(engine, key, "a").await;
-        flush(engine);
-        let partition = engine.partition(key).unwrap();
+        let partition = with_one_record(engine, key).await;
         let path = partition
             .borrow()
             .log
@@ -165,9 +169,7 @@ fn nothing_is_appended_to_a_log_that_is_being_closed() {
 fn an_append_that_waits_for_room_when_the_logs_are_closed_is_refused() {
     on_one_partition(async |engine, key| {
         let plain = BatchBuilder::default();
-        append_one(engine, key, "a").await;
-        flush(engine);
-        let partition = engine.partition(key).unwrap();
+        let partition = with_one_record(engine, key).await;
         let seal = partition.borrow_mut().log.close_active(0).unwrap().unwrap();
         partition.borrow_mut().seal_done(&seal.run());
         let waiting = append(engine, key, AckWhen::Appended, &plain, &["b"]).await;

@@ -1,7 +1,7 @@
 //! The clean end of a shard's logs.
 
 use crate::config::Durability;
-use crate::engine::{Engine, SharedPartition};
+use crate::engine::{Engine, EngineError, SharedPartition};
 use crate::io::clock;
 use futures_util::future::join_all;
 use std::rc::Rc;
@@ -21,7 +21,9 @@ pub async fn close_logs(engine: &Rc<Engine>) {
 fn end_appends(engine: &Rc<Engine>) {
     engine.appends_ended.set(true);
     for partition in engine.partitions() {
-        partition.borrow_mut().refuse_pending();
+        partition
+            .borrow_mut()
+            .refuse_pending(&EngineError::Stopping);
     }
 }
 
