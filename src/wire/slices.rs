@@ -61,6 +61,7 @@ mod tests {
 
     /// More than is written at a time, with parts between that are shared.
     #[test]
+    #[cfg_attr(miri, ignore = "it needs a reactor")]
     fn a_long_message_is_what_it_is_in_one_go_and_others_pass() {
         reactor::start(async {
             let bytes = |one: usize| match one % 1000 {

@@ -74,11 +74,20 @@ def replace(path, old, new):
 
 
 def run(tests):
-    print(json.dumps({"about": tests["about"]}), flush=True)
+    # Some tests count what happens within a second.
+    about = f"{tests['about']} What fails without being expected to is tried once more, by itself."
+    print(json.dumps({"about": about}), flush=True)
     with broker(tests["broker"]) as address, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         environment = {name: value.replace("{broker}", address) for name, value in tests["environment"].items()}
-        for case in pool.map(lambda case: run_case(case, tests, environment), cases()):
-            print(json.dumps(case), flush=True)
+
+        def once(case):
+            return run_case(case, tests, environment)
+
+        all_cases = list(cases())
+        for case, result in zip(all_cases, list(pool.map(once, all_cases))):
+            if result["result"] == "fail" and not result["expected"]:
+                result = once(case)
+            print(json.dumps(result), flush=True)
 
 
 @contextmanager
