@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 mod cloud_events;
+mod connections;
 mod groups;
 mod keys;
 mod once;

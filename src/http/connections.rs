@@ -5,11 +5,13 @@ use super::activity::Activity;
 use super::router::Router;
 use crate::access::Caller;
 use crate::io::{clock, reactor};
-use hyper::server::conn::http1;
+use futures_util::future::join_all;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -24,10 +26,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// The most bytes of a head, and of what a connection reads ahead.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
+/// HTTP/2: requests of one connection that are answered side by side, and the bytes of their bodies that it may
+/// send before they are read, of one and of all together.
+const STREAMS_MAX: u32 = 64;
+const STREAM_BYTES_MAX: u32 = 256 << 10;
+const STREAMS_BYTES_MAX: u32 = 1 << 20;
 /// After an accept that failed (no descriptors left, say) the next is tried this much later.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Accepts and serves until the shard ends, over tokio's own sockets.
+/// Accepts and serves until the shard stops, over tokio's own sockets. Returns when the requests that were under way
+/// then are answered.
 pub async fn serve(services: Services, listener: TcpListener) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -42,6 +50,7 @@ pub async fn serve(services: Services, listener: TcpListener) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         let accepted = tokio::select! {
+            () = services.engine.stop.wait() => break,
             accepted = listener.accept() => accepted,
             _ = sweep.tick() => {
                 connections.retain(|open| !open.has_ended() && open.idle() < IDLE_TIMEOUT);
@@ -63,11 +72,14 @@ pub async fn serve(services: Services, listener: TcpListener) {
         let serving = Serving {
             services: Rc::clone(&services),
             router: Rc::clone(&router),
+            caller: Caller::new(address),
             activity: activity.clone(),
         };
-        let task = reactor::spawn(serving.run(stream, address));
+        let task = reactor::spawn(Rc::new(serving).run(stream));
         connections.push(Connection { activity, task });
     }
+    drop(listener);
+    join_all(connections.iter_mut().map(|open| &mut open.task)).await;
 }
 
 /// This shard's part of `http_connections_max`.
@@ -118,25 +130,57 @@ impl Drop for Connection {
 struct Serving {
     services: Rc<Services>,
     router: Rc<Router>,
+    caller: Caller,
     activity: Activity,
 }
 
 impl Serving {
-    async fn run(self, stream: TcpStream, address: SocketAddr) {
-        let caller = Caller::new(address);
-        let service = service_fn(|request| {
-            self.activity.touch();
-            let answer = self
-                .router
-                .answer(&self.services, &caller, &self.activity, request);
-            async { Ok::<_, Infallible>(answer.await) }
+    /// Speaks HTTP/1.1, or HTTP/2 with a client that begins with its preface (RFC 9113, 3.3).
+    async fn run(self: Rc<Self>, stream: TcpStream) {
+        let serving = Rc::clone(&self);
+        let service = service_fn(move |request| {
+            let serving = Rc::clone(&serving);
+            async move {
+                let Serving {
+                    services,
+                    router,
+                    caller,
+                    activity,
+                } = &*serving;
+                activity.touch();
+                Ok::<_, Infallible>(router.answer(services, caller, activity, request).await)
+            }
         });
-        let served = http1::Builder::new()
+        let mut builder = auto::Builder::new(OnThisThread);
+        builder
+            .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+            .max_buf_size(BUFFER_BYTES_MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(BUFFER_BYTES_MAX as u32)
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(STREAM_BYTES_MAX)
+            .initial_connection_window_size(STREAMS_BYTES_MAX)
+            .max_send_buf_size(STREAM_BYTES_MAX as usize);
+        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // A client may break off at any time.
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = self.services.engine.stop.wait() => served.as_mut().graceful_shutdown(),
+        }
         let _ = served.await;
+    }
+}
+
+/// Requests of an HTTP/2 connection are tasks of its shard.
+#[derive(Clone)]
+struct OnThisThread;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, request: F) {
+        reactor::spawn(request);
     }
 }

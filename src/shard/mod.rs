@@ -19,6 +19,7 @@ use crate::net::addresses::Addresses;
 use crate::net::connections::{self, Connections};
 use crate::net::listener;
 use crate::net::stream::Peer;
+use futures_util::future::join;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc as async_mpsc;
+use tokio::time::timeout;
 
 /// How long a stop waits, twice, for a shard's logs to be flushed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(4);
@@ -123,10 +125,10 @@ async fn serve(parts: ShardParts) {
     let serve = move |peer: Rc<Peer>| kafka::connection::serve(services.clone(), peer);
     let accepting = Rc::clone(&connections);
     reactor::spawn(listener::accept_loop(accepting, listener, serve));
-    if let Some(http) = http {
+    let mut http = http.map(|listener| {
         let services = http::Services::new(&engine, &coordinators, http_parts);
-        reactor::spawn(http::serve(services, http));
-    }
+        reactor::spawn(http::serve(services, listener))
+    });
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve => {}
@@ -134,7 +136,16 @@ async fn serve(parts: ShardParts) {
                 engine.stop.set();
                 coordinators.unload();
                 let limit = Duration::from_millis(engine.config.shutdown_timeout_ms);
-                connections.drain(limit).await;
+                let http = http.take();
+                let http = async {
+                    if let Some(mut serving) = http
+                        && timeout(limit, &mut serving).await.is_err()
+                    {
+                        tracing::warn!("cut off HTTP requests that took too long to end");
+                        serving.abort();
+                    }
+                };
+                join(connections.drain(limit), http).await;
                 let _ = events.send(Event::Drained);
             }
             Order::Close => {
