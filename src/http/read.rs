@@ -14,6 +14,7 @@ use crate::engine::catalog::Topic;
 use crate::engine::fetch::{Fetch, PartitionRead, fetch};
 use crate::engine::offsets::OffsetSpec;
 use crate::engine::{Engine, EngineError};
+use crate::log::batch::BatchHeader;
 use crate::net::budget::Share;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -39,7 +40,7 @@ const TIMESTAMP: HeaderName = HeaderName::from_static("millstream-timestamp");
 
 /// `GET /t/{topic}`: records of all partitions, or of one.
 ///
-/// Parameters: `from`, `partition`, `max`, `wait`, `key`, `grep`, `follow`. A `Last-Event-ID` goes on where that event
+/// Parameters: `from`, `partition`, `max`, `wait`, `key`, `grep`, `header`, `follow`. A `Last-Event-ID` goes on where that event
 /// was.
 pub async fn many(mut asked: Asked) -> Result<Answer, Problem> {
     let form = Form::of(&asked.headers)?;
@@ -140,9 +141,10 @@ pub async fn record(
     offset: i64,
     until: Option<Instant>,
 ) -> Result<Option<Record>, EngineError> {
-    let records = batch(engine, topic, partition, offset, until).await?;
-    let mut records = records.into_iter();
-    Ok(records.find(|record| record.offset == offset))
+    let Some((header, batch)) = batch_at(engine, topic, partition, offset, until).await? else {
+        return Ok(None);
+    };
+    records::of_offset(engine, header, batch, offset).await
 }
 
 /// The records of the batch that has this offset, or of the next one; none at the end.
@@ -153,6 +155,19 @@ pub async fn batch(
     offset: i64,
     until: Option<Instant>,
 ) -> Result<Vec<Record>, EngineError> {
+    match batch_at(engine, topic, partition, offset, until).await? {
+        Some((header, batch)) => records::of_batch(engine, header, batch).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn batch_at(
+    engine: &Rc<Engine>,
+    topic: &Topic,
+    partition: i32,
+    offset: i64,
+    until: Option<Instant>,
+) -> Result<Option<(BatchHeader, Bytes)>, EngineError> {
     let key = topic.key_of(partition);
     let key = key.ok_or(EngineError::UnknownTopicOrPartition)?;
     let wanted = Fetch {
@@ -167,13 +182,10 @@ pub async fn batch(
     };
     let mut data = match fetch(engine, &wanted, pending()).await.pop() {
         Some(Ok(data)) => data,
-        Some(Err(EngineError::OffsetOutOfRange { .. })) | None => return Ok(Vec::new()),
+        Some(Err(EngineError::OffsetOutOfRange { .. })) | None => return Ok(None),
         Some(Err(error)) => return Err(error),
     };
-    let Some((header, batch)) = records::next_batch(&mut data.records) else {
-        return Ok(Vec::new());
-    };
-    records::of_batch(engine, header, batch).await
+    Ok(records::next_batch(&mut data.records))
 }
 
 /// A record's value as it is, with what HTTP can say of the rest in headers.

@@ -101,6 +101,31 @@ pub async fn of_batch(
     header: BatchHeader,
     batch: Bytes,
 ) -> Result<Vec<Record>, EngineError> {
+    from(engine, header, batch, i64::MIN, usize::MAX).await
+}
+
+/// The record of a batch that has this offset, if it is there. Those before it are passed over.
+///
+/// # Errors
+/// As [`of_batch`].
+pub async fn of_offset(
+    engine: &Engine,
+    header: BatchHeader,
+    batch: Bytes,
+    offset: i64,
+) -> Result<Option<Record>, EngineError> {
+    let mut found = from(engine, header, batch, offset, 1).await?;
+    Ok(found.pop().filter(|record| record.offset == offset))
+}
+
+/// Up to `most` records of a batch, from this offset on.
+async fn from(
+    engine: &Engine,
+    header: BatchHeader,
+    batch: Bytes,
+    offset: i64,
+    most: usize,
+) -> Result<Vec<Record>, EngineError> {
     if header.is_control() {
         return Ok(Vec::new());
     }
@@ -108,9 +133,10 @@ pub async fn of_batch(
         asked: header.base_offset,
     };
     if header.codec() == Some(Codec::None) {
-        return unpacked(&header, &batch, |part| batch.slice_ref(part)).ok_or_else(corrupt);
+        let own = |part: &[u8]| batch.slice_ref(part);
+        return unpacked(&header, &batch, own, offset, most).ok_or_else(corrupt);
     }
-    let unpack = move || unpacked(&header, &batch, Bytes::copy_from_slice);
+    let unpack = move || unpacked(&header, &batch, Bytes::copy_from_slice, offset, most);
     let found = engine.workers.worker.run(unpack).await;
     found.flatten().ok_or_else(corrupt)
 }
@@ -119,6 +145,8 @@ fn unpacked(
     header: &BatchHeader,
     batch: &[u8],
     own: impl Fn(&[u8]) -> Bytes,
+    offset: i64,
+    most: usize,
 ) -> Option<Vec<Record>> {
     let records = records::Records::unpack(*header, batch, UNPACKED_BYTES_MAX).ok()?;
     let record = |record: records::Record<'_>| Record {
@@ -132,6 +160,8 @@ fn unpacked(
             .map(|(name, value)| (own(name), value.map(&own)))
             .collect(),
     };
-    let all = records.iter().map(|found| found.ok().map(record));
-    all.collect()
+    let mut records = records.iter();
+    records.skip_below(offset);
+    let wanted = records.take(most);
+    wanted.map(|found| found.ok().map(record)).collect()
 }

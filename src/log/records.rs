@@ -109,6 +109,20 @@ impl<'a> RecordIter<'a> {
         Some(record.map(|record| (record, bytes)))
     }
 
+    /// Passes over the records below `offset`, of which nothing else is read. One that is malformed comes next.
+    pub fn skip_below(&mut self, offset: i64) {
+        while self.index < self.header.record_count as usize {
+            let mut rest = self.rest;
+            let delta = offset_delta(&mut rest);
+            let found = delta.and_then(|delta| self.header.base_offset.checked_add(delta));
+            if found.is_none_or(|found| found >= offset) {
+                return;
+            }
+            self.rest = rest;
+            self.index += 1;
+        }
+    }
+
     /// Bytes behind the records that were read so far: none after the last, in a well-formed batch.
     pub fn bytes_left(&self) -> usize {
         self.rest.len()
@@ -162,6 +176,15 @@ fn parse_record<'a>(rest: &mut &'a [u8], header: &BatchHeader) -> Option<Record<
         value,
         headers,
     })
+}
+
+/// How far a record's offset is from its batch's base offset; takes the record off.
+fn offset_delta(rest: &mut &[u8]) -> Option<i64> {
+    let length = usize::try_from(varint(rest)?).ok()?;
+    let body = &mut take(rest, length)?;
+    let _attributes = take(body, 1)?;
+    let _timestamp_delta = varint(body)?;
+    varint(body)
 }
 
 fn nullable<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
@@ -305,6 +328,37 @@ mod tests {
             oracle::Compression::Zstd,
         ]
     };
+
+    #[test]
+    fn records_below_an_offset_are_passed_over_and_a_malformed_one_is_not() {
+        let batch = encoded(oracle::Compression::None);
+        let header = BatchHeader::parse(&batch).unwrap();
+        let all = Records::unpack(header, &batch, 1 << 20).unwrap();
+        let expected: Vec<Record<'_>> = all.iter().map(Result::unwrap).collect();
+        for (offset, first) in [
+            (-5, 0),
+            (0, 0),
+            (1, 1),
+            (7, 7),
+            (19, 19),
+            (20, 20),
+            (99, 20),
+        ] {
+            let mut records = all.iter();
+            records.skip_below(offset);
+            let left: Vec<Record<'_>> = records.map(Result::unwrap).collect();
+            assert_eq!(left, expected[first..], "{offset}");
+        }
+        for cut in HEADER_BYTES..batch.len() {
+            let all = Records::unpack(header, &batch[..cut], 1 << 20).unwrap();
+            let mut records = all.iter();
+            records.skip_below(i64::MAX);
+            assert!(
+                matches!(records.next(), Some(Err(RecordsError::Malformed(_)))),
+                "{cut}"
+            );
+        }
+    }
 
     fn encoded(compression: oracle::Compression) -> Vec<u8> {
         let records: Vec<oracle::Record> = (0..20)
