@@ -126,6 +126,25 @@ fn a_record_is_stored_once_by_its_message_id_over_kill_9_too() {
 }
 
 #[test]
+fn an_id_that_was_stored_again_after_its_window_counts_from_then_on_over_kill_9_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path());
+    put(&broker, "t", json!({ "dedup.window.ms": "1" }));
+    let send = |broker: &Broker| stored(&post(broker, "/t/t", &[("Idempotency-Key", "a")], "v"));
+    assert_eq!(send(&broker), (0, false));
+    eventually("the window is over", || send(&broker) == (1, false));
+    let longer = json!({ "configs": { "dedup.window.ms": "600000" } }).to_string();
+    let path = "/api/topics/t";
+    let altered = http_exchange(broker.http, "PATCH", path, &[], longer.as_bytes());
+    assert_eq!(altered.status, 200);
+    let newest = values(&mut Wire::connect(broker.kafka), "t").len() as i64 - 1;
+    assert_eq!(send(&broker), (newest, true));
+    broker.kill_9();
+    let broker = Broker::start(dir.path());
+    assert_eq!(send(&broker), (newest, true));
+}
+
+#[test]
 fn kafka_clients_are_told_where_the_first_ones_are() {
     let (dir, broker, mut wire) = broker_with(&[]);
     put(&broker, "t", json!({ "dedup.window.ms": "600000" }));

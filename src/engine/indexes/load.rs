@@ -247,9 +247,8 @@ impl Load {
                 let seen_ms = batch.appended_ms.unwrap_or(now_ms).min(now_ms);
                 for (place, id) in batch.marks.ids {
                     let offset = batch.offsets[place as usize];
-                    if dedup.find(id, limits).is_none() {
-                        dedup.note(id, offset, seen_ms, limits);
-                    }
+                    // One that is there again was stored again, after its window: it counts from then on.
+                    dedup.note(id, offset, seen_ms, limits);
                 }
             }
             Part::Keys => {
