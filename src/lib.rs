@@ -7,7 +7,8 @@
 //! - `client`: the blocking Kafka client that the commands and the tests use.
 //! - `shard`: one core: event loop, commit loop, timers.
 //! - `kafka`: Kafka's protocol: connections, dispatch table, error codes, one file per API.
-//! - `http`: health, metrics. It and `kafka` do not know each other.
+//! - `http`: records, topics and groups over HTTP, health, metrics, the page. It and `kafka` do not know each other.
+//! - `findings`: what is wrong with a running broker, and what to do about it.
 //! - `coordinator`: state that belongs to a name and survives a restart: groups and their offsets.
 //! - `access`: who asks.
 //! - `engine`: what a shard owns: catalog, partitions, producer state, the mailbox; the doors for appends
@@ -24,6 +25,7 @@ pub mod client;
 pub mod config;
 pub mod coordinator;
 pub mod engine;
+pub mod findings;
 pub mod http;
 pub mod io;
 pub mod kafka;

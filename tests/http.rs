@@ -9,9 +9,11 @@ use std::net::TcpStream;
 
 mod cloud_events;
 mod connections;
+mod docs;
 mod groups;
 mod keys;
 mod once;
+mod page;
 mod records;
 mod rest_consumers;
 mod rest_v2;
@@ -89,12 +91,9 @@ const FAMILIES: &[(&str, &str)] = &[
 fn health_readiness_and_the_page_answer_and_other_paths_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path());
-    Wire::connect(broker.kafka).create_topic("shown-here", 3);
     assert_eq!(broker.get("/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(broker.get("/readyz"), (200, "ready\n".to_owned()));
-    let (status, page) = broker.get("/");
-    assert_eq!(status, 200);
-    assert!(page.contains("shown-here"), "{page}");
+    assert_eq!(broker.get("/").0, 200);
     assert_eq!(broker.get("/nothing").0, 404);
     assert_eq!(http_request(broker.http, "POST", "/healthz").0, 405);
     let (status, body) = http_request(broker.http, "HEAD", "/metrics");

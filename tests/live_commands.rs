@@ -331,7 +331,7 @@ fn all_metrics_that_the_commands_read_are_there() {
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let families: BTreeSet<&str> = families.collect();
     let sources = [
-        include_str!("../src/cli/doctor/checks.rs"),
+        include_str!("../src/findings/checks.rs"),
         include_str!("../src/cli/top/snapshot.rs"),
     ];
     for source in sources {

@@ -19,6 +19,7 @@ const ROOMS: &[&str] = &[
     "shard",
     "kafka",
     "http",
+    "findings",
     "coordinator",
     "access",
     "engine",
@@ -56,6 +57,7 @@ const ONE_IDEA: &[&str] = &["src/coordinator/groups/classic/group.rs"];
 const NO_CIRCLES: &[&str] = &[
     "kafka",
     "http",
+    "findings",
     "coordinator",
     "access",
     "engine",

@@ -1,18 +1,16 @@
 //! `millstream doctor`: what is wrong with a running broker, and what to do about it.
 //!
-//! - here: what is asked, and how findings are told; `checks`: what is found in the answers.
+//! What is asked, and how findings are told; [`crate::findings`] has what is found in the answers.
 
-mod checks;
-
-use self::checks::{Evidence, Finding, Severity};
 use crate::cli::broker_args::{BrokerArgs, HttpArgs};
-use crate::cli::metrics::Metrics;
 use crate::cli::output::{AlreadyTold, Line, Output};
 use crate::cli::screen::Every;
 use crate::cli::words;
 use crate::client::http::{self, Http};
-use crate::client::{Client, log_dirs};
+use crate::client::{Client, kafka_error, log_dirs};
 use crate::config::{Config, duration_ms};
+use crate::findings::metrics::Metrics;
+use crate::findings::{Disk, Evidence, Finding, Severity, checks};
 use crate::io::clock;
 use crate::kafka::admin::describe_configs;
 use serde::Serialize;
@@ -129,7 +127,8 @@ fn examine(args: &Args) -> anyhow::Result<(Vec<Finding>, Evidence)> {
 
 fn ask_over_kafka(bootstrap: &str, evidence: &mut Evidence) -> anyhow::Result<()> {
     let mut client = Client::connect(bootstrap)?;
-    evidence.directories = log_dirs::describe(&mut client, false)?;
+    let directories = log_dirs::describe(&mut client, false)?.into_iter();
+    evidence.disks = directories.map(disk).collect();
     for node in client.nodes() {
         let name = node.to_string();
         let resource = describe_configs::ResourceRequest {
@@ -151,6 +150,17 @@ fn ask_over_kafka(bootstrap: &str, evidence: &mut Evidence) -> anyhow::Result<()
         evidence.knobs.extend(numbers.collect::<BTreeMap<_, f64>>());
     }
     Ok(())
+}
+
+fn disk(directory: log_dirs::Directory) -> Disk {
+    let error = directory.error;
+    Disk {
+        node: directory.node,
+        path: directory.path,
+        error: error.is_error().then(|| kafka_error(error)),
+        usable_bytes: directory.usable_bytes,
+        total_bytes: directory.total_bytes,
+    }
 }
 
 fn ask_for_metrics(http: &Http, look: Every, evidence: &mut Evidence) -> Result<(), http::Error> {

@@ -12,7 +12,7 @@
 //! - `output`, `table`: standard output that may be closed early, and columns.
 //! - `exit`: exit statuses, and failures that have one.
 //!
-//! `doctor` and `top` ask for metrics too (`metrics`: what they say), over HTTP.
+//! `doctor` and `top` ask for metrics too, over HTTP.
 //! `dump` and `verify` read the files of a broker instead.
 //!
 //! This room and `main.rs` are the only ones that use `anyhow`.
@@ -27,7 +27,6 @@ mod exit;
 mod format;
 mod group;
 mod lines;
-mod metrics;
 mod output;
 mod perf;
 mod position;

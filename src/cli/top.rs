@@ -8,11 +8,11 @@ mod view;
 use self::snapshot::{Disk, Snapshot};
 use crate::cli::broker_args::{BrokerArgs, HttpArgs};
 use crate::cli::exit::is_connection;
-use crate::cli::metrics::Metrics;
 use crate::cli::output::{self, Line, Output};
 use crate::cli::screen::{self, Every};
 use crate::client::http::Http;
 use crate::client::{self, Client, log_dirs};
+use crate::findings::metrics::Metrics;
 use crate::io::clock;
 use std::time::Instant;
 

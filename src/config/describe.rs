@@ -71,6 +71,15 @@ impl TopicConfig {
 }
 
 impl Config {
+    /// The settings that are numbers, by the knob's name.
+    pub fn numbers(&self) -> BTreeMap<&'static str, f64> {
+        let number = |knob: &Knob| {
+            let value = as_kafka(knob, &self.show(knob));
+            Some((knob.field, value.parse().ok()?))
+        };
+        Self::KNOBS.iter().filter_map(number).collect()
+    }
+
     pub(super) fn broker_synonyms(&self, knob: &Knob) -> Vec<Synonym> {
         let name = knob.broker_name();
         let value = match knob.field {

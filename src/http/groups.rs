@@ -68,7 +68,8 @@ pub async fn list(asked: Asked) -> Result<Answer, Problem> {
 }
 
 /// `GET /api/groups/{group}`: a group's state and members, and how far it is behind now.
-pub async fn describe(asked: Asked) -> Result<Answer, Problem> {
+pub async fn describe(mut asked: Asked) -> Result<Answer, Problem> {
+    let with_history = asked.query.text("history").is_some();
     let services = &asked.services;
     let group = &asked.params[0];
     let described = services.coordinators.groups.describe_group(group.clone());
@@ -96,14 +97,26 @@ pub async fn describe(asked: Asked) -> Result<Answer, Problem> {
         shown["lag"] = behind.into();
         partitions.push(shown);
     }
-    Ok(shown(&json!({
+    let mut described = json!({
         "group": group,
         "state": described.state,
         "protocol": described.protocol,
         "members": members.collect::<Vec<_>>(),
         "lag": all,
         "partitions": partitions,
-    })))
+    });
+    if with_history {
+        let samples = services.coordinators.groups.lag_history(group.clone());
+        let samples = samples.await?.into_iter().map(|sample| {
+            json!({
+                "timestamp": sample.timestamp_ms,
+                "lag": sample.records,
+                "seconds": sample.seconds,
+            })
+        });
+        described["history"] = samples.collect();
+    }
+    Ok(shown(&described))
 }
 
 /// An offset that a group has committed.

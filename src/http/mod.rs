@@ -1,4 +1,4 @@
-//! HTTP for services and people: records in and out, health, metrics, a page.
+//! HTTP for services and people: records in and out, health, metrics, a page (`page`).
 //!
 //! A request goes from `connections` through `guard` and `router` to the file that answers it: `produce`,
 //! `read` with `follow`, `topics`, `ops`, and for what the clients of REST proxies ask a file in `rest`. `split` takes a
@@ -45,9 +45,12 @@ use crate::coordinator::groups::lag::LagReport;
 use crate::engine::Engine;
 use crate::engine::mailbox;
 use crate::engine::stats::ShardReport;
+use crate::findings::metrics::Metrics;
 use rest::instances::Instances;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use connections::serve;
 
@@ -56,6 +59,8 @@ pub struct Services {
     pub engine: Rc<Engine>,
     pub coordinators: Rc<Coordinators>,
     instances: Rc<Instances>,
+    /// The metrics when somebody asked for warnings last.
+    metrics_before: Cell<Option<(Instant, Metrics)>>,
 }
 
 /// What one shard needs to reach the consumer instances of the others, and to be reached.
@@ -73,6 +78,7 @@ impl Services {
             engine: Rc::clone(engine),
             coordinators: Rc::clone(coordinators),
             instances: Instances::serve(engine, &coordinators.groups, parts.0),
+            metrics_before: Cell::default(),
         }
     }
 }

@@ -1,20 +1,22 @@
-//! What operators and monitors ask: health, readiness, metrics, the page.
+//! What operators and monitors ask: health, readiness, metrics, what is wrong.
 
 use super::answer::{self, Answer};
 use super::problem::Problem;
 use super::request::Asked;
-use super::{Reports, Services, metrics as rendered, openapi, page as shown};
-use crate::engine::reports;
-use crate::io::reactor;
+use super::{Reports, Services, metrics as rendered, openapi};
+use crate::engine::{Engine, EngineError, reports};
+use crate::findings::metrics::Metrics;
+use crate::findings::{DISK_FREE_MIN, Disk, Evidence, LAG_SECONDS_MAX, checks};
+use crate::io::{clock, reactor};
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderValue};
-use std::time::Duration;
+use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// A shard that does not answer for this long is not healthy.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(5);
+/// What grew since a look longer ago says nothing of now.
+const LOOK_MAX: Duration = Duration::from_secs(60);
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// The page has a style of its own, and nothing else.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 pub async fn health(asked: Asked) -> Result<Answer, Problem> {
     let reached = reports::reach_all_shards(&asked.services.engine);
@@ -45,20 +47,58 @@ pub async fn openapi(_: Asked) -> Result<Answer, Problem> {
     Ok(answer::of(StatusCode::OK, answer::JSON, document))
 }
 
-pub async fn page(asked: Asked) -> Result<Answer, Problem> {
-    let accept = asked.headers.get(ACCEPT);
-    let accept = accept.and_then(|accept| accept.to_str().ok());
-    if accept.is_some_and(|accept| accept.contains("json")) {
-        return Ok(answer::of(StatusCode::OK, answer::JSON, "{}"));
-    }
-    let Some(reports) = reports(&asked.services).await else {
+/// `GET /api/warnings`: what `millstream doctor` finds. What grows is what grew since somebody asked this shard last, if
+/// that is not long ago.
+pub async fn warnings(asked: Asked) -> Result<Answer, Problem> {
+    let services = &asked.services;
+    let engine = &services.engine;
+    let Some(reports) = reports(services).await else {
         return Ok(silent_shard());
     };
-    let html = shown::render(&asked.services.engine, &reports).await;
-    let mut answer = answer::of(StatusCode::OK, answer::HTML, html);
-    let policy = HeaderValue::from_static(PAGE_POLICY);
-    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
-    Ok(answer)
+    let page = rendered::render(engine, &reports).await;
+    let disk = disk(engine).await;
+    let knobs = engine.config.numbers();
+    let before = services.metrics_before.take();
+    let before = before.filter(|(asked, _)| asked.elapsed() < LOOK_MAX);
+    let look = move || {
+        let after = Metrics::parse(&page);
+        let evidence = Evidence {
+            has_metrics: true,
+            before: before.map_or_else(|| after.clone(), |(_, metrics)| metrics),
+            after,
+            knobs,
+            disks: vec![disk],
+            now_seconds: clock::now_ms() as f64 / 1e3,
+            lag_seconds_max: LAG_SECONDS_MAX,
+            disk_free_min: DISK_FREE_MIN,
+        };
+        let found = checks::all(&evidence);
+        Ok((found, evidence.after))
+    };
+    // The page may be long.
+    let looked = engine.workers.read(look).await;
+    let (mut found, after) = looked.map_err(|_| EngineError::Stopping)?;
+    services.metrics_before.set(Some((Instant::now(), after)));
+    found.sort_by_key(|finding| finding.severity);
+    let body = json!({ "warnings": found });
+    Ok(answer::of(
+        StatusCode::OK,
+        answer::JSON,
+        format!("{body}\n"),
+    ))
+}
+
+async fn disk(engine: &Engine) -> Disk {
+    let found = reports::data_dir(engine).await;
+    let path = reports::absolute_data_dir(engine).unwrap_or_default();
+    let volume = found.as_ref().map(|found| &found.volume);
+    Disk {
+        node: engine.config.node_id,
+        path: path.to_string_lossy().into_owned(),
+        error: volume.as_ref().err().map(|error| error.to_string()),
+        usable_bytes: volume.as_ref().ok().map(|volume| volume.free_bytes),
+        total_bytes: volume.as_ref().ok().map(|volume| volume.total_bytes),
+    }
 }
 
 fn silent_shard() -> Answer {

@@ -86,6 +86,8 @@ pub fn each(text: &str) -> Option<BTreeMap<i32, i64>> {
 #[derive(Default)]
 pub struct Filter {
     pub key: Option<String>,
+    /// A header, and the value that it has, unless any will do.
+    pub header: Option<(String, Option<String>)>,
     /// A text that the key or the value has.
     pub grep: Option<memmem::Finder<'static>>,
     /// What the key begins with.
@@ -118,6 +120,11 @@ impl Filter {
         {
             return false;
         }
+        if let Some((name, value)) = &self.header
+            && !has_header(record, name, value.as_deref())
+        {
+            return false;
+        }
         if self.newest == Some(Newest::Values) && record.value.is_none() {
             return false;
         }
@@ -125,6 +132,13 @@ impl Filter {
         let mut parts = [&record.value, &record.key].into_iter().flatten();
         parts.any(|part| grep.find(part).is_some())
     }
+}
+
+fn has_header(record: &Record, name: &str, value: Option<&str>) -> bool {
+    record.headers.iter().any(|(known, own)| {
+        let is_value = |value: &str| own.as_deref().unwrap_or_default() == value.as_bytes();
+        known == name && value.is_none_or(is_value)
+    })
 }
 
 /// What a request wants to read.
@@ -153,13 +167,19 @@ impl Reading {
         }
         let key = query.text("key");
         let grep = query.text("grep");
+        let header = query.text("header");
         let partition = query.number("partition")?;
         let grep = grep.map(|text| memmem::Finder::new(text.as_bytes()).into_owned());
         // To search, and to wait, is to read on.
-        let from = from.unwrap_or(match (&key, &grep, wait) {
-            (None, None, None) => From::Newest(max.unwrap_or(NEWEST)),
-            (None, None, Some(_)) => From::Latest,
-            _ => From::Earliest,
+        let is_search = key.is_some() || grep.is_some() || header.is_some();
+        let from = from.unwrap_or(match wait {
+            _ if is_search => From::Earliest,
+            Some(_) => From::Latest,
+            None => From::Newest(max.unwrap_or(NEWEST)),
+        });
+        let header = header.map(|header| match header.split_once(':') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (header, None),
         });
         Ok(Reading {
             from,
@@ -168,6 +188,7 @@ impl Reading {
             wait,
             filter: Filter {
                 key,
+                header,
                 grep,
                 ..Filter::default()
             },

@@ -7,7 +7,7 @@ use super::query::{self, Query};
 use super::request::Asked;
 use super::rest::error::Version;
 use super::rest::{self, v2, v3};
-use super::{Services, groups, guard, keys, next, ops, produce, producers, read, topics};
+use super::{Services, groups, guard, keys, next, ops, page, produce, producers, read, topics};
 use crate::access::{Caller, Operation, Resource};
 use crate::io::rate_limited::{self, RateLimited};
 use hyper::body::Incoming;
@@ -96,13 +96,15 @@ macro_rules! access {
 }
 
 routes! {
-    GET "/" [], ops::page, "The page: version, topics, groups that are behind. `{}` where JSON is asked for.";
+    GET "/" [], page::html, "The page for a browser. `{}` where JSON is asked for.";
+    GET "/page.css" [], page::css, "Its style.";
+    GET "/page.js" [], page::script, "Its script.";
     GET "/healthz" [], ops::health, "200 while every shard answers.";
     GET "/readyz" [], ops::ready, "200 while the broker takes requests.";
     GET "/openapi.json" [], ops::openapi, "This table, as OpenAPI 3.1 has it.";
     GET "/metrics" [] Cluster Describe, ops::metrics, "Metrics in Prometheus' text format.";
     POST "/t/{topic}" [key partition timestamp acks split] Topic Write, produce::post, "Stores the body as one record, or as many.";
-    GET "/t/{topic}" [from partition max wait key grep follow] Topic Read, read::many, "Reads records, the newest ten unless asked otherwise.";
+    GET "/t/{topic}" [from partition max wait key grep header follow] Topic Read, read::many, "Reads records, the newest ten unless asked otherwise.";
     GET "/t/{topic}/{partition}/{offset}" [] Topic Read, read::one, "The value of one record, as it is.";
     GET "/t/{topic}/keys" [prefix from partition max follow] Topic Read, keys::all, "The newest record of each key, and with `follow` what changes.";
     GET "/t/{topic}/keys/{key}" [partition max_age] Topic Read, keys::one, "The newest value of a key, with its version as ETag.";
@@ -162,8 +164,9 @@ routes! {
     GET "/v3/clusters/{cluster}/consumer-groups/{group}/lag-summary" V3 [] Group Describe, v3::groups::lag_summary, "REST Proxy v3: how far a group is behind, in all.";
     GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags" V3 [] Group Describe, v3::groups::all_lags, "REST Proxy v3: how far a group is behind in each partition.";
     GET "/v3/clusters/{cluster}/consumer-groups/{group}/lags/{topic}/partitions/{partition}" V3 [] Group Describe, v3::groups::lag, "REST Proxy v3: how far a group is behind in a partition.";
+    GET "/api/warnings" [] Cluster Describe, ops::warnings, "What is wrong now, the worst first.";
     GET "/api/groups" [] Group Describe, groups::list, "How far each group is behind, in records and in seconds.";
-    GET "/api/groups/{group}" [] Group Describe, groups::describe, "A group: its state, its members, and how far it is behind.";
+    GET "/api/groups/{group}" [history] Group Describe, groups::describe, "A group: its state, its members, and how far it is behind.";
     GET "/api/groups/{group}/offsets" [] Group Describe, groups::offsets, "What a group has committed.";
     PUT "/api/groups/{group}/offsets" [] Group Read, groups::commit, "Commits offsets for a group without members.";
     POST "/api/groups/{group}/offsets" [] Group Read, groups::reset, "Has a group without members go on elsewhere; shows it with `dry_run`.";
@@ -189,6 +192,11 @@ pub static PARAMETERS: &[(&str, &str)] = &[
         "`earliest`, `latest`, `-N`, an offset, a time, or what `Millstream-Next` said",
     ),
     ("grep", "only records whose key or value has this text"),
+    (
+        "header",
+        "only records with this header, as in `trace`, or `trace:7` for its value too",
+    ),
+    ("history", "with how far it was behind in the last hour"),
     (
         "include",
         "`headers`, `timestamp`: what a read tells more of each record",

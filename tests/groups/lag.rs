@@ -184,9 +184,6 @@ fn group_names_may_have_any_characters() {
     commit_to(&mut wire, group, "t", &[(0, 2)]);
     let escaped = r#"<b>\"quoted\" \\ back\nnext & é"#;
     await_lag(&broker, &labels(escaped, "t", 0), 1, 1);
-    let (_, page) = broker.get("/");
-    let row = "<tr><td>&lt;b>\"quoted\" \\ back\nnext &amp; é<td>1<td>";
-    assert!(page.contains(row), "{page}");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 /// A request for each route, in an order in which each succeeds: route, path, body, status.
 const SUCCESS: &[(&str, &str, &str, u16)] = &[
     ("GET /", "/", "", 200),
+    ("GET /page.css", "/page.css", "", 200),
+    ("GET /page.js", "/page.js", "", 200),
     ("GET /healthz", "/healthz", "", 200),
     ("GET /readyz", "/readyz", "", 200),
     ("GET /openapi.json", "/openapi.json", "", 200),
@@ -30,6 +32,7 @@ const SUCCESS: &[(&str, &str, &str, u16)] = &[
     ("GET /t/{topic}/keys/{key}", "/t/k/keys/a", "", 200),
     ("GET /api/topics", "/api/topics", "", 200),
     ("GET /api/topics/{topic}", "/api/topics/t", "", 200),
+    ("GET /api/warnings", "/api/warnings", "", 200),
     ("GET /api/groups", "/api/groups", "", 200),
     (
         "PUT /api/groups/{group}/offsets",

@@ -1,7 +1,7 @@
 //! What two looks at the metrics say.
 
-use crate::cli::metrics::Metrics;
 use crate::client::log_dirs::Directory;
+use crate::findings::metrics::Metrics;
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -5,7 +5,12 @@
 //! requests pass in between. The time of a record is looked up once and kept as long as the group's
 //! oldest record is the same.
 
+mod history;
+
+pub use history::{History, Sample};
+
 use super::Groups;
+use super::error::GroupError;
 use super::offsets::GroupOffsets;
 use crate::engine::catalog::Topic;
 use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition, fetch};
@@ -152,6 +157,18 @@ impl Groups {
         self.runtime.ask_all(self, report).await
     }
 
+    /// How far a group was behind in the last hour, the oldest first; empty where that is not known.
+    ///
+    /// # Errors
+    /// When its shard cannot be asked.
+    pub async fn lag_history(self: &Rc<Self>, group_id: String) -> Result<Vec<Sample>, GroupError> {
+        let look = {
+            let group_id = group_id.clone();
+            move |groups: Rc<Groups>| async move { Ok(groups.lag_history.borrow().of(&group_id)) }
+        };
+        self.at_home(&group_id, Ok(Vec::new()), look).await
+    }
+
     /// Measures the lag of this shard's groups and keeps the report. A stop of the broker cancels it.
     pub(super) async fn measure_lag(self: &Rc<Self>) {
         let started = Instant::now();
@@ -171,11 +188,14 @@ impl Groups {
             })
         };
         let lags = committed.into_iter().zip(lags).filter_map(with_lag);
+        let lags: Vec<GroupLag> = lags.collect();
+        let now_ms = clock::now_ms() as u64;
+        self.lag_history.borrow_mut().note(&lags, now_ms);
         *self.lag.borrow_mut() = Arc::new(LagReport {
             shard: self.engine().shard,
-            lags: lags.collect(),
+            lags,
             left_out,
-            last_run_ms: clock::now_ms() as u64,
+            last_run_ms: now_ms,
             last_duration: started.elapsed(),
         });
     }

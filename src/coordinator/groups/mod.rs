@@ -36,7 +36,7 @@ use classic::group::Group;
 use classic::messages::{Action, GroupSnapshot, PersistId, Reply};
 use config::GroupConfig;
 use error::GroupError;
-use lag::LagReport;
+use lag::{History, LagReport};
 use memory::{GROUP_BYTES, Memory};
 use offsets::GroupOffsets;
 use records::StoredGroups;
@@ -70,6 +70,7 @@ pub struct Groups {
     timers: Timers,
     memory: Memory,
     lag: RefCell<Arc<LagReport>>,
+    lag_history: RefCell<History>,
 }
 
 /// A group that lives on this shard.
@@ -128,6 +129,7 @@ impl Groups {
             parked: Parked::default(),
             timers: Timers::default(),
             lag: RefCell::new(Arc::new(LagReport::before_the_first(engine.shard))),
+            lag_history: RefCell::default(),
         });
         engine.listeners.add(&groups);
         groups

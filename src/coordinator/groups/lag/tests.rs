@@ -57,6 +57,49 @@ fn report(left_out: u64, groups: &[(&str, u32)]) -> Arc<LagReport> {
 }
 
 #[test]
+fn an_hour_of_each_group_is_remembered() {
+    let behind = |group: &str, records: i64, seconds: Option<f64>| {
+        let mut lag = report(0, &[(group, 0)]).lags[0].clone();
+        lag.lag.records = records;
+        lag.lag.seconds = seconds;
+        lag
+    };
+    let mut history = History::default();
+    let hour = 3_600_000;
+    let lags = [
+        behind("a", 1, None),
+        behind("a", 2, Some(5.0)),
+        behind("b", 4, None),
+    ];
+    history.note(&lags, 10 * hour);
+    // Too soon.
+    history.note(&[behind("a", 9, None)], 10 * hour + 29_999);
+    history.note(&[behind("a", 7, Some(1.0))], 10 * hour + 30_000);
+    let of = |history: &History, group| -> Vec<(u64, i64, Option<f64>)> {
+        let samples = history.of(group).into_iter();
+        samples
+            .map(|one| (one.timestamp_ms, one.records, one.seconds))
+            .collect()
+    };
+    let second = (10 * hour + 30_000, 7, Some(1.0));
+    assert_eq!(of(&history, "a"), [(10 * hour, 3, Some(5.0)), second]);
+    assert_eq!(of(&history, "b"), [(10 * hour, 4, None)]);
+    assert_eq!(of(&history, "c"), []);
+    history.note(&[], 11 * hour + 1);
+    assert_eq!(of(&history, "a"), [second]);
+    assert_eq!(of(&history, "b"), []);
+    // The clock was set back: what lies ahead of it is forgotten.
+    history.note(&lags, hour);
+    assert_eq!(of(&history, "a"), [(hour, 3, Some(5.0))]);
+    let many: Vec<GroupLag> = (0..2000)
+        .map(|n| behind(&format!("{n:04}"), 1, None))
+        .collect();
+    history.note(&many, 2 * hour);
+    assert_eq!(of(&history, "0000").len(), 1);
+    assert_eq!(of(&history, "1999"), []);
+}
+
+#[test]
 fn the_first_groups_by_name_are_shown_wherever_they_live() {
     let reports = [
         report(5, &[("b", 0), ("b", 1), ("e", 0)]),

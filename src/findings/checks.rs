@@ -1,10 +1,7 @@
 //! What is found in a broker's answers. Each check knows one thing that can be wrong.
 
-use crate::cli::metrics::Metrics;
-use crate::cli::words;
-use crate::client::kafka_error;
-use crate::client::log_dirs::Directory;
-use serde::{Serialize, Serializer};
+use super::metrics::Metrics;
+use super::{Disk, Evidence, Finding, Severity, words};
 use std::collections::BTreeMap;
 
 /// A limit that is used to this share is told of.
@@ -17,108 +14,6 @@ const LAG_AGE_SECONDS_MAX: f64 = 120.0;
 const CLOCK_SECONDS_MAX: f64 = 60.0;
 /// A bucket of `millstream_shard_turn_seconds`: longer turns are worth a report.
 const TURN_BUCKET: &str = "0.1024";
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Something is lost, refused or stopped until somebody acts.
-    Error,
-    /// It leads there, or clients are held back.
-    Warning,
-    /// Worth knowing.
-    Note,
-}
-
-impl Severity {
-    /// Its name.
-    pub fn word(self) -> &'static str {
-        match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
-        }
-    }
-}
-
-impl Serialize for Severity {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
-    }
-}
-
-/// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub severity: Severity,
-    /// The check's name, for programs.
-    pub check: &'static str,
-    /// What is wrong.
-    pub what: String,
-    /// What to do about it; may be empty.
-    pub todo: String,
-}
-
-impl Finding {
-    /// Something is lost, refused or stopped.
-    pub fn error(check: &'static str, what: impl Into<String>, todo: &str) -> Finding {
-        Finding::new(Severity::Error, check, what, todo)
-    }
-
-    /// Something leads to an error.
-    pub fn warning(check: &'static str, what: impl Into<String>, todo: &str) -> Finding {
-        Finding::new(Severity::Warning, check, what, todo)
-    }
-
-    fn note(check: &'static str, what: impl Into<String>, todo: &str) -> Finding {
-        Finding::new(Severity::Note, check, what, todo)
-    }
-
-    fn new(
-        severity: Severity,
-        check: &'static str,
-        what: impl Into<String>,
-        todo: &str,
-    ) -> Finding {
-        Finding {
-            severity,
-            check,
-            what: what.into(),
-            todo: todo.to_owned(),
-        }
-    }
-}
-
-/// What the broker answered.
-#[derive(Debug, Default)]
-pub struct Evidence {
-    /// Whether there are metrics at all.
-    pub has_metrics: bool,
-    /// The metrics at first, and a moment later.
-    pub before: Metrics,
-    pub after: Metrics,
-    /// The broker's settings that are numbers, by the knob's name.
-    pub knobs: BTreeMap<&'static str, f64>,
-    pub directories: Vec<Directory>,
-    /// Seconds since 1970 on this host's clock.
-    pub now_seconds: f64,
-    /// A group that is further behind is a finding.
-    pub lag_seconds_max: f64,
-    /// Less free disk than this share is a finding.
-    pub disk_free_min: f64,
-}
-
-impl Evidence {
-    /// How much a counter grew, and what it was, by one of its labels.
-    fn growth(&self, name: &str, label: &str) -> Vec<(&str, f64, f64)> {
-        let before = self.before.by(name, label);
-        let after = self.after.by(name, label).into_iter();
-        let grown = after.map(|(which, now)| {
-            let then = before.get(which).copied().unwrap_or_default();
-            (which, now - then, now)
-        });
-        grown.collect()
-    }
-}
 
 /// All that is wrong.
 pub fn all(evidence: &Evidence) -> Vec<Finding> {
@@ -142,10 +37,9 @@ pub fn all(evidence: &Evidence) -> Vec<Finding> {
 }
 
 fn disks(evidence: &Evidence) -> Vec<Finding> {
-    let disk = |directory: &Directory| {
-        let Directory { node, path, .. } = directory;
-        if directory.error.is_error() {
-            let why = kafka_error(directory.error);
+    let disk = |disk: &Disk| {
+        let Disk { node, path, .. } = disk;
+        if let Some(why) = &disk.error {
             let what = format!("the data directory {path} of broker {node} cannot be used: {why}");
             return Some(Finding::error(
                 "disk",
@@ -153,7 +47,7 @@ fn disks(evidence: &Evidence) -> Vec<Finding> {
                 "check the disk; the broker's log says more",
             ));
         }
-        let (free, total) = (directory.usable_bytes?, directory.total_bytes?);
+        let (free, total) = (disk.usable_bytes?, disk.total_bytes?);
         let share = free as f64 / total.max(1) as f64;
         let kept_free = evidence.knobs.get("free_bytes_min").copied();
         let is_full = kept_free.is_some_and(|kept| free as f64 <= kept);
@@ -175,7 +69,7 @@ fn disks(evidence: &Evidence) -> Vec<Finding> {
         };
         Some(Finding::new(severity, "disk", what, todo))
     };
-    evidence.directories.iter().filter_map(disk).collect()
+    evidence.disks.iter().filter_map(disk).collect()
 }
 
 /// Partitions that are offline, stopped or damaged.
@@ -482,7 +376,6 @@ fn mode(evidence: &Evidence) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::error::ErrorCode;
 
     fn evidence(before: &str, after: &str) -> Evidence {
         Evidence {
@@ -611,10 +504,10 @@ mod tests {
     fn a_disk_is_told_of_by_what_is_free() {
         let disk = |free: u64| {
             let mut evidence = evidence("", "");
-            evidence.directories = vec![Directory {
+            evidence.disks = vec![Disk {
                 usable_bytes: Some(free),
                 total_bytes: Some(1000),
-                ..Directory::default()
+                ..Disk::default()
             }];
             evidence
         };
@@ -625,7 +518,7 @@ mod tests {
         kept.knobs.insert("free_bytes_min", 500.0);
         assert_eq!(found(&kept), [(Severity::Error, "disk")]);
         let mut failed = disk(500);
-        failed.directories[0].error = ErrorCode::KafkaStorageError;
+        failed.disks[0].error = Some("it failed".to_owned());
         assert_eq!(found(&failed), [(Severity::Error, "disk")]);
     }
 
