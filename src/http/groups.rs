@@ -45,10 +45,10 @@ pub async fn list(asked: Asked) -> Result<Answer, Problem> {
     // A group's partitions stand together.
     for own in lags.chunk_by(|one, other| one.group == other.group) {
         let mut partitions = Vec::with_capacity(own.len());
-        let (mut records, mut seconds) = (0i64, 0f64);
+        let mut records = 0i64;
+        let seconds = oldest(own.iter().map(|lag| lag.lag.seconds));
         for lag in own {
             records = records.saturating_add(lag.lag.records);
-            seconds = seconds.max(lag.lag.seconds.unwrap_or_default());
             partitions.push(json!({
                 "topic": lag.topic.name,
                 "partition": lag.partition,
@@ -67,7 +67,13 @@ pub async fn list(asked: Asked) -> Result<Answer, Problem> {
     Ok(shown(&Value::from(groups)))
 }
 
-/// `GET /api/groups/{group}`: a group's state and members, and how far it is behind now.
+/// The age of the oldest record of all; none where it is not known of any.
+fn oldest(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    seconds.flatten().reduce(f64::max)
+}
+
+/// `GET /api/groups/{group}`: a group's state and members, and how far it is behind now; in seconds as it was measured
+/// last.
 pub async fn describe(mut asked: Asked) -> Result<Answer, Problem> {
     let with_history = asked.query.text("history").is_some();
     let services = &asked.services;
@@ -83,6 +89,10 @@ pub async fn describe(mut asked: Asked) -> Result<Answer, Problem> {
         })
     });
     let offsets = committed(services, group).await?;
+    let reports = services.coordinators.groups.lag_reports().await;
+    let measured = reports.iter().flat_map(|report| report.of(group));
+    let measured: HashMap<PartitionKey, Option<f64>> =
+        measured.map(|lag| (lag.key(), lag.lag.seconds)).collect();
     let mut partitions = Vec::with_capacity(offsets.len());
     let mut slice = Slice::new();
     let mut all = 0i64;
@@ -95,6 +105,7 @@ pub async fn describe(mut asked: Asked) -> Result<Answer, Problem> {
         let mut shown = one.to_json();
         shown["end"] = end.into();
         shown["lag"] = behind.into();
+        shown["seconds"] = measured.get(&one.key).copied().flatten().into();
         partitions.push(shown);
     }
     let mut described = json!({
@@ -103,6 +114,7 @@ pub async fn describe(mut asked: Asked) -> Result<Answer, Problem> {
         "protocol": described.protocol,
         "members": members.collect::<Vec<_>>(),
         "lag": all,
+        "seconds": oldest(measured.into_values()),
         "partitions": partitions,
     });
     if with_history {

@@ -85,6 +85,15 @@ fn the_last_hour_of_a_group_comes_when_it_is_asked_for() {
             return false;
         };
         assert_eq!(sample["lag"], 3);
+        let group = get("/api/groups/g");
+        assert!(group["seconds"].as_f64().is_some(), "{group}");
+        let partitions = group["partitions"].as_array().unwrap();
+        assert!(
+            partitions
+                .iter()
+                .all(|one| one["seconds"].as_f64().is_some()),
+            "{group}"
+        );
         assert!(sample["seconds"].as_f64().is_some());
         assert!(sample["timestamp"].as_u64().unwrap() > 1_700_000_000_000);
         true

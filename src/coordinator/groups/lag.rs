@@ -133,6 +133,13 @@ impl LagReport {
         }
     }
 
+    /// What it has of a group.
+    pub fn of(&self, group: &str) -> &[GroupLag] {
+        let before = self.lags.partition_point(|lag| &*lag.group < group);
+        let own = &self.lags[before..];
+        &own[..own.partition_point(|lag| &*lag.group == group)]
+    }
+
     /// The oldest record that this report has for a group and partition.
     fn known(&self, group: &str, key: PartitionKey) -> Option<OldestRecord> {
         let order = |lag: &GroupLag| (&*lag.group, lag.key()).cmp(&(group, key));
@@ -142,7 +149,7 @@ impl LagReport {
 }
 
 impl GroupLag {
-    fn key(&self) -> PartitionKey {
+    pub fn key(&self) -> PartitionKey {
         PartitionKey {
             topic_id: self.topic.id,
             index: self.partition,
