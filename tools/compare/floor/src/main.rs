@@ -4,6 +4,7 @@
 //!   bytes. `server` is their epoll loop, `produce` and `fetch` the two hot requests, `control` the others.
 //! - `log`, `segment`: where the bytes lie. `batches`: what `send` sends. `flush`: the thread that makes them durable.
 //! - `sync`, `round_trip`: what the disk and the network alone take. `timing`: how they tell it.
+//! - `http`: a bare hyper server. `http_load`: requests over HTTP, one after the other on each connection.
 //! - `wire`: bytes of the protocol. `sys`: the system calls that the standard library lacks.
 
 mod batches;
@@ -12,6 +13,8 @@ mod connection;
 mod control;
 mod fetch;
 mod flush;
+mod http;
+mod http_load;
 mod log;
 mod produce;
 mod round_trip;
@@ -44,6 +47,10 @@ enum Mode {
     Sync(sync::Args),
     /// Requests of 1 KiB and replies of 100 bytes over loopback; prints how long they took as JSON
     RoundTrip(round_trip::Args),
+    /// Answer every HTTP request with the same bytes, by bare hyper
+    Http(http::Args),
+    /// Send HTTP requests on many connections; prints how many and how long they took as JSON
+    HttpLoad(http_load::Args),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         Mode::Send(args) => commands::send(args),
         Mode::Sync(args) => sync::run(args),
         Mode::RoundTrip(args) => round_trip::run(&args),
+        Mode::Http(args) => http::run(&args),
+        Mode::HttpLoad(args) => http_load::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

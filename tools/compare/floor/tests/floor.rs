@@ -163,6 +163,38 @@ fn the_disk_and_the_network_are_timed() {
     }
 }
 
+#[test]
+fn requests_over_http_are_answered_and_timed() {
+    let mut server = Command::new(program())
+        .args(["http", "--answer-bytes", "100000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut line = String::new();
+    let stdout = server.stdout.take().expect("piped");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let address = line.trim().strip_prefix("http ").expect("an address");
+    let args = ["http-load", "--address", address, "--connections", "3"];
+    let lines = ["--body-bytes", "10000", "--line-bytes", "100"];
+    let time = ["--seconds", "0.2", "--warmup-seconds", "0"];
+    let output = Command::new(program())
+        .args([&args[..], &lines, &time].concat())
+        .output();
+    server.kill().expect("it ran");
+    server.wait().expect("it ends");
+    let text = String::from_utf8(output.expect("it runs").stdout).expect("text");
+    for key in [
+        "requests",
+        "requests_per_second",
+        "mb_per_second",
+        "p50_us",
+        "p99_us",
+    ] {
+        assert!(text.contains(&format!("\"{key}\":")), "{text}");
+    }
+    assert!(!text.contains("\"requests\":0,"), "{text}");
+}
+
 /// A running floor, killed at the end.
 struct Floor {
     child: Child,
