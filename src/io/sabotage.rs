@@ -35,6 +35,14 @@ pub enum Sabotage {
     CompactOnly,
     /// `unbounded-ahead`: any number of bytes may be appended and not durable.
     UnboundedAhead,
+    /// `forget-ids`: after a start nothing is known of the message ids in the log.
+    ForgetIds,
+    /// `known-early`: a record that was there before is told of although it is not durable yet.
+    KnownEarly,
+    /// `ignore-conditions`: at one offset in so many an append is not held to what it expects.
+    IgnoreConditions,
+    /// `ready-at-once`: the index of keys answers before the log was read for it.
+    ReadyAtOnce,
 }
 
 /// Whether this mistake is to be made.
@@ -73,6 +81,10 @@ fn chosen() -> Option<Sabotage> {
             "overlap-syncs" => Some(Sabotage::OverlapSyncs),
             "compact-only" => Some(Sabotage::CompactOnly),
             "unbounded-ahead" => Some(Sabotage::UnboundedAhead),
+            "forget-ids" => Some(Sabotage::ForgetIds),
+            "known-early" => Some(Sabotage::KnownEarly),
+            "ignore-conditions" => Some(Sabotage::IgnoreConditions),
+            "ready-at-once" => Some(Sabotage::ReadyAtOnce),
             _ => panic!("MILLSTREAM_SABOTAGE={name} is no sabotage"),
         }
     })

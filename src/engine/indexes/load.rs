@@ -9,6 +9,7 @@ use crate::engine::partition::Partition;
 use crate::engine::{Engine, EngineError, PartitionKey, SharedPartition};
 use crate::io::clock;
 use crate::io::reactor::{self, Slice};
+use crate::io::sabotage::{self, Sabotage};
 use crate::log::batch::BatchHeader;
 use crate::log::records::Records;
 use crate::log::{compact, segment};
@@ -67,6 +68,10 @@ impl Load {
         if offsets.start == offsets.end {
             indexes.set_loaded();
         }
+        if sabotage::is_done(Sabotage::ReadyAtOnce) {
+            let keys = indexes.keys.iter_mut();
+            keys.for_each(|keys| keys.set_state(KeyState::Ready));
+        }
         inner.indexes = Some(Box::new(indexes));
         Some(Load {
             engine: Rc::clone(engine),
@@ -82,7 +87,10 @@ impl Load {
 
     async fn run(self) {
         if self.wanted.dedup {
-            let from = self.first_in_window().await;
+            let mut from = self.first_in_window().await;
+            if sabotage::is_done(Sabotage::ForgetIds) {
+                from = self.end;
+            }
             let loaded = self.scan(from, Part::Dedup).await;
             if loaded == Err(EngineError::Stopping) {
                 // Who waits is told so when the shard ends: what was not read may be what they send again.

@@ -11,6 +11,7 @@ use crate::engine::indexes::rewrite::{RewriteJob, Rewritten};
 use crate::engine::indexes::{Indexes, Looks};
 use crate::engine::producers::Verdict;
 use crate::io::clock;
+use crate::io::sabotage::{self, Sabotage};
 use std::collections::VecDeque;
 use std::mem;
 
@@ -83,7 +84,10 @@ impl Partition {
             Judgement::Wait => Admission::Wait,
             Judgement::Refuse(refused) => Admission::Refuse(refused.into()),
             Judgement::Without(known) if known.is_all() && header.producer().is_none() => {
-                let end_offset = known.end();
+                let mut end_offset = known.end();
+                if sabotage::is_done(Sabotage::KnownEarly) {
+                    end_offset = 0;
+                }
                 let appended = Appended {
                     base_offset: -1,
                     append_time_ms: -1,

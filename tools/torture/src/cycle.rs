@@ -9,6 +9,7 @@ use crate::jumps;
 use crate::load::{self, Context, Load, Running, Scale};
 use crate::model::{Model, count};
 use crate::moment::{KillAt, Moment};
+use crate::once::{Addresses, Once};
 use crate::pairs;
 use crate::plan::{self, Ending, Means, Plan, Strike};
 use crate::rng::Rng;
@@ -44,6 +45,8 @@ pub struct Cycles {
     pub story: Story,
     pub model: Arc<Model>,
     pub counts: Counts,
+    /// The load of message ids and conditions, in place of the other one.
+    pub once: Option<Once>,
     /// How many clients misbehave while load runs.
     pub hostile: usize,
     pub hostile_met: Arc<AtomicU64>,
@@ -97,6 +100,7 @@ impl Cycles {
             load: Some(Load::new(&model)),
             model,
             counts: Counts::default(),
+            once: None,
             hostile: 0,
             hostile_met: Arc::default(),
             memory_bytes_max: 0,
@@ -127,6 +131,9 @@ impl Cycles {
             let often = *rng.pick(&["20", "300000"]);
             plan::set(&mut plan.flags, "--retention-check-interval-ms", often);
             plan::set(&mut plan.flags, "--checkpoint-bytes", "4KiB");
+        }
+        if self.once.is_some() {
+            plan::set(&mut plan.flags, "--http", "127.0.0.1:0");
         }
         if number.is_multiple_of(LOG_CYCLES) {
             let _ = std::fs::rename(&self.log, self.log.with_extension("before"));
@@ -174,6 +181,7 @@ impl Cycles {
         if let Disk::Image(image) = &mut self.disk {
             image.renew()?;
             self.model.forget_all();
+            self.once.iter().for_each(Once::forget_all);
             self.load = Some(Load::new(&self.model));
             (self.cut, self.cut_of_load) = (None, None);
             self.counts.young += 1;
@@ -195,6 +203,15 @@ impl Cycles {
         self.model.strike(plan.kill_at.is_some());
         let cut = self.cut;
         self.story.tell(format_args!("serves; check after {cut:?}"));
+        if let Some(once) = &self.once {
+            let addresses = addresses(broker, address)?;
+            once.check(&self.model, addresses, cut)?;
+            self.cut = None;
+            if !plan.calm {
+                once.prepare(&self.model, addresses, rng)?;
+            }
+            return Ok(address);
+        }
         checker::check(&self.model, address, cut)?;
         self.cut = None;
         if !plan.calm {
@@ -258,6 +275,9 @@ impl Cycles {
         if let Disk::Torn(torn) = &self.disk {
             rows.extend(torn.rows());
         }
+        if let Some(once) = &self.once {
+            rows.extend(once.rows());
+        }
         if self.hostile > 0 {
             rows.push(("hostile connections", count(&self.hostile_met)));
             rows.push(("memory at most, KiB", self.memory_bytes_max / 1024));
@@ -284,6 +304,9 @@ impl Cycles {
         address: SocketAddr,
         rng: &mut Rng,
     ) -> anyhow::Result<()> {
+        if self.once.is_some() {
+            return self.send_once_until_fault(plan, broker, address, rng);
+        }
         let context = Context {
             model: Arc::clone(&self.model),
             broker: address,
@@ -319,6 +342,63 @@ impl Cycles {
             Some(violation) if ended.is_ok() => Err(violation.into()),
             _ => ended,
         }
+    }
+
+    /// The same with the load of message ids and conditions.
+    fn send_once_until_fault(
+        &mut self,
+        plan: &Plan,
+        mut broker: Broker,
+        address: SocketAddr,
+        rng: &mut Rng,
+    ) -> anyhow::Result<()> {
+        let Some(mut once) = self.once.take() else {
+            return Ok(());
+        };
+        self.story.tell(format_args!("load"));
+        let addresses = addresses(&broker, address)?;
+        let running = once.start(&self.model, addresses, rng);
+        let data_dir = self.disk.data_dir();
+        plan.load.wait(&data_dir, || {
+            self.model.violation().is_some() || broker.has_struck()
+        });
+        let died = match broker.has_struck() {
+            true => Ok(()),
+            false => broker.check_running(),
+        };
+        let ended = match (died, self.model.violation()) {
+            (Err(died), _) => Err(died.into()),
+            (_, Some(violation)) => Err(violation.into()),
+            _ => self.end(plan, broker),
+        };
+        self.model.strike(true);
+        if ended.is_ok() {
+            once.join(running);
+        }
+        self.once = Some(once);
+        // What came of the last cut is known to who was answered after it.
+        self.cut_of_load = None;
+        match self.model.violation() {
+            Some(violation) if ended.is_ok() => Err(violation.into()),
+            _ => ended,
+        }
+    }
+
+    /// A last start and a check, after the last cycle's fault.
+    ///
+    /// # Errors
+    /// As [`Cycles::run`].
+    pub fn check_at_the_end(&mut self) -> anyhow::Result<()> {
+        let mut rng = Rng::fork(self.seed, u64::MAX);
+        let mut plan = Plan::draw(&mut rng, u64::MAX, self.means());
+        plan::set(&mut plan.flags, "--http", "127.0.0.1:0");
+        plan.calm = true;
+        plan.kill_at = None;
+        self.story.tell(format_args!("the last check"));
+        let mut broker = self.spawn(&plan, None)?;
+        let checked = self.come_up(&plan, &mut broker, &mut rng);
+        checked.map_err(|violation| or_died(violation, &mut broker))?;
+        Ok(())
     }
 
     /// Lets clients misbehave for a while, and looks at the broker's memory meanwhile.
@@ -549,6 +629,13 @@ fn rest(model: &Model, running: &Running) {
         std::thread::sleep(LOOK_EVERY);
     }
     model.rest(false);
+}
+
+fn addresses(broker: &Broker, kafka: SocketAddr) -> Result<Addresses, Violation> {
+    let Some(http) = broker.http() else {
+        violated!(Broker, "it does not say where it serves HTTP");
+    };
+    Ok(Addresses { kafka, http })
 }
 
 /// What the broker may use of memory of its own (docs/operating.md, Memory): requests, compaction,

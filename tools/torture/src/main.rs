@@ -16,6 +16,7 @@ mod load;
 mod medium;
 mod model;
 mod moment;
+mod once;
 mod pairs;
 mod plan;
 mod record;
@@ -37,6 +38,7 @@ use cycle::Cycles;
 use disk::{Disk, FileSystem, Image, Small};
 use ioerror::IoErrors;
 use ioerror::case::Case;
+use once::Once;
 use report::{Found, Report};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,6 +77,14 @@ enum Fault {
         /// The medium refuses writes for a while, so that syncs fail; needs FUSE
         #[arg(long)]
         failed_syncs: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Message ids and conditions, over SIGKILL and, with a file system of its own, power cuts
+    Once {
+        /// Cuts the power too, of this file system. Needs root
+        #[arg(long, value_enum)]
+        filesystem: Option<FileSystem>,
         #[command(flatten)]
         options: Options,
     },
@@ -185,6 +195,9 @@ const SOAK_LOAD_MAX: Duration = Duration::from_secs(6);
 /// How often the progress of workers is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// The fault with a load of its own.
+const ONCE: &str = "once";
+
 /// Set by SIGINT and SIGTERM.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -222,6 +235,23 @@ impl Cli {
                 image.loses_power = false;
                 let disk = Disk::Image(image);
                 cycles(&name("kill", filesystem), options, scratch.path(), disk, 0)
+            }
+            Fault::Once {
+                filesystem: None,
+                options,
+            } => {
+                let scratch = scratch(&options)?;
+                let disk = Disk::Directory(scratch.path().join("data"));
+                cycles(ONCE, options, scratch.path(), disk, 0)
+            }
+            Fault::Once {
+                filesystem: Some(filesystem),
+                options,
+            } => {
+                disk::own_mounts()?;
+                let scratch = scratch(&options)?;
+                let disk = Disk::Image(Image::new(scratch.path(), filesystem, false)?);
+                cycles(&name(ONCE, filesystem), options, scratch.path(), disk, 0)
             }
             Fault::Clock(options) => {
                 let scratch = scratch(&options)?;
@@ -333,6 +363,9 @@ fn cycles(
     let log = scratch.join("broker.log");
     let mut cycles = Cycles::new(options.binary()?, seed, disk, log, clock);
     cycles.hostile = hostile;
+    if fault.starts_with(ONCE) {
+        cycles.once = Some(Once::new());
+    }
     let mut report = Report::new(fault, seed, options.limit(SECONDS));
     let limit = options.cycles.unwrap_or(u64::MAX);
     let mut result = Ok(());
@@ -352,6 +385,9 @@ fn cycles(
     {
         result = cycles.run();
         report.progress(&cycles.progress());
+    }
+    if result.is_ok() && cycles.once.is_some() {
+        result = cycles.check_at_the_end();
     }
     let cycle = cycles.counts.cycles.saturating_sub(1);
     let violation = match result {

@@ -131,6 +131,8 @@ fn kinds(violation: Option<&Violation>) -> Vec<(&'static str, u64)> {
         Kind::Gap,
         Kind::Start,
         Kind::Commit,
+        Kind::Condition,
+        Kind::Key,
         Kind::Catalog,
         Kind::Broker,
     ];

@@ -23,6 +23,10 @@ pub enum Kind {
     Start,
     /// A committed group offset is older than the last one acknowledged, or was never committed.
     Commit,
+    /// An append was done or refused although what it expected was not, or was, so.
+    Condition,
+    /// What is shown of a key is not its newest record.
+    Key,
     /// A topic, its partitions or configs are not what was answered.
     Catalog,
     /// The broker does not start, ends by itself, hangs or answers nonsense.
@@ -41,6 +45,8 @@ impl Kind {
             Kind::Gap => "gap",
             Kind::Start => "start",
             Kind::Commit => "commit",
+            Kind::Condition => "condition",
+            Kind::Key => "key",
             Kind::Catalog => "catalog",
             Kind::Broker => "broker",
         }
