@@ -39,7 +39,7 @@ def clients(running, *names):
 
 
 def torture(running, fault, *arguments):
-    if (fault in ("power", "full") or "overlay" in arguments) and os.geteuid() != 0:
+    if (fault in ("power", "full") or "--filesystem" in arguments) and os.geteuid() != 0:
         raise Failed("it mounts file systems: run it as root")
     broker = sabotage_build(running)
     seconds = min(TORTURE_SECONDS, running.left(RESERVE_SECONDS))
@@ -199,6 +199,10 @@ PARTS = [
     Part("torture-power-xfs", "power cuts on xfs (root)", torture, ("power", "--filesystem", "xfs")),
     Part("torture-power-overlay", "power cuts on an overlay, as in a container (root)", torture, ("power", "--filesystem", "overlay")),
     Part("torture-failed-syncs", "syncs that fail, then power cuts on ext4 (root, FUSE)", torture, ("power", "--failed-syncs")),
+    Part("torture-once", "message ids and conditions over SIGKILL", torture, ("once",)),
+    Part("torture-once-ext4", "the same over power cuts on ext4 (root)", torture, ("once", "--filesystem", "ext4")),
+    Part("torture-once-xfs", "the same over power cuts on xfs (root)", torture, ("once", "--filesystem", "xfs")),
+    Part("torture-once-overlay", "the same over power cuts on an overlay (root)", torture, ("once", "--filesystem", "overlay")),
     Part("torture-corners", "scripted corners of storage (root)", corners, ("corners",), has_seed=False),
     Part("torture-torn", "images of what a crash may leave", torture, ("torn",)),
     Part("torture-ioerror", "file operations that fail, as many cases as fit", torture, ("ioerror", "--jobs", "2")),

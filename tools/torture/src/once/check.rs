@@ -2,7 +2,7 @@
 
 use super::book::Found;
 use super::http::{Http, Reply, Request};
-use super::{Shared, Topic};
+use super::{Counts, Shared, Topic};
 use crate::model::{Model, add, lock};
 use crate::record::now_ms;
 use crate::requests::{self, NONE, UNKNOWN_TOPIC_OR_PARTITION};
@@ -40,7 +40,9 @@ pub fn check(
     let http = &mut Http::connect(broker.http).map_err(failed)?;
     for topic in shared.topics() {
         for partition in 0..topic.books.len() as i32 {
-            let checked = check_partition(model, &topic, partition, (wire, http), cut);
+            let connections = (&mut *wire, &mut *http);
+            let checked =
+                check_partition((model, &shared.counts), &topic, partition, connections, cut);
             checked.map_err(|violation| violation.at(format!("{}-{partition}", topic.name)))?;
         }
     }
@@ -48,7 +50,7 @@ pub fn check(
 }
 
 fn check_partition(
-    model: &Model,
+    (model, counts): (&Model, &Counts),
     topic: &Topic,
     partition: i32,
     (wire, http): (&mut Wire, &mut Http),
@@ -61,7 +63,10 @@ fn check_partition(
     // At once: the index is not there yet, and must say so.
     let mut early = Vec::new();
     for key in &keys {
-        early.push(http.call(&of_key(topic, partition, key)).map_err(failed)?);
+        let reply = http.call(&of_key(topic, partition, key)).map_err(failed)?;
+        let is_unknown = reply.is(503, "no-key-index");
+        add(&counts.keys_unknown, u64::from(is_unknown));
+        early.push(reply);
     }
     let found = read(wire, topic, partition)?;
     let exists = found.is_some();

@@ -105,6 +105,8 @@ struct Counts {
     conditions: AtomicU64,
     changed: AtomicU64,
     keys_read: AtomicU64,
+    /// Answers that a key's newest record is not known yet.
+    keys_unknown: AtomicU64,
 }
 
 impl Shared {
@@ -304,6 +306,7 @@ impl Once {
             ("conditions held", count(&counts.conditions)),
             ("conditions changed", count(&counts.changed)),
             ("keys read", count(&counts.keys_read)),
+            ("keys not known yet", count(&counts.keys_unknown)),
         ]
     }
 }

@@ -358,6 +358,7 @@ impl Sender {
             503 => {
                 drop(book);
                 if reply.is(503, "no-key-index") {
+                    add(&bench.shared.counts.keys_unknown, 1);
                     std::thread::sleep(PAUSE);
                     return Ok(None);
                 }
@@ -561,8 +562,14 @@ impl Sender {
         let outcomes = each
             .iter()
             .map(|one| outcome(bench, at, &reply, one, &mut end));
-        let outcomes: Result<Vec<Outcome>, End> = outcomes.collect();
-        Ok((outcomes?, end))
+        let mut outcomes = outcomes.collect::<Result<Vec<Outcome>, End>>()?;
+        if !matches!(reply.status, 200 | 207) {
+            // Where none is stored the answer is the first one's: of the others it says that alone.
+            let others = outcomes.iter_mut().skip(1);
+            let changed = others.filter(|outcome| matches!(outcome, Outcome::Changed(_)));
+            changed.for_each(|outcome| *outcome = Outcome::NoEffect);
+        }
+        Ok((outcomes, end))
     }
 
     fn produce(
