@@ -194,7 +194,13 @@ fn kafka_clients_are_told_where_the_first_ones_are() {
         (0, next),
         "stored as a batch without records"
     );
+    assert_eq!(
+        send(&mut wire, 2, &["p0", "p1"]),
+        (0, next),
+        "sent again: where its records are, and not where the batch is"
+    );
     assert_eq!(send(&mut wire, 4, &["p1", "p2"]), (0, -1));
+    assert_eq!(send(&mut wire, 4, &["p1", "p2"]), (0, -1), "sent again");
     assert_eq!(send(&mut wire, 6, &["p3"]), (0, next + 6));
     assert_eq!(send(&mut wire, 9, &["p4"]).0, 45, "a gap");
     broker.kill_9();

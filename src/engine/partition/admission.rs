@@ -9,7 +9,7 @@ use crate::engine::indexes::known::Known;
 use crate::engine::indexes::marks::Marks;
 use crate::engine::indexes::rewrite::{RewriteJob, Rewritten};
 use crate::engine::indexes::{Indexes, Looks};
-use crate::engine::producers::Verdict;
+use crate::engine::producers::{KeptBatch, Verdict};
 use crate::io::clock;
 use crate::io::sabotage::{self, Sabotage};
 use std::collections::VecDeque;
@@ -50,10 +50,7 @@ impl Partition {
         if let Some(mark) = &header.producer() {
             match self.producers.check(mark, header.last_offset_delta + 1) {
                 Ok(Verdict::Append) => {}
-                Ok(Verdict::Duplicate(kept)) => {
-                    let (appended, end_offset) = self.already_appended(&kept);
-                    return Admission::Answer(appended, end_offset);
-                }
+                Ok(Verdict::Duplicate(kept)) => return self.answer_again(append, &kept),
                 Err(error) => return Admission::Refuse(error.into()),
             }
         }
@@ -104,6 +101,36 @@ impl Partition {
                 number: self.rewrites + 1,
             })),
         }
+    }
+
+    /// The answer to a batch that its producer sends again. Some of its records may have been there before the
+    /// batch: it says of those where they are, as the first answer did.
+    fn answer_again(&self, append: &Append, kept: &KeptBatch) -> Admission {
+        let (mut appended, mut end_offset) = self.already_appended(kept);
+        let indexes = self.indexes.as_deref();
+        let dedup = indexes.and_then(|indexes| indexes.dedup.as_ref());
+        let Some((dedup, marks)) = dedup.zip(append.marks.as_ref()) else {
+            return Admission::Answer(appended, end_offset);
+        };
+        if !marks.ids.is_empty() && !dedup.is_loaded() {
+            return Admission::Wait;
+        }
+        let limits = self.dedup_limits(clock::cautious_ms());
+        let own = kept.base_offset..=kept.last_offset;
+        let mut offsets: Vec<i64> = own.clone().collect();
+        for (place, id) in &marks.ids {
+            if let Some(offset) = offsets.get_mut(*place as usize)
+                && let Some(found) = dedup.find(*id, limits)
+            {
+                *offset = found;
+            }
+        }
+        if !own.eq(offsets.iter().copied()) {
+            let known = Known::of(offsets);
+            end_offset = end_offset.max(known.end());
+            appended.known = Some(known);
+        }
+        Admission::Answer(appended, end_offset)
     }
 
     fn dedup_limits(&self, now_ms: i64) -> Limits {
