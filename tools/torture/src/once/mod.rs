@@ -4,6 +4,7 @@
 
 mod book;
 mod check;
+mod form;
 mod http;
 mod sender;
 

@@ -1,7 +1,8 @@
 //! A client that sends records until its connection ends, and goes on with what was not answered in the next cycle.
 
-use super::book::{Book, Condition, Content, Told, id_of};
+use super::book::{Book, Condition, Content, Told};
 use super::check::{self, Addresses};
+use super::form::{batch, lines, single};
 use super::http::{Http, Reply, Request, problem_kind};
 use super::{KEYS, Kind, Shared, Topic};
 use crate::load::End;
@@ -10,12 +11,8 @@ use crate::record::now_ms;
 use crate::requests::{self, PRODUCE};
 use crate::rng::{Rng, mix};
 use crate::violation::{Kind as Wrong, Violation};
-use crate::wire::{Wire, text};
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::records::{
-    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
-};
-use serde_json::{Map, Value, json};
+use crate::wire::Wire;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -33,6 +30,9 @@ const NO_INDEX: i16 = 56;
 const CHANGED: i16 = 87;
 const STOPPING: i16 = 6;
 
+/// The next one by topic and partition.
+type Sequences = HashMap<(String, i32), i32>;
+
 /// A record whose outcome is to be learned.
 #[derive(Clone)]
 struct Pending {
@@ -49,6 +49,8 @@ pub struct Sender {
     newest: HashMap<(String, i32, String), (i64, u64)>,
     http: Option<Http>,
     kafka: Option<Wire>,
+    /// Its id of this cycle, and the next sequence of each partition, as an idempotent producer.
+    producer: Option<(i64, Sequences)>,
 }
 
 /// How records are sent.
@@ -90,6 +92,7 @@ impl Sender {
             newest: HashMap::new(),
             http: None,
             kafka: None,
+            producer: None,
         }
     }
 
@@ -101,7 +104,7 @@ impl Sender {
         broker: Addresses,
         mut rng: Rng,
     ) -> Result<(), End> {
-        (self.http, self.kafka) = (None, None);
+        (self.http, self.kafka, self.producer) = (None, None, None);
         let bench = Bench {
             model,
             shared,
@@ -582,13 +585,46 @@ impl Sender {
     ) -> Result<(Vec<Outcome>, Option<End>), End> {
         let (topic, partition) = at;
         let acks = if durable { -1 } else { 1 };
-        let request = requests::produce(&topic.name, partition, acks, batch(at, records));
         if self.kafka.is_none() {
             self.kafka = Some(Wire::connect(bench.broker.kafka)?);
         }
         let wire = self.kafka.as_mut().expect("it was connected");
+        let hash = mix(records[0].0.wrapping_add(records.len() as u64));
+        // A refusal would leave a gap in its sequences.
+        let is_free = records
+            .iter()
+            .all(|(_, content)| content.condition == Condition::None);
+        let is_idempotent = topic.rules.for_ever && is_free && hash.is_multiple_of(2);
+        let mut sequence = None;
+        if is_idempotent {
+            if self.producer.is_none() {
+                let id = requests::producer_id(wire)?;
+                let id = id.map_err(|error| End::Refused(error, "InitProducerId".to_owned()))?;
+                self.producer = Some((id, HashMap::new()));
+            }
+            let (id, sequences) = self.producer.as_mut().expect("it has one");
+            let next = sequences
+                .entry((topic.name.clone(), partition))
+                .or_insert(0);
+            sequence = Some((*id, *next));
+            *next += records.len() as i32;
+        }
+        let request = requests::produce(&topic.name, partition, acks, batch(at, records, sequence));
         let response = wire.call(&request, PRODUCE)?;
-        let (error, base) = requests::produced(&response);
+        let (error, mut base) = requests::produced(&response);
+        if sequence.is_some() && error == requests::NONE && (hash >> 8).is_multiple_of(3) {
+            // As if the answer had not come: the same sequence again.
+            let (error, again) = requests::produced(&wire.call(&request, PRODUCE)?);
+            if error != requests::NONE {
+                return Err(End::Refused(error, "the same sequence again".to_owned()));
+            }
+            if base >= 0 && again != base {
+                let what =
+                    format!("a batch at {base} is said to be at {again} when it is sent again");
+                return wrong(at, Wrong::Changed, what);
+            }
+            base = again;
+        }
         let all = |outcome| vec![outcome; records.len()];
         match error {
             requests::NONE if base >= 0 => {
@@ -689,7 +725,7 @@ impl Sender {
 }
 
 /// A topic and a partition.
-type At<'a> = (&'a Arc<Topic>, i32);
+pub type At<'a> = (&'a Arc<Topic>, i32);
 
 fn book<'a>(at: At<'a>) -> &'a Mutex<Book> {
     &at.0.books[at.1 as usize]
@@ -766,109 +802,6 @@ fn fitting(topic: &Topic, records: &[(u64, Content)], form: Form) -> Form {
         Form::Single if deletes => Form::Lines,
         form => form,
     }
-}
-
-fn parameters(at: At<'_>, durable: bool) -> String {
-    let (topic, partition) = at;
-    let acks = if durable { "" } else { "&acks=1" };
-    format!("/t/{}?partition={partition}{acks}", topic.name)
-}
-
-fn single(at: At<'_>, number: u64, content: &Content, durable: bool) -> Request {
-    let mut path = parameters(at, durable);
-    if let Some(key) = &content.key {
-        path += &format!("&key={key}");
-    }
-    let mut headers = vec![("Kafka-Header-Number", number.to_string())];
-    if at.0.rules.window_ms.is_some() {
-        headers.push(("Idempotency-Key", id_of(number)));
-    }
-    match content.condition {
-        Condition::None => {}
-        Condition::Next(0) | Condition::Newest(-1) if number % 2 == 0 => {
-            headers.push(("If-None-Match", "*".to_owned()));
-        }
-        Condition::Next(next) => headers.push(("If-Match", format!("\"p:{next}\""))),
-        Condition::Newest(newest) => headers.push(("If-Match", format!("\"k:{newest}\""))),
-    }
-    Request {
-        method: "POST",
-        path,
-        headers,
-        body: content.value.clone().unwrap_or_default().into_bytes(),
-    }
-}
-
-/// The headers of a record that say everything themselves.
-fn record_headers(at: At<'_>, number: u64, content: &Content) -> Vec<(&'static str, String)> {
-    let mut headers = vec![("number", number.to_string())];
-    if at.0.rules.window_ms.is_some() {
-        headers.push(("idempotency-key", id_of(number)));
-    }
-    match content.condition {
-        Condition::None => {}
-        Condition::Next(next) => headers.push(("millstream-expected-offset", next.to_string())),
-        Condition::Newest(newest) => {
-            headers.push(("millstream-expected-key-offset", newest.to_string()));
-        }
-    }
-    headers
-}
-
-fn lines(at: At<'_>, records: &[(u64, Content)], durable: bool) -> Request {
-    let line = |(number, content): &(u64, Content)| {
-        let headers = record_headers(at, *number, content).into_iter();
-        let headers: Map<String, Value> = headers
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
-        let mut line = json!({ "value": content.value, "headers": headers });
-        if let Some(key) = &content.key {
-            line["key"] = key.as_str().into();
-        }
-        format!("{line}\n")
-    };
-    Request {
-        method: "POST",
-        path: parameters(at, durable),
-        headers: vec![("Content-Type", "application/x-ndjson".to_owned())],
-        body: records.iter().map(line).collect::<String>().into_bytes(),
-    }
-}
-
-fn batch(at: At<'_>, records: &[(u64, Content)]) -> Bytes {
-    let timestamp = now_ms();
-    let record = |(delta, (number, content)): (i64, &(u64, Content))| {
-        let headers = record_headers(at, *number, content).into_iter();
-        let headers = headers.map(|(name, value)| (text(name), Some(Bytes::from(value))));
-        Record {
-            transactional: false,
-            control: false,
-            delete_horizon: false,
-            partition_leader_epoch: -1,
-            producer_id: -1,
-            producer_epoch: -1,
-            timestamp_type: TimestampType::Creation,
-            offset: delta,
-            sequence: -1 + delta as i32,
-            timestamp,
-            key: content.key.clone().map(Bytes::from),
-            value: content.value.clone().map(Bytes::from),
-            headers: headers.collect(),
-        }
-    };
-    let all: Vec<Record> = (0..).zip(records).map(record).collect();
-    let compression = match records[0].0 % 3 {
-        0 => Compression::Lz4,
-        1 => Compression::Zstd,
-        _ => Compression::None,
-    };
-    let options = RecordEncodeOptions {
-        version: 2,
-        compression,
-    };
-    let mut batch = BytesMut::new();
-    RecordBatchEncoder::encode(&mut batch, &all, &options).expect("records that fit");
-    batch.freeze()
 }
 
 /// What one part of an answer says.
