@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 
 const SENDERS: usize = 7;
 /// Records from which on a topic is replaced by a new one.
-const RECORDS_MAX: usize = 5_000;
+const RECORDS_MAX: usize = 3_000;
 const KEYS: usize = 6;
 /// Longer than any run.
 const LONG_WINDOW_MS: i64 = 24 * 3_600_000;
