@@ -56,7 +56,9 @@ fn what_is_wrong_is_told_the_worst_first() {
             .position(|known| one[0] == *known)
     };
     assert!(found.is_sorted_by_key(rank), "{found:?}");
-    let limits = &body["warnings"].as_array().unwrap()[0];
+    // The disk that the test runs on may be nearly full, too.
+    let mut all = body["warnings"].as_array().unwrap().iter();
+    let limits = all.find(|found| found["check"] == "limits").unwrap();
     assert!(
         limits["what"].as_str().unwrap().contains("topics_max is 2"),
         "{body}"

@@ -184,12 +184,14 @@ NODE_AND_RUST = ("confluent-kafka-javascript", "kafkajs", "platformatic-kafka", 
 TOOLS = ("kafka-tools", "kafka-files", "kafka-streams")
 CLIENTS_TESTS = ("kafka-python-tests", "rdkafka-tests", "rskafka-tests")
 CONNECT = ("kafka-connect", "mirror-maker", "debezium")
+HTTP = ("curl", "requests", "rest-proxy-clients", "eventsource", "page")
 OTHER_TOOLS = ("spring-kafka", "rsyslog", "librdkafka-tests")
 FORMATS = ("request", "batch", "catalog", "producers")
 
 PARTS = [
     Part("clients-1", "clients in C, Java and Python", clients, JAVA_AND_PYTHON, has_seed=False),
     Part("clients-2", "clients in Go, Node and Rust", clients, GO + NODE_AND_RUST, has_seed=False),
+    Part("clients-http", "curl, Python, browsers and clients of REST proxies over HTTP; the page", clients, HTTP, ("tools",), has_seed=False),
     Part("suites-1", "Kafka's tools, its files, and Kafka Streams", clients, TOOLS, has_seed=False),
     Part("suites-2", "the tests of kafka-python, rust-rdkafka and rskafka", clients, CLIENTS_TESTS, has_seed=False),
     Part("tools-1", "Kafka Connect, MirrorMaker 2, Debezium", clients, CONNECT, ("tools",), has_seed=False),
