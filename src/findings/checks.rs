@@ -12,6 +12,8 @@ const DISK_ERROR: f64 = 0.5;
 const LAG_AGE_SECONDS_MAX: f64 = 120.0;
 /// Two hosts' clocks may differ by this much.
 const CLOCK_SECONDS_MAX: f64 = 60.0;
+/// So many calls that wait for a shard, at two looks, are more than chance: to ask for metrics is a call, too.
+const CALLS_MANY: f64 = 16.0;
 /// A bucket of `millstream_shard_turn_seconds`: longer turns are worth a report.
 const TURN_BUCKET: &str = "0.1024";
 
@@ -316,7 +318,8 @@ fn shards(evidence: &Evidence) -> Vec<Finding> {
     let mut found = Vec::new();
     let waited = evidence.before.by("millstream_mailbox_depth", "shard");
     for (shard, depth) in evidence.after.by("millstream_mailbox_depth", "shard") {
-        if depth > 0.0 && waited.get(shard).is_some_and(|&before| before > 0.0) {
+        let is_deep = |depth: f64| depth >= CALLS_MANY;
+        if is_deep(depth) && waited.get(shard).is_some_and(|&before| is_deep(before)) {
             let what =
                 format!("shard {shard} is overloaded: {depth} calls of other shards wait for it");
             let todo =
@@ -525,8 +528,9 @@ mod tests {
     #[test]
     fn shards_are_overloaded_when_calls_wait_twice_and_slow_when_a_turn_was_long() {
         let depth = |depth: u32| format!("millstream_mailbox_depth{{shard=\"0\"}} {depth}\n");
-        assert_eq!(found(&evidence(&depth(0), &depth(9))), []);
-        let overloaded = found(&evidence(&depth(3), &depth(9)));
+        assert_eq!(found(&evidence(&depth(0), &depth(90))), []);
+        assert_eq!(found(&evidence(&depth(1), &depth(15))), []);
+        let overloaded = found(&evidence(&depth(16), &depth(90)));
         assert_eq!(overloaded, [(Severity::Warning, "shards")]);
         let turns = |short: u32, all: u32| {
             let name = "millstream_shard_turn_seconds";
