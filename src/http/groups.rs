@@ -45,10 +45,8 @@ pub async fn list(asked: Asked) -> Result<Answer, Problem> {
     // A group's partitions stand together.
     for own in lags.chunk_by(|one, other| one.group == other.group) {
         let mut partitions = Vec::with_capacity(own.len());
-        let mut records = 0i64;
-        let seconds = oldest(own.iter().map(|lag| lag.lag.seconds));
+        let (records, seconds) = lag::in_all(own.iter().copied());
         for lag in own {
-            records = records.saturating_add(lag.lag.records);
             partitions.push(json!({
                 "topic": lag.topic.name,
                 "partition": lag.partition,
@@ -65,11 +63,6 @@ pub async fn list(asked: Asked) -> Result<Answer, Problem> {
         }));
     }
     Ok(shown(&Value::from(groups)))
-}
-
-/// The age of the oldest record of all; none where it is not known of any.
-fn oldest(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    seconds.flatten().reduce(f64::max)
 }
 
 /// `GET /api/groups/{group}`: a group's state and members, and how far it is behind now; in seconds as it was measured
@@ -90,9 +83,14 @@ pub async fn describe(mut asked: Asked) -> Result<Answer, Problem> {
     });
     let offsets = committed(services, group).await?;
     let reports = services.coordinators.groups.lag_reports().await;
-    let measured = reports.iter().flat_map(|report| report.of(group));
-    let measured: HashMap<PartitionKey, Option<f64>> =
-        measured.map(|lag| (lag.key(), lag.lag.seconds)).collect();
+    // A group lives on one shard.
+    let measured = reports.iter().map(|report| report.of(group));
+    let measured = measured.max_by_key(|own| own.len()).unwrap_or_default();
+    let (_, seconds) = lag::in_all(measured.iter());
+    let measured: HashMap<PartitionKey, Option<f64>> = measured
+        .iter()
+        .map(|lag| (lag.key(), lag.lag.seconds))
+        .collect();
     let mut partitions = Vec::with_capacity(offsets.len());
     let mut slice = Slice::new();
     let mut all = 0i64;
@@ -114,7 +112,7 @@ pub async fn describe(mut asked: Asked) -> Result<Answer, Problem> {
         "protocol": described.protocol,
         "members": members.collect::<Vec<_>>(),
         "lag": all,
-        "seconds": oldest(measured.into_values()),
+        "seconds": seconds,
         "partitions": partitions,
     });
     if with_history {

@@ -89,15 +89,21 @@ pub async fn warnings(asked: Asked) -> Result<Answer, Problem> {
 }
 
 async fn disk(engine: &Engine) -> Disk {
-    let found = reports::data_dir(engine).await;
-    let path = reports::absolute_data_dir(engine).unwrap_or_default();
-    let volume = found.as_ref().map(|found| &found.volume);
-    Disk {
-        node: engine.config.node_id,
-        path: path.to_string_lossy().into_owned(),
-        error: volume.as_ref().err().map(|error| error.to_string()),
-        usable_bytes: volume.as_ref().ok().map(|volume| volume.free_bytes),
-        total_bytes: volume.as_ref().ok().map(|volume| volume.total_bytes),
+    let node = engine.config.node_id;
+    match reports::data_dir(engine).await {
+        Ok(found) => Disk {
+            node,
+            path: found.path.to_string_lossy().into_owned(),
+            usable_bytes: Some(found.volume.free_bytes),
+            total_bytes: Some(found.volume.total_bytes),
+            ..Disk::default()
+        },
+        Err(error) => Disk {
+            node,
+            path: engine.config.data_dir.to_string_lossy().into_owned(),
+            error: Some(error.to_string()),
+            ..Disk::default()
+        },
     }
 }
 

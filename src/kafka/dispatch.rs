@@ -8,7 +8,7 @@ use crate::access::Caller;
 use crate::coordinator::Coordinators;
 use crate::engine::Engine;
 use crate::net::budget::Charge;
-use crate::wire::{Reader, SHORT_BYTES, Slices, Wire, WireError};
+use crate::wire::{Reader, SHORT_BYTES, Wire, WireError, decode_long, encode_long};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -134,13 +134,10 @@ pub async fn dispatch(
         correlation_id: header.correlation_id,
     };
     let is_long = frame.len() > SHORT_BYTES;
-    // In memory of its own: a connection's future does not carry what only long messages take.
     macro_rules! decoded {
         ($module:ident) => {{
             let decoded = if is_long {
-                let mut slices = Slices::new();
-                let decoded = $module::Request::decode_in_slices(&mut reader, version, &mut slices);
-                Box::pin(decoded).await
+                decode_long::<$module::Request>(&mut reader, version).await
             } else {
                 $module::Request::decode(&mut reader, version)
             };
@@ -154,8 +151,7 @@ pub async fn dispatch(
             $(let response = $module::Response { $throttle: context.throttle_time_ms, ..response };)?
             let mut writer = context.reply();
             if $is_long {
-                let mut slices = Slices::new();
-                Box::pin(response.encode_in_slices(&mut writer, version, &mut slices)).await;
+                encode_long(response, &mut writer, version).await;
             } else {
                 response.encode(&mut writer, version);
             }

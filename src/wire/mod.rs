@@ -18,7 +18,7 @@ pub mod types;
 mod writer;
 
 pub use reader::Reader;
-pub use slices::{SHORT_BYTES, Slices};
+pub use slices::{SHORT_BYTES, Slices, decode_long, encode_long};
 pub use types::{Nullable, Wire};
 pub use writer::{Reply, TaggedFields, Writer, cut_to};
 

@@ -1,7 +1,8 @@
 //! Long messages, read and written in slices of time.
 
-use super::{Reader, Writer};
+use super::{Reader, Wire, WireError, Writer};
 use crate::io::reactor::Slice;
+use std::pin::Pin;
 
 /// A message of up to this many bytes is read and written in one go.
 pub const SHORT_BYTES: usize = 64 << 10;
@@ -9,6 +10,27 @@ pub const SHORT_BYTES: usize = 64 << 10;
 const STEP_BYTES: usize = 4 << 10;
 /// Bytes that a writer seals at a time.
 const SEALED_BYTES: usize = 256 << 10;
+
+/// Reads a long message. In memory of its own: a future that reads short ones does not carry what this takes.
+pub fn decode_long<'a, T: Wire<'a>>(
+    r: &mut Reader<'a>,
+    version: i16,
+) -> Pin<Box<impl Future<Output = Result<T, WireError>>>> {
+    Box::pin(async move { T::decode_in_slices(r, version, &mut Slices::new()).await })
+}
+
+/// Writes a long message, as [`decode_long`] reads one.
+pub fn encode_long<'a, T: Wire<'a>>(
+    message: T,
+    w: &mut Writer,
+    version: i16,
+) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(async move {
+        message
+            .encode_in_slices(w, version, &mut Slices::new())
+            .await
+    })
+}
 
 /// Lets others pass while a long message is read or written: after each element of an array it is told how
 /// far the message has come.

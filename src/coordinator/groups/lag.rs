@@ -125,6 +125,17 @@ pub fn first_by_group(reports: &[Arc<LagReport>], most: usize) -> (Vec<&GroupLag
     (first, left_out + rest as u64)
 }
 
+/// How far a group is behind in these of its partitions together: records, and the age of the oldest one, where it is
+/// known of any.
+pub fn in_all<'a>(lags: impl Iterator<Item = &'a GroupLag> + Clone) -> (i64, Option<f64>) {
+    let records = lags.clone().map(|one| one.lag.records);
+    let seconds = lags.filter_map(|one| one.lag.seconds);
+    (
+        records.fold(0, i64::saturating_add),
+        seconds.reduce(f64::max),
+    )
+}
+
 impl LagReport {
     pub(super) fn before_the_first(shard: usize) -> LagReport {
         LagReport {

@@ -11,7 +11,7 @@ use crate::engine::partition::AckWhen;
 use crate::io::reactor::{STEPS_FEW, Slice};
 use crate::kafka::answer::{Answer, CloseReason, Handled};
 use crate::kafka::{Context, ErrorCode, message};
-use crate::wire::{Reader, Slices, Wire, WireError};
+use crate::wire::{Reader, Wire, WireError, decode_long, encode_long};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -118,13 +118,7 @@ struct Partition {
 /// When the body is malformed.
 pub async fn handle(context: &Context<'_>, body: &mut Reader<'_>) -> Result<Handled, WireError> {
     let request = if body.remaining() > PLAIN_BYTES {
-        let mut slices = Slices::new();
-        Box::pin(Request::decode_in_slices(
-            body,
-            context.version,
-            &mut slices,
-        ))
-        .await?
+        decode_long(body, context.version).await?
     } else {
         Request::decode(body, context.version)?
     };
@@ -162,9 +156,7 @@ pub async fn handle(context: &Context<'_>, body: &mut Reader<'_>) -> Result<Hand
         }
         errors.for_each(|error| engine.stats.error(error.name()));
         if named > STEPS_FEW {
-            let mut slices = Slices::new();
-            let encoded = response.encode_in_slices(&mut writer, version, &mut slices);
-            Box::pin(encoded).await;
+            encode_long(response, &mut writer, version).await;
         } else {
             response.encode(&mut writer, version);
         }

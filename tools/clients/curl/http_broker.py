@@ -6,6 +6,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kafka-common"))
 
 from brokers import Millstream, Process, free_port, log_of  # noqa: E402
+import suite  # noqa: E402
 from suite import MILLSTREAM  # noqa: E402
 
 
@@ -21,3 +22,12 @@ class HttpBroker(Millstream):
         place = ["--data-dir", self.directory, "--listen", self.address, "--http", self.http]
         self.running = Process([MILLSTREAM, "serve", *place, *self.options], log_of(self))
         return self.running
+
+
+def run_suite(broker, about):
+    """Runs a suite's cases one by one, for some of them kill the broker."""
+    try:
+        broker.start()
+        suite.run(about, jobs=1)
+    finally:
+        broker.end()

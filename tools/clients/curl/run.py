@@ -11,9 +11,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from http_broker import HttpBroker  # noqa: E402
+from http_broker import HttpBroker, run_suite  # noqa: E402
 
-import suite  # noqa: E402
 from suite import CALL_SECONDS, WORK, Wrong, case, equal, expect, expect_not, until  # noqa: E402
 
 BROKER = HttpBroker(WORK / "broker", "--lag-interval-ms", "500")
@@ -364,12 +363,7 @@ def health():
 
 def main():
     printed = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout
-    try:
-        BROKER.start()
-        # One of them kills the broker.
-        suite.run(f"curl {printed.split()[1]}.", jobs=1)
-    finally:
-        BROKER.end()
+    run_suite(BROKER, f"curl {printed.split()[1]}.")
 
 
 if __name__ == "__main__":

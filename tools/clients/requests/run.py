@@ -13,9 +13,8 @@ import sseclient
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "curl"))
 
-from http_broker import HttpBroker  # noqa: E402
+from http_broker import HttpBroker, run_suite  # noqa: E402
 
-import suite  # noqa: E402
 from suite import CALL_SECONDS, WORK, Wrong, case, equal, expect, until  # noqa: E402
 
 BROKER = HttpBroker(WORK / "broker", "--lag-interval-ms", "500")
@@ -345,12 +344,7 @@ def session():
 
 def main():
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("requests", "sseclient-py"))
-    try:
-        BROKER.start()
-        # Some of them kill the broker.
-        suite.run(f"{versions}.", jobs=1)
-    finally:
-        BROKER.end()
+    run_suite(BROKER, f"{versions}.")
 
 
 if __name__ == "__main__":

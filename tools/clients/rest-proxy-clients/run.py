@@ -20,9 +20,8 @@ from pymapr_kafkarest.kafkarest import MaprKlient, MaprKProducer
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "curl"))
 
-from http_broker import HttpBroker  # noqa: E402
+from http_broker import HttpBroker, run_suite  # noqa: E402
 
-import suite  # noqa: E402
 from suite import CALL_SECONDS, WORK, Expected, Wrong, case, equal  # noqa: E402
 
 # It would delete its instance at a signal, which only a main thread can listen to: cases run in another.
@@ -352,12 +351,7 @@ def main():
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     # One of them tells all that it does.
     logging.disable(logging.ERROR)
-    try:
-        BROKER.start()
-        # One of them kills the broker.
-        suite.run(f"{versions}; npm kafka-rest 0.0.5.", jobs=1)
-    finally:
-        BROKER.end()
+    run_suite(BROKER, f"{versions}; npm kafka-rest 0.0.5.")
 
 
 if __name__ == "__main__":

@@ -314,20 +314,13 @@ impl Cycles {
         self.story.tell(format_args!("load"));
         let cut = self.cut_of_load.take();
         let running = self.take_load().start(&context, rng, cut, plan.calm);
-        let data_dir = self.disk.data_dir();
         let squeezed = self.squeeze(plan, address, &running, rng);
         let besieged = self.besiege(&broker, address, rng);
         let jumped = self.jump(address, rng);
         self.let_medium_fail(plan)?;
-        plan.load.wait(&data_dir, || {
-            self.model.violation().is_some() || broker.has_struck()
-        });
-        let died = match broker.has_struck() {
-            true => Ok(()),
-            false => broker.check_running(),
-        };
-        let ended = match (died, self.model.violation()) {
-            (Err(died), _) => Err(died.into()),
+        let lived = self.wait_for_fault(plan, &mut broker);
+        let ended = match (lived, self.model.violation()) {
+            (Err(died), _) => Err(died),
             _ if squeezed.is_err() => squeezed,
             (_, None) if jumped.is_err() => jumped,
             (_, None) if besieged.is_err() => besieged.map_err(Into::into),
@@ -338,6 +331,23 @@ impl Cycles {
         if ended.is_ok() {
             self.give_load(running.join());
         }
+        self.or_violation(ended)
+    }
+
+    /// Lets the load run until the moment that is planned, a violation, or a fault that strikes by itself. An error when the
+    /// broker has died of something else.
+    fn wait_for_fault(&self, plan: &Plan, broker: &mut Broker) -> anyhow::Result<()> {
+        plan.load.wait(&self.disk.data_dir(), || {
+            self.model.violation().is_some() || broker.has_struck()
+        });
+        match broker.has_struck() {
+            true => Ok(()),
+            false => Ok(broker.check_running()?),
+        }
+    }
+
+    /// What was found meanwhile, where all else went well.
+    fn or_violation(&self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
         match self.model.violation() {
             Some(violation) if ended.is_ok() => Err(violation.into()),
             _ => ended,
@@ -358,16 +368,9 @@ impl Cycles {
         self.story.tell(format_args!("load"));
         let addresses = addresses(&broker, address)?;
         let running = once.start(&self.model, addresses, rng);
-        let data_dir = self.disk.data_dir();
-        plan.load.wait(&data_dir, || {
-            self.model.violation().is_some() || broker.has_struck()
-        });
-        let died = match broker.has_struck() {
-            true => Ok(()),
-            false => broker.check_running(),
-        };
-        let ended = match (died, self.model.violation()) {
-            (Err(died), _) => Err(died.into()),
+        let lived = self.wait_for_fault(plan, &mut broker);
+        let ended = match (lived, self.model.violation()) {
+            (Err(died), _) => Err(died),
             (_, Some(violation)) => Err(violation.into()),
             _ => self.end(plan, broker),
         };
@@ -378,10 +381,7 @@ impl Cycles {
         self.once = Some(once);
         // What came of the last cut is known to who was answered after it.
         self.cut_of_load = None;
-        match self.model.violation() {
-            Some(violation) if ended.is_ok() => Err(violation.into()),
-            _ => ended,
-        }
+        self.or_violation(ended)
     }
 
     /// A last start and a check, after the last cycle's fault.

@@ -1,6 +1,6 @@
 //! How far groups were behind in the last hour, for a picture of it: gone with the process.
 
-use super::GroupLag;
+use super::{GroupLag, in_all};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -44,15 +44,11 @@ impl History {
                 continue;
             }
             let samples = self.by_group.entry(Arc::clone(group)).or_default();
+            let (records, seconds) = in_all(own.iter());
             samples.push_back(Sample {
                 timestamp_ms: now_ms,
-                records: own
-                    .iter()
-                    .fold(0, |all, one| all.saturating_add(one.lag.records)),
-                seconds: own
-                    .iter()
-                    .filter_map(|one| one.lag.seconds)
-                    .reduce(f64::max),
+                records,
+                seconds,
             });
         }
         // A clock that was set back leaves samples that are ahead of it.

@@ -15,7 +15,7 @@ use crate::io::{clock, process};
 use crate::kafka::Context;
 use crate::kafka::answer::{Answer, Handled};
 use crate::wire::types::Records;
-use crate::wire::{Reader, SHORT_BYTES, Slices, Wire, WireError};
+use crate::wire::{Reader, SHORT_BYTES, Slices, Wire, WireError, encode_long};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::future::pending;
@@ -91,9 +91,7 @@ pub async fn handle(context: &Context<'_>, body: &mut Reader<'_>) -> Result<Hand
         });
         response.throttle_time_ms = throttle_time_ms;
         if is_long {
-            let mut slices = Slices::new();
-            let encoded = response.encode_in_slices(&mut writer, version, &mut slices);
-            Box::pin(encoded).await;
+            encode_long(response, &mut writer, version).await;
         } else {
             response.encode(&mut writer, version);
         }
