@@ -8,15 +8,17 @@
 #[path = "broker_model/answers.rs"]
 mod answers;
 #[path = "broker_model/client.rs"]
-mod client;
+pub mod client;
 #[path = "broker_model/driver.rs"]
 mod driver;
+#[path = "broker_model/input.rs"]
+pub mod input;
 #[path = "broker_model/machine.rs"]
-mod machine;
+pub mod machine;
 #[path = "broker_model/model.rs"]
 mod model;
 #[path = "broker_model/requests.rs"]
-mod requests;
+pub mod requests;
 #[path = "broker_model/schedules.rs"]
 mod schedules;
 

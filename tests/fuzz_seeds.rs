@@ -5,6 +5,9 @@
 
 use crate::broker_model;
 use crate::codecs::robustness;
+use crate::http::table;
+use crate::http_requests;
+use crate::index_model;
 use millstream::engine::catalog::Entry;
 use millstream::engine::catalog_log;
 use millstream::engine::producers::Producers;
@@ -112,6 +115,25 @@ fn producer_snapshots() {
 #[test]
 fn brokers() {
     write("broker", &[1, 2, 3, 4].map(broker_model::input));
+    write("indexes", &[1, 2, 3, 4].map(index_model::input_of));
+}
+
+/// Each route's request, as it is: the first byte says so.
+#[test]
+fn requests_over_http() {
+    let seeds: Vec<Vec<u8>> = table::SUCCESS
+        .iter()
+        .map(|(route, path, body, _)| {
+            let method = route.split(' ').next().unwrap();
+            let length = body.len();
+            let head =
+                format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}");
+            format!("\0{head}\r\n\r\n{body}").into_bytes()
+        })
+        .collect();
+    let mut driver = http_requests::driver::Driver::default();
+    seeds.iter().for_each(|seed| driver.run(seed));
+    write("http", &seeds);
 }
 
 /// The batch with its records packed.

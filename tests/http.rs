@@ -15,10 +15,11 @@ mod keys;
 mod once;
 mod page;
 mod records;
+mod refused;
 mod rest_consumers;
 mod rest_v2;
 mod rest_v3;
-mod table;
+pub mod table;
 
 /// The families there are: dashboards and alerts are built on these names.
 const FAMILIES: &[(&str, &str)] = &[

@@ -21,6 +21,8 @@ mod group_simulation;
 mod groups;
 mod hostile;
 mod http;
+mod http_requests;
+mod index_model;
 mod journal;
 mod lifecycle;
 mod limits;

@@ -2,7 +2,6 @@
 
 use super::Services;
 use super::activity::Activity;
-use super::router::Router;
 use crate::access::Caller;
 use crate::io::{clock, reactor};
 use futures_util::future::join_all;
@@ -14,7 +13,7 @@ use std::net::TcpListener;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 /// A connection that does nothing for this long is closed: its client is silent, or does not read, or sends a
@@ -45,7 +44,7 @@ pub async fn serve(services: Services, listener: TcpListener) {
         }
     };
     let most = places(&services);
-    let (services, router) = (Rc::new(services), Rc::new(Router::default()));
+    let services = Rc::new(services);
     let mut connections: Vec<Connection> = Vec::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
@@ -69,13 +68,9 @@ pub async fn serve(services: Services, listener: TcpListener) {
         let _ = stream.set_nodelay(true);
         make_room(&mut connections, most);
         let activity = Activity::now();
-        let serving = Serving {
-            services: Rc::clone(&services),
-            router: Rc::clone(&router),
-            caller: Caller::new(address),
-            activity: activity.clone(),
-        };
-        let task = reactor::spawn(Rc::new(serving).run(stream));
+        let caller = Caller::new(address);
+        let serving = serve_client(Rc::clone(&services), caller, activity.clone(), stream);
+        let task = reactor::spawn(serving);
         connections.push(Connection { activity, task });
     }
     drop(listener);
@@ -126,53 +121,43 @@ impl Drop for Connection {
     }
 }
 
-/// What serves one connection.
-struct Serving {
-    services: Rc<Services>,
-    router: Rc<Router>,
-    caller: Caller,
-    activity: Activity,
-}
-
-impl Serving {
-    /// Speaks HTTP/1.1, or HTTP/2 with a client that begins with its preface (RFC 9113, 3.3).
-    async fn run(self: Rc<Self>, stream: TcpStream) {
-        let serving = Rc::clone(&self);
-        let service = service_fn(move |request| {
-            let serving = Rc::clone(&serving);
-            async move {
-                let Serving {
-                    services,
-                    router,
-                    caller,
-                    activity,
-                } = &*serving;
-                activity.touch();
-                Ok::<_, Infallible>(router.answer(services, caller, activity, request).await)
-            }
-        });
-        let mut builder = auto::Builder::new(OnThisThread);
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(BUFFER_BYTES_MAX);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(BUFFER_BYTES_MAX as u32)
-            .max_concurrent_streams(STREAMS_MAX)
-            .initial_stream_window_size(STREAM_BYTES_MAX)
-            .initial_connection_window_size(STREAMS_BYTES_MAX)
-            .max_send_buf_size(STREAM_BYTES_MAX as usize);
-        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        // A client may break off at any time.
-        tokio::select! {
-            _ = served.as_mut() => return,
-            () = self.services.engine.stop.wait() => served.as_mut().graceful_shutdown(),
+/// Serves one client over any stream, until it or the broker ends that: HTTP/1.1, or HTTP/2 with a client that begins
+/// with its preface (RFC 9113, 3.3).
+pub async fn serve_client<S>(services: Rc<Services>, caller: Caller, activity: Activity, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let serving = Rc::new((services, caller, activity));
+    let service = service_fn(|request| {
+        let serving = Rc::clone(&serving);
+        async move {
+            let (services, caller, activity) = &*serving;
+            activity.touch();
+            let router = &services.router;
+            Ok::<_, Infallible>(router.answer(services, caller, activity, request).await)
         }
-        let _ = served.await;
+    });
+    let mut builder = auto::Builder::new(OnThisThread);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(BUFFER_BYTES_MAX as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_BYTES_MAX)
+        .initial_connection_window_size(STREAMS_BYTES_MAX)
+        .max_send_buf_size(STREAM_BYTES_MAX as usize);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // A client may break off at any time.
+    tokio::select! {
+        _ = served.as_mut() => return,
+        () = serving.0.engine.stop.wait() => served.as_mut().graceful_shutdown(),
     }
+    let _ = served.await;
 }
 
 /// Requests of an HTTP/2 connection are tasks of its shard.

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// How long a record that was just appended may take to be durable.
 const DURABLE_WAIT: Duration = Duration::from_secs(10);
+/// How long who asks for all keys waits for their index: it is made when somebody asks for the first time.
+const INDEX_WAIT: Duration = Duration::from_secs(5);
 /// A key may have a newer record when the one that was found is read, and compaction may have taken that one.
 const ATTEMPTS: usize = 3;
 
@@ -42,9 +44,10 @@ pub async fn all(mut asked: Asked) -> Result<Answer, Problem> {
     });
     let engine = &asked.services.engine;
     let topic = reading::topic(engine, &asked.params[0])?;
+    // Said at once, and not when the first record is read.
+    let until = Instant::now() + INDEX_WAIT;
     for key in topic.keys() {
-        // Said at once, and not when the first record is read.
-        newest::newest(engine, key, KeyHash::ZERO, None).await?;
+        newest::ready(engine, key, until).await?;
     }
     read::answer(asked, read, form, follow).await
 }

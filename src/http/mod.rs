@@ -47,18 +47,21 @@ use crate::engine::mailbox;
 use crate::engine::stats::ShardReport;
 use crate::findings::metrics::Metrics;
 use rest::instances::Instances;
+use router::Router;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use connections::serve;
+pub use activity::Activity;
+pub use connections::{serve, serve_client};
 
 /// What serves requests.
 pub struct Services {
     pub engine: Rc<Engine>,
     pub coordinators: Rc<Coordinators>,
     instances: Rc<Instances>,
+    router: Router,
     /// The metrics when somebody asked for warnings last.
     metrics_before: Cell<Option<(Instant, Metrics)>>,
 }
@@ -78,6 +81,7 @@ impl Services {
             engine: Rc::clone(engine),
             coordinators: Rc::clone(coordinators),
             instances: Instances::serve(engine, &coordinators.groups, parts.0),
+            router: Router::default(),
             metrics_before: Cell::default(),
         }
     }

@@ -228,12 +228,15 @@ pub static PARAMETERS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The routes of a path, by method.
+type Methods = BTreeMap<&'static str, &'static Route>;
+
 /// The routes by path.
-pub struct Router(matchit::Router<BTreeMap<&'static str, &'static Route>>);
+pub struct Router(matchit::Router<Methods>);
 
 impl Default for Router {
     fn default() -> Router {
-        let mut by_path: BTreeMap<&str, BTreeMap<&'static str, &'static Route>> = BTreeMap::new();
+        let mut by_path: BTreeMap<&str, Methods> = BTreeMap::new();
         for route in ROUTES {
             let methods = by_path.entry(route.path).or_default();
             methods.insert(method_name(&route.method), route);
@@ -277,19 +280,33 @@ impl Router {
         answer
     }
 
+    /// What a path's methods are, and the parts of it that the table names.
+    fn find<'p>(&self, path: &'p str) -> Option<(&Methods, matchit::Params<'_, 'p>)> {
+        let path = without_prefix(path);
+        if let Ok(found) = self.0.at(path) {
+            return Some((found.value, found.params));
+        }
+        // The clients of REST proxies may end a path with a slash.
+        let found = self.0.at(path.strip_suffix('/')?).ok()?;
+        let is_proxys = found
+            .value
+            .values()
+            .any(|route| route.dialect != Dialect::Native);
+        is_proxys.then_some((found.value, found.params))
+    }
+
     /// Whose refusals a request gets; where there is no such path, those of the paths that begin like it.
     fn dialect(&self, method: &Method, path: &str) -> Dialect {
-        let path = without_prefix(path);
         let first = |path: &'_ str| path.split('/').nth(1).map(str::to_owned);
-        let route = match self.0.at(path) {
-            Ok(found) => {
-                let known = found.value;
-                known
-                    .get(method.as_str())
-                    .or(known.values().next())
-                    .copied()
+        let route = match self.find(path) {
+            Some((known, _)) => known
+                .get(method.as_str())
+                .or(known.values().next())
+                .copied(),
+            None => {
+                let path = without_prefix(path);
+                ROUTES.iter().find(|route| first(route.path) == first(path))
             }
-            Err(_) => ROUTES.iter().find(|route| first(route.path) == first(path)),
         };
         route.map_or(Dialect::Native, |route| route.dialect)
     }
@@ -308,24 +325,23 @@ impl Router {
             &head.headers,
         )?;
         let path = head.uri.path();
-        let Ok(found) = self.0.at(without_prefix(path)) else {
+        let Some((methods, params)) = self.find(path) else {
             let detail = format!("there is nothing at {path}; docs/http.md lists what there is");
             return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-path", detail));
         };
         let is_head = head.method == Method::HEAD;
         let method = if is_head { Method::GET } else { head.method };
-        let Some(route) = found
-            .value
+        let Some(route) = methods
             .get(method.as_str())
             .filter(|route| !(is_head && route.takes()))
         else {
-            return not_allowed(&method, found.value);
+            return not_allowed(&method, methods);
         };
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
         if route.dialect == Dialect::Native {
             query.has_only(route.parameters)?;
         }
-        let params = found.params.iter().map(|(_, value)| query::decoded(value));
+        let params = params.iter().map(|(_, value)| query::decoded(value));
         let asked = Asked {
             services: Rc::clone(services),
             activity: activity.clone(),
@@ -350,10 +366,7 @@ fn without_prefix(path: &str) -> &str {
 }
 
 /// The methods that a path has: the answer to OPTIONS, and what is wrong with any other.
-fn not_allowed(
-    method: &Method,
-    known: &BTreeMap<&'static str, &'static Route>,
-) -> Result<Answer, Problem> {
+fn not_allowed(method: &Method, known: &Methods) -> Result<Answer, Problem> {
     let mut names: Vec<&str> = known.keys().copied().collect();
     if known.contains_key("GET") {
         names.push("HEAD");
@@ -392,6 +405,15 @@ mod tests {
             let found = router.0.at(&path).unwrap().value;
             assert!(std::ptr::eq(found[method_name(&route.method)], route));
         }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_a_proxys_clients() {
+        let router = Router::default();
+        assert!(router.find("/topics/t/").is_some());
+        assert!(router.find("/kafka/v3/clusters/").is_some());
+        assert!(router.find("/topics/t//").is_none());
+        assert!(router.find("/api/topics/").is_none());
     }
 
     const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http.md");

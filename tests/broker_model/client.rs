@@ -1,6 +1,6 @@
-//! A client of the machine: sends frames, and takes replies in their order.
+//! A client of the machine: sends frames, and takes replies in their order, each with what was noted (`A`) when it was
+//! asked for.
 
-use super::driver::Asked;
 use super::machine::Connection;
 use crate::support::wire;
 use bytes::Bytes;
@@ -21,14 +21,14 @@ impl fmt::Debug for Reply {
     }
 }
 
-pub struct Client {
+pub struct Client<A> {
     connection: Connection,
     next_correlation_id: i32,
-    pub asked: VecDeque<(i32, Option<Asked>)>,
+    pub asked: VecDeque<(i32, Option<A>)>,
 }
 
-impl Client {
-    pub fn new(connection: Connection) -> Client {
+impl<A> Client<A> {
+    pub fn new(connection: Connection) -> Client<A> {
         Client {
             connection,
             next_correlation_id: 1,
@@ -36,14 +36,14 @@ impl Client {
         }
     }
 
-    pub fn send<R: Request>(&mut self, request: &R, version: i16, asked: Option<Asked>) {
+    pub fn send<R: Request>(&mut self, request: &R, version: i16, asked: Option<A>) {
         let frame = wire::frame(request, version, self.next_correlation_id);
         self.connection.send(Bytes::from(frame).slice(4..));
         self.asked.push_back((self.next_correlation_id, asked));
         self.next_correlation_id += 1;
     }
 
-    pub fn receive(&mut self) -> Option<(Option<Asked>, Reply)> {
+    pub fn receive(&mut self) -> Option<(Option<A>, Reply)> {
         let reply = match self.connection.receive()? {
             Answer::Reply(reply) => Bytes::from(reply.to_vec()).slice(4..),
             other => panic!("no reply, but {other:?}"),

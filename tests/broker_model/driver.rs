@@ -2,6 +2,7 @@
 
 use super::client::{Client, Reply, decode};
 use super::disk::Disk;
+use super::input::Input;
 use super::machine::Machine;
 use super::model::{Certain, Partition, value};
 use super::requests::{self as ask, *};
@@ -96,7 +97,7 @@ pub struct Driver<'i> {
     input: Input<'i>,
     disk: Disk,
     machine: Machine,
-    pub clients: Vec<Client>,
+    pub clients: Vec<Client<Asked>>,
     pub partitions: BTreeMap<Place, Partition>,
     pub producers: BTreeMap<Place, Producer>,
     pub groups: [Group; CLIENTS],
@@ -110,23 +111,6 @@ pub struct Driver<'i> {
     /// A change of the second topic failed: what became of it is not known before the next start.
     is_torn: bool,
     trace: bool,
-}
-
-/// The bytes that choose; zeros, when they are used up.
-pub struct Input<'i>(pub &'i [u8]);
-
-impl Input<'_> {
-    fn byte(&mut self) -> usize {
-        let Some((first, rest)) = self.0.split_first() else {
-            return 0;
-        };
-        self.0 = rest;
-        usize::from(*first)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.byte() % limit.max(1)
-    }
 }
 
 /// Does what the input says, and holds the broker against the model.
@@ -655,7 +639,7 @@ fn start(input: &mut Input<'_>, dir: &Path, nth: u64) -> Machine {
     Machine::start(config, 1 + input.below(3), nth << 32)
 }
 
-fn connect(machine: &Machine) -> Vec<Client> {
+fn connect(machine: &Machine) -> Vec<Client<Asked>> {
     let client = |number| Client::new(machine.connect(number));
     (0..=RESTLESS).map(client).collect()
 }

@@ -13,6 +13,7 @@ use millstream::engine::mailbox::{self, Mailbox};
 use millstream::engine::upkeep::compaction::Cleaner;
 use millstream::engine::upkeep::opening;
 use millstream::engine::{Engine, EngineParts, SharedPartition, flush};
+use millstream::http;
 use millstream::io::file;
 use millstream::io::worker::{Jobs, Worker};
 use millstream::kafka::answer::{Answer, Handled, LaterAnswer};
@@ -192,13 +193,20 @@ impl Shard {
         shard
     }
 
+    /// What serves requests over HTTP on this shard, which must be the only one.
+    pub fn http(&self) -> Rc<http::Services> {
+        let parts = http::parts(1, 8).remove(0);
+        let services = || http::Services::new(&self.engine, &self.coordinators, parts);
+        Rc::new(self.enter(services))
+    }
+
     /// Runs what may spawn tasks.
-    fn enter(&self, run: impl FnOnce()) {
+    fn enter<T>(&self, run: impl FnOnce() -> T) -> T {
         let _tasks = self.tasks.enter();
         TIMERS.with(|timers| {
             let _timers = timers.enter();
-            run();
-        });
+            run()
+        })
     }
 
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {

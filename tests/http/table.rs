@@ -6,7 +6,7 @@ use millstream::http::router::{Dialect, ROUTES};
 use std::collections::BTreeSet;
 
 /// A request for each route, in an order in which each succeeds: route, path, body, status.
-const SUCCESS: &[(&str, &str, &str, u16)] = &[
+pub const SUCCESS: &[(&str, &str, &str, u16)] = &[
     ("GET /", "/", "", 200),
     ("GET /page.css", "/page.css", "", 200),
     ("GET /page.js", "/page.js", "", 200),
@@ -358,7 +358,7 @@ const SUCCESS: &[(&str, &str, &str, u16)] = &[
 ];
 
 /// Whether a refusal is in the form of its route's dialect.
-fn is_refusal(reply: &HttpReply, dialect: Dialect) -> bool {
+pub fn is_refusal(reply: &HttpReply, dialect: Dialect) -> bool {
     let kind = match dialect {
         Dialect::Native => {
             return reply.header("content-type") == "application/problem+json"
@@ -376,7 +376,7 @@ fn is_refusal(reply: &HttpReply, dialect: Dialect) -> bool {
             .is_some_and(|text| !text.is_empty())
 }
 
-fn cluster_id(broker: &Broker) -> String {
+pub fn cluster_id(broker: &Broker) -> String {
     let clusters = http_exchange(broker.http, "GET", "/v3/clusters", &[], b"").json();
     let id = clusters["data"][0]["cluster_id"].as_str();
     id.unwrap().to_owned()

@@ -14,6 +14,7 @@ TORTURE_SECONDS = 1500
 STEADY_SECONDS = 900
 LOG_MODEL_SEEDS = 500
 BROKER_MODEL_SEEDS = 100
+INDEX_MODEL_SEEDS = 100
 # The steps of tools/instructions that are a whole walk.
 WALK = "frame to reply"
 
@@ -101,10 +102,10 @@ def on_epoll(running):
 
 
 def models(running):
-    """As many seeds of both models as fit."""
+    """As many seeds of the models as fit."""
     running.run("cargo", "test", "--test", "millstream", "--no-run")
-    done = {"log_model": 0, "broker_model": 0}
-    seeds = {"log_model": LOG_MODEL_SEEDS, "broker_model": BROKER_MODEL_SEEDS}
+    seeds = {"log_model": LOG_MODEL_SEEDS, "broker_model": BROKER_MODEL_SEEDS, "index_model": INDEX_MODEL_SEEDS}
+    done = dict.fromkeys(seeds, 0)
     slowest = 0
     while not sum(done.values()) or running.left() > 2 * slowest + RESERVE_SECONDS:
         before = running.seconds()
@@ -215,9 +216,10 @@ PARTS = [
     Part("torture-soak", "a long load: does the broker grow?", torture, ("soak",)),
     Part("torture-self-test", "whether the harness finds planted mistakes (root)", self_test, has_seed=False),
     Part("epoll", "tests, clients and torture over epoll instead of io_uring (root)", on_epoll),
-    Part("models", "many seeds of the log's and the broker's model", models),
+    Part("models", "many seeds of the models of the log, the broker and its indexes", models),
     Part("fuzz-formats", "fuzz targets of requests and formats", fuzz, FORMATS, ("fuzz",)),
     Part("fuzz-log", "fuzz targets of recovery and of the whole broker", fuzz, ("recovery", "broker"), ("fuzz",)),
+    Part("fuzz-http", "fuzz targets of HTTP, and of message ids, conditions and keys", fuzz, ("http", "indexes"), ("fuzz",)),
     Part("miri", "units under Miri", miri, needs=("miri",), has_seed=False),
     Part("bench", "the benches, as `cargo bench` runs them", bench, has_seed=False),
     Part("instructions", "instructions of each step", instructions, needs=("valgrind",), has_seed=False),

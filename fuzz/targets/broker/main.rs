@@ -12,6 +12,8 @@ mod client;
 mod disk;
 #[path = "../../../tests/broker_model/driver.rs"]
 mod driver;
+#[path = "../../../tests/broker_model/input.rs"]
+mod input;
 #[path = "../../../tests/broker_model/machine.rs"]
 mod machine;
 #[path = "../../../tests/broker_model/model.rs"]

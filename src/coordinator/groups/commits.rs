@@ -27,6 +27,8 @@ use uuid::Uuid;
 const GROUPS_AT_ONCE: usize = 256;
 /// Offsets of a group that are copied without a pause. So many are of one moment.
 const OFFSETS_AT_ONCE: usize = 4_096;
+/// Offsets of a commit that are appended without a pause.
+const COMMITS_AT_ONCE: usize = 256;
 
 impl Groups {
     // ---- requests ----
@@ -56,6 +58,8 @@ impl Groups {
         self.runtime.call(self, home, commit).await
     }
 
+    /// The offsets of a large request are appended in pieces, so that others pass between them. A piece that is
+    /// refused holds none of the others back: each offset has its own result.
     async fn commit_here(
         self: &Rc<Self>,
         group_id: &str,
@@ -63,6 +67,58 @@ impl Groups {
         request: &CommitRequest,
         commits: Vec<(PartitionKey, CommittedOffset)>,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        let is_one = commits.len() <= COMMITS_AT_ONCE;
+        let mut commits = commits.into_iter().peekable();
+        let mut slice = Slice::new();
+        let mut pieces = Vec::new();
+        loop {
+            let piece: Vec<_> = commits.by_ref().take(COMMITS_AT_ONCE).collect();
+            let count = piece.len();
+            let begun = self.begin_commit(group_id, home, request, piece);
+            if is_one {
+                let (results, written) = begun?;
+                written.await?;
+                return Ok(results);
+            }
+            pieces.push((count, begun));
+            if commits.peek().is_none() {
+                break;
+            }
+            slice.rest().await;
+        }
+        let mut all = Vec::new();
+        for (count, begun) in pieces {
+            let done = match begun {
+                Ok((results, written)) => written.await.map(|()| results),
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(results) => all.extend(results),
+                Err(error) => all.extend((0..count).map(|_| Err(error.clone()))),
+            }
+            slice.rest().await;
+        }
+        Ok(all)
+    }
+
+    /// Checks offsets and appends their records; they are durable when the future says so.
+    #[expect(
+        clippy::type_complexity,
+        reason = "what each came to, and the end of the rest"
+    )]
+    fn begin_commit(
+        self: &Rc<Self>,
+        group_id: &str,
+        home: PartitionKey,
+        request: &CommitRequest,
+        commits: Vec<(PartitionKey, CommittedOffset)>,
+    ) -> Result<
+        (
+            Vec<Result<(), GroupError>>,
+            impl Future<Output = Result<(), GroupError>> + use<>,
+        ),
+        GroupError,
+    > {
         if !self.has_group(group_id) {
             commit_check_without_group(request.generation)?;
             self.check_group_limit(group_id)?;
@@ -86,8 +142,7 @@ impl Groups {
             let checked = hosted.group.commit_check(request, now_ms);
             checked.map(|()| hosted.offsets.begin_commit(commits))
         })?;
-        self.write(group_id, home, commit, records).await?;
-        Ok(results)
+        Ok((results, self.write(group_id, home, commit, records)))
     }
 
     /// Whether this shard knows the topics of these offsets. A topic that it does not know was created a

@@ -28,6 +28,7 @@ pub use admin::ListedGroup;
 use super::parked::Parked;
 use super::runtime::{InternalTopic, Runtime, Tenant};
 use super::timers::{Due, Timers};
+use crate::engine::catalog::Catalog;
 use crate::engine::mailbox::{Mailbox, Mailboxes};
 use crate::engine::{Engine, PartitionKey};
 use crate::io::clock;
@@ -41,7 +42,7 @@ use memory::{GROUP_BYTES, Memory};
 use offsets::GroupOffsets;
 use records::StoredGroups;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -329,6 +330,38 @@ impl Groups {
     }
 }
 
+impl Groups {
+    /// Deletes offsets of topics that are gone: group, topic and partition of each. Until that is durable no new topic
+    /// may have such a name, for the next start would find the offsets and take them for its own.
+    fn end_orphans(self: &Rc<Self>, home: PartitionKey, orphans: &[(String, String, u32)]) {
+        let names: BTreeSet<String> = orphans.iter().map(|(_, name, _)| name.clone()).collect();
+        let hold = |catalog: &Catalog| {
+            names
+                .iter()
+                .for_each(|name| catalog.held_names().hold(name))
+        };
+        self.engine().with_catalog(hold);
+        let gone = orphans.iter().filter_map(|(group_id, name, index)| {
+            records::offset_record(group_id, name, *index, None).ok()
+        });
+        let gone: Result<_, GroupError> = Ok(gone.collect());
+        let written = self.runtime.write(home, gone);
+        let groups = Rc::clone(self);
+        reactor::spawn(async move {
+            if !written.await {
+                // The next start tries again.
+                return;
+            }
+            let release = |catalog: &Catalog| {
+                names
+                    .iter()
+                    .for_each(|name| catalog.held_names().release(name))
+            };
+            groups.engine().with_catalog(release);
+        });
+    }
+}
+
 impl Tenant for Groups {
     type Stored = StoredGroups;
 
@@ -354,8 +387,7 @@ impl Tenant for Groups {
             let offsets = offsets.filter_map(|((name, index), offset)| {
                 let Some(topic) = self.engine().topic(&name) else {
                     // A stop came between the end of the topic and that of its offsets.
-                    let gone = records::offset_record(&group_id, &name, index, None);
-                    orphans.extend(gone.ok());
+                    orphans.push((group_id.clone(), name, index));
                     return None;
                 };
                 let key = PartitionKey {
@@ -373,9 +405,8 @@ impl Tenant for Groups {
         drop(hosted);
         self.show_bytes();
         // In parts that make a batch of a sane size each.
-        for records in orphans.chunks(ORPHANS_AT_ONCE) {
-            let records: Result<_, GroupError> = Ok(records.to_vec());
-            drop(self.runtime.write(home, records));
+        for orphans in orphans.chunks(ORPHANS_AT_ONCE) {
+            self.end_orphans(home, orphans);
         }
     }
 }

@@ -128,6 +128,29 @@ fn an_offset_of_a_topic_that_the_groups_shard_does_not_know_yet_is_refused() {
 }
 
 #[test]
+fn many_offsets_are_committed_in_pieces_and_each_has_its_own_result() {
+    reactor::start(async {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = broker(dir.path());
+        let topic = create(&broker.engine, "t", 600).await;
+        let unknown = PartitionKey {
+            topic_id: uuid::Uuid::from_u128(7),
+            index: 0,
+        };
+        let mut keys: Vec<_> = (0..600).map(|index| key(&topic, index)).collect();
+        keys[500] = unknown;
+        let results = commit(&broker, GROUP, &keys).await.unwrap();
+        for (place, result) in results.iter().enumerate() {
+            let is_known = place != 500;
+            let expected = is_known.then_some(()).ok_or(GroupError::UnknownTopic);
+            assert_eq!(*result, expected, "{place}");
+        }
+        keys.remove(500);
+        assert_eq!(committed(&broker, GROUP).await, keys);
+    });
+}
+
+#[test]
 fn an_offset_of_a_topic_that_was_just_deleted_is_refused_and_never_comes_back() {
     reactor::start(async {
         let dir = tempfile::tempdir().unwrap();
@@ -242,10 +265,17 @@ fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
         let left = records::offset_record(GROUP, "t", 0, Some(&offset.unwrap())).unwrap();
         let left: Result<_, GroupError> = Ok(vec![left]);
         assert!(groups.runtime.write(home, left).await);
-        let next = self::broker(dir.path());
+        let (next, disk_fails) = broker_with_disk(dir.path());
+        disk_fails.set(true);
         next.coordinators.load();
         assert_eq!(committed(&next, GROUP).await, []);
-        create(&next.engine, "t", 1).await;
+        // A topic of that name would find them at the next start.
+        assert!(!is_free(&next, "t").await);
+        let next = self::broker(dir.path());
+        next.coordinators.load();
+        while !is_free(&next, "t").await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let last = self::broker(dir.path());
         last.coordinators.load();
         assert_eq!(committed(&last, GROUP).await, []);

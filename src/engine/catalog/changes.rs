@@ -436,7 +436,8 @@ impl Change<'_> {
             if catalog.by_name(&new.name).is_some() {
                 return Err(AdminError::TopicExists(new.name.clone()));
             }
-            if catalog.deleting().any(|topic| topic.name == new.name) {
+            let is_held = catalog.held_names().has(&new.name);
+            if is_held || catalog.deleting().any(|topic| topic.name == new.name) {
                 return Err(AdminError::StillDeleting(new.name.clone()));
             }
             self.check_limits(1, new.partitions as usize)?;

@@ -7,9 +7,11 @@
 pub mod apply;
 pub mod changes;
 pub mod deletions;
+mod held;
 
 use super::PartitionKey;
 use crate::config::{BrokerScope, TopicConfig, TopicDefaults};
+use held::HeldNames;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -131,6 +133,7 @@ pub struct Catalog {
     deleting: BTreeMap<Uuid, Arc<Topic>>,
     partition_count: usize,
     next_producer_id: i64,
+    held_names: Arc<HeldNames>,
 }
 
 impl Catalog {
@@ -139,6 +142,11 @@ impl Catalog {
             defaults,
             ..Catalog::default()
         }
+    }
+
+    /// Names that no new topic may have yet; those of all copies.
+    pub fn held_names(&self) -> &HeldNames {
+        &self.held_names
     }
 
     /// Applies a change. Applying an entry to a catalog that does not know its topic does nothing.

@@ -25,6 +25,9 @@ use tokio::time::Instant;
 const READ_BYTES: usize = 1 << 20;
 /// How long a read waits for what is appended and not durable.
 const READ_WAIT: Duration = Duration::from_secs(1);
+/// A mapped file's time of modification is that of the first write to a page that the kernel has written back before
+/// (mmap(2)): so much older than the last, with its usual 30 s before that and something more (ms).
+const MODIFIED_LATE_MS: i64 = 60_000;
 
 /// Gives a partition the indexes that its topic asks for, and reads them from its log. What waits for them goes on
 /// when they are there.
@@ -175,7 +178,8 @@ impl Load {
         };
         let dir = partition.borrow().log.dir().to_owned();
         drop(partition);
-        let since_ms = clock::cautious_ms().saturating_sub(self.config.dedup_window_ms);
+        let since_ms = clock::cautious_ms() - MODIFIED_LATE_MS;
+        let since_ms = since_ms.saturating_sub(self.config.dedup_window_ms);
         let first = self
             .engine
             .workers

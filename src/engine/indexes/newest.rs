@@ -6,6 +6,11 @@ use crate::engine::{Engine, EngineError, PartitionKey};
 use crate::io::clock;
 use crate::log::key_hash::KeyHash;
 use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often somebody looks who waits for an index.
+const LOADING_LOOK: Duration = Duration::from_millis(10);
 
 /// How old an answer may be, at most (ms); `None`: it is to be of now.
 pub type MaxAge = Option<i64>;
@@ -55,6 +60,42 @@ pub async fn are_newest(
         })
     };
     engine.call(engine.owner_of(partition), look).await?
+}
+
+/// Waits until the index of a partition's keys is made, or until `deadline`; it is begun where it was not.
+///
+/// # Errors
+/// `NoKeyIndex` where it is not there by then, or cannot be.
+pub async fn ready(
+    engine: &Rc<Engine>,
+    partition: PartitionKey,
+    deadline: Instant,
+) -> Result<(), EngineError> {
+    let wait = move |engine: Rc<Engine>| async move {
+        loop {
+            match with_keys(&engine, partition, None, |_, _| ()) {
+                Err(EngineError::NoKeyIndex)
+                    if is_loading(&engine, partition) && Instant::now() < deadline => {}
+                answer => return answer,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOADING_LOOK) => {}
+                () = engine.stop.wait() => return Err(EngineError::Stopping),
+            }
+        }
+    };
+    engine.call(engine.owner_of(partition), wait).await?
+}
+
+/// The index is not there yet, and will be.
+fn is_loading(engine: &Engine, key: PartitionKey) -> bool {
+    let partition = engine.partition(key);
+    partition.is_some_and(|partition| {
+        let inner = partition.borrow();
+        let indexes = inner.indexes.as_ref();
+        let keys = indexes.and_then(|indexes| indexes.keys.as_ref());
+        keys.is_some_and(|keys| matches!(keys.state(), KeyState::Loading { .. }))
+    })
 }
 
 fn with_keys<T>(

@@ -46,7 +46,8 @@ class Bench:
         """A broker with an empty data directory, which is removed at the end."""
         data = pathlib.Path(tempfile.mkdtemp(prefix=f"{scenario.name}-{spec.name}-", dir=self.options.data_dir))
         cores = sorted(self.options.broker_cores)[: scenario.get("broker_cores", len(self.options.broker_cores))]
-        broker = Broker(spec, self.tools, data, set(cores), scenario.get("limits"), arguments)
+        over_http = scenario.kind.startswith("http-")
+        broker = Broker(spec, self.tools, data, set(cores), scenario.get("limits"), arguments, over_http)
         try:
             broker.start()
             yield broker

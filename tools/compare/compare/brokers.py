@@ -36,12 +36,13 @@ class CannotStart(Exception):
 class Broker:
     """One broker, or the floor. What is not a process of ours has no pid, and no `data`."""
 
-    def __init__(self, spec, tools, data, cores, limits=None, arguments=()):
+    def __init__(self, spec, tools, data, cores, limits=None, arguments=(), over_http=False):
         self.spec, self.tools, self.cores = spec, tools, cores
         self.data, self.log = data / "data", data / "log"
         self.limits = limits or {}
         self.arguments = [*spec.arguments, *arguments]
         self.address, self.process, self.first_record_seconds = spec.address, None, None
+        self.over_http, self.http_address = over_http, None
         if self.is_started:
             self.data.mkdir(parents=True)
 
@@ -103,7 +104,10 @@ class Broker:
 
 def start_millstream(broker):
     broker.address = f"127.0.0.1:{free_port()}"
-    words = [broker.tools.millstream, "serve", "--data-dir", broker.data, "--listen", broker.address, "--http", "off"]
+    if broker.over_http:
+        broker.http_address = f"127.0.0.1:{free_port()}"
+    words = [broker.tools.millstream, "serve", "--data-dir", broker.data, "--listen", broker.address]
+    words += ["--http", broker.http_address or "off"]
     words += [*broker.arguments, *millstream_limits(broker.limits)]
     started = broker.launch(lambda: broker.spawn(words))
     broker.await_first_record(started)
@@ -137,7 +141,18 @@ def start_floor(broker):
     broker.address = line.split()[1]
 
 
-STARTS = {"millstream": start_millstream, "kafka": start_kafka, "floor": start_floor}
+def start_floor_http(broker):
+    if broker.tools.floor is None:
+        raise CannotStart("the floor is not built")
+    broker.launch(lambda: broker.spawn([broker.tools.floor, *broker.arguments], stdout=subprocess.PIPE))
+    line = read_line(broker.process, START_SECONDS)
+    if not line.startswith("http "):
+        broker.stop()
+        raise CannotStart(f"the floor said {line!r}; {tail(broker.log)}")
+    broker.http_address = line.split()[1]
+
+
+STARTS = {"millstream": start_millstream, "kafka": start_kafka, "floor": start_floor, "floor-http": start_floor_http}
 
 
 def millstream_limits(limits):

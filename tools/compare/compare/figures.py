@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from . import bench as bench_module
-from . import clients, measure, wire
+from . import clients, measure, over_http, wire
 from .bench import device_ratio, disk_ratio
 
 TOPIC = "compare"
@@ -261,4 +261,5 @@ KINDS = {
     "connections": connections,
     "growth": growth,
     "clients": real_clients,
+    **over_http.KINDS,
 }

@@ -26,6 +26,7 @@ METRICS = {
     "e2e_p50_us": Metric("end to end p50", "ms", 1e-3, 3),
     "e2e_p99_us": Metric("end to end p99", "ms", 1e-3, 3),
     "cpu_seconds_per_gb": Metric("broker CPU per GB", "s", 1, 3),
+    "cpu_us_per_request": Metric("broker CPU per request", "µs", 1, 1),
     "cpu_cores": Metric("broker CPU", "cores", 1, 3),
     "client_cores": Metric("client CPU", "cores", 1, 2),
     "others_cores": Metric("CPU of other programs", "cores", 1, 2),

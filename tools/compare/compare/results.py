@@ -91,7 +91,7 @@ def marks(scenario, results, broker, part):
 
 def is_client_bound(scenario, results, broker, part):
     """Whether the client, and not the broker, may have been the limit."""
-    if "rate_of" in scenario.parameters or scenario.kind in ("latency", "partitions", "clients"):
+    if "rate_of" in scenario.parameters or scenario.kind in ("latency", "partitions", "clients", "http-requests", "http-keys"):
         return False
     moved = results.median(scenario.name, broker, part, "bytes_per_second")
     ceiling = results.ceiling(scenario.name)
@@ -119,5 +119,7 @@ def found(scenario, results, aim, part):
     if value is None or not aim.is_ratio:
         return value
     of_part = part if aim.of_part is None else aim.of_part
-    base = results.median(scenario.name, aim.of or aim.broker, of_part, aim.metric)
-    return value / base if base else None
+    bases = [results.median(scenario.name, aim.of or aim.broker, of_part, aim.metric)]
+    if aim.and_part is not None:
+        bases.append(results.median(scenario.name, aim.broker, aim.and_part, aim.metric))
+    return value / sum(bases) if all(bases) else None

@@ -3,7 +3,7 @@
 import dataclasses
 import tomllib
 
-KINDS = ("millstream", "kafka", "floor", "reference", "address")
+KINDS = ("millstream", "kafka", "floor", "floor-http", "reference", "address")
 
 
 class Wrong(Exception):
@@ -27,7 +27,8 @@ class Spec:
 @dataclasses.dataclass(frozen=True)
 class Aim:
     """A bound on one metric of one broker; with `of` or `of_part`, on its ratio to the same metric of
-    another broker, or of another part of the same scenario."""
+    another broker, or of another part of the same scenario; with `and_part`, on its ratio to the sum of that and of
+    this broker's own in that part."""
 
     words: str
     metric: str
@@ -35,6 +36,7 @@ class Aim:
     part: str = ""
     of: str = ""
     of_part: str | None = None
+    and_part: str | None = None
     at_least: float | None = None
     at_most: float | None = None
 

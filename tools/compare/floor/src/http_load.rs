@@ -4,13 +4,14 @@ use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
 use serde_json::json;
 use std::cell::RefCell;
+use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 const NANOS_MAX: u64 = 60_000_000_000;
 
@@ -37,6 +38,9 @@ pub struct Args {
     line_bytes: usize,
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Read one answer without an end on each connection, and count its bytes
+    #[arg(long)]
+    stream: bool,
     /// How long it is measured
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -49,6 +53,8 @@ struct Tally {
     from: Instant,
     to: Instant,
     times: Histogram<u64>,
+    /// Of answers that were read as they came.
+    streamed_bytes: u64,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -60,6 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         from: from.into(),
         to: (from + Duration::from_secs_f64(args.seconds)).into(),
         times: Histogram::new_with_bounds(1, NANOS_MAX, 3)?,
+        streamed_bytes: 0,
     }));
     let body = body(args);
     LocalSet::new().block_on(&runtime, async {
@@ -78,15 +85,22 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     })?;
-    let times = &tally.borrow().times;
+    let tally = tally.borrow();
+    if args.stream {
+        let per_second = tally.streamed_bytes as f64 / args.seconds;
+        println!("{}", json!({ "bytes_per_second": per_second }));
+        return Ok(());
+    }
+    let times = &tally.times;
     let micros = |share| times.value_at_quantile(share) as f64 / 1e3;
     let per_second = times.len() as f64 / args.seconds;
     let told = json!({
         "requests": times.len(),
         "requests_per_second": per_second,
-        "mb_per_second": per_second * body.len() as f64 / 1e6,
+        "bytes_per_second": per_second * body.len() as f64,
         "p50_us": micros(0.5),
         "p99_us": micros(0.99),
+        "p999_us": micros(0.999),
     });
     println!("{told}");
     Ok(())
@@ -116,7 +130,14 @@ impl Connection {
         let mut stream = stream.with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         let to = self.tally.borrow().to;
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = vec![0; 256 << 10];
+        if self.args.stream {
+            let head = self.head();
+            stream.write_all(&head).await?;
+            return timeout_at(to, self.count(&mut stream, &mut buffer))
+                .await
+                .unwrap_or(Ok(()));
+        }
         while Instant::now() < to {
             let mut request = self.head();
             request.extend_from_slice(&self.body);
@@ -131,6 +152,26 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    async fn count(&self, stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<()> {
+        let mut is_first = true;
+        loop {
+            let read = stream.read(buffer).await?;
+            if read == 0 {
+                bail!("the server ended an answer");
+            }
+            if mem::take(&mut is_first) && !buffer.starts_with(b"HTTP/1.1 200") {
+                bail!(
+                    "the answer was {}",
+                    String::from_utf8_lossy(&buffer[..read])
+                );
+            }
+            let tally = &mut *self.tally.borrow_mut();
+            if Instant::now() >= tally.from {
+                tally.streamed_bytes += read as u64;
+            }
+        }
     }
 
     fn head(&mut self) -> Vec<u8> {

@@ -186,7 +186,7 @@ fn requests_over_http_are_answered_and_timed() {
     for key in [
         "requests",
         "requests_per_second",
-        "mb_per_second",
+        "bytes_per_second",
         "p50_us",
         "p99_us",
     ] {
