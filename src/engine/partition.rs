@@ -262,8 +262,11 @@ impl Partition {
             let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
             return Due::default();
         }
-        self.pending.push_back(append);
-        self.drain_pending(now_ms)
+        if !self.pending.is_empty() || self.rewriting.is_some() || !self.has_indexes() {
+            self.pending.push_back(append);
+            return self.drain_pending(now_ms);
+        }
+        self.drain_admitted(Some(append), now_ms)
     }
 
     /// Appends the pending batches, in order, until one needs room or must wait for a flush.
@@ -275,13 +278,14 @@ impl Partition {
                 ..Due::default()
             };
         }
-        self.drain_admitted(now_ms)
+        self.drain_admitted(None, now_ms)
     }
 
-    fn drain_admitted(&mut self, now_ms: i64) -> Due {
+    /// The same, after `first`, where none are pending.
+    fn drain_admitted(&mut self, mut first: Option<Append>, now_ms: i64) -> Due {
         // What is on the worker thread comes first.
         while self.rewriting.is_none()
-            && let Some(append) = self.pending.pop_front()
+            && let Some(append) = first.take().or_else(|| self.pending.pop_front())
         {
             match self.admit(&append) {
                 Admission::Store => {}
