@@ -16,6 +16,7 @@ mod once;
 mod page;
 mod records;
 mod rest_consumers;
+mod rest_schemas;
 mod rest_v2;
 mod rest_v3;
 mod table;
