@@ -101,7 +101,12 @@ mod tests {
 
     #[test]
     fn what_is_no_address_of_a_registry_is_refused() {
-        for right in ["http://a", "HTTP://a:1/", "https://[::1]:8081", "http://[::1]"] {
+        for right in [
+            "http://a",
+            "HTTP://a:1/",
+            "https://[::1]:8081",
+            "http://[::1]",
+        ] {
             assert!(RegistryUrl::of(right).is_some(), "{right}");
         }
         for wrong in [

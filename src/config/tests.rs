@@ -693,3 +693,17 @@ fn the_page_on_disk_is_the_one_made_from_the_table() {
         "docs/config.md is stale: UPDATE_DOCS=1 cargo test --lib config"
     );
 }
+
+#[test]
+fn the_password_of_a_registry_is_shown_nowhere() {
+    let flag = ["--schema-registry-url", "http://ann:s3cret@registry:8081"];
+    let config = load(&flag, &[], None).unwrap();
+    let entries = config.describe(&config.topic_defaults);
+    let shown = format!("{entries:?} {config:?}");
+    assert!(shown.contains("http://registry:8081") && !shown.contains("s3cret"));
+    let message = refusal(&["--schema-registry-url", "ann:s3cret@registry"], &[], None);
+    assert!(
+        message.contains("http://host:port") && !message.contains("s3cret"),
+        "{message}"
+    );
+}

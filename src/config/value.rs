@@ -236,11 +236,7 @@ impl Kind {
             Kind::OneOf(names) => names.contains(&text).then(|| text.to_owned()),
             Kind::Ratio => Ratio::parse(text, self).map(|value| value.show()),
             Kind::Header => is_header(text).then(|| text.to_owned()),
-            Kind::Address
-            | Kind::AddressOrOff
-            | Kind::Path
-            | Kind::LogFilter
-            | Kind::Url => {
+            Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter | Kind::Url => {
                 Some(text.to_owned())
             }
         }

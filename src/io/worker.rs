@@ -39,11 +39,7 @@ impl Worker {
         Worker::start_after(builder, name, || {})
     }
 
-    fn start_after(
-        builder: thread::Builder,
-        name: &str,
-        prepare: fn(),
-    ) -> std::io::Result<Worker> {
+    fn start_after(builder: thread::Builder, name: &str, prepare: fn()) -> std::io::Result<Worker> {
         let (jobs, queue) = mpsc::channel::<Job>();
         builder.name(name.into()).spawn(move || {
             prepare();

@@ -14,8 +14,10 @@ const BINARY: &str = "application/vnd.kafka.binary.v2+json";
 const QUICK: &str = "--group-initial-rebalance-delay-ms=0";
 
 const USER: &str = r#"{"type":"record","name":"shop.User","fields":[{"name":"name","type":"string"},{"name":"age","type":["null","int"]}]}"#;
-const ORDER: &str = r#"{"title":"Order","type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}"#;
-const NOTE: &str = r#"syntax = "proto3"; package shop; message Note { string text = 1; int64 n = 2; }"#;
+const ORDER: &str =
+    r#"{"title":"Order","type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}"#;
+const NOTE: &str =
+    r#"syntax = "proto3"; package shop; message Note { string text = 1; int64 n = 2; }"#;
 
 /// A format's name, a schema in it, a value, and the same as it comes back.
 const FORMATS: [(&str, &str, &str, &str); 3] = [
@@ -25,7 +27,12 @@ const FORMATS: [(&str, &str, &str, &str); 3] = [
         r#"{"age":{"int":7},"name":"Ann"}"#,
         r#"{"name":"Ann","age":{"int":7}}"#,
     ),
-    ("jsonschema", ORDER, r#"{"a": 1, "b": []}"#, r#"{"a":1,"b":[]}"#),
+    (
+        "jsonschema",
+        ORDER,
+        r#"{"a": 1, "b": []}"#,
+        r#"{"a":1,"b":[]}"#,
+    ),
     (
         "protobuf",
         NOTE,
@@ -134,7 +141,10 @@ fn keys_have_schemas_of_their_own_and_nulls_need_none() {
     let asked = registry.asked();
     assert!(subjects.iter().all(|path| asked.contains(&(*path).into())));
     let nulls = json!({ "records": [{ "key": null, "value": null }] }).to_string();
-    assert_eq!(post(&broker, &kind("avro"), "/topics/t", &nulls).status, 200);
+    assert_eq!(
+        post(&broker, &kind("avro"), "/topics/t", &nulls).status,
+        200
+    );
 }
 
 #[test]
@@ -143,7 +153,8 @@ fn what_does_not_fit_has_the_codes_that_clients_know() {
     let (_dir, broker, _) = broker_with(&[&registry.flag(), "--frame-bytes-max=16MiB"]);
     let id = registry.register("t-value", &json!({ "schema": USER }));
     let elsewhere = registry.register("other-value", &json!({ "schema": "\"string\"" }));
-    let produce = |format: &str, body: String| code(&post(&broker, &kind(format), "/topics/t", &body));
+    let produce =
+        |format: &str, body: String| code(&post(&broker, &kind(format), "/topics/t", &body));
     let ann = r#"{"name":"Ann","age":null}"#;
     let key = json!({ "records": [{ "key": 1, "value": null }] });
     assert_eq!(produce("avro", key.to_string()), (422, 42201));
@@ -188,7 +199,10 @@ fn a_record_that_cannot_be_decoded_fails_the_read_and_is_not_passed_over() {
     };
     let good = |name: &str| {
         let value = json!({ "name": name, "age": null }).to_string();
-        produce(&kind("avro"), body_of(&value, json!({ "value_schema": USER })));
+        produce(
+            &kind("avro"),
+            body_of(&value, json!({ "value_schema": USER })),
+        );
     };
     good("first");
     produce(BINARY, body_of("\"dGVh\"", json!({})));
@@ -260,16 +274,23 @@ fn version_3_names_schemas_by_text_id_version_or_subject() {
             value(json!({ "schema_version": 1 })),
             value(json!({})),
             value(json!({ "type": "AVRO", "schema": USER, "subject": "own" })),
-            value(json!({ "type": "AVRO", "schema": USER, "subject_name_strategy": "RECORD_NAME" })),
+            value(
+                json!({ "type": "AVRO", "schema": USER, "subject_name_strategy": "RECORD_NAME" }),
+            ),
             value(json!({ "schema_id": 1, "subject_name_strategy": "TOPIC_RECORD_NAME" })),
         ],
     );
-    let expected = |subject: &str| {
-        json!({ "type": "AVRO", "subject": subject, "schema_id": 1, "schema_version": 1, "size": 10 })
-    };
-    for (place, subject) in ["t-value", "t-value", "t-value", "t-value", "own", "shop.User"]
-        .iter()
-        .enumerate()
+    let expected = |subject: &str| json!({ "type": "AVRO", "subject": subject, "schema_id": 1, "schema_version": 1, "size": 10 });
+    for (place, subject) in [
+        "t-value",
+        "t-value",
+        "t-value",
+        "t-value",
+        "own",
+        "shop.User",
+    ]
+    .iter()
+    .enumerate()
     {
         assert_eq!(told[place]["error_code"], 200, "{}", told[place]);
         assert_eq!(told[place]["value"], expected(subject), "{place}");
@@ -338,7 +359,8 @@ fn a_schema_may_refer_to_others_in_the_registry() {
     let (_dir, broker, _) = broker_with(&[&registry.flag()]);
     registry.register("user", &json!({ "schema": USER }));
     let reference = json!([{ "name": "shop.User", "subject": "user", "version": 1 }]);
-    let list = json!({ "schema": r#"{"type":"array","items":"shop.User"}"#, "references": reference });
+    let list =
+        json!({ "schema": r#"{"type":"array","items":"shop.User"}"#, "references": reference });
     let id = registry.register("t-value", &list);
     let users = r#"[{"name":"Ann","age":null}]"#;
     let body = body_of(users, json!({ "value_schema_id": id }));
@@ -351,14 +373,21 @@ fn a_schema_may_refer_to_others_in_the_registry() {
     let endless = json!({ "schema": "\"string\"", "references": endless });
     let id = registry.register("loop-value", &endless);
     let body = body_of("\"x\"", json!({ "value_schema_id": id }));
-    assert_eq!(code(&post(&broker, &kind("avro"), "/topics/loop", &body)).0, 422);
+    assert_eq!(
+        code(&post(&broker, &kind("avro"), "/topics/loop", &body)).0,
+        422
+    );
 }
 
 #[test]
 fn a_registry_that_never_answers_is_503_in_time_and_holds_up_nobody_else() {
     let registry = Registry::start();
     registry.be(Mood::Hangs);
-    let flags = [&registry.flag(), "--schema-registry-timeout-ms=3s", "--cores=1"];
+    let flags = [
+        &registry.flag(),
+        "--schema-registry-timeout-ms=3s",
+        "--cores=1",
+    ];
     let (_dir, broker, mut wire) = broker_with(&flags);
     wire.create_topic("t", 1);
     let body = body_of("1", json!({ "value_schema": "\"int\"" }));
@@ -375,7 +404,12 @@ fn a_registry_that_never_answers_is_503_in_time_and_holds_up_nobody_else() {
         }
         let mut served = 0;
         while served < 3 {
-            let other = post(&broker, BINARY, "/topics/t", &body_of("\"eA==\"", json!({})));
+            let other = post(
+                &broker,
+                BINARY,
+                "/topics/t",
+                &body_of("\"eA==\"", json!({})),
+            );
             assert_eq!(other.status, 200);
             served += 1;
         }
@@ -407,12 +441,19 @@ fn a_registry_that_is_down_is_503_and_is_not_asked_for_each_request() {
     }
     let asked = registry.asked().len();
     let most = 1 + began.elapsed().as_secs() as usize;
-    assert!((1..=most).contains(&asked), "{asked} in {:?}", began.elapsed());
+    assert!(
+        (1..=most).contains(&asked),
+        "{asked} in {:?}",
+        began.elapsed()
+    );
     let line = "the schema registry fails";
     crate::support::eventually("a line of the log", || broker.log().contains(line));
 
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let flag = format!("--schema-registry-url=http://{}", nobody.local_addr().unwrap());
+    let flag = format!(
+        "--schema-registry-url=http://{}",
+        nobody.local_addr().unwrap()
+    );
     drop(nobody);
     let (_dir, broker, _) = broker_with(&[&flag, "--schema-registry-timeout-ms=60s"]);
     let began = Instant::now();

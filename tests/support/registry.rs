@@ -116,7 +116,12 @@ impl State {
     }
 
     fn answer(&mut self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let none = |what: &str| (404, json!({ "error_code": 40403, "message": format!("{what} not found") }));
+        let none = |what: &str| {
+            (
+                404,
+                json!({ "error_code": 40403, "message": format!("{what} not found") }),
+            )
+        };
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         match (method, &parts[..]) {
             ("GET", ["schemas", "ids", id]) => {
@@ -170,7 +175,12 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
                 }
                 Mood::Says(status) => (status, json!({ "message": "not today" }).to_string()),
                 Mood::Talks => (200, json!({ "schema": "x".repeat(2 << 20) }).to_string()),
-                Mood::Well if state.authorization.as_ref().is_some_and(|asked| *asked != authorization) => {
+                Mood::Well
+                    if state
+                        .authorization
+                        .as_ref()
+                        .is_some_and(|asked| *asked != authorization) =>
+                {
                     (401, "{}".to_owned())
                 }
                 Mood::Well => {
@@ -185,7 +195,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             answer.len()
         );
         let written = output.write_all(head.as_bytes());
-        if written.and_then(|()| output.write_all(answer.as_bytes())).is_err() {
+        if written
+            .and_then(|()| output.write_all(answer.as_bytes()))
+            .is_err()
+        {
             return;
         }
     }

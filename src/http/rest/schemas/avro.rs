@@ -1,7 +1,8 @@
 //! Avro: from its JSON encoding to its binary one, and back.
 //!
 //! A union names its branch, as in `{"string":"x"}`; bytes are a text of the characters 0 to 255. Neither way builds a
-//! tree of values: what a payload takes in memory is what it becomes, and both go only so deep.
+//! tree of values: what a payload takes in memory is what it becomes, and both go only so deep. A schema that is nothing
+//! but bytes has its payload without their length, as the serializers of registries' clients have it.
 
 mod schema;
 
@@ -33,6 +34,10 @@ pub fn encode(schema: &Schema, json: &str) -> Result<Vec<u8>, String> {
     };
     let encoded = encoding.deserialize(&mut json).and_then(|()| json.end());
     encoded.map_err(|error| error.to_string())?;
+    if let Type::Bytes = schema.root {
+        let length = out.iter().take_while(|byte| **byte > 0x7f).count() + 1;
+        out.drain(..length);
+    }
     Ok(out)
 }
 
@@ -312,7 +317,10 @@ pub fn decode(schema: &Schema, payload: &[u8]) -> Result<Vec<u8>, String> {
         left: payload,
         out: Bounded::of_payload(payload.len()),
     };
-    decoding.value(&schema.root, 0)?;
+    match schema.root {
+        Type::Bytes => decoding.write_bytes(payload)?,
+        _ => decoding.value(&schema.root, 0)?,
+    }
     Ok(decoding.out.into_inner())
 }
 
@@ -408,7 +416,9 @@ impl<'a> Decoding<'a> {
             }
             Shape::Enum(symbols) => {
                 let at = self.long()?;
-                let symbol = usize::try_from(at).ok().and_then(|at| symbols.parts.get(at));
+                let symbol = usize::try_from(at)
+                    .ok()
+                    .and_then(|at| symbols.parts.get(at));
                 let symbol = symbol.ok_or_else(|| format!("the enum has no symbol {at}"))?;
                 self.write_json(symbol)
             }

@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(cache.get(&"f", now), None, "too large alone");
         cache.put("e", "other", 10, None, now);
         assert_eq!(cache.get(&"e", now), Some("other"));
-        assert_eq!(cache.bytes, 40);
+        assert_eq!(cache.bytes, 50);
     }
 
     #[test]

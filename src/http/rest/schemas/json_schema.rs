@@ -1,7 +1,8 @@
 //! JSON Schema: a value is stored as the JSON that it is, if its schema permits it.
 
-use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
-use serde_json::Value;
+use jsonschema::{Keyword, PatternOptions, Retrieve, Uri, ValidationError, Validator};
+use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::error::Error;
 
@@ -12,6 +13,16 @@ const DEPTH_MAX: usize = 200;
 /// Steps back that a pattern may take on one text, and the bytes of what it is compiled to.
 const BACKTRACK_MAX: usize = 100_000;
 const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Parts of a schema times parts of a value, at most: about what comparing them takes.
+const COMPARISONS_MAX: usize = 200_000_000;
+/// A keyword of our own beside each reference: it counts how often they are followed.
+const FOLLOWED: &str = "x-millstream-followed";
+/// Keywords whose values are no schemas.
+const VALUES: &[&str] = &["const", "default", "enum", "examples"];
+/// Keywords that count beside a reference in drafts in which it replaces all others.
+const BESIDE_REFERENCES: &[&str] = &["$defs", "$id", "$schema", "definitions", "id", "title"];
+/// Those drafts, as `$schema` names them.
+const OLD_DRAFTS: &[&str] = &["draft-03", "draft-04", "draft-06", "draft-07"];
 /// The URL that names of references are relative to.
 const BASE: &str = "registry:///schema.json";
 /// The longest part of a refusal that is told.
@@ -20,6 +31,7 @@ const WHY_CHARS_MAX: usize = 500;
 pub struct Schema {
     validator: Validator,
     title: Option<String>,
+    parts: usize,
 }
 
 impl Schema {
@@ -35,7 +47,10 @@ impl Schema {
         let named = references.iter();
         let named = named.map(|(name, text)| Ok(((*name).to_owned(), parse(text)?)));
         let named: HashMap<String, Value> = named.collect::<Result<_, String>>()?;
-        Parts::check(&root, &named)?;
+        let parts = Parts::count(&root, &named)?;
+        let root = guarded(root);
+        let named = named.into_iter();
+        let named = named.map(|(name, value)| (name, guarded(value))).collect();
         let patterns = PatternOptions::fancy_regex()
             .backtrack_limit(BACKTRACK_MAX)
             .size_limit(PATTERN_BYTES_MAX)
@@ -44,12 +59,13 @@ impl Schema {
             .with_base_uri(BASE)
             .with_retriever(References(named))
             .with_pattern_options(patterns)
+            .with_keyword(FOLLOWED, |_, _, _| Ok(Box::new(Followed)))
             .build(&root);
         let validator = validator.map_err(|error| shortened(&error.to_string()))?;
-        let title = root.get("title").and_then(Value::as_str);
         Ok(Schema {
             validator,
-            title: title.map(str::to_owned),
+            title: root.get("title").and_then(Value::as_str).map(str::to_owned),
+            parts,
         })
     }
 
@@ -63,8 +79,20 @@ impl Schema {
     /// # Errors
     /// Why not.
     pub fn check(&self, json: &str) -> Result<(), String> {
+        let begins = |byte: &u8| matches!(byte, b',' | b'[' | b'{');
+        let parts = 1 + json.bytes().filter(begins).count();
+        if parts.saturating_mul(self.parts) > COMPARISONS_MAX {
+            let own = self.parts;
+            return Err(format!(
+                "{parts} parts are too many for a schema with {own} of them"
+            ));
+        }
         let value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        LEFT.set(COMPARISONS_MAX / self.parts);
         let checked = self.validator.validate(&value);
+        if LEFT.get() == 0 {
+            return Err("comparing it with its schema takes too long".to_owned());
+        }
         checked.map_err(|error| {
             let place = error.instance_path().to_string();
             let why = shortened(&error.to_string());
@@ -75,6 +103,74 @@ impl Schema {
             }
         })
     }
+}
+
+thread_local! {
+    /// How many references the value that is compared now may still follow.
+    static LEFT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Permits every value, until too many references were followed: then none, so that comparing ends soon.
+struct Followed;
+
+impl<'i> Keyword<'i> for Followed {
+    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) {
+            return Ok(());
+        }
+        Err(ValidationError::custom("too many references"))
+    }
+
+    fn is_valid(&self, _: &'i Value) -> bool {
+        let left = LEFT.get().saturating_sub(1);
+        LEFT.set(left);
+        left > 0
+    }
+}
+
+/// The same schema, which counts its references as they are followed. A value can have one compared with the same part
+/// again and again, twice as often on each level that it is deep.
+fn guarded(schema: Value) -> Value {
+    let draft = schema.get("$schema").and_then(Value::as_str);
+    let draft = draft.unwrap_or_default();
+    let is_old = OLD_DRAFTS.iter().any(|old| draft.contains(old));
+    guard(schema, is_old)
+}
+
+fn guard(part: Value, is_old: bool) -> Value {
+    match part {
+        Value::Array(parts) => {
+            let parts = parts.into_iter().map(|part| guard(part, is_old));
+            parts.collect()
+        }
+        Value::Object(object) => {
+            let parts = object.into_iter().map(|(keyword, part)| {
+                let is_value = VALUES.contains(&keyword.as_str());
+                let part = if is_value { part } else { guard(part, is_old) };
+                (keyword, part)
+            });
+            guard_reference(parts.collect(), is_old).into()
+        }
+        other => other,
+    }
+}
+
+/// Puts the reference of an object behind what counts it; all else stays where it is, for pointers lead there.
+fn guard_reference(mut object: Map<String, Value>, is_old: bool) -> Map<String, Value> {
+    if !object.get("$ref").is_some_and(Value::is_string) {
+        return object;
+    }
+    if is_old {
+        let counts = |keyword: &str| keyword == "$ref" || BESIDE_REFERENCES.contains(&keyword);
+        object.retain(|keyword, _| counts(keyword));
+    }
+    let target = object.shift_remove("$ref");
+    let counted = json!({ "allOf": [{ FOLLOWED: true }, { "$ref": target }] });
+    match object.get_mut("allOf").and_then(Value::as_array_mut) {
+        Some(all) => all.push(counted),
+        None => object.extend([("allOf".to_owned(), json!([counted]))]),
+    }
+    object
 }
 
 /// A refusal may quote the whole value.
@@ -107,8 +203,7 @@ fn named<'a>(references: &'a HashMap<String, Value>, url: &str) -> Option<&'a Va
     found.next().map(|(_, value)| value)
 }
 
-/// Counts the parts of a schema as they are used. What is referred to from within itself counts once: validators
-/// remember what they have compared there.
+/// Counts the parts of a schema as they are used. What is referred to from within itself counts once.
 struct Parts<'a> {
     references: &'a HashMap<String, Value>,
     count: usize,
@@ -119,13 +214,14 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// # Errors
     /// For too many, and for references of kinds whose parts cannot be counted.
-    fn check(root: &'a Value, references: &'a HashMap<String, Value>) -> Result<(), String> {
+    fn count(root: &'a Value, references: &'a HashMap<String, Value>) -> Result<usize, String> {
         let mut parts = Parts {
             references,
             count: 0,
             within: Vec::new(),
         };
-        parts.add(root, root, 0)
+        parts.add(root, root, 0)?;
+        Ok(parts.count)
     }
 
     fn add(&mut self, document: &'a Value, part: &'a Value, depth: usize) -> Result<(), String> {
@@ -144,6 +240,7 @@ impl<'a> Parts<'a> {
             Value::Object(object) => {
                 for (keyword, part) in object {
                     match (keyword.as_str(), part.as_str()) {
+                        (keyword, _) if VALUES.contains(&keyword) => {}
                         ("$ref", Some(target)) => self.refer(document, target, depth)?,
                         ("$dynamicRef" | "$recursiveRef", Some(_)) => {
                             return Err(format!("{keyword} is not supported"));
@@ -239,14 +336,35 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_beside_a_reference_counts_as_its_draft_says() {
+        let of = |draft: &str| {
+            let text = format!(
+                r##"{{"$schema":"{draft}","$ref":"#/definitions/a","required":["a"],"definitions":{{"a":{{"type":"object"}}}}}}"##
+            );
+            Schema::parse(&text, &[]).unwrap()
+        };
+        let old = of("http://json-schema.org/draft-07/schema#");
+        assert_eq!(old.check("{}"), Ok(()));
+        assert!(old.check("7").is_err());
+        let new = of("https://json-schema.org/draft/2020-12/schema");
+        assert!(new.check("{}").is_err());
+        assert_eq!(new.check(r#"{"a":1}"#), Ok(()));
+        assert!(new.check("7").is_err());
+        let constant =
+            r##"{"const":{"$ref":"x"},"allOf":[{"$ref":"#/allOf/1"},{"type":"object"}]}"##;
+        let constant = Schema::parse(constant, &[]).unwrap();
+        assert_eq!(constant.check(r#"{"$ref":"x"}"#), Ok(()));
+    }
+
+    #[test]
     fn what_grows_with_each_level_holds_up_nobody() {
         let began = Instant::now();
         let each = r##"{"properties":{"a":{"$ref":"#"}}}"##;
         let twice = format!(r#"{{"allOf":[{each},{each}],"anyOf":[{each},{each}]}}"#);
-        if let Ok(schema) = Schema::parse(&twice, &[]) {
-            let deep = format!("{}1{}", "{\"a\":".repeat(100), "}".repeat(100));
-            let _ = schema.check(&deep);
-        }
+        let twice = Schema::parse(&twice, &[]).unwrap();
+        let deep = format!("{}1{}", "{\"a\":".repeat(100), "}".repeat(100));
+        assert!(twice.check(&deep).unwrap_err().contains("too long"));
+        assert_eq!(twice.check(r#"{"a":{"a":1}}"#), Ok(()));
         let mut definitions = r#""d0":{"type":"integer"}"#.to_owned();
         for level in 1..60 {
             let of = level - 1;
@@ -260,6 +378,11 @@ mod tests {
         let _ = pattern.check(&format!("\"{}!\"", "a".repeat(5_000)));
         let huge = r#"{"pattern":"((a{1,1000}){1,1000}){1,1000}"}"#;
         assert!(Schema::parse(huge, &[]).is_err());
-        assert!(began.elapsed() < Duration::from_secs(20));
+        let many = vec![r#"{"minimum":0}"#; 10_000].join(",");
+        let many = Schema::parse(&format!(r#"{{"items":{{"allOf":[{many}]}}}}"#), &[]).unwrap();
+        let long = format!("[{}]", vec!["1"; 100_000].join(","));
+        assert!(many.check(&long).is_err());
+        assert_eq!(many.check("[1,2]"), Ok(()));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
 }

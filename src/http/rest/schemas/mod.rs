@@ -153,6 +153,7 @@ impl Schemas {
     /// # Errors
     /// 503 where the registry does not answer in time; 422 where it has no such schema, or where that is none.
     pub async fn find(self: &Arc<Self>, wanted: Wanted) -> Result<Found, Problem> {
+        wanted.check().map_err(problem)?;
         if let Some(known) = self.registry.known(&wanted) {
             return known.map_err(problem);
         }
@@ -270,7 +271,8 @@ fn check_tree(kind: Kind, bytes: usize) -> Result<(), Problem> {
         return Ok(());
     }
     let kind = kind.type_name();
-    let detail = format!("a value with a schema of the kind {kind} has at most {TREE_BYTES_MAX} bytes");
+    let detail =
+        format!("a value with a schema of the kind {kind} has at most {TREE_BYTES_MAX} bytes");
     let status = StatusCode::PAYLOAD_TOO_LARGE;
     Err(Problem::new(status, "too-large", detail))
 }
@@ -358,9 +360,10 @@ fn id_of(part: &[u8]) -> Option<i32> {
 fn problem(failure: Failure) -> Problem {
     match failure {
         Failure::Unavailable(why) => Problem::unavailable("registry-unavailable", why),
-        Failure::Refused(why) => {
-            refusal("serialization", &format!("Error serializing message. {why}"))
-        }
+        Failure::Refused(why) => refusal(
+            "serialization",
+            &format!("Error serializing message. {why}"),
+        ),
         Failure::Invalid(why) => refusal("invalid-schema", &format!("Invalid schema: {why}")),
     }
 }

@@ -59,7 +59,9 @@ impl Schema {
         json.end().map_err(|error| error.to_string())?;
         // The first message of the file.
         let mut out = vec![0];
-        message.encode(&mut out).map_err(|error| error.to_string())?;
+        message
+            .encode(&mut out)
+            .map_err(|error| error.to_string())?;
         Ok(out)
     }
 
@@ -177,7 +179,15 @@ mod tests {
         assert_eq!(json(schema.decode(&[2, 2, 8, 5]).unwrap()), r#"{"n":5}"#);
         let innermost = schema.decode(&[6, 0, 0, 0, 8, 1]).unwrap();
         assert_eq!(json(innermost), r#"{"yes":true}"#);
-        for wrong in [&[][..], &[2], &[2, 4], &[1], &[4, 0, 9], &[0xff; 12], &[200, 1]] {
+        for wrong in [
+            &[][..],
+            &[2],
+            &[2, 4],
+            &[1],
+            &[4, 0, 9],
+            &[0xff; 12],
+            &[200, 1],
+        ] {
             assert!(schema.decode(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -15,8 +15,9 @@ use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 
-/// The longest text of a schema.
+/// The longest text of a schema, and the longest name of a subject.
 const SCHEMA_BYTES_MAX: usize = 256 << 10;
+const SUBJECT_BYTES_MAX: usize = 1 << 10;
 /// The longest answer.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Schemas that one refers to, with all that these refer to: how many, how deep, and how long together.
@@ -65,11 +66,39 @@ pub enum Subject {
     TopicRecordName(String),
 }
 
+impl Wanted {
+    /// # Errors
+    /// Where it is longer than anything that a registry has.
+    pub fn check(&self) -> Result<(), Failure> {
+        let (text, subject) = match self {
+            Wanted::Id(_) => return Ok(()),
+            Wanted::IdIn(_, subject) => (0, subject.bytes()),
+            Wanted::Text(_, text, subject) => (text.len(), subject.bytes()),
+            Wanted::Version(subject, _) | Wanted::Latest(subject) => (0, subject.len()),
+        };
+        check_length(text, SCHEMA_BYTES_MAX)?;
+        if subject <= SUBJECT_BYTES_MAX {
+            return Ok(());
+        }
+        let why = format!("its subject has more than {SUBJECT_BYTES_MAX} bytes");
+        Err(Failure::Invalid(why))
+    }
+}
+
 impl Subject {
+    fn bytes(&self) -> usize {
+        match self {
+            Subject::Named(name) | Subject::TopicRecordName(name) => name.len(),
+            Subject::RecordName => 0,
+        }
+    }
+
     fn of(&self, schema: &Schema) -> Result<String, Failure> {
         let name = || {
             let name = schema.name();
-            name.ok_or_else(|| Failure::Invalid("a subject is named by its record, and it has no name".to_owned()))
+            name.ok_or_else(|| {
+                Failure::Invalid("a subject is named by its record, and it has no name".to_owned())
+            })
         };
         Ok(match self {
             Subject::Named(subject) => subject.clone(),
@@ -218,7 +247,9 @@ impl Registry {
         };
         let bytes = bytes + of_key + ENTRY_BYTES;
         let mut state = self.state();
-        state.known.put(wanted.clone(), found.clone(), bytes, kept, now);
+        state
+            .known
+            .put(wanted.clone(), found.clone(), bytes, kept, now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -263,7 +294,6 @@ impl Registry {
         subject: &Subject,
         until: Instant,
     ) -> Result<Found, Failure> {
-        check_length(text.len(), SCHEMA_BYTES_MAX)?;
         let schema = Schema::parse(kind, text, &[]).map_err(Failure::Invalid)?;
         let subject = subject.of(&schema)?;
         let text = Text {
@@ -347,7 +377,9 @@ impl Registry {
                 continue;
             }
             if added.len() >= REFERENCES_MAX || depth > REFERENCES_DEPTH_MAX {
-                let why = format!("it refers to more than {REFERENCES_MAX} others, or they to one another");
+                let why = format!(
+                    "it refers to more than {REFERENCES_MAX} others, or they to one another"
+                );
                 return Err(Failure::Invalid(why));
             }
             let version = reference.version.to_string();
@@ -363,7 +395,10 @@ impl Registry {
     // ---- over HTTP ----
 
     fn get<T: DeserializeOwned>(&self, path: &str, until: Instant) -> Result<T, Failure> {
-        let mut request = self.agent.get(self.url.with_path(path)).header("Accept", KIND);
+        let mut request = self
+            .agent
+            .get(self.url.with_path(path))
+            .header("Accept", KIND);
         if let Some(authorization) = self.url.authorization() {
             request = request.header("Authorization", authorization);
         }
@@ -401,11 +436,14 @@ impl Registry {
             return told.map_err(|error| self.strange(&format!("what cannot be read: {error}")));
         }
         let (url, why) = (&self.url, message(&body));
-        let told = format!("the schema registry at {url} says {} to {path}: {why}", status.as_u16());
+        let told = format!(
+            "the schema registry at {url} says {} to {path}: {why}",
+            status.as_u16()
+        );
         Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Failure::Refused(format!("{told}; see to the user and password in schema_registry_url"))
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Refused(format!(
+                "{told}; see to the user and password in schema_registry_url"
+            )),
             StatusCode::TOO_MANY_REQUESTS => Failure::Unavailable(told),
             _ if status.is_server_error() => Failure::Unavailable(told),
             _ => Failure::Refused(told),

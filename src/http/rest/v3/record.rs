@@ -199,9 +199,13 @@ impl Reading<'_> {
         };
         match (kind, data.schema, data.schema_id, data.schema_version) {
             (Some(kind), Some(text), None, None) => Ok(Wanted::Text(kind, text.into(), subject)),
-            (Some(_), ..) => bad("a type that has schemas comes with schema, and with nothing else that names one"),
+            (Some(_), ..) => bad(
+                "a type that has schemas comes with schema, and with nothing else that names one",
+            ),
             (None, Some(_), ..) => bad("a schema comes with its type"),
-            (None, None, Some(_), Some(_)) => bad("schema_id and schema_version exclude each other"),
+            (None, None, Some(_), Some(_)) => {
+                bad("schema_id and schema_version exclude each other")
+            }
             (None, None, Some(id), None) => Ok(Wanted::IdIn(id, subject)),
             (None, None, None, version) => {
                 let Subject::Named(subject) = subject else {

@@ -91,6 +91,17 @@ fn numbers_that_json_has_not_have_names() {
 }
 
 #[test]
+fn a_schema_that_is_bytes_has_them_as_they_are() {
+    let schema = schema(r#""bytes""#);
+    for count in [0, 1, 200] {
+        let text = format!("\"{}\"", "ÿ".repeat(count));
+        let bytes = encode(&schema, &text).unwrap();
+        assert_eq!(bytes, vec![0xff; count]);
+        assert_eq!(json(decode(&schema, &bytes).unwrap()), text);
+    }
+}
+
+#[test]
 fn a_payload_that_is_cut_anywhere_is_refused() {
     let schema = schema(
         r#"{"type":"record","name":"R","fields":[{"name":"s","type":"string"},{"name":"a","type":{"type":"array","items":"double"}},{"name":"b","type":"boolean"}]}"#,
@@ -113,9 +124,8 @@ fn few_bytes_take_neither_much_memory_nor_the_stack() {
     bytes.push(0);
     assert!(decode(&nulls, &bytes).is_err());
 
-    let list = schema(
-        r#"{"type":"record","name":"L","fields":[{"name":"next","type":["null","L"]}]}"#,
-    );
+    let list =
+        schema(r#"{"type":"record","name":"L","fields":[{"name":"next","type":["null","L"]}]}"#);
     assert!(decode(&list, &[2; 1 << 20]).is_err());
     let deep = "{\"next\":{\"L\":".repeat(100_000);
     assert!(encode(&list, &deep).is_err());
@@ -163,7 +173,10 @@ fn oracle_value() -> impl Strategy<Value = Vec<(String, Value)>> {
             ("bytes", Value::Bytes(bytes)),
             ("s", Value::String(s)),
             ("x", Value::Fixed(2, x.to_vec())),
-            ("array", Value::Array(array.into_iter().map(Value::Int).collect())),
+            (
+                "array",
+                Value::Array(array.into_iter().map(Value::Int).collect()),
+            ),
             ("map", Value::Map(map.collect())),
         ];
         fields.map(|(name, value)| (name.to_owned(), value)).into()
