@@ -11,14 +11,12 @@ const PARTS_MAX: usize = 50_000;
 /// How deep a schema goes, references included.
 const DEPTH_MAX: usize = 200;
 /// Steps back that a pattern may take on one text, and the bytes of what it is compiled to.
-const BACKTRACK_MAX: usize = 100_000;
+const BACKTRACK_MAX: usize = 10_000;
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// Parts of a schema times parts of a value, at most: about what comparing them takes.
 const COMPARISONS_MAX: usize = 200_000_000;
 /// A keyword of our own beside each reference: it counts how often they are followed.
 const FOLLOWED: &str = "x-millstream-followed";
-/// Keywords whose values are no schemas.
-const VALUES: &[&str] = &["const", "default", "enum", "examples"];
 /// Keywords that count beside a reference in drafts in which it replaces all others.
 const BESIDE_REFERENCES: &[&str] = &["$defs", "$id", "$schema", "definitions", "id", "title"];
 /// Those drafts, as `$schema` names them.
@@ -129,7 +127,8 @@ impl<'i> Keyword<'i> for Followed {
 }
 
 /// The same schema, which counts its references as they are followed. A value can have one compared with the same part
-/// again and again, twice as often on each level that it is deep.
+/// again and again, twice as often on each level that it is deep. A `$ref` in a constant is taken for a reference: what
+/// is a schema cannot be told from where it stands, for pointers lead anywhere.
 fn guarded(schema: Value) -> Value {
     let draft = schema.get("$schema").and_then(Value::as_str);
     let draft = draft.unwrap_or_default();
@@ -144,11 +143,8 @@ fn guard(part: Value, is_old: bool) -> Value {
             parts.collect()
         }
         Value::Object(object) => {
-            let parts = object.into_iter().map(|(keyword, part)| {
-                let is_value = VALUES.contains(&keyword.as_str());
-                let part = if is_value { part } else { guard(part, is_old) };
-                (keyword, part)
-            });
+            let parts = object.into_iter();
+            let parts = parts.map(|(keyword, part)| (keyword, guard(part, is_old)));
             guard_reference(parts.collect(), is_old).into()
         }
         other => other,
@@ -240,7 +236,6 @@ impl<'a> Parts<'a> {
             Value::Object(object) => {
                 for (keyword, part) in object {
                     match (keyword.as_str(), part.as_str()) {
-                        (keyword, _) if VALUES.contains(&keyword) => {}
                         ("$ref", Some(target)) => self.refer(document, target, depth)?,
                         ("$dynamicRef" | "$recursiveRef", Some(_)) => {
                             return Err(format!("{keyword} is not supported"));
@@ -350,10 +345,17 @@ mod tests {
         assert!(new.check("{}").is_err());
         assert_eq!(new.check(r#"{"a":1}"#), Ok(()));
         assert!(new.check("7").is_err());
-        let constant =
-            r##"{"const":{"$ref":"x"},"allOf":[{"$ref":"#/allOf/1"},{"type":"object"}]}"##;
-        let constant = Schema::parse(constant, &[]).unwrap();
-        assert_eq!(constant.check(r#"{"$ref":"x"}"#), Ok(()));
+        let more =
+            r##"{"allOf":[{"type":"object"}],"$ref":"#/$defs/a","$defs":{"a":{"required":["a"]}}}"##;
+        let more = Schema::parse(more, &[]).unwrap();
+        assert_eq!(more.check(r#"{"a":1}"#), Ok(()));
+        assert!(more.check("{}").is_err() && more.check("7").is_err());
+        // A property may be called as a keyword is.
+        let named =
+            r##"{"properties":{"default":{"$ref":"#/properties/enum"},"enum":{"type":"null"}}}"##;
+        let named = Schema::parse(named, &[]).unwrap();
+        assert_eq!(named.check(r#"{"default":null}"#), Ok(()));
+        assert!(named.check(r#"{"default":1}"#).is_err());
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn json(bytes: Vec<u8>) -> String {
 #[test]
 fn every_type_goes_to_bytes_and_back() {
     let schema = schema(ALL);
-    let inner = r#"{"n":null,"b":false,"i":-1,"l":0,"f":-0.5,"d":1e300,"bytes":"","s":"","e":"X","x":"\u0000a","array":[],"map":{},"u":null}"#;
+    let inner = r#"{"n":null,"b":false,"i":-1,"l":0,"f":-0.5,"d":1e+300,"bytes":"","s":"","e":"X","x":"\u0000a","array":[],"map":{},"u":null}"#;
     let outer = format!(
         r#"{{"n":null,"b":true,"i":2147483647,"l":-9223372036854775808,"f":1.5,"d":0.1,"bytes":"ÿa","s":"täa\n","e":"Y","x":"ab","array":[1,2,3],"map":{{"k":{{"long":7}}}},"u":{{"a.All":{inner}}}}}"#
     );
