@@ -345,8 +345,7 @@ mod tests {
         assert!(new.check("{}").is_err());
         assert_eq!(new.check(r#"{"a":1}"#), Ok(()));
         assert!(new.check("7").is_err());
-        let more =
-            r##"{"allOf":[{"type":"object"}],"$ref":"#/$defs/a","$defs":{"a":{"required":["a"]}}}"##;
+        let more = r##"{"allOf":[{"type":"object"}],"$ref":"#/$defs/a","$defs":{"a":{"required":["a"]}}}"##;
         let more = Schema::parse(more, &[]).unwrap();
         assert_eq!(more.check(r#"{"a":1}"#), Ok(()));
         assert!(more.check("{}").is_err() && more.check("7").is_err());

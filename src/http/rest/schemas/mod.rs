@@ -199,6 +199,12 @@ impl Schemas {
     /// Decodes records to JSON, one after the other, up to one that is not of this kind of schema or whose schema
     /// cannot be had.
     pub async fn decode(self: &Arc<Self>, kind: Kind, records: Vec<Record>) -> Decoded {
+        if records.is_empty() {
+            return Decoded {
+                records,
+                failure: None,
+            };
+        }
         let parts = records.iter();
         let parts = parts.flat_map(|record| [record.key.as_ref(), record.value.as_ref()]);
         let ids: HashSet<i32> = parts.flatten().filter_map(|part| id_of(part)).collect();
