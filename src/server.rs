@@ -224,7 +224,7 @@ impl Broker {
         replay_journals(&config, &catalog)?;
         let mailboxes = mailbox::mailboxes(config.cores, config.mailbox_depth);
         let coordinators = coordinator::parts(config.cores, config.mailbox_depth);
-        let http_parts = http::parts(config.cores, config.mailbox_depth);
+        let http_parts = http::parts(&config).map_err(ServeError::Thread)?;
         let cores = process::allowed_cores();
         let connections = Arc::new(Addresses::default());
         let (event_sender, events) = mpsc::channel();

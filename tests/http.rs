@@ -17,6 +17,7 @@ mod page;
 mod records;
 mod refused;
 mod rest_consumers;
+mod rest_schemas;
 mod rest_v2;
 mod rest_v3;
 pub mod table;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::error::ConfigError;
 use super::knob::table;
+use super::registry_url::RegistryUrl;
 use super::topic::TopicDefaults;
 use super::value::{
     Durability, GIB, HostPort, HttpListen, INT_MAX, KIB, Kind, LONG_MAX, LogFormat, MIB,
@@ -40,6 +41,13 @@ table! {
         /// `localhost` and the name in `advertise` always may; a request under any other name is refused,
         /// for a page of another site can make its own name lead here.
         http_allowed_hosts: Vec<String> = Vec::new(), Kind::Hosts, shown "none";
+        /// The schema registry in which the Avro, Protobuf and JSON Schema formats of REST clients look up their
+        /// schemas: `http://` or `https://`, with `user:password@` where it asks for them, which are never shown.
+        /// Without one requests in these formats are refused.
+        schema_registry_url: Option<RegistryUrl> = None, Kind::Url, shown "none";
+        /// How long a request waits for the schema registry, whatever it asks there. After that it is refused
+        /// with 503.
+        schema_registry_timeout_ms: u64 = 5_000, millis(1, 600_000);
         /// The id under which this broker presents itself to clients.
         node_id: i32 = 1, count(0, INT_MAX), kafka "node.id";
         /// Shards to run: one thread pinned to each of as many cores. It may change between runs.

@@ -234,9 +234,13 @@ fn bad_value(knob: &Knob, text: &str, origin: Origin) -> ConfigError {
         Origin::Env => knob.env(),
         Origin::File(_) | Origin::Topic | Origin::Broker => knob.key(),
     };
+    let value = match knob.kind {
+        Kind::Url => "what is given",
+        _ => text,
+    };
     ConfigError::BadValue {
         name,
-        value: text.to_owned(),
+        value: value.to_owned(),
         origin,
         permitted: knob.permitted(),
     }

@@ -30,6 +30,7 @@ mod header_name;
 mod knob;
 mod load;
 mod nearest;
+mod registry_url;
 mod stored;
 mod topic;
 mod value;
@@ -42,6 +43,7 @@ pub use dynamic::{BrokerScope, Dynamic};
 pub use error::{ConfigError, Origin};
 pub use header_name::HeaderName;
 pub use knob::{Knob, Scope, WITHOUT_EFFECT};
+pub use registry_url::RegistryUrl;
 pub use stored::REMOVED;
 pub use topic::{TopicConfig, TopicDefaults};
 pub use value::{

@@ -655,7 +655,8 @@ fn every_knob_has_one_name_and_a_sentence() {
 
 #[test]
 fn every_default_is_a_permitted_value() {
-    for knob in knobs().filter(|knob| knob.field != "advertise") {
+    let has_none = ["advertise", "schema_registry_url"];
+    for knob in knobs().filter(|knob| !has_none.contains(&knob.field)) {
         let default = (knob.default)();
         let set = match knob.scope {
             Scope::Broker => Config::default().set(knob, &default),
@@ -690,5 +691,19 @@ fn the_page_on_disk_is_the_one_made_from_the_table() {
     assert!(
         on_disk == docs_markdown(),
         "docs/config.md is stale: UPDATE_DOCS=1 cargo test --lib config"
+    );
+}
+
+#[test]
+fn the_password_of_a_registry_is_shown_nowhere() {
+    let flag = ["--schema-registry-url", "http://ann:s3cret@registry:8081"];
+    let config = load(&flag, &[], None).unwrap();
+    let entries = config.describe(&config.topic_defaults);
+    let shown = format!("{entries:?} {config:?}");
+    assert!(shown.contains("http://registry:8081") && !shown.contains("s3cret"));
+    let message = refusal(&["--schema-registry-url", "ann:s3cret@registry"], &[], None);
+    assert!(
+        message.contains("http://host:port") && !message.contains("s3cret"),
+        "{message}"
     );
 }

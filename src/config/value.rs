@@ -75,6 +75,8 @@ pub enum Kind {
     Header,
     /// `*`, or replicas with commas between them, each as `partition:broker`.
     Replicas,
+    /// `http://` or `https://`. It may have a password: what is refused is not shown.
+    Url,
 }
 
 pub(super) const fn count(min: i64, max: i64) -> Kind {
@@ -135,6 +137,7 @@ impl Kind {
             | Kind::Path
             | Kind::LogFilter
             | Kind::OneOf(_)
+            | Kind::Url
             | Kind::Header => 2,
         }
     }
@@ -158,6 +161,7 @@ impl Kind {
             Kind::Ratio => "ratio",
             Kind::OneOf(_) => "word",
             Kind::Header => "name",
+            Kind::Url => "URL",
             Kind::List(_) | Kind::Replicas | Kind::Hosts => "list",
         }
     }
@@ -181,6 +185,7 @@ impl Kind {
             Kind::LogFilter => "FILTER",
             Kind::OneOf(_) => "WORD",
             Kind::Header => "NAME",
+            Kind::Url => "URL",
             Kind::List(_) | Kind::Replicas | Kind::Hosts => "LIST",
         }
     }
@@ -203,6 +208,7 @@ impl Kind {
             Kind::List(names) => format!("a list of {}, or nothing", names.join(" and ")),
             Kind::Hosts => "a list of host names, or nothing".to_owned(),
             Kind::Replicas => "`*`, or a list of partition:broker".to_owned(),
+            Kind::Url => "http://host:port or https://host:port".to_owned(),
         }
     }
 
@@ -230,7 +236,7 @@ impl Kind {
             Kind::OneOf(names) => names.contains(&text).then(|| text.to_owned()),
             Kind::Ratio => Ratio::parse(text, self).map(|value| value.show()),
             Kind::Header => is_header(text).then(|| text.to_owned()),
-            Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter => {
+            Kind::Address | Kind::AddressOrOff | Kind::Path | Kind::LogFilter | Kind::Url => {
                 Some(text.to_owned())
             }
         }

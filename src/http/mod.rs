@@ -40,6 +40,7 @@ mod sending;
 mod split;
 mod topics;
 
+use crate::config::Config;
 use crate::coordinator::Coordinators;
 use crate::coordinator::groups::lag::LagReport;
 use crate::engine::Engine;
@@ -47,8 +48,10 @@ use crate::engine::mailbox;
 use crate::engine::stats::ShardReport;
 use crate::findings::metrics::Metrics;
 use rest::instances::Instances;
+use rest::schemas::Schemas;
 use router::Router;
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,18 +64,34 @@ pub struct Services {
     pub engine: Rc<Engine>,
     pub coordinators: Rc<Coordinators>,
     instances: Rc<Instances>,
+    /// Where a schema registry is configured.
+    schemas: Option<Arc<Schemas>>,
     router: Router,
     /// The metrics when somebody asked for warnings last.
     metrics_before: Cell<Option<(Instant, Metrics)>>,
 }
 
-/// What one shard needs to reach the consumer instances of the others, and to be reached.
-pub struct Parts(rest::instances::Parts);
+/// What one shard needs to reach the consumer instances of the others, and to be reached; and what all share.
+pub struct Parts {
+    instances: rest::instances::Parts,
+    schemas: Option<Arc<Schemas>>,
+}
 
-/// Makes the parts of `shards` shards, each with a mailbox for `depth` calls.
-pub fn parts(shards: usize, depth: usize) -> Vec<Parts> {
-    let parts = mailbox::mailboxes(shards, depth).into_iter();
-    parts.map(Parts).collect()
+/// Makes the parts of all shards, and starts the threads for schemas if HTTP is served and a registry configured.
+///
+/// # Errors
+/// EAGAIN when the system has no thread to give.
+pub fn parts(config: &Config) -> io::Result<Vec<Parts>> {
+    let schemas = match config.http.address() {
+        Some(_) => Schemas::start(config)?,
+        None => None,
+    };
+    let instances = mailbox::mailboxes(config.cores, config.mailbox_depth);
+    let parts = instances.into_iter().map(|instances| Parts {
+        instances,
+        schemas: schemas.clone(),
+    });
+    Ok(parts.collect())
 }
 
 impl Services {
@@ -80,7 +99,8 @@ impl Services {
         Services {
             engine: Rc::clone(engine),
             coordinators: Rc::clone(coordinators),
-            instances: Instances::serve(engine, &coordinators.groups, parts.0),
+            instances: Instances::serve(engine, &coordinators.groups, parts.instances),
+            schemas: parts.schemas,
             router: Router::default(),
             metrics_before: Cell::default(),
         }

@@ -77,6 +77,11 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "malformed-record", detail)
     }
 
+    /// What the request needs is not there for now: 503.
+    pub fn unavailable(kind: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail).later()
+    }
+
     /// A body ended before its end: 400. Those of its records that came before may be stored.
     pub fn broken_off(records: usize) -> Problem {
         Problem::bad_request("the body broke off").after(records)

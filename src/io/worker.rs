@@ -19,7 +19,7 @@ impl Worker {
     /// # Errors
     /// EAGAIN when the system has no thread to give.
     pub fn start(name: &str) -> std::io::Result<Worker> {
-        Worker::start_after(name, || {})
+        Worker::start_after(thread::Builder::new(), name, || {})
     }
 
     /// Starts a thread that runs when others leave it time.
@@ -27,12 +27,21 @@ impl Worker {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn start_yielding(name: &str) -> std::io::Result<Worker> {
-        Worker::start_after(name, process::yield_to_others)
+        Worker::start_after(thread::Builder::new(), name, process::yield_to_others)
     }
 
-    fn start_after(name: &str, prepare: fn()) -> std::io::Result<Worker> {
+    /// Starts a thread with a stack of so many bytes, for jobs that call themselves.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_deep(name: &str, stack_bytes: usize) -> std::io::Result<Worker> {
+        let builder = thread::Builder::new().stack_size(stack_bytes);
+        Worker::start_after(builder, name, || {})
+    }
+
+    fn start_after(builder: thread::Builder, name: &str, prepare: fn()) -> std::io::Result<Worker> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        thread::Builder::new().name(name.into()).spawn(move || {
+        builder.name(name.into()).spawn(move || {
             prepare();
             for job in queue {
                 job();

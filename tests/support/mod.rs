@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod configs;
 pub mod group;
+pub mod registry;
 pub mod terminal;
 pub mod wire;
 

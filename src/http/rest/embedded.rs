@@ -1,6 +1,7 @@
 //! Keys and values as they stand in JSON: the embedded formats.
 
 use super::error::{self, bare, refusal};
+use super::schemas::kind::Kind;
 use crate::http::problem::Problem;
 use crate::http::records::Record;
 use base64::Engine as _;
@@ -22,36 +23,54 @@ pub enum Format {
     Json,
     /// As a text (Strimzi's).
     Text,
+    /// As Avro's JSON encoding has it.
+    Avro,
+    /// As JSON that has a schema.
+    JsonSchema,
+    /// As Protobuf's JSON mapping has it.
+    Protobuf,
 }
 
-const NO_REGISTRY: &str = "there is no schema registry";
+/// 422: the format needs a schema registry, and none is configured.
+pub fn no_registry() -> Problem {
+    refusal("no-registry", "there is no schema registry")
+}
 
 impl Format {
-    /// The format of this name.
-    ///
-    /// # Errors
-    /// 422 for one that needs a schema registry; `None` for one that is unknown.
-    pub fn named(name: &str) -> Result<Option<Format>, Problem> {
-        Ok(Some(match name.to_ascii_lowercase().as_str() {
+    /// The format of this name; `None` for one that is unknown.
+    pub fn named(name: &str) -> Option<Format> {
+        Some(match name.to_ascii_lowercase().as_str() {
             "binary" => Format::Binary,
             "json" => Format::Json,
             "text" => Format::Text,
-            "avro" | "jsonschema" | "protobuf" => return Err(refusal("no-registry", NO_REGISTRY)),
-            _ => return Ok(None),
-        }))
+            "avro" => Format::Avro,
+            "jsonschema" => Format::JsonSchema,
+            "protobuf" => Format::Protobuf,
+            _ => return None,
+        })
+    }
+
+    /// The kind of schemas that it needs; `None` where it needs none.
+    pub fn schema_kind(self) -> Option<Kind> {
+        match self {
+            Format::Binary | Format::Json | Format::Text => None,
+            Format::Avro => Some(Kind::Avro),
+            Format::JsonSchema => Some(Kind::JsonSchema),
+            Format::Protobuf => Some(Kind::Protobuf),
+        }
     }
 
     /// The format of the records in a request's body: binary unless said.
     ///
     /// # Errors
-    /// 415 for what is none; 422 for one that needs a schema registry.
+    /// 415 for what is none.
     pub fn of_body(headers: &HeaderMap) -> Result<Format, Problem> {
         let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
         let kind = bare(&String::from_utf8_lossy(kind.unwrap_or_default()));
         let format = if kind.is_empty() || kind == "application/octet-stream" {
             Some(Format::Binary)
         } else {
-            Format::of_kind(&kind)?
+            Format::of_kind(&kind)
         };
         format.ok_or_else(|| {
             let detail = format!(
@@ -65,7 +84,7 @@ impl Format {
     /// The format that a read accepts; `None` where it takes any.
     ///
     /// # Errors
-    /// 406 where none is accepted; 422 for one that needs a schema registry.
+    /// 406 where none is accepted.
     pub fn accepted(headers: &HeaderMap) -> Result<Option<Format>, Problem> {
         let lines = headers.get_all(ACCEPT).iter();
         let lines = lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
@@ -78,7 +97,7 @@ impl Format {
                 "*/*" | "application/*" | "application/json" => return Ok(None),
                 "application/vnd.kafka+json" | error::V2_JSON => return Ok(None),
                 kind => {
-                    if let Some(format) = Format::of_kind(kind)? {
+                    if let Some(format) = Format::of_kind(kind) {
                         return Ok(Some(format));
                     }
                 }
@@ -89,21 +108,18 @@ impl Format {
         Err(Problem::new(status, "not-acceptable", detail))
     }
 
-    fn of_kind(kind: &str) -> Result<Option<Format>, Problem> {
+    fn of_kind(kind: &str) -> Option<Format> {
         let name = match kind {
             "application/json" => "",
             _ => {
-                let vendor = kind.strip_prefix("application/vnd.kafka");
-                let Some(name) = vendor.and_then(|rest| rest.strip_suffix("+json")) else {
-                    return Ok(None);
-                };
+                let vendor = kind.strip_prefix("application/vnd.kafka")?;
+                let name = vendor.strip_suffix("+json")?;
                 name.strip_suffix(".v2").unwrap_or(name)
             }
         };
         match name.strip_prefix('.') {
             Some(name) => Format::named(name),
-            None if name.is_empty() => Ok(Some(Format::Binary)),
-            None => Ok(None),
+            None => name.is_empty().then_some(Format::Binary),
         }
     }
 
@@ -113,33 +129,39 @@ impl Format {
             Format::Binary => "application/vnd.kafka.binary.v2+json",
             Format::Json => "application/vnd.kafka.json.v2+json",
             Format::Text => "application/vnd.kafka.text.v2+json",
+            Format::Avro => "application/vnd.kafka.avro.v2+json",
+            Format::JsonSchema => "application/vnd.kafka.jsonschema.v2+json",
+            Format::Protobuf => "application/vnd.kafka.protobuf.v2+json",
         }
     }
 
-    /// The bytes that a part of a record in a request stands for.
+    /// The bytes that a part of a record in a request stands for, in a format without schemas.
     ///
     /// # Errors
-    /// 422 where it stands for none.
+    /// 422 where it stands for none, and where the format needs a schema.
     pub fn bytes_of(self, raw: &RawValue) -> Result<Bytes, Problem> {
         match self {
             Format::Json => Ok(compact(raw.get().as_bytes())),
             Format::Binary => base64(&text(raw, "base64")?),
             Format::Text => Ok(text(raw, "text")?.into()),
+            Format::Avro | Format::JsonSchema | Format::Protobuf => Err(no_registry()),
         }
     }
 
-    /// Writes a part of a record.
+    /// Writes a part of a record. One with a schema is decoded to JSON already.
     fn write<S: Serializer>(self, part: Option<&Bytes>, out: S) -> Result<S::Ok, S::Error> {
         let Some(bytes) = part else {
             return out.serialize_none();
         };
         match self {
             Format::Binary => out.serialize_str(&BASE64.encode(bytes)),
-            Format::Json => match serde_json::from_slice::<&RawValue>(bytes) {
-                Ok(raw) => raw.serialize(out),
-                // What is no JSON is told as a text, and fails no read.
-                Err(_) => out.serialize_str(&String::from_utf8_lossy(bytes)),
-            },
+            Format::Json | Format::Avro | Format::JsonSchema | Format::Protobuf => {
+                match serde_json::from_slice::<&RawValue>(bytes) {
+                    Ok(raw) => raw.serialize(out),
+                    // What is no JSON is told as a text, and fails no read.
+                    Err(_) => out.serialize_str(&String::from_utf8_lossy(bytes)),
+                }
+            }
             Format::Text => out.serialize_str(&String::from_utf8_lossy(bytes)),
         }
     }
@@ -263,7 +285,9 @@ mod tests {
         assert_eq!(format("application/vnd.kafka.text+json"), Ok(Format::Text));
         assert_eq!(format("application/json"), Ok(Format::Binary));
         assert_eq!(format("application/vnd.kafka.v2+json"), Ok(Format::Binary));
-        assert_eq!(format("application/vnd.kafka.avro.v2+json"), Err(422));
+        let avro = "application/vnd.kafka.avro.v2+json";
+        assert_eq!(format(avro), Ok(Format::Avro));
+        assert_eq!(Format::Avro.kind(), avro);
         for wrong in ["text/plain", "application/vnd.kafka.x.v2+json"] {
             assert_eq!(format(wrong), Err(415), "{wrong}");
         }

@@ -40,6 +40,8 @@ const NO_PARTITION: &str = "This server does not host this topic-partition.";
 
 const FORMAT_MISMATCH: &str =
     "The requested embedded data format does not match the deserializer for this consumer instance";
+const NO_KEY_SCHEMA: &str = "Request includes keys but does not include key schema";
+const NO_VALUE_SCHEMA: &str = "Request includes values but does not include value schema";
 const INSTANCE_EXISTS: &str =
     "Consumer with specified consumer ID already exists in the specified consumer group.";
 
@@ -76,6 +78,13 @@ const KNOWN: &[Known] = &[
     known("too-many-instances", 429, 42901, None),
     known("empty-payload", 422, 42206, None),
     known("bad-batch", 422, 42208, None),
+    known("no-key-schema", 422, 42201, Some(NO_KEY_SCHEMA)),
+    known("no-value-schema", 422, 42202, Some(NO_VALUE_SCHEMA)),
+    known("conversion", 422, 42203, None),
+    known("invalid-schema", 422, 42205, None),
+    known("undecodable", 408, 40801, None),
+    known("registry-unavailable", 503, 503, None),
+    known("too-many-schemas", 503, 503, None),
     known(
         "no-registry",
         422,

@@ -8,9 +8,11 @@ use crate::engine::offsets::OffsetSpec;
 use crate::engine::{Engine, PartitionKey};
 use crate::http::gather::{Amount, read_on};
 use crate::http::problem::Problem;
-use crate::http::reading::{self, Filter, Reader};
+use crate::http::reading::{self, Cursor, Filter, Reader};
 use crate::http::records::Record;
 use crate::http::rest::error::refusal;
+use crate::http::rest::schemas::kind::Kind;
+use crate::http::rest::schemas::{Decoded, Schemas};
 use crate::io::reactor::Slice;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -126,11 +128,17 @@ impl Instance {
     // ---- reading ----
 
     /// Records from where the last read ended, as soon as there is one. The first read waits for the group to say
-    /// which partitions it has.
+    /// which partitions it has. Where the format has schemas they are decoded; a read ends before one that cannot be,
+    /// and fails where that is the first.
     ///
     /// # Errors
-    /// 404 when the instance goes meanwhile; 409 while it reads nothing; and why the group or a partition fails.
-    pub async fn read(&self, amount: &Amount) -> Result<Vec<Found>, Problem> {
+    /// 404 when the instance goes meanwhile; 409 while it reads nothing; 408 for a record that cannot be decoded, which
+    /// the next read begins with again; and why the group, a partition or the registry fails.
+    pub async fn read(
+        &self,
+        amount: &Amount,
+        schemas: Option<(Kind, Arc<Schemas>)>,
+    ) -> Result<Vec<Found>, Problem> {
         let _alone = self.reading.lock().await;
         if self.settings.auto_commit {
             // It fails while the group rebalances: then what is not committed is read again, by whoever has it then.
@@ -148,7 +156,7 @@ impl Instance {
                 return Err(refusal("unknown-instance", "the instance was deleted"));
             }
             let found = tokio::select! {
-                found = self.read_once(amount, deadline) => found?,
+                found = self.read_once(amount, deadline, &schemas) => found?,
                 () = changed => None,
             };
             if let Some(found) = found {
@@ -166,6 +174,7 @@ impl Instance {
         &self,
         amount: &Amount,
         deadline: Instant,
+        schemas: &Option<(Kind, Arc<Schemas>)>,
     ) -> Result<Option<Vec<Found>>, Problem> {
         let (epoch, cursors) = {
             let mut state = self.state.borrow_mut();
@@ -183,13 +192,16 @@ impl Instance {
         };
         let mut memory = self.engine.memory.share();
         let mut reader = Reader::new(&self.engine, Filter::default());
-        let found = match read_on(&mut reader, &mut cursors, &amount, &mut memory).await {
+        let mut found = match read_on(&mut reader, &mut cursors, &amount, &mut memory).await {
             Ok(found) => found,
             Err(problem) => {
                 self.mend(problem).await?;
                 return Ok(None);
             }
         };
+        if let Some((kind, schemas)) = schemas {
+            found = decoded(schemas, *kind, found, &topics, &mut cursors).await?;
+        }
         let mut state = self.state.borrow_mut();
         if state.epoch != epoch {
             return Ok(None);
@@ -272,4 +284,36 @@ impl Instance {
             }
         }
     }
+}
+
+/// Decodes records, each with the place of its cursor, up to one that cannot be decoded: cursors go back to what is not
+/// decoded.
+///
+/// # Errors
+/// Why the first one is not; no cursor counts then.
+async fn decoded(
+    schemas: &Arc<Schemas>,
+    kind: Kind,
+    found: Vec<(usize, Record)>,
+    topics: &[Arc<Topic>],
+    cursors: &mut [Cursor],
+) -> Result<Vec<(usize, Record)>, Problem> {
+    let places: Vec<(usize, i64)> = found
+        .iter()
+        .map(|(place, record)| (*place, record.offset))
+        .collect();
+    let records = found.into_iter().map(|(_, record)| record).collect();
+    let Decoded { records, failure } = schemas.decode(kind, records).await;
+    if let (Some(failure), true, Some((place, offset))) =
+        (failure, records.is_empty(), places.first())
+    {
+        let partition = cursors[*place].index;
+        return Err(failure.problem(&topics[*place].name, partition, *offset));
+    }
+    // The last that is set is the first of its partition.
+    for (place, offset) in places.iter().skip(records.len()).rev() {
+        cursors[*place].next = *offset;
+    }
+    let places = places.into_iter().map(|(place, _)| place);
+    Ok(places.zip(records).collect())
 }

@@ -13,6 +13,7 @@ use crate::http::rest::instances::instance::Instance;
 use crate::http::rest::instances::settings::{Reset, Settings};
 use crate::http::rest::instances::state::Wanted;
 use crate::http::rest::json;
+use crate::http::rest::schemas;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde::Deserialize;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 /// How long a read waits unless the instance or the read says so, in milliseconds.
 const TIMEOUT_MS_DEFAULT: u64 = 1_000;
+const FORMATS: &str = "binary, json, text, avro, jsonschema or protobuf";
 /// Topics that an instance subscribes to, at most.
 const TOPICS_MAX: usize = 1_000;
 
@@ -57,7 +59,7 @@ impl New {
             text.parse().map_err(|_| bad(name, &text, "a number"))
         };
         let format = self.format.as_deref().unwrap_or("binary");
-        let known = Format::named(format)?;
+        let known = Format::named(format);
         let reset = match self.reset.as_deref() {
             None => Reset::Latest,
             Some("earliest" | "smallest") => Reset::Earliest,
@@ -78,7 +80,7 @@ impl New {
             .map(|bytes| number("fetch.min.bytes", bytes))
             .transpose()?;
         Ok(Settings {
-            format: known.ok_or_else(|| bad("format", format, "binary, json or text"))?,
+            format: known.ok_or_else(|| bad("format", format, FORMATS))?,
             reset,
             auto_commit,
             timeout_ms: match timeout_ms.transpose()? {
@@ -94,6 +96,7 @@ pub async fn create(asked: Asked) -> Result<Answer, Problem> {
     let read = json::read(asked, json::CONTROL_BYTES_MAX).await?;
     let new: New = json::parsed_or_default(&read.body)?;
     let settings = new.settings()?;
+    schemas::needed(settings.format, read.services.schemas.as_ref())?;
     let group = read.params[0].clone();
     let name = new.id.or(new.name);
     let instances = &read.services.instances;
@@ -237,6 +240,7 @@ pub async fn records(mut asked: Asked) -> Result<Answer, Problem> {
     let asking = Asking::parse(&mut asked.query)?;
     let (group, name) = named(&asked.params);
     let include = asking.include;
+    let schemas = asked.services.schemas.clone();
     let ask = move |instance: Rc<Instance>| async move {
         let format = instance.settings.format;
         if accepted.is_some_and(|accepted| accepted != format) {
@@ -246,7 +250,8 @@ pub async fn records(mut asked: Asked) -> Result<Answer, Problem> {
             ));
         }
         let timeout = Duration::from_millis(instance.settings.timeout_ms);
-        let found = instance.read(&asking.amount(timeout)).await?;
+        let needed = schemas::needed(format, schemas.as_ref())?;
+        let found = instance.read(&asking.amount(timeout), needed).await?;
         Ok((format, found))
     };
     let (format, found) = asked.services.instances.ask(group, name, ask).await?;

@@ -11,6 +11,8 @@ use crate::http::request::Asked;
 use crate::http::rest::embedded::{Format, base64};
 use crate::http::rest::error::{constraint, kind_accepted, refusal};
 use crate::http::rest::json;
+use crate::http::rest::schemas::kind::Kind;
+use crate::http::rest::schemas::{self, Found, Schemas, Subject, Wanted};
 use crate::http::sending::{OfAll, Outcome, Sending};
 use crate::http::split::Item;
 use bytes::Bytes;
@@ -29,6 +31,60 @@ const PARSED_HERE_BYTES_MAX: usize = 64 << 10;
 struct Body<'a> {
     #[serde(borrow, deserialize_with = "json::list")]
     records: Vec<Record<'a>>,
+}
+
+/// What a body says of the schemas of its records.
+#[derive(Default, Deserialize)]
+struct Schemed {
+    key_schema: Option<String>,
+    key_schema_id: Option<i32>,
+    value_schema: Option<String>,
+    value_schema_id: Option<i32>,
+}
+
+/// How keys and values become bytes.
+#[derive(Clone)]
+enum Coding {
+    /// As their format says.
+    Plain(Format),
+    /// By schemas, so far as there are some.
+    Schemas {
+        key: Option<Found>,
+        value: Option<Found>,
+    },
+}
+
+impl Coding {
+    fn key(&self, raw: &RawValue) -> Result<Bytes, Problem> {
+        match self {
+            Coding::Plain(format) => format.bytes_of(raw),
+            Coding::Schemas { key: Some(key), .. } => schemas::encoded(key, raw.get()),
+            Coding::Schemas { key: None, .. } => Err(refusal("no-key-schema", "no key schema")),
+        }
+    }
+
+    fn value(&self, raw: &RawValue) -> Result<Bytes, Problem> {
+        match self {
+            Coding::Plain(format) => format.bytes_of(raw),
+            Coding::Schemas {
+                value: Some(value), ..
+            } => schemas::encoded(value, raw.get()),
+            Coding::Schemas { value: None, .. } => {
+                Err(refusal("no-value-schema", "no value schema"))
+            }
+        }
+    }
+
+    /// The ids of the schemas of keys and of values.
+    fn ids(&self) -> (Option<i32>, Option<i32>) {
+        match self {
+            Coding::Plain(_) => (None, None),
+            Coding::Schemas { key, value } => {
+                let id = |found: &Option<Found>| found.as_ref().map(|found| found.id);
+                (id(key), id(value))
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,23 +111,32 @@ struct Header {
 /// `POST /topics/{topic}`: stores records.
 pub async fn to_topic(asked: Asked) -> Result<Answer, Problem> {
     let engine = Rc::clone(&asked.services.engine);
-    let format = Format::of_body(&asked.headers)?;
+    let format = format_of(&asked)?;
     let topic = changes::find_or_create_topic(&engine, &asked.params[0]).await?;
     store(asked, topic, format, None).await
 }
 
 /// `POST /topics/{topic}/partitions/{partition}`: stores records in one partition.
 pub async fn to_partition(asked: Asked) -> Result<Answer, Problem> {
-    let format = Format::of_body(&asked.headers)?;
+    let format = format_of(&asked)?;
     let topic = reading::topic(&asked.services.engine, &asked.params[0])?;
     let key = key_of(&topic, &asked.params[1])?;
     store(asked, topic, format, Some(key.index as i32)).await
 }
 
+type Formatted = (Format, Option<(Kind, Arc<Schemas>)>);
+
+/// The format of a request's records, and what it needs.
+fn format_of(asked: &Asked) -> Result<Formatted, Problem> {
+    let format = Format::of_body(&asked.headers)?;
+    let needed = schemas::needed(format, asked.services.schemas.as_ref())?;
+    Ok((format, needed))
+}
+
 async fn store(
     asked: Asked,
     topic: Arc<Topic>,
-    format: Format,
+    (format, needed): Formatted,
     partition: Option<i32>,
 ) -> Result<Answer, Problem> {
     if topic.is_internal() {
@@ -81,13 +146,25 @@ async fn store(
     let limit = asked.services.engine.config.frame_bytes_max;
     let read = json::read(asked, limit).await?;
     let (engine, mut memory) = (Rc::clone(&read.services.engine), read.memory);
-    let bytes = read.body.len();
-    let mut items = if bytes <= PARSED_HERE_BYTES_MAX {
-        items_of(&read.body, format)?
-    } else {
-        let body = read.body;
-        let items = engine.workers.worker.run(move || items_of(&body, format));
-        items.await.ok_or(EngineError::Stopping)??
+    let (body, bytes) = (read.body.clone(), read.body.len());
+    let (mut items, ids) = match needed {
+        Some((kind, schemas)) => {
+            let coding = coding(&schemas, kind, &topic.name, &body).await?;
+            let ids = coding.ids();
+            let items = schemas.run(move || items_of(&body, &coding));
+            (items.await??, ids)
+        }
+        None => {
+            let coding = Coding::Plain(format);
+            let items = if bytes <= PARSED_HERE_BYTES_MAX {
+                items_of(&body, &coding)?
+            } else {
+                let items = move || items_of(&body, &coding);
+                let items = engine.workers.worker.run(items).await;
+                items.ok_or(EngineError::Stopping)??
+            };
+            (items, (None, None))
+        }
     };
     for item in &mut items {
         item.partition = partition.or(item.partition);
@@ -95,7 +172,7 @@ async fn store(
     memory.grow(2 * bytes + items.len() * ITEM_BYTES).await;
     let mut sending = Sending::new(&engine, topic, AckWhen::Durable, OfAll::default());
     let outcomes = sending.send_all(items).await;
-    let body = body_of(&outcomes).await?;
+    let body = body_of(&outcomes, ids).await?;
     let mut answer = answer::of(StatusCode::OK, kind_accepted(&read.headers), body);
     answer.body_mut().hold(memory);
     Ok(answer)
@@ -105,7 +182,10 @@ async fn store(
 ///
 /// # Errors
 /// 413 where none is stored, and the first is too large.
-async fn body_of(outcomes: &[Outcome]) -> Result<Vec<u8>, Problem> {
+async fn body_of(
+    outcomes: &[Outcome],
+    (key_id, value_id): (Option<i32>, Option<i32>),
+) -> Result<Vec<u8>, Problem> {
     let is_all_refused = outcomes.iter().all(Outcome::is_err);
     if let Some(Err(problem)) = outcomes.first()
         && is_all_refused
@@ -129,28 +209,65 @@ async fn body_of(outcomes: &[Outcome]) -> Result<Vec<u8>, Problem> {
     });
     let mut body = b"{\"offsets\":".to_vec();
     body.extend(json::array(offsets).await);
-    body.extend_from_slice(b",\"key_schema_id\":null,\"value_schema_id\":null}");
+    let (key_id, value_id) = (json!(key_id), json!(value_id));
+    let ids = format!(",\"key_schema_id\":{key_id},\"value_schema_id\":{value_id}}}");
+    body.extend_from_slice(ids.as_bytes());
     Ok(body)
+}
+
+/// How the records of a body are encoded whose format needs schemas of this kind.
+async fn coding(
+    schemas: &Arc<Schemas>,
+    kind: Kind,
+    topic: &str,
+    body: &Bytes,
+) -> Result<Coding, Problem> {
+    let parsed: Schemed = if body.len() <= PARSED_HERE_BYTES_MAX {
+        json::parsed(body)?
+    } else {
+        let body = body.clone();
+        schemas.run(move || json::parsed(&body)).await??
+    };
+    let find = |id: Option<i32>, text: Option<String>, part: &'static str| {
+        let subject = Subject::Named(format!("{topic}-{part}"));
+        async move {
+            let wanted = match (id, text) {
+                (None, None) => return Ok(None),
+                (Some(id), None) => Wanted::IdIn(id, subject),
+                (None, Some(text)) => Wanted::Text(kind, text.into(), subject),
+                (Some(_), Some(_)) => {
+                    let detail = format!("{part}_schema and {part}_schema_id exclude each other");
+                    return Err(Problem::bad_request(detail));
+                }
+            };
+            let found = schemas.find(wanted).await?;
+            found.check_kind(kind)?;
+            Ok(Some(found))
+        }
+    };
+    Ok(Coding::Schemas {
+        key: find(parsed.key_schema_id, parsed.key_schema, "key").await?,
+        value: find(parsed.value_schema_id, parsed.value_schema, "value").await?,
+    })
 }
 
 /// What a record takes beside its bytes, with its outcome.
 const ITEM_BYTES: usize = size_of::<Item>() + size_of::<Outcome>() + 128;
 
 /// The records of a body.
-fn items_of(body: &Bytes, format: Format) -> Result<Vec<Item>, Problem> {
+fn items_of(body: &Bytes, coding: &Coding) -> Result<Vec<Item>, Problem> {
     let Body { records } = json::parsed(body)?;
     if records.is_empty() {
         return Err(constraint("records may not be empty"));
     }
-    let part = |raw: Option<&RawValue>| raw.map(|raw| format.bytes_of(raw)).transpose();
     let items = records.into_iter().map(|record| {
         let headers = record.headers.into_iter().map(|header| {
             let value = header.value.as_deref().map(base64).transpose()?;
             Ok((header.key.into(), value))
         });
         Ok(Item {
-            key: part(record.key)?,
-            value: part(record.value)?,
+            key: record.key.map(|raw| coding.key(raw)).transpose()?,
+            value: record.value.map(|raw| coding.value(raw)).transpose()?,
             headers: headers.collect::<Result<_, Problem>>()?,
             partition: record.partition,
             timestamp_ms: record.timestamp,

@@ -8,9 +8,11 @@ use crate::http::gather::{Amount, read_on};
 use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::reading::{self, Cursor, Filter, Reader};
+use crate::http::records::Record;
 use crate::http::request::Asked;
 use crate::http::rest::embedded::{Format, Include, Shown};
 use crate::http::rest::json;
+use crate::http::rest::schemas::{self, Decoded};
 use hyper::StatusCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -66,6 +68,7 @@ impl Asking {
 pub async fn partition(mut asked: Asked) -> Result<Answer, Problem> {
     let engine = Rc::clone(&asked.services.engine);
     let format = Format::accepted(&asked.headers)?.unwrap_or(Format::Binary);
+    let needed = schemas::needed(format, asked.services.schemas.as_ref())?;
     let asking = Asking::parse(&mut asked.query)?;
     let offset: Option<i64> = asked.query.number("offset")?;
     let topic = reading::topic(&engine, &asked.params[0])?;
@@ -87,7 +90,16 @@ pub async fn partition(mut asked: Asked) -> Result<Answer, Problem> {
     let mut reader = Reader::new(&engine, Filter::default());
     let amount = asking.amount(TIMEOUT_DEFAULT);
     let found = read_on(&mut reader, &mut cursors, &amount, &mut memory).await?;
-    let shown = found.iter().map(|(_, record)| Shown {
+    let mut found: Vec<Record> = found.into_iter().map(|(_, record)| record).collect();
+    if let Some((kind, schemas)) = needed {
+        let next = found.first().map_or(next, |first| first.offset);
+        let Decoded { records, failure } = schemas.decode(kind, found).await;
+        found = records;
+        if let Some(failure) = failure.filter(|_| found.is_empty()) {
+            return Err(failure.problem(&topic.name, key.index as i32, next));
+        }
+    }
+    let shown = found.iter().map(|record| Shown {
         topic: &topic.name,
         partition: key.index as i32,
         record,
@@ -95,7 +107,7 @@ pub async fn partition(mut asked: Asked) -> Result<Answer, Problem> {
         include: asking.include,
     });
     let body = json::array(shown).await;
-    let bytes: usize = found.iter().map(|(_, record)| record.bytes()).sum();
+    let bytes: usize = found.iter().map(Record::bytes).sum();
     memory.grow(bytes + body.len()).await;
     let mut answer = answer::of(StatusCode::OK, format.kind(), body);
     answer.body_mut().hold(memory);

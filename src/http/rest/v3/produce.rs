@@ -1,7 +1,7 @@
 //! Records in: as a stream of JSON objects, and as a batch.
 
 use super::links::Links;
-use super::record::{New, Record, Sizes, refused, told};
+use super::record::{New, Reading, Record, Sizes, refused, told};
 use crate::engine::catalog::{Topic, changes};
 use crate::engine::partition::AckWhen;
 use crate::engine::{Engine, EngineError};
@@ -13,6 +13,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Asked;
 use crate::http::rest::error::{self, constraint, refusal};
 use crate::http::rest::json;
+use crate::http::rest::schemas::Schemas;
 use crate::http::sending::{OfAll, Sending};
 use crate::http::split::{Malformed, Split, Splitter};
 use crate::io::reactor::{self, Slice};
@@ -61,6 +62,8 @@ pub async fn stream(asked: Asked) -> Result<Answer, Problem> {
         body: asked.body,
         unpacker: Unpacker::of(&asked.headers)?,
         splitter: Splitter::new(Split::Json, limit),
+        topic: sending.topic.name.clone(),
+        schemas: asked.services.schemas.clone(),
         activity: asked.activity,
         since_touched: 0,
         is_all: false,
@@ -88,6 +91,8 @@ struct Records {
     body: Incoming,
     unpacker: Unpacker,
     splitter: Splitter,
+    topic: String,
+    schemas: Option<Arc<Schemas>>,
     activity: Activity,
     frame_bytes_min: usize,
     since_touched: usize,
@@ -106,6 +111,12 @@ impl Records {
         let mut group = Group::new();
         let mut bytes = 0;
         let mut slice = Slice::new();
+        let topic = self.topic.clone();
+        let schemas = self.schemas.clone();
+        let reading = Reading {
+            topic: &topic,
+            schemas: schemas.as_ref(),
+        };
         while !self.is_over {
             while group.len() < GROUP_RECORDS
                 && bytes < GROUP_BYTES
@@ -115,7 +126,7 @@ impl Records {
                     Ok(item) => {
                         let json = item.value.unwrap_or_default();
                         bytes += json.len();
-                        record_of(&json)
+                        record_of(&json, &reading).await
                     }
                     Err(Malformed { why, is_end }) => {
                         self.is_over |= is_end;
@@ -171,8 +182,8 @@ impl Records {
     }
 }
 
-fn record_of(json: &[u8]) -> Result<New, Problem> {
-    json::parsed::<Record<'_>>(json)?.read()
+async fn record_of(json: &[u8], reading: &Reading<'_>) -> Result<New, Problem> {
+    json::parsed::<Record<'_>>(json)?.read(reading).await
 }
 
 /// A stream of records on its way.
@@ -277,9 +288,13 @@ pub async fn batch(asked: Asked) -> Result<Answer, Problem> {
     let mut ids = Vec::with_capacity(batch.entries.len());
     let mut group = Group::new();
     let mut slice = Slice::new();
+    let reading = Reading {
+        topic: &topic.name,
+        schemas: read.services.schemas.as_ref(),
+    };
     for mut entry in batch.entries {
         ids.push(entry.id.take().unwrap_or_default());
-        group.push(entry.read());
+        group.push(entry.read(&reading).await);
         slice.rest().await;
     }
     let name = topic.name.clone();
