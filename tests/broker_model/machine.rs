@@ -195,7 +195,9 @@ impl Shard {
 
     /// What serves requests over HTTP on this shard, which must be the only one.
     pub fn http(&self) -> Rc<http::Services> {
-        let parts = http::parts(&self.engine.config).expect("no thread is needed").remove(0);
+        let parts = http::parts(&self.engine.config)
+            .expect("no thread is needed")
+            .remove(0);
         let services = || http::Services::new(&self.engine, &self.coordinators, parts);
         Rc::new(self.enter(services))
     }

@@ -236,9 +236,16 @@ fn a_topic_whose_offsets_could_not_be_read_leaves_its_name_to_no_other() {
         // The start after that can read it.
         let third = self::broker(dir.path());
         third.coordinators.load();
-        assert!(is_free(&third, "t").await);
+        wait_until_free(&third, "t").await;
         assert_eq!(committed(&third, GROUP).await, []);
     });
+}
+
+/// Creates a topic of this name once that can be done.
+async fn wait_until_free(broker: &Broker, name: &str) {
+    while !is_free(broker, name).await {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Whether a topic of this name can be created.
@@ -273,9 +280,7 @@ fn offsets_that_a_stop_left_behind_their_topic_are_ended_at_the_next_start() {
         assert!(!is_free(&next, "t").await);
         let next = self::broker(dir.path());
         next.coordinators.load();
-        while !is_free(&next, "t").await {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        wait_until_free(&next, "t").await;
         let last = self::broker(dir.path());
         last.coordinators.load();
         assert_eq!(committed(&last, GROUP).await, []);
