@@ -386,7 +386,8 @@ fn a_registry_that_never_answers_is_503_in_time_and_holds_up_nobody_else() {
     let flags = [
         &registry.flag(),
         "--schema-registry-timeout-ms=3s",
-        "--cores=1",
+        "--cores",
+        "1",
     ];
     let (_dir, broker, mut wire) = broker_with(&flags);
     wire.create_topic("t", 1);

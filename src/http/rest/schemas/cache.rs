@@ -66,6 +66,16 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         self.entries.insert(key, entry);
     }
 
+    /// Removes what this says of.
+    pub fn forget(&mut self, mut is_it: impl FnMut(&K, &V) -> bool) {
+        let entries = self.entries.iter();
+        let wrong = entries.filter(|(key, entry)| is_it(key, &entry.value));
+        let wrong: Vec<K> = wrong.map(|(key, _)| key.clone()).collect();
+        for key in &wrong {
+            self.remove(key);
+        }
+    }
+
     fn remove(&mut self, key: &K) {
         if let Some(removed) = self.entries.remove(key) {
             self.bytes -= removed.bytes;
@@ -95,6 +105,8 @@ mod tests {
         cache.put("e", "other", 10, None, now);
         assert_eq!(cache.get(&"e", now), Some("other"));
         assert_eq!(cache.bytes, 50);
+        cache.forget(|key, _| *key == "e");
+        assert_eq!((cache.get(&"e", now), cache.bytes), (None, 40));
     }
 
     #[test]

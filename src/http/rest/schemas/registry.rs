@@ -305,6 +305,11 @@ impl Registry {
             Err(Failure::Refused(_)) => {
                 let path = format!("/subjects/{}/versions", encoded(&subject));
                 let _: Value = self.post(&path, &body(&text), until)?;
+                // What was not there may be there now, and another version may be the latest.
+                let is_old = |wanted: &Wanted, found: &Result<Found, Failure>| {
+                    found.is_err() || matches!(wanted, Wanted::Latest(of) if *of == subject)
+                };
+                self.state().known.forget(is_old);
                 self.look_up(&subject, &text, until)?
             }
             told => told?,

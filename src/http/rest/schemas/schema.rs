@@ -7,7 +7,7 @@ use crate::http::rest::embedded::compact;
 /// A schema, ready to be used.
 pub enum Schema {
     Avro(avro::Schema),
-    JsonSchema(json_schema::Schema),
+    Json(json_schema::Schema),
     Protobuf(protobuf::Schema),
 }
 
@@ -23,9 +23,7 @@ impl Schema {
                 let texts: Vec<&str> = references.iter().map(|(_, text)| *text).collect();
                 avro::Schema::parse(text, &texts).map(Schema::Avro)
             }
-            Kind::JsonSchema => {
-                json_schema::Schema::parse(text, references).map(Schema::JsonSchema)
-            }
+            Kind::JsonSchema => json_schema::Schema::parse(text, references).map(Schema::Json),
             Kind::Protobuf => protobuf::Schema::parse(text, references).map(Schema::Protobuf),
         }
     }
@@ -33,7 +31,7 @@ impl Schema {
     pub fn kind(&self) -> Kind {
         match self {
             Schema::Avro(_) => Kind::Avro,
-            Schema::JsonSchema(_) => Kind::JsonSchema,
+            Schema::Json(_) => Kind::JsonSchema,
             Schema::Protobuf(_) => Kind::Protobuf,
         }
     }
@@ -42,7 +40,7 @@ impl Schema {
     pub fn name(&self) -> Option<String> {
         match self {
             Schema::Avro(schema) => schema.name().map(str::to_owned),
-            Schema::JsonSchema(schema) => schema.name().map(str::to_owned),
+            Schema::Json(schema) => schema.name().map(str::to_owned),
             Schema::Protobuf(schema) => schema.name(),
         }
     }
@@ -54,7 +52,7 @@ impl Schema {
     pub fn encode(&self, json: &str) -> Result<Vec<u8>, String> {
         match self {
             Schema::Avro(schema) => avro::encode(schema, json),
-            Schema::JsonSchema(schema) => {
+            Schema::Json(schema) => {
                 schema.check(json)?;
                 Ok(compact(json.as_bytes()).into())
             }
@@ -69,7 +67,7 @@ impl Schema {
     pub fn decode(&self, payload: &[u8]) -> Result<Vec<u8>, String> {
         match self {
             Schema::Avro(schema) => avro::decode(schema, payload),
-            Schema::JsonSchema(_) => {
+            Schema::Json(_) => {
                 let json: Result<&serde_json::value::RawValue, _> = serde_json::from_slice(payload);
                 let json = json.map_err(|error| format!("it is no JSON: {error}"))?;
                 Ok(json.get().as_bytes().to_vec())

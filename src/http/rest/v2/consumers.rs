@@ -237,6 +237,9 @@ pub async fn records(mut asked: Asked) -> Result<Answer, Problem> {
     // What it returns is not returned again.
     guard::check_origin(&asked.uri, &asked.headers)?;
     let accepted = Format::accepted(&asked.headers)?;
+    if let Some(format) = accepted {
+        schemas::needed(format, asked.services.schemas.as_ref())?;
+    }
     let asking = Asking::parse(&mut asked.query)?;
     let (group, name) = named(&asked.params);
     let include = asking.include;

@@ -55,11 +55,13 @@ struct Data<'a> {
 
 /// How the subject of a schema is called.
 #[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum Strategy {
-    TopicName,
-    RecordName,
-    TopicRecordName,
+    #[serde(rename = "TOPIC_NAME")]
+    Topic,
+    #[serde(rename = "RECORD_NAME")]
+    Record,
+    #[serde(rename = "TOPIC_RECORD_NAME")]
+    TopicRecord,
 }
 
 /// What is told of a key or a value: its type, its schema if it has one, and how many bytes it has.
@@ -189,13 +191,11 @@ impl Reading<'_> {
                 return bad("subject and subject_name_strategy exclude each other");
             }
             (Some(subject), None) => Subject::Named(subject),
-            (None, None | Some(Strategy::TopicName)) => {
+            (None, None | Some(Strategy::Topic)) => {
                 Subject::Named(format!("{}-{part}", self.topic))
             }
-            (None, Some(Strategy::RecordName)) => Subject::RecordName,
-            (None, Some(Strategy::TopicRecordName)) => {
-                Subject::TopicRecordName(self.topic.to_owned())
-            }
+            (None, Some(Strategy::Record)) => Subject::RecordName,
+            (None, Some(Strategy::TopicRecord)) => Subject::TopicRecordName(self.topic.to_owned()),
         };
         match (kind, data.schema, data.schema_id, data.schema_version) {
             (Some(kind), Some(text), None, None) => Ok(Wanted::Text(kind, text.into(), subject)),

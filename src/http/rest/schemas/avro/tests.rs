@@ -1,7 +1,9 @@
 //! Beside tests of our own, the crate `apache-avro` as the oracle.
 
 use super::*;
+use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
 
 const ALL: &str = r#"{"type":"record","name":"a.All","fields":[
@@ -197,11 +199,13 @@ proptest! {
     fn what_the_oracle_writes_is_read_and_what_is_written_the_oracle_reads(fields in oracle_value()) {
         let oracle = apache_avro::Schema::parse_str(ORACLES).unwrap();
         let value = Value::Record(fields);
-        let bytes = apache_avro::to_avro_datum(&oracle, value.clone()).unwrap();
+        let writer = GenericDatumWriter::builder(&oracle).build().unwrap();
+        let bytes = writer.write_value_to_vec(value.clone()).unwrap();
         let schema = schema(ORACLES);
         let told = json(decode(&schema, &bytes).unwrap());
         let again = encode(&schema, &told).unwrap();
-        let read = apache_avro::from_avro_datum(&oracle, &mut &again[..], None).unwrap();
+        let reader = GenericDatumReader::builder(&oracle).build().unwrap();
+        let read = reader.read_value(&mut &again[..]).unwrap();
         prop_assert_eq!(read, value);
     }
 
