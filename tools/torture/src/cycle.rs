@@ -340,10 +340,10 @@ impl Cycles {
         plan.load.wait(&self.disk.data_dir(), || {
             self.model.violation().is_some() || broker.has_struck()
         });
-        match broker.has_struck() {
-            true => Ok(()),
-            false => Ok(broker.check_running()?),
+        if !broker.has_struck() {
+            broker.check_running()?;
         }
+        Ok(())
     }
 
     /// What was found meanwhile, where all else went well.
