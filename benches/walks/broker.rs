@@ -8,7 +8,9 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{CreateTopicsRequest, FetchResponse, ResponseHeader};
 use kafka_protocol::protocol::Decodable;
 use kafka_protocol::records::RecordBatchDecoder;
+use millstream::config::Config;
 use millstream::kafka::api::ApiKey;
+use millstream::server;
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -50,6 +52,14 @@ pub fn produce_and_fetch(c: &mut Criterion) {
     group.finish();
 }
 
+/// This program as a broker, with the flags of `millstream serve`, until it is killed.
+pub fn serve() {
+    let command = Config::flags(clap::Command::new("walks serve").no_binary_name(true));
+    let matches = command.get_matches_from(env::args().skip(2));
+    let config = Config::load(&matches).expect("the flags are right");
+    server::serve(config, |line| println!("{line}"), || {}).expect("the broker starts");
+}
+
 /// A broker of its own, killed at the end.
 struct Broker {
     child: Child,
@@ -72,7 +82,7 @@ impl Broker {
                 "--cores",
                 "1",
             ])
-            .args(["--log-level", "error", "--data-dir"])
+            .arg("--data-dir")
             .arg(data.path())
             .stdout(Stdio::piped())
             .spawn()

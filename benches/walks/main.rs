@@ -3,8 +3,8 @@
 //! `cargo bench -- NAME` times those with NAME in their name.
 //!
 //! `--step NAME RECORDS TIMES` runs one step that often and times nothing; `--steps` prints the steps' names.
-//! Both are for `tools/instructions`. `serve` is the command `millstream serve`: the loopback bench starts
-//! this program once more as its broker, so that cargo need not build and link another.
+//! Both are for `tools/instructions`. `serve` is a broker: the loopback bench starts this program
+//! once more as that.
 //!
 //! The figures are for seeing that a change made something slower, not for comparing brokers.
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["serve", ..] => return millstream::cli::main(),
+        ["serve", ..] => broker::serve(),
         ["--steps", ..] => steps::STEPS
             .iter()
             .for_each(|step| println!("{}", step.name)),
