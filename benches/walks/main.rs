@@ -10,6 +10,7 @@
 
 mod broker;
 mod codec;
+mod ids;
 mod log;
 mod shard;
 mod steps;
@@ -35,7 +36,7 @@ criterion_group! {
     name = walks;
     config = quick();
     targets = log::append, log::crc, log::index_lookup, log::read_slices,
-        codec::decode_produce, codec::encode_fetch, steps::time, broker::produce_and_fetch
+        codec::decode_produce, codec::encode_fetch, steps::time, ids::ids, broker::produce_and_fetch
 }
 
 fn main() -> ExitCode {

@@ -15,7 +15,6 @@ use millstream::kafka::answer::{Answer, Handled};
 use millstream::kafka::dispatch::dispatch;
 use millstream::net::budget::Charge;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::rc::Rc;
@@ -42,6 +41,11 @@ pub struct Shard {
 
 impl Shard {
     pub fn new() -> Shard {
+        Shard::with(&[])
+    }
+
+    /// With configs of the topic.
+    pub fn with(configs: &[(&str, &str)]) -> Shard {
         let dir = tempfile::tempdir().expect("a directory");
         let runtime = Builder::new_current_thread().enable_all().build();
         let local = LocalSet::new();
@@ -55,10 +59,12 @@ impl Shard {
             uncommitted: Cell::new(0),
             _dir: dir,
         };
+        let configs = configs.iter();
+        let configs = configs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let topic = NewTopic {
             name: TOPIC.to_owned(),
             partitions: 1,
-            configs: BTreeMap::new(),
+            configs: configs.collect(),
         };
         let created = shard.wait(changes::create_topic(&shard.engine, topic, false));
         created.expect("a topic");

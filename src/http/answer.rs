@@ -9,7 +9,6 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
-use serde_json::Value;
 use std::iter;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -114,27 +113,40 @@ pub fn in_pieces(
     with(status, kind, Made::Pieces(Box::new(pieces)))
 }
 
-/// The parts of a JSON array of these.
-pub fn array(items: impl Iterator<Item = Value>) -> impl Iterator<Item = Vec<u8>> {
-    let items = items.enumerate().map(|(place, item)| {
-        let separator = if place > 0 { ",\n " } else { "" };
-        format!("{separator}{item}").into_bytes()
-    });
-    iter::once(b"[".to_vec())
-        .chain(items)
-        .chain(iter::once(b"]\n".to_vec()))
+/// A JSON array of items in pieces of some size; `put` adds an item to a piece.
+pub fn array<T>(
+    items: impl Iterator<Item = T>,
+    mut put: impl FnMut(T, &mut Vec<u8>),
+) -> impl Iterator<Item = Bytes> {
+    // Behind the last one is `None`.
+    let items = items.map(Some).chain(iter::once(None));
+    gathered(items.enumerate(), move |(place, item), piece| {
+        match (place, &item) {
+            (0, Some(_)) => piece.push(b'['),
+            (0, None) => piece.extend_from_slice(b"[]\n"),
+            (_, Some(_)) => piece.extend_from_slice(b",\n "),
+            (_, None) => piece.extend_from_slice(b"]\n"),
+        }
+        if let Some(item) = item {
+            put(item, piece);
+        }
+    })
 }
 
-/// Parts put together to pieces of some size.
-pub fn gathered(mut parts: impl Iterator<Item = Vec<u8>>) -> impl Iterator<Item = Bytes> {
+/// Items in pieces of some size; `put` adds an item to a piece.
+pub fn gathered<T>(
+    mut items: impl Iterator<Item = T>,
+    mut put: impl FnMut(T, &mut Vec<u8>),
+) -> impl Iterator<Item = Bytes> {
     iter::from_fn(move || {
-        let mut piece = parts.next()?;
-        while piece.len() < PIECE_BYTES
-            && let Some(part) = parts.next()
-        {
-            piece.extend_from_slice(&part);
+        let mut piece = Vec::new();
+        while piece.len() < PIECE_BYTES {
+            match items.next() {
+                Some(item) => put(item, &mut piece),
+                None => break,
+            }
         }
-        Some(piece.into())
+        (!piece.is_empty()).then(|| piece.into())
     })
 }
 

@@ -63,7 +63,7 @@ impl Whole<'_> {
             if is_plain && whole.is_empty() && body.is_end_stream() && data.len() <= limit {
                 return Ok(data);
             }
-            let mut packed = &data[..];
+            let mut packed = data;
             while !packed.is_empty() && !is_too_large {
                 let step = unpacker.step(&mut packed)?;
                 is_too_large = whole.len() + step.len() > limit;

@@ -2,6 +2,7 @@
 //! its sender.
 
 use super::problem::Problem;
+use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
@@ -61,25 +62,25 @@ impl Unpacker {
     }
 
     /// Unpacks some of `packed`, which moves on, and returns what it is. To be called until nothing of it is left.
+    /// What comes as it is, is not copied.
     ///
     /// # Errors
     /// 400 where it is not what it says.
-    pub fn step(&mut self, packed: &mut &[u8]) -> Result<Vec<u8>, Problem> {
+    pub fn step(&mut self, packed: &mut Bytes) -> Result<Bytes, Problem> {
         let unpacked = match self {
-            Unpacker::Plain => Ok(mem::take(packed).to_vec()),
+            Unpacker::Plain => Ok(mem::take(packed)),
             Unpacker::Gzip(decoder) => {
-                let (now, later) = packed.split_at(packed.len().min(GZIP_STEP_BYTES));
-                *packed = later;
-                let written = decoder.write_all(now);
-                written.map(|()| mem::take(decoder.get_mut()))
+                let now = packed.split_to(packed.len().min(GZIP_STEP_BYTES));
+                let written = decoder.write_all(&now);
+                written.map(|()| mem::take(decoder.get_mut()).into())
             }
             Unpacker::Zstd { decoder, is_inside } => {
                 let mut out = vec![0; STEP_BYTES];
                 decoder.run_on_buffers(packed, &mut out).map(|done| {
-                    *packed = &packed[done.bytes_read..];
+                    packed.advance(done.bytes_read);
                     *is_inside = done.remaining > 0;
                     out.truncate(done.bytes_written);
-                    out
+                    out.into()
                 })
             }
         };
@@ -90,16 +91,16 @@ impl Unpacker {
     ///
     /// # Errors
     /// 400 where more should have come.
-    pub fn end(&mut self) -> Result<Vec<u8>, Problem> {
+    pub fn end(&mut self) -> Result<Bytes, Problem> {
         match self {
-            Unpacker::Plain => Ok(Vec::new()),
+            Unpacker::Plain => Ok(Bytes::new()),
             Unpacker::Gzip(decoder) => {
                 decoder.try_finish().map_err(|error| broken(&error))?;
-                Ok(mem::take(decoder.get_mut()))
+                Ok(mem::take(decoder.get_mut()).into())
             }
             Unpacker::Zstd {
                 is_inside: false, ..
-            } => Ok(Vec::new()),
+            } => Ok(Bytes::new()),
             Unpacker::Zstd { .. } => Err(broken(&io::ErrorKind::UnexpectedEof.into())),
         }
     }
@@ -130,7 +131,8 @@ mod tests {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         let mut unpacker = Unpacker::of(&headers)?;
         let (mut all, mut most) = (Vec::new(), 0);
-        for mut piece in body.chunks(piece) {
+        for piece in body.chunks(piece) {
+            let mut piece = Bytes::copy_from_slice(piece);
             while !piece.is_empty() {
                 let step = unpacker.step(&mut piece)?;
                 most = most.max(step.len());

@@ -4,7 +4,7 @@ use super::activity::Activity;
 use super::answer::{self, Answer, Broken, PIECE_BYTES, Pieces};
 use super::form::Form;
 use super::problem::Problem;
-use super::reading::{self, Cursor, Reader};
+use super::reading::{Cursor, Reader};
 use super::records::Found;
 use crate::engine::EngineError;
 use crate::io::reactor;
@@ -204,23 +204,31 @@ impl Out {
         if self.form != Form::Events {
             return self.form.put(&mut self.text, found);
         }
-        let id = self.id();
-        let json = record.to_json(*partition);
-        self.put(format_args!("event: record\nid: {id}\ndata: {json}\n\n"));
+        self.text.extend_from_slice(b"event: record\nid: ");
+        self.put_id();
+        self.text.extend_from_slice(b"\ndata: ");
+        record.shown(*partition).put(&mut self.text);
+        self.text.extend_from_slice(b"\n\n");
     }
 
     /// An event without a record. The other forms have none.
     fn event(&mut self, name: &str) {
         if self.form == Form::Events {
-            let id = self.id();
-            self.put(format_args!(
-                "event: {name}\nid: {id}\ndata: {{\"next\":\"{id}\"}}\n\n"
-            ));
+            self.put(format_args!("event: {name}\nid: "));
+            self.put_id();
+            self.text.extend_from_slice(b"\ndata: {\"next\":\"");
+            self.put_id();
+            self.text.extend_from_slice(b"\"}\n\n");
         }
     }
 
-    fn id(&self) -> String {
-        reading::vector(self.next.iter().map(|(index, offset)| (*index, *offset)))
+    /// As `reading::vector` writes it.
+    fn put_id(&mut self) {
+        for (place, (index, offset)) in self.next.iter().enumerate() {
+            let separator = if place > 0 { "," } else { "" };
+            // Writing to memory does not fail.
+            let _ = write!(self.text, "{separator}{index}:{offset}");
+        }
     }
 
     /// All that the cursors have passed is written.

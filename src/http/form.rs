@@ -61,7 +61,7 @@ impl Form {
         match self {
             Form::Text => body.extend_from_slice(record.value.as_deref().unwrap_or_default()),
             Form::Keys => body.extend_from_slice(record.key.as_deref().unwrap_or_default()),
-            _ => body.extend_from_slice(record.to_json(*partition).to_string().as_bytes()),
+            _ => record.shown(*partition).put(body),
         }
         body.push(b'\n');
     }
@@ -70,15 +70,13 @@ impl Form {
     pub fn pieces(self, found: Vec<Found>) -> Box<dyn Iterator<Item = Bytes>> {
         let found = found.into_iter();
         if self == Form::Json {
-            let objects = found.map(|(partition, record)| record.to_json(partition));
-            return Box::new(answer::gathered(answer::array(objects)));
+            return Box::new(answer::array(found, |(partition, record), piece| {
+                record.shown(partition).put(piece);
+            }));
         }
-        let lines = found.map(move |one| {
-            let mut line = Vec::new();
-            self.put(&mut line, &one);
-            line
-        });
-        Box::new(answer::gathered(lines))
+        Box::new(answer::gathered(found, move |one, piece| {
+            self.put(piece, &one);
+        }))
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn one(mut asked: Asked) -> Result<Answer, Problem> {
         let tag = precondition::of_key(offset);
         // What is durable is shown: a version that a power cut takes back was never there.
         let until = Instant::now() + DURABLE_WAIT;
-        let record = read::record(engine, &topic, partition, offset, Some(until)).await?;
+        let record = read::record(&asked.services, &topic, partition, offset, Some(until)).await?;
         if is_deleted && record.is_some() {
             return Err(unknown());
         }

@@ -19,6 +19,7 @@ mod groups;
 mod guard;
 mod keys;
 mod leases;
+mod marks;
 mod merge;
 mod metrics;
 mod next;
@@ -47,10 +48,11 @@ use crate::engine::Engine;
 use crate::engine::mailbox;
 use crate::engine::stats::ShardReport;
 use crate::findings::metrics::Metrics;
+use marks::Marks;
 use rest::instances::Instances;
 use rest::schemas::Schemas;
 use router::Router;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,6 +69,7 @@ pub struct Services {
     /// Where a schema registry is configured.
     schemas: Option<Arc<Schemas>>,
     router: Router,
+    marks: RefCell<Marks>,
     /// The metrics when somebody asked for warnings last.
     metrics_before: Cell<Option<(Instant, Metrics)>>,
 }
@@ -102,6 +105,7 @@ impl Services {
             instances: Instances::serve(engine, &coordinators.groups, parts.instances),
             schemas: parts.schemas,
             router: Router::default(),
+            marks: RefCell::default(),
             metrics_before: Cell::default(),
         }
     }

@@ -128,7 +128,8 @@ pub async fn post(mut asked: Asked) -> Result<Answer, Problem> {
         });
         let done: Vec<Done> = done.collect();
         let records = found.iter().map(|(place, record)| {
-            let mut shown = record.to_json(cursors[*place].index);
+            let shown = serde_json::to_value(record.shown(cursors[*place].index));
+            let mut shown = shown.unwrap_or_default();
             shown["topic"] = name.clone().into();
             shown
         });

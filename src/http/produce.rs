@@ -24,7 +24,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
@@ -235,14 +235,26 @@ fn kind_of(headers: &HeaderMap, split: Option<Split>) -> Result<Option<Split>, P
     }
 }
 
-fn to_json(stored: &Stored, topic: &Topic) -> Value {
-    json!({
-        "topic": topic.name,
-        "partition": stored.partition,
-        "offset": stored.offset,
-        "timestamp": stored.timestamp_ms,
-        "duplicate": stored.is_duplicate,
-    })
+/// Where a record went, as it is told.
+#[derive(Serialize)]
+struct Told<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+    duplicate: bool,
+}
+
+fn put_json(stored: &Stored, topic: &Topic, into: &mut Vec<u8>) {
+    let told = Told {
+        topic: &topic.name,
+        partition: stored.partition,
+        offset: stored.offset,
+        timestamp: stored.timestamp_ms,
+        duplicate: stored.is_duplicate,
+    };
+    // To memory, of what has no keys but text, nothing fails.
+    let _ = serde_json::to_writer(into, &told);
 }
 
 impl Intake {
@@ -270,7 +282,9 @@ impl Intake {
         }
         match outcomes.pop().flatten() {
             Some(Ok(stored)) => {
-                let body = format!("{}\n", to_json(&stored, &self.sending.topic));
+                let mut body = Vec::new();
+                put_json(&stored, &self.sending.topic, &mut body);
+                body.push(b'\n');
                 Ok(answer::of(StatusCode::OK, answer::JSON, body))
             }
             Some(Err(problem)) => Err(*problem),
@@ -351,7 +365,7 @@ impl Intake {
                     let rest = unpacker
                         .end()
                         .map_err(|problem| problem.after(outcomes.len()))?;
-                    rest.into()
+                    rest
                 }
             };
             // A body may take as long as it comes fast enough.
@@ -360,13 +374,13 @@ impl Intake {
                 since_touched = 0;
                 self.activity.touch();
             }
-            let mut packed = &data[..];
+            let mut packed = data;
             loop {
                 if is_all {
                     splitter.push(mem::take(&mut packed));
                 } else {
                     let step = unpacker.step(&mut packed);
-                    splitter.push(&step.map_err(|problem| problem.after(outcomes.len()))?);
+                    splitter.push(step.map_err(|problem| problem.after(outcomes.len()))?);
                 }
                 let is_last = is_all && packed.is_empty();
                 while let Some(next) = splitter.next(is_last) {
@@ -447,11 +461,10 @@ impl Intake {
             StatusCode::MULTI_STATUS
         };
         let topic = Arc::clone(&self.sending.topic);
-        let outcomes = outcomes.into_iter().map(move |outcome| match outcome {
-            Ok(stored) => to_json(&stored, &topic),
-            Err(problem) => problem.to_json(),
+        let pieces = answer::array(outcomes.into_iter(), move |outcome, piece| match outcome {
+            Ok(stored) => put_json(&stored, &topic, piece),
+            Err(problem) => piece.extend_from_slice(problem.to_json().to_string().as_bytes()),
         });
-        let pieces = answer::gathered(answer::array(outcomes));
         Ok(answer::in_pieces(status, answer::JSON, pieces))
     }
 }

@@ -1,5 +1,6 @@
 //! Records out.
 
+use super::Services;
 use super::answer::{self, Answer, PIECE_BYTES};
 use super::follow::Follower;
 use super::form::Form;
@@ -125,7 +126,7 @@ pub async fn one(asked: Asked) -> Result<Answer, Problem> {
     let partition: i32 = partition.parse().map_err(|_| number("partition"))?;
     let offset: i64 = offset.parse().map_err(|_| number("offset"))?;
     let topic = reading::topic(&engine, name)?;
-    let found = record(&engine, &topic, partition, offset, None).await?;
+    let found = record(&asked.services, &topic, partition, offset, None).await?;
     let unknown = || {
         let detail = format!("partition {partition} of {name} has no record with offset {offset}");
         Problem::new(StatusCode::NOT_FOUND, "unknown-record", detail)
@@ -135,16 +136,18 @@ pub async fn one(asked: Asked) -> Result<Answer, Problem> {
 
 /// The record at an offset, if there is one; with `until` it waits until it is durable.
 pub async fn record(
-    engine: &Rc<Engine>,
+    services: &Services,
     topic: &Topic,
     partition: i32,
     offset: i64,
     until: Option<Instant>,
 ) -> Result<Option<Record>, EngineError> {
-    let Some((header, batch)) = batch_at(engine, topic, partition, offset, until).await? else {
+    let Some((header, batch)) = batch_at(&services.engine, topic, partition, offset, until).await?
+    else {
         return Ok(None);
     };
-    records::of_offset(engine, header, batch, offset).await
+    let of = (topic.id, partition);
+    records::of_offset(services, of, header, batch, offset).await
 }
 
 /// The records of the batch that has this offset, or of the next one; none at the end.

@@ -260,7 +260,6 @@ impl Router {
         request: Request<Incoming>,
     ) -> Answer {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let dialect = self.dialect(&method, uri.path());
         let v2_kind = rest::error::kind_accepted(request.headers());
         let answered = self.routed(services, activity, request).await;
         let mut answer = answered.unwrap_or_else(|problem| {
@@ -269,7 +268,7 @@ impl Router {
                 tracing::warn!(peer = %caller.address, %method, path = uri.path(), problem = problem.kind,
                     kept_back, "refused a request over HTTP: {problem}");
             }
-            match dialect {
+            match self.dialect(&method, uri.path()) {
                 Dialect::Native => problem.answer(),
                 Dialect::V2 => rest::error::answer(&problem, Version::V2, v2_kind),
                 Dialect::V3 => rest::error::answer(&problem, Version::V3, answer::JSON),

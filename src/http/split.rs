@@ -3,10 +3,11 @@
 use super::query;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::fmt;
 
 /// One record of a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,8 +51,11 @@ pub enum Split {
 /// Takes a body apart.
 pub struct Splitter {
     split: Split,
+    /// What came last, behind `rest`. Records that are whole in it are slices of it.
+    fresh: Bytes,
+    /// The begin of a record that has not come whole.
     rest: BytesMut,
-    /// Bytes of `rest` in which there is no end of a record: they are not looked at again.
+    /// JSON: bytes of `rest` in which there is no end of a record.
     looked_at: usize,
     /// The most bytes that one record may have.
     limit: usize,
@@ -74,6 +78,7 @@ impl Splitter {
     pub fn new(split: Split, limit: usize) -> Splitter {
         Splitter {
             split,
+            fresh: Bytes::new(),
             rest: BytesMut::new(),
             looked_at: 0,
             limit,
@@ -82,15 +87,22 @@ impl Splitter {
     }
 
     /// Adds what came.
-    pub fn push(&mut self, data: &[u8]) {
+    pub fn push(&mut self, data: Bytes) {
         if !self.is_over {
-            self.rest.extend_from_slice(data);
+            self.keep_fresh();
+            self.fresh = data;
         }
     }
 
     /// Bytes that are kept until their record has come.
     pub fn bytes_kept(&self) -> usize {
-        self.rest.len()
+        self.rest.len() + self.fresh.len()
+    }
+
+    /// Puts what came last behind the begin of a record that came before.
+    fn keep_fresh(&mut self) {
+        self.rest.extend_from_slice(&self.fresh);
+        self.fresh = Bytes::new();
     }
 
     /// The next record that is whole; with `is_all`, when the body has ended, the last one too.
@@ -111,28 +123,29 @@ impl Splitter {
     }
 
     fn next_line(&mut self, is_all: bool) -> Option<Result<Bytes, Malformed>> {
-        let found = memchr::memchr(b'\n', &self.rest[self.looked_at..]);
-        let Some(found) = found else {
-            self.looked_at = self.rest.len();
+        // In `rest` there is no newline.
+        let Some(found) = memchr::memchr(b'\n', &self.fresh) else {
+            self.keep_fresh();
             if self.rest.len() > self.limit {
                 return Some(Err(self.too_large()));
             }
-            if !is_all || self.rest.is_empty() {
-                return None;
-            }
-            self.looked_at = 0;
-            return Some(Ok(self.rest.split().freeze()));
+            let is_last = is_all && !self.rest.is_empty();
+            return is_last.then(|| Ok(self.rest.split().freeze()));
         };
-        let end = self.looked_at + found;
-        if end > self.limit {
+        if self.rest.len() + found > self.limit {
             return Some(Err(self.too_large()));
         }
-        self.looked_at = 0;
-        let line = self.rest.split_to(end + 1).freeze();
-        Some(Ok(line.slice(..end)))
+        let line = self.fresh.split_to(found);
+        self.fresh.advance(1);
+        if self.rest.is_empty() {
+            return Some(Ok(line));
+        }
+        self.rest.extend_from_slice(&line);
+        Some(Ok(self.rest.split().freeze()))
     }
 
     fn next_json(&mut self, is_all: bool) -> Option<Next> {
+        self.keep_fresh();
         let blank = self
             .rest
             .iter()
@@ -175,6 +188,7 @@ impl Splitter {
 
     fn end(&mut self, why: String) -> Malformed {
         self.rest.clear();
+        self.fresh = Bytes::new();
         self.looked_at = 0;
         self.is_over = true;
         Malformed { why, is_end: true }
@@ -195,7 +209,7 @@ struct Object<'a> {
     #[serde(borrow, default)]
     value: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    headers: BTreeMap<String, Option<&'a RawValue>>,
+    headers: Headers<'a>,
     partition: Option<i32>,
     #[serde(borrow, default)]
     timestamp: Option<&'a RawValue>,
@@ -204,7 +218,35 @@ struct Object<'a> {
     _offset: Option<i64>,
 }
 
-fn object(line: &[u8]) -> Next {
+/// The headers of a record, in their order: a name may be there more than once.
+#[derive(Default)]
+struct Headers<'a>(Vec<(String, Option<&'a RawValue>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Headers<'a>, D::Error> {
+        deserializer.deserialize_map(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'a> Visitor<'a> for HeadersVisitor {
+    type Value = Headers<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of headers")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Headers<'a>, A::Error> {
+        let mut headers = Vec::new();
+        while let Some(header) = map.next_entry()? {
+            headers.push(header);
+        }
+        Ok(Headers(headers))
+    }
+}
+
+fn object(line: &Bytes) -> Next {
     let malformed = |why: String| Malformed { why, is_end: false };
     let object: Object<'_> = serde_json::from_slice(line)
         .map_err(|error| malformed(format!("this is no record: {error}")))?;
@@ -218,8 +260,11 @@ fn object(line: &[u8]) -> Next {
         }
         None => None,
     };
-    let part = |raw: Option<&RawValue>| raw.map(bytes_of).transpose().map(Option::flatten);
-    let headers = object.headers.into_iter().map(|(name, raw)| {
+    let part = |raw: Option<&RawValue>| {
+        let part = raw.map(|raw| bytes_of(line, raw));
+        part.transpose().map(Option::flatten)
+    };
+    let headers = object.headers.0.into_iter().map(|(name, raw)| {
         let value = part(raw)?;
         Ok((Bytes::from(name), value))
     });
@@ -239,12 +284,19 @@ struct Base64 {
 }
 
 /// What JSON says in place of bytes: text for itself, `{"base64": …}` for what that encodes, null for nothing, any
-/// other value for how it is written.
-fn bytes_of(raw: &RawValue) -> Result<Option<Bytes>, String> {
+/// other value for how it is written. Where that stands in the line as it is, it is not copied.
+fn bytes_of(line: &Bytes, raw: &RawValue) -> Result<Option<Bytes>, String> {
     let json = raw.get();
     match json.as_bytes().first() {
         Some(b'n') => return Ok(None),
         Some(b'"') => {
+            let text = json
+                .strip_prefix('"')
+                .and_then(|text| text.strip_suffix('"'));
+            if let Some(text) = text.filter(|text| memchr::memchr(b'\\', text.as_bytes()).is_none())
+            {
+                return Ok(Some(line.slice_ref(text.as_bytes())));
+            }
             let text: String = serde_json::from_str(json).map_err(|error| error.to_string())?;
             return Ok(Some(text.into()));
         }
@@ -257,19 +309,23 @@ fn bytes_of(raw: &RawValue) -> Result<Option<Bytes>, String> {
         }
         _ => {}
     }
-    Ok(Some(Bytes::copy_from_slice(json.as_bytes())))
+    Ok(Some(line.slice_ref(json.as_bytes())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parsed(line: &str) -> Next {
+        object(&Bytes::copy_from_slice(line.as_bytes()))
+    }
+
     /// All records of a body that comes in pieces of `step` bytes.
     fn all(split: Split, body: &str, step: usize) -> Vec<Next> {
         let mut splitter = Splitter::new(split, 50);
         let mut found = Vec::new();
         for piece in body.as_bytes().chunks(step) {
-            splitter.push(piece);
+            splitter.push(Bytes::copy_from_slice(piece));
             while let Some(next) = splitter.next(false) {
                 found.push(next);
             }
@@ -314,6 +370,23 @@ mod tests {
     }
 
     #[test]
+    fn a_record_has_its_headers_in_their_order_and_all_of_them() {
+        let body = r#"{"value":"a\"b","headers":{"n":"1","m":null,"n":"2"}}"#;
+        let mut splitter = Splitter::new(Split::NdJson, 1_000);
+        splitter.push(Bytes::from(body));
+        let item = splitter.next(true).unwrap().unwrap();
+        let header = |name: &'static str, value| (Bytes::from(name), value);
+        let value = |text: &'static str| Some(Bytes::from(text));
+        let expected = [
+            header("n", value("1")),
+            header("m", None),
+            header("n", value("2")),
+        ];
+        assert_eq!(item.headers, expected);
+        assert_eq!(item.value, value("a\"b"));
+    }
+
+    #[test]
     fn json_values_are_records_as_they_stand() {
         let body = "{\"a\": [1,\n2]} \"x\\\"y\" 17 null\n[]";
         let expected = ["{\"a\": [1,\n2]}", "\"x\\\"y\"", "17", "null", "[]"];
@@ -333,7 +406,7 @@ mod tests {
     #[test]
     fn objects_say_all_of_a_record() {
         let line = r#"{"key":"k","value":{"a":1},"headers":{"h":"x","n":null},"partition":2,"timestamp":5,"offset":9}"#;
-        let item = object(line.as_bytes()).unwrap();
+        let item = parsed(line).unwrap();
         let expected = Item {
             key: Some("k".into()),
             value: Some(r#"{"a":1}"#.into()),
@@ -343,12 +416,12 @@ mod tests {
         };
         assert_eq!(item, expected);
         let item =
-            object(br#"{"value":{"base64":"AP8="},"timestamp":"1970-01-01T00:00:01Z"}"#).unwrap();
+            parsed(r#"{"value":{"base64":"AP8="},"timestamp":"1970-01-01T00:00:01Z"}"#).unwrap();
         assert_eq!(item.value, Some(Bytes::from_static(b"\x00\xff")));
         assert_eq!(item.timestamp_ms, Some(1_000));
-        assert_eq!(object(br#"{"key":"k","value":null}"#).unwrap().value, None);
+        assert_eq!(parsed(r#"{"key":"k","value":null}"#).unwrap().value, None);
         assert_eq!(
-            object(br#"{"value":"a\nb"}"#).unwrap().value,
+            parsed(r#"{"value":"a\nb"}"#).unwrap().value,
             Some("a\nb".into())
         );
         for wrong in [
@@ -358,10 +431,7 @@ mod tests {
             r#"{"value":{"base64":"?"}}"#,
             r#"{"timestamp":"soon"}"#,
         ] {
-            assert!(
-                object(wrong.as_bytes()).is_err_and(|bad| !bad.is_end),
-                "{wrong}"
-            );
+            assert!(parsed(wrong).is_err_and(|bad| !bad.is_end), "{wrong}");
         }
         let body = "{\"value\":1}\n\n nope \n{\"value\":2}";
         assert_eq!(values(Split::NdJson, body), ["1", "! false", "2"]);

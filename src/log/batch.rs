@@ -214,8 +214,16 @@ impl BatchHeader {
     /// CRC are made to fit.
     pub fn with_records(&self, records: &[u8]) -> Vec<u8> {
         let mut batch = Vec::with_capacity(HEADER_BYTES + records.len());
+        self.put(&mut batch, records.len());
+        seal(&mut batch, records);
+        batch.extend_from_slice(records);
+        batch
+    }
+
+    /// Writes the header of a batch with so many bytes of records, without their CRC.
+    fn put(&self, batch: &mut Vec<u8>, records_bytes: usize) {
         batch.extend_from_slice(&self.base_offset.to_be_bytes());
-        let length = (HEADER_BYTES - LENGTH_END + records.len()) as i32;
+        let length = (HEADER_BYTES - LENGTH_END + records_bytes) as i32;
         batch.extend_from_slice(&length.to_be_bytes());
         batch.extend_from_slice(&self.leader_epoch.to_be_bytes());
         batch.push(MAGIC as u8);
@@ -228,9 +236,6 @@ impl BatchHeader {
         batch.extend_from_slice(&self.producer_epoch.to_be_bytes());
         batch.extend_from_slice(&self.base_sequence.to_be_bytes());
         batch.extend_from_slice(&self.record_count.to_be_bytes());
-        seal(&mut batch, records);
-        batch.extend_from_slice(records);
-        batch
     }
 
     /// The producer's mark, when the batch comes from an idempotent producer.

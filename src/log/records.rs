@@ -93,7 +93,24 @@ impl<'a> Records<'a> {
     }
 }
 
+/// The place of a record in its batch, for coming back to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    offset: i64,
+    index: u32,
+    /// Bytes of records from it on.
+    bytes_left: u32,
+}
+
+impl Mark {
+    /// The record's offset.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+}
+
 /// Iterates over a batch's records.
+#[derive(Clone)]
 pub struct RecordIter<'a> {
     header: &'a BatchHeader,
     rest: &'a [u8],
@@ -116,6 +133,39 @@ impl<'a> RecordIter<'a> {
             let delta = offset_delta(&mut rest);
             let found = delta.and_then(|delta| self.header.base_offset.checked_add(delta));
             if found.is_none_or(|found| found >= offset) {
+                return;
+            }
+            self.rest = rest;
+            self.index += 1;
+        }
+    }
+
+    /// Where the next record is; `None` at the end, and for one that is malformed.
+    pub fn mark(&self) -> Option<Mark> {
+        if self.index >= self.header.record_count as usize {
+            return None;
+        }
+        let delta = offset_delta(&mut &*self.rest)?;
+        Some(Mark {
+            offset: self.header.base_offset.checked_add(delta)?,
+            index: u32::try_from(self.index).ok()?,
+            bytes_left: u32::try_from(self.rest.len()).ok()?,
+        })
+    }
+
+    /// Moves on to a record behind the next one, marked in the same batch.
+    pub fn go_to(&mut self, mark: &Mark) {
+        let passed = self.rest.len().saturating_sub(mark.bytes_left as usize);
+        self.rest = &self.rest[passed..];
+        self.index = mark.index as usize;
+    }
+
+    /// Passes over so many records. One that is malformed comes next.
+    pub fn pass_over(&mut self, records: usize) {
+        for _ in 0..records {
+            let mut rest = self.rest;
+            let is_next = self.index < self.header.record_count as usize;
+            if !is_next || offset_delta(&mut rest).is_none() {
                 return;
             }
             self.rest = rest;
@@ -225,6 +275,12 @@ pub(super) fn put_varint(into: &mut Vec<u8>, value: i64) {
     into.push(zigzag as u8);
 }
 
+/// What [`put_varint`] writes, in bytes.
+pub(super) fn varint_bytes(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    (u64::BITS - (zigzag | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 /// A zigzag varint of at most ten bytes, as Kafka's records use it.
 fn varint(rest: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
@@ -328,6 +384,17 @@ mod tests {
             oracle::Compression::Zstd,
         ]
     };
+
+    #[test]
+    fn a_varint_is_as_long_as_is_said() {
+        let powers = (0..63).map(|bit| 1i64 << bit);
+        let around = powers.flat_map(|power| [power - 1, power, -power, -power - 1]);
+        for value in around.chain([0, i64::MAX, i64::MIN]) {
+            let mut written = Vec::new();
+            put_varint(&mut written, value);
+            assert_eq!(written.len(), varint_bytes(value), "{value}");
+        }
+    }
 
     #[test]
     fn records_below_an_offset_are_passed_over_and_a_malformed_one_is_not() {

@@ -2,7 +2,7 @@
 
 use super::{BatchHeader, Codec, HEADER_BYTES, MAGIC};
 use crate::log::compress;
-use crate::log::records::put_varint;
+use crate::log::records::{put_varint, varint_bytes};
 use std::io;
 
 /// A header of a record: a name, and a value that may be null.
@@ -102,43 +102,60 @@ impl BatchBuilder {
             base_sequence: self.base_sequence,
             record_count: count,
         };
-        let plain = self.encode_records(records);
-        Ok(match codec {
-            Codec::None => header.with_records(&plain),
-            codec => header.with_records(&compress::compress(codec, &plain)?),
-        })
-    }
-
-    fn encode_records(&self, records: &[RecordRef<'_>]) -> Vec<u8> {
-        let mut end = Vec::new();
-        let mut encoded = Vec::new();
-        let mut beginning = Vec::new();
-        for (offset_delta, record) in records.iter().enumerate() {
-            end.clear();
-            put_varint(&mut end, record.headers.len() as i64);
-            for (name, value) in record.headers {
-                put_bytes(&mut end, Some(name));
-                put_bytes(&mut end, *value);
+        let deltas = |(place, record): (usize, &RecordRef<'_>)| {
+            let timestamp_delta = record.timestamp_ms.wrapping_sub(self.base_timestamp);
+            (timestamp_delta, place as i64)
+        };
+        let sizes = records
+            .iter()
+            .enumerate()
+            .map(|at| bytes_of(at.1, deltas(at)));
+        let sizes: Vec<usize> = sizes.collect();
+        let framed = sizes.iter().map(|size| varint_bytes(*size as i64) + size);
+        let records_bytes = framed.sum();
+        let put_records = |into: &mut Vec<u8>| {
+            for (at, size) in records.iter().enumerate().zip(&sizes) {
+                put_varint(into, *size as i64);
+                put_record(into, at.1, deltas(at));
             }
-            // The attributes of a record have no meaning yet.
-            beginning.clear();
-            beginning.push(0);
-            let delta = record.timestamp_ms.wrapping_sub(self.base_timestamp);
-            put_varint(&mut beginning, delta);
-            put_varint(&mut beginning, offset_delta as i64);
-            put_bytes(&mut beginning, record.key);
-            put_varint(&mut beginning, length_of(record.value));
-            let value = record.value.unwrap_or_default();
-            put_varint(
-                &mut encoded,
-                (beginning.len() + value.len() + end.len()) as i64,
-            );
-            encoded.extend_from_slice(&beginning);
-            encoded.extend_from_slice(value);
-            encoded.extend_from_slice(&end);
+        };
+        if codec == Codec::None {
+            let mut batch = Vec::with_capacity(HEADER_BYTES + records_bytes);
+            header.put(&mut batch, records_bytes);
+            put_records(&mut batch);
+            debug_assert_eq!(batch.len(), HEADER_BYTES + records_bytes);
+            seal(&mut batch);
+            return Ok(batch);
         }
-        encoded
+        let mut plain = Vec::with_capacity(records_bytes);
+        put_records(&mut plain);
+        Ok(header.with_records(&compress::compress(codec, &plain)?))
     }
+}
+
+/// Writes a record behind its length. The deltas are those of its timestamp and its offset.
+fn put_record(into: &mut Vec<u8>, record: &RecordRef<'_>, (timestamp, offset): (i64, i64)) {
+    // The attributes of a record have no meaning yet.
+    into.push(0);
+    put_varint(into, timestamp);
+    put_varint(into, offset);
+    put_bytes(into, record.key);
+    put_bytes(into, record.value);
+    put_varint(into, record.headers.len() as i64);
+    for (name, value) in record.headers {
+        put_bytes(into, Some(name));
+        put_bytes(into, *value);
+    }
+}
+
+/// What [`put_record`] writes, in bytes.
+fn bytes_of(record: &RecordRef<'_>, (timestamp, offset): (i64, i64)) -> usize {
+    let part = |bytes: Option<&[u8]>| varint_bytes(length_of(bytes)) + bytes.map_or(0, <[u8]>::len);
+    let headers = record.headers.iter();
+    let headers = headers.map(|(name, value)| part(Some(name)) + part(*value));
+    let numbers = [timestamp, offset, record.headers.len() as i64];
+    let numbers = numbers.into_iter().map(varint_bytes);
+    1 + numbers.sum::<usize>() + part(record.key) + part(record.value) + headers.sum::<usize>()
 }
 
 /// Computes the CRC of a batch whose bytes were changed.

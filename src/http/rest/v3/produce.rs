@@ -156,7 +156,7 @@ impl Records {
     async fn more(&mut self) -> Result<(), Problem> {
         let Some(frame) = self.body.frame().await else {
             let rest = self.unpacker.end()?;
-            self.splitter.push(&rest);
+            self.splitter.push(rest);
             self.is_all = true;
             return Ok(());
         };
@@ -169,11 +169,11 @@ impl Records {
             self.since_touched = 0;
             self.activity.touch();
         }
-        let mut packed = &data[..];
+        let mut packed = data;
         let mut slice = Slice::new();
         while !packed.is_empty() {
             let step = self.unpacker.step(&mut packed)?;
-            self.splitter.push(&step);
+            self.splitter.push(step);
             let held = self.unpacker.bytes() + self.splitter.bytes_kept();
             self.memory.grow(held).await;
             slice.rest().await;
