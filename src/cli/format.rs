@@ -325,6 +325,7 @@ fn number<N: FromStr + PartialOrd + Default>(bytes: &[u8], what: &str) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smallvec::smallvec;
 
     fn rendered(format: &str) -> String {
         let record = Record {
@@ -332,7 +333,7 @@ mod tests {
             timestamp: 1_700_000_000_000,
             key: Some(b"k"),
             value: None,
-            headers: vec![(b"a", Some(b"1")), (b"b", None)],
+            headers: smallvec![(&b"a"[..], Some(&b"1"[..])), (&b"b"[..], None)],
         };
         let format: Format = format.parse().expect(format);
         let mut out = Vec::new();

@@ -90,7 +90,8 @@ fn put_bytes(object: &mut Value, name: &str, bytes: Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::{Format, render};
-    use crate::log::records::Record;
+    use crate::log::records::{Headers, Record};
+    use smallvec::smallvec;
 
     fn rendered(format: &Format, record: &Record<'_>) -> String {
         let mut out = Vec::new();
@@ -104,7 +105,7 @@ mod tests {
             timestamp: 1_700_000_000_000,
             key: Some(b"k"),
             value: Some(b"say \"hi\"\n"),
-            headers: vec![(b"a", Some(b"1")), (b"a", None)],
+            headers: smallvec![(&b"a"[..], Some(&b"1"[..])), (&b"a"[..], None)],
         }
     }
 
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn json_keeps_null_empty_and_binary_apart() {
         let mut record = Record {
-            headers: Vec::new(),
+            headers: Headers::new(),
             key: None,
             ..sample()
         };

@@ -97,6 +97,8 @@ pub struct Appender<'e> {
     engine: &'e Rc<Engine>,
     policy: Policy,
     now_ms: i64,
+    /// Others had their turn since.
+    has_waited: bool,
     accepted: Vec<(PartitionKey, Append)>,
 }
 
@@ -106,6 +108,7 @@ impl Appender<'_> {
             engine,
             policy,
             now_ms: clock::now_ms(),
+            has_waited: false,
             accepted: Vec::new(),
         }
     }
@@ -132,6 +135,7 @@ impl Appender<'_> {
         };
         let mut marks = None;
         if records::are_needed(&topic.config, &header) {
+            self.has_waited = true;
             match self.check_records(topic, &mut batch, &mut header).await {
                 Ok(found) => marks = found.map(Box::new),
                 Err(refusal) => return Appending::Refused(refusal),
@@ -223,7 +227,10 @@ impl Appender<'_> {
 
     /// Hands the batches that were accepted to their partitions; see [`deliver`].
     pub async fn send(self) {
-        deliver(self.engine, self.accepted).await;
+        // One batch that was taken in at once is appended at the time when it came: the clock is not read again.
+        let is_now = self.accepted.len() == 1 && !self.has_waited;
+        let now_ms = is_now.then_some(self.now_ms);
+        deliver_at(self.engine, self.accepted, now_ms).await;
     }
 }
 
@@ -244,12 +251,22 @@ fn check_times(config: &TopicConfig, now_ms: i64, min: i64, max: i64) -> Result<
 /// Sends checked batches to their partitions, in order. Returns when all are sent, which may mean to wait
 /// for a full mailbox of another shard; the answers come through the replies.
 pub async fn deliver(engine: &Rc<Engine>, appends: Vec<(PartitionKey, Append)>) {
+    deliver_at(engine, appends, None).await;
+}
+
+/// The same; those of this shard at a time (ms) that was read already, if there is one.
+async fn deliver_at(
+    engine: &Rc<Engine>,
+    appends: Vec<(PartitionKey, Append)>,
+    now_ms: Option<i64>,
+) {
     let mut remote: Vec<Vec<(PartitionKey, Append)>> = Vec::new();
     let mut slice = (appends.len() > AT_ONCE).then(Slice::new);
     for (key, append) in appends {
         let owner = engine.owner_of(key);
         if owner == engine.shard {
-            deliver_here(engine, key, append);
+            let now_ms = now_ms.unwrap_or_else(clock::now_ms);
+            deliver_here(engine, key, append, now_ms);
             if let Some(slice) = &mut slice {
                 slice.rest().await;
             }
@@ -265,7 +282,7 @@ pub async fn deliver(engine: &Rc<Engine>, appends: Vec<(PartitionKey, Append)>) 
             let some = mem::replace(&mut left, later);
             let run = move |engine: &Rc<Engine>| {
                 for (key, append) in some {
-                    deliver_here(engine, key, append);
+                    deliver_here(engine, key, append, clock::now_ms());
                 }
             };
             engine.mailboxes.send(shard, Box::new(run)).await;
@@ -288,11 +305,11 @@ pub fn append_own(engine: &Rc<Engine>, key: PartitionKey, batch: Bytes) -> Appen
         reply,
         marks: None,
     };
-    deliver_here(engine, key, append);
+    deliver_here(engine, key, append, clock::now_ms());
     Appending::Waiting(answered)
 }
 
-fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
+fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append, now_ms: i64) {
     if engine.appends_ended.get() {
         let _ = append.reply.send(Err(EngineError::Stopping));
         return;
@@ -301,6 +318,6 @@ fn deliver_here(engine: &Rc<Engine>, key: PartitionKey, append: Append) {
         let _ = append.reply.send(Err(EngineError::UnknownTopicOrPartition));
         return;
     };
-    let due = partition.borrow_mut().append(append, clock::now_ms());
+    let due = partition.borrow_mut().append(append, now_ms);
     engine.mark_due(&partition, due);
 }

@@ -5,13 +5,14 @@
 //! them; parked fetches are woken when it passes the offset they wait for.
 
 mod admission;
+mod producers;
 
 use super::catalog::Topic;
 use super::indexes::Indexes;
 use super::indexes::known::Known;
 use super::indexes::marks::Marks;
 use super::indexes::rewrite::RewriteJob;
-use super::producers::{KeptBatch, Producer, ProducerState, Producers};
+use super::producers::Producers;
 use super::stats::Counters;
 use super::wake::Wake;
 use super::{EngineError, PartitionKey};
@@ -25,7 +26,7 @@ use crate::log::recovery::{Recovered, Replay};
 use crate::log::{AppendError, Flush, Log, LogConfig, LogError, Offsets, ReadError, WriteBack};
 use admission::Admission;
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -232,28 +233,6 @@ impl Partition {
         error.into()
     }
 
-    pub fn producer_count(&self) -> usize {
-        self.producers.len()
-    }
-
-    /// The offset of the last record of each producer that is remembered.
-    pub fn producers_last_offsets(&self) -> HashMap<i64, i64> {
-        let last =
-            |(id, producer): (i64, &Producer)| Some((id, producer.batches.back()?.last_offset));
-        self.producers.iter().filter_map(last).collect()
-    }
-
-    /// The producers that are remembered, by id.
-    pub fn producers(&self) -> Vec<ProducerState> {
-        self.producers.states()
-    }
-
-    /// Forgets producers that appended nothing for `idle_ms`.
-    pub fn expire_producers(&mut self, idle_ms: i64) {
-        self.producers.expire(clock::cautious_ms(), idle_ms);
-        self.expire_ids();
-    }
-
     // ---- append ----
 
     /// Appends a batch, or queues it behind those that wait for room.
@@ -266,91 +245,107 @@ impl Partition {
             self.pending.push_back(append);
             return self.drain_pending(now_ms);
         }
-        self.drain_admitted(Some(append), now_ms)
+        match self.try_append(append, now_ms) {
+            Ok(()) => self.due(),
+            Err(due) => due,
+        }
     }
 
     /// Appends the pending batches, in order, until one needs room or must wait for a flush.
     fn drain_pending(&mut self, now_ms: i64) -> Due {
         if !self.has_indexes() {
             return Due {
-                flush: self.log.needs_flush(),
                 indexes: true,
-                ..Due::default()
+                ..self.due_of_waiting()
             };
         }
-        self.drain_admitted(None, now_ms)
-    }
-
-    /// The same, after `first`, where none are pending.
-    fn drain_admitted(&mut self, mut first: Option<Append>, now_ms: i64) -> Due {
         // What is on the worker thread comes first.
         while self.rewriting.is_none()
-            && let Some(append) = first.take().or_else(|| self.pending.pop_front())
+            && let Some(append) = self.pending.pop_front()
         {
-            match self.admit(&append) {
-                Admission::Store => {}
-                Admission::Answer(appended, end_offset) => {
-                    self.count_duplicates(appended.known.as_ref());
-                    self.acknowledge(append, appended, end_offset);
-                    continue;
-                }
-                Admission::Refuse(error) => {
-                    self.refuse(append, error);
-                    continue;
-                }
-                Admission::Wait => {
-                    self.pending.push_front(append);
-                    break;
-                }
-                Admission::Rewrite(job) => {
-                    self.rewrites = job.number;
-                    self.rewriting = Some(job.number);
-                    self.pending.push_front(append);
-                    return Due {
-                        rewrite: Some(job),
-                        flush: self.log.needs_flush(),
-                        ..Due::default()
-                    };
-                }
-            }
-            match self.append_now(&append, now_ms) {
-                Ok((appended, end_offset)) => self.acknowledge(append, appended, end_offset),
-                Err(AppendFailure::NeedsRoom) => {
-                    let (bytes, header) = (append.batch.len(), append.header);
-                    self.pending.push_front(append);
-                    return Due {
-                        room: self.log.room_job(bytes, &header, now_ms),
-                        flush: self.log.needs_flush(),
-                        ..Due::default()
-                    };
-                }
-                Err(AppendFailure::AheadOfDisk) => {
-                    // The flush that runs, or is requested here, calls this again.
-                    self.pending.push_front(append);
-                    return Due {
-                        flush: self.log.needs_flush(),
-                        ..Due::default()
-                    };
-                }
-                Err(AppendFailure::Refused(error)) => {
-                    self.refuse(append, error);
-                }
-                Err(AppendFailure::WriteFailed(error)) => {
-                    tracing::error!(
-                        topic = self.topic.name,
-                        partition = self.index,
-                        error,
-                        "write failed: this partition takes no more writes; check the disk, then restart"
-                    );
-                    self.refuse(append, EngineError::StorageFailed);
-                    self.refuse_waiters(&EngineError::StorageFailed);
-                }
+            if let Err(due) = self.try_append(append, now_ms) {
+                return due;
             }
         }
+        self.due()
+    }
+
+    fn due(&mut self) -> Due {
         Due {
             room: self.log.grow_job(),
+            ..self.due_of_waiting()
+        }
+    }
+
+    /// While an append waits, room is made for no later one.
+    fn due_of_waiting(&self) -> Due {
+        Due {
             flush: self.log.needs_flush(),
             ..Due::default()
+        }
+    }
+
+    /// Appends a batch, or refuses it. It is the first of the pending ones where it has to wait, and those behind it
+    /// with it: the error says for what.
+    fn try_append(&mut self, append: Append, now_ms: i64) -> Result<(), Due> {
+        match self.admit(&append) {
+            Admission::Store => {}
+            Admission::Answer(appended, end_offset) => {
+                self.count_duplicates(appended.known.as_ref());
+                self.acknowledge(append.ack, append.reply, appended, end_offset);
+                return Ok(());
+            }
+            Admission::Refuse(error) => {
+                self.refuse(append, error);
+                return Ok(());
+            }
+            Admission::Wait => {
+                self.pending.push_front(append);
+                return Err(self.due());
+            }
+            Admission::Rewrite(job) => {
+                self.rewrites = job.number;
+                self.rewriting = Some(job.number);
+                self.pending.push_front(append);
+                return Err(Due {
+                    rewrite: Some(job),
+                    ..self.due_of_waiting()
+                });
+            }
+        }
+        match self.append_now(&append, now_ms) {
+            Ok((appended, end_offset)) => {
+                self.acknowledge(append.ack, append.reply, appended, end_offset);
+                Ok(())
+            }
+            Err(AppendFailure::NeedsRoom) => {
+                let (bytes, header) = (append.batch.len(), append.header);
+                self.pending.push_front(append);
+                Err(Due {
+                    room: self.log.room_job(bytes, &header, now_ms),
+                    ..self.due_of_waiting()
+                })
+            }
+            Err(AppendFailure::AheadOfDisk) => {
+                // The flush that runs, or is requested here, calls this again.
+                self.pending.push_front(append);
+                Err(self.due_of_waiting())
+            }
+            Err(AppendFailure::Refused(error)) => {
+                self.refuse(append, error);
+                Ok(())
+            }
+            Err(AppendFailure::WriteFailed(error)) => {
+                tracing::error!(
+                    topic = self.topic.name,
+                    partition = self.index,
+                    error,
+                    "write failed: this partition takes no more writes; check the disk, then restart"
+                );
+                self.refuse(append, EngineError::StorageFailed);
+                self.refuse_waiters(&EngineError::StorageFailed);
+                Ok(())
+            }
         }
     }
 
@@ -403,28 +398,23 @@ impl Partition {
         Ok((appended, end_offset))
     }
 
-    fn already_appended(&self, kept: &KeptBatch) -> (Appended, i64) {
-        let appended = Appended {
-            base_offset: kept.base_offset,
-            append_time_ms: kept.append_time_ms,
-            log_start_offset: self.log.offsets().start,
-            known: None,
-            is_retry: true,
-        };
-        (appended, kept.last_offset + 1)
-    }
-
-    fn acknowledge(&mut self, append: Append, appended: Appended, end_offset: i64) {
-        let early = append.ack == AckWhen::Appended || sabotage::is_done(Sabotage::AnswerEarly);
+    fn acknowledge(
+        &mut self,
+        ack: AckWhen,
+        reply: AppendReply,
+        appended: Appended,
+        end_offset: i64,
+    ) {
+        let early = ack == AckWhen::Appended || sabotage::is_done(Sabotage::AnswerEarly);
         if early || end_offset <= self.log.offsets().durable {
-            let _ = append.reply.send(Ok(appended));
+            let _ = reply.send(Ok(appended));
         } else if self.log.is_poisoned() {
-            let _ = append.reply.send(Err(EngineError::StorageFailed));
+            let _ = reply.send(Err(EngineError::StorageFailed));
         } else {
             self.durable_waiters.push_back(DurableWaiter {
                 end_offset,
                 appended,
-                reply: append.reply,
+                reply,
             });
         }
     }

@@ -362,10 +362,9 @@ impl Intake {
                 Some(Err(_)) => continue,
                 None => {
                     is_all = true;
-                    let rest = unpacker
+                    unpacker
                         .end()
-                        .map_err(|problem| problem.after(outcomes.len()))?;
-                    rest
+                        .map_err(|problem| problem.after(outcomes.len()))?
                 }
             };
             // A body may take as long as it comes fast enough.

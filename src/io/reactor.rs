@@ -210,10 +210,16 @@ impl Slice {
 
     /// Lets others pass, if the slice is over.
     pub async fn rest(&mut self) {
-        if self.0.is_some_and(|begun| begun.elapsed() >= SLICE) {
+        if self.is_over() {
             take_turn().await;
             self.0 = Some(Instant::now());
         }
+    }
+
+    /// Whether [`rest`](Self::rest) would let others pass: where each instruction counts, it is asked for only then.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.0.is_some_and(|begun| begun.elapsed() >= SLICE)
     }
 }
 

@@ -4,6 +4,7 @@
 //! A compressed batch can claim any size, so decompression stops at the caller's limit.
 
 use super::batch::{BatchHeader, Codec, HEADER_BYTES};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::io::{self, Read};
 use thiserror::Error;
@@ -30,6 +31,9 @@ pub enum RecordsError {
     UnknownCodec,
 }
 
+/// The headers of a record: names, and values that may be null. Two need no memory of their own.
+pub type Headers<'a> = SmallVec<[(&'a [u8], Option<&'a [u8]>); 2]>;
+
 /// One record, borrowed from a batch's unpacked bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -38,7 +42,7 @@ pub struct Record<'a> {
     pub timestamp: i64,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    pub headers: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    pub headers: Headers<'a>,
 }
 
 /// A batch's records, unpacked: [`iter`](Records::iter) reads them.
@@ -207,7 +211,7 @@ fn parse_record<'a>(rest: &mut &'a [u8], header: &BatchHeader) -> Option<Record<
     let value = nullable(body)?;
     let count = usize::try_from(varint(body)?).ok()?;
     // A header takes two bytes at least, so a lying count is found before it is believed.
-    let mut headers = Vec::with_capacity(count.min(body.len() / 2));
+    let mut headers = Headers::with_capacity(count.min(body.len() / 2));
     for _ in 0..count {
         headers.push((nullable(body)??, nullable(body)?));
     }

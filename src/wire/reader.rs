@@ -122,7 +122,12 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned varint: seven bits a byte, least significant first.
+    #[inline]
     pub fn unsigned_varint(&mut self) -> Result<u32, WireError> {
+        if let Some((byte @ 0..0x80, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            return Ok(u32::from(*byte));
+        }
         let value = self.base128(5)?;
         u32::try_from(value).map_err(|_| WireError::VarintTooLong)
     }
@@ -209,6 +214,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Ends a structure whose tagged fields do not concern us. Nothing in a classic message.
+    #[inline]
     pub fn skip_tagged_fields(&mut self) -> Result<(), WireError> {
         self.tagged_fields(|_, _| Ok(()))
     }
@@ -221,6 +227,11 @@ impl<'a> Reader<'a> {
         mut field: impl FnMut(u32, &mut Self) -> Result<(), WireError>,
     ) -> Result<(), WireError> {
         if !self.flexible {
+            return Ok(());
+        }
+        // None, as almost always.
+        if let Some((0, rest)) = self.rest.split_first() {
+            self.rest = rest;
             return Ok(());
         }
         let mut next_tag = 0;

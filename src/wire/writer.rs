@@ -186,8 +186,13 @@ impl Writer {
     }
 
     /// An unsigned varint: seven bits a byte, least significant first.
+    #[inline]
     pub fn unsigned_varint(&mut self, value: u32) {
-        self.base128(u64::from(value));
+        if value < 0x80 {
+            self.own.push(value as u8);
+        } else {
+            self.base128(u64::from(value));
+        }
     }
 
     /// A signed 32-bit varint in zigzag form.
@@ -297,7 +302,9 @@ impl Writer {
         };
         write(&mut fields);
         self.unsigned_varint(fields.count);
-        self.append(fields.encoded);
+        if fields.count > 0 {
+            self.append(fields.encoded);
+        }
     }
 
     fn append(&mut self, fragment: Self) {

@@ -37,6 +37,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::records::Headers;
 
     #[test]
     fn all_that_is_asked_for_must_hold() {
@@ -45,7 +46,7 @@ mod tests {
             timestamp: 1000,
             key: Some(b"ann"),
             value: Some(b"tea and scones"),
-            headers: Vec::new(),
+            headers: Headers::new(),
         };
         let wants = |key, text, since| Filter::new(key, text, since).wants(&record);
         assert!(wants(None, None, None));

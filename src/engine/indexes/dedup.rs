@@ -7,6 +7,7 @@ use super::memory::{Bound, Part};
 use super::parts::{Parts, entry_bytes};
 use crate::log::key_hash::KeyHash;
 use std::collections::VecDeque;
+use std::hint::black_box;
 
 /// Ids in one piece of the ring, so that its growth copies none.
 const CHUNK: usize = 1024;
@@ -119,9 +120,29 @@ impl DedupWindow {
         // One that is too old may still be there, under the same id.
         let (ring, first) = (&self.ring, self.first);
         let seen = |number: u32| seen_of(ring, first, number);
-        match self.table.find_mut(id, |number| seen(*number).id == id) {
-            Some(there) => *there = number,
-            None => self.table.insert(id, number, |number| seen(*number).id),
+        let is_it = |number: &u32| seen(*number).id == id;
+        self.table.put(id, number, is_it, |number| seen(*number).id);
+    }
+
+    /// Has the processor fetch where ids will be noted, and what they will push out. That is scattered over the table:
+    /// side by side it takes hardly longer than once, and one after the other it would be most of what an id takes.
+    pub fn prepare(&self, ids: &[(u32, KeyHash)], limits: Limits) {
+        for (_, id) in ids {
+            black_box(self.table.find(*id, |_| false));
+        }
+        let count = ids.len();
+        let is_full = self.count + count > limits.ids_max;
+        let is_old = self
+            .oldest()
+            .is_some_and(|oldest| oldest.seen_ms < limits.since_ms);
+        if !is_full && !is_old {
+            return;
+        }
+        let number = self.first.wrapping_add(self.gone as u32);
+        let oldest = self.ring.iter().flatten().skip(self.gone).take(count);
+        for (nth, oldest) in oldest.enumerate() {
+            let number = number.wrapping_add(nth as u32);
+            black_box(self.table.find(oldest.id, |there| *there == number));
         }
     }
 

@@ -8,6 +8,7 @@ use super::known::Known;
 use super::marks::Marks;
 use crate::io::sabotage::{self, Sabotage};
 use crate::log::key_hash::KeyHash;
+use hashbrown::hash_table::{Entry, HashTable};
 use std::collections::HashMap;
 use thiserror::Error;
 
@@ -102,14 +103,27 @@ fn known(dedup: &DedupWindow, marks: &Marks, place: Place) -> Option<Known> {
             *noted = offset;
         }
     };
-    let mut own: HashMap<KeyHash, u32> = HashMap::new();
+    // Apart from what follows, so that the processor fetches many places of the table at a time.
+    let mut any = false;
     for (at, id) in &marks.ids {
         if let Some(offset) = dedup.find(*id, place.limits) {
             note(*at, offset);
-        } else if marks.ids.len() > 1 {
-            let first = *own.entry(*id).or_insert(*at);
-            if first != *at {
-                note(*at, place.next + i64::from(first));
+            any = true;
+        }
+    }
+    if marks.ids.len() > 1 {
+        // An id is a hash already.
+        let mut own: HashTable<(KeyHash, u32)> = HashTable::with_capacity(marks.ids.len());
+        for (at, id) in &marks.ids {
+            if any && dedup.find(*id, place.limits).is_some() {
+                continue;
+            }
+            let is_it = |(own, _): &(KeyHash, u32)| own == id;
+            match own.entry(id.low(), is_it, |(own, _)| own.low()) {
+                Entry::Occupied(first) => note(*at, place.next + i64::from(first.get().1)),
+                Entry::Vacant(free) => {
+                    free.insert((*id, *at));
+                }
             }
         }
     }

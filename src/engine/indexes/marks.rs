@@ -93,7 +93,8 @@ impl Marks {
         place: u32,
         record: &Record<'_>,
     ) -> Result<(), BadCondition> {
-        let key = record.key.map(KeyHash::of);
+        let is_of_interest = looks.wanted.keys || looks.conditions;
+        let key = record.key.filter(|_| is_of_interest).map(KeyHash::of);
         if let Some(key) = key
             && looks.wanted.keys
         {

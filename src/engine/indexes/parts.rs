@@ -2,7 +2,7 @@
 //! grows at once would hold its shard up for a third of a second.
 
 use crate::log::key_hash::KeyHash;
-use hashbrown::HashTable;
+use hashbrown::hash_table::{Entry, HashTable};
 use std::array;
 
 const PARTS: usize = 64;
@@ -39,6 +39,23 @@ impl<T> Parts<T> {
     /// Adds one that is not there.
     pub fn insert(&mut self, hash: KeyHash, entry: T, hash_of: impl Fn(&T) -> KeyHash) {
         self.0[Self::part(hash)].insert_unique(hash.low(), entry, |entry| hash_of(entry).low());
+    }
+
+    /// Adds one, or puts it in the place of the one that is there.
+    pub fn put(
+        &mut self,
+        hash: KeyHash,
+        entry: T,
+        is_it: impl FnMut(&T) -> bool,
+        hash_of: impl Fn(&T) -> KeyHash,
+    ) {
+        let part = &mut self.0[Self::part(hash)];
+        match part.entry(hash.low(), is_it, |entry| hash_of(entry).low()) {
+            Entry::Occupied(mut there) => *there.get_mut() = entry,
+            Entry::Vacant(free) => {
+                free.insert(entry);
+            }
+        }
     }
 
     /// True when it was there.

@@ -15,6 +15,9 @@ use crate::io::sabotage::{self, Sabotage};
 use std::collections::VecDeque;
 use std::mem;
 
+/// Message ids that are noted at a time: what they push out fits into the cache.
+const IDS_PREPARED: usize = 64;
+
 /// What is to be done with the append that waits first.
 pub(super) enum Admission {
     Store,
@@ -101,6 +104,17 @@ impl Partition {
                 number: self.rewrites + 1,
             })),
         }
+    }
+
+    fn already_appended(&self, kept: &KeptBatch) -> (Appended, i64) {
+        let appended = Appended {
+            base_offset: kept.base_offset,
+            append_time_ms: kept.append_time_ms,
+            log_start_offset: self.log.offsets().start,
+            known: None,
+            is_retry: true,
+        };
+        (appended, kept.last_offset + 1)
     }
 
     /// The answer to a batch that its producer sends again. Some of its records may have been there before the
@@ -198,8 +212,11 @@ impl Partition {
         let is_new = |place: u32| Known::is_new(known, place);
         if let Some(dedup) = &mut indexes.dedup {
             let seen_ms = clock::stamp_ms();
-            for (place, id) in marks.ids.iter().filter(|(place, _)| is_new(*place)) {
-                dedup.note(*id, base_offset + i64::from(*place), seen_ms, limits);
+            for some in marks.ids.chunks(IDS_PREPARED) {
+                dedup.prepare(some, limits);
+                for (place, id) in some.iter().filter(|(place, _)| is_new(*place)) {
+                    dedup.note(*id, base_offset + i64::from(*place), seen_ms, limits);
+                }
             }
         }
         if let Some(keys) = &mut indexes.keys {

@@ -201,7 +201,9 @@ async fn add(
                 .await),
         };
         partitions.push(Partition { index, appending });
-        slice.rest().await;
+        if slice.is_over() {
+            slice.rest().await;
+        }
     }
     Topic {
         name: request.name.to_owned(),
@@ -217,7 +219,9 @@ async fn respond(topics: Vec<Topic>, named: usize) -> Vec<TopicResponse<'static>
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             partitions.push(respond_partition(partition).await);
-            slice.rest().await;
+            if slice.is_over() {
+                slice.rest().await;
+            }
         }
         responses.push(TopicResponse {
             name: Cow::Owned(topic.name),
