@@ -55,7 +55,13 @@ def merged(document, path):
 
 
 def ordered(scenarios):
-    return dict(sorted(scenarios.items(), key=lambda item: int(re.sub(r"\D", "", item[0]) or 0)))
+    return dict(sorted(scenarios.items(), key=lambda item: place(item[0])))
+
+
+def place(name):
+    """S2 before S10, and all of them before the other letters."""
+    letters, number = re.fullmatch(r"(\D*)(\d*)", name).groups()
+    return letters != "S", letters, int(number or 0)
 
 
 def worded(document, scenarios):
@@ -120,10 +126,14 @@ def how(entry):
 
 
 def overview(document):
+    """How many aims are met, and those that are not."""
     rows = [
         [link(name, name), *report.aim_row(aim)] for name, entry in document["scenarios"].items() for aim in entry["aims"]
     ]
-    yield from report.table(["", "aim", "found", ""], rows)
+    missed = [row[:-1] for row in rows if row[-1] != "met"]
+    yield f"{len(rows) - len(missed)} of {len(rows)} aims are met. These are not:"
+    yield ""
+    yield from report.table(["", "aim", "found"], missed)
 
 
 def link(name, text):
