@@ -80,6 +80,8 @@ impl Unpacker {
                     packed.advance(done.bytes_read);
                     *is_inside = done.remaining > 0;
                     out.truncate(done.bytes_written);
+                    // Records are slices of it, and may be few.
+                    out.shrink_to_fit();
                     out.into()
                 })
             }

@@ -4,7 +4,7 @@ use super::activity::Activity;
 use super::answer::{self, Answer, Broken, PIECE_BYTES, Pieces};
 use super::form::Form;
 use super::problem::Problem;
-use super::reading::{Cursor, Reader};
+use super::reading::{self, Cursor, Reader};
 use super::records::Found;
 use crate::engine::EngineError;
 use crate::io::reactor;
@@ -222,13 +222,9 @@ impl Out {
         }
     }
 
-    /// As `reading::vector` writes it.
     fn put_id(&mut self) {
-        for (place, (index, offset)) in self.next.iter().enumerate() {
-            let separator = if place > 0 { "," } else { "" };
-            // Writing to memory does not fail.
-            let _ = write!(self.text, "{separator}{index}:{offset}");
-        }
+        let next = self.next.iter().map(|(index, offset)| (*index, *offset));
+        reading::put_vector(&mut self.text, next);
     }
 
     /// All that the cursors have passed is written.

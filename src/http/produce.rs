@@ -41,6 +41,9 @@ const OTHER_KINDS: &[&str] = &["application/vnd.", "multipart/"];
 /// The most records of a body, and of them the most that cannot be read.
 const RECORDS_MAX: usize = 1 << 20;
 const MALFORMED_MAX: usize = 1_000;
+/// A group is stored when so many bytes of the body were read for it, however little its records have of them: a record
+/// is a slice of what came, and holds all of that.
+const GROUP_READ_BYTES: usize = 2 * GROUP_BYTES;
 /// About what is noted of one of those.
 const MALFORMED_BYTES: usize = 512;
 /// JSON may write a byte with this many.
@@ -349,6 +352,8 @@ impl Intake {
         let mut on_their_way: VecDeque<(usize, Vec<OnItsWay>)> = VecDeque::new();
         let (mut ahead_bytes, mut malformed, mut is_ended) = (0, 0, false);
         let (mut group, mut group_bytes) = (Vec::new(), 0);
+        // Of the body, since the group began: what its records may be slices of, and what has no record yet.
+        let mut read_bytes = 0;
         let mut slice = Slice::new();
         let mut is_all = false;
         let mut since_touched = 0;
@@ -375,12 +380,17 @@ impl Intake {
             }
             let mut packed = data;
             loop {
-                if is_all {
-                    splitter.push(mem::take(&mut packed));
+                let unpacked = if is_all {
+                    mem::take(&mut packed)
                 } else {
                     let step = unpacker.step(&mut packed);
-                    splitter.push(step.map_err(|problem| problem.after(outcomes.len()))?);
+                    step.map_err(|problem| problem.after(outcomes.len()))?
+                };
+                if group.is_empty() {
+                    read_bytes = splitter.bytes_kept();
                 }
+                read_bytes += unpacked.len();
+                splitter.push(unpacked);
                 let is_last = is_all && packed.is_empty();
                 while let Some(next) = splitter.next(is_last) {
                     let place = outcomes.len();
@@ -404,7 +414,9 @@ impl Intake {
                         outcomes.push(Some(Err(Box::new(last))));
                         is_ended = true;
                     }
-                    if group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS {
+                    let is_full = group_bytes >= GROUP_BYTES || group.len() >= GROUP_RECORDS;
+                    if is_full || (read_bytes >= GROUP_READ_BYTES && !group.is_empty()) {
+                        read_bytes = splitter.bytes_kept();
                         let bytes = mem::take(&mut group_bytes);
                         ahead_bytes += bytes;
                         let sent = self.sending.send(mem::take(&mut group)).await;
@@ -421,8 +433,8 @@ impl Intake {
                     }
                 }
                 is_all |= is_ended;
-                // Each group twice: as it came, and as batches.
-                let held = splitter.bytes_kept() + 2 * group_bytes + ahead_bytes;
+                // Each group is there as it came, as records, where these are no slices of that, and as batches.
+                let held = read_bytes + 2 * group_bytes + ahead_bytes;
                 let noted = outcomes.len() * OUTCOME_BYTES + malformed * MALFORMED_BYTES;
                 memory.grow(unpacker.bytes() + held + noted).await;
                 slice.rest().await;

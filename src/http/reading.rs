@@ -16,6 +16,7 @@ use hyper::header::HeaderValue;
 use memchr::memmem;
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -322,8 +323,18 @@ pub struct Cursor {
 
 /// Partitions and offsets as [`From::Each`] has them.
 pub fn vector(next: impl Iterator<Item = (i32, i64)>) -> String {
-    let each = next.map(|(index, offset)| format!("{index}:{offset}"));
-    each.collect::<Vec<_>>().join(",")
+    let mut text = Vec::new();
+    put_vector(&mut text, next);
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Adds what [`vector`] says to a text.
+pub fn put_vector(text: &mut Vec<u8>, next: impl Iterator<Item = (i32, i64)>) {
+    for (place, (index, offset)) in next.enumerate() {
+        let separator = if place > 0 { "," } else { "" };
+        // Writing to memory does not fail.
+        let _ = write!(text, "{separator}{index}:{offset}");
+    }
 }
 
 /// What a read takes along from round to round.

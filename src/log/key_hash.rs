@@ -13,8 +13,8 @@ static HASHERS: LazyLock<[SipHasher13; 2]> = LazyLock::new(|| {
     })
 });
 
-/// A keyed hash (SipHash-1-3 with 128 bits) of a key. Two of a billion keys have the same with a chance below 2^-68, less
-/// than that of a disk that returns wrong bytes.
+/// A keyed hash (SipHash-1-3 with 128 bits) of a key. Two of a billion keys have the same with a chance below
+/// 2^-68, less than that of a disk that returns wrong bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyHash([u64; 2]);
 

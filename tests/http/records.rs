@@ -997,6 +997,27 @@ fn what_all_records_of_a_body_share_counts_for_each_of_them() {
 }
 
 #[test]
+fn records_that_are_little_of_what_came_hold_little_memory() {
+    let (_dir, broker, mut wire) = broker_with(&[]);
+    wire.create_topic("t", 1);
+    let before = broker.own_memory_bytes();
+    let padding = " ".repeat(60_000);
+    let records = [
+        ("/t/t", "{\"value\":\"x\"}"),
+        ("/t/t?split=json", "{\"a\":1}"),
+    ];
+    for (path, record) in records {
+        let body = format!("{record}{padding}\n").repeat(2_000);
+        let kind = [("Content-Type", "application/x-ndjson")];
+        let headers: &[_] = if path.contains("split") { &[] } else { &kind };
+        let sent = http_exchange(broker.http, "POST", path, headers, body.as_bytes());
+        assert_eq!((sent.status, places(&sent).len()), (200, 2_000));
+        let grown = broker.own_memory_bytes().saturating_sub(before);
+        assert!(grown < 64 << 20, "{path}: {grown} bytes");
+    }
+}
+
+#[test]
 fn who_reads_on_sees_partitions_that_are_new() {
     let (_dir, broker, mut wire) = broker_with(&[]);
     wire.create_topic("t", 1);
